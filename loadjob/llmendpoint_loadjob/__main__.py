@@ -1,0 +1,8 @@
+"""`python -m llmendpoint_loadjob`."""
+
+import sys
+
+from llmendpoint_loadjob.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The load pod's only word to the cluster: its result, patched into the one ConfigMap that it may patch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from llmendpoint_loadjob.contract import RESULT_KEY, Summary
+
+log = logging.getLogger(__name__)
+
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_ATTEMPTS = 30
+_PAUSE_SECONDS = 2.0
+
+
+class PublishError(Exception):
+    """The result could not be written to the cluster."""
+
+
+async def publish(summary: Summary, config_map: str) -> None:
+    """Patch `NAMESPACE/NAME` with the summary; the API server may be away for a minute."""
+    namespace, _, name = config_map.partition("/")
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host or not name:
+        raise PublishError(f"cannot publish to {config_map!r}: not in a pod of a cluster")
+    url = f"https://{f'[{host}]' if ':' in host else host}:{port}/api/v1/namespaces/{namespace}/configmaps/{name}"
+    body = msgspec.json.encode({"data": {RESULT_KEY: msgspec.json.encode(summary).decode()}})
+    trust = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        for attempt in range(1, _ATTEMPTS + 1):
+            sentence = await _patch(session, url, body, trust)
+            if not sentence:
+                return
+            log.warning("result not published yet: %s", sentence)
+            if attempt < _ATTEMPTS:
+                await asyncio.sleep(_PAUSE_SECONDS)
+    raise PublishError(f"the result was not published: {sentence}")
+
+
+async def _patch(session: aiohttp.ClientSession, url: str, body: bytes, trust: ssl.SSLContext) -> str:
+    """Return an empty string, or why it did not work."""
+    token = await asyncio.to_thread((_ACCOUNT / "token").read_text)
+    headers = {"Content-Type": "application/merge-patch+json", "Authorization": f"Bearer {token.strip()}"}
+    try:
+        async with session.patch(url, data=body, headers=headers, ssl=trust) as response:
+            return "" if response.status == 200 else f"HTTP {response.status}"
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        return str(error) or type(error).__name__

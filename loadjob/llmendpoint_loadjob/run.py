@@ -1,0 +1,183 @@
+"""One load run: who sends when, until when, and what came back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from llmendpoint_loadjob.arrivals import Arrivals, arrival_times
+from llmendpoint_loadjob.client import Client
+from llmendpoint_loadjob.contract import Progress
+from llmendpoint_loadjob.histogram import Histogram
+from llmendpoint_loadjob.questions import Question
+from llmendpoint_loadjob.requests import RequestOptions, Target, write_request
+from llmendpoint_loadjob.timings import Sample
+
+_LAG_INTERVAL = 0.01
+_CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
+
+
+@dataclass(frozen=True)
+class Load:
+    """Exactly one of `concurrency` (closed loop) and `rate` (open loop, requests a second); times in seconds."""
+
+    concurrency: int | None = None
+    rate: float | None = None
+    arrivals: Arrivals = Arrivals.POISSON
+    duration: float = 30.0
+    warmup: float = 0.0
+    max_requests: int | None = None
+    timeout: float = 300.0
+    seed: int = 1
+
+
+@dataclass
+class Outcome:
+    """What a run measured; `offered` requests were due in the measured time, `lag` is the event loop's lateness."""
+
+    samples: list[Sample] = field(default_factory=list)
+    duration: float = 0.0
+    offered: int = 0
+    sent: int = 0
+    lag: Histogram = field(default_factory=Histogram)
+    throttled_seconds: float = 0.0
+
+
+class LoadRun:
+    """Drives one target. `run` returns when all requests have ended; `stop` ends it early."""
+
+    def __init__(
+        self,
+        target: Target,
+        options: RequestOptions,
+        load: Load,
+        questions: Iterator[Question],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._target = target
+        self._options = options
+        self._load = load
+        self._questions = questions
+        self._clock = clock
+        self._client = Client(target, options.api, clock, load.timeout)
+        self._begin = 0.0
+        self._started = 0
+        self._finished = 0
+        self._errors = 0
+        self._tokens = 0
+        self._ttft = Histogram()
+        self._stopped = asyncio.Event()
+        self.outcome = Outcome()
+
+    async def run(self) -> Outcome:
+        """Send the whole load and wait for every answer."""
+        throttled = _throttled_seconds()
+        self._begin = self._clock()
+        lag = asyncio.create_task(self._watch_lag())
+        try:
+            if self._load.rate is not None:
+                await self._open_loop(self._load.rate)
+            else:
+                await self._closed_loop(self._load.concurrency or 1)
+        finally:
+            lag.cancel()
+            self._client.close()
+        self.outcome.duration = max(1e-9, self._clock() - self._begin - self._load.warmup)
+        self.outcome.throttled_seconds = _throttled_seconds() - throttled
+        return self.outcome
+
+    def stop(self) -> None:
+        """Send no more; answers in flight are awaited."""
+        self._stopped.set()
+
+    def progress(self) -> Progress:
+        """Return how far the run is."""
+        elapsed = self._clock() - self._begin if self._begin else 0.0
+        shares = [elapsed / (self._load.warmup + self._load.duration)]
+        if self._load.max_requests:
+            shares.append(self._finished / self._load.max_requests)
+        return Progress(
+            percent=int(100 * min(1.0, max(shares))),
+            requests=self._finished,
+            errors=self._errors,
+            in_flight=self._client.in_flight,
+            output_tokens=self._tokens,
+            elapsed_seconds=elapsed,
+            ttft_p95_seconds=self._ttft.percentile(95) if self._ttft.count else None,
+        )
+
+    async def _closed_loop(self, concurrency: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(self._worker())
+
+    async def _worker(self) -> None:
+        while not self._over(self._clock()):
+            await self._ask(next(self._questions), self._clock())
+
+    async def _open_loop(self, rate: float) -> None:
+        times = arrival_times(self._load.arrivals, rate, self._load.seed)
+        until = self._load.warmup + self._load.duration
+        async with asyncio.TaskGroup() as group:
+            for offset in islice(times, self._load.max_requests):
+                if offset >= until:
+                    break
+                due = self._begin + offset
+                await self._sleep_until(due)
+                if self._stopped.is_set():
+                    break
+                group.create_task(self._ask(next(self._questions), due))
+
+    async def _sleep_until(self, due: float) -> None:
+        pause = due - self._clock()
+        if pause > 0:
+            try:
+                await asyncio.wait_for(self._stopped.wait(), pause)
+            except TimeoutError:
+                return
+
+    def _over(self, now: float) -> bool:
+        if self._stopped.is_set() or now - self._begin >= self._load.warmup + self._load.duration:
+            return True
+        return self._load.max_requests is not None and self._started >= self._load.max_requests
+
+    async def _ask(self, question: Question, due: float) -> None:
+        self._started += 1
+        sample = Sample(uuid.uuid4().hex, question.id, question.category, scheduled=due)
+        request = write_request(self._target, self._options, question, sample.request_id)
+        await self._client.send(request, sample)
+        self._count(sample)
+
+    def _count(self, sample: Sample) -> None:
+        self._finished += 1
+        self._errors += sample.error is not None
+        self._tokens += sample.output_tokens
+        if sample.ttft is not None:
+            self._ttft.record(sample.ttft)
+        if sample.scheduled - self._begin < self._load.warmup:
+            return
+        outcome = self.outcome
+        outcome.samples.append(sample)
+        outcome.offered += 1
+        # A request that left the client after the load's end was not offered in time.
+        outcome.sent += sample.sent - self._begin <= self._load.warmup + self._load.duration
+
+    async def _watch_lag(self) -> None:
+        while True:
+            before = self._clock()
+            await asyncio.sleep(_LAG_INTERVAL)
+            self.outcome.lag.record(self._clock() - before - _LAG_INTERVAL)
+
+
+def _throttled_seconds() -> float:
+    """Return for how long this cgroup was kept from the CPU by its limit (cgroup v2)."""
+    try:
+        fields = dict(line.split() for line in _CPU_STAT.read_text().splitlines())
+        return int(fields.get("throttled_usec", 0)) / 1e6
+    except (OSError, ValueError):
+        return 0.0

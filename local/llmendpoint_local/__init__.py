@@ -1,0 +1,1 @@
+"""The `llmendpoint` command: the whole thing on one machine, without a cluster."""

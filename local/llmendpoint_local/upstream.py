@@ -1,0 +1,50 @@
+"""Which server the local stack stands in front of: a real Ollama that answers, else the simulator."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+_PROBE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A server to put the sidecar in front of; `why_not_real` tells why it is the simulator."""
+
+    url: str
+    model: str
+    is_real: bool
+    why_not_real: str = ""
+
+
+def find_ollama(url: str) -> Upstream | str:
+    """Return the Ollama at `url` with a local completion model that answers within 3 s, or why there is none."""
+    try:
+        tags = _call(f"{url}/api/tags", None)
+    except (OSError, ValueError) as error:
+        return f"nothing answers at {url} ({getattr(error, 'reason', error)})"
+    names = [str(row.get("name", "")) for row in tags.get("models", [])]
+    local = [name for name in names if "cloud" not in name.rpartition(":")[2]]
+    for name in local:
+        try:
+            if "completion" not in _call(f"{url}/api/show", {"model": name}).get("capabilities", ["completion"]):
+                continue
+            _call(
+                f"{url}/api/generate", {"model": name, "prompt": "hi", "stream": False, "options": {"num_predict": 1}}
+            )
+        except (OSError, ValueError) as error:
+            return f"{name} at {url} does not answer within {_PROBE_SECONDS:g} s ({getattr(error, 'reason', error)})"
+        return Upstream(url, name, is_real=True)
+    return f"the Ollama at {url} has no local completion model (`ollama pull llama3.2:1b` brings one)"
+
+
+def _call(url: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data)  # noqa: S310 - the scheme is ours
+    with urllib.request.urlopen(request, timeout=_PROBE_SECONDS) as response:  # noqa: S310
+        answer = json.loads(response.read())
+    return answer if isinstance(answer, dict) else {}

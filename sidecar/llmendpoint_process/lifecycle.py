@@ -1,0 +1,36 @@
+"""One way to run and to stop: the first SIGTERM or SIGINT asks, the second ends at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+EXIT_KILLED = 130
+
+
+def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+    """Run `main(stopping)` on uvloop and return its exit code; `stopping` is set by the first signal."""
+    return uvloop.run(_supervised(main))
+
+
+async def _supervised(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+    stopping = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            os._exit(EXIT_KILLED)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        return await main(stopping)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,52 @@
+"""Sockets that listen: one for a given host, one a family (IPv4 and IPv6) where no host is given."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from llmendpoint_process.units import Address
+
+_BACKLOG = 4096
+
+
+def bind(address: Address, *, reuse_port: bool = False) -> list[socket.socket]:
+    """Return listening sockets for `address`; OSError names the address where it is taken.
+
+    Port 0 takes a free port, the same for both families.
+    """
+    if address.host is not None:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        return [_listen(family, address.host, address.port, reuse_port=reuse_port)]
+    first = _listen(socket.AF_INET, "0.0.0.0", address.port, reuse_port=reuse_port)
+    port = first.getsockname()[1]
+    try:
+        return [first, _listen(socket.AF_INET6, "::", port, reuse_port=reuse_port)]
+    except OSError as error:
+        # A kernel without IPv6 still serves IPv4; a taken port is an error on either.
+        if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            return [first]
+        first.close()
+        raise
+
+
+def port_of(sockets: list[socket.socket]) -> int:
+    """Return the port that the sockets listen on."""
+    return int(sockets[0].getsockname()[1])
+
+
+def _listen(family: int, host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {Address(host, port)}: {error.strerror}") from None
+    return sock

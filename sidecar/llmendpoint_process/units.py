@@ -1,0 +1,71 @@
+"""Durations, shares, sizes and addresses as people write them; each parser fails with one sentence."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+#: The one pattern of a duration, shared with the CRD schema: `250ms`, `15s`, `1h30m`.
+DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"
+
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|us|h|m|s)")
+_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
+
+
+class Address(NamedTuple):
+    """Where a server listens; host None means every interface, IPv4 and IPv6."""
+
+    host: str | None
+    port: int
+
+    def __str__(self) -> str:
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds; `text` is like `250ms`, `15s`, `1h30m` or `0`. ValueError tells the form."""
+    if text == "0":
+        return 0.0
+    parts = _DURATION_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is not a duration; write it like 250ms, 15s or 1h30m")
+    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds as a person reads them: three digits and one unit (`212ms`, `1.43s`, `2m05s`)."""
+    if seconds < 0.9995e-3:
+        return f"{seconds * 1e6:.0f}us"
+    if seconds < 0.9995:
+        return f"{seconds * 1e3:.3g}ms"
+    if seconds < 60:
+        return f"{seconds:.3g}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def parse_share(text: str) -> float:
+    """Return a fraction between 0 and 1 for a share such as `1%` or `99.5%`."""
+    match = _SHARE.fullmatch(text)
+    if not match or float(match[1]) > 100:
+        raise ValueError(f"{text!r} is not a share; write it like 1% or 99.5%")
+    return float(match[1]) / 100
+
+
+def parse_address(text: str) -> Address:
+    """Return the address of `:11435`, `127.0.0.1:11435` or `[::1]:11435`."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not an address; write it like :11435 or 127.0.0.1:11435")
+    if host.startswith("[") != host.endswith("]") or (":" in host and not host.startswith("[")):
+        raise ValueError(f"{text!r}: an IPv6 address needs brackets, like [::1]:{port}")
+    return Address(host.strip("[]") or None, int(port))
+
+
+def parse_positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

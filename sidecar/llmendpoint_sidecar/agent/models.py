@@ -1,0 +1,193 @@
+"""Brings every declared model to where it should be, again and again: present, in memory, answering."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from llmendpoint_sidecar.agent.ollama import Ollama, OllamaError
+from llmendpoint_sidecar.agent.progress import PullMeter
+from llmendpoint_sidecar.agent.watch import UpstreamWatch
+from llmendpoint_sidecar.contract import DeclaredModel, Load, ModelPhase, ModelStatus, SidecarConfig
+from llmendpoint_sidecar.meter.models import canonical_name
+
+log = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 2.0
+_LAST_RETRY_SECONDS = 60.0
+_LOAD_SECONDS = 1800.0
+_INTERVAL_SECONDS = 2.0
+_NOT_FOUND = ("file does not exist", "not found", "manifest unknown")
+
+
+class ModelError(Exception):
+    """A model cannot be had: a documented reason, and what to do about it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ModelAgent:
+    """Works through the declared models; one at a time, since they share one disk and one GPU."""
+
+    def __init__(self, ollama: Ollama, watch: UpstreamWatch, clock: Callable[[], float]) -> None:
+        self._ollama = ollama
+        self._watch = watch
+        self._clock = clock
+        self._config = SidecarConfig()
+        self._statuses: dict[str, ModelStatus] = {}
+        self._retries: dict[str, tuple[float, float]] = {}
+        self._configured = asyncio.Event()
+        self._was_ready = False
+
+    def configure(self, config: SidecarConfig) -> None:
+        """Take a new declaration; what is already there stays in use."""
+        self._config = config
+        kept = {model.name: self._statuses.get(model.name, ModelStatus(model.name)) for model in config.models}
+        self._statuses = kept
+        self._retries = {}
+        self._configured.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the declared models answer: all at first, later as long as none fails to load."""
+        phases = {status.phase for status in self._statuses.values()}
+        if phases <= {ModelPhase.READY}:
+            self._was_ready = True
+        elif any(s.reason == "LoadFailed" for s in self._statuses.values()):
+            self._was_ready = False
+        return self._was_ready
+
+    def statuses(self) -> tuple[ModelStatus, ...]:
+        """Return the declared models as `/status` shows them."""
+        return tuple(self._with_facts(status) for status in self._statuses.values())
+
+    async def run(self) -> None:
+        """Reconcile for ever: at once after a new declaration, else every two seconds."""
+        while True:
+            for model in self._config.models:
+                if self._watch.up:
+                    await self._reconcile(model)
+            self._configured.clear()
+            try:
+                await asyncio.wait_for(self._configured.wait(), _INTERVAL_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _reconcile(self, model: DeclaredModel) -> None:
+        if self._is_settled(model) or self._clock() < self._retries.get(model.name, (0.0, 0.0))[0]:
+            return
+        try:
+            await self._bring(model)
+        except ModelError as failure:
+            self._retry_later(model, failure)
+        else:
+            self._retries.pop(model.name, None)
+
+    def _is_settled(self, model: DeclaredModel) -> bool:
+        status = self._statuses.get(model.name)
+        if status is None or status.phase is not ModelPhase.READY:
+            return False
+        name = canonical_name(model.name)
+        if name not in self._watch.listed:
+            return False
+        return model.load is Load.ON_DEMAND or name in self._watch.loaded
+
+    async def _bring(self, model: DeclaredModel) -> None:
+        name = canonical_name(model.name)
+        listed = self._watch.listed.get(name)
+        if listed is None or not _has_digest(listed.digest, model):
+            await self._pull(model)
+            await self._watch.look()
+            listed = self._watch.listed.get(name)
+        if listed is not None and not _has_digest(listed.digest, model):
+            raise ModelError(
+                "DigestMismatch",
+                f"{model.name} has digest sha256:{listed.digest.removeprefix('sha256:')}, spec wants {model.digest}; "
+                "correct the digest, or name the tag that has it",
+            )
+        if model.load is Load.PRELOAD:
+            await self._load(model)
+        self._set(model, phase=ModelPhase.READY, reason="", message="", progress_percent=100)
+
+    async def _pull(self, model: DeclaredModel) -> None:
+        source, insecure = model.name, False
+        if model.registry is not None:
+            source = f"{model.registry.host}/{model.registry.repository}"
+            insecure = model.registry.insecure
+            if ":" not in model.registry.repository:
+                source += ":" + canonical_name(model.name).rpartition(":")[2]
+        log.info("pulling %s", source)
+        self._set(model, phase=ModelPhase.PULLING, reason="", message=f"pulling {source}", progress_percent=0)
+        meter = PullMeter()
+        try:
+            async for progress in self._ollama.pull(source, insecure=insecure):
+                message = meter.take(progress)
+                self._set(model, message=message, progress_percent=meter.percent)
+            if canonical_name(source) != canonical_name(model.name):
+                await self._ollama.copy(source, model.name)
+        except OllamaError as error:
+            raise _pull_failure(model, source, error) from error
+
+    async def _load(self, model: DeclaredModel) -> None:
+        name = canonical_name(model.name)
+        self._set(model, phase=ModelPhase.LOADING, reason="", message="loading into memory", progress_percent=100)
+        try:
+            embedding = await self._ollama.is_embedding(name)
+            await self._ollama.answer(name, embedding=embedding, seconds=_LOAD_SECONDS)
+        except OllamaError as error:
+            advice = "see the logs of container ollama; a smaller model or more GPU memory may be needed"
+            raise ModelError("LoadFailed", f"{model.name} does not answer: {error}; {advice}") from error
+        await self._watch.look()
+        loaded = self._watch.loaded.get(name)
+        if self._config.require_full_offload and loaded is not None and loaded.size_vram < loaded.size:
+            share = 100 * loaded.size_vram // max(1, loaded.size)
+            raise ModelError(
+                "NotOnGPU",
+                f"{share} % of {model.name} is in GPU memory; use a larger GPU, a smaller model or context, "
+                "or allow a partial offload with gpu.requireFullOffload: false",
+            )
+
+    def _retry_later(self, model: DeclaredModel, failure: ModelError) -> None:
+        _, last = self._retries.get(model.name, (0.0, 0.0))
+        pause = min(_LAST_RETRY_SECONDS, max(_FIRST_RETRY_SECONDS, 2 * last))
+        self._retries[model.name] = (self._clock() + pause, pause)
+        log.warning("%s: %s (again in %g s)", failure.reason, failure, pause)
+        self._set(model, phase=ModelPhase.FAILED, reason=failure.reason, message=str(failure))
+
+    def _set(self, model: DeclaredModel, **changes: object) -> None:
+        status = self._statuses.get(model.name)
+        if status is not None:
+            self._statuses[model.name] = msgspec.structs.replace(status, **changes)
+
+    def _with_facts(self, status: ModelStatus) -> ModelStatus:
+        name = canonical_name(status.name)
+        listed, loaded = self._watch.listed.get(name), self._watch.loaded.get(name)
+        return msgspec.structs.replace(
+            status,
+            present=listed is not None,
+            loaded=loaded is not None,
+            digest=f"sha256:{listed.digest.removeprefix('sha256:')}" if listed and listed.digest else "",
+            size_bytes=listed.size if listed else 0,
+            loaded_bytes=loaded.size if loaded else 0,
+            vram_bytes=loaded.size_vram if loaded else 0,
+        )
+
+
+def _has_digest(digest: str, model: DeclaredModel) -> bool:
+    return model.digest is None or digest.removeprefix("sha256:") == model.digest.removeprefix("sha256:")
+
+
+def _pull_failure(model: DeclaredModel, source: str, error: OllamaError) -> ModelError:
+    words = str(error)
+    if any(sign in words for sign in _NOT_FOUND):
+        where = "the registry" if model.registry else "Ollama's library (https://ollama.com/library)"
+        return ModelError(
+            "ModelNotFound",
+            f"{source} does not exist: {words}; check the name and tag against {where}, or push it there",
+        )
+    return ModelError("PullFailed", f"{source}: {words}; check the registry's address, and that the pod may reach it")

@@ -1,0 +1,33 @@
+"""Progress of a pull over all its layers: Ollama reports bytes layer by layer."""
+
+from __future__ import annotations
+
+from llmendpoint_sidecar.agent.ollama import PullProgress
+
+
+class PullMeter:
+    """Adds up the layers seen so far; the percentage never falls."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, tuple[int, int]] = {}
+        self.percent = 0
+
+    def take(self, progress: PullProgress) -> str:
+        """Take one line and return a sentence for a person."""
+        if progress.status == "success":
+            self.percent = 100
+        if progress.digest and progress.total:
+            self._layers[progress.digest] = (progress.completed, progress.total)
+            done = sum(completed for completed, _ in self._layers.values())
+            total = sum(total for _, total in self._layers.values())
+            # 100 is said by `success` alone: verifying and writing the manifest come after the last byte.
+            self.percent = max(self.percent, min(99, 100 * done // total))
+            return f"pulled {_size(done)} of {_size(total)}"
+        return progress.status
+
+
+def _size(count: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"

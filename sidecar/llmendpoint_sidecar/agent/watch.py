@@ -1,0 +1,66 @@
+"""What Ollama says of itself, asked again and again: is it up, what has it, what is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from llmendpoint_sidecar.agent.ollama import ListedModel, LoadedModel, Ollama, OllamaError
+from llmendpoint_sidecar.meter.models import ModelDirectory
+
+log = logging.getLogger(__name__)
+
+_FAILURES_UNTIL_DOWN = 2
+
+
+class UpstreamWatch:
+    """The last known state of the upstream; `changed` is set after every look."""
+
+    def __init__(self, ollama: Ollama, directory: ModelDirectory, interval: float) -> None:
+        self.up = False
+        self.version = ""
+        self.listed: dict[str, ListedModel] = {}
+        self.loaded: dict[str, LoadedModel] = {}
+        self.looked = asyncio.Event()
+        self._ollama = ollama
+        self._directory = directory
+        self._interval = interval
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Look every interval, and at once when the meter meets a name it does not know."""
+        while True:
+            await self.look()
+            wanted = self._directory.wanted
+            try:
+                await asyncio.wait_for(wanted.wait(), self._interval)
+            except TimeoutError:
+                continue
+            wanted.clear()
+
+    async def look(self) -> None:
+        """Ask once."""
+        try:
+            if not self.up or not self.version:
+                self.version = await self._ollama.version()
+            listed = await self._ollama.listed()
+            loaded = await self._ollama.loaded()
+        except OllamaError as error:
+            self._failed(error)
+            self._directory.settle()
+            return
+        if not self.up:
+            log.info("upstream is up: Ollama %s", self.version)
+        self.up, self._failures = True, 0
+        self.listed = {model.name: model for model in listed}
+        self.loaded = {model.name: model for model in loaded}
+        self._directory.list(self.listed)
+        self.looked.set()
+
+    def _failed(self, error: OllamaError) -> None:
+        self._failures += 1
+        # One slow answer of a busy server is no outage.
+        if self.up and self._failures >= _FAILURES_UNTIL_DOWN:
+            log.warning("upstream is down: %s", error)
+            self.up, self.version = False, ""
+            self.loaded = {}

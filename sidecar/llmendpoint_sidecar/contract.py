@@ -1,0 +1,123 @@
+"""What other components may know of the sidecar: ports, configuration file, metric names and the `/status` schema.
+
+Changing a name here breaks dashboards, the operator or the load tester, so names are only ever added.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+PROXY_PORT = 11435
+UPSTREAM_PORT = 11434
+ADMIN_PORT = 8001
+METRIC_PREFIX = "llmendpoint_"
+REQUEST_ID_HEADER = "X-Request-ID"
+
+
+class Operation(StrEnum):
+    """What a request asks of Ollama: the label `operation`."""
+
+    GENERATE = "generate"
+    CHAT = "chat"
+    OPENAI_CHAT = "openai_chat"
+    PULL = "pull"
+    OTHER = "other"
+
+
+class Outcome(StrEnum):
+    """How a request ended: the label `outcome`."""
+
+    OK = "ok"
+    LENGTH = "length"
+    LOAD = "load"
+    UNLOAD = "unload"
+    CLIENT_CANCELLED = "client_cancelled"
+    STREAM_ERROR = "stream_error"
+    TRUNCATED = "truncated"
+    UPSTREAM_4XX = "upstream_4xx"
+    UPSTREAM_5XX = "upstream_5xx"
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    REJECTED = "rejected"
+
+
+class Load(StrEnum):
+    """When a declared model is brought into memory."""
+
+    PRELOAD = "Preload"
+    ON_DEMAND = "OnDemand"
+
+
+class Registry(msgspec.Struct, frozen=True, rename="camel"):
+    """A registry other than Ollama's public one; `insecure` allows plain HTTP."""
+
+    host: str
+    repository: str
+    insecure: bool = False
+
+
+class DeclaredModel(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A model that this Ollama must have: its name, when to load it, where it comes from."""
+
+    name: str
+    load: Load = Load.PRELOAD
+    digest: str | None = None
+    registry: Registry | None = None
+
+
+class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The file behind `--config`; watched, so that a change needs no restart."""
+
+    models: tuple[DeclaredModel, ...] = ()
+    require_full_offload: bool = False
+
+
+class ModelPhase(StrEnum):
+    """How far the agent is with one model."""
+
+    PENDING = "Pending"
+    PULLING = "Pulling"
+    LOADING = "Loading"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """One declared model as `/status` shows it; sizes in bytes, progress in percent."""
+
+    name: str
+    phase: ModelPhase = ModelPhase.PENDING
+    reason: str = ""
+    message: str = ""
+    present: bool = False
+    loaded: bool = False
+    digest: str = ""
+    size_bytes: int = 0
+    vram_bytes: int = 0
+    loaded_bytes: int = 0
+    progress_percent: int = 0
+
+
+class Totals(msgspec.Struct, frozen=True, rename="camel"):
+    """Counters since the process started."""
+
+    requests: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    running: int = 0
+    waiting: int = 0
+
+
+class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """The body of `GET /status`."""
+
+    version: str
+    ready: bool
+    draining: bool
+    upstream_up: bool
+    upstream_version: str
+    models: tuple[ModelStatus, ...]
+    totals: Totals

@@ -1,0 +1,133 @@
+"""The sidecar process: put together, run, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Sequence
+
+from llmendpoint_process import lifecycle, listeners
+from llmendpoint_process.logs import configure_logs
+from llmendpoint_sidecar.admin.gauges import Gauges
+from llmendpoint_sidecar.admin.server import AdminServer
+from llmendpoint_sidecar.admin.version import VERSION
+from llmendpoint_sidecar.agent.config import ConfigError, read_config, watch_config
+from llmendpoint_sidecar.agent.models import ModelAgent
+from llmendpoint_sidecar.agent.ollama import Ollama
+from llmendpoint_sidecar.agent.watch import UpstreamWatch
+from llmendpoint_sidecar.contract import SidecarConfig, SidecarStatus, Totals
+from llmendpoint_sidecar.meter.exchange import Meter
+from llmendpoint_sidecar.meter.metrics import Metrics
+from llmendpoint_sidecar.meter.models import ModelDirectory
+from llmendpoint_sidecar.proxy.exchange import Timeouts
+from llmendpoint_sidecar.proxy.listener import Proxy
+from llmendpoint_sidecar.settings import Settings, parse_settings
+
+log = logging.getLogger(__name__)
+
+_WATCH_SECONDS = 2.0
+_GOOD = frozenset({"ok", "length", "load", "unload"})
+
+
+class Sidecar:
+    """All parts of one process. Everything that has state is made here and nowhere else."""
+
+    def __init__(self, settings: Settings, config: SidecarConfig) -> None:
+        self.settings = settings
+        self._metrics = Metrics()
+        directory = ModelDirectory()
+        self._meter = Meter(self._metrics, directory, time.monotonic, settings.parallel)
+        self._ollama = Ollama(f"http://{settings.upstream}")
+        self._watch = UpstreamWatch(self._ollama, directory, _WATCH_SECONDS)
+        self._agent = ModelAgent(self._ollama, self._watch, time.monotonic)
+        self._agent.configure(config)
+        timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
+        self._proxy = Proxy(settings.upstream, timeouts, self._meter.begin, time.monotonic)
+        self._metrics.registry.register(Gauges(self._meter, self._watch, self._agent))
+        self._admin = AdminServer(self._metrics.registry, self.status)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.port = self.admin_port = 0
+
+    async def start(self) -> None:
+        """Listen and begin to look after the models; OSError where a port is taken."""
+        proxy_sockets = listeners.bind(self.settings.listen)
+        try:
+            admin_sockets = listeners.bind(self.settings.admin_listen)
+        except OSError:
+            for sock in proxy_sockets:
+                sock.close()
+            raise
+        self.port, self.admin_port = listeners.port_of(proxy_sockets), listeners.port_of(admin_sockets)
+        await self._proxy.start(proxy_sockets)
+        await self._admin.start(admin_sockets)
+        jobs = [self._watch.run(), self._agent.run()]
+        if self.settings.config is not None:
+            jobs.append(watch_config(self.settings.config, self._agent.configure))
+        self._tasks = [asyncio.create_task(job) for job in jobs]
+
+    async def drain(self) -> None:
+        """Turn unready, serve on for a moment, let streams finish."""
+        cut = await self._proxy.drain(self.settings.drain_delay, self.settings.drain_timeout)
+        if cut:
+            log.warning("%d streams were cut at the end of the drain", cut)
+
+    async def stop(self) -> None:
+        """Stop at once."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._proxy.close()
+        await self._admin.stop()
+        await self._ollama.close()
+
+    def status(self) -> SidecarStatus:
+        """Return what `/status` shows."""
+        outcomes = self._metrics.totals_by("requests", "outcome")
+        draining = self._proxy.draining
+        return SidecarStatus(
+            version=VERSION,
+            ready=self._watch.up and self._agent.ready and not draining,
+            draining=draining,
+            upstream_up=self._watch.up,
+            upstream_version=self._watch.version,
+            models=self._agent.statuses(),
+            totals=Totals(
+                requests=sum(outcomes.values()),
+                errors=sum(count for outcome, count in outcomes.items() if outcome not in _GOOD),
+                prompt_tokens=self._metrics.total("prompt_tokens"),
+                generation_tokens=self._metrics.total("generation_tokens"),
+                running=sum(self._meter.running().values()),
+                waiting=sum(self._meter.waiting().values()),
+            ),
+        )
+
+
+async def serve(settings: Settings, config: SidecarConfig, stopping: asyncio.Event) -> int:
+    """Run until asked to stop; return the exit code."""
+    sidecar = Sidecar(settings, config)
+    try:
+        await sidecar.start()
+        log.info("metering %s on port %d, metrics on port %d", settings.upstream, sidecar.port, sidecar.admin_port)
+        await stopping.wait()
+        log.info("draining")
+        await sidecar.drain()
+    except OSError as error:
+        log.error("%s; choose another with --listen or --admin-listen", error)
+        return 1
+    finally:
+        await sidecar.stop()
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sidecar; the exit code is 0 after a drain, 1 where it could not run, 2 for a wrong setting."""
+    settings = parse_settings(arguments)
+    configure_logs(settings.log_level)
+    try:
+        config = read_config(settings.config) if settings.config else SidecarConfig()
+    except ConfigError as error:
+        print(f"llmendpoint_sidecar: {error}", file=sys.stderr)
+        return 2
+    return lifecycle.run(lambda stopping: serve(settings, config, stopping))

@@ -1,0 +1,237 @@
+"""The account of one exchange, and the one place where a failure of metering is swallowed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
+import msgspec
+
+from llmendpoint_sidecar.contract import Operation, Outcome
+from llmendpoint_sidecar.meter.distributions import Distribution
+from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS, Metrics
+from llmendpoint_sidecar.meter.models import ModelDirectory
+from llmendpoint_sidecar.meter.operations import METERED, dialect_of, is_stream, operation_of
+from llmendpoint_sidecar.wire.events import Dialect, Reading, Usage
+
+log = logging.getLogger(__name__)
+
+_MAX_REQUEST_BYTES = 32 * 1024 * 1024
+_NO_TENANT = ""
+_ENDINGS = {"length": Outcome.LENGTH, "load": Outcome.LOAD, "unload": Outcome.UNLOAD}
+
+P = ParamSpec("P")
+
+
+class _Request(msgspec.Struct):
+    """All that the meter wants of a request's body."""
+
+    model: str = ""
+
+
+_decode_request = msgspec.json.Decoder(_Request).decode
+
+
+def _swallowed(
+    method: Callable[Concatenate[ExchangeMeter, P], None],
+) -> Callable[Concatenate[ExchangeMeter, P], None]:
+    """Count a failure and stop metering this exchange: the stream goes on."""
+
+    @functools.wraps(method)
+    def guarded(self: ExchangeMeter, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.broken:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception:
+            self.broken = True
+            self.meter.metrics.count("meter_failures", ())
+            log.exception("metering failed; the stream goes on")
+
+    return guarded  # type: ignore[return-value]
+
+
+class Meter:
+    """Opens the account of each exchange, and knows how many are in flight."""
+
+    def __init__(
+        self, metrics: Metrics, directory: ModelDirectory, clock: Callable[[], float], parallel: int = 1
+    ) -> None:
+        self.metrics = metrics
+        self.directory = directory
+        self.clock = clock
+        self.in_flight: Counter[str] = Counter()
+        self._parallel = parallel
+
+    def begin(self, method: bytes, target: bytes) -> ExchangeMeter:
+        """Open the account of a request whose head has just arrived."""
+        return ExchangeMeter(self, operation_of(method, target))
+
+    def running(self) -> dict[str, int]:
+        """Requests that hold a slot, by model: Ollama runs `parallel` a model at once."""
+        return {model: min(count, self._parallel) for model, count in self.in_flight.items()}
+
+    def waiting(self) -> dict[str, int]:
+        """Requests that wait for a slot, by model: all others, since all traffic passes here."""
+        return {model: max(0, count - self._parallel) for model, count in self.in_flight.items()}
+
+
+class ExchangeMeter:
+    """The account of one exchange. Times are the meter's clock, in seconds."""
+
+    def __init__(self, meter: Meter, operation: Operation) -> None:
+        self.meter = meter
+        self.operation = operation
+        self.broken = False
+        self._started = self._now = meter.clock()
+        self._request: list[bytes] = []
+        self._request_bytes = 0
+        self._model = ""
+        self._flying: str | None = None
+        self._status = 0
+        self._stream = False
+        self._dialect: Dialect | None = None
+        self._first: float | None = None
+        self._last = 0.0
+        self._gaps: Distribution | None = None
+        self._finished = False
+
+    @_swallowed
+    def request_body(self, data: bytes) -> None:
+        """See a piece of the request; past 32 MiB the model is learnt from the answer."""
+        if self.operation in METERED:
+            self._request_bytes += len(data)
+            if self._request_bytes <= _MAX_REQUEST_BYTES:
+                self._request.append(data)
+            else:
+                self._request.clear()
+
+    @_swallowed
+    def request_end(self) -> None:
+        """Learn which model is asked for: from now on the request is in flight."""
+        if self.operation not in METERED:
+            return
+        body, self._request = b"".join(self._request), []
+        try:
+            self._model = _decode_request(body).model
+        except msgspec.MsgspecError:
+            self._model = ""
+        self._flying = self.meter.directory.label(self._model)
+        self.meter.in_flight[self._flying] += 1
+
+    @_swallowed
+    def response_head(self, status: int, content_type: bytes) -> None:
+        """See the final status; only a success is read further."""
+        self._status = status
+        if status == 200 and self.operation in METERED:
+            self._stream = is_stream(content_type)
+            self._dialect = dialect_of(self.operation, content_type, self._on_content)
+
+    @_swallowed
+    def response_body(self, pieces: list[bytes], now: float) -> None:
+        """See body bytes that arrived at `now`."""
+        dialect = self._dialect
+        if dialect is not None:
+            self._now = now
+            for piece in pieces:
+                dialect.feed(piece)
+
+    def finish(self, outcome: Outcome | None) -> None:
+        """Close the account, once; None where the response came whole and says itself how it ended."""
+        if self._finished:
+            return
+        self._finished = True
+        self._land()
+        self._account(outcome)
+
+    def _land(self) -> None:
+        if self._flying is not None:
+            self.meter.in_flight[self._flying] -= 1
+            if not self.meter.in_flight[self._flying]:
+                del self.meter.in_flight[self._flying]
+
+    @_swallowed
+    def _account(self, outcome: Outcome | None) -> None:
+        ended = self.meter.clock()
+        reading = Reading()
+        if self._dialect is not None:
+            if outcome is None:
+                self._now = ended
+                self._dialect.close()
+            reading = self._dialect.reading
+        final = outcome or self._outcome_of(reading)
+        name = self._model or reading.model
+        if self._status == 200 and name:
+            self.meter.directory.when_listed(name, lambda label: self._record(label, final, reading, ended))
+        else:
+            self._record(self.meter.directory.label(name), final, reading, ended)
+
+    def _outcome_of(self, reading: Reading) -> Outcome:
+        if self._status >= 500:
+            return Outcome.UPSTREAM_5XX
+        if self._status >= 400:
+            return Outcome.UPSTREAM_4XX
+        if self._dialect is None:
+            return Outcome.OK
+        if reading.failed:
+            return Outcome.STREAM_ERROR
+        if not reading.finished:
+            return Outcome.TRUNCATED
+        return _ENDINGS.get(reading.reason, Outcome.OK)
+
+    @_swallowed
+    def _record(self, model: str, outcome: Outcome, reading: Reading, ended: float) -> None:
+        metrics, operation = self.meter.metrics, self.operation.value
+        metrics.count("requests", (model, operation, str(self._status or 499), outcome.value, _NO_TENANT))
+        if self._dialect is None:
+            return
+        self._record_times(model, operation, ended)
+        if reading.usage is not None and outcome is not Outcome.CLIENT_CANCELLED:
+            self._record_usage(model, operation, reading.usage)
+        elif reading.chunks and outcome in (Outcome.CLIENT_CANCELLED, Outcome.TRUNCATED, Outcome.STREAM_ERROR):
+            metrics.count("generation_tokens", (model, operation, _NO_TENANT), reading.chunks)
+        elif outcome in (Outcome.OK, Outcome.LENGTH):
+            reason = "unreadable" if reading.unreadable else "no_usage"
+            metrics.count("unmetered_requests", (operation, reason))
+
+    def _record_times(self, model: str, operation: str, ended: float) -> None:
+        metrics = self.meter.metrics
+        metrics.distribution("e2e_request_latency_seconds", model, operation).observe(ended - self._started)
+        if self._stream and self._first is not None:
+            ttft = metrics.distribution("time_to_first_token_seconds", model, operation)
+            ttft.observe(self._first - self._started)
+        if self._gaps is not None:
+            metrics.distribution("inter_chunk_latency_seconds", model, operation).merge(self._gaps)
+
+    def _record_usage(self, model: str, operation: str, usage: Usage) -> None:
+        metrics, labels = self.meter.metrics, (model, operation, _NO_TENANT)
+        prompt, generated = usage.prompt_tokens or 0, usage.generation_tokens or 0
+        metrics.count("prompt_tokens", labels, prompt)
+        metrics.count("generation_tokens", labels, generated)
+        metrics.distribution("request_prompt_tokens", model, operation).observe(prompt)
+        metrics.distribution("request_generation_tokens", model, operation).observe(generated)
+        if usage.cached_tokens:
+            metrics.count("prompt_cached_tokens", labels, usage.cached_tokens)
+        if self._stream and self._first is not None and generated >= 2:
+            per_token = metrics.distribution("request_time_per_output_token_seconds", model, operation)
+            per_token.observe((self._last - self._first) / (generated - 1))
+        if usage.total_seconds is None:
+            return
+        load, prefill, decode = usage.load_seconds or 0.0, usage.prefill_seconds or 0.0, usage.decode_seconds or 0.0
+        queue = max(0.0, usage.total_seconds - load - prefill - decode)
+        metrics.distribution("request_queue_time_seconds", model, operation).observe(queue)
+        metrics.distribution("request_prefill_time_seconds", model, operation).observe(prefill)
+        metrics.distribution("request_decode_time_seconds", model, operation).observe(decode)
+        metrics.distribution("model_load_seconds", model, operation).observe(load)
+
+    def _on_content(self) -> None:
+        if self._first is None:
+            self._first = self._now
+        else:
+            if self._gaps is None:
+                self._gaps = Distribution(INTER_CHUNK_BOUNDS)
+            self._gaps.observe(self._now - self._last)
+        self._last = self._now

@@ -1,0 +1,113 @@
+"""The metric families: names, help texts and buckets are vLLM's where vLLM has the metric (vllm/v1/metrics)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from llmendpoint_sidecar.contract import METRIC_PREFIX
+from llmendpoint_sidecar.meter.distributions import Distribution
+
+_TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)  # fmt: skip  # noqa: E501
+_LATENCY = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0)  # fmt: skip  # noqa: E501
+_TPOT = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
+_TOKENS = tuple(float(4**power) for power in range(11))
+INTER_CHUNK_BOUNDS = (0.001, 0.0025, 0.005, 0.0075, *_TPOT)
+_LOAD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class Family(NamedTuple):
+    """A histogram family, by its name without prefix."""
+
+    help: str
+    bounds: tuple[float, ...]
+
+
+HISTOGRAMS = {
+    "time_to_first_token_seconds": Family("From the request's arrival to its first content, thinking or tool call; streams only.", _TTFT),  # noqa: E501
+    "e2e_request_latency_seconds": Family("From the request's arrival to the end of its response.", _LATENCY),
+    "request_queue_time_seconds": Family("Ollama's total minus its load, prefill and decode durations.", _LATENCY),
+    "request_prefill_time_seconds": Family("Ollama's prompt_eval_duration.", _LATENCY),
+    "request_decode_time_seconds": Family("Ollama's eval_duration.", _LATENCY),
+    "model_load_seconds": Family("Ollama's load_duration, which includes its scheduler's wait.", _LOAD),
+    "request_time_per_output_token_seconds": Family("(last content - first content) / (output tokens - 1); streams only.", _TPOT),  # noqa: E501
+    "inter_chunk_latency_seconds": Family("Gaps between pieces of content; a piece is not always one token.", INTER_CHUNK_BOUNDS),  # noqa: E501
+    "request_prompt_tokens": Family("Prompt tokens of one request.", _TOKENS),
+    "request_generation_tokens": Family("Generated tokens of one request.", _TOKENS),
+}  # fmt: skip
+
+COUNTERS = {
+    "requests": ("Requests by the way they ended.", ("model_name", "operation", "code", "outcome", "tenant")),
+    "prompt_tokens": ("Prompt tokens, as the server counts them.", ("model_name", "operation", "tenant")),
+    "generation_tokens": ("Generated tokens, as the server counts them; of cancelled requests the pieces seen.",
+                          ("model_name", "operation", "tenant")),
+    "prompt_cached_tokens": ("Prompt tokens that came from the server's cache, where it says so.",
+                             ("model_name", "operation", "tenant")),
+    "unmetered_requests": ("Requests that succeeded and whose tokens are not known.", ("operation", "reason")),
+    "series_overflow": ("Requests counted as model `other` because too many models were seen.", ()),
+    "meter_failures": ("Failures inside the meter; the stream went on.", ()),
+}  # fmt: skip
+
+Labels: TypeAlias = tuple[str, ...]
+
+
+class Metrics(Collector):
+    """All numbers of one process; exposed through a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS}
+        self._histograms: dict[str, dict[Labels, Distribution]] = defaultdict(dict)
+        for name in ("series_overflow", "meter_failures"):
+            self._counters[name][()] = 0
+        self.registry.register(self)
+
+    def count(self, name: str, labels: Labels, amount: int = 1) -> None:
+        """Add to a counter of COUNTERS."""
+        self._counters[name][labels] += amount
+
+    def total(self, name: str) -> int:
+        """Return a counter's sum over all labels."""
+        return sum(self._counters[name].values())
+
+    def totals_by(self, name: str, label: str) -> Counter[str]:
+        """Return a counter's sums by one of its labels."""
+        position = COUNTERS[name][1].index(label)
+        sums: Counter[str] = Counter()
+        for labels, value in self._counters[name].items():
+            sums[labels[position]] += value
+        return sums
+
+    def distribution(self, name: str, model: str, operation: str) -> Distribution:
+        """Return a histogram of HISTOGRAMS for one model and operation."""
+        family = self._histograms[name]
+        found = family.get((model, operation))
+        if found is None:
+            found = family[model, operation] = Distribution(HISTOGRAMS[name].bounds)
+        return found
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every family, for one scrape."""
+        for name, (text, labels) in COUNTERS.items():
+            counter = CounterMetricFamily(METRIC_PREFIX + name, text, labels=labels)
+            for values, amount in self._counters[name].items():
+                counter.add_metric(values, amount)
+            yield counter
+        for name, family in HISTOGRAMS.items():
+            histogram = HistogramMetricFamily(METRIC_PREFIX + name, family.help, labels=("model_name", "operation"))
+            for values, distribution in self._histograms[name].items():
+                histogram.add_metric(values, buckets=distribution.cumulative(), sum_value=distribution.sum)
+            yield histogram
+
+
+def gauge(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[Labels, float]]) -> Metric:
+    """Return a gauge family with all its values."""
+    family = GaugeMetricFamily(METRIC_PREFIX + name, text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
+    return family

@@ -1,0 +1,281 @@
+"""One request and its response, from the head of the one to the last byte of the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple, Protocol
+
+from llmendpoint_sidecar.contract import REQUEST_ID_HEADER, Outcome
+from llmendpoint_sidecar.meter.exchange import ExchangeMeter
+from llmendpoint_sidecar.proxy.refusals import refusal
+from llmendpoint_sidecar.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamError, UpstreamPool
+from llmendpoint_sidecar.wire import http1
+
+log = logging.getLogger(__name__)
+
+_HOLD_LIMIT_BYTES = 256 * 1024
+
+
+class RequestHead(NamedTuple):
+    """A request's head as the client sent it."""
+
+    method: bytes
+    target: bytes
+    version: str
+    headers: http1.Headers
+    keep_alive: bool
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body comes in chunks."""
+        return http1.header(self.headers, b"transfer-encoding") is not None
+
+
+class Client(Protocol):
+    """The connection that an exchange answers on."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is about to stop."""
+
+    def write(self, data: bytes) -> None:
+        """Send response bytes."""
+
+    def pause(self) -> None:
+        """Stop reading from the client."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def exchange_done(self, *, keep_alive: bool) -> None:
+        """The exchange is over: answer the next one, or close."""
+
+
+class Timeouts(NamedTuple):
+    """Seconds; there is none on the total."""
+
+    connect: float = 5.0
+    first_byte: float = 600.0
+    idle: float = 120.0
+
+
+class Exchange:
+    """Carries one exchange. The meter is told, and never asked."""
+
+    def __init__(
+        self,
+        head: RequestHead,
+        client: Client,
+        pool: UpstreamPool,
+        meter: ExchangeMeter,
+        clock: Callable[[], float],
+    ) -> None:
+        self.head = head
+        self.is_head_request = head.method == b"HEAD"
+        self.request_complete = False
+        self._client = client
+        self._pool = pool
+        self._meter = meter
+        self._clock = clock
+        self._last_activity = clock()
+        self._upstream: UpstreamConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._trailers: http1.Headers = []
+        self._response_started = False
+        self._response_complete = False
+        self._raw = True
+        self._close_after = not head.keep_alive
+        self._paused = False
+        self.over = False
+
+    # ---- from the client
+
+    def start(self, authority: bytes) -> None:
+        """Send the request's head, on an idle connection or as soon as a new one is there."""
+        self._send(self._request_head(authority))
+        connection = self._pool.take()
+        if connection is not None:
+            self._attach(connection)
+        else:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    def request_body(self, data: bytes) -> None:
+        """Forward a piece of the body."""
+        if self._response_complete:
+            return
+        self._send(http1.chunk(data) if self.head.chunked else data)
+        self._meter.request_body(data)
+
+    def request_trailer(self, name: bytes, value: bytes) -> None:
+        """Keep a trailer for the end of the body."""
+        self._trailers.append((name, value))
+
+    def request_end(self) -> None:
+        """The request is whole."""
+        self.request_complete = True
+        if self._response_complete:
+            self._close()
+            return
+        if self.head.chunked:
+            lines = b"".join(name + b": " + value + b"\r\n" for name, value in self._trailers)
+            self._send(b"0\r\n" + lines + b"\r\n")
+        self._last_activity = self._clock()
+        self._meter.request_end()
+
+    def client_gone(self) -> None:
+        """The client left: stop the upstream at once."""
+        if self.over:
+            return
+        outcome = None if self._response_complete else Outcome.CLIENT_CANCELLED
+        self._release(reusable=False)
+        self._end(outcome)
+
+    def client_writable(self, *, writable: bool) -> None:
+        """The client takes more, or is slower than the upstream."""
+        self._paused = not writable
+        if self._upstream is not None:
+            if writable:
+                self._upstream.resume()
+            else:
+                self._upstream.pause()
+
+    def refuse(self, status: HTTPStatus, sentence: str, outcome: Outcome) -> None:
+        """Answer with an error of the proxy itself, or cut the response that has begun."""
+        self._release(reusable=False)
+        if not self._response_started:
+            self._meter.response_head(status, b"")
+            self._client.write(refusal(status, sentence, self.head.target, close=True))
+        self._end(outcome)
+        self._client.exchange_done(keep_alive=False)
+
+    def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
+        """End an exchange whose upstream has been silent for too long; called about once a second."""
+        if self.over or not self.request_complete or self._response_complete or self._paused:
+            return
+        limit = timeouts.idle if self._response_started else timeouts.first_byte
+        if now - self._last_activity > limit:
+            self.refuse(
+                HTTPStatus.GATEWAY_TIMEOUT, f"the upstream sent nothing for {limit:g} s", Outcome.UPSTREAM_TIMEOUT
+            )
+
+    # ---- from the upstream
+
+    def interim(self, head: bytes) -> None:
+        """Pass on a 1xx head, which HTTP/1.0 clients do not know."""
+        if self.head.version != "1.0":
+            self._client.write(head)
+
+    def response_head(self, head: ResponseHead) -> None:
+        """Pass on the final head, without what belongs to the upstream's connection."""
+        self._response_started = True
+        self._meter.response_head(head.status, http1.header(head.headers, b"content-type") or b"")
+        dropped: tuple[bytes, ...] = ()
+        if head.chunked and self.head.version == "1.0":
+            self._raw = False
+            dropped = (b"transfer-encoding", b"trailer")
+        headers = http1.end_to_end(head.headers, dropped)
+        if not head.delimited or not self._raw or self._client.draining:
+            self._close_after = True
+        if self._close_after:
+            headers.append((b"Connection", b"close"))
+        self._client.write(http1.write_head(b"HTTP/1.1 %d %s" % (head.status, head.reason), headers))
+
+    def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
+        """Pass the bytes on first, then let the meter see them."""
+        now = self._last_activity = self._clock()
+        self._client.write(raw if self._raw else b"".join(pieces))
+        self._meter.response_body(pieces, now)
+
+    def response_end(self, *, reusable: bool) -> None:
+        """The response is whole; a request that is not is read to its end, and dropped."""
+        self._response_complete = True
+        self._release(reusable=reusable and self.request_complete)
+        self._meter.finish(None)
+        if self.request_complete:
+            self._close()
+        else:
+            self._client.resume()
+
+    def response_failed(self, error: UpstreamError) -> None:
+        """502 where nothing was sent yet; else cut, so that the client sees that it is not whole."""
+        log.warning("%s %s: %s", self.head.method.decode(), self._meter.operation.value, error)
+        outcome = Outcome.TRUNCATED if self._response_started else Outcome.UPSTREAM_UNREACHABLE
+        self.refuse(HTTPStatus.BAD_GATEWAY, str(error), outcome)
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """The upstream takes more of the request, or is slower than the client."""
+        if writable:
+            self._client.resume()
+        else:
+            self._client.pause()
+
+    # ---- inside
+
+    def _request_head(self, authority: bytes) -> bytes:
+        headers = http1.end_to_end(self.head.headers, (b"host",))
+        headers.insert(0, (b"Host", authority))
+        if http1.header(headers, REQUEST_ID_HEADER.lower().encode()) is None:
+            headers.append((REQUEST_ID_HEADER.encode(), uuid.uuid4().hex.encode()))
+        line = self.head.method + b" " + http1.origin_form(self.head.target) + b" HTTP/1.1"
+        return http1.write_head(line, headers)
+
+    async def _connect(self) -> None:
+        try:
+            connection = await self._pool.connect()
+        except UpstreamError as error:
+            if not self.over:
+                self.response_failed(error)
+            return
+        if self.over:
+            self._pool.give_back(connection)
+        else:
+            self._attach(connection)
+
+    def _attach(self, connection: UpstreamConnection) -> None:
+        self._upstream = connection
+        connection.attach(self)
+        if self._paused:
+            connection.pause()
+        held, self._held = self._held, []
+        connection.write(b"".join(held))
+        if self._held_bytes > _HOLD_LIMIT_BYTES:
+            self._client.resume()
+        self._held_bytes = 0
+
+    def _send(self, data: bytes) -> None:
+        if self._upstream is not None:
+            self._upstream.write(data)
+            return
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes > _HOLD_LIMIT_BYTES:
+            self._client.pause()
+
+    def _release(self, *, reusable: bool) -> None:
+        if self._connecting is not None:
+            # A connection that comes too late goes to the pool.
+            self._connecting = None
+        connection, self._upstream = self._upstream, None
+        if connection is None:
+            return
+        if reusable:
+            if self._paused:
+                connection.resume()
+            self._pool.give_back(connection)
+        else:
+            connection.abort()
+
+    def _close(self) -> None:
+        self._end(None)
+        self._client.exchange_done(keep_alive=not self._close_after)
+
+    def _end(self, outcome: Outcome | None) -> None:
+        self.over = True
+        self._held.clear()
+        self._meter.finish(outcome)

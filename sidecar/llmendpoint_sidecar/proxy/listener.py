@@ -1,0 +1,304 @@
+"""The clients' side: connections, pipelining in order, limits on heads, and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
+
+import httptools
+
+from llmendpoint_process.units import Address
+from llmendpoint_sidecar.contract import Outcome
+from llmendpoint_sidecar.meter.exchange import ExchangeMeter
+from llmendpoint_sidecar.proxy.exchange import Exchange, RequestHead, Timeouts
+from llmendpoint_sidecar.proxy.refusals import refusal
+from llmendpoint_sidecar.proxy.upstream import UpstreamPool
+from llmendpoint_sidecar.wire import http1
+
+log = logging.getLogger(__name__)
+
+_MAX_PIPELINED = 16
+_MAX_DISCARDED_BYTES = 1024 * 1024
+_SWEEP_SECONDS = 1.0
+
+
+class Proxy:
+    """Everything that the connections of one listener share."""
+
+    def __init__(
+        self,
+        upstream: Address,
+        timeouts: Timeouts,
+        begin_meter: Callable[[bytes, bytes], ExchangeMeter],
+        clock: Callable[[], float],
+    ) -> None:
+        self.pool = UpstreamPool(upstream, timeouts.connect)
+        self.authority = str(upstream).encode()
+        self.begin_meter = begin_meter
+        self.draining = False
+        self.connections: set[ClientConnection] = set()
+        self._timeouts = timeouts
+        self.clock = clock
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Serve on listening sockets."""
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            self._servers.append(await loop.create_server(lambda: ClientConnection(self), sock=sock, backlog=4096))
+        self._sweeper = loop.create_task(self._sweep())
+
+    async def drain(self, accept_seconds: float, finish_seconds: float) -> int:
+        """Serve on for `accept_seconds`, then let what runs finish; return how many exchanges had to be cut."""
+        self.draining = True
+        await asyncio.sleep(accept_seconds)
+        for server in self._servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        deadline = self.clock() + finish_seconds
+        while self.connections and self.clock() < deadline:  # noqa: ASYNC110 - ends at a deadline too
+            await asyncio.sleep(0.05)
+        cut = len(self.connections)
+        await self.close()
+        return cut
+
+    async def close(self) -> None:
+        """Close every connection at once."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for server in self._servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.abort()
+        self.pool.close()
+        await asyncio.sleep(0)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = self.clock()
+            for connection in list(self.connections):
+                connection.check_timeouts(now, self._timeouts)
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client's connection. Requests are parsed as they come and answered in their order."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._queue: deque[Exchange] = deque()
+        self._incoming: Exchange | None = None
+        self._headers: http1.Headers = []
+        self._target = b""
+        self._in_head = True
+        self._head_bytes = 0
+        self._discarded = 0
+        self._refused = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process is about to stop."""
+        return self._proxy.draining
+
+    # ---- used by exchanges
+
+    def write(self, data: bytes) -> None:
+        """Send response bytes."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def pause(self) -> None:
+        """Stop reading requests."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read requests again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def exchange_done(self, *, keep_alive: bool) -> None:
+        """Answer the next pipelined request, or close."""
+        self._queue.popleft()
+        if not keep_alive or self._proxy.draining:
+            self._close()
+        elif self._queue:
+            self._queue[0].start(self._proxy.authority)
+        elif self._refused:
+            self._close()
+        else:
+            self.resume()
+
+    # ---- used by the proxy
+
+    def close_if_idle(self) -> None:
+        """Close a connection on which nothing happens."""
+        if not self._queue:
+            self._close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
+        """End the exchange in progress if its upstream is silent."""
+        if self._queue:
+            self._queue[0].check_timeouts(now, timeouts)
+
+    # ---- asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Join the proxy's connections."""
+        # uvloop's transports are not asyncio's by inheritance.
+        self._transport = cast("asyncio.Transport", transport)
+        self._proxy.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; what is not HTTP is answered with 400."""
+        if self._refused:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserCallbackError:
+            log.exception("a request could not be handled")
+            self.abort()
+        except httptools.HttpParserError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"the request is not valid HTTP: {error}")
+            return
+        if self._in_head and self._head_bytes > http1.MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is larger than 64 KiB")
+        if len(self._queue) > _MAX_PIPELINED:
+            self.pause()
+
+    def eof_received(self) -> None:
+        """A client that ends its side counts as gone: half-closing clients cannot be told from leaving ones."""
+        self._leave()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Stop everything that was done for this client."""
+        self._transport = None
+        self._proxy.connections.discard(self)
+        self._leave()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than the upstream sends."""
+        if self._queue:
+            self._queue[0].client_writable(writable=False)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        if self._queue:
+            self._queue[0].client_writable(writable=True)
+
+    # ---- httptools
+
+    def on_message_begin(self) -> None:
+        """A new request."""
+        self._headers, self._target = [], b""
+        self._in_head = True
+
+    def on_url(self, part: bytes) -> None:
+        """Collect the request target."""
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header, or a trailer behind the body."""
+        if self._in_head:
+            self._headers.append((name, value))
+        elif self._incoming is not None:
+            self._incoming.request_trailer(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: begin the exchange when its turn has come."""
+        self._in_head = False
+        self._head_bytes = 0
+        self._discarded = 0
+        head = RequestHead(
+            self._parser.get_method(),
+            self._target,
+            self._parser.get_http_version(),
+            self._headers,
+            # An HTTP/1.0 answer cannot be chunked, so its end is the connection's.
+            self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0",
+        )
+        proxy = self._proxy
+        exchange = Exchange(head, self, proxy.pool, proxy.begin_meter(head.method, head.target), proxy.clock)
+        self._incoming = exchange
+        self._queue.append(exchange)
+        if head.method == b"CONNECT":
+            exchange.refuse(HTTPStatus.NOT_IMPLEMENTED, "this proxy opens no tunnels", Outcome.REJECTED)
+            return
+        if len(self._queue) == 1:
+            exchange.start(self._proxy.authority)
+
+    def on_body(self, data: bytes) -> None:
+        """Forward; a body that nobody waits for any more is dropped, up to a bound."""
+        exchange = self._incoming
+        if exchange is None:
+            return
+        exchange.request_body(data)
+        if exchange.over:
+            self._discarded += len(data)
+        if self._discarded > _MAX_DISCARDED_BYTES:
+            self._close()
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        exchange, self._incoming = self._incoming, None
+        self._in_head = True
+        self._head_bytes = 0
+        if exchange is not None and not exchange.over:
+            exchange.request_end()
+
+    # ---- inside
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # Offered, not taken (h2c, WebSocket): go on in HTTP/1.1 behind the offer.
+                data = data[upgrade.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+            else:
+                return
+
+    def _refuse(self, status: HTTPStatus, sentence: str) -> None:
+        """Answer a request that could not be parsed, after those before it."""
+        self._refused = True
+        broken = self._incoming
+        if broken is not None and not broken.over:
+            if self._queue[0] is broken:
+                broken.refuse(status, sentence, Outcome.REJECTED)
+            else:
+                self.abort()
+        elif self._queue:
+            return
+        else:
+            meter = self._proxy.begin_meter(b"", self._target)
+            meter.response_head(status, b"")
+            meter.finish(Outcome.REJECTED)
+            self.write(refusal(status, sentence, self._target, close=True))
+            self._close()
+
+    def _leave(self) -> None:
+        for exchange in self._queue:
+            exchange.client_gone()
+        self._queue.clear()
+        self._incoming = None
+
+    def _close(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.close()

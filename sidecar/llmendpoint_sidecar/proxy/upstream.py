@@ -1,0 +1,296 @@
+"""Connections to Ollama: responses are relayed as they came, chunk framing included, and parsed beside that.
+
+A connection is used again only after a response that ended cleanly; a request is never sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, cast
+
+import httptools
+
+from llmendpoint_process.units import Address
+from llmendpoint_sidecar.wire import http1
+
+MAX_IDLE_CONNECTIONS = 256
+
+
+class UpstreamError(Exception):
+    """The upstream broke HTTP, or its connection, before a response had ended."""
+
+
+class ResponseHead(NamedTuple):
+    """The head of a final response; `delimited` is False where only the connection's end ends the body."""
+
+    status: int
+    reason: bytes
+    headers: http1.Headers
+    chunked: bool
+    delimited: bool
+
+
+class ResponseSink(Protocol):
+    """Who takes a response: called in the order of the bytes."""
+
+    is_head_request: bool
+
+    def interim(self, head: bytes) -> None:
+        """Take a 1xx head as it came."""
+
+    def response_head(self, head: ResponseHead) -> None:
+        """Take the final head."""
+
+    def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
+        """Take body bytes as they came (`raw`, with framing) and without framing (`pieces`)."""
+
+    def response_end(self, *, reusable: bool) -> None:
+        """The response is whole."""
+
+    def response_failed(self, error: UpstreamError) -> None:
+        """The response will never be whole."""
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """The connection's send buffer has room, or not."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection, at most one exchange at a time."""
+
+    def __init__(self, on_lost: Callable[[UpstreamConnection], None]) -> None:
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._sink: ResponseSink | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._partial_head = b""
+        self._headers: http1.Headers = []
+        self._reason = b""
+        self._pieces: list[bytes] = []
+        self._in_head = True
+        self._complete = False
+        self._surplus = False
+        self._delimited = True
+
+    # ---- used by the exchange
+
+    def attach(self, sink: ResponseSink) -> None:
+        """Give the next response to `sink`."""
+        self._sink = sink
+        self._in_head = True
+        self._complete = self._surplus = False
+        self._delimited = True
+
+    def detach(self) -> None:
+        """Nobody waits for a response any more."""
+        self._sink = None
+
+    def write(self, data: bytes) -> None:
+        """Send request bytes."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def pause(self) -> None:
+        """Stop reading: the client is slower than the upstream."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once, so that the upstream stops computing."""
+        self._sink = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    # ---- asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        # uvloop's transports are not asyncio's by inheritance.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Relay and parse; bytes that nobody asked for end the connection."""
+        if self._sink is None:
+            self.abort()
+            return
+        try:
+            while data and self._in_head:
+                data = self._read_head(data)
+            if data:
+                self._read_body(data)
+        except (httptools.HttpParserError, UpstreamError) as error:
+            self._fail(UpstreamError(f"the upstream's response is not HTTP: {error}"))
+            return
+        if self._complete:
+            self._finish(reusable=bool(self._parser.should_keep_alive()) and not self._surplus)
+
+    def eof_received(self) -> None:
+        """An undelimited body ends here; any other was cut."""
+        if self._sink is not None and not self._in_head and not self._delimited:
+            self._finish(reusable=False)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the exchange, and the pool."""
+        self._transport = None
+        self._on_lost(self)
+        if self._sink is not None and not self._in_head and not self._delimited and error is None:
+            self._finish(reusable=False)
+        elif self._sink is not None:
+            self._fail(UpstreamError("the upstream closed the connection before the response had ended"))
+
+    def pause_writing(self) -> None:
+        """The upstream takes the request slower than the client sends it."""
+        if self._sink is not None:
+            self._sink.upstream_writable(writable=False)
+
+    def resume_writing(self) -> None:
+        """The upstream takes more."""
+        if self._sink is not None:
+            self._sink.upstream_writable(writable=True)
+
+    # ---- httptools
+
+    def on_message_begin(self) -> None:
+        """A second response begins behind a whole one: it belongs to no request."""
+        if self._complete:
+            self._surplus = True
+
+    def on_status(self, reason: bytes) -> None:
+        """Collect the reason phrase."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header; trailers travel in the raw bytes."""
+        if self._in_head:
+            self._headers.append((name, value))
+
+    def on_body(self, data: bytes) -> None:
+        """Collect body bytes without framing."""
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        """The response is whole."""
+        self._complete = True
+
+    # ---- inside
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Parse one head if it is whole, and return the bytes behind it."""
+        data = self._partial_head + data
+        end = data.find(http1.HEAD_END)
+        if end < 0:
+            if len(data) > http1.MAX_HEAD_BYTES:
+                raise UpstreamError("its head is too large")
+            self._partial_head = data
+            return b""
+        self._partial_head = b""
+        head, rest = data[: end + 4], data[end + 4 :]
+        self._headers, self._reason = [], b""
+        self._parser.feed_data(head)
+        status = self._parser.get_status_code()
+        if self._sink is None:
+            return b""
+        if status < 200:
+            if status == 101:
+                raise UpstreamError("it switches protocols unasked")
+            self._complete = False
+            self._sink.interim(head)
+            return rest
+        self._begin_response(self._sink, status)
+        return rest
+
+    def _begin_response(self, sink: ResponseSink, status: int) -> None:
+        self._in_head = False
+        coding = http1.header(self._headers, b"transfer-encoding")
+        chunked = coding is not None and coding.lower().endswith(b"chunked")
+        if sink.is_head_request or status in (204, 304):
+            # llhttp cannot know that a HEAD's answer has no body, so its state is of no more use.
+            self._complete = True
+            if sink.is_head_request:
+                keep_alive = self._parser.should_keep_alive()
+                self._parser = httptools.HttpResponseParser(self)
+                self._surplus = not keep_alive
+        else:
+            self._delimited = chunked or http1.header(self._headers, b"content-length") is not None
+        sink.response_head(ResponseHead(status, self._reason, self._headers, chunked, self._delimited))
+
+    def _read_body(self, data: bytes) -> None:
+        if self._complete:
+            self._surplus = True
+            return
+        self._pieces = []
+        self._parser.feed_data(data)
+        if self._surplus:
+            raise UpstreamError("it sends more than one response")
+        if self._sink is not None:
+            self._sink.response_body(data, self._pieces)
+
+    def _finish(self, *, reusable: bool) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.response_end(reusable=reusable and self._delimited and self.usable)
+
+    def _fail(self, error: UpstreamError) -> None:
+        sink, self._sink = self._sink, None
+        if self._transport is not None:
+            self._transport.abort()
+        if sink is not None:
+            sink.response_failed(error)
+
+
+class UpstreamPool:
+    """Idle connections to one upstream, newest first."""
+
+    def __init__(self, address: Address, connect_timeout: float) -> None:
+        self._address = address
+        self._connect_timeout = connect_timeout
+        self._idle: list[UpstreamConnection] = []
+
+    def take(self) -> UpstreamConnection | None:
+        """Return an idle connection, if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """Open a connection; UpstreamError names the address where it cannot be had within the connect timeout."""
+        loop = asyncio.get_running_loop()
+        host, port = self._address.host or "127.0.0.1", self._address.port
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                _, connection = await loop.create_connection(lambda: UpstreamConnection(self._forget), host, port)
+        except TimeoutError:
+            raise UpstreamError(f"no connection to {self._address} in {self._connect_timeout:g} s") from None
+        except OSError as error:
+            raise UpstreamError(f"cannot connect to {self._address}: {error.strerror or error}") from None
+        return connection
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose response ended cleanly."""
+        if connection.usable and len(self._idle) < MAX_IDLE_CONNECTIONS:
+            connection.detach()
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+
+    def _forget(self, connection: UpstreamConnection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)

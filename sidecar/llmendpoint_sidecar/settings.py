@@ -1,0 +1,66 @@
+"""The sidecar's settings: parsed once, frozen, and passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from llmendpoint_process.flags import Flags
+from llmendpoint_process.logs import parse_level
+from llmendpoint_process.units import Address, parse_address, parse_duration, parse_positive
+from llmendpoint_sidecar.contract import ADMIN_PORT, PROXY_PORT, UPSTREAM_PORT
+
+_EXAMPLES = """examples:
+  python -m llmendpoint_sidecar
+      in front of the Ollama of this machine: clients use :11435, metrics are on :8001/metrics
+  python -m llmendpoint_sidecar --listen 127.0.0.1:8080 --upstream http://127.0.0.1:11434 --config models.json
+      and bring the models that models.json declares: {"models": [{"name": "llama3.2:3b"}]}
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Addresses, and times in seconds."""
+
+    listen: Address
+    upstream: Address
+    admin_listen: Address
+    config: Path | None
+    parallel: int
+    connect_timeout: float
+    first_byte_timeout: float
+    idle_timeout: float
+    drain_delay: float
+    drain_timeout: float
+    log_level: str
+
+
+def parse_upstream(text: str) -> Address:
+    """Return the address of `http://HOST:PORT`."""
+    parts = urlsplit(text)
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(f"{text!r} is not an upstream; write it like http://127.0.0.1:{UPSTREAM_PORT}")
+    return Address(parts.hostname, parts.port or 80)
+
+
+def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
+    """Return the settings of a command line; ends the process with 2 where one is wrong."""
+    flags = Flags("llmendpoint_sidecar", "Metering proxy in front of one Ollama.", _EXAMPLES)
+    addresses = flags.group("addresses")
+    addresses.option("listen", parse_address, Address(None, PROXY_PORT), "where clients connect")
+    addresses.option("upstream", parse_upstream, Address("127.0.0.1", UPSTREAM_PORT), "Ollama's URL",
+                     shown=f"http://127.0.0.1:{UPSTREAM_PORT}")  # fmt: skip
+    addresses.option("admin-listen", parse_address, Address(None, ADMIN_PORT), "where metrics and status are served")
+    models = flags.group("models")
+    models.option("config", Path, None, "JSON file of models; watched; without it nothing is brought")
+    models.option("parallel", parse_positive, 1, "requests that Ollama runs at once a model (OLLAMA_NUM_PARALLEL)")
+    times = flags.group("times (250ms, 15s, 1h30m)")
+    times.option("connect-timeout", parse_duration, 5.0, "until the upstream accepts", shown="5s")
+    times.option("first-byte-timeout", parse_duration, 600.0, "from the request's end to the response", shown="10m")
+    times.option("idle-timeout", parse_duration, 120.0, "between two pieces of a response", shown="2m")
+    times.option("drain-delay", parse_duration, 5.0, "after SIGTERM: still accept, while not ready", shown="5s")
+    times.option("drain-timeout", parse_duration, 280.0, "then: let streams finish", shown="4m40s")
+    flags.group("logs").option("log-level", parse_level, "info", "debug, info, warning or error")
+    return Settings(**vars(flags.parse(arguments)))

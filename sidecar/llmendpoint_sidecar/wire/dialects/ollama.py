@@ -1,0 +1,100 @@
+"""Ollama's own API: NDJSON objects or one JSON object, ending with `done: true` (api/types.go)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from llmendpoint_sidecar.wire.events import OnContent, Reading, Usage
+from llmendpoint_sidecar.wire.ndjson import LineSplitter
+
+_NANOSECONDS = 1e-9
+
+
+class _Message(msgspec.Struct):
+    content: str = ""
+    thinking: str = ""
+    tool_calls: list[msgspec.Raw] | None = None
+
+
+class _Line(msgspec.Struct):
+    """One object of /api/generate or /api/chat; every metric is omitted by Ollama where it is zero."""
+
+    model: str = ""
+    response: str = ""
+    thinking: str = ""
+    message: _Message | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+    error: str | None = None
+    done: bool = False
+    done_reason: str = ""
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
+    prompt_eval_cached_count: int | None = None
+    prompt_eval_duration: int = 0
+    eval_count: int = 0
+    eval_duration: int = 0
+
+    def has_content(self) -> bool:
+        """Tell whether this line carries anything of the answer."""
+        message = self.message
+        if self.response or self.thinking or self.tool_calls:
+            return True
+        return message is not None and bool(message.content or message.thinking or message.tool_calls)
+
+    def usage(self) -> Usage:
+        """Return what the final object says; absent means 0."""
+        return Usage(
+            prompt_tokens=self.prompt_eval_count,
+            generation_tokens=self.eval_count,
+            cached_tokens=self.prompt_eval_cached_count,
+            total_seconds=self.total_duration * _NANOSECONDS,
+            load_seconds=self.load_duration * _NANOSECONDS,
+            prefill_seconds=self.prompt_eval_duration * _NANOSECONDS,
+            decode_seconds=self.eval_duration * _NANOSECONDS,
+        )
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+class OllamaDialect:
+    """Reads /api/generate and /api/chat, streamed or not: a JSON body is a stream of one line."""
+
+    __slots__ = ("_lines", "_on_content", "reading")
+
+    def __init__(self, on_content: OnContent) -> None:
+        self.reading = Reading()
+        self._lines = LineSplitter()
+        self._on_content = on_content
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+        for line in self._lines.feed(data):
+            self._read(line)
+
+    def close(self) -> None:
+        """Read a last line without line end."""
+        self._read(self._lines.flush())
+        self.reading.unreadable += self._lines.overlong
+
+    def _read(self, text: bytes) -> None:
+        if not text or text.isspace():
+            return
+        try:
+            line = _decode(text)
+        except msgspec.MsgspecError:
+            self.reading.unreadable += 1
+            return
+        reading = self.reading
+        if line.has_content():
+            reading.chunks += 1
+            self._on_content()
+        if line.error is not None:
+            reading.failed = True
+        if line.model:
+            reading.model = line.model
+        if line.done:
+            reading.finished = True
+            reading.reason = line.done_reason
+            reading.usage = line.usage()

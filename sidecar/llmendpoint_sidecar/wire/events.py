@@ -1,0 +1,52 @@
+"""What a response told so far, in one vocabulary for all dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+
+class Usage(msgspec.Struct):
+    """Tokens and durations as the server reports them: counts, and seconds; None where it said nothing."""
+
+    prompt_tokens: int | None = None
+    generation_tokens: int | None = None
+    cached_tokens: int | None = None
+    total_seconds: float | None = None
+    load_seconds: float | None = None
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
+
+
+class Reading(msgspec.Struct):
+    """The running account of one response.
+
+    `chunks` counts pieces with content, thinking or tool calls: they are not tokens. `finished` is set by the
+    dialect's own terminal event, without which a stream was cut.
+    """
+
+    model: str = ""
+    chunks: int = 0
+    finished: bool = False
+    failed: bool = False
+    reason: str = ""
+    unreadable: int = 0
+    usage: Usage | None = None
+
+
+#: Called once a piece of content, with no argument: the caller takes the time.
+OnContent = Callable[[], None]
+
+
+class Dialect(Protocol):
+    """Reads the body of one response."""
+
+    reading: Reading
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body, split anywhere."""
+
+    def close(self) -> None:
+        """The body has ended: read what was not yet a whole line."""

@@ -1,0 +1,65 @@
+"""HTTP/1.1 heads: what a proxy may pass on, and how the head it sends is written (RFC 9110, 9112)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+HEAD_END = b"\r\n\r\n"
+MAX_HEAD_BYTES = 64 * 1024
+
+#: RFC 9110, 7.6.1, with the two that old clients still send.
+HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"proxy-authenticate"})
+
+
+def connection_tokens(headers: Headers) -> set[bytes]:
+    """Return the lower-case tokens of all Connection headers: options, and names of hop-by-hop headers."""
+    return {
+        token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
+    }
+
+
+def end_to_end(headers: Headers, dropped: Iterable[bytes] = ()) -> Headers:
+    """Return the headers that travel on, in order and spelling; `dropped` holds more lower-case names to leave."""
+    # Framing and Host are never a hop's to name: "Connection: content-length" must not strip them.
+    named = connection_tokens(headers) - {b"content-length", b"transfer-encoding", b"host"}
+    unwanted = HOP_BY_HOP | named | set(dropped)
+    return [(name, value) for name, value in headers if name.lower() not in unwanted]
+
+
+def header(headers: Headers, wanted: bytes) -> bytes | None:
+    """Return the first value of a header, by its lower-case name."""
+    for name, value in headers:
+        if name.lower() == wanted:
+            return value
+    return None
+
+
+def write_head(start_line: bytes, headers: Headers) -> bytes:
+    """Return a head with its empty line."""
+    lines = [start_line]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join(lines) + HEAD_END
+
+
+def origin_form(target: bytes) -> bytes:
+    """Return the path and query of a request target; an absolute-form target loses its authority (RFC 9112, 3.2.2)."""
+    if target.startswith(b"/") or target == b"*":
+        return target
+    _, separator, rest = target.partition(b"://")
+    if not separator:
+        return target
+    authority, slash, path = rest.partition(b"/")
+    if slash:
+        return b"/" + path
+    return b"/?" + authority.partition(b"?")[2] if b"?" in authority else b"/"
+
+
+def chunk(data: bytes) -> bytes:
+    """Return `data` as one chunk of the chunked coding (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

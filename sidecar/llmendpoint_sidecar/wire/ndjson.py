@@ -1,0 +1,60 @@
+"""Lines of a stream, however the bytes are split; memory stays bounded when a line does not end."""
+
+from __future__ import annotations
+
+#: A last line of /api/generate carries `context` and can be megabytes.
+MAX_LINE_BYTES = 16 * 1024 * 1024
+
+
+class LineSplitter:
+    """Turns pieces of bytes into whole lines without their line end.
+
+    A line longer than `limit` bytes is dropped whole and counted in `overlong`.
+    """
+
+    __slots__ = ("_dropping", "_limit", "_parts", "_size", "overlong")
+
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._dropping = False
+        self.overlong = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the lines that `data` completes."""
+        if not self._parts and not self._dropping and data.endswith(b"\n"):
+            lines = data.split(b"\n")
+            lines.pop()
+            return lines
+        return self._feed_partial(data)
+
+    def flush(self) -> bytes:
+        """Return what came after the last line end, and forget it."""
+        rest = b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        return rest
+
+    def _feed_partial(self, data: bytes) -> list[bytes]:
+        *ended, rest = data.split(b"\n")
+        lines: list[bytes] = []
+        for line in ended:
+            self._append(line)
+            if self._dropping:
+                self._dropping = False
+            else:
+                lines.append(self.flush())
+        self._append(rest)
+        return lines
+
+    def _append(self, part: bytes) -> None:
+        if self._dropping or not part:
+            return
+        self._size += len(part)
+        if self._size > self._limit:
+            self.flush()
+            self._dropping = True
+            self.overlong += 1
+        else:
+            self._parts.append(part)

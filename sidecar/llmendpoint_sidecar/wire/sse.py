@@ -1,0 +1,49 @@
+"""Server-sent events (WHATWG HTML, 9.2.6): only what model servers use of it, `event:` and `data:` lines."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from llmendpoint_sidecar.wire.ndjson import LineSplitter
+
+
+class ServerSentEvent(NamedTuple):
+    """One dispatched event; `name` is empty where the stream did not name it."""
+
+    name: bytes
+    data: bytes
+
+
+class EventSplitter:
+    """Turns pieces of bytes into dispatched events; comments, ids and retry lines are skipped."""
+
+    __slots__ = ("_data", "_lines", "_name")
+
+    def __init__(self) -> None:
+        self._lines = LineSplitter()
+        self._name = b""
+        self._data: list[bytes] = []
+
+    @property
+    def overlong(self) -> int:
+        """How many lines were dropped for their length."""
+        return self._lines.overlong
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """Return the events that `data` completes."""
+        events: list[ServerSentEvent] = []
+        for line in self._lines.feed(data):
+            text = line.removesuffix(b"\r")
+            if text.startswith(b"data:"):
+                self._data.append(text[5:].removeprefix(b" "))
+            elif text.startswith(b"event:"):
+                self._name = text[6:].removeprefix(b" ")
+            elif not text:
+                self._dispatch(events)
+        return events
+
+    def _dispatch(self, events: list[ServerSentEvent]) -> None:
+        if self._data:
+            events.append(ServerSentEvent(self._name, b"\n".join(self._data)))
+            self._data = []
+        self._name = b""

@@ -1,0 +1,36 @@
+"""The simulator process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from llmendpoint_process import lifecycle, listeners
+from llmendpoint_process.logs import configure_logs
+from llmendpoint_simulator.server import Simulator
+from llmendpoint_simulator.settings import Settings, parse_settings
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, stopping: asyncio.Event) -> int:
+    """Run until asked to stop; return the exit code."""
+    try:
+        sockets = listeners.bind(settings.listen)
+    except OSError as error:
+        log.error("%s; choose another with --listen", error)
+        return 1
+    simulator = Simulator(settings.behaviour)
+    await simulator.start(sockets)
+    log.info("simulating Ollama on port %d", listeners.port_of(sockets))
+    await stopping.wait()
+    await simulator.stop()
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the simulator."""
+    settings = parse_settings(arguments)
+    configure_logs(settings.log_level)
+    return lifecycle.run(lambda stopping: serve(settings, stopping))
