@@ -1,0 +1,1 @@
+"""From typed models to CustomResourceDefinitions."""

@@ -1,0 +1,140 @@
+"""Reconciles one LLMEndpoint: parse, desired, apply, observe, status. One function for every kind of change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from lightkube import ApiError
+from pydantic import ValidationError
+
+from llmendpoint_operator.cluster.events import emit
+from llmendpoint_operator.cluster.objects import Objects, is_unknown_kind
+from llmendpoint_operator.cluster.pods import PodStatuses
+from llmendpoint_operator.conditions import Condition, is_true, merge
+from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
+from llmendpoint_operator.endpoint.resources.desired import desired
+from llmendpoint_operator.endpoint.resources.statefulset import selector
+from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, MonitoringMode, parse_spec
+from llmendpoint_operator.endpoint.status import endpoint_status
+from llmendpoint_operator.names import ENDPOINT_LABEL
+from llmendpoint_operator.owner import Manifest, Owner, owner_of
+from llmendpoint_operator.settings import Images
+from llmendpoint_operator.workqueue import Key
+
+KIND = "LLMEndpoint"
+CHILD_KINDS = ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "ServiceMonitor")
+_ON_THE_WAY = frozenset({"Starting", "Pulling", "ScaledToZero", "ModelPending", "ModelPulling", "ModelLoading"})
+_LOADING_SECONDS = 2.0
+_STEADY_SECONDS = 30.0
+_PROGRESS_SECONDS = 10.0
+
+
+class EndpointController:
+    """Makes the cluster be what an LLMEndpoint says."""
+
+    def __init__(self, objects: Objects, pods: PodStatuses, images: Images, now: Callable[[], datetime]) -> None:
+        self._objects = objects
+        self._pods = pods
+        self._images = images
+        self._now = now
+        self._written: dict[str, datetime] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Reconcile once; return when to look again, since what is inside pods sends no events."""
+        manifest = await self._objects.get(KIND, key.namespace, key.name)
+        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+            return None
+        owner = owner_of(manifest)
+        try:
+            spec = parse_spec(manifest)
+        except ValidationError as error:
+            await self._objects.apply_status(manifest, self._invalid(manifest, error))
+            return None
+        children = desired(owner, spec, self._images)
+        monitors = [child for child in children if child["kind"] == "ServiceMonitor"]
+        others = [child for child in children if child["kind"] != "ServiceMonitor"]
+        conflicts = await self._objects.apply_children(owner, others)
+        more, monitoring = await self._apply_monitors(owner, spec, monitors)
+        await self._objects.prune(owner, CHILD_KINDS, {ENDPOINT_LABEL: owner.name}, children)
+        seen = await self._observe(owner, (*conflicts, *more), monitoring)
+        status = endpoint_status(manifest, owner, spec, seen, self._now())
+        await self._write(manifest, status)
+        settled = seen.ready_replicas == seen.replicas == spec.wanted_replicas and is_true(
+            status["conditions"], "ModelsLoaded"
+        )
+        return _STEADY_SECONDS if settled else _LOADING_SECONDS
+
+    async def _apply_monitors(
+        self, owner: Owner, spec: LLMEndpointSpec, monitors: list[Manifest]
+    ) -> tuple[tuple[str, ...], str]:
+        try:
+            return await self._objects.apply_children(owner, monitors), ""
+        except ApiError as error:
+            if not is_unknown_kind(error):
+                raise
+            advice = (
+                "the cluster knows no ServiceMonitor; install the Prometheus operator, or set monitoring.mode: None"
+            )
+            wanted = spec.monitoring.mode is MonitoringMode.SERVICE_MONITOR
+            return (), advice if wanted else f"{advice}; metrics are on port 8001 of each pod"
+
+    async def _observe(self, owner: Owner, conflicts: tuple[str, ...], monitoring: str) -> Observation:
+        statefulset = await self._objects.get("StatefulSet", owner.namespace, owner.name)
+        mine = statefulset if statefulset and f"StatefulSet/{owner.name}" not in conflicts else None
+        pods = await self._objects.list("Pod", owner.namespace, selector(owner)) if mine else []
+        views = await asyncio.gather(*(self._view(pod) for pod in pods))
+        existing, ready, latest = replicas_of(mine)
+        return Observation(existing, ready, latest, tuple(views), conflicts, monitoring)
+
+    async def _view(self, pod: Manifest) -> PodView:
+        return PodView(pod["metadata"]["name"], is_ready(pod), await self._pods.sidecar(pod), trouble(pod))
+
+    async def _write(self, manifest: Manifest, status: dict[str, Any]) -> None:
+        uid = manifest["metadata"]["uid"]
+        before = manifest.get("status") or {}
+        last = self._written.get(uid)
+        only_progress = _without_progress(before) == _without_progress(status)
+        if only_progress and last is not None and (self._now() - last).total_seconds() < _PROGRESS_SECONDS:
+            return
+        if before != status:
+            self._written[uid] = self._now()
+        await self._objects.apply_status(manifest, status)
+        await self._tell(manifest, before.get("conditions") or [], status["conditions"])
+
+    async def _tell(self, manifest: Manifest, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+        """Write an Event for each condition that a person waits for, when its reason changes."""
+        reasons = {condition["type"]: condition["reason"] for condition in before}
+        news = {
+            condition["reason"]: condition
+            for condition in after
+            if condition["type"] in ("Ready", "ModelsAvailable")
+            and reasons.get(condition["type"]) != condition["reason"]
+        }
+        for reason, condition in news.items():
+            warning = condition["status"] == "False" and reason not in _ON_THE_WAY
+            await emit(self._objects, manifest, reason, condition["message"], self._now(), warning=warning)
+
+    def _invalid(self, manifest: Manifest, error: ValidationError) -> dict[str, Any]:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        condition = Condition("Ready", False, "InvalidSpec", f"spec.{field}: {first['msg']}")
+        existing = (manifest.get("status") or {}).get("conditions") or []
+        generation = manifest["metadata"]["generation"]
+        return {"observedGeneration": generation, "conditions": merge(existing, [condition], generation, self._now())}
+
+
+def _without_progress(status: dict[str, Any]) -> dict[str, Any]:
+    """Return a status without what changes all the time while a model is pulled."""
+    rest = {name: value for name, value in status.items() if name not in ("models", "conditions")}
+    rest["models"] = [
+        {name: value for name, value in model.items() if name not in ("progressPercent", "message")}
+        for model in status.get("models", [])
+    ]
+    rest["conditions"] = [
+        {name: value for name, value in condition.items() if name != "message"}
+        for condition in status.get("conditions", [])
+    ]
+    return rest

@@ -1,0 +1,63 @@
+"""What is seen of an endpoint: its StatefulSet's counts, and what each pod's sidecar says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmendpoint_operator.owner import Manifest
+from llmendpoint_sidecar.contract import SidecarStatus
+
+
+@dataclass(frozen=True)
+class PodView:
+    """One pod; `status` is None where its sidecar does not answer."""
+
+    name: str
+    ready: bool
+    status: SidecarStatus | None
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """An endpoint as the cluster shows it now."""
+
+    replicas: int
+    ready_replicas: int
+    up_to_date: bool
+    pods: tuple[PodView, ...]
+    conflicts: tuple[str, ...] = ()
+    monitoring: str = ""
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Tell whether a pod is Ready and not on its way out."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def trouble(pod: Manifest) -> str:
+    """Return why a pod does not run, in Kubernetes' words; empty where nothing is wrong."""
+    status = pod.get("status", {})
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"{pod['metadata']['name']}: {condition.get('message') or condition.get('reason', '')}"
+    for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
+        waiting = container.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
+            words = f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+            return f"{pod['metadata']['name']}, container {container['name']}: {words}"
+    return ""
+
+
+def replicas_of(statefulset: Manifest | None) -> tuple[int, int, bool]:
+    """Return pods that exist, pods that are ready, and whether all are of the latest template."""
+    if statefulset is None:
+        return 0, 0, False
+    status = statefulset.get("status", {})
+    existing = status.get("replicas", 0)
+    observed = status.get("observedGeneration", 0) >= statefulset["metadata"].get("generation", 0)
+    latest = observed and status.get("updatedReplicas", existing) == existing
+    return existing, status.get("readyReplicas", 0), latest

@@ -1,0 +1,1 @@
+"""Pure builders: (owner, spec, settings) in, manifests out. No client, no clock."""

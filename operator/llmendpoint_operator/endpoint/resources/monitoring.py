@@ -1,0 +1,27 @@
+"""The ServiceMonitor, by which a Prometheus operator finds the pods."""
+
+from __future__ import annotations
+
+from llmendpoint_operator.endpoint.spec import LLMEndpointSpec
+from llmendpoint_operator.names import ENDPOINT_LABEL, SCRAPE_LABEL, child_labels
+from llmendpoint_operator.owner import Manifest, Owner
+
+
+def service_monitor(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
+    """Return the ServiceMonitor; every series gets the label `llmendpoint`."""
+    labels = {**spec.monitoring.labels, **child_labels(ENDPOINT_LABEL, owner.name, "monitoring")}
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": owner.metadata(owner.name, labels),
+        "spec": {
+            "selector": {"matchLabels": {ENDPOINT_LABEL: owner.name, SCRAPE_LABEL: "true"}},
+            "endpoints": [
+                {
+                    "port": "metrics",
+                    "interval": spec.monitoring.interval,
+                    "relabelings": [{"action": "replace", "targetLabel": "llmendpoint", "replacement": owner.name}],
+                }
+            ],
+        },
+    }

@@ -1,0 +1,41 @@
+"""Two Services: clients get ready pods, and only the headless one is scraped, so that nothing is scraped twice."""
+
+from __future__ import annotations
+
+from llmendpoint_operator.endpoint.resources.statefulset import selector
+from llmendpoint_operator.endpoint.spec import LLMEndpointSpec
+from llmendpoint_operator.names import ENDPOINT_LABEL, SCRAPE_LABEL, child_labels
+from llmendpoint_operator.owner import Manifest, Owner
+from llmendpoint_sidecar.contract import ADMIN_PORT
+
+
+def client_service(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
+    """Return the Service for clients: Ollama's usual port, which leads to the meter."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": owner.metadata(
+            owner.name, child_labels(ENDPOINT_LABEL, owner.name, "client"), spec.service.annotations
+        ),
+        "spec": {
+            "type": spec.service.type.value,
+            "selector": selector(owner),
+            "ports": [{"name": "http", "port": spec.service.port, "targetPort": "proxy", "protocol": "TCP"}],
+        },
+    }
+
+
+def headless_service(owner: Owner) -> Manifest:
+    """Return the headless Service: names for pods, and metrics of all of them, ready or not."""
+    labels = child_labels(ENDPOINT_LABEL, owner.name, "pods") | {SCRAPE_LABEL: "true"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": owner.metadata(f"{owner.name}-pods", labels),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": selector(owner),
+            "ports": [{"name": "metrics", "port": ADMIN_PORT, "targetPort": "metrics", "protocol": "TCP"}],
+        },
+    }

@@ -1,0 +1,1 @@
+"""LoadTest: its spec, its Job and access, its results and its status."""

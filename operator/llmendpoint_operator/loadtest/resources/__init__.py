@@ -1,0 +1,1 @@
+"""Pure builders of a load run: its questions, its identity, its Job."""

@@ -1,0 +1,58 @@
+"""From the load pod's summary to the fields of the status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from llmendpoint_loadjob.contract import RESULT_KEY, Percentiles, Summary
+from llmendpoint_operator.owner import Manifest
+from llmendpoint_process.units import format_duration
+
+
+def read_result(config_map: Manifest | None) -> Summary | None:
+    """Return the summary that a load pod wrote; None where it has not, or wrote what is none."""
+    text = ((config_map or {}).get("data") or {}).get(RESULT_KEY)
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Summary)
+    except msgspec.MsgspecError:
+        return None
+
+
+def summary_state(summary: Summary) -> dict[str, Any]:
+    """Return `status.summary`."""
+    state: dict[str, Any] = {
+        "requests": summary.requests,
+        "errors": summary.errors,
+        "requestsPerSecond": f"{summary.requests_per_second.value:.3g}",
+        "inputTokens": summary.input_tokens,
+        "outputTokens": summary.output_tokens,
+        "ttft": _latency(summary.ttft),
+        "tpot": _latency(summary.tpot),
+        "requestLatency": _latency(summary.request_latency),
+        "categories": [
+            {
+                "category": item.category,
+                "requests": item.requests,
+                "errors": item.errors,
+                **({"ttftP95": format_duration(item.ttft.p95)} if item.ttft else {}),
+            }
+            for item in summary.categories
+        ],
+    }
+    return {name: value for name, value in state.items() if value is not None}
+
+
+def slo_state(summary: Summary) -> list[dict[str, Any]]:
+    """Return `status.slo`."""
+    return [msgspec.to_builtins(result) for result in summary.slo]
+
+
+def _latency(latency: Percentiles | None) -> dict[str, str] | None:
+    if latency is None:
+        return None
+    values = {"p50": latency.p50, "p95": latency.p95, "p99": latency.p99}
+    return {name: format_duration(value) for name, value in values.items()}
