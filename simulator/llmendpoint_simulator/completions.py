@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -243,12 +245,19 @@ class Completions:
         if fault is Fault.STREAM_ERROR:
             await response.write(shape.error("simulated failure in the stream"))
         if fault in (Fault.RESET, Fault.TRUNCATE) and request.transport is not None:
-            # An end without the last chunk: close after what is buffered, or drop even that.
-            close = request.transport.abort if fault is Fault.RESET else request.transport.close
-            close()
+            _cut(request.transport, reset=fault is Fault.RESET)
             return response
         await response.write_eof()
         return response
+
+
+def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
+    """End a connection without the last chunk: after what is buffered, or with a TCP reset."""
+    if reset:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    else:
+        transport.close()
 
 
 def read_work(body: dict[str, Any], model: str, behaviour: Behaviour, entry: Entry, shape: Shape) -> Work:

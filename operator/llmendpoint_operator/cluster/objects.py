@@ -14,7 +14,9 @@ from llmendpoint_operator.names import FIELD_MANAGER
 from llmendpoint_operator.owner import Manifest, Owner, is_controlled_by
 
 NOT_FOUND = 404
-CONFLICT = 409
+
+#: The API server's "no": a Status, or plain text where it does not even know the kind.
+REFUSALS = (ApiError, httpx.HTTPStatusError)
 
 
 class Objects:
@@ -29,7 +31,7 @@ class Objects:
         """Return an object, None where it is not there."""
         try:
             return _plain(await self._client.get(resource(kind), name, namespace=namespace), kind)
-        except ApiError as error:
+        except REFUSALS as error:
             if _code(error) == NOT_FOUND:
                 return None
             raise
@@ -40,7 +42,7 @@ class Objects:
         try:
             async for item in self._client.list(resource(kind), namespace=namespace, labels=dict(labels)):
                 found.append(_plain(item, kind))  # noqa: PERF401 - mypy cannot see through the generic
-        except ApiError as error:
+        except REFUSALS as error:
             if _code(error) != NOT_FOUND:
                 raise
         return found
@@ -78,7 +80,7 @@ class Objects:
         """Delete an object and what it owns; it may be gone already."""
         try:
             await self._client.delete(resource(kind), name, namespace=namespace)
-        except ApiError as error:
+        except REFUSALS as error:
             if _code(error) != NOT_FOUND:
                 raise
 
@@ -110,7 +112,7 @@ class Objects:
         self._echoes.pop(uid, None)
 
 
-def is_unknown_kind(error: ApiError) -> bool:
+def is_unknown_kind(error: Exception) -> bool:
     """Tell whether the cluster does not know the kind."""
     return _code(error) == NOT_FOUND
 
@@ -119,8 +121,10 @@ def is_unknown_kind(error: ApiError) -> bool:
 TRANSIENT = (ApiError, httpx.HTTPError, OSError, asyncio.TimeoutError)
 
 
-def _code(error: ApiError) -> int:
-    return int(error.status.code or 0)
+def _code(error: Exception) -> int:
+    if isinstance(error, ApiError):
+        return int(error.status.code or 0)
+    return error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
 
 
 def _plain(item: Any, kind: str) -> Manifest:

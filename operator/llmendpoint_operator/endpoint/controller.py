@@ -7,11 +7,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from lightkube import ApiError
 from pydantic import ValidationError
 
 from llmendpoint_operator.cluster.events import emit
-from llmendpoint_operator.cluster.objects import Objects, is_unknown_kind
+from llmendpoint_operator.cluster.objects import REFUSALS, Objects, is_unknown_kind
 from llmendpoint_operator.cluster.pods import PodStatuses
 from llmendpoint_operator.conditions import Condition, is_true, merge
 from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
@@ -26,6 +25,7 @@ from llmendpoint_operator.workqueue import Key
 
 KIND = "LLMEndpoint"
 CHILD_KINDS = ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "ServiceMonitor")
+_TOLD = ("Ready", "ModelsAvailable")
 _ON_THE_WAY = frozenset({"Starting", "Pulling", "ScaledToZero", "ModelPending", "ModelPulling", "ModelLoading"})
 _LOADING_SECONDS = 2.0
 _STEADY_SECONDS = 30.0
@@ -72,7 +72,7 @@ class EndpointController:
     ) -> tuple[tuple[str, ...], str]:
         try:
             return await self._objects.apply_children(owner, monitors), ""
-        except ApiError as error:
+        except REFUSALS as error:
             if not is_unknown_kind(error):
                 raise
             advice = (

@@ -16,6 +16,8 @@ CONFIG_FILE = "models.json"
 _MODELS_VOLUME = "models"
 _MODELS_PATH = "/models"
 _DRAIN_SECONDS = 5
+# As many as an endpoint may declare: memory is the limit, and a new model must not restart the pods.
+_MAX_LOADED_MODELS = 32
 
 
 def selector(owner: Owner) -> dict[str, str]:
@@ -110,7 +112,7 @@ def _ollama_environment(spec: LLMEndpointSpec) -> list[Manifest]:
         "OLLAMA_MODELS": _MODELS_PATH,
         "HOME": "/home/ollama",
         "OLLAMA_NUM_PARALLEL": ollama.num_parallel,
-        "OLLAMA_MAX_LOADED_MODELS": ollama.max_loaded_models or max(3, len(spec.models)),
+        "OLLAMA_MAX_LOADED_MODELS": ollama.max_loaded_models or _MAX_LOADED_MODELS,
         "OLLAMA_MAX_QUEUE": ollama.max_queue,
         "OLLAMA_CONTEXT_LENGTH": ollama.context_length,
         "OLLAMA_KEEP_ALIVE": ollama.keep_alive,

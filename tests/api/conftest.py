@@ -1,0 +1,241 @@
+"""A real kube-apiserver with etcd on free ports, and the operator as a process that has the shipped RBAC only."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from lightkube import ApiError, Client, KubeConfig
+from lightkube.codecs import load_all_yaml
+
+from api_fixtures import wait_until
+from llmendpoint_operator.cluster.kinds import resource
+from llmendpoint_operator.names import MANAGED_BY_LABEL
+
+ROOT = Path(__file__).parents[2]
+OPERATOR_NAMESPACE = "llmendpoint-system"
+OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:llmendpoint"
+HOW = "set KUBEBUILDER_ASSETS to a folder that has both (setup-envtest brings them), or put both on the PATH"
+
+
+def find(name: str) -> str:
+    """Return the path of a control-plane binary; where there is none, skip loudly, and fail in CI."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    found = shutil.which(name, path=assets) if assets else shutil.which(name)
+    if found is None:
+        message = f"API TESTS DID NOT RUN: {name} is not here; {HOW}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """An API server: kubeconfigs of an administrator and of the operator."""
+
+    admin: Path
+    operator: Path
+    client: Client | None = None
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Start etcd and kube-apiserver; stop them at the end of the session."""
+    etcd, apiserver = find("etcd"), find("kube-apiserver")
+    folder = tmp_path_factory.mktemp("control-plane")
+    client_port, peer_port, secure_port = free_port(), free_port(), free_port()
+    subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
+    tokens = {"admin": secrets.token_hex(16), OPERATOR_USER: secrets.token_hex(16)}
+    groups = {"admin": "system:masters", OPERATOR_USER: "system:serviceaccounts"}
+    lines = [f'{token},{user},{user},"{groups[user]}"' for user, token in tokens.items()]
+    (folder / "tokens.csv").write_text("\n".join(lines) + "\n")
+    commands = [
+        [etcd, "--data-dir", str(folder / "etcd"), f"--listen-client-urls=http://127.0.0.1:{client_port}",
+         f"--advertise-client-urls=http://127.0.0.1:{client_port}", f"--listen-peer-urls=http://127.0.0.1:{peer_port}"],
+        [apiserver, f"--etcd-servers=http://127.0.0.1:{client_port}", f"--secure-port={secure_port}",
+         "--bind-address=127.0.0.1", f"--cert-dir={folder}/pki", f"--service-account-key-file={folder}/sa.key",
+         f"--service-account-signing-key-file={folder}/sa.key", "--service-account-issuer=https://kubernetes.default.svc",
+         "--service-cluster-ip-range=10.0.0.0/16", f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC",
+         "--disable-admission-plugins=ServiceAccount"],
+    ]  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
+        try:
+            plane = _kubeconfigs(folder, secure_port, tokens)
+            client = _connect(plane, folder / "log")
+            _install(client)
+            yield replace(plane, client=client)
+            client.close()
+        finally:
+            # Nothing here is kept, and the API server takes half a minute to say goodbye.
+            for process in processes:
+                process.kill()
+                process.wait(20)
+
+
+def _kubeconfigs(folder: Path, port: int, tokens: dict[str, str]) -> ControlPlane:
+    paths = {}
+    for user, token in tokens.items():
+        path = folder / f"{len(paths)}.kubeconfig"
+        cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(folder / "pki/apiserver.crt")}
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1", "kind": "Config", "current-context": "test",
+                    "clusters": [{"name": "test", "cluster": cluster}],
+                    "users": [{"name": "test", "user": {"token": token}}],
+                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "default"}}],
+                }
+            )
+        )  # fmt: skip
+        paths[user] = path
+    return ControlPlane(paths["admin"], paths[OPERATOR_USER])
+
+
+def _connect(plane: ControlPlane, log: Path) -> Client:
+    """Return an administrator's client once the API server answers."""
+    wait_until((plane.admin.parent / "pki/apiserver.crt").exists)
+    client, last = Client(config=KubeConfig.from_file(plane.admin), field_manager="test"), ""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            next(iter(client.list(resource("ConfigMap"), namespace="kube-system")), None)
+        except (httpx2.HTTPError, ApiError) as error:
+            last = repr(error)
+            time.sleep(0.2)
+        else:
+            return client
+    pytest.fail(f"kube-apiserver did not become ready: {last} {log.read_text(errors='replace')[-3000:]}")
+
+
+def _install(client: Client) -> None:
+    """Apply CRDs and what `kubectl apply -k manifests/` applies, but for the Deployment."""
+    for path in sorted((ROOT / "manifests/crds").glob("*.yaml")):
+        for item in load_all_yaml(path.read_text()):
+            client.apply(item)
+    for document in yaml.safe_load_all((ROOT / "manifests/install.yaml").read_text()):
+        if document["kind"] not in ("Deployment", "Service", "ServiceMonitor"):
+            client.apply(load_all_yaml(yaml.dump(document))[0])
+    for kind in ("LLMEndpoint", "LoadTest"):
+        wait_until(lambda kind=kind: _is_served(client, kind))
+
+
+def _is_served(client: Client, kind: str) -> bool:
+    try:
+        next(iter(client.list(resource(kind), namespace="default")), None)
+    except ApiError:
+        return False
+    return True
+
+
+class Api:
+    """What a person does with kubectl, in one namespace."""
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        self.client = client
+        self.namespace = namespace
+
+    def apply(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        body = {**manifest, "metadata": {"namespace": self.namespace, **manifest["metadata"]}}
+        return dict(self.client.apply(resource(manifest["kind"])(body), field_manager="test", force=True))
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        try:
+            return dict(self.client.get(resource(kind), name, namespace=self.namespace).to_dict())
+        except ApiError as error:
+            if error.status.code == 404:
+                return None
+            raise
+
+    def delete(self, kind: str, name: str) -> None:
+        self.client.delete(resource(kind), name, namespace=self.namespace)
+
+    def apply_status(self, manifest: dict[str, Any]) -> None:
+        body = {**manifest, "metadata": {"namespace": self.namespace, **manifest["metadata"]}}
+        self.client.apply(resource(manifest["kind"]).Status(body), field_manager="kubelet", force=True)
+
+    def children(self) -> dict[str, str]:
+        """Return the resource versions of all children in the namespace."""
+        found = {}
+        for kind in ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "Role", "RoleBinding", "Job"):
+            for item in self.client.list(
+                resource(kind), namespace=self.namespace, labels={MANAGED_BY_LABEL: "llmendpoint"}
+            ):
+                body = item.to_dict()
+                found[f"{kind}/{body['metadata']['name']}"] = body["metadata"]["resourceVersion"]
+        return found
+
+    def conditions(self, kind: str, name: str) -> dict[str, tuple[str, str]]:
+        """Return (status, reason) by type."""
+        body = self.get(kind, name) or {}
+        rows = (body.get("status") or {}).get("conditions") or []
+        return {row["type"]: (row["status"], row["reason"]) for row in rows}
+
+
+@pytest.fixture
+def api(control_plane: ControlPlane) -> Api:
+    """An administrator's client in a namespace of its own."""
+    client = control_plane.client
+    assert client is not None
+    name = f"test-{secrets.token_hex(4)}"
+    client.apply(load_all_yaml(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}")[0], field_manager="test")
+    return Api(client, name)
+
+
+@pytest.fixture(scope="session")
+def start_operator(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], subprocess.Popen[bytes]]:
+    """Start the operator as a process; the caller ends it."""
+
+    def start() -> subprocess.Popen[bytes]:
+        port = free_port()
+        path = tmp_path_factory.mktemp("operator") / "log"
+        command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
+                   "--health-listen", f"127.0.0.1:{port}"]  # fmt: skip
+        environment = os.environ | {"KUBECONFIG": str(control_plane.operator)}
+        with path.open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=1).close()
+            except OSError:
+                assert process.poll() is None, path.read_text()[-3000:]
+                time.sleep(0.1)
+            else:
+                break
+        return process
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def operator(start_operator: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+    """One operator for all tests that do not stop it."""
+    process = start_operator()
+    yield process
+    process.terminate()
+    assert process.wait(20) == 0

@@ -1,0 +1,207 @@
+"""The operator against a real API server, as the user that the shipped RBAC allows, and nothing more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from lightkube import ApiError
+
+from api_fixtures import endpoint, loadtest, wait_until
+from llmendpoint_loadjob.contract import Api as LoadApi
+from llmendpoint_loadjob.objectives import parse_objective
+from llmendpoint_loadjob.requests import RequestOptions
+from llmendpoint_loadjob.run import Outcome
+from llmendpoint_loadjob.timings import Sample
+from llmendpoint_loadjob.verdict import summarize
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+CHILDREN = {
+    "ConfigMap/assistant", "Service/assistant", "Service/assistant-pods", "ServiceAccount/assistant", "StatefulSet/assistant",
+}  # fmt: skip
+
+
+def make(api: Any, **spec: Any) -> None:
+    api.apply(endpoint("assistant", **spec))
+    wait_until(lambda: api.children().keys() >= CHILDREN)
+
+
+def test_an_endpoint_gets_its_children_and_a_status(api: Any) -> None:
+    make(api, replicas=2, ollama={"numParallel": 3}, pod={"labels": {"team": "a"}})
+    body = wait_until(
+        lambda: (api.get("LLMEndpoint", "assistant") or {}).get("status") and api.get("LLMEndpoint", "assistant")
+    )
+    assert body["status"]["url"] == f"http://assistant.{api.namespace}.svc:11434"
+    assert body["status"]["observedGeneration"] == 1
+    assert "finalizers" not in body["metadata"]
+    assert "annotations" not in body["metadata"]
+    statefulset = api.get("StatefulSet", "assistant")
+    assert statefulset["spec"]["replicas"] == 2
+    assert statefulset["metadata"]["ownerReferences"][0]["uid"] == body["metadata"]["uid"]
+    template = statefulset["spec"]["template"]
+    assert template["metadata"]["labels"]["team"] == "a"
+    assert template["spec"]["automountServiceAccountToken"] is False
+    assert api.conditions("LLMEndpoint", "assistant")["Ready"] == ("False", "Starting")
+    # This API server knows no ServiceMonitor: said, and nothing else suffers.
+    assert api.conditions("LLMEndpoint", "assistant")["MonitoringReady"] == ("False", "ServiceMonitorUnknown")
+
+
+def test_deleted_and_edited_children_heal(api: Any) -> None:
+    make(api)
+    before = api.get("Service", "assistant")["metadata"]["uid"]
+    api.delete("Service", "assistant")
+    wait_until(lambda: (api.get("Service", "assistant") or {}).get("metadata", {}).get("uid") not in (None, before))
+    api.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "assistant"},
+               "spec": {"ports": [{"name": "http", "port": 11434, "targetPort": 11434, "protocol": "TCP"}]}})  # fmt: skip
+    wait_until(lambda: api.get("Service", "assistant")["spec"]["ports"][0]["targetPort"] == "proxy")
+
+
+def test_a_new_model_reaches_the_sidecar_without_touching_the_pods(api: Any) -> None:
+    make(api)
+    before = api.get("StatefulSet", "assistant")["metadata"]["generation"]
+    api.apply(endpoint("assistant", models=[{"name": "tiny:latest"}, {"name": "other:1b", "load": "OnDemand"}]))
+    wait_until(lambda: "other:1b" in api.get("ConfigMap", "assistant")["data"]["models.json"])
+    assert api.get("StatefulSet", "assistant")["metadata"]["generation"] == before
+
+
+def test_nothing_is_written_when_nothing_changes(api: Any) -> None:
+    make(api)
+    wait_until(lambda: api.conditions("LLMEndpoint", "assistant"))
+    time.sleep(3)  # two polls of an endpoint whose pods do not exist
+    before = api.children(), api.get("LLMEndpoint", "assistant")["metadata"]["resourceVersion"]
+    time.sleep(5)
+    assert (api.children(), api.get("LLMEndpoint", "assistant")["metadata"]["resourceVersion"]) == before
+
+
+def test_a_strangers_object_is_left_alone_and_named(api: Any) -> None:
+    stranger = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "assistant"}, "data": {"mine": "yes"}}
+    api.apply(stranger)
+    api.apply(endpoint("assistant"))
+    wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("Degraded") == ("True", "NameConflict"))
+    assert api.get("ConfigMap", "assistant")["data"] == {"mine": "yes"}
+    api.delete("ConfigMap", "assistant")
+    wait_until(lambda: "models.json" in (api.get("ConfigMap", "assistant") or {}).get("data", {}))
+
+
+def test_an_operator_that_was_away_catches_up(
+    api: Any, operator: subprocess.Popen[bytes], start_operator: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    make(api)
+    assert operator.poll() is None
+    second = start_operator()  # reads everything anew, and finds nothing to do
+    try:
+        before = api.children()
+        time.sleep(2)
+        assert api.children() == before
+    finally:
+        second.terminate()
+        assert second.wait(20) == 0
+
+
+def ready_endpoint(api: Any, *names: str) -> None:
+    """Make an endpoint Ready as the StatefulSet controller and kubelet would."""
+    make(api, models=[{"name": name} for name in names])
+    api.apply_status({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "assistant"},
+        "status": {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "observedGeneration": 1},
+    })  # fmt: skip
+    wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("Ready") == ("True", "ModelsAnswer"))
+
+
+def passed_summary() -> str:
+    sample = Sample("id", "q", "Math", 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2)
+    outcome = Outcome([sample], duration=1.0, offered=1, sent=1)
+    options = RequestOptions(LoadApi.OLLAMA_CHAT, "tiny:latest")
+    return msgspec.json.encode(summarize(outcome, [parse_objective("ttft:p95=1s")], "http://x", options, 1)).decode()
+
+
+def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
+    api.apply(loadtest("smoke", slo=[{"metric": "TTFT", "percentile": 95, "threshold": "1s"}]))
+    wait_until(lambda: api.conditions("LoadTest", "smoke").get("Passed") == ("Unknown", "Pending"))
+    ready_endpoint(api, "tiny:latest")
+    job = wait_until(lambda: api.get("Job", "smoke"))
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert f"--url=http://assistant.{api.namespace}.svc:11434" in arguments
+    assert "--slo=ttft:p95=1s" in arguments
+    assert job["spec"]["backoffLimit"] == 0
+    role = api.get("Role", "smoke-load")
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["smoke-result-0"], "verbs": ["patch"]}
+    ]
+    assert "category: Coding" in json.dumps(
+        [api.get("ConfigMap", f"smoke-questions-{index}")["data"] for index in range(11)]
+    )
+    with pytest.raises(ApiError, match="spec cannot be changed once the run has started"):
+        api.apply(loadtest("smoke", load={"concurrency": 9}))
+    api.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "smoke-result-0"},
+            "data": {"summary.json": passed_summary()},
+        }
+    )
+    wait_until(lambda: api.conditions("LoadTest", "smoke").get("Complete", ("",))[0] == "True")
+    status = api.get("LoadTest", "smoke")["status"]
+    assert status["verdict"] == "Passed"
+    assert status["slo"][0] | {} == {
+        "metric": "TTFT",
+        "percentile": 95,
+        "threshold": "1s",
+        "measured": "100ms",
+        "met": True,
+    }
+    api.delete("Job", "smoke")
+    time.sleep(3)
+    assert api.get("Job", "smoke") is None  # a started Job is never made again
+
+
+def test_a_run_whose_job_is_gone_is_an_error_and_not_a_second_run(api: Any) -> None:
+    ready_endpoint(api, "tiny:latest")
+    api.apply(loadtest("lost"))
+    wait_until(lambda: api.get("Job", "lost"))
+    api.delete("Job", "lost")
+    wait_until(lambda: api.conditions("LoadTest", "lost").get("Passed") == ("False", "RunError"))
+    assert api.get("LoadTest", "lost")["status"]["verdict"] == "Error"
+
+
+def test_a_load_test_of_several_models_asks_which(api: Any) -> None:
+    ready_endpoint(api, "tiny:latest", "other:1b")
+    api.apply(loadtest("which"))
+    wait_until(
+        lambda: (
+            "set spec.model to one of tiny:latest, other:1b"
+            in json.dumps(api.get("LoadTest", "which").get("status", {}))
+        )
+    )
+
+
+def test_missing_question_maps_are_named(api: Any) -> None:
+    ready_endpoint(api, "tiny:latest")
+    api.apply(loadtest("mine", dataset={"questions": {"configMapRefs": [{"name": "my-questions"}]}}))
+    wait_until(lambda: "ConfigMap my-questions" in json.dumps(api.get("LoadTest", "mine").get("status", {})))
+    data = {"q.yaml": "category: Mine\nquestions:\n  - {id: a, prompt: hello}\n"}
+    api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "my-questions"}, "data": data})
+    wait_until(lambda: api.get("Job", "mine"))
+    assert api.get("ConfigMap", "mine-questions-0")["data"] == data
+
+
+def test_a_finished_run_is_deleted_after_its_time(api: Any) -> None:
+    ready_endpoint(api, "tiny:latest")
+    api.apply(loadtest("brief", ttlSecondsAfterFinished=1))
+    wait_until(lambda: api.get("Job", "brief"))
+    api.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "brief-result-0"},
+            "data": {"summary.json": passed_summary()},
+        }
+    )
+    wait_until(lambda: api.get("LoadTest", "brief") is None)

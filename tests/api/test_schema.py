@@ -1,0 +1,71 @@
+"""What the API server refuses: with a sentence that names the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from lightkube import ApiError
+
+from api_fixtures import endpoint, loadtest
+
+ENDPOINTS: list[tuple[dict[str, Any], str]] = [
+    ({"models": []}, "spec.models"),
+    ({"models": [{"name": "tiny"}]}, "write the model with its tag"),
+    ({"models": [{"name": "a:1"}, {"name": "a:1"}]}, "spec.models: duplicate entries"),
+    ({"gpu": {"count": -1}}, "spec.gpu.count"),
+    ({"replicas": -1}, "spec.replicas"),
+    (
+        {"storage": {"type": "Ephemeral", "size": "5Gi"}},
+        "size and storageClassName go with type PersistentVolumeClaim only",
+    ),
+    ({"storage": {"type": "ExistingClaim"}}, "type ExistingClaim needs claimName"),
+    ({"ollama": {"env": [{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]}}, "they keep the meter in the path"),
+    ({"ollama": {"keepAlive": "soon"}}, "spec.ollama.keepAlive"),
+    ({"service": {"port": 99999}}, "spec.service.port"),
+    ({"monitoring": {"mode": "Maybe"}}, "spec.monitoring.mode"),
+    ({"models": [{"name": "a:1", "digest": "sha256:short"}]}, "digest"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), ENDPOINTS)
+def test_a_wrong_endpoint_is_refused_by_name(api: Any, change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ApiError, match=sentence.replace(".", r"\.")):
+        api.apply(endpoint("wrong", **change))
+
+
+@pytest.mark.parametrize("name", ["a" * 41, "1abc", "a.b"])
+def test_a_name_that_children_could_not_carry_is_refused(api: Any, name: str) -> None:
+    with pytest.raises(ApiError, match="at most 40 characters"):
+        api.apply(endpoint(name))
+
+
+LOADTESTS: list[tuple[dict[str, Any], str]] = [
+    ({"endpointRef": None}, "exactly one of endpointRef and target"),
+    ({"target": {"url": "http://x"}, "model": "m:1"}, "exactly one of endpointRef and target"),
+    ({"endpointRef": None, "target": {"url": "http://x"}}, "a target needs a model"),
+    ({"load": {"concurrency": 1, "rate": "2"}}, "concurrency and rate exclude each other"),
+    ({"load": {"arrivals": "Constant"}}, "arrivals goes with rate only"),
+    ({"load": {"duration": "5 minutes"}}, "spec.load.duration"),
+    ({"slo": [{"metric": "TTFT", "threshold": "1s"}]}, "latencies need a percentile"),
+    ({"slo": [{"metric": "ErrorRate", "threshold": "1s"}]}, "take a share like 1%"),
+    ({"slo": [{"metric": "TTFT", "percentile": 95, "threshold": "1%"}]}, "latencies a duration"),
+    ({"slo": [{"metric": "Speed", "threshold": "1%"}]}, "spec.slo"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), LOADTESTS)
+def test_a_wrong_load_test_is_refused_by_name(api: Any, change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ApiError, match=sentence.replace(".", r"\.")):
+        api.apply(loadtest("wrong", **change))
+
+
+def test_numbers_may_be_written_with_or_without_quotes(api: Any) -> None:
+    api.apply(loadtest("quoted", load={"rate": "0.5"}))
+    api.apply(loadtest("plain", load={"rate": 2}))
+
+
+def test_storage_cannot_be_changed(api: Any) -> None:
+    api.apply(endpoint("fixed", storage={"size": "5Gi"}))
+    with pytest.raises(ApiError, match="storage cannot be changed"):
+        api.apply(endpoint("fixed", storage={"size": "9Gi"}))

@@ -1,0 +1,99 @@
+"""Fixtures that several rooms use: real servers on free loopback ports, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import aiohttp
+import msgspec
+import pytest
+import uvloop
+
+from llmendpoint_process import listeners
+from llmendpoint_process.units import Address
+from llmendpoint_sidecar.contract import SidecarConfig
+from llmendpoint_sidecar.main import Sidecar
+from llmendpoint_sidecar.settings import parse_settings
+from llmendpoint_simulator.behaviour import Behaviour, change
+from llmendpoint_simulator.server import Simulator
+
+LOOPBACK = Address("127.0.0.1", 0)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the product runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+class RunningSimulator:
+    """A simulator and its port."""
+
+    def __init__(self, simulator: Simulator, port: int) -> None:
+        self.simulator = simulator
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def behave(self, **changes: object) -> None:
+        """Change some of its behaviour."""
+        self.simulator.behaviour = change(self.simulator.behaviour, msgspec.json.encode(changes))
+
+
+StartSimulator = Callable[..., Awaitable[RunningSimulator]]
+StartSidecar = Callable[..., Awaitable[Sidecar]]
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """Closes, in reverse order, what a test started."""
+    async with AsyncExitStack() as exits:
+        yield exits
+
+
+@pytest.fixture
+def start_simulator(stack: AsyncExitStack) -> StartSimulator:
+    """Start a simulator that answers at once, unless told otherwise."""
+
+    async def start(**behaviour: object) -> RunningSimulator:
+        fast = {"ttft": 0.0, "inter_token": 0.0, "tokens": 5, **behaviour}
+        simulator = Simulator(msgspec.convert(fast, Behaviour))
+        sockets = listeners.bind(LOOPBACK)
+        await simulator.start(sockets)
+        stack.push_async_callback(simulator.stop)
+        return RunningSimulator(simulator, listeners.port_of(sockets))
+
+    return start
+
+
+@pytest.fixture
+def start_sidecar(stack: AsyncExitStack) -> StartSidecar:
+    """Start a sidecar in front of a port."""
+
+    async def start(upstream_port: int, config: SidecarConfig | None = None, **settings: object) -> Sidecar:
+        base = replace(
+            parse_settings([]), listen=LOOPBACK, admin_listen=LOOPBACK, upstream=Address("127.0.0.1", upstream_port)
+        )
+        sidecar = Sidecar(replace(base, drain_delay=0.0, drain_timeout=5.0, **settings), config or SidecarConfig())  # type: ignore[arg-type]
+        await sidecar.start()
+        stack.push_async_callback(sidecar.stop)
+        return sidecar
+
+    return start
+
+
+@pytest.fixture
+async def http(stack: AsyncExitStack) -> aiohttp.ClientSession:
+    """A client that changes nothing of what it gets."""
+    session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=60))
+    return await stack.enter_async_context(session)
+
+
+async def eventually(check: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until `check` holds; the event loop runs meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "what was awaited did not come to pass"
+        await asyncio.sleep(0.005)

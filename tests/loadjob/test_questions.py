@@ -1,0 +1,62 @@
+"""Question files: the shipped ones are whole, a wrong one is refused with file, line and reason."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from llmendpoint_loadjob.contract import Category
+from llmendpoint_loadjob.questions import QuestionError, choose, parse_questions, read_questions
+from llmendpoint_loadjob.settings import shipped_questions
+
+
+def test_eleven_categories_are_shipped_with_at_least_ten_questions_each() -> None:
+    questions = read_questions(shipped_questions())
+    for category in Category:
+        mine = [question for question in questions if question.category == category.value]
+        assert len(mine) >= 10, category
+        assert len({question.prompt for question in mine}) == len(mine)
+    assert len({question.category for question in questions}) == 11
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("category: X\nquestions: []\n", 2, "at least one"),
+        ("category: X\nquestions:\n  - id: a\n", 3, "'prompt' is missing"),
+        ("category: X\nquestions:\n  - {id: a, prompt: p}\n  - {id: a, prompt: q}\n", 4, "there twice"),
+        ("category: X\nquestions:\n  - {id: a, prompt: p, promt: q}\n", 3, "unknown field 'promt'"),
+        ("category: X\nquestions:\n  - {id: A b, prompt: p}\n", 3, "lower-case"),
+        ("category: X\nquestions:\n  - id: a\n    prompt: p\n    maxTokens: many\n", 5, "whole number"),
+        ("category: X\nquestions:\n  - id: a\n    prompt: p\n    expect: '('\n", 5, "regular expression"),
+        ("category: X\nquestions:\n  - id: a\n   prompt: p\n", 4, "not YAML"),
+        ("- just\n- a list\n", 1, "expected fields"),
+        ("", 1, "expected fields"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_file_line_and_reason(text: str, line: int, reason: str) -> None:
+    with pytest.raises(QuestionError, match=rf"^mine\.yaml:{line}: .*{reason}"):
+        parse_questions(text, "mine.yaml")
+
+
+def test_ids_are_unique_over_all_files(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("category: X\nquestions:\n  - {id: same, prompt: p}\n")
+    with pytest.raises(QuestionError, match=r"'same' is also in .*a\.yaml"):
+        read_questions(tmp_path)
+
+
+def test_the_same_seed_asks_the_same_questions() -> None:
+    questions = read_questions(shipped_questions())
+    first, again, other = (
+        [q.id for q in islice(choose(questions, ["Math"], shuffled=True, seed=seed), 40)] for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    assert all(identity.startswith("math-") for identity in first)
+
+
+def test_an_unknown_category_names_those_that_are_there() -> None:
+    with pytest.raises(ValueError, match="there are Analysis, Coding"):
+        choose(read_questions(shipped_questions()), ["Poetry"], shuffled=False, seed=1)

@@ -1,0 +1,173 @@
+"""Load runs against the simulator, whose timing is known, and the verdicts that follow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+from itertools import islice, pairwise
+from pathlib import Path
+
+import pytest
+
+from conftest import StartSimulator
+from llmendpoint_loadjob.arrivals import Arrivals, arrival_times
+from llmendpoint_loadjob.contract import Api, MetricName, ObjectiveResult, Summary, Verdict
+from llmendpoint_loadjob.objectives import parse_objective
+from llmendpoint_loadjob.questions import choose, read_questions
+from llmendpoint_loadjob.report.files import write_files
+from llmendpoint_loadjob.requests import RequestOptions, parse_target
+from llmendpoint_loadjob.run import Load, LoadRun, Outcome
+from llmendpoint_loadjob.settings import shipped_questions
+from llmendpoint_loadjob.timings import ErrorClass, Sample
+from llmendpoint_loadjob.verdict import judge, summarize
+
+
+async def drive(
+    url: str, load: Load, api: Api = Api.OLLAMA_CHAT, model: str = "simulated", **options: object
+) -> Outcome:
+    questions = choose(read_questions(shipped_questions()), [], shuffled=True, seed=load.seed)
+    return await LoadRun(parse_target(url), RequestOptions(api, model, **options), load, questions).run()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("api", list(Api))
+async def test_timings_are_those_of_the_server(start_simulator: StartSimulator, api: Api) -> None:
+    simulator = await start_simulator(ttft=0.2, inter_token=0.02, tokens=10, parallel=8)
+    outcome = await drive(simulator.url, Load(concurrency=4, duration=30, max_requests=8), api)
+    assert [sample.error for sample in outcome.samples] == [None] * 8
+    assert statistics.median(s.ttft or 0 for s in outcome.samples) == pytest.approx(0.2, abs=0.03)
+    assert statistics.median(s.tpot or 0 for s in outcome.samples) == pytest.approx(0.02, rel=0.1)
+    assert {sample.output_tokens for sample in outcome.samples} == {10}
+
+
+async def test_answers_that_are_not_streamed_have_tokens_and_a_latency(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(ttft=0.05, tokens=3)
+    outcome = await drive(simulator.url, Load(concurrency=1, max_requests=2), Api.OPENAI_CHAT, stream=False)
+    assert {sample.output_tokens for sample in outcome.samples} == {3}
+    assert all(sample.request_latency >= 0.05 for sample in outcome.samples)
+
+
+async def test_a_closed_loop_keeps_exactly_its_users_busy(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(ttft=0.05, tokens=2, parallel=100)
+    run = asyncio.create_task(drive(simulator.url, Load(concurrency=7, duration=0.6)))
+    seen = set()
+    while not run.done():
+        slots = next(iter(simulator.simulator.store.slots.values()))
+        seen.add(slots.running)
+        await asyncio.sleep(0.001)
+    await run
+    assert max(seen) == 7
+
+
+async def test_an_open_loop_does_not_wait_for_answers(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(ttft=2.0, tokens=1, parallel=100)
+    outcome = await drive(simulator.url, Load(rate=40, arrivals=Arrivals.CONSTANT, duration=1.0))
+    assert len(outcome.samples) == 40
+    received = [entry.received_at for entry in simulator.simulator.ledger.entries]
+    gaps = [later - earlier for earlier, later in pairwise(received)]
+    assert statistics.mean(gaps) == pytest.approx(1 / 40, rel=0.1)
+
+
+def test_poisson_arrivals_have_the_rate_and_the_spread_of_the_law() -> None:
+    times = list(islice(arrival_times(Arrivals.POISSON, 10.0, seed=3), 20_000))
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert statistics.mean(gaps) == pytest.approx(0.1, rel=0.03)
+    assert statistics.stdev(gaps) / statistics.mean(gaps) == pytest.approx(1.0, rel=0.03)
+    assert times == list(islice(arrival_times(Arrivals.POISSON, 10.0, seed=3), 20_000))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error"),
+    [
+        ({"fault": "status_500"}, ErrorClass.SERVER_ERROR),
+        ({"fault": "stream_error"}, ErrorClass.STREAM_ERROR),
+        ({"fault": "no_done"}, ErrorClass.TRUNCATED),
+        ({"fault": "reset", "inter_token": 0.01}, ErrorClass.RESET),
+        ({"models": ["another:1b"]}, ErrorClass.CLIENT_ERROR),
+        ({"parallel": 1, "max_queue": 0, "ttft": 0.3}, ErrorClass.UNAVAILABLE),
+        ({"ttft": 5.0}, ErrorClass.TIMEOUT),
+    ],
+)
+async def test_errors_are_told_apart(
+    start_simulator: StartSimulator, behaviour: dict[str, object], error: ErrorClass
+) -> None:
+    simulator = await start_simulator(**behaviour)
+    outcome = await drive(simulator.url, Load(concurrency=2, max_requests=2, timeout=0.6))
+    assert error in {sample.error for sample in outcome.samples}
+
+
+async def test_a_server_that_is_not_there_is_refused(unused_tcp_port: int) -> None:
+    outcome = await drive(f"http://127.0.0.1:{unused_tcp_port}", Load(concurrency=1, max_requests=2))
+    assert {sample.error for sample in outcome.samples} == {ErrorClass.REFUSED}
+
+
+def sample(ttft: float = 0.1, error: ErrorClass | None = None) -> Sample:
+    return Sample("id", "q", "Math", 0.0, 0.0, ttft, ttft + 0.1, ttft + 0.1, 200, error, output_tokens=2)
+
+
+def outcome_of(*samples: Sample) -> Outcome:
+    return Outcome(list(samples), duration=1.0, offered=len(samples), sent=len(samples))
+
+
+def summary_of(outcome: Outcome, *objectives: str) -> Summary:
+    parsed = [parse_objective(text) for text in objectives]
+    return summarize(outcome, parsed, "http://x", RequestOptions(Api.OLLAMA_CHAT, "m"), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "objectives", "verdict", "reason"),
+    [
+        ([sample()], ["ttft:p95=1s", "error_rate=0%"], Verdict.PASSED, "ObjectivesMet"),
+        ([sample(2.0)], ["ttft:p95=1s"], Verdict.FAILED, "ObjectivesMissed"),
+        ([sample(), sample(error=ErrorClass.RESET)], ["error_rate=10%"], Verdict.FAILED, "ObjectivesMissed"),
+        ([sample(), sample(2.0)], ["ttft:p95=1s", "attainment=90%"], Verdict.FAILED, "ObjectivesMissed"),
+        ([sample(error=ErrorClass.RESET)], ["ttft:p95=1s"], Verdict.FAILED, "ObjectivesMissed"),
+        ([sample()], [], Verdict.NONE, "NoObjectives"),
+        ([], ["error_rate=1%"], Verdict.FAILED, "TooFewRequests"),
+    ],
+)
+def test_verdicts(samples: list[Sample], objectives: list[str], verdict: Verdict, reason: str) -> None:
+    summary = summary_of(outcome_of(*samples), *objectives)
+    assert (summary.verdict, summary.reason) == (verdict, reason)
+
+
+def test_a_missed_objective_shows_threshold_and_measured_side_by_side() -> None:
+    summary = summary_of(outcome_of(sample(2.0)), "ttft:p95=1s")
+    assert summary.slo == (ObjectiveResult(MetricName.TTFT, "1s", "2s", False, 95),)
+    assert "TTFT p95 was 2s, wanted 1s" in summary.message
+
+
+def test_a_client_that_was_the_limit_makes_the_run_invalid() -> None:
+    late = outcome_of(sample())
+    for _ in range(100):
+        late.lag.record(0.05)
+    assert judge(late, []).verdict is Verdict.INVALID
+    unsent = outcome_of(*[sample()] * 100)
+    unsent.sent = 80
+    assert "80 % of the offered requests" in judge(unsent, []).message
+    throttled = outcome_of(sample())
+    throttled.throttled_seconds = 0.5
+    assert judge(throttled, []).reason == "ClientLimited"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("ttft=1s", "needs a percentile"), ("error_rate:p95=1%", "no percentile"), ("speed:p95=1s", "write it like"),
+     ("ttft:p95=fast", "not a duration"), ("error_rate=1", "not a share")],
+)  # fmt: skip
+def test_a_wrong_objective_is_refused_with_a_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        parse_objective(text)
+
+
+def test_files_hold_numbers_and_no_text_of_an_answer(tmp_path: Path) -> None:
+    canary = sample(error=ErrorClass.SERVER_ERROR)
+    canary.detail = "canary-7731"
+    outcome = outcome_of(canary, sample())
+    write_files(tmp_path / "new", summary_of(outcome), outcome.samples)
+    summary = json.loads((tmp_path / "new/summary.json").read_text())
+    assert summary["requests"] == 2
+    assert summary["ttft"]["unit"] == "seconds"
+    lines = (tmp_path / "new/requests.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    assert "canary-7731" not in "".join(lines) + json.dumps(summary)

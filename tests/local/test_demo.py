@@ -1,0 +1,53 @@
+"""The demo as a user runs it: another process, taken ports, no process left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
+    taken = []
+    for port in (11435, 8001):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+            sock.listen()
+        except OSError:
+            sock.close()  # somebody else has it: taken all the same
+            continue
+        taken.append(sock)
+    done = subprocess.run(
+        [sys.executable, "-m", "llmendpoint_local.main", "demo", "--duration", "2s"],
+        check=False, capture_output=True, text=True, timeout=60, env={**os.environ, "MARK": f"demo-{os.getpid()}"},
+    )  # fmt: skip
+    for sock in taken:
+        sock.close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "port 11435 is taken: using" in done.stdout
+    assert "Passed" in done.stdout
+    assert "upstream: the" in done.stdout
+    assert not _with_environment(f"demo-{os.getpid()}")
+
+
+def _with_environment(mark: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_an_unknown_command_names_those_there_are() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "llmendpoint_local.main", "fly"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "there are demo, load, sidecar, simulate" in done.stderr

@@ -1,0 +1,138 @@
+"""Parsers give the same result however the bytes are split."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmendpoint_sidecar.wire import http1
+from llmendpoint_sidecar.wire.dialects.ollama import OllamaDialect
+from llmendpoint_sidecar.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
+from llmendpoint_sidecar.wire.events import Dialect
+from llmendpoint_sidecar.wire.ndjson import LineSplitter
+from llmendpoint_sidecar.wire.sse import EventSplitter
+
+CUTS = st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=30)
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    parts, at, turn = [], 0, 0
+    while at < len(data):
+        size = cuts[turn % len(cuts)]
+        parts.append(data[at : at + size])
+        at, turn = at + size, turn + 1
+    return parts
+
+
+@given(st.lists(st.binary(max_size=50).map(lambda b: b.replace(b"\n", b""))), CUTS)
+def test_lines_are_the_same_for_any_split(lines: list[bytes], cuts: list[int]) -> None:
+    splitter = LineSplitter()
+    found = [line for part in pieces(b"".join(line + b"\n" for line in lines), cuts) for line in splitter.feed(part)]
+    assert found == lines
+    assert splitter.flush() == b""
+
+
+@given(CUTS)
+def test_an_overlong_line_is_dropped_and_the_next_one_read(cuts: list[int]) -> None:
+    splitter = LineSplitter(limit=10)
+    found = [line for part in pieces(b"x" * 50 + b"\nshort\n", cuts) for line in splitter.feed(part)]
+    if max(cuts) < 40:
+        assert splitter.overlong == 1
+        assert found == [b"short"]
+
+
+@given(CUTS)
+def test_events_are_the_same_for_any_split(cuts: list[int]) -> None:
+    text = ": comment\n\nevent: ping\ndata: {}\n\ndata: naïve 🙂\r\n\r\ndata: a\ndata: b\n\n".encode()
+    splitter = EventSplitter()
+    found = [event for part in pieces(text, cuts) for event in splitter.feed(part)]
+    assert [(event.name.decode(), event.data.decode()) for event in found] == [
+        ("ping", "{}"),
+        ("", "naïve 🙂"),
+        ("", "a\nb"),
+    ]
+
+
+def ollama_stream() -> bytes:
+    lines = [
+        {"model": "m:latest", "message": {"role": "assistant", "content": ""}, "done": False},
+        {"model": "m:latest", "message": {"role": "assistant", "content": "", "thinking": "hm"}, "done": False},
+        {"model": "m:latest", "message": {"role": "assistant", "content": "日本🙂"}, "done": False},
+        {"model": "m:latest", "message": {"role": "assistant", "content": "", "tool_calls": [{"function": {}}]}, "done": False},
+        {
+            "model": "m:latest", "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop",
+            "total_duration": 5_000_000_000, "load_duration": 1_000_000_000, "prompt_eval_count": 26,
+            "prompt_eval_duration": 500_000_000, "eval_count": 290, "eval_duration": 3_000_000_000,
+        },
+    ]  # fmt: skip
+    return b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+
+
+def read(dialect: Dialect, data: bytes, cuts: list[int]) -> Dialect:
+    for part in pieces(data, cuts):
+        dialect.feed(part)
+    dialect.close()
+    return dialect
+
+
+@given(CUTS)
+def test_ollama_counts_tokens_and_content_for_any_split(cuts: list[int]) -> None:
+    contents: list[None] = []
+    reading = read(OllamaDialect(lambda: contents.append(None)), ollama_stream(), cuts).reading
+    assert len(contents) == reading.chunks == 3  # thinking, content and a tool call; a role alone is no token
+    assert reading.finished
+    assert reading.usage is not None
+    assert (reading.usage.prompt_tokens, reading.usage.generation_tokens) == (26, 290)
+    assert reading.usage.total_seconds == pytest.approx(5.0)
+
+
+def test_an_error_line_in_a_200_stream_is_seen() -> None:
+    reading = read(OllamaDialect(lambda: None), b'{"error":"out of memory"}\n', [7]).reading
+    assert reading.failed
+    assert not reading.finished
+
+
+@given(CUTS)
+def test_openai_takes_the_last_usage(cuts: list[int]) -> None:
+    chunks: list[dict[str, object]] = [
+        {"model": "m", "choices": [{"delta": {"role": "assistant", "content": ""}}]},
+        {
+            "model": "m",
+            "choices": [{"delta": {"content": "hé"}}],
+            "usage": {"prompt_tokens": 0, "completion_tokens": 0},
+        },
+        {"model": "m", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 12}},
+    ]
+    data = b"".join(b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n" for chunk in chunks)
+    reading = read(OpenAIStreamDialect(lambda: None), data + b"data: [DONE]\n\n", cuts).reading
+    assert reading.finished
+    assert reading.usage is not None
+    assert (reading.usage.prompt_tokens, reading.usage.generation_tokens) == (9, 12)
+    assert not read(OpenAIStreamDialect(lambda: None), data, cuts).reading.finished
+
+
+def test_an_openai_object_is_read_whole() -> None:
+    body = json.dumps({"model": "m", "choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 3}})
+    reading = read(OpenAIObjectDialect(lambda: None), body.encode(), [5]).reading
+    assert reading.finished
+    assert reading.usage is not None
+    assert reading.usage.generation_tokens == 3
+
+
+def test_hop_by_hop_headers_stay_behind_and_framing_cannot_be_named_away() -> None:
+    headers = [
+        (b"Connection", b"close, X-Secret, Content-Length"), (b"X-Secret", b"1"), (b"Content-Length", b"3"),
+        (b"Keep-Alive", b"5"), (b"Accept", b"*/*"),
+    ]  # fmt: skip
+    assert http1.end_to_end(headers) == [(b"Content-Length", b"3"), (b"Accept", b"*/*")]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [(b"/a?b", b"/a?b"), (b"http://h:1/a", b"/a"), (b"http://h", b"/"), (b"*", b"*"), (b"http://h?q", b"/?q")],
+)
+def test_targets_become_origin_form(target: bytes, expected: bytes) -> None:
+    assert http1.origin_form(target) == expected
