@@ -22,6 +22,7 @@ import pytest
 import yaml
 from lightkube import ApiError, Client, KubeConfig
 from lightkube.codecs import load_all_yaml
+from lightkube.types import CascadeType
 
 from api_fixtures import wait_until
 from llmendpoint_operator.cluster.kinds import resource
@@ -170,7 +171,8 @@ class Api:
             raise
 
     def delete(self, kind: str, name: str) -> None:
-        self.client.delete(resource(kind), name, namespace=self.namespace)
+        # The default for Jobs waits for the garbage collector, which is no part of an API server.
+        self.client.delete(resource(kind), name, namespace=self.namespace, cascade=CascadeType.BACKGROUND)
 
     def apply_status(self, manifest: dict[str, Any]) -> None:
         body = {**manifest, "metadata": {"namespace": self.namespace, **manifest["metadata"]}}

@@ -1,0 +1,166 @@
+"""A cluster on the current KUBECONFIG: the chart installed, the operator running as its own ServiceAccount.
+
+Parameters by environment: E2E_IMAGES (prefix and tag of images that the cluster has, `localhost/llmendpoint-{}:dev`),
+E2E_MODEL (name that the endpoint declares), E2E_REGISTRY and E2E_REPOSITORY (where it is pulled; empty: Ollama's library),
+E2E_GPU (GPUs of the endpoint).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NAMESPACE = "llmendpoint-system"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What differs between clusters."""
+
+    images: str = os.environ.get("E2E_IMAGES", "localhost/llmendpoint-{}:dev")
+    model: str = os.environ.get("E2E_MODEL", "llama3.2:3b")
+    registry: str = os.environ.get("E2E_REGISTRY", "registry.kube-system.svc.cluster.local:5000")
+    repository: str = os.environ.get("E2E_REPOSITORY", "library/tiny:latest")
+    gpu: int = int(os.environ.get("E2E_GPU", "1"))
+
+    def source(self) -> dict[str, Any]:
+        """Return the model's source, for a private registry."""
+        if not self.registry:
+            return {}
+        return {"source": {"registry": {"host": self.registry, "repository": self.repository, "insecure": True}}}
+
+
+def kubectl(*arguments: str, stdin: Any = None, check: bool = True) -> str:
+    """Run kubectl and return what it printed; what it complained of is the failure's text."""
+    text = None if stdin is None else json.dumps(stdin)
+    done = subprocess.run(["kubectl", *arguments], check=False, input=text, capture_output=True, text=True, timeout=900)
+    if check and done.returncode:
+        pytest.fail(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout if done.returncode == 0 else done.stderr
+
+
+class Namespace:
+    """What a person does with kubectl in one namespace."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def run(self, *arguments: str, stdin: Any = None, check: bool = True) -> str:
+        return kubectl("--namespace", self.name, *arguments, stdin=stdin, check=check)
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        self.run("apply", "-f", "-", stdin=manifest)
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        return dict(json.loads(self.run("get", kind, name, "-o", "json")))
+
+    def condition(self, kind: str, name: str, wanted: str) -> dict[str, str]:
+        rows = (self.get(kind, name).get("status") or {}).get("conditions") or []
+        return next((row for row in rows if row["type"] == wanted), {"status": "", "reason": "", "message": ""})
+
+    @contextlib.contextmanager
+    def forward(self, target: str, port: int) -> Iterator[str]:
+        """Forward a port of a pod or Service; yields the URL."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            local = probe.getsockname()[1]
+        command = ["kubectl", "--namespace", self.name, "port-forward", target, f"{local}:{port}"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                wait_until(lambda: _connects(local), 20)
+                yield f"http://127.0.0.1:{local}"
+            finally:
+                process.terminate()
+
+
+def _connects(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def wait_until(check: Any, seconds: float) -> Any:
+    """Return what `check` returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = check()
+        if result:
+            return result
+        time.sleep(0.3)
+    raise AssertionError(f"not within {seconds:g} s")
+
+
+def fetch(url: str, body: Any = None) -> bytes:
+    """Return the body of a GET, or of a POST of JSON."""
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=60) as response:
+        return bytes(response.read())
+
+
+@pytest.fixture(scope="session")
+def parameters() -> Parameters:
+    return Parameters()
+
+
+@pytest.fixture(scope="session")
+def chart(parameters: Parameters) -> None:
+    """Install the chart into a namespace that enforces the restricted standard."""
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    }
+    kubectl("apply", "-f", "-", stdin=namespace)
+    settings = []
+    for component in ("operator", "sidecar", "loadjob"):
+        path, _, tag = parameters.images.format(component).rpartition(":")
+        registry, _, repository = path.partition("/")
+        for field, value in (("registry", registry), ("repository", repository), ("tag", tag)):
+            settings += ["--set", f"{component}.image.{field}={value}"]
+    command = ["helm", "upgrade", "--install", "llmendpoint", str(ROOT / "charts/llmendpoint"), "--namespace", NAMESPACE,
+               "--wait", "--timeout", "5m", *settings]  # fmt: skip
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def new_namespace(prefix: str) -> Namespace:
+    """Return a new namespace that enforces the restricted standard."""
+    name = f"{prefix}-{secrets.token_hex(3)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", "llmendpoint-e2e": "true"}
+    kubectl(
+        "apply",
+        "-f",
+        "-",
+        stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}},
+    )
+    return Namespace(name)
+
+
+@pytest.fixture(scope="session")
+def assistant(chart: None, parameters: Parameters) -> Iterator[Namespace]:
+    """The sample endpoint, Ready, in a namespace other than the chart's."""
+    namespace = new_namespace("models")
+    sample = json.loads(
+        kubectl("create", "--dry-run=client", "-o", "json", "-f", str(ROOT / "manifests/samples/llmendpoint.yaml"))
+    )
+    sample["metadata"].pop("namespace", None)
+    sample["spec"]["models"] = [{"name": parameters.model, **parameters.source()}]
+    sample["spec"]["gpu"] = {"count": parameters.gpu}
+    sample["spec"]["pod"] = {"terminationGracePeriodSeconds": 30}
+    namespace.apply(sample)
+    namespace.run("wait", "--for=condition=Ready", "--timeout=10m", "llmendpoint/assistant")
+    yield namespace
+    kubectl("delete", "namespace", namespace.name, "--wait=false")
