@@ -59,7 +59,7 @@ def plain_install() -> str | None:
         "--kube-version",
         "1.29.0",
     ]
-    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     documents = [document for document in yaml.safe_load_all(rendered) if document]
     for document in documents:
         labels = document["metadata"].get("labels", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -97,7 +98,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 
 
 def _kubeconfigs(folder: Path, port: int, tokens: dict[str, str]) -> ControlPlane:
-    paths = {}
+    paths: dict[str, Path] = {}
     for user, token in tokens.items():
         path = folder / f"{len(paths)}.kubeconfig"
         cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(folder / "pki/apiserver.crt")}
@@ -140,7 +141,7 @@ def _install(client: Client) -> None:
         if document["kind"] not in ("Deployment", "Service", "ServiceMonitor"):
             client.apply(load_all_yaml(yaml.dump(document))[0])
     for kind in ("LLMEndpoint", "LoadTest"):
-        wait_until(lambda kind=kind: _is_served(client, kind))
+        wait_until(functools.partial(_is_served, client, kind))
 
 
 def _is_served(client: Client, kind: str) -> bool:

@@ -84,3 +84,16 @@ class Toleration(ApiModel):
         None, description="Effect of the taint; absent means all."
     )
     toleration_seconds: int | None = Field(None, ge=0, description="How long to stay, for NoExecute.")
+
+
+class ConditionState(ApiModel):
+    """A condition, as in metav1.Condition."""
+
+    type: str = Field(description="Name of the condition.")
+    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = Field(description="True, False or Unknown.")
+    reason: str = Field(description="A documented CamelCase word.")
+    message: str = Field(description="What to do.")
+    observed_generation: int = Field(
+        description="Generation of the spec that this speaks of.", json_schema_extra={"format": "int64"}
+    )
+    last_transition_time: str = Field(description="When the status changed.", json_schema_extra={"format": "date-time"})

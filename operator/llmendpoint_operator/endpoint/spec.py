@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llmendpoint_operator.crd.fields import (
     ApiModel,
+    ConditionState,
     Duration,
     EnvironmentVariable,
     LocalReference,
@@ -260,19 +261,6 @@ class ModelState(ApiModel):
     vram_bytes: int = Field(0, description="GPU memory in a replica.", json_schema_extra={"format": "int64"})
     progress_percent: int = Field(0, description="How far the slowest replica is with it.")
     message: str = Field("", description="What is being done, or what is wrong.")
-
-
-class ConditionState(ApiModel):
-    """A condition, as in metav1.Condition."""
-
-    type: str = Field(description="Name of the condition.")
-    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = Field(description="True, False or Unknown.")
-    reason: str = Field(description="A documented CamelCase word.")
-    message: str = Field(description="What to do.")
-    observed_generation: int = Field(
-        description="Generation of the spec that this speaks of.", json_schema_extra={"format": "int64"}
-    )
-    last_transition_time: str = Field(description="When the status changed.", json_schema_extra={"format": "date-time"})
 
 
 class LLMEndpointStatus(ApiModel):

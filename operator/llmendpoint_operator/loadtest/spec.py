@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from llmendpoint_loadjob.contract import MetricName, Verdict
 from llmendpoint_operator.crd.fields import (
     ApiModel,
+    ConditionState,
     Decimal,
     Duration,
     LocalReference,
@@ -20,7 +21,6 @@ from llmendpoint_operator.crd.fields import (
     list_map,
     rules,
 )
-from llmendpoint_operator.endpoint.spec import ConditionState
 
 _THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100|[0-9]{1,2})(\.[0-9]+)?%$"
 

@@ -1,0 +1,66 @@
+"""The queue: one worker a key, no lost mark, retries that back off."""
+
+from __future__ import annotations
+
+import asyncio
+
+from conftest import eventually
+from llmendpoint_operator.workqueue import Key, WorkQueue
+
+A, B = Key("LLMEndpoint", "ns", "a"), Key("LLMEndpoint", "ns", "b")
+
+
+async def test_a_mark_during_work_is_not_lost_and_work_never_overlaps() -> None:
+    busy: set[Key] = set()
+    done: list[Key] = []
+    gate = asyncio.Event()
+
+    async def reconcile(key: Key) -> float | None:
+        assert key not in busy
+        busy.add(key)
+        await gate.wait()
+        busy.discard(key)
+        done.append(key)
+        return None
+
+    queue = WorkQueue(reconcile)
+    for _ in range(5):
+        queue.mark(A)
+    queue.mark(B)
+    await eventually(lambda: busy == {A, B})
+    queue.mark(A)
+    queue.mark(A)
+    gate.set()
+    await eventually(lambda: queue.depth == 0 and not busy)
+    assert sorted(done) == [A, A, B]
+    await queue.close()
+
+
+async def test_a_failure_is_tried_again_and_others_go_on() -> None:
+    tries: dict[Key, int] = {}
+
+    async def reconcile(key: Key) -> float | None:
+        tries[key] = tries.get(key, 0) + 1
+        if key == A and tries[A] == 1:
+            raise OSError("API server away")
+        return None
+
+    queue = WorkQueue(reconcile)
+    queue.mark(A)
+    queue.mark(B)
+    await eventually(lambda: tries == {A: 2, B: 1})
+    assert queue.errors == 1
+    await queue.close()
+
+
+async def test_a_key_is_looked_at_again_when_its_time_comes() -> None:
+    looks: list[Key] = []
+
+    async def reconcile(key: Key) -> float | None:
+        looks.append(key)
+        return 0.01 if len(looks) < 3 else None
+
+    queue = WorkQueue(reconcile)
+    queue.mark(A)
+    await eventually(lambda: len(looks) == 3)
+    await queue.close()
