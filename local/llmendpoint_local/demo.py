@@ -24,13 +24,13 @@ def run_demo(duration: str) -> int:
     console = Console()
 
     def say(sentence: str) -> None:
-        console.print(f"[bold cyan]•[/] {sentence}", highlight=False)
+        console.print(f"[bold cyan]•[/] {sentence}", highlight=False, soft_wrap=True)
 
     try:
         with contextlib.ExitStack() as stack:
             return _demo(stack, say, console, duration)
     except StackError as error:
-        console.print(f"[red]{error}[/]", highlight=False)
+        console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
         return 1
 
 
@@ -73,7 +73,7 @@ def _show_meter(url: str, console: Console) -> None:
     with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - loopback
         lines = response.read().decode().splitlines()
     wanted = ("requests_total", "prompt_tokens_total", "generation_tokens_total", "time_to_first_token_seconds_count")
-    console.print("what the meter counted:", highlight=False)
+    console.print("what the meter counted:", highlight=False, soft_wrap=True)
     for line in lines:
         if line.startswith(tuple(METRIC_PREFIX + name for name in wanted)):
-            console.print(f"  {line}", highlight=False, markup=False)
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)

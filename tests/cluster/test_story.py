@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import urllib.request
 from typing import Any
 from urllib.parse import quote
 
@@ -177,6 +178,33 @@ def test_a_registry_that_cannot_be_reached_shows_ollamas_words(assistant: Namesp
     )
     assert "connection refused" in row["message"]
     assistant.run("delete", "llmendpoint", "far")
+
+
+def test_what_is_no_longer_desired_is_pruned(assistant: Namespace) -> None:
+    if "servicemonitors" not in kubectl("api-resources", "-o", "name"):
+        pytest.skip("THIS CLUSTER KNOWS NO SERVICEMONITOR: pruning was not looked at")
+    assert assistant.run("get", "servicemonitor", "assistant", "-o", "name").strip()
+    patch = {"spec": {"monitoring": {"mode": "None"}}}
+    assistant.run("patch", "llmendpoint", "assistant", "--type=merge", "--patch", json.dumps(patch))
+    wait_until(lambda: not assistant.run("get", "servicemonitor", "-o", "name").strip(), 60)
+    patch = {"spec": {"monitoring": {"mode": "Auto"}}}
+    assistant.run("patch", "llmendpoint", "assistant", "--type=merge", "--patch", json.dumps(patch))
+    wait_until(lambda: assistant.run("get", "servicemonitor", "-o", "name").strip(), 60)
+
+
+def test_a_stream_outlives_the_deletion_of_its_pod(assistant: Namespace, parameters: Parameters) -> None:
+    # 700 tokens of the tiny model take some seconds: longer than kubelet needs to say SIGTERM.
+    question = {"model": parameters.model, "prompt": "hello", "options": {"num_predict": 700, "num_ctx": 1024}}
+    lines = []
+    with assistant.forward("pod/assistant-0", 11435) as url:
+        request = urllib.request.Request(f"{url}/api/generate", data=json.dumps(question).encode())
+        with urllib.request.urlopen(request, timeout=60) as response:
+            lines.append(response.readline())
+            assistant.run("delete", "pod", "assistant-0", "--wait=false")
+            wait_until(lambda: assistant.get("pod", "assistant-0")["metadata"].get("deletionTimestamp"), 10)
+            lines += response.readlines()
+    assert json.loads(lines[-1])["done"] is True
+    assistant.run("wait", "--for=condition=Ready", "--timeout=5m", "llmendpoint/assistant")
 
 
 def test_deletion_works_while_the_operator_is_down(assistant: Namespace) -> None:

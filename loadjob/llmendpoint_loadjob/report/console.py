@@ -43,7 +43,7 @@ async def _plain(console: Console, progress: Callable[[], contract.Progress]) ->
     while True:
         await asyncio.sleep(_PLAIN_SECONDS)
         now = progress()
-        console.print(f"{now.percent:3d} %  {_line(now)}", highlight=False)
+        console.print(f"{now.percent:3d} %  {_line(now)}", highlight=False, soft_wrap=True)
 
 
 def _line(now: contract.Progress) -> str:
@@ -59,11 +59,14 @@ def show_summary(console: Console, summary: Summary) -> None:
         f"{_errors(summary)}; {summary.requests_per_second.value:.3g} requests/s, "
         f"{summary.output_tokens} output tokens, {summary.output_tokens_per_second.value:.4g} tokens/s",
         highlight=False,
+        soft_wrap=True,
     )
     if summary.slo:
         console.print(_objectives(summary))
     style = _STYLES.get(summary.verdict, "bold")
-    console.print(f"[{style}]{summary.verdict.value}[/] ({summary.reason}): {summary.message}", highlight=False)
+    console.print(
+        f"[{style}]{summary.verdict.value}[/] ({summary.reason}): {summary.message}", highlight=False, soft_wrap=True
+    )
 
 
 def stderr_console() -> Console:

@@ -103,6 +103,7 @@ class EndpointController:
             self._written[uid] = self._now()
         await self._objects.apply_status(manifest, status)
         await self._tell(manifest, before.get("conditions") or [], status["conditions"])
+        await self._tell_progress(manifest, before.get("models") or [], status["models"])
 
     async def _tell(self, manifest: Manifest, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
         """Write an Event for each condition that a person waits for, when its reason changes."""
@@ -116,6 +117,17 @@ class EndpointController:
         for reason, condition in news.items():
             warning = condition["status"] == "False" and reason not in _ON_THE_WAY
             await emit(self._objects, manifest, reason, condition["message"], self._now(), warning=warning)
+
+    async def _tell_progress(
+        self, manifest: Manifest, before: list[dict[str, Any]], after: list[dict[str, Any]]
+    ) -> None:
+        """Write an Event for each quarter of a pull that was passed."""
+        last = {model["name"]: model["progressPercent"] for model in before}
+        for model in after:
+            percent = model["progressPercent"]
+            if percent < 100 and percent // 25 > last.get(model["name"], 0) // 25:
+                message = f"{model['name']}: {model['message']} ({percent} %)"
+                await emit(self._objects, manifest, "PullProgress", message, self._now())
 
     def _invalid(self, manifest: Manifest, error: ValidationError) -> dict[str, Any]:
         first = error.errors()[0]
