@@ -21,8 +21,22 @@ class Operation(StrEnum):
 
     GENERATE = "generate"
     CHAT = "chat"
+    EMBED = "embed"
+    EMBEDDINGS = "embeddings"
     OPENAI_CHAT = "openai_chat"
+    OPENAI_COMPLETIONS = "openai_completions"
+    OPENAI_EMBEDDINGS = "openai_embeddings"
+    OPENAI_RESPONSES = "openai_responses"
+    OPENAI_TRANSCRIPTIONS = "openai_transcriptions"
+    ANTHROPIC_MESSAGES = "anthropic_messages"
     PULL = "pull"
+    PUSH = "push"
+    CREATE = "create"
+    COPY = "copy"
+    DELETE = "delete"
+    BLOB = "blob"
+    SHOW = "show"
+    LIST = "list"
     OTHER = "other"
 
 

@@ -1,4 +1,4 @@
-"""The three routes that generate: /api/generate, /api/chat and /v1/chat/completions."""
+"""Answers the routes that generate, with the timing that the behaviour sets."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import asyncio
 import json
 import socket
 import struct
-import time
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -17,50 +16,11 @@ from aiohttp import web
 from llmendpoint_simulator.behaviour import Behaviour, Fault
 from llmendpoint_simulator.ledger import Entry, Ledger
 from llmendpoint_simulator.models import FOREVER, Store, canonical_name
+from llmendpoint_simulator.shapes import Shape, Timings, Work, failure, timestamp
 from llmendpoint_simulator.slots import QueueFullError
 
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "naïve", "日本", "🙂")
 _encode = msgspec.json.encode
-
-
-class Timings(msgspec.Struct):
-    """Seconds that one answer took, as Ollama's durations tell them."""
-
-    total: float = 0.0
-    load: float = 0.0
-    prefill: float = 0.0
-    decode: float = 0.0
-
-
-class Work(msgspec.Struct):
-    """One request to answer: what was asked, how much comes out."""
-
-    model: str
-    prompt: str
-    tokens: int
-    stream: bool
-    include_usage: bool
-    keep_alive: timedelta
-    entry: Entry
-
-
-class Shape(Protocol):
-    """How one API writes the pieces of an answer."""
-
-    operation: str
-    content_type: str
-
-    def piece(self, work: Work, text: str) -> bytes:
-        """Return one streamed piece."""
-
-    def last(self, work: Work, timings: Timings) -> bytes:
-        """Return what ends a whole stream."""
-
-    def whole(self, work: Work, text: str, timings: Timings) -> bytes:
-        """Return the answer that is not streamed."""
-
-    def error(self, sentence: str) -> bytes:
-        """Return an error inside a stream; empty where the API just ends."""
 
 
 def word(index: int) -> str:
@@ -71,77 +31,6 @@ def word(index: int) -> str:
 def prompt_tokens(prompt: str) -> int:
     """Return how many tokens the simulator takes a prompt for: its words."""
     return max(1, len(prompt.split()))
-
-
-class OllamaShape:
-    """NDJSON lines of /api/generate and /api/chat."""
-
-    content_type = "application/x-ndjson"
-
-    def __init__(self, operation: str) -> None:
-        self.operation = operation
-
-    def piece(self, work: Work, text: str) -> bytes:
-        """Return one line."""
-        return self._line(work, text, done=False)
-
-    def last(self, work: Work, timings: Timings) -> bytes:
-        """Return the final line, which carries no text."""
-        return self._line(work, "", done=True, **_durations(work, timings))
-
-    def whole(self, work: Work, text: str, timings: Timings) -> bytes:
-        """Return one object."""
-        return self._line(work, text, done=True, **_durations(work, timings)).rstrip()
-
-    def error(self, sentence: str) -> bytes:
-        """Return Ollama's error line."""
-        return _encode({"error": sentence}) + b"\n"
-
-    def _line(self, work: Work, text: str, *, done: bool, **rest: Any) -> bytes:
-        content = (
-            {"response": text} if self.operation == "generate" else {"message": {"role": "assistant", "content": text}}
-        )
-        line = {"model": work.model, "created_at": _timestamp(), **content, "done": done, **rest}
-        return _encode(line) + b"\n"
-
-
-class OpenAIShape:
-    """Events of /v1/chat/completions."""
-
-    operation = "openai_chat"
-    content_type = "text/event-stream"
-
-    def piece(self, work: Work, text: str) -> bytes:
-        """Return one event."""
-        return self._event(work, [self._choice(delta={"role": "assistant", "content": text})])
-
-    def last(self, work: Work, _: Timings) -> bytes:
-        """Return the finish, the usage where it was asked for, and [DONE]."""
-        end = self._event(work, [self._choice(delta={"role": "assistant", "content": ""}, finish_reason=_reason(work))])
-        usage = self._event(work, [], usage=_usage(work)) if work.include_usage else b""
-        return end + usage + b"data: [DONE]\n\n"
-
-    def whole(self, work: Work, text: str, _: Timings) -> bytes:
-        """Return one `chat.completion`."""
-        message = {"role": "assistant", "content": text}
-        choice = self._choice(message=message, finish_reason=_reason(work))
-        return _encode({**self._frame(work, "chat.completion"), "choices": [choice], "usage": _usage(work)})
-
-    def error(self, _: str) -> bytes:
-        """Ollama ends these streams without a word."""
-        return b""
-
-    def _event(self, work: Work, choices: list[dict[str, Any]], **rest: Any) -> bytes:
-        frame = {**self._frame(work, "chat.completion.chunk"), "choices": choices, **rest}
-        return b"data: " + _encode(frame) + b"\n\n"
-
-    @staticmethod
-    def _frame(work: Work, kind: str) -> dict[str, Any]:
-        return {"id": "chatcmpl-1", "object": kind, "created": int(time.time()), "model": work.model}
-
-    @staticmethod
-    def _choice(**rest: Any) -> dict[str, Any]:
-        return {"index": 0, "finish_reason": None, **rest}
 
 
 class Completions:
@@ -166,7 +55,7 @@ class Completions:
             return failure(404, f"model '{body.get('model', '')}' not found", shape)
         work = read_work(body, model, behaviour, entry, shape)
         try:
-            if not work.prompt and shape.operation != "openai_chat":
+            if not work.prompt and shape.is_ollama:
                 return await self._load_only(work, shape)
             if behaviour.fault is Fault.STATUS_500:
                 self._ledger.close(entry, "faulted")
@@ -192,7 +81,7 @@ class Completions:
             {"response": ""} if shape.operation == "generate" else {"message": {"role": "assistant", "content": ""}}
         )
         reason = "unload" if unload else "load"
-        line = {"model": work.model, "created_at": _timestamp(), **content, "done": True, "done_reason": reason}
+        line = {"model": work.model, "created_at": timestamp(), **content, "done": True, "done_reason": reason}
         return web.Response(body=_encode(line), content_type="application/json", charset="utf-8")
 
     async def _run(self, request: web.Request, work: Work, shape: Shape, behaviour: Behaviour) -> web.StreamResponse:
@@ -263,59 +152,38 @@ def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
 def read_work(body: dict[str, Any], model: str, behaviour: Behaviour, entry: Entry, shape: Shape) -> Work:
     """Return what a body asks for."""
     options = body.get("options") or {}
-    openai = shape.operation == "openai_chat"
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") if openai else options.get("num_predict")
+    limits = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+    limit = (
+        options.get("num_predict") if shape.is_ollama else next((body[name] for name in limits if body.get(name)), None)
+    )
     tokens = behaviour.tokens if not isinstance(limit, int) or limit < 0 else min(limit, behaviour.tokens)
-    messages = body.get("messages") or []
-    prompt = str(body.get("prompt", "")) or " ".join(str(message.get("content", "")) for message in messages)
+    prompt = _prompt(body)
     stream_options = body.get("stream_options") or {}
     return Work(
         model=model,
         prompt=prompt,
         tokens=tokens,
-        stream=bool(body.get("stream", not openai)),
+        stream=bool(body.get("stream", shape.is_ollama)),
         include_usage=bool(stream_options.get("include_usage")),
         keep_alive=_keep_alive(body.get("keep_alive")),
         entry=entry,
     )
 
 
-def failure(status: int, sentence: str, shape: Shape | None = None) -> web.Response:
-    """Return an error in the shape that the route's clients read."""
-    body: dict[str, Any] = {"error": sentence}
-    if shape is not None and shape.operation == "openai_chat":
-        body = {"error": {"message": sentence, "type": "api_error", "param": None, "code": None}}
-    return web.json_response(body, status=status)
+def _prompt(body: dict[str, Any]) -> str:
+    """Return the text of a request, whichever field its API puts it in."""
+    given = body.get("prompt") or body.get("input") or body.get("messages") or ""
+    return given if isinstance(given, str) else " ".join(_text(part) for part in given)
+
+
+def _text(part: Any) -> str:
+    if isinstance(part, dict):
+        content = part.get("content") or part.get("text") or ""
+        return content if isinstance(content, str) else " ".join(_text(inner) for inner in content)
+    return str(part)
 
 
 def _keep_alive(value: Any) -> timedelta:
     if isinstance(value, int | float):
         return FOREVER if value < 0 else timedelta(seconds=value)
     return timedelta(minutes=5)
-
-
-def _durations(work: Work, timings: Timings) -> dict[str, Any]:
-    """Return the final fields; Ollama omits what is zero."""
-    fields: dict[str, Any] = {
-        "done_reason": _reason(work),
-        "total_duration": round(timings.total * 1e9),
-        "load_duration": round(timings.load * 1e9),
-        "prompt_eval_count": work.entry.prompt_tokens,
-        "prompt_eval_duration": round(timings.prefill * 1e9),
-        "eval_count": work.tokens,
-        "eval_duration": round(timings.decode * 1e9),
-    }
-    return {name: value for name, value in fields.items() if value}
-
-
-def _usage(work: Work) -> dict[str, int]:
-    prompt = work.entry.prompt_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": work.tokens, "total_tokens": prompt + work.tokens}
-
-
-def _reason(_: Work) -> str:
-    return "stop"
-
-
-def _timestamp() -> str:
-    return datetime.now(UTC).isoformat()

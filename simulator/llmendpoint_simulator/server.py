@@ -13,9 +13,17 @@ import msgspec
 from aiohttp import web
 
 from llmendpoint_simulator.behaviour import Behaviour, change
-from llmendpoint_simulator.completions import Completions, OllamaShape, OpenAIShape, failure, prompt_tokens
+from llmendpoint_simulator.completions import Completions, prompt_tokens
 from llmendpoint_simulator.ledger import Ledger
 from llmendpoint_simulator.models import FOREVER, Store, canonical_name
+from llmendpoint_simulator.shapes import (
+    MessagesShape,
+    OllamaShape,
+    OpenAICompletionsShape,
+    OpenAIShape,
+    ResponsesShape,
+    failure,
+)
 
 OLLAMA_VERSION = "0.17.4"
 _DIMENSIONS = 8
@@ -59,7 +67,12 @@ class Simulator:
                 web.post("/api/embed", self._embed),
                 web.post("/api/generate", self._generate),
                 web.post("/api/chat", self._chat),
+                web.post("/api/embeddings", self._embeddings),
                 web.post("/v1/chat/completions", self._openai_chat),
+                web.post("/v1/completions", self._openai_completions),
+                web.post("/v1/embeddings", self._openai_embeddings),
+                web.post("/v1/responses", self._responses),
+                web.post("/v1/messages", self._messages),
                 web.get("/v1/models", self._openai_models),
                 web.get("/simulator/ledger", self._show_ledger),
                 web.delete("/simulator/ledger", self._clear_ledger),
@@ -127,17 +140,47 @@ class Simulator:
         return web.Response() if self.store.remove(name) else failure(404, f"model '{name}' not found")
 
     async def _embed(self, request: web.Request) -> web.Response:
+        work = await self._embedding_work(request, "embed", "input")
+        if isinstance(work, web.Response):
+            return work
+        name, texts, count = work
+        rows = [_embedding(text) for text in texts]
+        return web.json_response(
+            {"model": name, "embeddings": rows, "total_duration": 1000, "prompt_eval_count": count}
+        )
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        work = await self._embedding_work(request, "embeddings", "prompt")
+        return work if isinstance(work, web.Response) else web.json_response({"embedding": _embedding(work[1][0])})
+
+    async def _openai_embeddings(self, request: web.Request) -> web.Response:
+        work = await self._embedding_work(request, "openai_embeddings", "input")
+        if isinstance(work, web.Response):
+            return work
+        name, texts, count = work
+        rows = [
+            {"object": "embedding", "index": index, "embedding": _embedding(text)} for index, text in enumerate(texts)
+        ]
+        usage = {"prompt_tokens": count, "total_tokens": count}
+        return web.json_response({"object": "list", "model": name, "data": rows, "usage": usage})
+
+    async def _embedding_work(
+        self, request: web.Request, operation: str, field: str
+    ) -> tuple[str, list[str], int] | web.Response:
+        """Return model, texts and tokens of a request, written into the ledger; or the refusal."""
         body = await _body(request)
         name = canonical_name(str(body.get("model", "")))
+        entry = self.ledger.open(request.headers.get("X-Request-ID", ""), name, operation)
         if name not in self.store.present:
+            self.ledger.close(entry, "faulted")
             return failure(404, f"model '{name}' not found")
-        inputs = body.get("input", "")
+        inputs = body.get(field, "")
         texts = [str(text) for text in inputs] if isinstance(inputs, list) else [str(inputs)]
         self.store.load(name, FOREVER)
-        count = sum(prompt_tokens(text) for text in texts)
-        return web.json_response(
-            {"model": name, "embeddings": [_embedding(text) for text in texts], "prompt_eval_count": count}
-        )
+        # /api/embeddings reports no tokens, so none are in its account.
+        entry.prompt_tokens = 0 if operation == "embeddings" else sum(prompt_tokens(text) for text in texts)
+        self.ledger.close(entry, "completed")
+        return name, texts, entry.prompt_tokens
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         return await self._completions.answer(request, OllamaShape("generate"))
@@ -147,6 +190,15 @@ class Simulator:
 
     async def _openai_chat(self, request: web.Request) -> web.StreamResponse:
         return await self._completions.answer(request, OpenAIShape())
+
+    async def _openai_completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._completions.answer(request, OpenAICompletionsShape())
+
+    async def _responses(self, request: web.Request) -> web.StreamResponse:
+        return await self._completions.answer(request, ResponsesShape())
+
+    async def _messages(self, request: web.Request) -> web.StreamResponse:
+        return await self._completions.answer(request, MessagesShape())
 
     async def _openai_models(self, _: web.Request) -> web.Response:
         rows = [{"id": name, "object": "model", "owned_by": "library"} for name in sorted(self.store.present)]

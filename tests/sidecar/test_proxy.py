@@ -24,7 +24,13 @@ def counted(sidecar: Sidecar, name: str, label: str) -> dict[str, int]:
     return dict(sidecar._metrics.totals_by(name, label))
 
 
-@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/v1/chat/completions"])
+GENERATING = {
+    "/api/chat": "chat", "/api/generate": "generate", "/v1/chat/completions": "openai_chat",
+    "/v1/completions": "openai_completions", "/v1/responses": "openai_responses", "/v1/messages": "anthropic_messages",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", GENERATING)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_tokens_are_metered_exactly(
     start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession, path: str, stream: bool
@@ -32,11 +38,50 @@ async def test_tokens_are_metered_exactly(
     simulator = await start_simulator(tokens=7)
     sidecar = await start_sidecar(simulator.port)
     body = {**CHAT, "prompt": "one two three", "stream": stream, "stream_options": {"include_usage": True}}
+    if path == "/v1/responses":
+        body = {"model": "simulated", "input": "one two three", "stream": stream}
     status, _ = await post(http, sidecar.port, path, body)
     assert status == 200
     await eventually(lambda: counted(sidecar, "generation_tokens", "model_name") == {"simulated:latest": 7})
     assert counted(sidecar, "prompt_tokens", "model_name") == {"simulated:latest": 3}
     assert counted(sidecar, "requests", "outcome") == {"ok": 1}
+    assert counted(sidecar, "requests", "operation") == {GENERATING[path]: 1}
+    ttft = sidecar._metrics.distribution("time_to_first_token_seconds", "simulated:latest", GENERATING[path])
+    assert sum(ttft.counts) == int(stream)
+
+
+@pytest.mark.parametrize("path", ["/api/embed", "/v1/embeddings"])
+async def test_embeddings_count_their_prompt(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession, path: str
+) -> None:
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port)
+    status, _ = await post(http, sidecar.port, path, {"model": "simulated", "input": ["one two", "three"]})
+    assert status == 200
+    await eventually(lambda: counted(sidecar, "prompt_tokens", "model_name") == {"simulated:latest": 3})
+
+
+async def test_what_ollama_does_not_tell_is_visibly_unmetered(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port)
+    await post(http, sidecar.port, "/api/embeddings", {"model": "simulated", "prompt": "one"})
+    await eventually(lambda: counted(sidecar, "unmetered_requests", "operation") == {"embeddings": 1})
+    assert counted(sidecar, "requests", "model_name") == {"simulated:latest": 1}
+
+
+@pytest.mark.parametrize("path", list(GENERATING))
+async def test_a_stream_without_its_terminal_event_is_truncated(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession, path: str
+) -> None:
+    simulator = await start_simulator(tokens=9, fault="no_done")
+    sidecar = await start_sidecar(simulator.port)
+    body = {**CHAT, "prompt": "x", "input": "x", "stream": True}
+    status, _ = await post(http, sidecar.port, path, body)
+    assert status == 200
+    await eventually(lambda: counted(sidecar, "requests", "outcome") == {"truncated": 1})
+    assert counted(sidecar, "generation_tokens", "operation") == {GENERATING[path]: 3}  # the pieces seen
 
 
 async def test_a_stream_without_usage_is_visibly_unmetered(

@@ -189,7 +189,7 @@ class ExchangeMeter:
         if self._dialect is None:
             return
         self._record_times(model, operation, ended)
-        if reading.usage is not None and outcome is not Outcome.CLIENT_CANCELLED:
+        if reading.usage is not None:
             self._record_usage(model, operation, reading.usage)
         elif reading.chunks and outcome in (Outcome.CLIENT_CANCELLED, Outcome.TRUNCATED, Outcome.STREAM_ERROR):
             metrics.count("generation_tokens", (model, operation, _NO_TENANT), reading.chunks)

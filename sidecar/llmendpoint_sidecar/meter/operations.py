@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llmendpoint_sidecar.contract import Operation
-from llmendpoint_sidecar.wire.dialects.ollama import OllamaDialect
+from llmendpoint_sidecar.wire.dialects.anthropic import MessagesObjectDialect, MessagesStreamDialect
+from llmendpoint_sidecar.wire.dialects.ollama import EmbedDialect, OllamaDialect
 from llmendpoint_sidecar.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
+from llmendpoint_sidecar.wire.dialects.responses import ResponsesObjectDialect, ResponsesStreamDialect
 from llmendpoint_sidecar.wire.events import Dialect, OnContent
 
 _ROUTES = {
     (b"POST", b"/api/generate"): Operation.GENERATE,
     (b"POST", b"/api/chat"): Operation.CHAT,
+    (b"POST", b"/api/embed"): Operation.EMBED,
+    (b"POST", b"/api/embeddings"): Operation.EMBEDDINGS,
     (b"POST", b"/v1/chat/completions"): Operation.OPENAI_CHAT,
+    (b"POST", b"/v1/completions"): Operation.OPENAI_COMPLETIONS,
+    (b"POST", b"/v1/embeddings"): Operation.OPENAI_EMBEDDINGS,
+    (b"POST", b"/v1/responses"): Operation.OPENAI_RESPONSES,
+    (b"POST", b"/v1/audio/transcriptions"): Operation.OPENAI_TRANSCRIPTIONS,
+    (b"POST", b"/v1/messages"): Operation.ANTHROPIC_MESSAGES,
     (b"POST", b"/api/pull"): Operation.PULL,
+    (b"POST", b"/api/push"): Operation.PUSH,
+    (b"POST", b"/api/create"): Operation.CREATE,
+    (b"POST", b"/api/copy"): Operation.COPY,
+    (b"DELETE", b"/api/delete"): Operation.DELETE,
+    (b"POST", b"/api/show"): Operation.SHOW,
+    (b"GET", b"/api/tags"): Operation.LIST,
+    (b"GET", b"/api/ps"): Operation.LIST,
+    (b"GET", b"/v1/models"): Operation.LIST,
+}
+_BLOBS = b"/api/blobs/"
+
+#: Readers of an event stream (or NDJSON) and of one object.
+_DIALECTS: dict[Operation, tuple[Callable[[OnContent], Dialect], Callable[[OnContent], Dialect]]] = {
+    Operation.GENERATE: (OllamaDialect, OllamaDialect),
+    Operation.CHAT: (OllamaDialect, OllamaDialect),
+    Operation.EMBED: (EmbedDialect, EmbedDialect),
+    Operation.EMBEDDINGS: (EmbedDialect, EmbedDialect),
+    Operation.OPENAI_CHAT: (OpenAIStreamDialect, OpenAIObjectDialect),
+    Operation.OPENAI_COMPLETIONS: (OpenAIStreamDialect, OpenAIObjectDialect),
+    Operation.OPENAI_EMBEDDINGS: (OpenAIObjectDialect, OpenAIObjectDialect),
+    Operation.OPENAI_RESPONSES: (ResponsesStreamDialect, ResponsesObjectDialect),
+    Operation.ANTHROPIC_MESSAGES: (MessagesStreamDialect, MessagesObjectDialect),
 }
 
-METERED = frozenset({Operation.GENERATE, Operation.CHAT, Operation.OPENAI_CHAT})
+METERED = frozenset(_DIALECTS)
 
 
 def operation_of(method: bytes, target: bytes) -> Operation:
     """Return the operation of a request line; a query string does not matter."""
-    return _ROUTES.get((method, target.partition(b"?")[0]), Operation.OTHER)
+    path = target.partition(b"?")[0]
+    found = _ROUTES.get((method, path))
+    if found is not None:
+        return found
+    return Operation.BLOB if path.startswith(_BLOBS) else Operation.OTHER
 
 
 def is_stream(content_type: bytes) -> bool:
@@ -29,9 +66,8 @@ def is_stream(content_type: bytes) -> bool:
 
 def dialect_of(operation: Operation, content_type: bytes, on_content: OnContent) -> Dialect | None:
     """Return the reader of a successful answer; None where there is nothing to read."""
-    if operation in (Operation.GENERATE, Operation.CHAT):
-        return OllamaDialect(on_content)
-    if operation is Operation.OPENAI_CHAT:
-        stream = content_type.startswith(b"text/event-stream")
-        return OpenAIStreamDialect(on_content) if stream else OpenAIObjectDialect(on_content)
-    return None
+    found = _DIALECTS.get(operation)
+    if found is None:
+        return None
+    stream, whole = found
+    return (stream if is_stream(content_type) else whole)(on_content)

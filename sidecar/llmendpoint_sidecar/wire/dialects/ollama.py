@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from llmendpoint_sidecar.wire.body import BoundedBody
 from llmendpoint_sidecar.wire.events import OnContent, Reading, Usage
 from llmendpoint_sidecar.wire.ndjson import LineSplitter
 
@@ -98,3 +99,31 @@ class OllamaDialect:
             reading.finished = True
             reading.reason = line.done_reason
             reading.usage = line.usage()
+
+
+class EmbedDialect:
+    """Reads /api/embed and /api/embeddings: one object; the second tells nothing, not even the model."""
+
+    __slots__ = ("_body", "reading")
+
+    def __init__(self, _: OnContent) -> None:
+        self.reading = Reading()
+        self._body = BoundedBody()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+        self._body.feed(data)
+
+    def close(self) -> None:
+        """The object is whole: read it."""
+        body = self._body.take()
+        try:
+            line = _decode(body or b"")
+        except msgspec.MsgspecError:
+            self.reading.unreadable += 1
+            self.reading.finished = body is None
+            return
+        self.reading.finished = True
+        self.reading.model = line.model
+        if line.model:
+            self.reading.usage = line.usage()

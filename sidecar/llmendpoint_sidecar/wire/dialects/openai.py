@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from llmendpoint_sidecar.wire.body import BoundedBody
 from llmendpoint_sidecar.wire.events import OnContent, Reading, Usage
 from llmendpoint_sidecar.wire.sse import EventSplitter
 
 _DONE = b"[DONE]"
-_MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 class _Delta(msgspec.Struct):
@@ -24,7 +24,13 @@ class _Delta(msgspec.Struct):
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     message: _Delta | None = None
+    text: str = ""
     finish_reason: str | None = None
+
+    def has_content(self) -> bool:
+        """Tell whether this choice carries anything of the answer; `/v1/completions` has it in `text`."""
+        part = self.delta or self.message
+        return bool(self.text) or (part is not None and part.has_content())
 
 
 class _PromptDetails(msgspec.Struct):
@@ -65,8 +71,7 @@ class _Reader:
             return False
         reading = self.reading
         for choice in item.choices:
-            part = choice.delta or choice.message
-            if part is not None and part.has_content():
+            if choice.has_content():
                 reading.chunks += 1
                 self._on_content()
             if choice.finish_reason:
@@ -108,23 +113,18 @@ class OpenAIStreamDialect(_Reader):
 
 
 class OpenAIObjectDialect(_Reader):
-    """Reads one `chat.completion` object."""
+    """Reads one object: a chat completion, a completion or a list of embeddings."""
 
-    __slots__ = ("_parts", "_size")
+    __slots__ = ("_body",)
 
     def __init__(self, on_content: OnContent) -> None:
         super().__init__(on_content)
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._body = BoundedBody()
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body; past 16 MiB the answer is not metered."""
-        self._size += len(data)
-        if self._size > _MAX_BODY_BYTES:
-            self._parts.clear()
-        else:
-            self._parts.append(data)
+        """Take the next bytes of the body."""
+        self._body.feed(data)
 
     def close(self) -> None:
         """The object is whole: read it."""
-        self.reading.finished = self._read(b"".join(self._parts))
+        self.reading.finished = self._read(self._body.take() or b"")
