@@ -185,6 +185,18 @@ async def test_an_http_1_0_client_gets_a_body_without_chunks(
     assert b"ransfer-" not in answer
 
 
+async def test_upstream_connections_are_used_again(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar
+) -> None:
+    simulator = await start_simulator(tokens=2)
+    sidecar = await start_sidecar(simulator.port)
+    body = json.dumps({**CHAT, "stream": True}).encode()
+    chat = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    requests = [chat, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /api/tags HTTP/1.1\r\nHost: x\r\n\r\n"] * 5
+    await exchange(sidecar.port, b"".join(requests) + GET)
+    assert sidecar._proxy.pool.opened == 1
+
+
 async def test_head_has_no_body_and_the_connection_lives(
     start_simulator: StartSimulator, start_sidecar: StartSidecar
 ) -> None:

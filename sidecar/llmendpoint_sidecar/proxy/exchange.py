@@ -90,6 +90,7 @@ class Exchange:
         self._response_started = False
         self._response_complete = False
         self._raw = True
+        self._pending_head = b""
         self._close_after = not head.keep_alive
         self._paused = False
         self.over = False
@@ -98,7 +99,8 @@ class Exchange:
 
     def start(self, authority: bytes) -> None:
         """Send the request's head, on an idle connection or as soon as a new one is there."""
-        self._send(self._request_head(authority))
+        # A pipelined request's body may be here already: its head goes before it.
+        self._held.insert(0, self._request_head(authority))
         connection = self._pool.take()
         if connection is not None:
             self._attach(connection)
@@ -111,6 +113,12 @@ class Exchange:
             return
         self._send(http1.chunk(data) if self.head.chunked else data)
         self._meter.request_body(data)
+
+    def flush_request(self) -> None:
+        """Write what the last bytes of the client brought, in one piece."""
+        if self._upstream is not None and self._held:
+            held, self._held = self._held, []
+            self._upstream.write(held[0] if len(held) == 1 else b"".join(held))
 
     def request_trailer(self, name: bytes, value: bytes) -> None:
         """Keep a trailer for the end of the body."""
@@ -148,6 +156,7 @@ class Exchange:
     def refuse(self, status: HTTPStatus, sentence: str, outcome: Outcome) -> None:
         """Answer with an error of the proxy itself, or cut the response that has begun."""
         self._release(reusable=False)
+        self.flush()
         if not self._response_started:
             self._meter.response_head(status, b"")
             self._client.write(refusal(status, sentence, self.head.target, close=True))
@@ -184,16 +193,27 @@ class Exchange:
             self._close_after = True
         if self._close_after:
             headers.append((b"Connection", b"close"))
-        self._client.write(http1.write_head(b"HTTP/1.1 %d %s" % (head.status, head.reason), headers))
+        # Written with the first bytes of the body, or by `flush` where those come later.
+        self._pending_head = http1.write_head(b"HTTP/1.1 %d %s" % (head.status, head.reason), headers)
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Pass the bytes on first, then let the meter see them."""
         now = self._last_activity = self._clock()
-        self._client.write(raw if self._raw else b"".join(pieces))
+        data = raw if self._raw else b"".join(pieces)
+        if self._pending_head:
+            data, self._pending_head = self._pending_head + data, b""
+        self._client.write(data)
         self._meter.response_body(pieces, now)
+
+    def flush(self) -> None:
+        """Write a head that no body has come with."""
+        if self._pending_head:
+            head, self._pending_head = self._pending_head, b""
+            self._client.write(head)
 
     def response_end(self, *, reusable: bool) -> None:
         """The response is whole; a request that is not is read to its end, and dropped."""
+        self.flush()
         self._response_complete = True
         self._release(reusable=reusable and self.request_complete)
         self._meter.finish(None)
@@ -242,17 +262,15 @@ class Exchange:
         connection.attach(self)
         if self._paused:
             connection.pause()
-        held, self._held = self._held, []
-        connection.write(b"".join(held))
         if self._held_bytes > _HOLD_LIMIT_BYTES:
             self._client.resume()
         self._held_bytes = 0
+        self.flush_request()
 
     def _send(self, data: bytes) -> None:
-        if self._upstream is not None:
-            self._upstream.write(data)
-            return
         self._held.append(data)
+        if self._upstream is not None:
+            return
         self._held_bytes += len(data)
         if self._held_bytes > _HOLD_LIMIT_BYTES:
             self._client.pause()

@@ -177,6 +177,8 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, f"the request is not valid HTTP: {error}")
             return
+        if self._queue:
+            self._queue[0].flush_request()
         if self._in_head and self._head_bytes > http1.MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is larger than 64 KiB")
         if len(self._queue) > _MAX_PIPELINED:

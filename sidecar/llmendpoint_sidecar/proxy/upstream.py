@@ -45,6 +45,9 @@ class ResponseSink(Protocol):
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Take body bytes as they came (`raw`, with framing) and without framing (`pieces`)."""
 
+    def flush(self) -> None:
+        """These were all bytes for now."""
+
     def response_end(self, *, reusable: bool) -> None:
         """The response is whole."""
 
@@ -71,6 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._surplus = False
         self._delimited = True
+        self._keep_alive = False
 
     # ---- used by the exchange
 
@@ -132,7 +136,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(UpstreamError(f"the upstream's response is not HTTP: {error}"))
             return
         if self._complete:
-            self._finish(reusable=bool(self._parser.should_keep_alive()) and not self._surplus)
+            self._finish(reusable=self._keep_alive and not self._surplus)
+        elif self._sink is not None:
+            self._sink.flush()
 
     def eof_received(self) -> None:
         """An undelimited body ends here; any other was cut."""
@@ -173,6 +179,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Collect a header; trailers travel in the raw bytes."""
         if self._in_head:
             self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Learn whether the connection lives on: after the message llhttp has forgotten."""
+        self._keep_alive = bool(self._parser.should_keep_alive())
 
     def on_body(self, data: bytes) -> None:
         """Collect body bytes without framing."""
@@ -217,9 +227,7 @@ class UpstreamConnection(asyncio.Protocol):
             # llhttp cannot know that a HEAD's answer has no body, so its state is of no more use.
             self._complete = True
             if sink.is_head_request:
-                keep_alive = self._parser.should_keep_alive()
                 self._parser = httptools.HttpResponseParser(self)
-                self._surplus = not keep_alive
         else:
             self._delimited = chunked or http1.header(self._headers, b"content-length") is not None
         sink.response_head(ResponseHead(status, self._reason, self._headers, chunked, self._delimited))
@@ -255,6 +263,7 @@ class UpstreamPool:
         self._address = address
         self._connect_timeout = connect_timeout
         self._idle: list[UpstreamConnection] = []
+        self.opened = 0
 
     def take(self) -> UpstreamConnection | None:
         """Return an idle connection, if there is one."""
@@ -275,6 +284,7 @@ class UpstreamPool:
             raise UpstreamError(f"no connection to {self._address} in {self._connect_timeout:g} s") from None
         except OSError as error:
             raise UpstreamError(f"cannot connect to {self._address}: {error.strerror or error}") from None
+        self.opened += 1
         return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:
