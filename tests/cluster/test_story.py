@@ -91,15 +91,20 @@ def finished(namespace: Namespace, name: str) -> dict[str, Any]:
     return dict(namespace.get("loadtest", name)["status"])
 
 
-def test_the_load_test_passes(assistant: Namespace, parameters: Parameters) -> None:
-    # A model of random weights now and then ends a stream without `done`, so a few errors are allowed here. On a
-    # busy machine the client may be the limit, which a run says honestly: then another one is made.
-    slo = [{"metric": "TTFT", "percentile": 95, "threshold": "20s"}, {"metric": "ErrorRate", "threshold": "10%"}]
-    for name in ("smoke", "smoke-again", "smoke-at-last"):
-        assistant.apply(loadtest(name, slo=slo))
-        status = finished(assistant, name)
+def judged(namespace: Namespace, name: str, **spec: Any) -> tuple[str, dict[str, Any]]:
+    """Run a load test until its client was not the limit, three times at most; return the last one's name and status."""
+    for attempt in range(3):
+        namespace.apply(loadtest(f"{name}-{attempt}", **spec))
+        status = finished(namespace, f"{name}-{attempt}")
         if status["verdict"] != "Invalid":
             break
+    return f"{name}-{attempt}", status
+
+
+def test_the_load_test_passes(assistant: Namespace, parameters: Parameters) -> None:
+    # A model of random weights now and then ends a stream without `done`, so a few errors are allowed here.
+    slo = [{"metric": "TTFT", "percentile": 95, "threshold": "20s"}, {"metric": "ErrorRate", "threshold": "10%"}]
+    name, status = judged(assistant, "smoke", slo=slo)
     assert status["verdict"] == "Passed", status
     assert status["model"] == parameters.model
     assert status["modelDigest"].startswith("sha256:")
@@ -109,15 +114,9 @@ def test_the_load_test_passes(assistant: Namespace, parameters: Parameters) -> N
 
 
 def test_an_objective_that_cannot_be_met_fails_with_both_values(assistant: Namespace) -> None:
-    assistant.apply(
-        loadtest(
-            "hopeless",
-            load={"concurrency": 1, "duration": "5s"},
-            slo=[{"metric": "TTFT", "percentile": 50, "threshold": "1ms"}],
-        )
-    )
-    status = finished(assistant, "hopeless")
-    assert status["verdict"] in ("Failed", "Invalid"), status  # Invalid where this machine is too busy to judge
+    slo = [{"metric": "TTFT", "percentile": 50, "threshold": "1ms"}]
+    _, status = judged(assistant, "hopeless", load={"concurrency": 1, "duration": "5s"}, slo=slo)
+    assert status["verdict"] == "Failed", status
     assert status["slo"][0]["threshold"] == "1ms"
     assert status["slo"][0]["measured"].endswith(("ms", "s"))
     assert status["slo"][0]["met"] is False

@@ -82,6 +82,25 @@ class Meter:
 class ExchangeMeter:
     """The account of one exchange. Times are the meter's clock, in seconds."""
 
+    __slots__ = (
+        "_dialect",
+        "_finished",
+        "_first",
+        "_flying",
+        "_gaps",
+        "_last",
+        "_model",
+        "_now",
+        "_request",
+        "_request_bytes",
+        "_started",
+        "_status",
+        "_stream",
+        "broken",
+        "meter",
+        "operation",
+    )
+
     def __init__(self, meter: Meter, operation: Operation) -> None:
         self.meter = meter
         self.operation = operation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
@@ -62,7 +62,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS}
-        self._histograms: dict[str, dict[Labels, Distribution]] = defaultdict(dict)
+        self._series: dict[Labels, dict[str, Distribution]] = {}
         for name in ("series_overflow", "meter_failures"):
             self._counters[name][()] = 0
         self.registry.register(self)
@@ -85,10 +85,17 @@ class Metrics(Collector):
 
     def distribution(self, name: str, model: str, operation: str) -> Distribution:
         """Return a histogram of HISTOGRAMS for one model and operation."""
-        family = self._histograms[name]
-        found = family.get((model, operation))
+        series = self.series(model, operation)
+        found = series.get(name)
         if found is None:
-            found = family[model, operation] = Distribution(HISTOGRAMS[name].bounds)
+            found = series[name] = Distribution(HISTOGRAMS[name].bounds)
+        return found
+
+    def series(self, model: str, operation: str) -> dict[str, Distribution]:
+        """Return the histograms of one model and operation that have a value, by name."""
+        found = self._series.get((model, operation))
+        if found is None:
+            found = self._series[model, operation] = {}
         return found
 
     def collect(self) -> Iterable[Metric]:
@@ -100,8 +107,9 @@ class Metrics(Collector):
             yield counter
         for name, family in HISTOGRAMS.items():
             histogram = HistogramMetricFamily(METRIC_PREFIX + name, family.help, labels=("model_name", "operation"))
-            for values, distribution in self._histograms[name].items():
-                histogram.add_metric(values, buckets=distribution.cumulative(), sum_value=distribution.sum)
+            for values, series in self._series.items():
+                if name in series:
+                    histogram.add_metric(values, buckets=series[name].cumulative(), sum_value=series[name].sum)
             yield histogram
 
 

@@ -234,6 +234,7 @@ class ClientConnection(asyncio.Protocol):
             self._headers,
             # An HTTP/1.0 answer cannot be chunked, so its end is the connection's.
             self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0",
+            http1.header(self._headers, b"transfer-encoding") is not None,
         )
         proxy = self._proxy
         exchange = Exchange(head, self, proxy.pool, proxy.begin_meter(head.method, head.target), proxy.clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TypeAlias
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -14,6 +14,9 @@ MAX_HEAD_BYTES = 64 * 1024
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"proxy-authenticate"})
 
 
+_NEVER_NAMED = frozenset({b"content-length", b"transfer-encoding", b"host", b"close", b"keep-alive", b""})
+
+
 def connection_tokens(headers: Headers) -> set[bytes]:
     """Return the lower-case tokens of all Connection headers: options, and names of hop-by-hop headers."""
     return {
@@ -21,12 +24,12 @@ def connection_tokens(headers: Headers) -> set[bytes]:
     }
 
 
-def end_to_end(headers: Headers, dropped: Iterable[bytes] = ()) -> Headers:
+def end_to_end(headers: Headers, dropped: Collection[bytes] = ()) -> Headers:
     """Return the headers that travel on, in order and spelling; `dropped` holds more lower-case names to leave."""
+    kept = [pair for pair in headers if (name := pair[0].lower()) not in HOP_BY_HOP and name not in dropped]
     # Framing and Host are never a hop's to name: "Connection: content-length" must not strip them.
-    named = connection_tokens(headers) - {b"content-length", b"transfer-encoding", b"host"}
-    unwanted = HOP_BY_HOP | named | set(dropped)
-    return [(name, value) for name, value in headers if name.lower() not in unwanted]
+    named = connection_tokens(headers) - _NEVER_NAMED
+    return [pair for pair in kept if pair[0].lower() not in named] if named else kept
 
 
 def header(headers: Headers, wanted: bytes) -> bytes | None:
