@@ -17,7 +17,7 @@ from llmendpoint_loadjob.report.console import show_progress, show_summary
 from llmendpoint_loadjob.report.files import write_files
 from llmendpoint_loadjob.run import LoadRun
 from llmendpoint_loadjob.settings import Settings, parse_settings
-from llmendpoint_loadjob.status import StatusServer
+from llmendpoint_loadjob.status import status_server
 from llmendpoint_loadjob.verdict import summarize
 from llmendpoint_process import lifecycle, listeners
 from llmendpoint_process.logs import configure_logs
@@ -35,7 +35,7 @@ async def run_load(settings: Settings, console: Console, stopping: asyncio.Event
     run = LoadRun(settings.target, settings.options, settings.load, asked)
     async with contextlib.AsyncExitStack() as stack:
         if settings.status_listen is not None:
-            server = StatusServer(run.progress)
+            server = status_server(run.progress)
             await server.start(listeners.bind(settings.status_listen))
             stack.push_async_callback(server.stop)
         shown = asyncio.create_task(show_progress(console, run.progress))

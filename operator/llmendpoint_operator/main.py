@@ -19,7 +19,7 @@ from lightkube import AsyncClient
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pods import PodStatuses
 from llmendpoint_operator.endpoint.controller import EndpointController
-from llmendpoint_operator.health import HealthServer
+from llmendpoint_operator.health import health_server
 from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.names import (
     ENDPOINT_LABEL,
@@ -124,7 +124,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
     """Run until asked to stop; return the exit code."""
     client = AsyncClient()
     operator = Operator(settings, client)
-    health = HealthServer(operator.queue)
+    health = health_server(operator.queue)
     try:
         await health.start(listeners.bind(settings.health_listen))
     except OSError as error:

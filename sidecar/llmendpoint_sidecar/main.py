@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from llmendpoint_process import lifecycle, listeners
 from llmendpoint_process.logs import configure_logs
 from llmendpoint_sidecar.admin.gauges import Gauges
-from llmendpoint_sidecar.admin.server import AdminServer
+from llmendpoint_sidecar.admin.server import admin_server
 from llmendpoint_sidecar.admin.version import VERSION
 from llmendpoint_sidecar.agent.config import ConfigError, read_config, watch_config
 from llmendpoint_sidecar.agent.models import ModelAgent
@@ -46,7 +46,7 @@ class Sidecar:
         timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
         self._proxy = Proxy(settings.upstream, timeouts, self._meter.begin, time.monotonic)
         self._metrics.registry.register(Gauges(self._meter, self._watch, self._agent))
-        self._admin = AdminServer(self._metrics.registry, self.status)
+        self._admin = admin_server(self._metrics.registry, self.status)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = self.admin_port = 0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from llmendpoint_sidecar.wire.body import BoundedBody
-from llmendpoint_sidecar.wire.events import OnContent, Reading, Usage
-from llmendpoint_sidecar.wire.sse import EventSplitter, ServerSentEvent
+from llmendpoint_sidecar.wire.dialects.base import EventReader, ObjectReader, Reader
+from llmendpoint_sidecar.wire.events import Usage
+from llmendpoint_sidecar.wire.sse import ServerSentEvent
 
 
 class _Usage(msgspec.Struct):
@@ -43,12 +43,10 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
 
 
-class _Reader:
-    __slots__ = ("_on_content", "reading")
+class _MessageReader(Reader):
+    """What a stream and an object have in common."""
 
-    def __init__(self, on_content: OnContent) -> None:
-        self.reading = Reading()
-        self._on_content = on_content
+    __slots__ = ()
 
     def _take_usage(self, usage: _Usage | None) -> None:
         if usage is None:
@@ -66,25 +64,12 @@ class _Reader:
             self.reading.reason = "length" if reason == "max_tokens" else reason
 
 
-class MessagesStreamDialect(_Reader):
+class MessagesStreamDialect(_MessageReader, EventReader):
     """Reads the event stream."""
 
-    __slots__ = ("_events",)
+    __slots__ = ()
 
-    def __init__(self, on_content: OnContent) -> None:
-        super().__init__(on_content)
-        self._events = EventSplitter()
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        for event in self._events.feed(data):
-            self._read(event)
-
-    def close(self) -> None:
-        """An event that was not dispatched does not count."""
-        self.reading.unreadable += self._events.overlong
-
-    def _read(self, event: ServerSentEvent) -> None:
+    def _read_event(self, event: ServerSentEvent) -> None:
         reading = self.reading
         if event.name == b"message_stop":
             reading.finished = True
@@ -92,11 +77,7 @@ class MessagesStreamDialect(_Reader):
         if event.name == b"error":
             reading.failed = True
             return
-        try:
-            item = _decode_event(event.data)
-        except msgspec.MsgspecError:
-            reading.unreadable += 1
-            return
+        item = _decode_event(event.data)
         if item.message is not None:
             # Its usage is an estimate: a stream that is cut here has no usage at all.
             reading.model = item.message.model or reading.model
@@ -104,31 +85,16 @@ class MessagesStreamDialect(_Reader):
         if item.delta is not None:
             self._take_stop(item.delta.stop_reason)
             if item.delta.text or item.delta.thinking or item.delta.partial_json:
-                reading.chunks += 1
-                self._on_content()
+                self._content()
 
 
-class MessagesObjectDialect(_Reader):
+class MessagesObjectDialect(_MessageReader, ObjectReader):
     """Reads one `message` object."""
 
-    __slots__ = ("_body",)
+    __slots__ = ()
 
-    def __init__(self, on_content: OnContent) -> None:
-        super().__init__(on_content)
-        self._body = BoundedBody()
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        self._body.feed(data)
-
-    def close(self) -> None:
-        """The object is whole: read it."""
-        try:
-            message = _decode_message(self._body.take() or b"")
-        except msgspec.MsgspecError:
-            self.reading.unreadable += 1
-            return
+    def _read_object(self, body: bytes) -> None:
+        message = _decode_message(body)
         self.reading.model = message.model
         self._take_usage(message.usage)
         self._take_stop(message.stop_reason)
-        self.reading.finished = True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from llmendpoint_sidecar.wire.body import BoundedBody
-from llmendpoint_sidecar.wire.events import OnContent, Reading, Usage
+from llmendpoint_sidecar.wire.dialects.base import ObjectReader, Reader
+from llmendpoint_sidecar.wire.events import OnContent, Usage
 from llmendpoint_sidecar.wire.ndjson import LineSplitter
 
 _NANOSECONDS = 1e-9
@@ -59,15 +59,14 @@ class _Line(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Line).decode
 
 
-class OllamaDialect:
+class OllamaDialect(Reader):
     """Reads /api/generate and /api/chat, streamed or not: a JSON body is a stream of one line."""
 
-    __slots__ = ("_lines", "_on_content", "reading")
+    __slots__ = ("_lines",)
 
     def __init__(self, on_content: OnContent) -> None:
-        self.reading = Reading()
+        super().__init__(on_content)
         self._lines = LineSplitter()
-        self._on_content = on_content
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body."""
@@ -89,8 +88,7 @@ class OllamaDialect:
             return
         reading = self.reading
         if line.has_content():
-            reading.chunks += 1
-            self._on_content()
+            self._content()
         if line.error is not None:
             reading.failed = True
         if line.model:
@@ -101,29 +99,13 @@ class OllamaDialect:
             reading.usage = line.usage()
 
 
-class EmbedDialect:
+class EmbedDialect(ObjectReader):
     """Reads /api/embed and /api/embeddings: one object; the second tells nothing, not even the model."""
 
-    __slots__ = ("_body", "reading")
+    __slots__ = ()
 
-    def __init__(self, _: OnContent) -> None:
-        self.reading = Reading()
-        self._body = BoundedBody()
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        self._body.feed(data)
-
-    def close(self) -> None:
-        """The object is whole: read it."""
-        body = self._body.take()
-        try:
-            line = _decode(body or b"")
-        except msgspec.MsgspecError:
-            self.reading.unreadable += 1
-            self.reading.finished = body is None
-            return
-        self.reading.finished = True
+    def _read_object(self, body: bytes) -> None:
+        line = _decode(body)
         self.reading.model = line.model
         if line.model:
             self.reading.usage = line.usage()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from llmendpoint_sidecar.wire.body import BoundedBody
-from llmendpoint_sidecar.wire.events import OnContent, Reading, Usage
-from llmendpoint_sidecar.wire.sse import EventSplitter
+from llmendpoint_sidecar.wire.dialects.base import EventReader, ObjectReader, Reader
+from llmendpoint_sidecar.wire.events import Usage
+from llmendpoint_sidecar.wire.sse import ServerSentEvent
 
 _DONE = b"[DONE]"
 
@@ -53,27 +53,17 @@ class _Object(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Object).decode
 
 
-class _Reader:
+class _CompletionReader(Reader):
     """What chunks and whole answers have in common."""
 
-    __slots__ = ("_on_content", "reading")
+    __slots__ = ()
 
-    def __init__(self, on_content: OnContent) -> None:
-        self.reading = Reading()
-        self._on_content = on_content
-
-    def _read(self, text: bytes) -> bool:
-        """Account for one JSON object; False where it is none."""
-        try:
-            item = _decode(text)
-        except msgspec.MsgspecError:
-            self.reading.unreadable += 1
-            return False
+    def _take(self, text: bytes) -> None:
+        item = _decode(text)
         reading = self.reading
         for choice in item.choices:
             if choice.has_content():
-                reading.chunks += 1
-                self._on_content()
+                self._content()
             if choice.finish_reason:
                 reading.reason = choice.finish_reason
         if item.model:
@@ -87,44 +77,24 @@ class _Reader:
                 generation_tokens=item.usage.completion_tokens,
                 cached_tokens=details.cached_tokens if details else None,
             )
-        return True
 
 
-class OpenAIStreamDialect(_Reader):
+class OpenAIStreamDialect(_CompletionReader, EventReader):
     """Reads the event stream; usage is there only with `stream_options.include_usage`, and the last one counts."""
 
-    __slots__ = ("_events",)
+    __slots__ = ()
 
-    def __init__(self, on_content: OnContent) -> None:
-        super().__init__(on_content)
-        self._events = EventSplitter()
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        for event in self._events.feed(data):
-            if event.data == _DONE:
-                self.reading.finished = True
-            else:
-                self._read(event.data)
-
-    def close(self) -> None:
-        """An event that was not dispatched does not count (WHATWG HTML, 9.2.6)."""
-        self.reading.unreadable += self._events.overlong
+    def _read_event(self, event: ServerSentEvent) -> None:
+        if event.data == _DONE:
+            self.reading.finished = True
+        else:
+            self._take(event.data)
 
 
-class OpenAIObjectDialect(_Reader):
+class OpenAIObjectDialect(_CompletionReader, ObjectReader):
     """Reads one object: a chat completion, a completion or a list of embeddings."""
 
-    __slots__ = ("_body",)
+    __slots__ = ()
 
-    def __init__(self, on_content: OnContent) -> None:
-        super().__init__(on_content)
-        self._body = BoundedBody()
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        self._body.feed(data)
-
-    def close(self) -> None:
-        """The object is whole: read it."""
-        self.reading.finished = self._read(self._body.take() or b"")
+    def _read_object(self, body: bytes) -> None:
+        self._take(body)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from llmendpoint_sidecar.wire.body import BoundedBody
-from llmendpoint_sidecar.wire.events import OnContent, Reading, Usage
-from llmendpoint_sidecar.wire.sse import EventSplitter, ServerSentEvent
+from llmendpoint_sidecar.wire.dialects.base import EventReader, ObjectReader, Reader
+from llmendpoint_sidecar.wire.events import Usage
+from llmendpoint_sidecar.wire.sse import ServerSentEvent
 
 _COMPLETED, _INCOMPLETE = b"response.completed", b"response.incomplete"
 _FAILED = (b"response.failed", b"error")
@@ -41,12 +41,10 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
 
 
-class _Reader:
-    __slots__ = ("_on_content", "reading")
+class _ResponseReader(Reader):
+    """What a stream and an object have in common."""
 
-    def __init__(self, on_content: OnContent) -> None:
-        self.reading = Reading()
-        self._on_content = on_content
+    __slots__ = ()
 
     def _take_response(self, response: _Response) -> None:
         reading = self.reading
@@ -64,65 +62,29 @@ class _Reader:
             )
 
 
-class ResponsesStreamDialect(_Reader):
+class ResponsesStreamDialect(_ResponseReader, EventReader):
     """Reads the event stream; there is no `[DONE]`, its end is `response.completed`."""
 
-    __slots__ = ("_events",)
+    __slots__ = ()
 
-    def __init__(self, on_content: OnContent) -> None:
-        super().__init__(on_content)
-        self._events = EventSplitter()
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        for event in self._events.feed(data):
-            self._read(event)
-
-    def close(self) -> None:
-        """An event that was not dispatched does not count."""
-        self.reading.unreadable += self._events.overlong
-
-    def _read(self, event: ServerSentEvent) -> None:
+    def _read_event(self, event: ServerSentEvent) -> None:
         name = event.name
-        if not (name.endswith(b".delta") or name in (_CREATED, _COMPLETED, _INCOMPLETE, *_FAILED)):
-            return
         if name in _FAILED:
             self.reading.failed = True
-            return
-        try:
-            item = _decode_event(event.data)
-        except msgspec.MsgspecError:
-            self.reading.unreadable += 1
-            return
-        if name.endswith(b".delta"):
-            if item.delta:
-                self.reading.chunks += 1
-                self._on_content()
-            return
-        if name != _CREATED:
-            self.reading.finished = True
-        if item.response is not None:
-            self._take_response(item.response)
+        elif name.endswith(b".delta"):
+            if _decode_event(event.data).delta:
+                self._content()
+        elif name in (_CREATED, _COMPLETED, _INCOMPLETE):
+            self.reading.finished = name != _CREATED
+            response = _decode_event(event.data).response
+            if response is not None:
+                self._take_response(response)
 
 
-class ResponsesObjectDialect(_Reader):
+class ResponsesObjectDialect(_ResponseReader, ObjectReader):
     """Reads one `response` object."""
 
-    __slots__ = ("_body",)
+    __slots__ = ()
 
-    def __init__(self, on_content: OnContent) -> None:
-        super().__init__(on_content)
-        self._body = BoundedBody()
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        self._body.feed(data)
-
-    def close(self) -> None:
-        """The object is whole: read it."""
-        try:
-            self._take_response(_decode_response(self._body.take() or b""))
-        except msgspec.MsgspecError:
-            self.reading.unreadable += 1
-        else:
-            self.reading.finished = True
+    def _read_object(self, body: bytes) -> None:
+        self._take_response(_decode_response(body))

@@ -1,0 +1,83 @@
+"""What dialects have in common: an account, and how bytes become events or one object."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import msgspec
+
+from llmendpoint_sidecar.wire.body import BoundedBody
+from llmendpoint_sidecar.wire.events import OnContent, Reading
+from llmendpoint_sidecar.wire.sse import EventSplitter, ServerSentEvent
+
+
+class Reader:
+    """Keeps the account of one response, and tells of each piece of content."""
+
+    __slots__ = ("_on_content", "reading")
+
+    def __init__(self, on_content: OnContent) -> None:
+        self.reading = Reading()
+        self._on_content = on_content
+
+    def _content(self) -> None:
+        self.reading.chunks += 1
+        self._on_content()
+
+
+class EventReader(Reader, ABC):
+    """Reads a stream of server-sent events."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self, on_content: OnContent) -> None:
+        super().__init__(on_content)
+        self._events = EventSplitter()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body; an event that is not what it should be is counted."""
+        for event in self._events.feed(data):
+            try:
+                self._read_event(event)
+            except msgspec.MsgspecError:
+                self.reading.unreadable += 1
+
+    def close(self) -> None:
+        """An event that was not dispatched does not count (WHATWG HTML, 9.2.6)."""
+        self.reading.unreadable += self._events.overlong
+
+    @abstractmethod
+    def _read_event(self, event: ServerSentEvent) -> None:
+        """Account for one event; msgspec.MsgspecError where it cannot be read."""
+
+
+class ObjectReader(Reader, ABC):
+    """Reads one JSON object."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, on_content: OnContent) -> None:
+        super().__init__(on_content)
+        self._body = BoundedBody()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+        self._body.feed(data)
+
+    def close(self) -> None:
+        """The object is whole: read it. One that is too large to keep is whole, and not read."""
+        body = self._body.take()
+        if body is None:
+            self.reading.unreadable += 1
+            self.reading.finished = True
+            return
+        try:
+            self._read_object(body)
+        except msgspec.MsgspecError:
+            self.reading.unreadable += 1
+        else:
+            self.reading.finished = True
+
+    @abstractmethod
+    def _read_object(self, body: bytes) -> None:
+        """Account for the object; msgspec.MsgspecError where it cannot be read."""
