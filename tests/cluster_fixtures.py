@@ -159,7 +159,7 @@ def assistant(chart: None, parameters: Parameters) -> Iterator[Namespace]:
     sample["metadata"].pop("namespace", None)
     sample["spec"]["models"] = [{"name": parameters.model, **parameters.source()}]
     sample["spec"]["gpu"] = {"count": parameters.gpu}
-    sample["spec"]["pod"] = {"terminationGracePeriodSeconds": 30}
+    sample["spec"]["pod"] = {"terminationGracePeriodSeconds": 120}
     namespace.apply(sample)
     namespace.run("wait", "--for=condition=Ready", "--timeout=10m", "llmendpoint/assistant")
     yield namespace
