@@ -29,6 +29,9 @@ def find_ollama(url: str) -> Upstream | str:
         return f"nothing answers at {url} ({getattr(error, 'reason', error)})"
     names = [str(row.get("name", "")) for row in tags.get("models", [])]
     local = [name for name in names if "cloud" not in name.rpartition(":")[2]]
+    # What is in memory answers at once; what is not may be too large to load in three seconds.
+    loaded = _in_memory(url)
+    local.sort(key=lambda name: name not in loaded)
     for name in local:
         try:
             if "completion" not in _call(f"{url}/api/show", {"model": name}).get("capabilities", ["completion"]):
@@ -40,6 +43,13 @@ def find_ollama(url: str) -> Upstream | str:
             return f"{name} at {url} does not answer within {_PROBE_SECONDS:g} s ({getattr(error, 'reason', error)})"
         return Upstream(url, name, is_real=True)
     return f"the Ollama at {url} has no local completion model (`ollama pull llama3.2:1b` brings one)"
+
+
+def _in_memory(url: str) -> set[str]:
+    try:
+        return {str(row.get("name", "")) for row in _call(f"{url}/api/ps", None).get("models", [])}
+    except (OSError, ValueError):
+        return set()
 
 
 def _call(url: str, body: dict[str, Any] | None) -> dict[str, Any]:

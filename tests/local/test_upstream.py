@@ -1,0 +1,40 @@
+"""Which server the demo stands in front of."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from conftest import StartSimulator
+from llmendpoint_local.upstream import Upstream, find_ollama
+
+
+async def test_a_local_completion_model_that_answers_is_taken(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(models=["big:70b", "other:1b"], embedding_models=["embed:1b"])
+    simulator.simulator.store.add("remote:cloud")
+    found = await asyncio.to_thread(find_ollama, simulator.url)
+    assert found == Upstream(simulator.url, "big:70b", is_real=True)
+
+
+async def test_what_is_in_memory_comes_first(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(models=["big:70b", "other:1b"])
+    await asyncio.to_thread(find_ollama, simulator.url)  # loads big:70b
+    simulator.simulator.store.unload("big:70b")
+    simulator.simulator.store.load("other:1b", timedelta(minutes=1))
+    found = await asyncio.to_thread(find_ollama, simulator.url)
+    assert isinstance(found, Upstream)
+    assert found.model == "other:1b"
+
+
+async def test_embedding_and_cloud_models_are_no_upstream(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(models=["remote:cloud"], embedding_models=["embed:1b"])
+    found = await asyncio.to_thread(find_ollama, simulator.url)
+    assert isinstance(found, str)
+    assert "no local completion model" in found
+
+
+async def test_a_model_that_is_too_slow_is_said(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(models=["slow:1b"], ttft=10.0)
+    found = await asyncio.to_thread(find_ollama, simulator.url)
+    assert isinstance(found, str)
+    assert "does not answer within 3 s" in found
