@@ -14,7 +14,7 @@ def main() -> None:
     for name, (_, labels) in COUNTERS.items():
         metrics.count(name, tuple("x" for _ in labels))
     for name in HISTOGRAMS:
-        metrics.distribution(name, "x", "x").observe(1.0)
+        metrics.series("x", "x")[name].observe(1.0)
     sys.stdout.buffer.write(generate_latest(metrics.registry))
 
 

@@ -46,7 +46,7 @@ async def test_tokens_are_metered_exactly(
     assert counted(sidecar, "prompt_tokens", "model_name") == {"simulated:latest": 3}
     assert counted(sidecar, "requests", "outcome") == {"ok": 1}
     assert counted(sidecar, "requests", "operation") == {GENERATING[path]: 1}
-    ttft = sidecar._metrics.distribution("time_to_first_token_seconds", "simulated:latest", GENERATING[path])
+    ttft = sidecar._metrics.series("simulated:latest", GENERATING[path])["time_to_first_token_seconds"]
     assert sum(ttft.counts) == int(stream)
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from llmendpoint_sidecar.contract import Operation, Outcome
 from llmendpoint_sidecar.meter.distributions import Distribution
-from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS, Metrics
+from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS, Labels, Metrics, Series
 from llmendpoint_sidecar.meter.models import ModelDirectory
 from llmendpoint_sidecar.meter.operations import METERED, dialect_of, is_stream, operation_of
 from llmendpoint_sidecar.wire.events import Dialect, Reading, Usage
@@ -207,44 +207,42 @@ class ExchangeMeter:
         metrics.count("requests", (model, operation, str(self._status or 499), outcome.value, _NO_TENANT))
         if self._dialect is None:
             return
-        self._record_times(model, operation, ended)
+        series = metrics.series(model, operation)
+        self._record_times(series, ended)
         if reading.usage is not None:
-            self._record_usage(model, operation, reading.usage)
+            self._record_usage(series, (model, operation, _NO_TENANT), reading.usage)
         elif reading.chunks and outcome in (Outcome.CLIENT_CANCELLED, Outcome.TRUNCATED, Outcome.STREAM_ERROR):
             metrics.count("generation_tokens", (model, operation, _NO_TENANT), reading.chunks)
         elif outcome in (Outcome.OK, Outcome.LENGTH):
             reason = "unreadable" if reading.unreadable else "no_usage"
             metrics.count("unmetered_requests", (operation, reason))
 
-    def _record_times(self, model: str, operation: str, ended: float) -> None:
-        metrics = self.meter.metrics
-        metrics.distribution("e2e_request_latency_seconds", model, operation).observe(ended - self._started)
+    def _record_times(self, series: Series, ended: float) -> None:
+        series["e2e_request_latency_seconds"].observe(ended - self._started)
         if self._stream and self._first is not None:
-            ttft = metrics.distribution("time_to_first_token_seconds", model, operation)
-            ttft.observe(self._first - self._started)
+            series["time_to_first_token_seconds"].observe(self._first - self._started)
         if self._gaps is not None:
-            metrics.distribution("inter_chunk_latency_seconds", model, operation).merge(self._gaps)
+            series["inter_chunk_latency_seconds"].merge(self._gaps)
 
-    def _record_usage(self, model: str, operation: str, usage: Usage) -> None:
-        metrics, labels = self.meter.metrics, (model, operation, _NO_TENANT)
+    def _record_usage(self, series: Series, labels: Labels, usage: Usage) -> None:
+        metrics = self.meter.metrics
         prompt, generated = usage.prompt_tokens or 0, usage.generation_tokens or 0
         metrics.count("prompt_tokens", labels, prompt)
         metrics.count("generation_tokens", labels, generated)
-        metrics.distribution("request_prompt_tokens", model, operation).observe(prompt)
-        metrics.distribution("request_generation_tokens", model, operation).observe(generated)
+        series["request_prompt_tokens"].observe(prompt)
+        series["request_generation_tokens"].observe(generated)
         if usage.cached_tokens:
             metrics.count("prompt_cached_tokens", labels, usage.cached_tokens)
         if self._stream and self._first is not None and generated >= 2:
-            per_token = metrics.distribution("request_time_per_output_token_seconds", model, operation)
-            per_token.observe((self._last - self._first) / (generated - 1))
+            per_token = (self._last - self._first) / (generated - 1)
+            series["request_time_per_output_token_seconds"].observe(per_token)
         if usage.total_seconds is None:
             return
         load, prefill, decode = usage.load_seconds or 0.0, usage.prefill_seconds or 0.0, usage.decode_seconds or 0.0
-        queue = max(0.0, usage.total_seconds - load - prefill - decode)
-        metrics.distribution("request_queue_time_seconds", model, operation).observe(queue)
-        metrics.distribution("request_prefill_time_seconds", model, operation).observe(prefill)
-        metrics.distribution("request_decode_time_seconds", model, operation).observe(decode)
-        metrics.distribution("model_load_seconds", model, operation).observe(load)
+        series["request_queue_time_seconds"].observe(max(0.0, usage.total_seconds - load - prefill - decode))
+        series["request_prefill_time_seconds"].observe(prefill)
+        series["request_decode_time_seconds"].observe(decode)
+        series["model_load_seconds"].observe(load)
 
     def _on_content(self) -> None:
         if self._first is None:

@@ -56,13 +56,21 @@ COUNTERS = {
 Labels: TypeAlias = tuple[str, ...]
 
 
+class Series(dict[str, Distribution]):
+    """The histograms of one model and operation, by name; each is made with its first value."""
+
+    def __missing__(self, name: str) -> Distribution:
+        made = self[name] = Distribution(HISTOGRAMS[name].bounds)
+        return made
+
+
 class Metrics(Collector):
     """All numbers of one process; exposed through a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS}
-        self._series: dict[Labels, dict[str, Distribution]] = {}
+        self._series: dict[Labels, Series] = {}
         for name in ("series_overflow", "meter_failures"):
             self._counters[name][()] = 0
         self.registry.register(self)
@@ -83,19 +91,11 @@ class Metrics(Collector):
             sums[labels[position]] += value
         return sums
 
-    def distribution(self, name: str, model: str, operation: str) -> Distribution:
-        """Return a histogram of HISTOGRAMS for one model and operation."""
-        series = self.series(model, operation)
-        found = series.get(name)
-        if found is None:
-            found = series[name] = Distribution(HISTOGRAMS[name].bounds)
-        return found
-
-    def series(self, model: str, operation: str) -> dict[str, Distribution]:
-        """Return the histograms of one model and operation that have a value, by name."""
+    def series(self, model: str, operation: str) -> Series:
+        """Return the histograms of one model and operation."""
         found = self._series.get((model, operation))
         if found is None:
-            found = self._series[model, operation] = {}
+            found = self._series[model, operation] = Series()
         return found
 
     def collect(self) -> Iterable[Metric]:

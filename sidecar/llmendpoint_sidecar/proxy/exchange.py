@@ -123,7 +123,7 @@ class Exchange:
     # ---- from the client
 
     def start(self, authority: bytes) -> None:
-        """Send the request's head, on an idle connection or as soon as a new one is there."""
+        """Take an idle connection, or open one; the head is written by `flush_request`, with what came with it."""
         # A pipelined request's body may be here already: its head goes before it.
         self._held.insert(0, self._request_head(authority))
         connection = self._pool.take()
@@ -281,6 +281,7 @@ class Exchange:
             self._pool.give_back(connection)
         else:
             self._attach(connection)
+            self.flush_request()
 
     def _attach(self, connection: UpstreamConnection) -> None:
         self._upstream = connection
@@ -290,7 +291,6 @@ class Exchange:
         if self._held_bytes > _HOLD_LIMIT_BYTES:
             self._client.resume()
         self._held_bytes = 0
-        self.flush_request()
 
     def _send(self, data: bytes) -> None:
         self._held.append(data)

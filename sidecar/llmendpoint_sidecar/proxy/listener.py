@@ -133,6 +133,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
         elif self._queue:
             self._queue[0].start(self._proxy.authority)
+            self._queue[0].flush_request()
         elif self._refused:
             self._close()
         else:
