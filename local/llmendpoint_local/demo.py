@@ -65,7 +65,7 @@ def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstre
     url = f"http://127.0.0.1:{port}"
     arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "100ms", "--inter-token", "10ms"]
     stack.enter_context(process("llmendpoint_simulator", arguments, f"{url}/api/version"))
-    return Upstream(url, _SIMULATED_MODEL, is_real=False, why_not_real=found)
+    return Upstream(url, _SIMULATED_MODEL, is_real=False)
 
 
 def _show_meter(url: str, console: Console) -> None:

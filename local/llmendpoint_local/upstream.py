@@ -13,12 +13,11 @@ _PROBE_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Upstream:
-    """A server to put the sidecar in front of; `why_not_real` tells why it is the simulator."""
+    """A server to put the sidecar in front of, and the model to ask of it."""
 
     url: str
     model: str
     is_real: bool
-    why_not_real: str = ""
 
 
 def find_ollama(url: str) -> Upstream | str:

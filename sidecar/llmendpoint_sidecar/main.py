@@ -37,7 +37,7 @@ class Sidecar:
     def __init__(self, settings: Settings, config: SidecarConfig) -> None:
         self.settings = settings
         self._metrics = Metrics()
-        directory = ModelDirectory()
+        directory = ModelDirectory(lambda: self._metrics.count("series_overflow", ()))
         self._meter = Meter(self._metrics, directory, time.monotonic, settings.parallel)
         self._ollama = Ollama(f"http://{settings.upstream}")
         self._watch = UpstreamWatch(self._ollama, directory, _WATCH_SECONDS)

@@ -11,6 +11,7 @@ import pytest
 
 from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_sidecar.main import Sidecar
+from llmendpoint_sidecar.meter.models import MAX_MODELS
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}
 
@@ -394,3 +395,17 @@ async def test_ten_thousand_requests_reconcile_with_the_ledger_to_the_token(
         assert counted(sidecar, "prompt_tokens", "operation")[operation] == account.prompt_tokens
         assert counted(sidecar, "generation_tokens", "operation")[operation] == account.generation_tokens
     assert sidecar.status().totals.running == 0
+
+
+async def test_labels_are_capped_and_the_overflow_is_counted(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator(models=[f"m{index}:1b" for index in range(MAX_MODELS + 5)])
+    sidecar = await start_sidecar(simulator.port)
+    for index in range(MAX_MODELS + 5):
+        await post(http, sidecar.port, "/api/chat", {**CHAT, "model": f"m{index}:1b"})
+    total = MAX_MODELS + 5
+    await eventually(lambda: sum(counted(sidecar, "requests", "outcome").values()) == total)
+    assert len(counted(sidecar, "requests", "model_name")) == MAX_MODELS + 1
+    assert counted(sidecar, "requests", "model_name")["other"] == 5
+    assert sidecar._metrics.total("series_overflow") == 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 
 from rich.console import Console
@@ -67,11 +66,6 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print(
         f"[{style}]{summary.verdict.value}[/] ({summary.reason}): {summary.message}", highlight=False, soft_wrap=True
     )
-
-
-def stderr_console() -> Console:
-    """Return a console on stderr, so that stdout stays for results."""
-    return Console(file=sys.stderr)
 
 
 def _errors(summary: Summary) -> str:

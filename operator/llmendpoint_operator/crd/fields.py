@@ -27,7 +27,6 @@ def list_map(key: str) -> dict[str, Any]:
 
 
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
-Share = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})(\.[0-9]+)?%$", max_length=16)]
 #: A number without a float: `2`, `0.5`; YAML may write it with or without quotes.
 Decimal = Annotated[
     str,

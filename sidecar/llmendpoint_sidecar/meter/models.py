@@ -22,11 +22,11 @@ class ModelDirectory:
     A model pulled a second ago is answered before it is listed here; its request is accounted after the next look.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_overflow: Callable[[], None]) -> None:
         self.wanted = asyncio.Event()
-        self.overflows = 0
+        self._on_overflow = on_overflow
         self._listed: frozenset[str] = frozenset()
-        self._labels: dict[str, str] = {}
+        self._labels: set[str] = set()
         self._deferred: list[tuple[str, Callable[[str], None]]] = []
 
     def label(self, name: str) -> str:
@@ -34,31 +34,35 @@ class ModelDirectory:
         canonical = canonical_name(name)
         if canonical not in self._listed:
             return OTHER
-        known = self._labels.get(canonical)
-        if known is None:
-            known = canonical
-            if len(self._labels) >= MAX_MODELS:
-                known = OTHER
-                self.overflows += 1
-            else:
-                self._labels[canonical] = canonical
-        return known
+        if canonical in self._labels:
+            return canonical
+        if len(self._labels) >= MAX_MODELS:
+            return OTHER
+        self._labels.add(canonical)
+        return canonical
 
     def when_listed(self, name: str, account: Callable[[str], None]) -> None:
         """Call `account(label)`: at once for a known name, else after the next listing."""
         if canonical_name(name) in self._listed or not name or len(self._deferred) >= _MAX_DEFERRED:
-            account(self.label(name) if name else OTHER)
+            account(self._accounted(name))
             return
         self._deferred.append((name, account))
         self.wanted.set()
 
     def list(self, names: Iterable[str]) -> None:
         """Take what `/api/tags` lists now; a label that was given once stays."""
-        self._listed = frozenset(names) | frozenset(self._labels)
+        self._listed = frozenset(names) | self._labels
         self.settle()
 
     def settle(self) -> None:
         """Account what waited, with the names known now."""
         deferred, self._deferred = self._deferred, []
         for name, account in deferred:
-            account(self.label(name))
+            account(self._accounted(name))
+
+    def _accounted(self, name: str) -> str:
+        """Return the label of a request's model, counting one that is `other` only because there are too many."""
+        label = self.label(name)
+        if label == OTHER and canonical_name(name) in self._listed:
+            self._on_overflow()
+        return label

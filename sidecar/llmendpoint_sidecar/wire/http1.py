@@ -63,6 +63,3 @@ def origin_form(target: bytes) -> bytes:
 def chunk(data: bytes) -> bytes:
     """Return `data` as one chunk of the chunked coding (RFC 9112, 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-LAST_CHUNK = b"0\r\n\r\n"

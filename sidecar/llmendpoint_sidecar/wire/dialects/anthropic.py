@@ -28,13 +28,8 @@ class _Delta(msgspec.Struct):
     stop_reason: str | None = None
 
 
-class _Block(msgspec.Struct):
-    type: str = ""
-
-
 class _Event(msgspec.Struct):
     message: _Message | None = None
-    content_block: _Block | None = None
     delta: _Delta | None = None
     usage: _Usage | None = None
 
