@@ -1,8 +1,8 @@
 """A cluster on the current KUBECONFIG: the chart installed, the operator running as its own ServiceAccount.
 
-Parameters by environment: E2E_IMAGES (prefix and tag of images that the cluster has, `localhost/llmendpoint-{}:dev`),
-E2E_MODEL (name that the endpoint declares), E2E_REGISTRY and E2E_REPOSITORY (where it is pulled; empty: Ollama's library),
-E2E_GPU (GPUs of the endpoint).
+The cluster has the images under the names that are shipped. Parameters by environment: E2E_MODEL (name that the
+endpoint declares), E2E_REGISTRY and E2E_REPOSITORY (where it is pulled; empty: Ollama's library), E2E_GPU (0: the
+cluster has none, so the sample for CPUs takes the other one's place).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import secrets
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 NAMESPACE = "llmendpoint-system"
@@ -30,7 +32,6 @@ NAMESPACE = "llmendpoint-system"
 class Parameters:
     """What differs between clusters."""
 
-    images: str = os.environ.get("E2E_IMAGES", "localhost/llmendpoint-{}:dev")
     model: str = os.environ.get("E2E_MODEL", "llama3.2:3b")
     registry: str = os.environ.get("E2E_REGISTRY", "registry.kube-system.svc.cluster.local:5000")
     repository: str = os.environ.get("E2E_REPOSITORY", "library/tiny:latest")
@@ -92,17 +93,6 @@ def _connects(port: int) -> bool:
     return False
 
 
-def wait_until(check: Any, seconds: float) -> Any:
-    """Return what `check` returns once it is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        result = check()
-        if result:
-            return result
-        time.sleep(0.3)
-    raise AssertionError(f"not within {seconds:g} s")
-
-
 def fetch(url: str, body: Any = None) -> bytes:
     """Return the body of a GET, or of a POST of JSON."""
     data = None if body is None else json.dumps(body).encode()
@@ -117,21 +107,15 @@ def parameters() -> Parameters:
 
 @pytest.fixture(scope="session")
 def chart(parameters: Parameters) -> None:
-    """Install the chart into a namespace that enforces the restricted standard."""
+    """Install the chart as it is shipped, into a namespace that enforces the restricted standard."""
     namespace = {
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
     }
     kubectl("apply", "-f", "-", stdin=namespace)
-    settings = []
-    for component in ("operator", "sidecar", "loadjob"):
-        path, _, tag = parameters.images.format(component).rpartition(":")
-        registry, _, repository = path.partition("/")
-        for field, value in (("registry", registry), ("repository", repository), ("tag", tag)):
-            settings += ["--set", f"{component}.image.{field}={value}"]
     command = ["helm", "upgrade", "--install", "llmendpoint", str(ROOT / "charts/llmendpoint"), "--namespace", NAMESPACE,
-               "--wait", "--timeout", "5m", *settings]  # fmt: skip
+               "--wait", "--timeout", "5m"]  # fmt: skip
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -153,14 +137,16 @@ def new_namespace(prefix: str) -> Namespace:
 def assistant(chart: None, parameters: Parameters) -> Iterator[Namespace]:
     """The sample endpoint, Ready, in a namespace other than the chart's."""
     namespace = new_namespace("models")
-    sample = json.loads(
-        kubectl("create", "--dry-run=client", "-o", "json", "-f", str(ROOT / "manifests/samples/llmendpoint.yaml"))
-    )
-    sample["metadata"].pop("namespace", None)
-    sample["spec"]["models"] = [{"name": parameters.model, **parameters.source()}]
-    sample["spec"]["gpu"] = {"count": parameters.gpu}
-    sample["spec"]["pod"] = {"terminationGracePeriodSeconds": 120}
-    namespace.apply(sample)
+    namespace.apply(sample_endpoint("endpoint" if parameters.gpu else "cpu", parameters))
     namespace.run("wait", "--for=condition=Ready", "--timeout=10m", "llmendpoint/assistant")
     yield namespace
     kubectl("delete", "namespace", namespace.name, "--wait=false")
+
+
+def sample_endpoint(folder: str, parameters: Parameters) -> dict[str, Any]:
+    """Return a shipped sample with nothing changed but its model: under its own name, from the cluster's registry."""
+    text = kubectl("kustomize", str(ROOT / "manifests/samples" / folder))
+    manifest: dict[str, Any] = yaml.safe_load(text)
+    name = manifest["spec"]["models"][0]["name"] if parameters.registry else parameters.model
+    manifest["spec"]["models"] = [{"name": name, **parameters.source()}]
+    return manifest

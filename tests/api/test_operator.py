@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from lightkube import ApiError
 
-from api_fixtures import endpoint, loadtest, wait_until
+from api_fixtures import endpoint, loadtest
 from llmendpoint_loadjob.contract import Api as LoadApi
 from llmendpoint_loadjob.objectives import parse_objective
 from llmendpoint_loadjob.requests import RequestOptions
 from llmendpoint_loadjob.run import Outcome
 from llmendpoint_loadjob.timings import Sample
 from llmendpoint_loadjob.verdict import summarize
+from waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")
 
@@ -205,3 +209,40 @@ def test_a_finished_run_is_deleted_after_its_time(api: Any) -> None:
         }
     )
     wait_until(lambda: api.get("LoadTest", "brief") is None)
+
+
+@pytest.fixture
+def pod_address(tmp_path: Path) -> Iterator[str]:
+    """A loopback address where a real sidecar answers on 8001, while its Ollama, simulated, pulls for some seconds."""
+    address = "127.77.3.1"
+    config = tmp_path / "models.json"
+    config.write_text('{"models": [{"name": "tiny:latest"}]}')
+    commands = [
+        ["llmendpoint_simulator", f"--listen={address}:11434", "--registry-model=tiny:latest", "--model=other:1b",
+         "--pull=12s", "--ttft=0"],
+        ["llmendpoint_sidecar", f"--listen={address}:11435", f"--admin-listen={address}:8001",
+         f"--upstream=http://{address}:11434", f"--config={config}", "--drain-delay=0"],
+    ]  # fmt: skip
+    processes = [subprocess.Popen([sys.executable, "-m", *command]) for command in commands]
+    try:
+        yield address
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(20)
+
+
+def test_status_and_events_show_how_far_a_pull_is(api: Any, pod_address: str) -> None:
+    make(api)
+    labels = {"llmendpoint.dev/endpoint": "assistant", "app.kubernetes.io/component": "endpoint"}
+    api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0", "labels": labels},
+               "spec": {"containers": [{"name": "sidecar", "image": "none"}]}})  # fmt: skip
+    api.apply_status({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0"},
+                      "status": {"phase": "Running", "podIP": pod_address, "podIPs": [{"ip": pod_address}]}})  # fmt: skip
+    wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("ModelsAvailable") == ("False", "Pulling"))
+    # Once the model is there, the status says that, and the Events tell of each quarter on the way.
+    wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("ModelsAvailable") == ("True", "AllPresent"))
+    seen = [event["message"] for event in api.events("assistant") if event["reason"] == "PullProgress"]
+    percents = [int(re.fullmatch(r"tiny:latest: pulled .* of 1\.0 MB \((\d+) %\)", text)[1]) for text in seen]  # type: ignore[index]
+    assert sorted(percent // 25 for percent in percents) == [1, 2, 3]
+    assert api.get("LLMEndpoint", "assistant")["status"]["models"][0]["progressPercent"] == 100

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from cluster_fixtures import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace, wait_until
+from cluster_fixtures import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace
+from waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
@@ -101,16 +102,20 @@ def judged(namespace: Namespace, name: str, **spec: Any) -> tuple[str, dict[str,
     return f"{name}-{attempt}", status
 
 
-def test_the_load_test_passes(assistant: Namespace, parameters: Parameters) -> None:
-    # A model of random weights now and then ends a stream without `done`, so a few errors are allowed here.
-    slo = [{"metric": "TTFT", "percentile": 95, "threshold": "20s"}, {"metric": "ErrorRate", "threshold": "10%"}]
-    name, status = judged(assistant, "smoke", slo=slo)
+def test_the_sample_load_test_passes(assistant: Namespace, parameters: Parameters) -> None:
+    # On a busy machine the client is the limit, and the run says so: then it is done again, three times at most.
+    for _ in range(3):
+        assistant.run("delete", "loadtest", "smoke", "--ignore-not-found")
+        assistant.run("apply", "-f", str(ROOT / "manifests/samples/loadtest.yaml"))
+        status = finished(assistant, "smoke")
+        if status["verdict"] != "Invalid":
+            break
     assert status["verdict"] == "Passed", status
     assert status["model"] == parameters.model
     assert status["modelDigest"].startswith("sha256:")
     assert status["summary"]["outputTokens"] > 0
     assert {"p50", "p95", "p99"} == set(status["summary"]["ttft"])
-    assert assistant.run("get", "lt", name, "--no-headers").split()[:3] == [name, "Passed", "ObjectivesMet"]
+    assert assistant.run("get", "lt", "smoke", "--no-headers").split()[:3] == ["smoke", "Passed", "ObjectivesMet"]
 
 
 def test_an_objective_that_cannot_be_met_fails_with_both_values(assistant: Namespace) -> None:
@@ -247,8 +252,6 @@ def test_deletion_works_while_the_operator_is_down(assistant: Namespace) -> None
 
 
 def test_an_idle_operator_writes_nothing(assistant: Namespace) -> None:
-    wait_until(lambda: assistant.condition("llm", "assistant", "Ready")["status"] == "True", 60)
-    time.sleep(5)
     kinds = "llmendpoint,statefulset,service,configmap,serviceaccount,servicemonitor"
     query = (
         "get",
@@ -256,16 +259,14 @@ def test_an_idle_operator_writes_nothing(assistant: Namespace) -> None:
         "-o",
         "jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{'\\n'}{end}",
     )
-    before = assistant.run(*query)
-    time.sleep(40)  # longer than the steady poll
-    assert assistant.run(*query) == before
 
+    def stays() -> bool:
+        """Longer than the steady poll: nothing changed. The first rounds may see a pod of a test before settle."""
+        before = assistant.run(*query)
+        time.sleep(40)
+        return assistant.run(*query) == before
 
-def test_plain_manifests_are_what_the_chart_installs(chart: None) -> None:
-    output = kubectl("apply", "--dry-run=server", "-k", str(ROOT / "manifests"), check=False)
-    assert "llmendpoints.llmendpoint.dev" in output
-    assert "deployment.apps/llmendpoint" in output
-    assert "rror" not in output.replace("errors", "")
+    assert stays() or stays(), "something is written again and again"
 
 
 def test_a_load_test_in_another_namespace_than_the_chart_and_a_plain_target(

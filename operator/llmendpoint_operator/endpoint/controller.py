@@ -96,7 +96,9 @@ class EndpointController:
         uid = manifest["metadata"]["uid"]
         before = manifest.get("status") or {}
         last = self._written.get(uid)
-        only_progress = _without_progress(before) == _without_progress(status)
+        only_progress = _without_progress(before) == _without_progress(status) and not _quarters_passed(
+            before.get("models") or [], status["models"]
+        )
         if only_progress and last is not None and (self._now() - last).total_seconds() < _PROGRESS_SECONDS:
             return
         if before != status:
@@ -122,12 +124,9 @@ class EndpointController:
         self, manifest: Manifest, before: list[dict[str, Any]], after: list[dict[str, Any]]
     ) -> None:
         """Write an Event for each quarter of a pull that was passed."""
-        last = {model["name"]: model["progressPercent"] for model in before}
-        for model in after:
-            percent = model["progressPercent"]
-            if percent < 100 and percent // 25 > last.get(model["name"], 0) // 25:
-                message = f"{model['name']}: {model['message']} ({percent} %)"
-                await emit(self._objects, manifest, "PullProgress", message, self._now())
+        for model in _quarters_passed(before, after):
+            message = f"{model['name']}: {model['message']} ({model['progressPercent']} %)"
+            await emit(self._objects, manifest, "PullProgress", message, self._now())
 
     def _invalid(self, manifest: Manifest, error: ValidationError) -> dict[str, Any]:
         first = error.errors()[0]
@@ -136,6 +135,16 @@ class EndpointController:
         existing = (manifest.get("status") or {}).get("conditions") or []
         generation = manifest["metadata"]["generation"]
         return {"observedGeneration": generation, "conditions": merge(existing, [condition], generation, self._now())}
+
+
+def _quarters_passed(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the models whose pull has passed another quarter."""
+    last = {model["name"]: model["progressPercent"] for model in before}
+    return [
+        model
+        for model in after
+        if model["progressPercent"] < 100 and model["progressPercent"] // 25 > last.get(model["name"], 0) // 25
+    ]
 
 
 def _without_progress(status: dict[str, Any]) -> dict[str, Any]:
