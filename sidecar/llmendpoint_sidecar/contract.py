@@ -6,6 +6,7 @@ Changing a name here breaks dashboards, the operator or the load tester, so name
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -55,6 +56,11 @@ class Outcome(StrEnum):
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     REJECTED = "rejected"
+    REJECTED_AUTH = "rejected_auth"
+    REJECTED_QUOTA = "rejected_quota"
+    REJECTED_QUEUE = "rejected_queue"
+    REJECTED_MODEL = "rejected_model"
+    REJECTED_MANAGEMENT = "rejected_management"
 
 
 class Load(StrEnum):
@@ -81,11 +87,49 @@ class DeclaredModel(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     registry: Registry | None = None
 
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class TenantLimits(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What one tenant may do, counted by each process on its own; None is unlimited, an empty list is no model."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    max_concurrent: Count | None = None
+    allowed_models: tuple[str, ...] | None = None
+
+
+class TenantConfig(TenantLimits, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The limits of the tenant of that name."""
+
+    name: str
+
+
+class ModelManagement(StrEnum):
+    """Whether clients may pull, push, create, copy and delete models."""
+
+    FORBIDDEN = "Forbidden"
+    ALLOWED = "Allowed"
+
+
+class IncludeUsage(StrEnum):
+    """Whether OpenAI streams are asked for their usage where the client did not ask."""
+
+    PASSTHROUGH = "Passthrough"
+    INJECT = "Inject"
+
+
 class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The file behind `--config`; watched, so that a change needs no restart."""
 
     models: tuple[DeclaredModel, ...] = ()
     require_full_offload: bool = False
+    tenants: tuple[TenantConfig, ...] = ()
+    default_tenant: TenantLimits = TenantLimits()
+    max_waiting: Count | None = None
+    model_management: ModelManagement = ModelManagement.ALLOWED
+    allowed_hosts: tuple[str, ...] = ()
+    include_usage: IncludeUsage = IncludeUsage.PASSTHROUGH
 
 
 class ModelPhase(StrEnum):

@@ -21,8 +21,10 @@ from llmendpoint_sidecar.contract import SidecarConfig, SidecarStatus, Totals
 from llmendpoint_sidecar.meter.exchange import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.models import ModelDirectory
+from llmendpoint_sidecar.proxy.admission import Admission
 from llmendpoint_sidecar.proxy.exchange import Timeouts
 from llmendpoint_sidecar.proxy.listener import Proxy
+from llmendpoint_sidecar.proxy.tenants import Keyring
 from llmendpoint_sidecar.settings import Settings, parse_settings
 
 log = logging.getLogger(__name__)
@@ -42,9 +44,11 @@ class Sidecar:
         self._ollama = Ollama(f"http://{settings.upstream}")
         self._watch = UpstreamWatch(self._ollama, directory, _WATCH_SECONDS)
         self._agent = ModelAgent(self._ollama, self._watch, time.monotonic)
-        self._agent.configure(config)
+        self._keyring = Keyring(settings.keys)
+        self._admission = Admission(self._meter, self._keyring, time.monotonic, settings.parallel)
+        self.configure(config)
         timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
-        self._proxy = Proxy(settings.upstream, timeouts, self._meter.begin, time.monotonic)
+        self._proxy = Proxy(settings.upstream, timeouts, self._meter.begin, self._admission, time.monotonic)
         self._metrics.registry.register(Gauges(self._meter, self._watch, self._agent))
         self._admin = admin_server(self._metrics.registry, self.status)
         self._tasks: list[asyncio.Task[None]] = []
@@ -64,8 +68,15 @@ class Sidecar:
         await self._admin.start(admin_sockets)
         jobs = [self._watch.run(), self._agent.run()]
         if self.settings.config is not None:
-            jobs.append(watch_config(self.settings.config, self._agent.configure))
+            jobs.append(watch_config(self.settings.config, self.configure))
+        if self.settings.keys:
+            jobs.append(self._keyring.watch())
         self._tasks = [asyncio.create_task(job) for job in jobs]
+
+    def configure(self, config: SidecarConfig) -> None:
+        """Take a new configuration."""
+        self._agent.configure(config)
+        self._admission.configure(config)
 
     async def drain(self) -> None:
         """Turn unready, serve on for a moment, let streams finish."""

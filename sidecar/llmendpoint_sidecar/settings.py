@@ -29,6 +29,7 @@ class Settings:
     admin_listen: Address
     config: Path | None
     parallel: int
+    keys: list[Path]
     connect_timeout: float
     first_byte_timeout: float
     idle_timeout: float
@@ -56,6 +57,9 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     models = flags.group("models")
     models.option("config", Path, None, "JSON file of models; watched; without it nothing is brought")
     models.option("parallel", parse_positive, 1, "requests that Ollama runs at once a model (OLLAMA_NUM_PARALLEL)")
+    access = flags.group("access")
+    access.option("keys", Path, [], "folder of API keys, a file a tenant; watched; repeatable; none: no key is asked",
+                  action="append")  # fmt: skip
     times = flags.group("times (250ms, 15s, 1h30m)")
     times.option("connect-timeout", parse_duration, 5.0, "until the upstream accepts", shown="5s")
     times.option("first-byte-timeout", parse_duration, 600.0, "from the request's end to the response", shown="10m")

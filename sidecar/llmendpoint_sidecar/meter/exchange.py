@@ -15,12 +15,12 @@ from llmendpoint_sidecar.meter.distributions import Distribution
 from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS, Labels, Metrics, Series
 from llmendpoint_sidecar.meter.models import ModelDirectory
 from llmendpoint_sidecar.meter.operations import METERED, dialect_of, is_stream, operation_of
+from llmendpoint_sidecar.wire.asked import UnreadableRequestError, read_asked
 from llmendpoint_sidecar.wire.events import Dialect, Reading, Usage
 
 log = logging.getLogger(__name__)
 
 _MAX_REQUEST_BYTES = 32 * 1024 * 1024
-_NO_TENANT = ""
 _ENDINGS = {"length": Outcome.LENGTH, "load": Outcome.LOAD, "unload": Outcome.UNLOAD}
 
 P = ParamSpec("P")
@@ -97,14 +97,22 @@ class ExchangeMeter:
         "_status",
         "_stream",
         "broken",
+        "coding",
         "meter",
         "operation",
+        "tenant",
+        "tokens",
     )
 
     def __init__(self, meter: Meter, operation: Operation) -> None:
         self.meter = meter
         self.operation = operation
         self.broken = False
+        self.tenant = ""
+        #: The request's Content-Encoding.
+        self.coding = b""
+        #: Prompt and generated tokens, once the exchange is over.
+        self.tokens = 0
         self._started = self._now = meter.clock()
         self._request: list[bytes] = []
         self._request_bytes = 0
@@ -134,12 +142,17 @@ class ExchangeMeter:
         if self.operation not in METERED:
             return
         body, self._request = b"".join(self._request), []
-        try:
-            self._model = _decode_request(body).model
-        except msgspec.MsgspecError:
-            self._model = ""
+        self._model = self._asked_model(body)
         self._flying = self.meter.directory.label(self._model)
         self.meter.in_flight[self._flying] += 1
+
+    def _asked_model(self, body: bytes) -> str:
+        try:
+            if not self.coding and (name := _decode_request(body).model):
+                return name
+            return read_asked(body, b"", self.coding).model
+        except (msgspec.MsgspecError, UnreadableRequestError):
+            return ""
 
     @_swallowed
     def response_head(self, status: int, content_type: bytes) -> None:
@@ -182,6 +195,7 @@ class ExchangeMeter:
                 self._dialect.close()
             reading = self._dialect.reading
         final = outcome or self._outcome_of(reading)
+        self.tokens = _tokens_of(reading)
         name = self._model or reading.model
         if self._status == 200 and name:
             self.meter.directory.when_listed(name, lambda label: self._record(label, final, reading, ended))
@@ -204,15 +218,15 @@ class ExchangeMeter:
     @_swallowed
     def _record(self, model: str, outcome: Outcome, reading: Reading, ended: float) -> None:
         metrics, operation = self.meter.metrics, self.operation.value
-        metrics.count("requests", (model, operation, str(self._status or 499), outcome.value, _NO_TENANT))
+        metrics.count("requests", (model, operation, str(self._status or 499), outcome.value, self.tenant))
         if self._dialect is None:
             return
         series = metrics.series(model, operation)
         self._record_times(series, ended)
         if reading.usage is not None:
-            self._record_usage(series, (model, operation, _NO_TENANT), reading.usage)
+            self._record_usage(series, (model, operation, self.tenant), reading.usage)
         elif reading.chunks and outcome in (Outcome.CLIENT_CANCELLED, Outcome.TRUNCATED, Outcome.STREAM_ERROR):
-            metrics.count("generation_tokens", (model, operation, _NO_TENANT), reading.chunks)
+            metrics.count("generation_tokens", (model, operation, self.tenant), reading.chunks)
         elif outcome in (Outcome.OK, Outcome.LENGTH):
             reason = "unreadable" if reading.unreadable else "no_usage"
             metrics.count("unmetered_requests", (operation, reason))
@@ -252,3 +266,10 @@ class ExchangeMeter:
                 self._gaps = Distribution(INTER_CHUNK_BOUNDS)
             self._gaps.observe(self._now - self._last)
         self._last = self._now
+
+
+def _tokens_of(reading: Reading) -> int:
+    """Return prompt and generated tokens as counted; of a stream that was cut, the pieces seen."""
+    if reading.usage is None:
+        return reading.chunks
+    return (reading.usage.prompt_tokens or 0) + (reading.usage.generation_tokens or 0)

@@ -10,6 +10,7 @@ from llmendpoint_sidecar.wire.dialects.ollama import EmbedDialect, OllamaDialect
 from llmendpoint_sidecar.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
 from llmendpoint_sidecar.wire.dialects.responses import ResponsesObjectDialect, ResponsesStreamDialect
 from llmendpoint_sidecar.wire.events import Dialect, OnContent
+from llmendpoint_sidecar.wire.http1 import path_of
 
 _ROUTES = {
     (b"POST", b"/api/generate"): Operation.GENERATE,
@@ -48,11 +49,13 @@ _DIALECTS: dict[Operation, tuple[Callable[[OnContent], Dialect], Callable[[OnCon
 }
 
 METERED = frozenset(_DIALECTS)
+#: Whose body says which model is to work.
+WITH_MODEL = METERED | {Operation.OPENAI_TRANSCRIPTIONS}
 
 
 def operation_of(method: bytes, target: bytes) -> Operation:
     """Return the operation of a request line; a query string does not matter."""
-    path = target.partition(b"?")[0]
+    path = path_of(target)
     found = _ROUTES.get((method, path))
     if found is not None:
         return found

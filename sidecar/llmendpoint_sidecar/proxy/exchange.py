@@ -12,13 +12,20 @@ from typing import NamedTuple, Protocol
 
 from llmendpoint_sidecar.contract import REQUEST_ID_HEADER, Outcome
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
+from llmendpoint_sidecar.proxy.admission import Admission, Refusal, Ticket
 from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamError, UpstreamPool
 from llmendpoint_sidecar.wire import http1
+from llmendpoint_sidecar.wire.asked import MAX_ASKED_BYTES, UnreadableRequestError, read_asked
 
 log = logging.getLogger(__name__)
 
 _HOLD_LIMIT_BYTES = 256 * 1024
+#: A refused request with a body up to this size is read to its end, so that its connection can be used again.
+_SHORT_BODY_BYTES = 64 * 1024
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: Headers that are the proxy's own business where it asks for keys.
+_CREDENTIALS = (b"authorization", b"x-api-key")
 _REQUEST_ID = REQUEST_ID_HEADER.encode()
 _REQUEST_ID_LOWER = _REQUEST_ID.lower()
 #: Request IDs of this process: unguessable in front, counted behind. A UUID each costs as much as parsing the head.
@@ -27,12 +34,13 @@ _ids = itertools.count(1)
 
 
 class RequestHead(NamedTuple):
-    """A request's head as the client sent it."""
+    """A request's head as the client sent it; `fields` are its last values by lower-case name."""
 
     method: bytes
     target: bytes
     version: str
     headers: http1.Headers
+    fields: dict[bytes, bytes]
     keep_alive: bool
     chunked: bool
 
@@ -53,22 +61,33 @@ class Client(Protocol):
     def resume(self) -> None:
         """Read on."""
 
+    def abort(self) -> None:
+        """Close at once."""
+
     def exchange_done(self, *, keep_alive: bool) -> None:
         """The exchange is over: answer the next one, or close."""
 
 
 class Timeouts(NamedTuple):
-    """Seconds; there is none on the total."""
+    """Seconds; there is none on the total.
+
+    `head` is from a request's first byte to the end of its head, `idle` between two pieces of a response, of a
+    request, or until a client takes more, `keep_alive` without any request.
+    """
 
     connect: float = 5.0
     first_byte: float = 600.0
     idle: float = 120.0
+    head: float = 30.0
+    keep_alive: float = 300.0
 
 
 class Exchange:
     """Carries one exchange. The meter is told, and never asked."""
 
     __slots__ = (
+        "_admission",
+        "_asked",
         "_client",
         "_clock",
         "_close_after",
@@ -77,13 +96,16 @@ class Exchange:
         "_held_bytes",
         "_last_activity",
         "_meter",
-        "_paused",
+        "_paused_at",
         "_pending_head",
         "_pool",
         "_raw",
+        "_refusal",
         "_response_complete",
         "_response_started",
+        "_ticket",
         "_trailers",
+        "_turn",
         "_upstream",
         "head",
         "is_head_request",
@@ -117,24 +139,48 @@ class Exchange:
         self._raw = True
         self._pending_head = b""
         self._close_after = not head.keep_alive
-        self._paused = False
+        self._paused_at: float | None = None
+        self._admission: Admission | None = None
+        self._ticket: Ticket | None = None
+        self._refusal: Refusal | None = None
+        self._asked: list[bytes] | None = None
+        self._turn = False
         self.over = False
 
     # ---- from the client
 
-    def start(self, authority: bytes) -> None:
-        """Take an idle connection, or open one; the head is written by `flush_request`, with what came with it."""
-        # A pipelined request's body may be here already: its head goes before it.
-        self._held.insert(0, self._request_head(authority))
-        connection = self._pool.take()
-        if connection is not None:
-            self._attach(connection)
-        else:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+    def admit(self, admission: Admission) -> None:
+        """Ask whether the request may pass; one whose model decides is held until its body is whole."""
+        verdict = admission.at_head(self.head.method, self._meter.operation, self.head.fields)
+        if isinstance(verdict, Refusal):
+            self._refusal = verdict
+            return
+        self._admission, self._ticket = admission, verdict
+        self._meter.tenant = verdict.tenant
+        if admission.needs_body(verdict):
+            self._asked = []
+
+    def deny(self, status: HTTPStatus, sentence: str) -> None:
+        """Refuse a request that no proxy carries, when its turn has come."""
+        self._refusal = Refusal(status, sentence, Outcome.REJECTED)
+
+    def start(self) -> None:
+        """Its turn has come: begin, unless the request is refused or its body has to be read first."""
+        self._turn = True
+        if self._refusal is not None:
+            if self.request_complete or not self._is_short():
+                self._answer_refusal(self._refusal)
+        elif self._asked is None:
+            self._open()
+        elif b"expect" in self.head.fields:
+            self._client.write(_CONTINUE)
 
     def request_body(self, data: bytes) -> None:
         """Forward a piece of the body."""
-        if self._response_complete:
+        if self._response_complete or self._refusal is not None:
+            return
+        if self._asked is not None:
+            self._hold(self._asked, data)
             return
         self._send(http1.chunk(data) if self.head.chunked else data)
         self._meter.request_body(data)
@@ -155,11 +201,23 @@ class Exchange:
         if self._response_complete:
             self._close()
             return
+        if self._asked is not None and self._refusal is None:
+            body = b"".join(self._asked)
+            self._let_go(self._asked)
+            self._judge(body)
+        if self._refusal is not None:
+            if self._turn:
+                self._answer_refusal(self._refusal)
+            return
         if self.head.chunked:
             lines = b"".join(name + b": " + value + b"\r\n" for name, value in self._trailers)
             self._send(b"0\r\n" + lines + b"\r\n")
         self._last_activity = self._clock()
         self._meter.request_end()
+        if self._asked is not None:
+            self._asked = None
+            if self._turn:
+                self._open()
 
     def client_gone(self) -> None:
         """The client left: stop the upstream at once."""
@@ -171,26 +229,44 @@ class Exchange:
 
     def client_writable(self, *, writable: bool) -> None:
         """The client takes more, or is slower than the upstream."""
-        self._paused = not writable
+        self._paused_at = None if writable else self._clock()
         if self._upstream is not None:
             if writable:
                 self._upstream.resume()
             else:
                 self._upstream.pause()
 
-    def refuse(self, status: HTTPStatus, sentence: str, outcome: Outcome) -> None:
+    def refuse(self, status: HTTPStatus, sentence: str, outcome: Outcome, retry: int | None = None) -> None:
         """Answer with an error of the proxy itself, or cut the response that has begun."""
         self._release(reusable=False)
         self.flush()
+        keep_alive = False
         if not self._response_started:
+            keep_alive = self.request_complete and self.head.keep_alive and not self._client.draining
             self._meter.response_head(status, b"")
-            self._client.write(refusal(status, sentence, self.head.target, close=True))
+            self._client.write(
+                refusal(
+                    status,
+                    sentence,
+                    self.head.target,
+                    close=not keep_alive,
+                    headers_only=self.is_head_request,
+                    retry=retry,
+                )
+            )
         self._end(outcome)
-        self._client.exchange_done(keep_alive=False)
+        self._client.exchange_done(keep_alive=keep_alive)
 
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
         """End an exchange whose upstream has been silent for too long; called about once a second."""
-        if self.over or not self.request_complete or self._response_complete or self._paused:
+        if self.over or self._response_complete:
+            return
+        if self._paused_at is not None:
+            # A client that takes nothing holds its place in the model's queue: it counts as gone.
+            if now - self._paused_at > timeouts.idle:
+                self._client.abort()
+            return
+        if not self.request_complete:
             return
         limit = timeouts.idle if self._response_started else timeouts.first_byte
         if now - self._last_activity > limit:
@@ -262,10 +338,71 @@ class Exchange:
 
     # ---- inside
 
-    def _request_head(self, authority: bytes) -> bytes:
-        headers = http1.end_to_end(self.head.headers, (b"host",))
-        headers.insert(0, (b"Host", authority))
-        if http1.header(headers, _REQUEST_ID_LOWER) is None:
+    def _open(self) -> None:
+        """Take an idle connection, or open one; the head is written by `flush_request`, with what came with it."""
+        # A pipelined request's body may be here already: its head goes before it.
+        self._held.insert(0, self._request_head())
+        connection = self._pool.take()
+        if connection is not None:
+            self._attach(connection)
+        else:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    def _is_short(self) -> bool:
+        """Tell whether the rest of a refused request may be read to its end."""
+        fields = self.head.fields
+        length = fields.get(b"content-length", b"0")
+        return not self.head.chunked and b"expect" not in fields and int(length) <= _SHORT_BODY_BYTES
+
+    def _answer_refusal(self, answer: Refusal) -> None:
+        self.refuse(answer.status, answer.sentence, answer.outcome, answer.retry_after)
+
+    def _hold(self, asked: list[bytes], data: bytes) -> None:
+        """Keep a piece of the body, within this request's bound and the bound of all that are held."""
+        self._held_bytes += len(data)
+        if self._held_bytes > MAX_ASKED_BYTES:
+            sentence = f"the body is larger than {MAX_ASKED_BYTES // 1024 // 1024} MiB"
+            self._refusal = Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence, Outcome.REJECTED)
+        elif self._admission is not None and not self._admission.hold(len(data)):
+            sentence = "server busy, please try again: too many large requests are being read"
+            self._refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED_QUEUE, 1)
+        else:
+            asked.append(data)
+            return
+        self._let_go(asked)
+        if self._turn:
+            self._answer_refusal(self._refusal)
+
+    def _let_go(self, asked: list[bytes]) -> None:
+        if self._admission is not None:
+            self._admission.let_go(sum(map(len, asked)))
+        asked.clear()
+
+    def _judge(self, body: bytes) -> None:
+        """Read which model is asked for; what passes is sent on as it came."""
+        self._held_bytes = 0
+        fields = self.head.fields
+        try:
+            asked = read_asked(body, fields.get(b"content-type", b""), fields.get(b"content-encoding", b""))
+        except UnreadableRequestError as error:
+            self._refusal = Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
+            return
+        if self._admission is not None and self._ticket is not None:
+            self._refusal = self._admission.at_body(self._ticket, asked)
+        if self._refusal is None and body:
+            self._held.append(http1.chunk(body) if self.head.chunked else body)
+            self._meter.request_body(body)
+
+    def _request_head(self) -> bytes:
+        dropped: tuple[bytes, ...] = (b"host",)
+        if self._admission is not None and self._admission.keyring.folders:
+            dropped += _CREDENTIALS
+        if self.request_complete:
+            # Its body is here, so there is nothing left to wait for.
+            dropped += (b"expect",)
+        headers = http1.end_to_end(self.head.headers, dropped)
+        headers.insert(0, (b"Host", self._pool.authority))
+        if _REQUEST_ID_LOWER not in self.head.fields:
             headers.append((_REQUEST_ID, f"{_ID_PREFIX}{next(_ids):012x}".encode()))
         line = self.head.method + b" " + http1.origin_form(self.head.target) + b" HTTP/1.1"
         return http1.write_head(line, headers)
@@ -286,7 +423,7 @@ class Exchange:
     def _attach(self, connection: UpstreamConnection) -> None:
         self._upstream = connection
         connection.attach(self)
-        if self._paused:
+        if self._paused_at is not None:
             connection.pause()
         if self._held_bytes > _HOLD_LIMIT_BYTES:
             self._client.resume()
@@ -308,7 +445,7 @@ class Exchange:
         if connection is None:
             return
         if reusable:
-            if self._paused:
+            if self._paused_at is not None:
                 connection.resume()
             self._pool.give_back(connection)
         else:
@@ -321,4 +458,8 @@ class Exchange:
     def _end(self, outcome: Outcome | None) -> None:
         self.over = True
         self._held.clear()
+        if self._asked is not None:
+            self._let_go(self._asked)
         self._meter.finish(outcome)
+        if self._ticket is not None:
+            self._ticket.close(self._meter.tokens)

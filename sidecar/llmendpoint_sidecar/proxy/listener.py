@@ -15,6 +15,7 @@ import httptools
 from llmendpoint_process.units import Address
 from llmendpoint_sidecar.contract import Outcome
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
+from llmendpoint_sidecar.proxy.admission import Admission
 from llmendpoint_sidecar.proxy.exchange import Exchange, RequestHead, Timeouts
 from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import UpstreamPool
@@ -23,8 +24,10 @@ from llmendpoint_sidecar.wire import http1
 log = logging.getLogger(__name__)
 
 _MAX_PIPELINED = 16
-_MAX_DISCARDED_BYTES = 1024 * 1024
+_MAX_CONNECTIONS = 8192
 _SWEEP_SECONDS = 1.0
+#: How long what a refused client still sends is read and dropped, so that it can read the answer (RFC 9112, 9.6).
+_LINGER_SECONDS = 3.0
 
 
 class Proxy:
@@ -35,10 +38,11 @@ class Proxy:
         upstream: Address,
         timeouts: Timeouts,
         begin_meter: Callable[[bytes, bytes], ExchangeMeter],
+        admission: Admission,
         clock: Callable[[], float],
     ) -> None:
         self.pool = UpstreamPool(upstream, timeouts.connect)
-        self.authority = str(upstream).encode()
+        self.admission = admission
         self.begin_meter = begin_meter
         self.draining = False
         self.connections: set[ClientConnection] = set()
@@ -98,11 +102,16 @@ class ClientConnection(asyncio.Protocol):
         self._queue: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
         self._headers: http1.Headers = []
+        self._fields: dict[bytes, bytes] = {}
         self._target = b""
         self._in_head = True
         self._head_bytes = 0
-        self._discarded = 0
+        self._hosts = 0
         self._refused = False
+        self._paused = False
+        self._heard = proxy.clock()
+        self._head_began: float | None = None
+        self._lingers_until: float | None = None
 
     @property
     def draining(self) -> bool:
@@ -118,11 +127,15 @@ class ClientConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading requests."""
+        self._paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read requests again."""
+        if self._paused:
+            self._paused = False
+            self._heard = self._proxy.clock()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -132,7 +145,7 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive or self._proxy.draining:
             self._close()
         elif self._queue:
-            self._queue[0].start(self._proxy.authority)
+            self._queue[0].start()
             self._queue[0].flush_request()
         elif self._refused:
             self._close()
@@ -152,9 +165,25 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
-        """End the exchange in progress if its upstream is silent."""
-        if self._queue:
+        """End what takes too long: a silent upstream, a client that dawdles, or one that says nothing at all."""
+        if self._lingers_until is not None:
+            if now > self._lingers_until:
+                self.abort()
+        elif self._head_began is not None and now - self._head_began > timeouts.head:
+            self._head_began = None
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request's head took longer than {timeouts.head:g} s")
+        elif self._queue:
             self._queue[0].check_timeouts(now, timeouts)
+            self._check_body(now, timeouts)
+        elif now - self._heard > timeouts.keep_alive:
+            self._close()
+
+    def _check_body(self, now: float, timeouts: Timeouts) -> None:
+        """End an exchange whose request stopped in the middle; one that the upstream does not take is its business."""
+        exchange = self._incoming
+        if exchange is None or self._paused or exchange.over or now - self._heard <= timeouts.idle:
+            return
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"nothing more of the body came for {timeouts.idle:g} s")
 
     # ---- asyncio
 
@@ -162,12 +191,19 @@ class ClientConnection(asyncio.Protocol):
         """Join the proxy's connections."""
         # uvloop's transports are not asyncio's by inheritance.
         self._transport = cast("asyncio.Transport", transport)
+        if len(self._proxy.connections) >= _MAX_CONNECTIONS:
+            self._refused = True
+            sentence = f"server busy, please try again: {_MAX_CONNECTIONS} connections are open"
+            self.write(refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, b"/", close=True, retry=1))
+            self._close()
+            return
         self._proxy.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse; what is not HTTP is answered with 400."""
-        if self._refused:
+        if self._refused or self._lingers_until is not None:
             return
+        self._heard = self._proxy.clock()
         if self._in_head:
             self._head_bytes += len(data)
         try:
@@ -209,8 +245,10 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A new request."""
-        self._headers, self._target = [], b""
+        self._headers, self._fields, self._target = [], {}, b""
+        self._hosts = 0
         self._in_head = True
+        self._head_began = self._heard
 
     def on_url(self, part: bytes) -> None:
         """Collect the request target."""
@@ -220,6 +258,9 @@ class ClientConnection(asyncio.Protocol):
         """Collect a header, or a trailer behind the body."""
         if self._in_head:
             self._headers.append((name, value))
+            lower = name.lower()
+            self._fields[lower] = value
+            self._hosts += lower == b"host"
         elif self._incoming is not None:
             self._incoming.request_trailer(name, value)
 
@@ -227,36 +268,35 @@ class ClientConnection(asyncio.Protocol):
         """The head is whole: begin the exchange when its turn has come."""
         self._in_head = False
         self._head_bytes = 0
-        self._discarded = 0
+        self._head_began = None
+        version = self._parser.get_http_version()
         head = RequestHead(
             self._parser.get_method(),
             self._target,
-            self._parser.get_http_version(),
+            version,
             self._headers,
+            self._fields,
             # An HTTP/1.0 answer cannot be chunked, so its end is the connection's.
-            self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0",
-            http1.header(self._headers, b"transfer-encoding") is not None,
+            self._parser.should_keep_alive() and version != "1.0",
+            b"transfer-encoding" in self._fields,
         )
         proxy = self._proxy
         exchange = Exchange(head, self, proxy.pool, proxy.begin_meter(head.method, head.target), proxy.clock)
         self._incoming = exchange
         self._queue.append(exchange)
         if head.method == b"CONNECT":
-            exchange.refuse(HTTPStatus.NOT_IMPLEMENTED, "this proxy opens no tunnels", Outcome.REJECTED)
-            return
+            exchange.deny(HTTPStatus.NOT_IMPLEMENTED, "this proxy opens no tunnels")
+        elif self._hosts != 1 and (version != "1.0" or self._hosts):
+            exchange.deny(HTTPStatus.BAD_REQUEST, "a request has exactly one Host header")
+        elif not proxy.admission.open:
+            exchange.admit(proxy.admission)
         if len(self._queue) == 1:
-            exchange.start(self._proxy.authority)
+            exchange.start()
 
     def on_body(self, data: bytes) -> None:
-        """Forward; a body that nobody waits for any more is dropped, up to a bound."""
-        exchange = self._incoming
-        if exchange is None:
-            return
-        exchange.request_body(data)
-        if exchange.over:
-            self._discarded += len(data)
-        if self._discarded > _MAX_DISCARDED_BYTES:
-            self._close()
+        """Forward; a body that nobody waits for any more is dropped."""
+        if self._incoming is not None and not self._incoming.over:
+            self._incoming.request_body(data)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -304,5 +344,14 @@ class ClientConnection(asyncio.Protocol):
         self._incoming = None
 
     def _close(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
+        """Close; while the client still sends a request, first let it read the answer."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._lingers_until is not None:
+            return
+        if self._incoming is not None and not self._incoming.request_complete and not self._proxy.draining:
+            self._lingers_until = self._proxy.clock() + _LINGER_SECONDS
+            if transport.can_write_eof():
+                transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()

@@ -261,6 +261,8 @@ class UpstreamPool:
 
     def __init__(self, address: Address, connect_timeout: float) -> None:
         self._address = address
+        #: What the Host header says: Ollama on loopback refuses foreign names.
+        self.authority = str(address).encode()
         self._connect_timeout = connect_timeout
         self._idle: list[UpstreamConnection] = []
         self.opened = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import TypeAlias
+from urllib.parse import unquote_to_bytes
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -58,6 +59,14 @@ def origin_form(target: bytes) -> bytes:
     if slash:
         return b"/" + path
     return b"/?" + authority.partition(b"?")[2] if b"?" in authority else b"/"
+
+
+def path_of(target: bytes) -> bytes:
+    """Return a target's path as Ollama's router compares it: without query, percent-decoded (Go's URL.Path)."""
+    path = target.partition(b"?")[0]
+    if path.startswith(b"/") and b"%" not in path:
+        return path
+    return unquote_to_bytes(origin_form(target).partition(b"?")[0])
 
 
 def chunk(data: bytes) -> bytes:

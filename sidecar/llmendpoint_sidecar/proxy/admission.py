@@ -1,0 +1,162 @@
+"""Which requests may pass: host, key, model management, quotas, models, and a bounded queue.
+
+What its head tells is judged at once. A limit that depends on the model holds a request until its body is whole,
+which costs nothing: Ollama reads all of it before it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+
+from llmendpoint_sidecar.contract import ModelManagement, Operation, Outcome, SidecarConfig, TenantLimits
+from llmendpoint_sidecar.meter.exchange import Meter
+from llmendpoint_sidecar.meter.models import canonical_name
+from llmendpoint_sidecar.meter.operations import WITH_MODEL
+from llmendpoint_sidecar.proxy.limits import Allowance, retry_after
+from llmendpoint_sidecar.proxy.tenants import Keyring
+from llmendpoint_sidecar.wire.asked import Asked
+
+MANAGEMENT = frozenset(
+    {Operation.PULL, Operation.PUSH, Operation.CREATE, Operation.COPY, Operation.DELETE, Operation.BLOB}
+)
+_NOT_COUNTED = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_QUEUE_SECONDS = 5.0
+#: Bodies that are held at once, of all connections together.
+_MAX_HELD_BYTES = 256 * 1024 * 1024
+
+
+class Refusal(NamedTuple):
+    """An answer of the proxy's own: a sentence for the client, an outcome for the meter."""
+
+    status: HTTPStatus
+    sentence: str
+    outcome: Outcome
+    retry_after: int | None = None
+
+
+class Ticket:
+    """A request that was let in: whose it is, and what is given back when it ends."""
+
+    __slots__ = ("allowance", "operation", "tenant")
+
+    def __init__(self, tenant: str, operation: Operation, allowance: Allowance | None) -> None:
+        self.tenant = tenant
+        self.operation = operation
+        self.allowance = allowance
+
+    def close(self, tokens: int) -> None:
+        """Give back what the request held, once."""
+        allowance, self.allowance = self.allowance, None
+        if allowance is not None:
+            allowance.leave(tokens)
+
+
+class Admission:
+    """Judges requests by the configuration, which may change at any time."""
+
+    def __init__(self, meter: Meter, keyring: Keyring, clock: Callable[[], float], parallel: int) -> None:
+        self.keyring = keyring
+        self._meter = meter
+        self._clock = clock
+        self._parallel = parallel
+        self._config = SidecarConfig()
+        self._allowances: dict[str, Allowance] = {}
+        self._held_bytes = 0
+        self.open = True
+        self.configure(self._config)
+
+    def configure(self, config: SidecarConfig) -> None:
+        """Take a new configuration; a tenant whose limits stay keeps its account."""
+        limits: dict[str, TenantLimits] = {tenant.name: tenant for tenant in config.tenants}
+        kept = {
+            name: account
+            for name, account in self._allowances.items()
+            if account.limits == limits.get(name, config.default_tenant)
+        }
+        self._config, self._limits, self._allowances = config, limits, kept
+        self._hosts = frozenset(host.lower().encode() for host in config.allowed_hosts)
+        self._forbids_management = config.model_management is ModelManagement.FORBIDDEN
+        #: Nothing is configured: the data path asks no further.
+        self.open = not (
+            self.keyring.folders
+            or self._hosts
+            or self._forbids_management
+            or config.max_waiting
+            or config.tenants
+            or config.default_tenant != TenantLimits()
+        )
+
+    def at_head(self, method: bytes, operation: Operation, fields: Mapping[bytes, bytes]) -> Ticket | Refusal:
+        """Judge a request by its head; `fields` has lower-case names."""
+        if self._hosts and not self._is_allowed_host(fields.get(b"host", b"")):
+            sentence = "this host name is not allowed here; use one of metering.allowedHosts"
+            return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED)
+        tenant = ""
+        # A browser's preflight cannot carry a key, and tells nothing.
+        if self.keyring.folders and method != b"OPTIONS":
+            known = self.keyring.tenant_of(fields)
+            if known is None:
+                sentence = "an API key is needed: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
+                return Refusal(HTTPStatus.UNAUTHORIZED, sentence, Outcome.REJECTED_AUTH)
+            tenant = known
+        if self._forbids_management and operation in MANAGEMENT:
+            sentence = "clients may not manage models here; they are declared in the endpoint's spec.models"
+            return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MANAGEMENT)
+        if method in _NOT_COUNTED:
+            return Ticket(tenant, operation, None)
+        allowance = self._allowance(tenant)
+        spent = allowance.quota(self._clock())
+        if spent is not None:
+            what, seconds = spent
+            sentence = f"the limit of {what} is reached; try again in {seconds} s"
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, sentence, Outcome.REJECTED_QUOTA, seconds)
+        allowance.enter()
+        return Ticket(tenant, operation, allowance)
+
+    def needs_body(self, ticket: Ticket) -> bool:
+        """Tell whether the model decides, so that the body has to be read before anything is sent."""
+        if ticket.allowance is None or ticket.operation not in WITH_MODEL:
+            return False
+        return self._config.max_waiting is not None or ticket.allowance.models is not None
+
+    def at_body(self, ticket: Ticket, asked: Asked) -> Refusal | None:
+        """Judge a request by the model that it asks for."""
+        allowance = ticket.allowance
+        models = None if allowance is None else allowance.models
+        if models is not None and asked.model and canonical_name(asked.model) not in models:
+            sentence = f"this model is not allowed here; allowed: {', '.join(sorted(models)) or 'none'}"
+            return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MODEL)
+        limit = self._config.max_waiting
+        if limit is not None:
+            waiting = self._meter.in_flight[self._meter.directory.label(asked.model)] - self._parallel
+            if waiting >= limit:
+                sentence = f"server busy, please try again: {limit} requests wait for this model already"
+                seconds = retry_after(_QUEUE_SECONDS)
+                return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED_QUEUE, seconds)
+        return None
+
+    def hold(self, size: int) -> bool:
+        """Count bytes of a body that is held; False where all held bodies together would be too large."""
+        if self._held_bytes + size > _MAX_HELD_BYTES:
+            return False
+        self._held_bytes += size
+        return True
+
+    def let_go(self, size: int) -> None:
+        """Count bytes that are no longer held."""
+        self._held_bytes -= size
+
+    def _allowance(self, tenant: str) -> Allowance:
+        found = self._allowances.get(tenant)
+        if found is None:
+            limits = self._limits.get(tenant, self._config.default_tenant)
+            models = None if limits.allowed_models is None else frozenset(map(canonical_name, limits.allowed_models))
+            found = self._allowances[tenant] = Allowance(limits, models, self._clock())
+        return found
+
+    def _is_allowed_host(self, host: bytes) -> bool:
+        name, separator, port = host.lower().rpartition(b":")
+        bare = name if separator and port.isdigit() else host.lower()
+        return bare in self._hosts

@@ -1,0 +1,71 @@
+"""How much a tenant may: what is left of a minute's requests and tokens, and what runs. Each process counts alone."""
+
+from __future__ import annotations
+
+import math
+
+from llmendpoint_sidecar.contract import TenantLimits
+
+_MINUTE = 60.0
+_MAX_RETRY_SECONDS = 60
+
+
+class Bucket:
+    """A token bucket that holds one minute's worth; `level` may go below zero, since tokens are known afterwards."""
+
+    __slots__ = ("_level", "_per_minute", "_then")
+
+    def __init__(self, per_minute: int, now: float) -> None:
+        self._per_minute = per_minute
+        self._level = float(per_minute)
+        self._then = now
+
+    def wait(self, now: float, amount: float) -> float:
+        """Return the seconds until `amount` is there; 0 where it is."""
+        self._level = min(self._per_minute, self._level + (now - self._then) * self._per_minute / _MINUTE)
+        self._then = now
+        return max(0.0, (amount - self._level) * _MINUTE / self._per_minute)
+
+    def take(self, amount: float) -> None:
+        """Take `amount`, whether it is there or not."""
+        self._level -= amount
+
+
+class Allowance:
+    """One tenant's limits and what is used of them. Times are the proxy's clock, in seconds."""
+
+    __slots__ = ("_requests", "_tokens", "limits", "models", "running")
+
+    def __init__(self, limits: TenantLimits, models: frozenset[str] | None, now: float) -> None:
+        self.limits = limits
+        self.models = models
+        self.running = 0
+        self._requests = Bucket(limits.requests_per_minute, now) if limits.requests_per_minute else None
+        self._tokens = Bucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None
+
+    def quota(self, now: float) -> tuple[str, int] | None:
+        """Return which quota is used up and when to come again, in whole seconds; None where none is."""
+        if self._requests is not None and (wait := self._requests.wait(now, 1.0)) > 0:
+            return f"{self.limits.requests_per_minute} requests a minute", retry_after(wait)
+        if self._tokens is not None and (wait := self._tokens.wait(now, 1.0)) > 0:
+            return f"{self.limits.tokens_per_minute} tokens a minute", retry_after(wait)
+        if self.limits.max_concurrent is not None and self.running >= self.limits.max_concurrent:
+            return f"{self.limits.max_concurrent} requests at once", 1
+        return None
+
+    def enter(self) -> None:
+        """Count a request that begins."""
+        self.running += 1
+        if self._requests is not None:
+            self._requests.take(1.0)
+
+    def leave(self, tokens: int) -> None:
+        """Count a request that ended, and the tokens that it turned out to have."""
+        self.running -= 1
+        if self._tokens is not None:
+            self._tokens.take(tokens)
+
+
+def retry_after(seconds: float) -> int:
+    """Return whole seconds for a Retry-After header, within a minute."""
+    return min(_MAX_RETRY_SECONDS, max(1, math.ceil(seconds)))
