@@ -137,7 +137,8 @@ class LoadRun:
         pause = due - self._clock()
         if pause > 0:
             try:
-                await asyncio.wait_for(self._stopped.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stopped.wait()
             except TimeoutError:
                 return
 

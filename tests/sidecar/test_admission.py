@@ -92,7 +92,10 @@ async def test_credentials_do_not_reach_the_upstream(start_sidecar: StartSidecar
 
     async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_server(upstream, "127.0.0.1", 0)
     sidecar = await start_sidecar(server.sockets[0].getsockname()[1], keys=[keys])
@@ -103,6 +106,7 @@ async def test_credentials_do_not_reach_the_upstream(start_sidecar: StartSidecar
     assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
     writer.close()
     server.close()
+    await server.wait_closed()
     mine = next(head for head in heads if b"GET /x" in head)
     assert b"X-Mine: 1" in mine
     assert b"key-of-a" not in mine
@@ -190,6 +194,7 @@ async def test_requests_at_once_are_bounded_and_given_back_even_by_clients_that_
     await eventually(lambda: bool(ask.sidecar._meter.in_flight))
     assert (await ask())[0] == 429
     first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
     await eventually(lambda: not ask.sidecar._meter.in_flight)
     simulator.behave(ttft=0)
     assert (await ask())[0] == 200
@@ -214,7 +219,7 @@ UNCLEAR: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "body", "headers"), ASKING)
+@pytest.mark.parametrize(("path", "body", "headers"), ASKING, ids=range(len(ASKING)))
 async def test_a_model_that_is_not_allowed_is_403_however_it_is_asked_for(
     start_simulator: StartSimulator,
     start_sidecar: StartSidecar,
@@ -233,7 +238,7 @@ async def test_a_model_that_is_not_allowed_is_403_however_it_is_asked_for(
     assert len(simulator.simulator.ledger.entries) == 1
 
 
-@pytest.mark.parametrize(("path", "body", "headers"), UNCLEAR)
+@pytest.mark.parametrize(("path", "body", "headers"), UNCLEAR, ids=range(len(UNCLEAR)))
 async def test_a_body_whose_model_is_in_doubt_is_400(
     start_simulator: StartSimulator,
     start_sidecar: StartSidecar,
@@ -255,6 +260,7 @@ async def test_the_queue_of_a_model_is_bounded(
 ) -> None:
     simulator = await start_simulator(ttft=30, parallel=1)
     ask = Asker(http, await start_sidecar(simulator.port, config(maxWaiting=2)))
+    await eventually(lambda: bool(ask.sidecar._watch.listed))
     waiting = [asyncio.create_task(ask()) for _ in range(3)]
     await eventually(lambda: ask.sidecar._meter.waiting() == {"simulated:latest": 2})
     status, body, headers = await ask()
@@ -264,6 +270,7 @@ async def test_the_queue_of_a_model_is_bounded(
     assert ask.outcomes() == {"rejected_queue": 1}
     for task in waiting:
         task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ class ModelAgent:
                     await self._reconcile(model)
             self._configured.clear()
             try:
-                await asyncio.wait_for(self._configured.wait(), _INTERVAL_SECONDS)
+                async with asyncio.timeout(_INTERVAL_SECONDS):
+                    await self._configured.wait()
             except TimeoutError:
                 continue
 

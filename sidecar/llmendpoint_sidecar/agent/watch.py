@@ -33,7 +33,9 @@ class UpstreamWatch:
             await self.look()
             wanted = self._directory.wanted
             try:
-                await asyncio.wait_for(wanted.wait(), self._interval)
+                # Not wait_for: before Python 3.12 it loses a cancellation that comes with the event.
+                async with asyncio.timeout(self._interval):
+                    await wanted.wait()
             except TimeoutError:
                 continue
             wanted.clear()
