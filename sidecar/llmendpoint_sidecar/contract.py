@@ -112,13 +112,6 @@ class ModelManagement(StrEnum):
     ALLOWED = "Allowed"
 
 
-class IncludeUsage(StrEnum):
-    """Whether OpenAI streams are asked for their usage where the client did not ask."""
-
-    PASSTHROUGH = "Passthrough"
-    INJECT = "Inject"
-
-
 class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The file behind `--config`; watched, so that a change needs no restart."""
 
@@ -129,7 +122,6 @@ class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     max_waiting: Count | None = None
     model_management: ModelManagement = ModelManagement.ALLOWED
     allowed_hosts: tuple[str, ...] = ()
-    include_usage: IncludeUsage = IncludeUsage.PASSTHROUGH
 
 
 class ModelPhase(StrEnum):
@@ -179,3 +171,29 @@ class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
     upstream_version: str
     models: tuple[ModelStatus, ...]
     totals: Totals
+
+
+class RequestRecord(msgspec.Struct, frozen=True, rename="camel"):
+    """One finished request: the body of `GET /status/requests/ID`, and one line of the access log.
+
+    Times are seconds; `time` is Unix time at the end. None means that it is not known. `requestId` is empty where the
+    client sent one that is no plain word. There is no content in it, no address, no key and no path.
+    """
+
+    time: float
+    request_id: str
+    tenant: str
+    model_name: str
+    operation: Operation
+    code: int
+    outcome: Outcome
+    duration: float
+    time_to_first_token: float | None = None
+    overhead: float | None = None
+    prompt_tokens: int | None = None
+    generation_tokens: int | None = None
+    cached_tokens: int | None = None
+    queue: float | None = None
+    load: float | None = None
+    prefill: float | None = None
+    decode: float | None = None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from llmendpoint_process import lifecycle, listeners
 from llmendpoint_process.logs import configure_logs
+from llmendpoint_sidecar.admin.access import AccessLog
 from llmendpoint_sidecar.admin.gauges import Gauges
 from llmendpoint_sidecar.admin.server import admin_server
 from llmendpoint_sidecar.admin.version import VERSION
@@ -50,7 +51,7 @@ class Sidecar:
         timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
         self._proxy = Proxy(settings.upstream, timeouts, self._meter.begin, self._admission, time.monotonic)
         self._metrics.registry.register(Gauges(self._meter, self._watch, self._agent))
-        self._admin = admin_server(self._metrics.registry, self.status)
+        self._admin = admin_server(self._metrics.registry, self.status, self._meter.journal.find)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = self.admin_port = 0
 
@@ -69,6 +70,10 @@ class Sidecar:
         jobs = [self._watch.run(), self._agent.run()]
         if self.settings.config is not None:
             jobs.append(watch_config(self.settings.config, self.configure))
+        if self.settings.access_log:
+            access = AccessLog()
+            self._meter.journal.listener = access.take
+            jobs.append(access.run())
         if self.settings.keys:
             jobs.append(self._keyring.watch())
         self._tasks = [asyncio.create_task(job) for job in jobs]

@@ -36,6 +36,7 @@ class Settings:
     drain_delay: float
     drain_timeout: float
     log_level: str
+    access_log: bool
 
 
 def parse_upstream(text: str) -> Address:
@@ -66,5 +67,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     times.option("idle-timeout", parse_duration, 120.0, "between two pieces of a response", shown="2m")
     times.option("drain-delay", parse_duration, 5.0, "after SIGTERM: still accept, while not ready", shown="5s")
     times.option("drain-timeout", parse_duration, 280.0, "then: let streams finish", shown="4m40s")
-    flags.group("logs").option("log-level", parse_level, "info", "debug, info, warning or error")
+    logs = flags.group("logs")
+    logs.option("log-level", parse_level, "info", "debug, info, warning or error")
+    logs.switch("access-log", "one JSON object a request on stdout, without content")
     return Settings(**vars(flags.parse(arguments)))

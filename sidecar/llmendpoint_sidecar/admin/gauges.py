@@ -42,7 +42,10 @@ class Gauges(Collector):
         label = self._meter.directory.label
         loaded = {label(name): model for name, model in self._watch.loaded.items()}
         listed = {label(name): float(name in self._watch.loaded) for name in self._watch.listed}
+        remote = {label(name): float(name in self._meter.directory.remote) for name in self._watch.listed}
         labels = ("model_name",)
+        yield gauge("model_remote", "1 where the model runs elsewhere: its tokens are not this GPU's.", labels,
+                    _by_model(remote))  # fmt: skip
         yield gauge("model_loaded", "1 while the model is in memory.", labels, _by_model(listed))
         yield gauge("model_size_bytes", "Memory that the model takes in all.", labels,
                     (((name,), model.size) for name, model in loaded.items()))  # fmt: skip

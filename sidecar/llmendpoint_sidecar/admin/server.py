@@ -1,4 +1,4 @@
-"""`/metrics`, `/status`, `/livez` and `/readyz`."""
+"""`/metrics`, `/status`, `/status/requests/ID`, `/livez` and `/readyz`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from llmendpoint_process.exposition import PageServer, alive
-from llmendpoint_sidecar.contract import SidecarStatus
+from llmendpoint_sidecar.contract import RequestRecord, SidecarStatus
 
 
-def admin_server(registry: CollectorRegistry, status: Callable[[], SidecarStatus]) -> PageServer:
+def admin_server(
+    registry: CollectorRegistry,
+    status: Callable[[], SidecarStatus],
+    find: Callable[[str], RequestRecord | None],
+) -> PageServer:
     """Return the server of the side door."""
 
     async def show(_: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(status()), content_type="application/json")
+
+    async def show_request(request: web.Request) -> web.Response:
+        record = find(request.match_info["id"])
+        if record is None:
+            return web.json_response({"error": "no request of that ID ended within the last two minutes"}, status=404)
+        return web.Response(body=msgspec.json.encode(record), content_type="application/json")
 
     async def ready(_: web.Request) -> web.Response:
         now = status()
@@ -24,7 +34,13 @@ def admin_server(registry: CollectorRegistry, status: Callable[[], SidecarStatus
             return web.Response(text="ok\n")
         return web.Response(status=503, text=f"not ready: {_why_not(now)}\n")
 
-    return PageServer(registry, [web.get("/status", show), web.get("/livez", alive), web.get("/readyz", ready)])
+    routes = [
+        web.get("/status", show),
+        web.get("/status/requests/{id}", show_request),
+        web.get("/livez", alive),
+        web.get("/readyz", ready),
+    ]
+    return PageServer(registry, routes)
 
 
 def _why_not(status: SidecarStatus) -> str:

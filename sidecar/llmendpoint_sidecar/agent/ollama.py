@@ -20,11 +20,12 @@ class OllamaError(Exception):
 
 
 class ListedModel(msgspec.Struct, frozen=True):
-    """One model of /api/tags; `size` in bytes."""
+    """One model of /api/tags; `size` in bytes; `remote_host` where it runs elsewhere (`:cloud` models)."""
 
     name: str
     digest: str = ""
     size: int = 0
+    remote_host: str = ""
 
 
 class LoadedModel(msgspec.Struct, frozen=True):

@@ -56,7 +56,7 @@ class UpstreamWatch:
         self.up, self._failures = True, 0
         self.listed = {model.name: model for model in listed}
         self.loaded = {model.name: model for model in loaded}
-        self._directory.list(self.listed)
+        self._directory.list(self.listed, (model.name for model in listed if model.remote_host))
         self.looked.set()
 
     def _failed(self, error: OllamaError) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
 import msgspec
 
-from llmendpoint_sidecar.contract import Operation, Outcome
+from llmendpoint_sidecar.contract import Operation, Outcome, RequestRecord
 from llmendpoint_sidecar.meter.distributions import Distribution
+from llmendpoint_sidecar.meter.journal import Journal
 from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS, Labels, Metrics, Series
 from llmendpoint_sidecar.meter.models import ModelDirectory
-from llmendpoint_sidecar.meter.operations import METERED, dialect_of, is_stream, operation_of
+from llmendpoint_sidecar.meter.operations import METERED, TRANSFERS, dialect_of, is_stream, operation_of
 from llmendpoint_sidecar.wire.asked import UnreadableRequestError, read_asked
 from llmendpoint_sidecar.wire.events import Dialect, Reading, Usage
 
 log = logging.getLogger(__name__)
 
 _MAX_REQUEST_BYTES = 32 * 1024 * 1024
+_BODIES = METERED | TRANSFERS
+_NO_USAGE = Usage()
 _ENDINGS = {"length": Outcome.LENGTH, "load": Outcome.LOAD, "unload": Outcome.UNLOAD}
 
 P = ParamSpec("P")
@@ -64,6 +68,7 @@ class Meter:
         self.directory = directory
         self.clock = clock
         self.in_flight: Counter[str] = Counter()
+        self.journal = Journal(clock)
         self._parallel = parallel
 
     def begin(self, method: bytes, target: bytes) -> ExchangeMeter:
@@ -71,12 +76,15 @@ class Meter:
         return ExchangeMeter(self, operation_of(method, target))
 
     def running(self) -> dict[str, int]:
-        """Requests that hold a slot, by model: Ollama runs `parallel` a model at once."""
-        return {model: min(count, self._parallel) for model, count in self.in_flight.items()}
+        """Requests that hold a slot, by model: Ollama runs `parallel` a model at once; remote models have no slots."""
+        return {model: min(count, self._parallel) for model, count in self._local()}
 
     def waiting(self) -> dict[str, int]:
         """Requests that wait for a slot, by model: all others, since all traffic passes here."""
-        return {model: max(0, count - self._parallel) for model, count in self.in_flight.items()}
+        return {model: max(0, count - self._parallel) for model, count in self._local()}
+
+    def _local(self) -> list[tuple[str, int]]:
+        return [item for item in self.in_flight.items() if item[0] not in self.directory.remote]
 
 
 class ExchangeMeter:
@@ -93,6 +101,8 @@ class ExchangeMeter:
         "_now",
         "_request",
         "_request_bytes",
+        "_requested",
+        "_sent",
         "_started",
         "_status",
         "_stream",
@@ -100,6 +110,7 @@ class ExchangeMeter:
         "coding",
         "meter",
         "operation",
+        "request_id",
         "tenant",
         "tokens",
     )
@@ -109,6 +120,8 @@ class ExchangeMeter:
         self.operation = operation
         self.broken = False
         self.tenant = ""
+        #: The client's own where it is a plain word, else one that the proxy made; empty where there is none.
+        self.request_id = ""
         #: The request's Content-Encoding.
         self.coding = b""
         #: Prompt and generated tokens, once the exchange is over.
@@ -117,6 +130,8 @@ class ExchangeMeter:
         self._request: list[bytes] = []
         self._request_bytes = 0
         self._model = ""
+        self._requested: float | None = None
+        self._sent: float | None = None
         self._flying: str | None = None
         self._status = 0
         self._stream = False
@@ -129,7 +144,9 @@ class ExchangeMeter:
     @_swallowed
     def request_body(self, data: bytes) -> None:
         """See a piece of the request; past 32 MiB the model is learnt from the answer."""
-        if self.operation in METERED:
+        if self.operation is Operation.BLOB:
+            self._request_bytes += len(data)
+        elif self.operation in _BODIES:
             self._request_bytes += len(data)
             if self._request_bytes <= _MAX_REQUEST_BYTES:
                 self._request.append(data)
@@ -137,14 +154,22 @@ class ExchangeMeter:
                 self._request.clear()
 
     @_swallowed
-    def request_end(self) -> None:
+    def request_end(self, now: float) -> None:
         """Learn which model is asked for: from now on the request is in flight."""
-        if self.operation not in METERED:
+        self._requested = now
+        if self.operation not in _BODIES:
             return
         body, self._request = b"".join(self._request), []
         self._model = self._asked_model(body)
+        if self.operation in TRANSFERS:
+            return
         self._flying = self.meter.directory.label(self._model)
         self.meter.in_flight[self._flying] += 1
+
+    def request_sent(self) -> None:
+        """The request was handed to the upstream's connection; only the time of the whole request counts."""
+        if self._requested is not None and self._sent is None:
+            self._sent = self.meter.clock()
 
     def _asked_model(self, body: bytes) -> str:
         try:
@@ -158,7 +183,7 @@ class ExchangeMeter:
     def response_head(self, status: int, content_type: bytes) -> None:
         """See the final status; only a success is read further."""
         self._status = status
-        if status == 200 and self.operation in METERED:
+        if status == 200 and self.operation in _BODIES:
             self._stream = is_stream(content_type)
             self._dialect = dialect_of(self.operation, content_type, self._on_content)
 
@@ -219,6 +244,12 @@ class ExchangeMeter:
     def _record(self, model: str, outcome: Outcome, reading: Reading, ended: float) -> None:
         metrics, operation = self.meter.metrics, self.operation.value
         metrics.count("requests", (model, operation, str(self._status or 499), outcome.value, self.tenant))
+        self._write_journal(model, outcome, reading, ended)
+        if self.operation not in METERED:
+            moved = reading.transferred if self.operation in TRANSFERS else self._request_bytes
+            if moved:
+                metrics.count("transfer_bytes", (operation,), moved)
+            return
         if self._dialect is None:
             return
         series = metrics.series(model, operation)
@@ -231,8 +262,39 @@ class ExchangeMeter:
             reason = "unreadable" if reading.unreadable else "no_usage"
             metrics.count("unmetered_requests", (operation, reason))
 
+    def _write_journal(self, model: str, outcome: Outcome, reading: Reading, ended: float) -> None:
+        usage = reading.usage or _NO_USAGE
+        record = RequestRecord(
+            time=time.time(),
+            request_id=self.request_id,
+            tenant=self.tenant,
+            model_name=model,
+            operation=self.operation,
+            code=self._status or 499,
+            outcome=outcome,
+            duration=ended - self._started,
+            time_to_first_token=None if self._first is None else self._first - self._started,
+            overhead=self._overhead(),
+            prompt_tokens=usage.prompt_tokens,
+            generation_tokens=usage.generation_tokens,
+            cached_tokens=usage.cached_tokens,
+            queue=usage.queue_seconds,
+            load=usage.load_seconds,
+            prefill=usage.prefill_seconds,
+            decode=usage.decode_seconds,
+        )
+        self.meter.journal.add(record, ended)
+
+    def _overhead(self) -> float | None:
+        if self._sent is None or self._requested is None:
+            return None
+        return self._sent - self._requested
+
     def _record_times(self, series: Series, ended: float) -> None:
         series["e2e_request_latency_seconds"].observe(ended - self._started)
+        overhead = self._overhead()
+        if overhead is not None:
+            series["overhead_seconds"].observe(overhead)
         if self._stream and self._first is not None:
             series["time_to_first_token_seconds"].observe(self._first - self._started)
         if self._gaps is not None:
@@ -250,13 +312,13 @@ class ExchangeMeter:
         if self._stream and self._first is not None and generated >= 2:
             per_token = (self._last - self._first) / (generated - 1)
             series["request_time_per_output_token_seconds"].observe(per_token)
-        if usage.total_seconds is None:
+        queue = usage.queue_seconds
+        if queue is None:
             return
-        load, prefill, decode = usage.load_seconds or 0.0, usage.prefill_seconds or 0.0, usage.decode_seconds or 0.0
-        series["request_queue_time_seconds"].observe(max(0.0, usage.total_seconds - load - prefill - decode))
-        series["request_prefill_time_seconds"].observe(prefill)
-        series["request_decode_time_seconds"].observe(decode)
-        series["model_load_seconds"].observe(load)
+        series["request_queue_time_seconds"].observe(queue)
+        series["request_prefill_time_seconds"].observe(usage.prefill_seconds or 0.0)
+        series["request_decode_time_seconds"].observe(usage.decode_seconds or 0.0)
+        series["model_load_seconds"].observe(usage.load_seconds or 0.0)
 
     def _on_content(self) -> None:
         if self._first is None:

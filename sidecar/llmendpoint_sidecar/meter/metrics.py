@@ -18,6 +18,7 @@ _LATENCY = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0
 _TPOT = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
 _TOKENS = tuple(float(4**power) for power in range(11))
 INTER_CHUNK_BOUNDS = (0.001, 0.0025, 0.005, 0.0075, *_TPOT)
+_OVERHEAD = (5e-05, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _LOAD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
@@ -37,6 +38,7 @@ HISTOGRAMS = {
     "model_load_seconds": Family("Ollama's load_duration, which includes its scheduler's wait.", _LOAD),
     "request_time_per_output_token_seconds": Family("(last content - first content) / (output tokens - 1); streams only.", _TPOT),  # noqa: E501
     "inter_chunk_latency_seconds": Family("Gaps between pieces of content; a piece is not always one token.", INTER_CHUNK_BOUNDS),  # noqa: E501
+    "overhead_seconds": Family("From the request's last byte here to its last byte sent to Ollama.", _OVERHEAD),
     "request_prompt_tokens": Family("Prompt tokens of one request.", _TOKENS),
     "request_generation_tokens": Family("Generated tokens of one request.", _TOKENS),
 }  # fmt: skip
@@ -49,6 +51,8 @@ COUNTERS = {
     "prompt_cached_tokens": ("Prompt tokens that came from the server's cache, where it says so.",
                              ("model_name", "operation", "tenant")),
     "unmetered_requests": ("Requests that succeeded and whose tokens are not known.", ("operation", "reason")),
+    "transfer_bytes": ("Bytes of model files that clients moved: pulled and pushed layers, uploaded blobs.",
+                       ("operation",)),
     "series_overflow": ("Requests counted as model `other` because too many models were seen.", ()),
     "meter_failures": ("Failures inside the meter; the stream went on.", ()),
 }  # fmt: skip

@@ -24,6 +24,8 @@ class ModelDirectory:
 
     def __init__(self, on_overflow: Callable[[], None]) -> None:
         self.wanted = asyncio.Event()
+        #: Listed models that run elsewhere (`:cloud`): their tokens are not this GPU's.
+        self.remote: frozenset[str] = frozenset()
         self._on_overflow = on_overflow
         self._listed: frozenset[str] = frozenset()
         self._labels: set[str] = set()
@@ -49,8 +51,9 @@ class ModelDirectory:
         self._deferred.append((name, account))
         self.wanted.set()
 
-    def list(self, names: Iterable[str]) -> None:
+    def list(self, names: Iterable[str], remote: Iterable[str] = ()) -> None:
         """Take what `/api/tags` lists now; a label that was given once stays."""
+        self.remote = frozenset(remote)
         self._listed = frozenset(names) | self._labels
         self.settle()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from llmendpoint_sidecar.contract import Operation
 from llmendpoint_sidecar.wire.dialects.anthropic import MessagesObjectDialect, MessagesStreamDialect
-from llmendpoint_sidecar.wire.dialects.ollama import EmbedDialect, OllamaDialect
+from llmendpoint_sidecar.wire.dialects.ollama import EmbedDialect, OllamaDialect, ProgressDialect
 from llmendpoint_sidecar.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
 from llmendpoint_sidecar.wire.dialects.responses import ResponsesObjectDialect, ResponsesStreamDialect
 from llmendpoint_sidecar.wire.events import Dialect, OnContent
@@ -49,6 +49,8 @@ _DIALECTS: dict[Operation, tuple[Callable[[OnContent], Dialect], Callable[[OnCon
 }
 
 METERED = frozenset(_DIALECTS)
+#: Whose answer tells how far a model file's transfer is.
+TRANSFERS = frozenset({Operation.PULL, Operation.PUSH, Operation.CREATE})
 #: Whose body says which model is to work.
 WITH_MODEL = METERED | {Operation.OPENAI_TRANSCRIPTIONS}
 
@@ -71,6 +73,6 @@ def dialect_of(operation: Operation, content_type: bytes, on_content: OnContent)
     """Return the reader of a successful answer; None where there is nothing to read."""
     found = _DIALECTS.get(operation)
     if found is None:
-        return None
+        return ProgressDialect(on_content) if operation in TRANSFERS else None
     stream, whole = found
     return (stream if is_stream(content_type) else whole)(on_content)

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from llmendpoint_sidecar.contract import REQUEST_ID_HEADER, Outcome
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
+from llmendpoint_sidecar.meter.journal import is_plain_id
 from llmendpoint_sidecar.proxy.admission import Admission, Refusal, Ticket
 from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamError, UpstreamPool
@@ -127,6 +128,7 @@ class Exchange:
         self._client = client
         self._pool = pool
         self._meter = meter
+        meter.coding = head.fields.get(b"content-encoding", b"")
         self._clock = clock
         self._last_activity = clock()
         self._upstream: UpstreamConnection | None = None
@@ -190,6 +192,8 @@ class Exchange:
         if self._upstream is not None and self._held:
             held, self._held = self._held, []
             self._upstream.write(held[0] if len(held) == 1 else b"".join(held))
+            if self.request_complete:
+                self._meter.request_sent()
 
     def request_trailer(self, name: bytes, value: bytes) -> None:
         """Keep a trailer for the end of the body."""
@@ -213,7 +217,7 @@ class Exchange:
             lines = b"".join(name + b": " + value + b"\r\n" for name, value in self._trailers)
             self._send(b"0\r\n" + lines + b"\r\n")
         self._last_activity = self._clock()
-        self._meter.request_end()
+        self._meter.request_end(self._last_activity)
         if self._asked is not None:
             self._asked = None
             if self._turn:
@@ -402,8 +406,13 @@ class Exchange:
             dropped += (b"expect",)
         headers = http1.end_to_end(self.head.headers, dropped)
         headers.insert(0, (b"Host", self._pool.authority))
-        if _REQUEST_ID_LOWER not in self.head.fields:
-            headers.append((_REQUEST_ID, f"{_ID_PREFIX}{next(_ids):012x}".encode()))
+        given = self.head.fields.get(_REQUEST_ID_LOWER)
+        if given is None:
+            made = f"{_ID_PREFIX}{next(_ids):012x}"
+            self._meter.request_id = made
+            headers.append((_REQUEST_ID, made.encode()))
+        elif is_plain_id(text := given.decode("latin-1")):
+            self._meter.request_id = text
         line = self.head.method + b" " + http1.origin_form(self.head.target) + b" HTTP/1.1"
         return http1.write_head(line, headers)
 

@@ -19,12 +19,20 @@ class Usage(msgspec.Struct):
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
 
+    @property
+    def queue_seconds(self) -> float | None:
+        """What is left of the total: the wait for a slot, which no field tells."""
+        if self.total_seconds is None:
+            return None
+        known = (self.load_seconds or 0.0) + (self.prefill_seconds or 0.0) + (self.decode_seconds or 0.0)
+        return max(0.0, self.total_seconds - known)
+
 
 class Reading(msgspec.Struct):
     """The running account of one response.
 
     `chunks` counts pieces with content, thinking or tool calls: they are not tokens. `finished` is set by the
-    dialect's own terminal event, without which a stream was cut.
+    dialect's own terminal event, without which a stream was cut. `transferred` counts bytes of model files.
     """
 
     model: str = ""
@@ -34,6 +42,7 @@ class Reading(msgspec.Struct):
     reason: str = ""
     unreadable: int = 0
     usage: Usage | None = None
+    transferred: int = 0
 
 
 #: Called once a piece of content, with no argument: the caller takes the time.

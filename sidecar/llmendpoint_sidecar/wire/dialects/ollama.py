@@ -9,6 +9,8 @@ from llmendpoint_sidecar.wire.events import OnContent, Usage
 from llmendpoint_sidecar.wire.ndjson import LineSplitter
 
 _NANOSECONDS = 1e-9
+_MAX_PROGRESS_BYTES = 64 * 1024
+_MAX_LAYERS = 1024
 
 
 class _Message(msgspec.Struct):
@@ -109,3 +111,51 @@ class EmbedDialect(ObjectReader):
         self.reading.model = line.model
         if line.model:
             self.reading.usage = line.usage()
+
+
+class _Progress(msgspec.Struct):
+    status: str = ""
+    digest: str = ""
+    completed: int = 0
+    error: str | None = None
+
+
+_decode_progress = msgspec.json.Decoder(_Progress).decode
+
+
+class ProgressDialect(Reader):
+    """Reads the progress of /api/pull, /api/push and /api/create, streamed or not; its end is `success`."""
+
+    __slots__ = ("_completed", "_lines")
+
+    def __init__(self, on_content: OnContent) -> None:
+        super().__init__(on_content)
+        self._lines = LineSplitter(_MAX_PROGRESS_BYTES)
+        self._completed: dict[str, int] = {}
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+        for line in self._lines.feed(data):
+            self._read(line)
+
+    def close(self) -> None:
+        """Read a last line without line end."""
+        self._read(self._lines.flush())
+
+    def _read(self, text: bytes) -> None:
+        if not text or text.isspace():
+            return
+        try:
+            line = _decode_progress(text)
+        except msgspec.MsgspecError:
+            self.reading.unreadable += 1
+            return
+        if line.error is not None:
+            self.reading.failed = True
+        if line.status == "success":
+            self.reading.finished = True
+        if line.digest and (line.digest in self._completed or len(self._completed) < _MAX_LAYERS):
+            before = self._completed.get(line.digest, 0)
+            if line.completed > before:
+                self._completed[line.digest] = line.completed
+                self.reading.transferred += line.completed - before

@@ -1,0 +1,43 @@
+"""The access log: one JSON object a request on stdout, without content; off unless asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from typing import BinaryIO
+
+import msgspec
+
+from llmendpoint_sidecar.contract import RequestRecord
+
+_MAX_WAITING = 10_000
+_FLUSH_SECONDS = 0.2
+
+
+class AccessLog:
+    """Takes records on the data path and writes them beside it; where stdout does not keep up, the oldest are lost."""
+
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        self._stream = stream or sys.stdout.buffer
+        self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING)
+
+    def take(self, record: RequestRecord) -> None:
+        """Keep a record until it is written."""
+        self._waiting.append(msgspec.json.encode(record))
+
+    async def run(self) -> None:
+        """Write what waits, again and again; the last time when cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(_FLUSH_SECONDS)
+                if self._waiting:
+                    await asyncio.to_thread(self._write)
+        finally:
+            self._write()
+
+    def _write(self) -> None:
+        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if lines:
+            self._stream.write(b"\n".join(lines) + b"\n")
+            self._stream.flush()
