@@ -35,6 +35,7 @@ class Simulator:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.store = Store()
+        self.blobs: set[str] = set()
         for name in behaviour.models + behaviour.embedding_models:
             self.store.add(name)
         self.ledger = Ledger(time.monotonic)
@@ -63,6 +64,8 @@ class Simulator:
                 web.post("/api/show", self._show),
                 web.post("/api/pull", self._pull),
                 web.post("/api/copy", self._copy),
+                web.post("/api/blobs/{digest}", self._upload),
+                web.head("/api/blobs/{digest}", self._has_blob),
                 web.delete("/api/delete", self._delete),
                 web.post("/api/embed", self._embed),
                 web.post("/api/generate", self._generate),
@@ -126,6 +129,22 @@ class Simulator:
         self.store.add(name)
         await response.write_eof()
         return response
+
+    async def _has_blob(self, request: web.Request) -> web.Response:
+        return web.Response(status=200 if request.match_info["digest"] in self.blobs else 404)
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        """As Ollama does: a blob that exists answers before the body is read, a wrong digest after all of it."""
+        digest = request.match_info["digest"]
+        if digest in self.blobs:
+            return web.Response(status=200)
+        seen = hashlib.sha256()
+        async for piece in request.content.iter_any():
+            seen.update(piece)
+        if digest != f"sha256:{seen.hexdigest()}":
+            return failure(400, "digest mismatch, expected " + digest)
+        self.blobs.add(digest)
+        return web.Response(status=201)
 
     async def _copy(self, request: web.Request) -> web.Response:
         body = await _body(request)

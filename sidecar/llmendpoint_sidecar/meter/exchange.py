@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Concatenate, ParamSpec
 
 import msgspec
@@ -246,7 +247,8 @@ class ExchangeMeter:
         metrics.count("requests", (model, operation, str(self._status or 499), outcome.value, self.tenant))
         self._write_journal(model, outcome, reading, ended)
         if self.operation not in METERED:
-            moved = reading.transferred if self.operation in TRANSFERS else self._request_bytes
+            # A blob that was there already is answered 200, and its body is of no use.
+            moved = self._request_bytes if self._status == HTTPStatus.CREATED else reading.transferred
             if moved:
                 metrics.count("transfer_bytes", (operation,), moved)
             return

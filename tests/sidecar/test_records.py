@@ -1,0 +1,155 @@
+"""What is told of single requests, and what is never told: records by ID, the access log, transfers, overhead."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from conftest import StartSidecar, StartSimulator, eventually
+from llmendpoint_sidecar.admin.access import AccessLog
+from llmendpoint_sidecar.contract import SidecarConfig
+from llmendpoint_sidecar.meter.journal import Journal, is_plain_id
+from llmendpoint_sidecar.meter.models import ModelDirectory
+
+CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}
+
+
+async def test_a_request_is_found_by_its_id(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator(tokens=4)
+    sidecar = await start_sidecar(simulator.port)
+    admin = f"http://127.0.0.1:{sidecar.admin_port}/status/requests"
+    async with http.post(
+        f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT, headers={"X-Request-ID": "mine-1"}
+    ) as response:
+        await response.read()
+    await eventually(lambda: sidecar._meter.journal.find("mine-1") is not None)
+    async with http.get(f"{admin}/mine-1") as response:
+        record = await response.json()
+    assert (record["modelName"], record["operation"], record["outcome"], record["code"]) == (
+        "simulated:latest",
+        "chat",
+        "ok",
+        200,
+    )
+    assert (record["promptTokens"], record["generationTokens"]) == (3, 4)
+    assert 0 < record["timeToFirstToken"] <= record["duration"]
+    assert 0 <= record["overhead"] < record["duration"]
+    assert record["queue"] >= 0
+    async with http.get(f"{admin}/other") as response:
+        assert response.status == 404
+
+
+def test_records_are_bounded_in_number_and_time() -> None:
+    now = [0.0]
+    journal = Journal(lambda: now[0])
+    from llmendpoint_sidecar.contract import Operation, Outcome, RequestRecord  # noqa: PLC0415
+
+    for index in range(5000):
+        journal.add(RequestRecord(0.0, f"id-{index}", "", "m", Operation.CHAT, 200, Outcome.OK, 1.0), now[0])
+    assert journal.find("id-0") is None
+    assert journal.find("id-4999") is not None
+    now[0] = 121.0
+    assert journal.find("id-4999") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"), [("abc-1.2:x_y", True), ("", False), ("a b", False), ("x" * 129, False), ("é", False)]
+)
+def test_only_plain_ids_are_kept(text: str, plain: bool) -> None:
+    assert is_plain_id(text) is plain
+
+
+async def test_pulls_and_uploads_are_counted_in_bytes_and_by_their_end(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator(registry=["new:1b"])
+    sidecar = await start_sidecar(simulator.port)
+    url = f"http://127.0.0.1:{sidecar.port}"
+    for model in ("new:1b", "missing:1b"):
+        async with http.post(f"{url}/api/pull", json={"model": model}) as response:
+            await response.read()
+    blob = bytes(900_000)
+    for _ in range(2):  # the second time it exists, and its body is not read
+        async with http.post(f"{url}/api/blobs/sha256:{hashlib.sha256(blob).hexdigest()}", data=blob) as response:
+            assert response.status in (200, 201)
+            await response.read()
+    await eventually(lambda: sidecar._metrics.total("requests") == 4)
+    assert dict(sidecar._metrics.totals_by("transfer_bytes", "operation")) == {"pull": 1_000_000, "blob": 900_000}
+    outcomes = dict(sidecar._metrics.totals_by("requests", "outcome"))
+    assert (outcomes["ok"], outcomes["stream_error"]) == (3, 1)
+
+
+async def test_models_that_run_elsewhere_hold_no_slot_here() -> None:
+    directory = ModelDirectory(lambda: None)
+    directory.list(["gpt-oss:120b-cloud", "tiny:latest"], remote=["gpt-oss:120b-cloud"])
+    from llmendpoint_sidecar.meter.exchange import Meter  # noqa: PLC0415
+    from llmendpoint_sidecar.meter.metrics import Metrics  # noqa: PLC0415
+
+    meter = Meter(Metrics(), directory, lambda: 0.0, parallel=1)
+    meter.in_flight.update({"gpt-oss:120b-cloud": 5, "tiny:latest": 3})
+    assert meter.running() == {"tiny:latest": 1}
+    assert meter.waiting() == {"tiny:latest": 2}
+
+
+CANARIES = (
+    "canary-prompt",
+    "canary-answer",
+    "canary-key",
+    "canary-query",
+    "canary-path",
+    "canary-id canary",
+    "canary-agent",
+    "canary-model",
+)
+
+
+async def test_nothing_that_a_client_said_leaks(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    (tmp_path / "tenant").write_text("canary-key")
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port, SidecarConfig(max_waiting=9), keys=[tmp_path], access_log=True)
+    written = io.BytesIO()
+    sidecar._meter.journal.listener = AccessLog(written).take
+    listener = AccessLog(written)
+    sidecar._meter.journal.listener = listener.take
+    headers = {"Authorization": "Bearer canary-key", "X-Request-ID": "canary-id canary", "User-Agent": "canary-agent"}
+    bodies = [
+        {"model": "simulated", "prompt": "canary-prompt", "messages": [{"role": "user", "content": "canary-prompt"}]},
+        {"model": "canary-model", "prompt": "canary-prompt"},
+        "canary-prompt",
+    ]
+    paths = [
+        "/api/chat?q=canary-query",
+        "/api/generate",
+        "/v1/chat/completions",
+        "/v1/messages",
+        "/canary-path",
+        "/api/pull",
+    ]
+    for path in paths:
+        for body in bodies:
+            for sent in (headers, {**headers, "Authorization": "Bearer canary-key2"}):
+                async with http.post(f"http://127.0.0.1:{sidecar.port}{path}", json=body, headers=sent) as response:
+                    await response.read()
+    await eventually(lambda: sidecar._metrics.total("requests") == 36)
+    listener._write()
+    told = written.getvalue().decode()
+    assert told.count("\n") == 36
+    for page in ("metrics", "status"):
+        async with http.get(f"http://127.0.0.1:{sidecar.admin_port}/{page}") as response:
+            told += await response.text()
+    out, err = capfd.readouterr()
+    told += out + err + caplog.text
+    assert "rejected_auth" in told
+    for canary in CANARIES:
+        assert canary not in told, canary
+    assert json.loads(written.getvalue().splitlines()[0])["tenant"] in ("tenant", "")
