@@ -77,8 +77,8 @@ def start_sidecar(stack: AsyncExitStack) -> StartSidecar:
             parse_settings([]), listen=LOOPBACK, admin_listen=LOOPBACK, upstream=Address("127.0.0.1", upstream_port)
         )
         sidecar = Sidecar(replace(base, drain_delay=0.0, drain_timeout=5.0, **settings), config or SidecarConfig())  # type: ignore[arg-type]
-        await sidecar.start()
         stack.push_async_callback(sidecar.stop)
+        await sidecar.start()
         return sidecar
 
     return start

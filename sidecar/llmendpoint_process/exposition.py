@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterable
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
+
+#: How an OpenMetrics page ends.
+_EOF = b"# EOF\n"
 
 
 class PageServer:
@@ -31,7 +36,25 @@ class PageServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        parts = []
+        for family in self._registry.collect():
+            parts.append(encode(_Family(family)).removesuffix(_EOF))
+            # A whole scrape takes tens of milliseconds; between two families the streams have their turn.
+            await asyncio.sleep(0)
+        if "openmetrics" in content_type:
+            parts.append(_EOF)
+        return web.Response(body=b"".join(parts), headers={"Content-Type": content_type})
+
+
+class _Family(CollectorRegistry):
+    """A registry of one family: what the encoders take."""
+
+    def __init__(self, family: Metric) -> None:
+        super().__init__()
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        return (self._family,)
 
 
 async def alive(_: web.Request) -> web.Response:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TypeAlias
 
 from llmendpoint_process import lifecycle, listeners
 from llmendpoint_process.logs import configure_logs
@@ -26,11 +29,13 @@ from llmendpoint_sidecar.proxy.admission import Admission
 from llmendpoint_sidecar.proxy.exchange import Timeouts
 from llmendpoint_sidecar.proxy.listener import Proxy
 from llmendpoint_sidecar.proxy.tenants import Keyring
+from llmendpoint_sidecar.proxy.tls import Certificate
 from llmendpoint_sidecar.settings import Settings, parse_settings
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 2.0
+Job: TypeAlias = Callable[[], Coroutine[None, None, None]]
 _GOOD = frozenset({"ok", "length", "load", "unload"})
 
 
@@ -57,26 +62,41 @@ class Sidecar:
 
     async def start(self) -> None:
         """Listen and begin to look after the models; OSError where a port is taken."""
-        proxy_sockets = listeners.bind(self.settings.listen)
+        settings = self.settings
+        jobs: list[Job] = [self._watch.run, self._agent.run]
+        admin_sockets = listeners.bind(settings.admin_listen)
+        self.admin_port = listeners.port_of(admin_sockets)
         try:
-            admin_sockets = listeners.bind(self.settings.admin_listen)
+            if not settings.exporter:
+                jobs += await self._start_proxy()
         except OSError:
-            for sock in proxy_sockets:
+            for sock in admin_sockets:
                 sock.close()
             raise
-        self.port, self.admin_port = listeners.port_of(proxy_sockets), listeners.port_of(admin_sockets)
-        await self._proxy.start(proxy_sockets)
         await self._admin.start(admin_sockets)
-        jobs = [self._watch.run(), self._agent.run()]
-        if self.settings.config is not None:
-            jobs.append(watch_config(self.settings.config, self.configure))
-        if self.settings.access_log:
+        if settings.config is not None:
+            jobs.append(functools.partial(watch_config, settings.config, self.configure))
+        if settings.access_log:
             access = AccessLog()
             self._meter.journal.listener = access.take
-            jobs.append(access.run())
-        if self.settings.keys:
-            jobs.append(self._keyring.watch())
-        self._tasks = [asyncio.create_task(job) for job in jobs]
+            jobs.append(access.run)
+        self._tasks = [asyncio.create_task(job()) for job in jobs]
+
+    async def _start_proxy(self) -> list[Job]:
+        """Listen for clients; return what is to run beside it."""
+        settings = self.settings
+        jobs: list[Job] = []
+        tls = None
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            certificate = Certificate(settings.tls_cert, settings.tls_key)
+            tls = certificate.context
+            jobs.append(certificate.watch)
+        if settings.keys:
+            jobs.append(self._keyring.watch)
+        sockets = listeners.bind(settings.listen)
+        self.port = listeners.port_of(sockets)
+        await self._proxy.start(sockets, tls)
+        return jobs
 
     def configure(self, config: SidecarConfig) -> None:
         """Take a new configuration."""
@@ -125,12 +145,16 @@ async def serve(settings: Settings, config: SidecarConfig, stopping: asyncio.Eve
     sidecar = Sidecar(settings, config)
     try:
         await sidecar.start()
-        log.info("metering %s on port %d, metrics on port %d", settings.upstream, sidecar.port, sidecar.admin_port)
+        if settings.exporter:
+            log.info("watching %s, metrics on port %d; no proxy", settings.upstream, sidecar.admin_port)
+        else:
+            log.info("metering %s on port %d, metrics on port %d", settings.upstream, sidecar.port, sidecar.admin_port)
         await stopping.wait()
         log.info("draining")
         await sidecar.drain()
     except OSError as error:
-        log.error("%s; choose another with --listen or --admin-listen", error)
+        taken = error.errno == errno.EADDRINUSE
+        log.error("%s%s", error, "; choose another with --listen or --admin-listen" if taken else "")
         return 1
     finally:
         await sidecar.stop()

@@ -30,6 +30,9 @@ class Settings:
     config: Path | None
     parallel: int
     keys: list[Path]
+    tls_cert: Path | None
+    tls_key: Path | None
+    exporter: bool
     connect_timeout: float
     first_byte_timeout: float
     idle_timeout: float
@@ -55,12 +58,15 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     addresses.option("upstream", parse_upstream, Address("127.0.0.1", UPSTREAM_PORT), "Ollama's URL",
                      shown=f"http://127.0.0.1:{UPSTREAM_PORT}")  # fmt: skip
     addresses.option("admin-listen", parse_address, Address(None, ADMIN_PORT), "where metrics and status are served")
+    addresses.switch("exporter", "no proxy: watch Ollama and serve metrics, where clients keep its address")
     models = flags.group("models")
     models.option("config", Path, None, "JSON file of models; watched; without it nothing is brought")
     models.option("parallel", parse_positive, 1, "requests that Ollama runs at once a model (OLLAMA_NUM_PARALLEL)")
     access = flags.group("access")
     access.option("keys", Path, [], "folder of API keys, a file a tenant; watched; repeatable; none: no key is asked",
                   action="append")  # fmt: skip
+    access.option("tls-cert", Path, None, "certificate chain (PEM) for clients; read anew when it changes")
+    access.option("tls-key", Path, None, "its private key (PEM)")
     times = flags.group("times (250ms, 15s, 1h30m)")
     times.option("connect-timeout", parse_duration, 5.0, "until the upstream accepts", shown="5s")
     times.option("first-byte-timeout", parse_duration, 600.0, "from the request's end to the response", shown="10m")
@@ -70,4 +76,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     logs = flags.group("logs")
     logs.option("log-level", parse_level, "info", "debug, info, warning or error")
     logs.switch("access-log", "one JSON object a request on stdout, without content")
-    return Settings(**vars(flags.parse(arguments)))
+    settings = Settings(**vars(flags.parse(arguments)))
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        flags.refuse("--tls-cert and --tls-key go together")
+    return settings

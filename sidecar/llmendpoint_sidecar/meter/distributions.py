@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
+from typing import TypeAlias
+
+from prometheus_client.core import Exemplar
+
+Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class Distribution:
     """Counts a bucket (upper bounds inclusive, the last one +Inf) and the sum of what was observed."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        #: By bucket, the last value that has one.
+        self.exemplars: dict[int, Exemplar] = {}
 
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+    def observe(self, value: float, exemplar: str = "") -> None:
+        """Count one value; `exemplar` is the ID of its request."""
+        index = bisect_left(self.bounds, value)
+        self.counts[index] += 1
         self.sum += value
+        if exemplar:
+            self.exemplars[index] = Exemplar({"request_id": exemplar}, value, time.time())
 
     def merge(self, other: Distribution) -> None:
         """Add another distribution with the same bounds."""
@@ -26,11 +37,12 @@ class Distribution:
             self.counts[index] += count
         self.sum += other.sum
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Return Prometheus buckets: (upper bound, observations up to it)."""
-        buckets: list[tuple[str, float]] = []
+    def cumulative(self) -> list[Bucket]:
+        """Return Prometheus buckets: upper bound, observations up to it, and an exemplar where there is one."""
+        buckets: list[Bucket] = []
         total = 0
-        for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
+        for index, (bound, count) in enumerate(zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True)):
             total += count
-            buckets.append((bound, total))
+            exemplar = self.exemplars.get(index)
+            buckets.append((bound, total) if exemplar is None else (bound, total, exemplar))
         return buckets

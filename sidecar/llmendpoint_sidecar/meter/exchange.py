@@ -109,6 +109,7 @@ class ExchangeMeter:
         "_stream",
         "broken",
         "coding",
+        "made_id",
         "meter",
         "operation",
         "request_id",
@@ -123,6 +124,8 @@ class ExchangeMeter:
         self.tenant = ""
         #: The client's own where it is a plain word, else one that the proxy made; empty where there is none.
         self.request_id = ""
+        #: The same only where the proxy made it: what a client wrote is in no label, not even an exemplar's.
+        self.made_id = ""
         #: The request's Content-Encoding.
         self.coding = b""
         #: Prompt and generated tokens, once the exchange is over.
@@ -293,12 +296,12 @@ class ExchangeMeter:
         return self._sent - self._requested
 
     def _record_times(self, series: Series, ended: float) -> None:
-        series["e2e_request_latency_seconds"].observe(ended - self._started)
+        series["e2e_request_latency_seconds"].observe(ended - self._started, self.made_id)
         overhead = self._overhead()
         if overhead is not None:
             series["overhead_seconds"].observe(overhead)
         if self._stream and self._first is not None:
-            series["time_to_first_token_seconds"].observe(self._first - self._started)
+            series["time_to_first_token_seconds"].observe(self._first - self._started, self.made_id)
         if self._gaps is not None:
             series["inter_chunk_latency_seconds"].merge(self._gaps)
 

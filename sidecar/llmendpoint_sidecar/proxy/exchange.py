@@ -409,7 +409,7 @@ class Exchange:
         given = self.head.fields.get(_REQUEST_ID_LOWER)
         if given is None:
             made = f"{_ID_PREFIX}{next(_ids):012x}"
-            self._meter.request_id = made
+            self._meter.request_id = self._meter.made_id = made
             headers.append((_REQUEST_ID, made.encode()))
         elif is_plain_id(text := given.decode("latin-1")):
             self._meter.request_id = text

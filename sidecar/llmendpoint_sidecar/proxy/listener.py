@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -51,11 +52,12 @@ class Proxy:
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def start(self, sockets: list[socket.socket]) -> None:
-        """Serve on listening sockets."""
+    async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Serve on listening sockets, over TLS where there is a context."""
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            self._servers.append(await loop.create_server(lambda: ClientConnection(self), sock=sock, backlog=4096))
+            server = await loop.create_server(lambda: ClientConnection(self), sock=sock, backlog=4096, ssl=tls)
+            self._servers.append(server)
         self._sweeper = loop.create_task(self._sweep())
 
     async def drain(self, accept_seconds: float, finish_seconds: float) -> int:
