@@ -23,6 +23,10 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"ollama": {"env": [{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]}}, "they keep the meter in the path"),
     ({"ollama": {"keepAlive": "soon"}}, "spec.ollama.keepAlive"),
     ({"service": {"port": 99999}}, "spec.service.port"),
+    ({"metering": {"mode": "Exporter", "maxWaiting": 3}}, "need mode Proxy"),
+    ({"metering": {"tenants": [{"name": "a"}]}}, "set auth.secretRefs too"),
+    ({"metering": {"defaultTenant": {"requestsPerMinute": 0}}}, "spec.metering.defaultTenant.requestsPerMinute"),
+    ({"metering": {"auth": {"secretRefs": []}}}, "spec.metering.auth.secretRefs"),
     ({"monitoring": {"mode": "Maybe"}}, "spec.monitoring.mode"),
     ({"models": [{"name": "a:1", "digest": "sha256:short"}]}, "digest"),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmendpoint_loadjob.contract import Api
@@ -14,6 +15,7 @@ from llmendpoint_operator.loadtest.resources.access import access
 from llmendpoint_operator.loadtest.resources.job import ResolvedTarget, arguments, job
 from llmendpoint_operator.owner import Owner
 from llmendpoint_operator.settings import Images
+from llmendpoint_sidecar.contract import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
 
 OWNER = Owner("LLMEndpoint", "ns", "assistant", "uid-1")
 IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",))
@@ -140,3 +142,66 @@ def test_a_load_tests_spec_becomes_a_command_line() -> None:
               "--slo=request_latency:p99=30s", "--slo=error_rate=1%", "--no-stream", "--in-order", "--temperature=0", "--max-tokens=5"]  # fmt: skip
     assert set(wanted) <= set(given)
     assert not [flag for flag in given if flag.startswith("--concurrency")]
+
+
+def sidecar_config(**metering: Any) -> SidecarConfig:
+    text = children(metering=metering)["ConfigMap/assistant"]["data"]["models.json"]
+    return msgspec.json.decode(text, type=SidecarConfig)
+
+
+def test_an_endpoint_bounds_its_queue_and_forbids_management_unless_told_otherwise() -> None:
+    config = sidecar_config()
+    assert config.max_waiting == 256
+    assert config.model_management is ModelManagement.FORBIDDEN
+    assert not config.tenants
+    assert sidecar_config(modelManagement="Allowed").model_management is ModelManagement.ALLOWED
+
+
+def test_limits_reach_the_sidecar_by_its_file_so_that_no_pod_restarts() -> None:
+    limits = {
+        "tenants": [{"name": "a", "requestsPerMinute": 5, "allowedModels": ["tiny:latest"]}],
+        "defaultTenant": {"maxConcurrent": 2},
+    }
+    auth = {"auth": {"secretRefs": [{"name": "keys"}]}}
+    config = sidecar_config(**auth, **limits)
+    assert config.tenants == (TenantConfig(name="a", requests_per_minute=5, allowed_models=("tiny:latest",)),)
+    assert config.default_tenant == TenantLimits(max_concurrent=2)
+    assert pod(metering=auth) == pod(metering={**auth, **limits})
+
+
+def test_keys_are_mounted_and_a_missing_secret_keeps_no_pod_from_starting() -> None:
+    spec = pod(metering={"auth": {"secretRefs": [{"name": "keys"}, {"name": "new-keys"}]}, "timeouts": {"idle": "30s"}})
+    secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
+    assert secrets == [{"secretName": "keys", "optional": True}, {"secretName": "new-keys", "optional": True}]
+    (metering,) = spec["containers"]
+    assert "--keys=/etc/llmendpoint-keys/0" in metering["args"]
+    assert "--keys=/etc/llmendpoint-keys/1" in metering["args"]
+    assert "--idle-timeout=30s" in metering["args"]
+
+
+def test_own_service_names_are_always_allowed_hosts() -> None:
+    hosts = sidecar_config(allowedHosts=["llm.example.org"]).allowed_hosts
+    assert hosts == ("llm.example.org", "assistant", "assistant.ns", "assistant.ns.svc")
+    assert sidecar_config().allowed_hosts == ()
+
+
+def test_an_exporter_is_out_of_the_path() -> None:
+    made = children(metering={"mode": "Exporter"})
+    spec = made["StatefulSet/assistant"]["spec"]["template"]["spec"]
+    (metering,), (ollama,) = spec["containers"], spec["initContainers"]
+    assert "--exporter" in metering["args"]
+    assert not [flag for flag in metering["args"] if flag.startswith("--listen")]
+    assert {"name": "OLLAMA_HOST", "value": "0.0.0.0:11434"} in ollama["env"]
+    # The Service's named port is then Ollama's own.
+    (port,) = ollama["ports"]
+    assert made["Service/assistant"]["spec"]["ports"][0]["targetPort"] == port["name"]
+    assert [port["name"] for port in metering["ports"]] == ["metrics"]
+
+
+def test_a_load_tests_key_is_on_no_command_line() -> None:
+    (container,) = load_pod(request={"apiKeySecretRef": {"name": "keys", "key": "a"}})["containers"]
+    assert container["env"] == [
+        {"name": "LLMENDPOINT_API_KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}
+    ]
+    assert not [flag for flag in container["args"] if "key" in flag]
+    assert "env" not in load_pod()["containers"][0]

@@ -21,10 +21,11 @@ from llmendpoint_operator.crd.fields import (
     list_map,
     rules,
 )
-from llmendpoint_sidecar.contract import Load
+from llmendpoint_sidecar.contract import Load, ModelManagement
 
+_TAGGED_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+:[A-Za-z0-9._-]+$"
 _TAGGED = (
-    "self.matches('^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+:[A-Za-z0-9._-]+$')",
+    f"self.matches('{_TAGGED_PATTERN}')",
     "write the model with its tag, like llama3.2:3b or tiny:latest",
 )
 _LABELS = Annotated[dict[str, ShortText], Field(max_length=64)]
@@ -164,11 +165,91 @@ class Storage(ApiModel):
     )
 
 
+# A pattern and no rule: rules in lists of lists cost more than the API server allows.
+_TaggedName = Annotated[str, Field(pattern=_TAGGED_PATTERN, min_length=3, max_length=253)]
+
+
+class MeteringMode(StrEnum):
+    """Whether the sidecar is in the path."""
+
+    PROXY = "Proxy"
+    EXPORTER = "Exporter"
+
+
+class Auth(ApiModel):
+    """Who may use the endpoint."""
+
+    secret_refs: list[LocalReference] = Field(
+        min_length=1,
+        max_length=16,
+        description="Secrets with one API key a tenant: the entry's name is the tenant. Several allow rotation.",
+        json_schema_extra=list_map("name"),
+    )
+
+
+class TenantLimits(ApiModel):
+    """What a tenant may do. Each replica counts on its own; absent is unlimited."""
+
+    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="Requests a minute, a replica.")
+    tokens_per_minute: int | None = Field(
+        None, ge=1, le=2_000_000_000, description="Prompt and generated tokens a minute, a replica."
+    )
+    max_concurrent: int | None = Field(None, ge=1, le=100_000, description="Requests at once, a replica.")
+    allowed_models: list[_TaggedName] | None = Field(
+        None, max_length=64, description="Models that may be asked for; absent: all, empty: none."
+    )
+
+
+class Tenant(TenantLimits):
+    """The limits of one tenant."""
+
+    name: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
+        description="The tenant: the name of its entry in a Secret of auth.secretRefs."
+    )
+
+
+class Timeouts(ApiModel):
+    """Times of the proxy; there is none on the total."""
+
+    connect: Duration = Field("5s", description="Until Ollama accepts the connection.")
+    first_byte: Duration = Field("10m", description="From the request's end to the response's first byte.")
+    idle: Duration = Field("2m", description="Between two pieces of a request or a response.")
+
+
 class Metering(ApiModel):
     """The metering sidecar."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.mode != 'Exporter' || !(has(self.auth) || has(self.tenants) || has(self.defaultTenant) "
+                "|| has(self.allowedHosts) || has(self.maxWaiting) || has(self.timeouts) || has(self.modelManagement))",
+                "mode Exporter is not in the path: auth, tenants, limits, timeouts and modelManagement need mode Proxy",
+            ),
+            ("!has(self.tenants) || has(self.auth)", "tenants are told apart by their keys: set auth.secretRefs too"),
+        )
+    )
+
+    mode: MeteringMode = Field(
+        MeteringMode.PROXY, description="Proxy: in the path of every request. Exporter: metrics of the models alone."
+    )
     image: ShortText | None = Field(None, description="Image; absent: the operator's default.")
     resources: Resources = Field(default_factory=Resources, description="Absent: requests of 100m CPU and 96Mi memory.")
+    model_management: ModelManagement | None = Field(
+        None, description="Whether clients may pull, push, create, copy and delete models; absent: Forbidden."
+    )
+    auth: Auth | None = Field(None, description="API keys; absent: none is asked for.")
+    tenants: list[Tenant] | None = Field(
+        None, max_length=256, description="Limits of single tenants.", json_schema_extra=list_map("name")
+    )
+    default_tenant: TenantLimits | None = Field(None, description="Limits of the tenants not listed, or of everyone.")
+    max_waiting: int | None = Field(
+        None, ge=1, le=1_000_000, description="Requests that wait for a model, a replica; more get 503; absent: 256."
+    )
+    timeouts: Timeouts | None = Field(None, description="Times of the proxy.")
+    allowed_hosts: list[Name] | None = Field(
+        None, max_length=64, description="Host names that clients may use, beside those of the Service; absent: any."
+    )
 
 
 class ServiceType(StrEnum):

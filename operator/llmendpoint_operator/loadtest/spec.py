@@ -95,6 +95,13 @@ class Dataset(ApiModel):
     questions: Questions = Field(default_factory=Questions, description="Questions from ConfigMaps.")
 
 
+class SecretKeyReference(ApiModel):
+    """One entry of a Secret."""
+
+    name: Name = Field(description="The Secret.")
+    key: Name = Field(description="Its entry.")
+
+
 class RequestType(StrEnum):
     """What a request asks for."""
 
@@ -111,6 +118,9 @@ class Request(ApiModel):
     )
     temperature: Decimal | None = Field(None, description="Sampling temperature; absent: the server's.")
     timeout: Duration = Field("5m", description="For one whole request.")
+    api_key_secret_ref: SecretKeyReference | None = Field(
+        None, description="The API key to send, in a Secret of this namespace; absent: none."
+    )
 
 
 class SloItem(ApiModel):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from llmendpoint_operator.endpoint.resources.statefulset import CONFIG_FILE
-from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, Model
+from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, Metering, MeteringMode, Model, TenantLimits
 from llmendpoint_operator.names import ENDPOINT_LABEL, child_labels
 from llmendpoint_operator.owner import Manifest, Owner
-from llmendpoint_sidecar.contract import DeclaredModel, Registry, SidecarConfig
+from llmendpoint_sidecar import contract
+from llmendpoint_sidecar.contract import DeclaredModel, ModelManagement, Registry, SidecarConfig, TenantConfig
+
+_MAX_WAITING = 256
 
 
 def config_map(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
@@ -16,6 +21,7 @@ def config_map(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
     config = SidecarConfig(
         models=tuple(_declared(model) for model in spec.models),
         require_full_offload=spec.wanted_gpu.require_full_offload,
+        **_access(owner, spec.metering),
     )
     text = msgspec.json.format(msgspec.json.encode(config), indent=2).decode()
     return {
@@ -33,6 +39,29 @@ def service_account(owner: Owner) -> Manifest:
         "kind": "ServiceAccount",
         "metadata": owner.metadata(owner.name, child_labels(ENDPOINT_LABEL, owner.name, "identity")),
         "automountServiceAccountToken": False,
+    }
+
+
+def _access(owner: Owner, metering: Metering) -> dict[str, Any]:
+    """Return who may do what; an exporter, which is not in the path, has nothing to say about it."""
+    if metering.mode is MeteringMode.EXPORTER:
+        return {}
+    service = [owner.name, f"{owner.name}.{owner.namespace}", f"{owner.name}.{owner.namespace}.svc"]
+    return {
+        "tenants": tuple(TenantConfig(name=tenant.name, **_limits(tenant)) for tenant in metering.tenants or ()),
+        "default_tenant": contract.TenantLimits(**_limits(metering.default_tenant or TenantLimits())),
+        "max_waiting": metering.max_waiting or _MAX_WAITING,
+        "model_management": metering.model_management or ModelManagement.FORBIDDEN,
+        "allowed_hosts": (*metering.allowed_hosts, *service) if metering.allowed_hosts else (),
+    }
+
+
+def _limits(tenant: TenantLimits) -> dict[str, Any]:
+    return {
+        "requests_per_minute": tenant.requests_per_minute,
+        "tokens_per_minute": tenant.tokens_per_minute,
+        "max_concurrent": tenant.max_concurrent,
+        "allowed_models": None if tenant.allowed_models is None else tuple(tenant.allowed_models),
     }
 
 

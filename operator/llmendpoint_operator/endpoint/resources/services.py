@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmendpoint_operator.endpoint.resources.statefulset import selector
+from llmendpoint_operator.endpoint.resources.statefulset import CLIENT_PORT, selector
 from llmendpoint_operator.endpoint.spec import LLMEndpointSpec
 from llmendpoint_operator.names import ENDPOINT_LABEL, SCRAPE_LABEL, child_labels
 from llmendpoint_operator.owner import Manifest, Owner
@@ -20,7 +20,7 @@ def client_service(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
         "spec": {
             "type": spec.service.type.value,
             "selector": selector(owner),
-            "ports": [{"name": "http", "port": spec.service.port, "targetPort": "proxy", "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": spec.service.port, "targetPort": CLIENT_PORT, "protocol": "TCP"}],
         },
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmendpoint_operator import podspec
-from llmendpoint_operator.endpoint.spec import Gpu, LLMEndpointSpec, StorageType
+from llmendpoint_operator.endpoint.spec import Gpu, LLMEndpointSpec, MeteringMode, StorageType
 from llmendpoint_operator.names import ENDPOINT_LABEL, child_labels
 from llmendpoint_operator.owner import Manifest, Owner
 from llmendpoint_operator.settings import Images
@@ -13,7 +13,9 @@ from llmendpoint_sidecar.contract import ADMIN_PORT, PROXY_PORT, UPSTREAM_PORT
 
 COMPONENT = "endpoint"
 CONFIG_FILE = "models.json"
+CLIENT_PORT = "proxy"
 _MODELS_VOLUME = "models"
+_KEYS_PATH = "/etc/llmendpoint-keys"
 _MODELS_PATH = "/models"
 _DRAIN_SECONDS = 5
 # As many as an endpoint may declare: memory is the limit, and a new model must not restart the pods.
@@ -86,12 +88,15 @@ def _ollama(spec: LLMEndpointSpec, images: Images) -> Manifest:
     devices = {gpu.resource: str(gpu.count)} if gpu.count else {}
     # It listens on loopback, so only a command inside can ask it.
     asked = {"exec": {"command": ["ollama", "list"]}}
+    exporter = spec.metering.mode is MeteringMode.EXPORTER
+    port = {"name": CLIENT_PORT, "containerPort": UPSTREAM_PORT, "protocol": "TCP"}
     return {
         "name": "ollama",
         "image": spec.ollama.image or images.ollama,
         "imagePullPolicy": images.ollama_pull_policy,
         "restartPolicy": "Always",
         "args": ["serve"],
+        **({"ports": [port]} if exporter else {}),
         "env": _ollama_environment(spec),
         "resources": podspec.resources(spec.ollama.resources, {"cpu": "500m", "memory": "1Gi"} | devices, devices),
         "securityContext": podspec.container_security_context(),
@@ -107,8 +112,10 @@ def _ollama(spec: LLMEndpointSpec, images: Images) -> Manifest:
 
 def _ollama_environment(spec: LLMEndpointSpec) -> list[Manifest]:
     ollama = spec.ollama
+    # On loopback nothing passes the meter by; an exporter leaves the port to clients.
+    host = "0.0.0.0" if spec.metering.mode is MeteringMode.EXPORTER else "127.0.0.1"
     variables: dict[str, str | int | None] = {
-        "OLLAMA_HOST": f"127.0.0.1:{UPSTREAM_PORT}",
+        "OLLAMA_HOST": f"{host}:{UPSTREAM_PORT}",
         "OLLAMA_MODELS": _MODELS_PATH,
         "HOME": "/home/ollama",
         "OLLAMA_NUM_PARALLEL": ollama.num_parallel,
@@ -126,12 +133,14 @@ def _ollama_environment(spec: LLMEndpointSpec) -> list[Manifest]:
 
 def _metering(spec: LLMEndpointSpec, images: Images) -> Manifest:
     drain = max(1, spec.pod.termination_grace_period_seconds - _DRAIN_SECONDS - 2)
+    exporter = spec.metering.mode is MeteringMode.EXPORTER
+    ports = [] if exporter else [{"name": CLIENT_PORT, "containerPort": PROXY_PORT, "protocol": "TCP"}]
     return {
         "name": "metering",
         "image": spec.metering.image or images.sidecar,
         "imagePullPolicy": images.sidecar_pull_policy,
         "args": [
-            f"--listen=:{PROXY_PORT}",
+            *(["--exporter"] if exporter else [f"--listen=:{PROXY_PORT}", *_policy_arguments(spec)]),
             f"--admin-listen=:{ADMIN_PORT}",
             f"--upstream=http://127.0.0.1:{UPSTREAM_PORT}",
             f"--config=/etc/llmendpoint/{CONFIG_FILE}",
@@ -140,15 +149,38 @@ def _metering(spec: LLMEndpointSpec, images: Images) -> Manifest:
             f"--drain-timeout={drain}s",
         ],
         "ports": [
-            {"name": "proxy", "containerPort": PROXY_PORT, "protocol": "TCP"},
+            *ports,
             {"name": "metrics", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
         "resources": podspec.resources(spec.metering.resources, {"cpu": "100m", "memory": "96Mi"}, {"memory": "512Mi"}),
         "securityContext": podspec.container_security_context(),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
         "livenessProbe": _probe("/livez", period=10, failures=6),
-        "volumeMounts": [{"name": "config", "mountPath": "/etc/llmendpoint", "readOnly": True}],
+        "volumeMounts": [
+            {"name": "config", "mountPath": "/etc/llmendpoint", "readOnly": True},
+            *({"name": f"keys-{index}", "mountPath": path, "readOnly": True} for index, path in _key_paths(spec)),
+        ],
     }
+
+
+def _policy_arguments(spec: LLMEndpointSpec) -> list[str]:
+    times = spec.metering.timeouts
+    given = (
+        []
+        if times is None
+        else [
+            f"--connect-timeout={times.connect}",
+            f"--first-byte-timeout={times.first_byte}",
+            f"--idle-timeout={times.idle}",
+        ]
+    )
+    return [*given, *(f"--keys={path}" for _, path in _key_paths(spec))]
+
+
+def _key_paths(spec: LLMEndpointSpec) -> list[tuple[int, str]]:
+    """Return where the Secrets with keys are mounted; kubelet swaps their content when they change."""
+    references = spec.metering.auth.secret_refs if spec.metering.auth else []
+    return [(index, f"{_KEYS_PATH}/{index}") for index in range(len(references))]
 
 
 def _probe(path: str, *, period: int, failures: int) -> Manifest:
@@ -172,6 +204,9 @@ def _volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
         {"name": "home", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
     ]
+    for index, reference in enumerate(spec.metering.auth.secret_refs if spec.metering.auth else []):
+        # Optional: a Secret that is not there yet lets nobody in, and does not keep the pod from starting.
+        volumes.append({"name": f"keys-{index}", "secret": {"secretName": reference.name, "optional": True}})
     storage = spec.storage
     if storage.type is StorageType.EXISTING_CLAIM:
         volumes.append({"name": _MODELS_VOLUME, "persistentVolumeClaim": {"claimName": storage.claim_name}})

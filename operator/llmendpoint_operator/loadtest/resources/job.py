@@ -77,6 +77,7 @@ def _container(owner: Owner, spec: LoadTestSpec, target: ResolvedTarget, images:
         "image": images.loadjob,
         "imagePullPolicy": images.loadjob_pull_policy,
         "args": arguments(owner, spec, target),
+        **_api_key(spec),
         "ports": [{"name": "metrics", "containerPort": STATUS_PORT, "protocol": "TCP"}],
         "resources": podspec.resources(spec.pod.resources, {"cpu": "500m", "memory": "128Mi"}, {"memory": "1Gi"}),
         "securityContext": podspec.container_security_context(),
@@ -88,6 +89,15 @@ def _container(owner: Owner, spec: LoadTestSpec, target: ResolvedTarget, images:
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an empty volume of the pod
         ],
     }
+
+
+def _api_key(spec: LoadTestSpec) -> Manifest:
+    """Return the environment with the key: on a command line it could be read by anyone who may see pods."""
+    reference = spec.request.api_key_secret_ref
+    if reference is None:
+        return {}
+    source = {"secretKeyRef": {"name": reference.name, "key": reference.key}}
+    return {"env": [{"name": "LLMENDPOINT_API_KEY", "valueFrom": source}]}
 
 
 def arguments(owner: Owner, spec: LoadTestSpec, target: ResolvedTarget) -> list[str]:
