@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import subprocess
@@ -16,7 +17,20 @@ import pytest
 from cluster_fixtures import Namespace, Parameters, fetch, new_namespace
 from waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    # These clients leave their sockets to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collect what the clients left while their warnings are expected."""
+    yield
+    gc.collect()
+
 
 KEY, SECOND, RENEWED = "key-of-team-a", "key-of-team-b", "renewed-key-of-team-a"
 
@@ -90,7 +104,7 @@ def test_without_a_key_nobody_gets_in(guarded: Guarded) -> None:
 
 def test_ollamas_client(guarded: Guarded) -> None:
     client = ollama.Client(guarded.url, headers={"Authorization": f"Bearer {KEY}"})
-    assert [model.model for model in client.list().models] == [guarded.model]
+    assert guarded.model in [model.model for model in client.list().models]
     options = {"num_predict": 8, "seed": 1}
     *_, last = client.chat(guarded.model, [{"role": "user", "content": "hello"}], stream=True, options=options)
     assert last.done
@@ -104,7 +118,7 @@ def test_ollamas_client(guarded: Guarded) -> None:
 
 def test_openais_client(guarded: Guarded) -> None:
     client = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key=KEY, max_retries=0)
-    assert [model.id for model in client.models.list()] == [guarded.model]
+    assert guarded.model in [model.id for model in client.models.list()]
     chunks = list(
         client.chat.completions.create(
             model=guarded.model,

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _MAX_PIPELINED = 16
 _MAX_CONNECTIONS = 8192
 _SWEEP_SECONDS = 1.0
+_HEAD_TOO_LARGE = "the request's head is larger than 64 KiB"
 #: How long what a refused client still sends is read and dropped, so that it can read the answer (RFC 9112, 9.6).
 _LINGER_SECONDS = 3.0
 
@@ -108,8 +109,12 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._in_head = True
         self._head_bytes = 0
+        self._head_size = 0
         self._hosts = 0
         self._refused = False
+        # httptools reads no body behind an offered upgrade: a second parser does, which is given the framing alone.
+        self._body_unread = False
+        self._replaying = False
         self._paused = False
         self._heard = proxy.clock()
         self._head_began: float | None = None
@@ -219,7 +224,7 @@ class ClientConnection(asyncio.Protocol):
         if self._queue:
             self._queue[0].flush_request()
         if self._in_head and self._head_bytes > http1.MAX_HEAD_BYTES:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is larger than 64 KiB")
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
         if len(self._queue) > _MAX_PIPELINED:
             self.pause()
 
@@ -247,19 +252,27 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A new request."""
+        if self._replaying:
+            return
         self._headers, self._fields, self._target = [], {}, b""
-        self._hosts = 0
+        self._hosts = self._head_size = 0
         self._in_head = True
         self._head_began = self._heard
 
     def on_url(self, part: bytes) -> None:
         """Collect the request target."""
+        if self._replaying:
+            return
         self._target += part
+        self._head_size += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header, or a trailer behind the body."""
+        if self._replaying:
+            return
         if self._in_head:
             self._headers.append((name, value))
+            self._head_size += len(name) + len(value) + 4
             lower = name.lower()
             self._fields[lower] = value
             self._hosts += lower == b"host"
@@ -268,9 +281,14 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: begin the exchange when its turn has come."""
+        if self._replaying:
+            return
         self._in_head = False
         self._head_bytes = 0
         self._head_began = None
+        self._body_unread = self._parser.should_upgrade() and (
+            b"transfer-encoding" in self._fields or b"content-length" in self._fields
+        )
         version = self._parser.get_http_version()
         head = RequestHead(
             self._parser.get_method(),
@@ -286,7 +304,9 @@ class ClientConnection(asyncio.Protocol):
         exchange = Exchange(head, self, proxy.pool, proxy.begin_meter(head.method, head.target), proxy.clock)
         self._incoming = exchange
         self._queue.append(exchange)
-        if head.method == b"CONNECT":
+        if self._head_size > http1.MAX_HEAD_BYTES:
+            exchange.deny(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
+        elif head.method == b"CONNECT":
             exchange.deny(HTTPStatus.NOT_IMPLEMENTED, "this proxy opens no tunnels")
         elif self._hosts != 1 and (version != "1.0" or self._hosts):
             exchange.deny(HTTPStatus.BAD_REQUEST, "a request has exactly one Host header")
@@ -302,6 +322,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._body_unread:
+            return
         exchange, self._incoming = self._incoming, None
         self._in_head = True
         self._head_bytes = 0
@@ -318,8 +340,18 @@ class ClientConnection(asyncio.Protocol):
                 # Offered, not taken (h2c, WebSocket): go on in HTTP/1.1 behind the offer.
                 data = data[upgrade.args[0] :]
                 self._parser = httptools.HttpRequestParser(self)
+                if self._body_unread:
+                    self._body_unread, self._replaying = False, True
+                    self._parser.feed_data(self._framing())
+                    self._replaying = False
             else:
                 return
+
+    def _framing(self) -> bytes:
+        """Return a head that says of a body what the last one said."""
+        names = (b"transfer-encoding", b"content-length")
+        headers = [(name, self._fields[name]) for name in names if name in self._fields]
+        return http1.write_head(b"POST / HTTP/1.1", [(b"Host", b"_"), *headers])
 
     def _refuse(self, status: HTTPStatus, sentence: str) -> None:
         """Answer a request that could not be parsed, after those before it."""

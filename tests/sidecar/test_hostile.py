@@ -1,0 +1,310 @@
+"""What nobody well-behaved sends: smuggling, malformed heads, slow senders, slow readers, junk names."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from conftest import StartSidecar, StartSimulator, eventually
+from llmendpoint_sidecar.meter.models import MAX_MODELS
+
+HOST = b"Host: h\r\n"
+
+#: What must be refused; the upstream must see nothing of it, in particular not `/smuggled`.
+REFUSED = {
+    "two lengths": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhelloX",
+    "length and chunked": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n",
+    "chunked and length": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n",
+    "coding that is not chunked": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n",
+    "chunked is not last": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n",
+    "negative length": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n",
+    "length with sign": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: +5\r\n\r\nhello",
+    "length in hex": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 0x5\r\n\r\nhello",
+    "huge length": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999999\r\n\r\n",
+    "space before the colon": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length : 5\r\n\r\nhello",
+    "line folding": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n",
+    "nul in a value": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\x00b\r\n\r\n",
+    "bare CR in a value": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\rb\r\n\r\n",
+    "bare LF": b"GET / HTTP/1.1\n" + HOST.replace(b"\r", b"") + b"\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
+    "unknown method": b"GRAB / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "unknown version": b"GET / HTTP/3.7\r\n" + HOST + b"\r\n",
+    "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "chunk size is no number": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+    "chunk size overflows": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhello\r\n0\r\n\r\n",
+    "chunk longer than it says": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
+    "huge head": b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+    "huge target": b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+    "many headers": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n" * 20_000 + b"\r\n",
+    "tunnel": b"CONNECT example.org:443 HTTP/1.1\r\n" + HOST + b"\r\n",
+}  # fmt: skip
+
+
+class Recorder:
+    """An upstream that answers everything and keeps every byte that it got."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        watching = False
+        while data := await reader.read(65536):
+            # The sidecar's own look at the models comes on connections of its own.
+            watching = watching or data.startswith(b"GET /api/")
+            self.got += b"" if watching else data
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+
+@pytest.fixture
+async def recorder() -> AsyncIterator[Recorder]:
+    upstream = Recorder()
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    upstream.port = server.sockets[0].getsockname()[1]
+    yield upstream
+    server.close()
+
+
+async def talk(port: int, data: bytes, seconds: float = 5.0) -> bytes:
+    """Send bytes and return all that comes back until the proxy closes, or for a while."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = b""
+    try:
+        writer.write(data)
+        async with asyncio.timeout(seconds):
+            while piece := await reader.read(65536):
+                answer += piece
+    except (TimeoutError, ConnectionError):
+        pass
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_is_not_http_beyond_doubt_is_refused_and_goes_no_further(
+    start_sidecar: StartSidecar, recorder: Recorder, name: str
+) -> None:
+    sidecar = await start_sidecar(recorder.port)
+    answer = await talk(sidecar.port, REFUSED[name], 1.0)
+    assert answer.split(b" ")[1][:1] in (b"4", b"5"), answer[:80]
+    assert b"smuggled" not in recorder.got
+    assert answer.count(b"HTTP/1.1 ") == 1
+    # The process serves on.
+    fine = await talk(sidecar.port, b"GET /fine HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")
+    assert fine.startswith(b"HTTP/1.1 200")
+
+
+async def test_extensions_trailers_and_offers_are_no_way_in(start_sidecar: StartSidecar, recorder: Recorder) -> None:
+    sidecar = await start_sidecar(recorder.port)
+    request = (
+        b"POST /one HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nUpgrade: h2c\r\nConnection: Upgrade, X-Secret\r\nX-Secret: 1\r\n"
+        b"TE: trailers\r\n\r\n5;a=b\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    )  # fmt: skip
+    answer = await talk(sidecar.port, request, 1.0)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"5\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\n" in recorder.got
+    for hidden in (b"X-Secret", b"h2c", b";a=b", b"TE:"):
+        assert hidden not in recorder.got
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("cut", range(0, 160, 23))
+async def test_an_offered_upgrade_hides_no_request_in_its_body(
+    start_sidecar: StartSidecar, recorder: Recorder, framing: bytes, cut: int
+) -> None:
+    """Java's HTTP client offers h2c with every POST; httptools reads no body behind an offer."""
+    sidecar = await start_sidecar(recorder.port)
+    smuggled = framing.replace(b"hello", b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")
+    smuggled = smuggled.replace(b"5\r\n", b"%x\r\n" % 35 if b"chunked" in framing else b"35\r\n", 1)
+    request = (
+        b"POST /one HTTP/1.1\r\n"
+        + HOST
+        + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+        + smuggled
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
+    for part in (request[:cut], request[cut:]):
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(0.01)
+    assert (await reader.readuntil(b"{}")).startswith(b"HTTP/1.1 200")
+    writer.write(b"GET /two HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert recorder.got.count(b" HTTP/1.1\r\nHost: 127.0.0.1") == 2  # what goes upstream: two requests, one with a body
+    assert b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n" in recorder.got
+    writer.close()
+
+
+async def test_random_bytes_and_random_damage_never_harm_the_process(
+    start_sidecar: StartSidecar, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    sidecar = await start_sidecar(recorder.port)
+    random_ = random.Random(7)
+    corpus = list(REFUSED.values())[:20]
+    for _ in range(300):
+        data = bytearray(random_.choice(corpus)[:2000])
+        for _ in range(random_.randint(1, 6)):
+            data[random_.randrange(len(data))] = random_.randrange(256)
+        await talk(sidecar.port, bytes(data), 0.02)
+    assert (await talk(sidecar.port, b"GET /fine HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")).startswith(
+        b"HTTP/1.1 200"
+    )
+    assert "could not be handled" not in caplog.text
+    assert sidecar._metrics.total("meter_failures") == 0
+
+
+async def test_hundreds_of_slow_senders_are_ended_and_nobody_waits_for_them(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port)
+    sidecar._proxy._timeouts = sidecar._proxy._timeouts._replace(head=1.0, idle=1.0, keep_alive=1.0)
+    half_head, half_body = (
+        b"POST /api/chat HTTP/1.1\r\nHo",
+        b"POST /api/chat HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\n{",
+    )
+    slow = [
+        asyncio.create_task(talk(sidecar.port, data, 20)) for data in (half_head, half_body, b"") for _ in range(100)
+    ]
+    await eventually(lambda: len(sidecar._proxy.connections) >= 300)
+    began = time.monotonic()
+    body = {"model": "simulated", "messages": [{"role": "user", "content": "x"}], "stream": False}
+    async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=body) as response:
+        assert response.status == 200
+    assert time.monotonic() - began < 1
+    answers = await asyncio.gather(*slow)
+    assert [answer[:12] for answer in answers[:200]] == [b"HTTP/1.1 408"] * 200
+    assert answers[200:] == [b""] * 100
+
+
+class Torrent:
+    """An upstream whose answers never end."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+        self.running = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"GET"):
+                writer.write(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            else:
+                await self._flood(writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _flood(self, writer: asyncio.StreamWriter) -> None:
+        line = json.dumps({"model": "m", "response": "x" * 16_000}).encode() + b"\n"
+        self.sent.append(0)
+        index, self.running = len(self.sent) - 1, self.running + 1
+        try:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                writer.write(b"%x\r\n%b\r\n" % (len(line), line))
+                self.sent[index] += len(line)
+                await writer.drain()
+                await asyncio.sleep(0)
+        finally:
+            self.running -= 1
+
+
+async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: StartSidecar) -> None:
+    upstream = Torrent()
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    sidecar = await start_sidecar(server.sockets[0].getsockname()[1])
+    sidecar._proxy._timeouts = sidecar._proxy._timeouts._replace(idle=3.0)
+    request = b"POST /api/generate HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}"
+    readers = []
+    for _ in range(100):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", sidecar.port))
+        sock.sendall(request)
+        readers.append(sock)
+    await eventually(lambda: upstream.running == 100, 20)
+    held = [c._transport.get_write_buffer_size() for c in sidecar._proxy.connections if c._transport is not None]
+    assert max(held) < 1024 * 1024
+    # They take nothing for the idle timeout: each is ended, and its upstream told.
+    await eventually(lambda: upstream.running == 0, 20)
+    assert dict(sidecar._metrics.totals_by("requests", "outcome")) == {"client_cancelled": 100}
+    assert max(upstream.sent) < 8 * 1024 * 1024
+    for sock in readers:
+        sock.close()
+    server.close()
+
+
+async def test_a_thousand_junk_model_names_make_no_series(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port)
+    for index in range(1000):
+        async with http.post(
+            f"http://127.0.0.1:{sidecar.port}/api/chat", json={"model": f"junk-{index}:{'x' * 50}"}
+        ) as response:
+            await response.read()
+    await eventually(lambda: sidecar._metrics.total("requests") == 1000)
+    assert dict(sidecar._metrics.totals_by("requests", "model_name")) == {"other": 1000}
+    assert len(sidecar._meter.directory._labels) <= MAX_MODELS
+
+
+async def test_a_hundred_thousand_requests_under_faults_reconcile(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar
+) -> None:
+    """A tenth of it here; `python bench/proxy/reconcile.py` runs them all, in processes of their own."""
+    simulator = await start_simulator(tokens=3)
+    sidecar = await start_sidecar(simulator.port)
+    body = json.dumps({"model": "simulated", "messages": [{"role": "user", "content": "a b"}]}).encode()
+    request = b"POST /api/chat HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    random_ = random.Random(3)
+    faults = ["none", "none", "none", "status_500", "stream_error", "truncate", "reset", "no_done"]
+    sent = 0
+    for _ in range(40):
+        simulator.behave(fault=random_.choice(faults), fault_after=random_.randint(0, 3), tokens=random_.randint(1, 6))
+        await asyncio.gather(*(converse(sidecar.port, request, random_) for _ in range(25)))
+        sent += 25
+    entries = simulator.simulator.ledger.entries
+    await eventually(lambda: sidecar._metrics.total("requests") == sent)
+    assert len(entries) == sent
+    completed = [entry for entry in entries if entry.outcome == "completed"]
+    outcomes = dict(sidecar._metrics.totals_by("requests", "outcome"))
+    assert outcomes["ok"] == len(completed)
+    exact = sum(entry.generation_tokens for entry in completed)
+    seen = sidecar._metrics.total("generation_tokens")
+    # Of streams that were cut the pieces seen are counted, which no ledger entry of a whole answer has.
+    assert seen >= exact
+    assert sidecar._metrics.total("prompt_tokens") == sum(entry.prompt_tokens for entry in completed)
+    assert not sidecar._meter.in_flight
+
+
+async def converse(port: int, request: bytes, random_: random.Random) -> None:
+    """Send a request in random pieces, and read until its answer has ended or was cut."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        rest = request
+        while rest:
+            size = random_.randint(1, len(rest))
+            writer.write(rest[:size])
+            rest = rest[size:]
+            await asyncio.sleep(0)
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"chunked" in head.lower():
+            await reader.readuntil(b"0\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    writer.close()
