@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from typing import TypeAlias
 
@@ -20,8 +19,8 @@ class Distribution:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
-        #: By bucket, the last value that has one.
-        self.exemplars: dict[int, Exemplar] = {}
+        #: By bucket, the last value that has one, and the ID of its request.
+        self.exemplars: dict[int, tuple[str, float]] = {}
 
     def observe(self, value: float, exemplar: str = "") -> None:
         """Count one value; `exemplar` is the ID of its request."""
@@ -29,7 +28,7 @@ class Distribution:
         self.counts[index] += 1
         self.sum += value
         if exemplar:
-            self.exemplars[index] = Exemplar({"request_id": exemplar}, value, time.time())
+            self.exemplars[index] = (exemplar, value)
 
     def merge(self, other: Distribution) -> None:
         """Add another distribution with the same bounds."""
@@ -43,6 +42,9 @@ class Distribution:
         total = 0
         for index, (bound, count) in enumerate(zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True)):
             total += count
-            exemplar = self.exemplars.get(index)
-            buckets.append((bound, total) if exemplar is None else (bound, total, exemplar))
+            last = self.exemplars.get(index)
+            if last is None:
+                buckets.append((bound, total))
+            else:
+                buckets.append((bound, total, Exemplar({"request_id": last[0]}, last[1])))
         return buckets

@@ -269,24 +269,25 @@ class ExchangeMeter:
 
     def _write_journal(self, model: str, outcome: Outcome, reading: Reading, ended: float) -> None:
         usage = reading.usage or _NO_USAGE
+        # By position: half the time of names, and this is done for every request.
         record = RequestRecord(
-            time=time.time(),
-            request_id=self.request_id,
-            tenant=self.tenant,
-            model_name=model,
-            operation=self.operation,
-            code=self._status or 499,
-            outcome=outcome,
-            duration=ended - self._started,
-            time_to_first_token=None if self._first is None else self._first - self._started,
-            overhead=self._overhead(),
-            prompt_tokens=usage.prompt_tokens,
-            generation_tokens=usage.generation_tokens,
-            cached_tokens=usage.cached_tokens,
-            queue=usage.queue_seconds,
-            load=usage.load_seconds,
-            prefill=usage.prefill_seconds,
-            decode=usage.decode_seconds,
+            time.time(),
+            self.request_id,
+            self.tenant,
+            model,
+            self.operation,
+            self._status or 499,
+            outcome,
+            ended - self._started,
+            None if self._first is None else self._first - self._started,
+            self._overhead(),
+            usage.prompt_tokens,
+            usage.generation_tokens,
+            usage.cached_tokens,
+            usage.queue_seconds,
+            usage.load_seconds,
+            usage.prefill_seconds,
+            usage.decode_seconds,
         )
         self.meter.journal.add(record, ended)
 

@@ -109,8 +109,6 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._in_head = True
         self._head_bytes = 0
-        self._head_size = 0
-        self._hosts = 0
         self._refused = False
         # httptools reads no body behind an offered upgrade: a second parser does, which is given the framing alone.
         self._body_unread = False
@@ -254,8 +252,7 @@ class ClientConnection(asyncio.Protocol):
         """A new request."""
         if self._replaying:
             return
-        self._headers, self._fields, self._target = [], {}, b""
-        self._hosts = self._head_size = 0
+        self._headers, self._target = [], b""
         self._in_head = True
         self._head_began = self._heard
 
@@ -264,7 +261,6 @@ class ClientConnection(asyncio.Protocol):
         if self._replaying:
             return
         self._target += part
-        self._head_size += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header, or a trailer behind the body."""
@@ -272,10 +268,6 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._in_head:
             self._headers.append((name, value))
-            self._head_size += len(name) + len(value) + 4
-            lower = name.lower()
-            self._fields[lower] = value
-            self._hosts += lower == b"host"
         elif self._incoming is not None:
             self._incoming.request_trailer(name, value)
 
@@ -284,31 +276,35 @@ class ClientConnection(asyncio.Protocol):
         if self._replaying:
             return
         self._in_head = False
-        self._head_bytes = 0
+        head_bytes, self._head_bytes = self._head_bytes, 0
         self._head_began = None
-        self._body_unread = self._parser.should_upgrade() and (
-            b"transfer-encoding" in self._fields or b"content-length" in self._fields
-        )
+        headers = self._headers
+        fields = self._fields = {name.lower(): value for name, value in headers}
+        if self._parser.should_upgrade():
+            self._body_unread = b"transfer-encoding" in fields or b"content-length" in fields
         version = self._parser.get_http_version()
         head = RequestHead(
             self._parser.get_method(),
             self._target,
             version,
-            self._headers,
-            self._fields,
+            headers,
+            fields,
             # An HTTP/1.0 answer cannot be chunked, so its end is the connection's.
             self._parser.should_keep_alive() and version != "1.0",
-            b"transfer-encoding" in self._fields,
+            b"transfer-encoding" in fields,
         )
         proxy = self._proxy
         exchange = Exchange(head, self, proxy.pool, proxy.begin_meter(head.method, head.target), proxy.clock)
         self._incoming = exchange
         self._queue.append(exchange)
-        if self._head_size > http1.MAX_HEAD_BYTES:
+        # The bytes may hold more than this head: only where there are many is it worth while to count.
+        if head_bytes > http1.MAX_HEAD_BYTES and http1.head_size(head.target, headers) > http1.MAX_HEAD_BYTES:
             exchange.deny(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
         elif head.method == b"CONNECT":
             exchange.deny(HTTPStatus.NOT_IMPLEMENTED, "this proxy opens no tunnels")
-        elif self._hosts != 1 and (version != "1.0" or self._hosts):
+        elif (version != "1.0" and b"host" not in fields) or (
+            len(fields) != len(headers) and http1.count(headers, b"host") > 1
+        ):
             exchange.deny(HTTPStatus.BAD_REQUEST, "a request has exactly one Host header")
         elif not proxy.admission.open:
             exchange.admit(proxy.admission)

@@ -41,6 +41,16 @@ def header(headers: Headers, wanted: bytes) -> bytes | None:
     return None
 
 
+def count(headers: Headers, wanted: bytes) -> int:
+    """Return how many headers have a lower-case name."""
+    return sum(name.lower() == wanted for name, _ in headers)
+
+
+def head_size(target: bytes, headers: Headers) -> int:
+    """Return about how many bytes a head took."""
+    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
 def write_head(start_line: bytes, headers: Headers) -> bytes:
     """Return a head with its empty line."""
     lines = [start_line]
