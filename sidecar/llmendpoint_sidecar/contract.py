@@ -173,7 +173,7 @@ class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
     totals: Totals
 
 
-class RequestRecord(msgspec.Struct, frozen=True, rename="camel"):
+class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One finished request: the body of `GET /status/requests/ID`, and one line of the access log.
 
     Times are seconds; `time` is Unix time at the end. None means that it is not known. `requestId` is empty where the

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 
-class Usage(msgspec.Struct):
+class Usage(msgspec.Struct, gc=False):
     """Tokens and durations as the server reports them: counts, and seconds; None where it said nothing."""
 
     prompt_tokens: int | None = None
@@ -28,7 +28,7 @@ class Usage(msgspec.Struct):
         return max(0.0, self.total_seconds - known)
 
 
-class Reading(msgspec.Struct):
+class Reading(msgspec.Struct, gc=False):
     """The running account of one response.
 
     `chunks` counts pieces with content, thinking or tool calls: they are not tokens. `finished` is set by the

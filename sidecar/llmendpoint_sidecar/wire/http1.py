@@ -18,18 +18,21 @@ HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te"
 _NEVER_NAMED = frozenset({b"content-length", b"transfer-encoding", b"host", b"close", b"keep-alive", b""})
 
 
-def connection_tokens(headers: Headers) -> set[bytes]:
-    """Return the lower-case tokens of all Connection headers: options, and names of hop-by-hop headers."""
-    return {
-        token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
-    }
-
-
 def end_to_end(headers: Headers, dropped: Collection[bytes] = ()) -> Headers:
     """Return the headers that travel on, in order and spelling; `dropped` holds more lower-case names to leave."""
-    kept = [pair for pair in headers if (name := pair[0].lower()) not in HOP_BY_HOP and name not in dropped]
+    kept: Headers = []
+    options: list[bytes] = []
+    for pair in headers:
+        name = pair[0].lower()
+        if name in HOP_BY_HOP:
+            if name == b"connection":
+                options.append(pair[1])
+        elif name not in dropped:
+            kept.append(pair)
+    if not options:
+        return kept
     # Framing and Host are never a hop's to name: "Connection: content-length" must not strip them.
-    named = connection_tokens(headers) - _NEVER_NAMED
+    named = {token.strip() for token in b",".join(options).lower().split(b",")} - _NEVER_NAMED
     return [pair for pair in kept if pair[0].lower() not in named] if named else kept
 
 
