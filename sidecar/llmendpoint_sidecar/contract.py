@@ -112,6 +112,13 @@ class ModelManagement(StrEnum):
     ALLOWED = "Allowed"
 
 
+class IncludeUsage(StrEnum):
+    """Whether OpenAI streams are asked for their usage where the client did not ask."""
+
+    PASSTHROUGH = "Passthrough"
+    INJECT = "Inject"
+
+
 class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The file behind `--config`; watched, so that a change needs no restart."""
 
@@ -122,6 +129,7 @@ class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     max_waiting: Count | None = None
     model_management: ModelManagement = ModelManagement.ALLOWED
     allowed_hosts: tuple[str, ...] = ()
+    include_usage: IncludeUsage = IncludeUsage.PASSTHROUGH
 
 
 class ModelPhase(StrEnum):

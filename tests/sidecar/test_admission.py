@@ -15,6 +15,7 @@ import zstandard
 from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_sidecar.contract import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
 from llmendpoint_sidecar.main import Sidecar
+from llmendpoint_sidecar.wire.usage import UsageFilter
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}], "stream": False}
 KEY = {"Authorization": "Bearer key-of-a"}
@@ -357,3 +358,40 @@ def test_a_wrong_limit_is_named() -> None:
     assert SidecarConfig().model_management is ModelManagement.ALLOWED
     assert TenantConfig(name="a", max_concurrent=3).allowed_models is None
     assert SidecarConfig().default_tenant == TenantLimits()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_usage_is_asked_for_and_taken_out_again(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession, path: str
+) -> None:
+    simulator = await start_simulator(tokens=5)
+    plain = await start_sidecar(simulator.port)
+    injecting = await start_sidecar(simulator.port, config(includeUsage="Inject"))
+    body = {**CHAT, "prompt": "one two three", "stream": True}
+    asking = {**body, "stream_options": {"include_usage": True}}
+
+    async def events(sidecar: Sidecar, sent: dict[str, Any]) -> list[dict[str, Any]]:
+        async with http.post(f"http://127.0.0.1:{sidecar.port}{path}", json=sent) as response:
+            lines = (await response.read()).split(b"\n\n")
+        assert lines[-2:] == [b"data: [DONE]", b""]
+        return [{k: v for k, v in json.loads(line[6:]).items() if k not in ("id", "created")} for line in lines[:-2]]
+
+    expected = await events(plain, body)
+    assert await events(injecting, body) == expected
+    assert len(await events(injecting, asking)) == len(await events(plain, asking))
+    assert injecting._metrics.total("generation_tokens") == 10
+    assert not injecting._metrics.totals_by("unmetered_requests", "reason")
+    assert dict(plain._metrics.totals_by("unmetered_requests", "reason")) == {"no_usage": 1}
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_stream_split_anywhere_loses_its_usage_and_nothing_else(cut: int) -> None:
+    stream = (
+        b'data: {"choices":[{"text":"\\n\\n \\u00e9"}],"usage":{"a":1},"x":"y"}\n\n'
+        b'data: {"choices":[],"usage":{"a":2}}\n\n: comment\n\ndata: {"usage"\n\ndata: [DONE]\n\nrest'
+    )
+    seen = UsageFilter()
+    out = b"".join(seen.feed(stream[at : at + cut]) for at in range(0, len(stream), cut)) + seen.flush()
+    assert out == (
+        b'data: {"choices":[{"text":"\\n\\n \\u00e9"}],"x":"y"}\n\n: comment\n\ndata: {"usage"\n\ndata: [DONE]\n\nrest'
+    )

@@ -21,7 +21,7 @@ from llmendpoint_operator.crd.fields import (
     list_map,
     rules,
 )
-from llmendpoint_sidecar.contract import Load, ModelManagement
+from llmendpoint_sidecar.contract import IncludeUsage, Load, ModelManagement
 
 _TAGGED_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+:[A-Za-z0-9._-]+$"
 _TAGGED = (
@@ -223,7 +223,8 @@ class Metering(ApiModel):
         json_schema_extra=rules(
             (
                 "self.mode != 'Exporter' || !(has(self.auth) || has(self.tenants) || has(self.defaultTenant) "
-                "|| has(self.allowedHosts) || has(self.maxWaiting) || has(self.timeouts) || has(self.modelManagement))",
+                "|| has(self.allowedHosts) || has(self.maxWaiting) || has(self.includeUsage) "
+                "|| has(self.timeouts) || has(self.modelManagement))",
                 "mode Exporter is not in the path: auth, tenants, limits, timeouts and modelManagement need mode Proxy",
             ),
             ("!has(self.tenants) || has(self.auth)", "tenants are told apart by their keys: set auth.secretRefs too"),
@@ -247,6 +248,10 @@ class Metering(ApiModel):
         None, ge=1, le=1_000_000, description="Requests that wait for a model, a replica; more get 503; absent: 256."
     )
     timeouts: Timeouts | None = Field(None, description="Times of the proxy.")
+    include_usage: IncludeUsage | None = Field(
+        None,
+        description="Inject: OpenAI streams are asked for their usage, and it is taken out again; absent: Passthrough.",
+    )
     allowed_hosts: list[Name] | None = Field(
         None, max_length=64, description="Host names that clients may use, beside those of the Service; absent: any."
     )

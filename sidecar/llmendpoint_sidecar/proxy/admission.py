@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
-from llmendpoint_sidecar.contract import ModelManagement, Operation, Outcome, SidecarConfig, TenantLimits
+from llmendpoint_sidecar.contract import IncludeUsage, ModelManagement, Operation, Outcome, SidecarConfig, TenantLimits
 from llmendpoint_sidecar.meter.exchange import Meter
 from llmendpoint_sidecar.meter.models import canonical_name
 from llmendpoint_sidecar.meter.operations import WITH_MODEL
@@ -21,6 +21,7 @@ from llmendpoint_sidecar.wire.asked import Asked
 MANAGEMENT = frozenset(
     {Operation.PULL, Operation.PUSH, Operation.CREATE, Operation.COPY, Operation.DELETE, Operation.BLOB}
 )
+_WITHOUT_USAGE = frozenset({Operation.OPENAI_CHAT, Operation.OPENAI_COMPLETIONS})
 _NOT_COUNTED = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _QUEUE_SECONDS = 5.0
 #: Bodies that are held at once, of all connections together.
@@ -78,11 +79,13 @@ class Admission:
         self._config, self._limits, self._allowances = config, limits, kept
         self._hosts = frozenset(host.lower().encode() for host in config.allowed_hosts)
         self._forbids_management = config.model_management is ModelManagement.FORBIDDEN
+        self._injects = config.include_usage is IncludeUsage.INJECT
         #: Nothing is configured: the data path asks no further.
         self.open = not (
             self.keyring.folders
             or self._hosts
             or self._forbids_management
+            or self._injects
             or config.max_waiting
             or config.tenants
             or config.default_tenant != TenantLimits()
@@ -119,7 +122,13 @@ class Admission:
         """Tell whether the model decides, so that the body has to be read before anything is sent."""
         if ticket.allowance is None or ticket.operation not in WITH_MODEL:
             return False
+        if self.injects_usage(ticket):
+            return True
         return self._config.max_waiting is not None or ticket.allowance.models is not None
+
+    def injects_usage(self, ticket: Ticket) -> bool:
+        """Tell whether this request is to be asked for its usage, should the client not do so."""
+        return self._injects and ticket.operation in _WITHOUT_USAGE
 
     def at_body(self, ticket: Ticket, asked: Asked) -> Refusal | None:
         """Judge a request by the model that it asks for."""

@@ -17,7 +17,8 @@ from llmendpoint_sidecar.proxy.admission import Admission, Refusal, Ticket
 from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamError, UpstreamPool
 from llmendpoint_sidecar.wire import http1
-from llmendpoint_sidecar.wire.asked import MAX_ASKED_BYTES, UnreadableRequestError, read_asked
+from llmendpoint_sidecar.wire.asked import MAX_ASKED_BYTES, Asked, UnreadableRequestError, read_asked
+from llmendpoint_sidecar.wire.usage import UsageFilter, ask_for_usage
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class Exchange:
         "_trailers",
         "_turn",
         "_upstream",
+        "_usage_filter",
         "head",
         "is_head_request",
         "over",
@@ -147,6 +149,7 @@ class Exchange:
         self._refusal: Refusal | None = None
         self._asked: list[bytes] | None = None
         self._turn = False
+        self._usage_filter: UsageFilter | None = None
         self.over = False
 
     # ---- from the client
@@ -293,6 +296,8 @@ class Exchange:
         if head.chunked and self.head.version == "1.0":
             self._raw = False
             dropped = (b"transfer-encoding", b"trailer")
+        if self._usage_filter is not None:
+            self._filter_response(head)
         headers = http1.end_to_end(head.headers, dropped)
         if not head.delimited or not self._raw or self._client.draining:
             self._close_after = True
@@ -304,7 +309,10 @@ class Exchange:
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Pass the bytes on first, then let the meter see them."""
         now = self._last_activity = self._clock()
-        data = raw if self._raw else b"".join(pieces)
+        if self._usage_filter is None:
+            data = raw if self._raw else b"".join(pieces)
+        else:
+            data = self._framed(self._usage_filter.feed(b"".join(pieces)))
         if self._pending_head:
             data, self._pending_head = self._pending_head + data, b""
         self._client.write(data)
@@ -319,6 +327,8 @@ class Exchange:
     def response_end(self, *, reusable: bool) -> None:
         """The response is whole; a request that is not is read to its end, and dropped."""
         self.flush()
+        if self._usage_filter is not None:
+            self._client.write(self._framed(self._usage_filter.flush()) + (b"0\r\n\r\n" if self._raw else b""))
         self._response_complete = True
         self._release(reusable=reusable and self.request_complete)
         self._meter.finish(None)
@@ -341,6 +351,15 @@ class Exchange:
             self._client.pause()
 
     # ---- inside
+
+    def _filter_response(self, head: ResponseHead) -> None:
+        """Filter only what is a stream of events in chunks; anything else passes as it came."""
+        content_type = http1.header(head.headers, b"content-type") or b""
+        if not head.chunked or not content_type.startswith(b"text/event-stream"):
+            self._usage_filter = None
+
+    def _framed(self, data: bytes) -> bytes:
+        return http1.chunk(data) if data and self._raw else data
 
     def _open(self) -> None:
         """Take an idle connection, or open one; the head is written by `flush_request`, with what came with it."""
@@ -393,9 +412,21 @@ class Exchange:
             return
         if self._admission is not None and self._ticket is not None:
             self._refusal = self._admission.at_body(self._ticket, asked)
+            if self._admission.injects_usage(self._ticket) and b"content-encoding" not in fields:
+                body = self._inject(asked) or body
         if self._refusal is None and body:
             self._held.append(http1.chunk(body) if self.head.chunked else body)
             self._meter.request_body(body)
+
+    def _inject(self, asked: Asked) -> bytes | None:
+        """Return the body that asks for usage, where the client's does not; its answer loses it again."""
+        body = ask_for_usage(asked.fields)
+        if body is not None:
+            self._usage_filter = UsageFilter()
+            length = b"%d" % len(body)
+            headers = [(n, length if n.lower() == b"content-length" else v) for n, v in self.head.headers]
+            self.head = self.head._replace(headers=headers)
+        return body
 
     def _request_head(self) -> bytes:
         dropped: tuple[bytes, ...] = (b"host",)

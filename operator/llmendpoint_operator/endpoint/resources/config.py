@@ -11,7 +11,14 @@ from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, Metering, Meteri
 from llmendpoint_operator.names import ENDPOINT_LABEL, child_labels
 from llmendpoint_operator.owner import Manifest, Owner
 from llmendpoint_sidecar import contract
-from llmendpoint_sidecar.contract import DeclaredModel, ModelManagement, Registry, SidecarConfig, TenantConfig
+from llmendpoint_sidecar.contract import (
+    DeclaredModel,
+    IncludeUsage,
+    ModelManagement,
+    Registry,
+    SidecarConfig,
+    TenantConfig,
+)
 
 _MAX_WAITING = 256
 
@@ -52,6 +59,7 @@ def _access(owner: Owner, metering: Metering) -> dict[str, Any]:
         "default_tenant": contract.TenantLimits(**_limits(metering.default_tenant or TenantLimits())),
         "max_waiting": metering.max_waiting or _MAX_WAITING,
         "model_management": metering.model_management or ModelManagement.FORBIDDEN,
+        "include_usage": metering.include_usage or IncludeUsage.PASSTHROUGH,
         "allowed_hosts": (*metering.allowed_hosts, *service) if metering.allowed_hosts else (),
     }
 

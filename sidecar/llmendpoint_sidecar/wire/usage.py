@@ -1,0 +1,62 @@
+"""Usage of OpenAI streams where the client did not ask for it: asked for on the way in, taken out on the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+#: An event longer than this passes as it is: it is none that only tells usage.
+_MAX_EVENT_BYTES = 1024 * 1024
+_END = b"\n\n"
+_DATA = b"data: "
+
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def ask_for_usage(fields: Mapping[str, msgspec.Raw]) -> bytes | None:
+    """Return a body that asks for usage; None where it is no stream, or asks already, or cannot be read."""
+    try:
+        if not msgspec.json.decode(fields.get("stream", b"false"), type=bool):
+            return None
+        given = msgspec.json.decode(fields.get("stream_options", b"{}"), type=dict[str, msgspec.Raw] | None) or {}
+    except msgspec.MsgspecError:
+        return None
+    if bytes(given.get("include_usage", b"false")) != b"false":
+        return None
+    options = msgspec.json.encode({**given, "include_usage": True})
+    return msgspec.json.encode({**fields, "stream_options": msgspec.Raw(options)})
+
+
+class UsageFilter:
+    """Takes `usage` out of a stream of events, and the one event that has nothing else; all others pass as they are."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what the client gets of the events that `data` completes."""
+        *events, self._rest = (self._rest + data).split(_END)
+        if len(self._rest) > _MAX_EVENT_BYTES:
+            passed, self._rest = self._rest, b""
+        else:
+            passed = b""
+        return b"".join(map(_without_usage, events)) + passed
+
+    def flush(self) -> bytes:
+        """Return what came behind the last event."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+def _without_usage(event: bytes) -> bytes:
+    if event.startswith(_DATA) and b'"usage"' in event:
+        try:
+            fields = _decode_object(event[len(_DATA) :])
+        except msgspec.MsgspecError:
+            return event + _END
+        if fields.pop("usage", None) is not None:
+            if bytes(fields.get("choices", b"")) == b"[]":
+                return b""
+            return _DATA + msgspec.json.encode(fields) + _END
+    return event + _END
