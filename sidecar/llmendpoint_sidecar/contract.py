@@ -185,7 +185,8 @@ class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One finished request: the body of `GET /status/requests/ID`, and one line of the access log.
 
     Times are seconds; `time` is Unix time at the end. None means that it is not known. `requestId` is empty where the
-    client sent one that is no plain word. There is no content in it, no address, no key and no path.
+    client sent one that is no plain word; `traceParent` is the client's W3C trace context where it is well formed.
+    There is no content in it, no address, no key and no path.
     """
 
     time: float
@@ -205,3 +206,4 @@ class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     load: float | None = None
     prefill: float | None = None
     decode: float | None = None
+    trace_parent: str = ""

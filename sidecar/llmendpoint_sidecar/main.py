@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from llmendpoint_process import lifecycle, listeners
 from llmendpoint_process.logs import configure_logs
@@ -32,6 +32,9 @@ from llmendpoint_sidecar.proxy.listener import Proxy
 from llmendpoint_sidecar.proxy.tenants import Keyring
 from llmendpoint_sidecar.proxy.tls import Certificate
 from llmendpoint_sidecar.settings import Settings, parse_settings
+
+if TYPE_CHECKING:
+    from llmendpoint_sidecar.admin.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,9 @@ class Sidecar:
         self._proxy = Proxy(settings.upstream, timeouts, self._meter.begin, self._admission, time.monotonic)
         self._metrics.registry.register(Gauges(self._meter, self._watch, self._agent))
         self._admin = admin_server(self._metrics.registry, self.status, self._meter.journal.find)
+        self._telemetry = telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
+        if self._telemetry is not None:
+            self._meter.journal.listeners.append(self._telemetry.take)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = self.admin_port = 0
 
@@ -79,7 +85,7 @@ class Sidecar:
             jobs.append(functools.partial(watch_config, settings.config, self.configure))
         if settings.access_log:
             access = AccessLog()
-            self._meter.journal.listener = access.take
+            self._meter.journal.listeners.append(access.take)
             jobs.append(access.run)
         self._tasks = [asyncio.create_task(job()) for job in jobs]
 
@@ -118,6 +124,8 @@ class Sidecar:
         await self._proxy.close()
         await self._admin.stop()
         await self._ollama.close()
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.close)
 
     def status(self) -> SidecarStatus:
         """Return what `/status` shows."""
@@ -141,9 +149,22 @@ class Sidecar:
         )
 
 
+def telemetry(endpoint: str) -> Telemetry:
+    """Return the OTLP export; OSError where its libraries, which are an extra, are not here."""
+    try:
+        from llmendpoint_sidecar.admin.telemetry import Telemetry  # noqa: PLC0415
+    except ImportError:
+        raise OSError("--otlp-endpoint needs more libraries: pip install 'llmendpoint[otlp]'") from None
+    return Telemetry(endpoint)
+
+
 async def serve(settings: Settings, config: SidecarConfig, stopping: asyncio.Event) -> int:
     """Run until asked to stop; return the exit code."""
-    sidecar = Sidecar(settings, config)
+    try:
+        sidecar = Sidecar(settings, config)
+    except OSError as error:
+        log.error("%s", error)
+        return 1
     try:
         await sidecar.start()
         if settings.exporter:

@@ -40,6 +40,7 @@ class Settings:
     drain_timeout: float
     log_level: str
     access_log: bool
+    otlp_endpoint: str | None
 
 
 def parse_upstream(text: str) -> Address:
@@ -48,6 +49,14 @@ def parse_upstream(text: str) -> Address:
     if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
         raise ValueError(f"{text!r} is not an upstream; write it like http://127.0.0.1:{UPSTREAM_PORT}")
     return Address(parts.hostname, parts.port or 80)
+
+
+def parse_endpoint(text: str) -> str:
+    """Return the base URL of a collector, to which /v1/traces and /v1/metrics are added."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is not a URL; write it like http://127.0.0.1:4318")
+    return text.rstrip("/")
 
 
 def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
@@ -76,6 +85,9 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     logs = flags.group("logs")
     logs.option("log-level", parse_level, "info", "debug, info, warning or error")
     logs.switch("access-log", "one JSON object a request on stdout, without content")
+    logs.option(
+        "otlp-endpoint", parse_endpoint, None, "collector for spans and metrics over OTLP/HTTP, as http://HOST:4318"
+    )
     settings = Settings(**vars(flags.parse(arguments)))
     if (settings.tls_cert is None) != (settings.tls_key is None):
         flags.refuse("--tls-cert and --tls-key go together")

@@ -14,7 +14,7 @@ import msgspec
 
 from llmendpoint_sidecar.contract import Operation, Outcome, RequestRecord
 from llmendpoint_sidecar.meter.distributions import Distribution
-from llmendpoint_sidecar.meter.journal import Journal
+from llmendpoint_sidecar.meter.journal import Journal, plain_trace_parent
 from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS, Labels, Metrics, Series
 from llmendpoint_sidecar.meter.models import ModelDirectory
 from llmendpoint_sidecar.meter.operations import METERED, TRANSFERS, dialect_of, is_stream, operation_of
@@ -115,6 +115,7 @@ class ExchangeMeter:
         "request_id",
         "tenant",
         "tokens",
+        "trace_parent",
     )
 
     def __init__(self, meter: Meter, operation: Operation) -> None:
@@ -126,6 +127,7 @@ class ExchangeMeter:
         self.request_id = ""
         #: The same only where the proxy made it: what a client wrote is in no label, not even an exemplar's.
         self.made_id = ""
+        self.trace_parent = b""
         #: The request's Content-Encoding.
         self.coding = b""
         #: Prompt and generated tokens, once the exchange is over.
@@ -288,6 +290,7 @@ class ExchangeMeter:
             usage.load_seconds,
             usage.prefill_seconds,
             usage.decode_seconds,
+            plain_trace_parent(self.trace_parent) if self.trace_parent else "",
         )
         self.meter.journal.add(record, ended)
 

@@ -131,6 +131,7 @@ class Exchange:
         self._pool = pool
         self._meter = meter
         meter.coding = head.fields.get(b"content-encoding", b"")
+        meter.trace_parent = head.fields.get(b"traceparent", b"")
         self._clock = clock
         self._last_activity = clock()
         self._upstream: UpstreamConnection | None = None

@@ -147,6 +147,8 @@ class ClientConnection(asyncio.Protocol):
     def exchange_done(self, *, keep_alive: bool) -> None:
         """Answer the next pipelined request, or close."""
         self._queue.popleft()
+        # A connection is idle from the end of its last response on.
+        self._heard = self._proxy.clock()
         if not keep_alive or self._proxy.draining:
             self._close()
         elif self._queue:
