@@ -212,6 +212,7 @@ class Torrent:
     def __init__(self) -> None:
         self.sent: list[int] = []
         self.running = 0
+        self.ended = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -229,9 +230,11 @@ class Torrent:
         line = json.dumps({"model": "m", "response": "x" * 16_000}).encode() + b"\n"
         self.sent.append(0)
         index, self.running = len(self.sent) - 1, self.running + 1
+        # Little in the kernel's buffers, so that a hundred of these are quickly full.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
         try:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n")
-            while True:
+            while not self.ended:
                 writer.write(b"%x\r\n%b\r\n" % (len(line), line))
                 self.sent[index] += len(line)
                 await writer.drain()
@@ -246,23 +249,25 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
     sidecar = await start_sidecar(server.sockets[0].getsockname()[1])
     sidecar._proxy._timeouts = sidecar._proxy._timeouts._replace(idle=3.0)
     request = b"POST /api/generate HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}"
-    readers = []
-    for _ in range(100):
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.connect(("127.0.0.1", sidecar.port))
-        sock.sendall(request)
-        readers.append(sock)
-    await eventually(lambda: upstream.running == 100, 20)
-    held = [c._transport.get_write_buffer_size() for c in sidecar._proxy.connections if c._transport is not None]
-    assert max(held) < 1024 * 1024
-    # They take nothing for the idle timeout: each is ended, and its upstream told.
-    await eventually(lambda: upstream.running == 0, 20)
-    assert dict(sidecar._metrics.totals_by("requests", "outcome")) == {"client_cancelled": 100}
-    assert max(upstream.sent) < 8 * 1024 * 1024
-    for sock in readers:
-        sock.close()
-    server.close()
+    readers = [socket.socket() for _ in range(100)]
+    try:
+        for sock in readers:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", sidecar.port))
+            sock.sendall(request)
+        await eventually(lambda: len(upstream.sent) == 100, 30)
+        held = [c._transport.get_write_buffer_size() for c in sidecar._proxy.connections if c._transport is not None]
+        assert max(held) < 1024 * 1024
+        # They take nothing for the idle timeout: each is ended, and its upstream told.
+        await eventually(lambda: upstream.running == 0, 40)
+        ended = {"client_cancelled": 100}
+        await eventually(lambda: dict(sidecar._metrics.totals_by("requests", "outcome")) == ended)
+        assert max(upstream.sent) < 16 * 1024 * 1024
+    finally:
+        upstream.ended = True
+        for sock in readers:
+            sock.close()
+        server.close()
 
 
 async def test_a_thousand_junk_model_names_make_no_series(
