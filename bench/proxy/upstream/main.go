@@ -11,13 +11,20 @@ import (
 	"time"
 )
 
-const tags = `{"models":[{"name":"bench:latest","model":"bench:latest","size":1,"digest":"00"}]}`
+// tags lists the model of the load, and more that make many series.
+func tags() string {
+	list := `{"models":[{"name":"bench:latest","model":"bench:latest","size":1,"digest":"00"}`
+	for i := 0; i < 64; i++ {
+		list += fmt.Sprintf(`,{"name":"series-%d:latest","model":"series-%d:latest","size":1,"digest":"00"}`, i, i)
+	}
+	return list + "]}"
+}
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:21434", "address")
 	flag.Parse()
 	http.HandleFunc("/api/version", text(`{"version":"0.17.4"}`))
-	http.HandleFunc("/api/tags", text(tags))
+	http.HandleFunc("/api/tags", text(tags()))
 	http.HandleFunc("/api/ps", text(`{"models":[]}`))
 	http.HandleFunc("/api/chat", chat)
 	http.HandleFunc("/api/blobs/", blob)

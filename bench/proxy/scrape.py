@@ -1,0 +1,108 @@
+"""Scrape thousands of series while streams run: how long does it take, and how much later do chunks come?
+
+    python bench/proxy/scrape.py [--series 5000] [--rounds 3]
+
+The same load (50 streams of 200 chunks, one each 20 ms) runs with and without a scrape each half second, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+UPSTREAM, PROXY, ADMIN = 21434, 21440, 21441
+FORMATS = {"text": "text/plain", "OpenMetrics": "application/openmetrics-text; version=1.0.0"}
+
+
+def scrape(accept: str) -> tuple[float, int]:
+    """Return seconds and series of one scrape."""
+    request = urllib.request.Request(f"http://127.0.0.1:{ADMIN}/metrics", headers={"Accept": accept})
+    begin = time.monotonic()
+    with urllib.request.urlopen(request, timeout=10) as response:
+        body = response.read()
+    return time.monotonic() - begin, sum(not line.startswith(b"#") for line in body.splitlines())
+
+
+def make_series(wanted: int) -> int:
+    """Ask one model after the other until there are so many series; return how many there are."""
+    for index in range(64):
+        body = json.dumps({"model": f"series-{index}", "messages": []}).encode()
+        headers = {"X-Chunks": "3", "X-Interval": "1ms"}
+        request = urllib.request.Request(f"http://127.0.0.1:{PROXY}/api/chat", data=body, headers=headers)
+        urllib.request.urlopen(request, timeout=10).read()
+        if scrape("text/plain")[1] >= wanted:
+            break
+    return scrape("text/plain")[1]
+
+
+def load(folder: str) -> dict[str, Any]:
+    command = ["taskset", "-c", "0", f"{folder}/load", "--url", f"http://127.0.0.1:{PROXY}", "--mode", "paced",
+               "--streams", "50", "--chunks", "200", "--interval", "20ms"]  # fmt: skip
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return result
+
+
+def scraped_load(folder: str, accept: str) -> tuple[dict[str, Any], list[float]]:
+    """Run the load with a scrape each half second; return its result and the scrapes' seconds."""
+    ended, seconds = threading.Event(), []
+
+    def scrapes() -> None:
+        while not ended.wait(0.5):
+            seconds.append(scrape(accept)[0])
+
+    thread = threading.Thread(target=scrapes)
+    thread.start()
+    try:
+        return load(folder), seconds
+    finally:
+        ended.set()
+        thread.join()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--series", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        for name in ("upstream", "load"):
+            subprocess.run(["go", "build", "-o", f"{folder}/{name}", f"./{name}"], cwd=HERE, check=True)
+        sidecar = [sys.executable, "-m", "llmendpoint_sidecar", "--listen", f"127.0.0.1:{PROXY}", "--admin-listen", f"127.0.0.1:{ADMIN}",
+                   "--upstream", f"http://127.0.0.1:{UPSTREAM}", "--drain-delay", "0", "--log-level", "warning"]  # fmt: skip
+        for core, command in (("0", [f"{folder}/upstream"]), ("1", sidecar)):
+            process = subprocess.Popen(["taskset", "-c", core, *command])
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        time.sleep(3)
+        print(f"{make_series(options.series)} series")
+        rows: dict[str, list[tuple[dict[str, Any], list[float]]]] = {name: [] for name in ("none", *FORMATS)}
+        for _ in range(options.rounds):
+            rows["none"].append((load(folder), []))
+            for name, accept in FORMATS.items():
+                rows[name].append(scraped_load(folder, accept))
+    print(f"{'scraped as':12} {'scrape p50':>11} {'max':>9} {'lag p50':>9} {'lag p99':>9} {'lag max':>9}   (ms)")
+    for name, results in rows.items():
+        taken = [1000 * value for _, seconds in results for value in seconds] or [0.0]
+        lags = [
+            statistics.median(result[field] for result, _ in results)
+            for field in ("lag_p50_ms", "lag_p99_ms", "lag_max_ms")
+        ]
+        print(
+            f"{name:12} {statistics.median(taken):11.1f} {max(taken):9.1f} " + " ".join(f"{lag:9.2f}" for lag in lags)
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
