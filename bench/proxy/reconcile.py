@@ -90,7 +90,7 @@ def check(number: int, fault: str, before: Counter[str]) -> list[str]:
     deadline = time.monotonic() + 10
     while (grown := counters() - before)["requests_total"] < number and time.monotonic() < deadline:
         time.sleep(0.05)
-    entries = json.loads(call(f"http://127.0.0.1:{SIMULATOR}/simulator/ledger"))["entries"]
+    entries = json.loads(call(f"http://127.0.0.1:{SIMULATOR}/simulator/ledger?entries={BATCH}"))["entries"]
     whole = [entry for entry in entries if entry["outcome"] == "completed"]
     cut = sum(entry["sent"] for entry in entries if entry["outcome"] != "completed")
     exact = sum(entry["generation_tokens"] for entry in whole)
