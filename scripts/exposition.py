@@ -16,6 +16,7 @@ def main() -> None:
     for name in HISTOGRAMS:
         metrics.series("x", "x")[name].observe(1.0)
     sys.stdout.buffer.write(generate_latest(metrics.registry))
+    sys.stdout.buffer.write(b"".join(metrics.histograms(openmetrics=False)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterable
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -15,11 +16,29 @@ from prometheus_client.exposition import choose_encoder
 _EOF = b"# EOF\n"
 
 
-class PageServer:
-    """Serves a registry at `/metrics`, in Prometheus' text or as OpenMetrics, and more routes; `stop` closes it."""
+class Rendered(Protocol):
+    """Yields families as text."""
 
-    def __init__(self, registry: CollectorRegistry, routes: Iterable[web.RouteDef]) -> None:
+    def __call__(self, *, openmetrics: bool) -> Iterable[bytes]:
+        """Return the families of one scrape."""
+
+
+def no_families(*, openmetrics: bool) -> Iterable[bytes]:
+    """Yield nothing."""
+    return ()
+
+
+class PageServer:
+    """Serves a registry at `/metrics`, in Prometheus' text or as OpenMetrics, and more routes; `stop` closes it.
+
+    `rendered(openmetrics=…)` yields further families as text.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, routes: Iterable[web.RouteDef], rendered: Rendered = no_families
+    ) -> None:
         self._registry = registry
+        self._rendered = rendered
         app = web.Application()
         app.add_routes([web.get("/metrics", self._metrics), *routes])
         self._runner = web.AppRunner(app, access_log=None)
@@ -41,7 +60,11 @@ class PageServer:
             parts.append(encode(_Family(family)).removesuffix(_EOF))
             # A whole scrape takes tens of milliseconds; between two families the streams have their turn.
             await asyncio.sleep(0)
-        if "openmetrics" in content_type:
+        openmetrics = "openmetrics" in content_type
+        for text in self._rendered(openmetrics=openmetrics):
+            parts.append(text)
+            await asyncio.sleep(0)
+        if openmetrics:
             parts.append(_EOF)
         return web.Response(body=b"".join(parts), headers={"Content-Type": content_type})
 

@@ -60,7 +60,7 @@ class Sidecar:
         timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
         self._proxy = Proxy(settings.upstream, timeouts, self._meter.begin, self._admission, time.monotonic)
         self._metrics.registry.register(Gauges(self._meter, self._watch, self._agent))
-        self._admin = admin_server(self._metrics.registry, self.status, self._meter.journal.find)
+        self._admin = admin_server(self._metrics, self.status, self._meter.journal.find)
         self._telemetry = telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if self._telemetry is not None:
             self._meter.journal.listeners.append(self._telemetry.take)

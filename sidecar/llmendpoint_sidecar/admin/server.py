@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from llmendpoint_process.exposition import PageServer, alive
 from llmendpoint_sidecar.contract import RequestRecord, SidecarStatus
+from llmendpoint_sidecar.meter.metrics import Metrics
 
 
 def admin_server(
-    registry: CollectorRegistry,
+    metrics: Metrics,
     status: Callable[[], SidecarStatus],
     find: Callable[[str], RequestRecord | None],
 ) -> PageServer:
@@ -40,7 +40,7 @@ def admin_server(
         web.get("/livez", alive),
         web.get("/readyz", ready),
     ]
-    return PageServer(registry, routes)
+    return PageServer(metrics.registry, routes, metrics.histograms)
 
 
 def _why_not(status: SidecarStatus) -> str:

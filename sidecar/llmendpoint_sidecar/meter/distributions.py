@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
-from typing import TypeAlias
-
-from prometheus_client.core import Exemplar
-
-Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
+from collections.abc import Iterable
 
 
 class Distribution:
@@ -36,15 +33,18 @@ class Distribution:
             self.counts[index] += count
         self.sum += other.sum
 
-    def cumulative(self) -> list[Bucket]:
-        """Return Prometheus buckets: upper bound, observations up to it, and an exemplar where there is one."""
-        buckets: list[Bucket] = []
+    def lines(self, name: str, labels: str, *, exemplars: bool) -> Iterable[str]:
+        """Yield the samples of a Prometheus histogram; `labels` is like `model_name="m",operation="chat"`."""
         total = 0
-        for index, (bound, count) in enumerate(zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True)):
+        for index, (bound, count) in enumerate(zip(_texts(self.bounds), self.counts, strict=True)):
             total += count
-            last = self.exemplars.get(index)
-            if last is None:
-                buckets.append((bound, total))
-            else:
-                buckets.append((bound, total, Exemplar({"request_id": last[0]}, last[1])))
-        return buckets
+            line = f'{name}_bucket{{le="{bound}",{labels}}} {total}.0'
+            last = self.exemplars.get(index) if exemplars else None
+            yield line if last is None else f'{line} # {{request_id="{last[0]}"}} {last[1]}'
+        yield f"{name}_count{{{labels}}} {total}.0"
+        yield f"{name}_sum{{{labels}}} {self.sum}"
+
+
+@functools.cache
+def _texts(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    return (*map(str, bounds), "+Inf")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from llmendpoint_sidecar.contract import METRIC_PREFIX
@@ -103,18 +103,30 @@ class Metrics(Collector):
         return found
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every family, for one scrape."""
+        """Yield the counters, for one scrape."""
         for name, (text, labels) in COUNTERS.items():
             counter = CounterMetricFamily(METRIC_PREFIX + name, text, labels=labels)
             for values, amount in self._counters[name].items():
                 counter.add_metric(values, amount)
             yield counter
+
+    def histograms(self, *, openmetrics: bool) -> Iterable[bytes]:
+        """Yield every histogram family as text, alike in both formats but for exemplars.
+
+        Thousands of series through the library's samples take ten times as long, and streams wait meanwhile.
+        """
         for name, family in HISTOGRAMS.items():
-            histogram = HistogramMetricFamily(METRIC_PREFIX + name, family.help, labels=("model_name", "operation"))
-            for values, series in self._series.items():
+            full = METRIC_PREFIX + name
+            lines = [f"# HELP {full} {family.help}", f"# TYPE {full} histogram"]
+            for (model, operation), series in self._series.items():
                 if name in series:
-                    histogram.add_metric(values, buckets=series[name].cumulative(), sum_value=series[name].sum)
-            yield histogram
+                    labels = f'model_name="{_escaped(model)}",operation="{operation}"'
+                    lines += series[name].lines(full, labels, exemplars=openmetrics)
+            yield "\n".join(lines).encode() + b"\n"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def gauge(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[Labels, float]]) -> Metric:
