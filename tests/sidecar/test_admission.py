@@ -42,7 +42,7 @@ class Asker:
         self.sidecar = sidecar
 
     async def __call__(
-        self, path: str = "/api/chat", body: Any = CHAT, headers: dict[str, str] | None = None, method: str = "POST"
+        self, path: str = "/api/chat", body: Any = CHAT, headers: Any = None, method: str = "POST"
     ) -> tuple[int, Any, Any]:
         url = f"http://127.0.0.1:{self.sidecar.port}{path}"
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -210,6 +210,8 @@ ASKING: list[Any] = [
     ("/v1/audio/transcriptions", b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nother\r\n--x--\r\n', {"Content-Type": "multipart/form-data; boundary=x"}),
 ]  # fmt: skip
 UNCLEAR: list[Any] = [
+    ("/api/chat", b'{"model": "other"}\r\n--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nsimulated\r\n--x--\r\n', {"Content-Type": "multipart/form-data; boundary=x"}),
+    ("/v1/responses", b'{"model": "simulated"}', [("Content-Encoding", "zstd"), ("Content-Encoding", "identity")]),
     ("/api/chat", b'{"model": "simulated", "Model": "other"}', {}),
     ("/api/chat", b'{"model": "simulated"} {"model": "other"}', {}),
     ("/api/chat", b"not json", {}),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
-from llmendpoint_sidecar.contract import REQUEST_ID_HEADER, Outcome
+from llmendpoint_sidecar.contract import REQUEST_ID_HEADER, Operation, Outcome
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.meter.journal import is_plain_id
 from llmendpoint_sidecar.proxy.admission import Admission, Refusal, Ticket
@@ -406,8 +406,13 @@ class Exchange:
         """Read which model is asked for; what passes is sent on as it came."""
         self._held_bytes = 0
         fields = self.head.fields
+        # Ollama reads a form on one route and JSON on all others, whatever the header says.
+        form = self._meter.operation is Operation.OPENAI_TRANSCRIPTIONS
         try:
-            asked = read_asked(body, fields.get(b"content-type", b""), fields.get(b"content-encoding", b""))
+            if any(http1.count(self.head.headers, name) > 1 for name in (b"content-type", b"content-encoding")):
+                raise UnreadableRequestError("the body's type or coding is said twice")
+            content_type = fields.get(b"content-type", b"") if form else b""
+            asked = read_asked(body, content_type, fields.get(b"content-encoding", b""))
         except UnreadableRequestError as error:
             self._refusal = Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
             return
