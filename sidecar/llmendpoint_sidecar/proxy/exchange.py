@@ -25,26 +25,36 @@ log = logging.getLogger(__name__)
 _HOLD_LIMIT_BYTES = 256 * 1024
 #: A refused request with a body up to this size is read to its end, so that its connection can be used again.
 _SHORT_BODY_BYTES = 64 * 1024
+_VERSION = b"HTTP/1.1"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: Headers that are the proxy's own business where it asks for keys.
-_CREDENTIALS = (b"authorization", b"x-api-key")
-_REQUEST_ID = REQUEST_ID_HEADER.encode()
-_REQUEST_ID_LOWER = _REQUEST_ID.lower()
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+#: Host is Ollama's own (it refuses foreign ones on loopback); a body that is here waits for nothing.
+_REQUEST_DROPPED = http1.HOP_BY_HOP | {b"host"}
+_WHOLE_REQUEST_DROPPED = _REQUEST_DROPPED | {b"expect"}
+_UNCHUNKED_DROPPED = http1.HOP_BY_HOP | {b"transfer-encoding", b"trailer"}
+_CLOSE = b"Connection: close"
+_REQUEST_ID = REQUEST_ID_HEADER.encode() + b": "
+_REQUEST_ID_LOWER = REQUEST_ID_HEADER.lower().encode()
 #: Request IDs of this process: unguessable in front, counted behind. A UUID each costs as much as parsing the head.
 _ID_PREFIX = secrets.token_hex(10)
 _ids = itertools.count(1)
 
 
 class RequestHead(NamedTuple):
-    """A request's head as the client sent it; `fields` are its last values by lower-case name."""
+    """A request's head as the client sent it."""
 
     method: bytes
     target: bytes
     version: str
-    headers: http1.Headers
-    fields: dict[bytes, bytes]
+    head: http1.Head
     keep_alive: bool
     chunked: bool
+
+    @property
+    def fields(self) -> http1.Fields:
+        """Return the last value of each header by its lower-case name."""
+        return self.head.fields
 
 
 class Client(Protocol):
@@ -106,10 +116,10 @@ class Exchange:
         "_response_complete",
         "_response_started",
         "_ticket",
-        "_trailers",
         "_turn",
         "_upstream",
         "_usage_filter",
+        "_usage_length",
         "head",
         "is_head_request",
         "over",
@@ -130,15 +140,15 @@ class Exchange:
         self._client = client
         self._pool = pool
         self._meter = meter
-        meter.coding = head.fields.get(b"content-encoding", b"")
-        meter.trace_parent = head.fields.get(b"traceparent", b"")
+        fields = head.head.fields
+        meter.coding = fields.get(b"content-encoding", b"")
+        meter.trace_parent = fields.get(b"traceparent", b"")
         self._clock = clock
         self._last_activity = clock()
         self._upstream: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
-        self._trailers: http1.Headers = []
         self._response_started = False
         self._response_complete = False
         self._raw = True
@@ -151,6 +161,7 @@ class Exchange:
         self._asked: list[bytes] | None = None
         self._turn = False
         self._usage_filter: UsageFilter | None = None
+        self._usage_length = b""
         self.over = False
 
     # ---- from the client
@@ -199,12 +210,8 @@ class Exchange:
             if self.request_complete:
                 self._meter.request_sent()
 
-    def request_trailer(self, name: bytes, value: bytes) -> None:
-        """Keep a trailer for the end of the body."""
-        self._trailers.append((name, value))
-
-    def request_end(self) -> None:
-        """The request is whole."""
+    def request_end(self, trailers: bytes = b"") -> None:
+        """The request is whole; `trailers` are the lines behind a chunked body."""
         self.request_complete = True
         if self._response_complete:
             self._close()
@@ -218,8 +225,7 @@ class Exchange:
                 self._answer_refusal(self._refusal)
             return
         if self.head.chunked:
-            lines = b"".join(name + b": " + value + b"\r\n" for name, value in self._trailers)
-            self._send(b"0\r\n" + lines + b"\r\n")
+            self._send(b"0\r\n" + trailers + b"\r\n")
         self._last_activity = self._clock()
         self._meter.request_end(self._last_activity)
         if self._asked is not None:
@@ -292,20 +298,24 @@ class Exchange:
     def response_head(self, head: ResponseHead) -> None:
         """Pass on the final head, without what belongs to the upstream's connection."""
         self._response_started = True
-        self._meter.response_head(head.status, http1.header(head.headers, b"content-type") or b"")
-        dropped: tuple[bytes, ...] = ()
+        fields = head.head.fields
+        self._meter.response_head(head.status, fields.get(b"content-type", b""))
+        dropped = http1.HOP_BY_HOP
         if head.chunked and self.head.version == "1.0":
             self._raw = False
-            dropped = (b"transfer-encoding", b"trailer")
+            dropped = _UNCHUNKED_DROPPED
         if self._usage_filter is not None:
             self._filter_response(head)
-        headers = http1.end_to_end(head.headers, dropped)
         if not head.delimited or not self._raw or self._client.draining:
             self._close_after = True
-        if self._close_after:
-            headers.append((b"Connection", b"close"))
         # Written with the first bytes of the body, or by `flush` where those come later.
-        self._pending_head = http1.write_head(b"HTTP/1.1 %d %s" % (head.status, head.reason), headers)
+        self._pending_head = head.raw
+        start = head.head.start
+        if self._close_after or not dropped.isdisjoint(fields) or not start.startswith(_VERSION):
+            lines = http1.end_to_end(head.head, dropped)
+            if self._close_after:
+                lines.append(_CLOSE)
+            self._pending_head = http1.join_head(_VERSION + start[len(_VERSION) :], lines)
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Pass the bytes on first, then let the meter see them."""
@@ -355,7 +365,7 @@ class Exchange:
 
     def _filter_response(self, head: ResponseHead) -> None:
         """Filter only what is a stream of events in chunks; anything else passes as it came."""
-        content_type = http1.header(head.headers, b"content-type") or b""
+        content_type = head.head.fields.get(b"content-type", b"")
         if not head.chunked or not content_type.startswith(b"text/event-stream"):
             self._usage_filter = None
 
@@ -409,7 +419,7 @@ class Exchange:
         # Ollama reads a form on one route and JSON on all others, whatever the header says.
         form = self._meter.operation is Operation.OPENAI_TRANSCRIPTIONS
         try:
-            if any(http1.count(self.head.headers, name) > 1 for name in (b"content-type", b"content-encoding")):
+            if any(http1.count(self.head.head, name) > 1 for name in (b"content-type", b"content-encoding")):
                 raise UnreadableRequestError("the body's type or coding is said twice")
             content_type = fields.get(b"content-type", b"") if form else b""
             asked = read_asked(body, content_type, fields.get(b"content-encoding", b""))
@@ -429,29 +439,27 @@ class Exchange:
         body = ask_for_usage(asked.fields)
         if body is not None:
             self._usage_filter = UsageFilter()
-            length = b"%d" % len(body)
-            headers = [(n, length if n.lower() == b"content-length" else v) for n, v in self.head.headers]
-            self.head = self.head._replace(headers=headers)
+            self._usage_length = b"Content-Length: %d" % len(body)
         return body
 
     def _request_head(self) -> bytes:
-        dropped: tuple[bytes, ...] = (b"host",)
+        dropped = _WHOLE_REQUEST_DROPPED if self.request_complete else _REQUEST_DROPPED
         if self._admission is not None and self._admission.keyring.folders:
-            dropped += _CREDENTIALS
-        if self.request_complete:
-            # Its body is here, so there is nothing left to wait for.
-            dropped += (b"expect",)
-        headers = http1.end_to_end(self.head.headers, dropped)
-        headers.insert(0, (b"Host", self._pool.authority))
-        given = self.head.fields.get(_REQUEST_ID_LOWER)
+            dropped |= _CREDENTIALS
+        if self._usage_length:
+            dropped |= {b"content-length"}
+        head = self.head
+        lines = [self._pool.host_line, *http1.end_to_end(head.head, dropped)]
+        if self._usage_length and not head.chunked:
+            lines.append(self._usage_length)
+        given = head.fields.get(_REQUEST_ID_LOWER)
         if given is None:
             made = f"{_ID_PREFIX}{next(_ids):012x}"
             self._meter.request_id = self._meter.made_id = made
-            headers.append((_REQUEST_ID, made.encode()))
+            lines.append(_REQUEST_ID + made.encode())
         elif is_plain_id(text := given.decode("latin-1")):
             self._meter.request_id = text
-        line = self.head.method + b" " + http1.origin_form(self.head.target) + b" HTTP/1.1"
-        return http1.write_head(line, headers)
+        return http1.join_head(head.method + b" " + http1.origin_form(head.target) + b" HTTP/1.1", lines)
 
     async def _connect(self) -> None:
         try:

@@ -21,12 +21,14 @@ from llmendpoint_sidecar.proxy.exchange import Exchange, RequestHead, Timeouts
 from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import UpstreamPool
 from llmendpoint_sidecar.wire import http1
+from llmendpoint_sidecar.wire.chunked import ChunkedError, ChunkedFraming
 
 log = logging.getLogger(__name__)
 
 _MAX_PIPELINED = 16
 _MAX_CONNECTIONS = 8192
 _SWEEP_SECONDS = 1.0
+_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _HEAD_TOO_LARGE = "the request's head is larger than 64 KiB"
 #: How long what a refused client still sends is read and dropped, so that it can read the answer (RFC 9112, 9.6).
 _LINGER_SECONDS = 3.0
@@ -104,15 +106,16 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._queue: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
-        self._headers: http1.Headers = []
-        self._fields: dict[bytes, bytes] = {}
-        self._target = b""
-        self._in_head = True
-        self._head_bytes = 0
+        self._partial = b""
+        #: How much of a body is still to come: bytes of a Content-Length, or what follows its chunks.
+        self._left = 0
+        self._chunked: ChunkedFraming | None = None
+        #: What llhttp says of the bytes that it was fed: a head was whole, and whether the connection lives on; a
+        #: request was whole; an upgrade was offered.
+        self._headed = self._whole = self._offered = False
+        self._keep_alive = False
         self._refused = False
-        # httptools reads no body behind an offered upgrade: a second parser does, which is given the framing alone.
-        self._body_unread = False
-        self._replaying = False
+        self._closed = False
         self._paused = False
         self._heard = proxy.clock()
         self._head_began: float | None = None
@@ -168,6 +171,7 @@ class ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
+        self._closed = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -211,22 +215,19 @@ class ClientConnection(asyncio.Protocol):
         if self._refused or self._lingers_until is not None:
             return
         self._heard = self._proxy.clock()
-        if self._in_head:
-            self._head_bytes += len(data)
         try:
-            self._feed(data)
+            while data and not self._closed:
+                data = self._read_head(data) if self._incoming is None else self._read_body(self._incoming, data)
         except httptools.HttpParserCallbackError:
             log.exception("a request could not be handled")
             self.abort()
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, http1.HeadError, ChunkedError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, f"the request is not valid HTTP: {error}")
             return
         if self._queue:
             self._queue[0].flush_request()
-        if self._in_head and self._head_bytes > http1.MAX_HEAD_BYTES:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
-        if len(self._queue) > _MAX_PIPELINED:
-            self.pause()
+            if len(self._queue) > _MAX_PIPELINED:
+                self.pause()
 
     def eof_received(self) -> None:
         """A client that ends its side counts as gone: half-closing clients cannot be told from leaving ones."""
@@ -248,70 +249,12 @@ class ClientConnection(asyncio.Protocol):
         if self._queue:
             self._queue[0].client_writable(writable=True)
 
-    # ---- httptools
-
-    def on_message_begin(self) -> None:
-        """A new request."""
-        if self._replaying:
-            return
-        self._headers, self._target = [], b""
-        self._in_head = True
-        self._head_began = self._heard
-
-    def on_url(self, part: bytes) -> None:
-        """Collect the request target."""
-        if self._replaying:
-            return
-        self._target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header, or a trailer behind the body."""
-        if self._replaying:
-            return
-        if self._in_head:
-            self._headers.append((name, value))
-        elif self._incoming is not None:
-            self._incoming.request_trailer(name, value)
+    # ---- httptools: llhttp judges every byte; where a request begins and ends is found beside it, and has to agree
 
     def on_headers_complete(self) -> None:
-        """The head is whole: begin the exchange when its turn has come."""
-        if self._replaying:
-            return
-        self._in_head = False
-        head_bytes, self._head_bytes = self._head_bytes, 0
-        self._head_began = None
-        headers = self._headers
-        fields = self._fields = {name.lower(): value for name, value in headers}
-        if self._parser.should_upgrade():
-            self._body_unread = b"transfer-encoding" in fields or b"content-length" in fields
-        version = self._parser.get_http_version()
-        head = RequestHead(
-            self._parser.get_method(),
-            self._target,
-            version,
-            headers,
-            fields,
-            # An HTTP/1.0 answer cannot be chunked, so its end is the connection's.
-            self._parser.should_keep_alive() and version != "1.0",
-            b"transfer-encoding" in fields,
-        )
-        proxy = self._proxy
-        exchange = Exchange(head, self, proxy.pool, proxy.begin_meter(head.method, head.target), proxy.clock)
-        self._incoming = exchange
-        self._queue.append(exchange)
-        # The bytes may hold more than this head: only where there are many is it worth while to count.
-        if head_bytes > http1.MAX_HEAD_BYTES and http1.head_size(head.target, headers) > http1.MAX_HEAD_BYTES:
-            exchange.deny(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
-        elif head.method == b"CONNECT":
-            exchange.deny(HTTPStatus.NOT_IMPLEMENTED, "this proxy opens no tunnels")
-        elif (version != "1.0" and b"host" not in fields) or (
-            len(fields) != len(headers) and http1.count(headers, b"host") > 1
-        ):
-            exchange.deny(HTTPStatus.BAD_REQUEST, "a request has exactly one Host header")
-        elif not proxy.admission.open:
-            exchange.admit(proxy.admission)
-        if len(self._queue) == 1:
-            exchange.start()
+        """A head is whole; once a message has ended, llhttp no longer knows whether its connection lives on."""
+        self._headed = True
+        self._keep_alive = bool(self._parser.should_keep_alive())
 
     def on_body(self, data: bytes) -> None:
         """Forward; a body that nobody waits for any more is dropped."""
@@ -319,37 +262,120 @@ class ClientConnection(asyncio.Protocol):
             self._incoming.request_body(data)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
-        if self._body_unread:
-            return
-        exchange, self._incoming = self._incoming, None
-        self._in_head = True
-        self._head_bytes = 0
-        if exchange is not None and not exchange.over:
-            exchange.request_end()
+        """A request is whole."""
+        self._whole = True
 
     # ---- inside
 
-    def _feed(self, data: bytes) -> None:
-        while data:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                # Offered, not taken (h2c, WebSocket): go on in HTTP/1.1 behind the offer.
-                data = data[upgrade.args[0] :]
-                self._parser = httptools.HttpRequestParser(self)
-                if self._body_unread:
-                    self._body_unread, self._replaying = False, True
-                    self._parser.feed_data(self._framing())
-                    self._replaying = False
-            else:
-                return
+    def _read_head(self, data: bytes) -> bytes:
+        """Take a head if it is whole, and return the bytes behind it."""
+        before = len(self._partial)
+        raw = self._partial + data
+        if raw.startswith(b"\r\n"):
+            # Old clients send an empty line behind a body (RFC 9112, 2.2).
+            self._partial = b""
+            return raw[2:]
+        end = raw.find(http1.HEAD_END, max(0, before - 3)) + len(http1.HEAD_END)
+        if end < len(http1.HEAD_END):
+            return self._await_head(raw, data)
+        self._head_began = None
+        self._partial = raw = raw[:end]
+        self._feed(raw[before:])
+        if not self._headed:
+            raise http1.HeadError("the head's end is in doubt")
+        self._begin(raw)
+        self._partial = b""
+        return data[end - before :]
 
-    def _framing(self) -> bytes:
-        """Return a head that says of a body what the last one said."""
+    def _await_head(self, raw: bytes, data: bytes) -> bytes:
+        if not self._partial:
+            self._head_began = self._heard
+        self._partial = raw
+        if len(raw) > http1.MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
+        else:
+            self._feed(data)
+        return b""
+
+    def _begin(self, raw: bytes) -> None:
+        """Begin the exchange of a whole head when its turn has come."""
+        head = http1.read_head(raw)
+        method, target, version = _request_line(head.start)
+        fields = head.fields
+        chunked = b"transfer-encoding" in fields
+        # An HTTP/1.0 answer cannot be chunked, so its end is the connection's.
+        keep_alive = self._keep_alive and version != "1.0"
+        self._headed = False
+        if self._offered:
+            self._decline(fields)
+        proxy = self._proxy
+        request = RequestHead(method, target, version, head, keep_alive, chunked)
+        exchange = Exchange(request, self, proxy.pool, proxy.begin_meter(method, target), proxy.clock)
+        self._incoming = exchange
+        self._queue.append(exchange)
+        if len(raw) > http1.MAX_HEAD_BYTES:
+            exchange.deny(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
+        elif method == b"CONNECT":
+            exchange.deny(HTTPStatus.NOT_IMPLEMENTED, "this proxy opens no tunnels")
+        elif (version != "1.0" and b"host" not in fields) or (
+            len(fields) != len(head.lines) and http1.count(head, b"host") > 1
+        ):
+            exchange.deny(HTTPStatus.BAD_REQUEST, "a request has exactly one Host header")
+        elif not proxy.admission.open:
+            exchange.admit(proxy.admission)
+        if len(self._queue) == 1:
+            exchange.start()
+        self._chunked = ChunkedFraming() if chunked else None
+        self._left = int(fields.get(b"content-length", b"0"))
+        if not chunked and not self._left:
+            self._end_request(exchange, b"")
+
+    def _read_body(self, exchange: Exchange, data: bytes) -> bytes:
+        """Take what belongs to the request, and return the bytes behind it."""
+        chunked = self._chunked
+        if chunked is not None:
+            size = chunked.feed(data)
+            ended = chunked.ended
+        else:
+            size = min(self._left, len(data))
+            self._left -= size
+            ended = not self._left
+        if size < len(data):
+            data, rest = data[:size], data[size:]
+        else:
+            rest = b""
+        self._feed(data)
+        if ended:
+            self._end_request(exchange, b"" if chunked is None else chunked.trailers)
+        elif self._whole:
+            raise http1.HeadError("the body's end is in doubt")
+        return rest
+
+    def _end_request(self, exchange: Exchange, trailers: bytes) -> None:
+        if not self._whole:
+            raise http1.HeadError("the body's end is in doubt")
+        self._whole = False
+        self._incoming = None
+        if not exchange.over:
+            exchange.request_end(trailers)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._offered = True
+
+    def _decline(self, fields: http1.Fields) -> None:
+        """Go on in HTTP/1.1 behind an offer (h2c, WebSocket): httptools reads no body there, so a new parser does.
+
+        It is given a head that says of the body what the last one said.
+        """
+        self._offered = self._whole = False
+        self._parser = httptools.HttpRequestParser(self)
         names = (b"transfer-encoding", b"content-length")
-        headers = [(name, self._fields[name]) for name in names if name in self._fields]
-        return http1.write_head(b"POST / HTTP/1.1", [(b"Host", b"_"), *headers])
+        headers = [(name, fields[name]) for name in names if name in fields]
+        self._parser.feed_data(http1.write_head(b"POST / HTTP/1.1", [(b"Host", b"_"), *headers]))
+        self._headed = False
 
     def _refuse(self, status: HTTPStatus, sentence: str) -> None:
         """Answer a request that could not be parsed, after those before it."""
@@ -363,13 +389,15 @@ class ClientConnection(asyncio.Protocol):
         elif self._queue:
             return
         else:
-            meter = self._proxy.begin_meter(b"", self._target)
+            target = self._partial.partition(b" ")[2].partition(b" ")[0]
+            meter = self._proxy.begin_meter(b"", target)
             meter.response_head(status, b"")
             meter.finish(Outcome.REJECTED)
-            self.write(refusal(status, sentence, self._target, close=True))
+            self.write(refusal(status, sentence, target, close=True))
             self._close()
 
     def _leave(self) -> None:
+        self._closed = True
         for exchange in self._queue:
             exchange.client_gone()
         self._queue.clear()
@@ -377,6 +405,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close; while the client still sends a request, first let it read the answer."""
+        self._closed = True
         transport = self._transport
         if transport is None or transport.is_closing() or self._lingers_until is not None:
             return
@@ -387,3 +416,11 @@ class ClientConnection(asyncio.Protocol):
             transport.resume_reading()
         else:
             transport.close()
+
+
+def _request_line(line: bytes) -> tuple[bytes, bytes, str]:
+    """Return method, target and version of a request line."""
+    parts = line.split(b" ")
+    if len(parts) != 3 or parts[2] not in _VERSIONS:
+        raise http1.HeadError("the request line is not METHOD TARGET HTTP/1.1")
+    return parts[0], parts[1], _VERSIONS[parts[2]]

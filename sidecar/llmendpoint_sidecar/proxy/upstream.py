@@ -22,11 +22,14 @@ class UpstreamError(Exception):
 
 
 class ResponseHead(NamedTuple):
-    """The head of a final response; `delimited` is False where only the connection's end ends the body."""
+    """The head of a final response, also as it came (`raw`).
+
+    `delimited` is False where only the connection's end ends the body.
+    """
 
     status: int
-    reason: bytes
-    headers: http1.Headers
+    raw: bytes
+    head: http1.Head
     chunked: bool
     delimited: bool
 
@@ -43,10 +46,10 @@ class ResponseSink(Protocol):
         """Take the final head."""
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
-        """Take body bytes as they came (`raw`, with framing) and without framing (`pieces`)."""
+        """Take body bytes as they came (`raw`, with framing) and without framing (`pieces`, valid for this call)."""
 
     def flush(self) -> None:
-        """These were all bytes for now."""
+        """A head came, and for now no body with it."""
 
     def response_end(self, *, reusable: bool) -> None:
         """The response is whole."""
@@ -65,11 +68,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
+        self._pieces: list[bytes] = []
+        # Called by llhttp for each piece of a body, without a frame of Python between.
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._partial_head = b""
-        self._headers: http1.Headers = []
-        self._reason = b""
-        self._pieces: list[bytes] = []
         self._in_head = True
         self._complete = False
         self._surplus = False
@@ -128,17 +131,15 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
             return
         try:
-            while data and self._in_head:
-                data = self._read_head(data)
-            if data:
-                self._read_body(data)
-        except (httptools.HttpParserError, UpstreamError) as error:
+            if self._in_head:
+                self._receive_head(data)
+            else:
+                self._read_body(self._sink, data)
+        except (httptools.HttpParserError, http1.HeadError, UpstreamError) as error:
             self._fail(UpstreamError(f"the upstream's response is not HTTP: {error}"))
             return
         if self._complete:
             self._finish(reusable=self._keep_alive and not self._surplus)
-        elif self._sink is not None:
-            self._sink.flush()
 
     def eof_received(self) -> None:
         """An undelimited body ends here; any other was cut."""
@@ -171,22 +172,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._surplus = True
 
-    def on_status(self, reason: bytes) -> None:
-        """Collect the reason phrase."""
-        self._reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header; trailers travel in the raw bytes."""
-        if self._in_head:
-            self._headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         """Learn whether the connection lives on: after the message llhttp has forgotten."""
         self._keep_alive = bool(self._parser.should_keep_alive())
-
-    def on_body(self, data: bytes) -> None:
-        """Collect body bytes without framing."""
-        self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         """The response is whole."""
@@ -194,19 +182,30 @@ class UpstreamConnection(asyncio.Protocol):
 
     # ---- inside
 
+    def _receive_head(self, data: bytes) -> None:
+        rest = data
+        while rest and self._in_head:
+            rest = self._read_head(rest)
+        sink = self._sink
+        if sink is None:
+            return
+        if rest:
+            self._read_body(sink, rest)
+        elif not self._in_head:
+            sink.flush()
+
     def _read_head(self, data: bytes) -> bytes:
         """Parse one head if it is whole, and return the bytes behind it."""
         data = self._partial_head + data
-        end = data.find(http1.HEAD_END)
-        if end < 0:
+        end = data.find(http1.HEAD_END) + len(http1.HEAD_END)
+        if end < len(http1.HEAD_END):
             if len(data) > http1.MAX_HEAD_BYTES:
                 raise UpstreamError("its head is too large")
             self._partial_head = data
             return b""
         self._partial_head = b""
-        head, rest = data[: end + 4], data[end + 4 :]
-        self._headers, self._reason = [], b""
-        self._parser.feed_data(head)
+        raw, rest = data[:end], data[end:]
+        self._parser.feed_data(raw)
         status = self._parser.get_status_code()
         if self._sink is None:
             return b""
@@ -214,14 +213,15 @@ class UpstreamConnection(asyncio.Protocol):
             if status == 101:
                 raise UpstreamError("it switches protocols unasked")
             self._complete = False
-            self._sink.interim(head)
+            self._sink.interim(raw)
             return rest
-        self._begin_response(self._sink, status)
+        self._begin_response(self._sink, status, raw)
         return rest
 
-    def _begin_response(self, sink: ResponseSink, status: int) -> None:
+    def _begin_response(self, sink: ResponseSink, status: int, raw: bytes) -> None:
         self._in_head = False
-        coding = http1.header(self._headers, b"transfer-encoding")
+        head = http1.read_head(raw)
+        coding = head.fields.get(b"transfer-encoding")
         chunked = coding is not None and coding.lower().endswith(b"chunked")
         if sink.is_head_request or status in (204, 304):
             # llhttp cannot know that a HEAD's answer has no body, so its state is of no more use.
@@ -229,19 +229,21 @@ class UpstreamConnection(asyncio.Protocol):
             if sink.is_head_request:
                 self._parser = httptools.HttpResponseParser(self)
         else:
-            self._delimited = chunked or http1.header(self._headers, b"content-length") is not None
-        sink.response_head(ResponseHead(status, self._reason, self._headers, chunked, self._delimited))
+            self._delimited = chunked or b"content-length" in head.fields
+        sink.response_head(ResponseHead(status, raw, head, chunked, self._delimited))
 
-    def _read_body(self, data: bytes) -> None:
+    def _read_body(self, sink: ResponseSink, data: bytes) -> None:
         if self._complete:
             self._surplus = True
             return
-        self._pieces = []
-        self._parser.feed_data(data)
-        if self._surplus:
-            raise UpstreamError("it sends more than one response")
-        if self._sink is not None:
-            self._sink.response_body(data, self._pieces)
+        pieces = self._pieces
+        try:
+            self._parser.feed_data(data)
+            if self._surplus:
+                raise UpstreamError("it sends more than one response")
+            sink.response_body(data, pieces)
+        finally:
+            pieces.clear()
 
     def _finish(self, *, reusable: bool) -> None:
         sink, self._sink = self._sink, None
@@ -262,7 +264,7 @@ class UpstreamPool:
     def __init__(self, address: Address, connect_timeout: float) -> None:
         self._address = address
         #: What the Host header says: Ollama on loopback refuses foreign names.
-        self.authority = str(address).encode()
+        self.host_line = b"Host: %s" % str(address).encode()
         self._connect_timeout = connect_timeout
         self._idle: list[UpstreamConnection] = []
         self.opened = 0

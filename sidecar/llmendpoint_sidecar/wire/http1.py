@@ -1,57 +1,96 @@
-"""HTTP/1.1 heads: what a proxy may pass on, and how the head it sends is written (RFC 9110, 9112)."""
+"""HTTP/1.1 heads: how one is read, what of it a proxy may pass on, and how one is written (RFC 9110, 9112).
+
+llhttp judges whether bytes are HTTP. What it accepted is cut into lines here, and travels on as the lines that came.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+#: The last value of each header by its lower-case name, in the order of their first lines.
+Fields: TypeAlias = dict[bytes, bytes]
 
 HEAD_END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 64 * 1024
+_LINE_END = b"\r\n"
 
 #: RFC 9110, 7.6.1, with the two that old clients still send.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"proxy-authenticate"})
 
-
 _NEVER_NAMED = frozenset({b"content-length", b"transfer-encoding", b"host", b"close", b"keep-alive", b""})
+#: Values of Connection that name no header.
+_PLAIN_OPTIONS = frozenset({b"keep-alive", b"Keep-Alive", b"close", b"Close"})
+_MAX_KNOWN_LINES = 4096
+_MAX_KNOWN_BYTES = 256
+_SECRET = frozenset({b"authorization", b"x-api-key", b"cookie", b"proxy-authorization"})
 
 
-def end_to_end(headers: Headers, dropped: Collection[bytes] = ()) -> Headers:
-    """Return the headers that travel on, in order and spelling; `dropped` holds more lower-case names to leave."""
-    kept: Headers = []
-    options: list[bytes] = []
-    for pair in headers:
-        name = pair[0].lower()
-        if name in HOP_BY_HOP:
-            if name == b"connection":
-                options.append(pair[1])
-        elif name not in dropped:
-            kept.append(pair)
-    if not options:
+class HeadError(Exception):
+    """A head that llhttp took and that still cannot be cut into lines beyond doubt."""
+
+
+class Head(NamedTuple):
+    """A head as it came: its start line, its header lines without line ends, and what they say."""
+
+    start: bytes
+    lines: list[bytes]
+    fields: Fields
+
+
+class _KnownLines(dict[bytes, tuple[bytes, bytes]]):
+    """Name and value by header line: clients send the same lines again and again, and each is cut up once."""
+
+    def __missing__(self, line: bytes) -> tuple[bytes, bytes]:
+        name, colon, value = line.partition(b":")
+        if not colon:
+            raise HeadError("a header line has no colon")
+        read = name.lower(), value.strip(b" \t")
+        if len(line) <= _MAX_KNOWN_BYTES and read[0] not in _SECRET:
+            if len(self) >= _MAX_KNOWN_LINES:
+                self.clear()
+            self[line] = read
+        return read
+
+
+_known = _KnownLines()
+_read_line = _known.__getitem__
+
+
+def read_head(raw: bytes) -> Head:
+    """Return a whole head, given with its empty line; HeadError where a line end is bare."""
+    start, *lines = raw[:-4].split(_LINE_END)
+    ends = len(lines) + 2
+    if raw.count(b"\n") != ends or raw.count(b"\r") != ends:
+        raise HeadError("a line end is bare")
+    return Head(start, lines, dict(map(_read_line, lines)))
+
+
+def end_to_end(head: Head, dropped: Collection[bytes] = HOP_BY_HOP) -> list[bytes]:
+    """Return the lines that travel on, as they came; `dropped` holds the lower-case names of those that do not."""
+    lines, fields = head.lines, head.fields
+    unique = len(fields) == len(lines)
+    names = fields if unique else [_read_line(line)[0] for line in lines]
+    kept = [line for line, name in zip(lines, names, strict=True) if name not in dropped]
+    options = fields.get(b"connection")
+    if options is None or (unique and options in _PLAIN_OPTIONS):
         return kept
+    said = b",".join(value for name, value in map(_read_line, lines) if name == b"connection")
     # Framing and Host are never a hop's to name: "Connection: content-length" must not strip them.
-    named = {token.strip() for token in b",".join(options).lower().split(b",")} - _NEVER_NAMED
-    return [pair for pair in kept if pair[0].lower() not in named] if named else kept
+    named = {token.strip() for token in said.lower().split(b",")} - _NEVER_NAMED
+    return [line for line in kept if _read_line(line)[0] not in named]
 
 
-def header(headers: Headers, wanted: bytes) -> bytes | None:
-    """Return the first value of a header, by its lower-case name."""
-    for name, value in headers:
-        if name.lower() == wanted:
-            return value
-    return None
+def count(head: Head, wanted: bytes) -> int:
+    """Return how many lines a head has of a lower-case name."""
+    return sum(_read_line(line)[0] == wanted for line in head.lines)
 
 
-def count(headers: Headers, wanted: bytes) -> int:
-    """Return how many headers have a lower-case name."""
-    return sum(name.lower() == wanted for name, _ in headers)
-
-
-def head_size(target: bytes, headers: Headers) -> int:
-    """Return about how many bytes a head took."""
-    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+def join_head(start: bytes, lines: list[bytes]) -> bytes:
+    """Return a head of lines, with its empty line."""
+    return _LINE_END.join((start, *lines)) + HEAD_END
 
 
 def write_head(start_line: bytes, headers: Headers) -> bytes:

@@ -1,0 +1,71 @@
+"""Where a chunked body ends (RFC 9112, 7.1), and what trailers it has.
+
+Only the framing: llhttp reads the same bytes beside this and is the stricter of the two. Bytes about which they
+disagree are refused.
+"""
+
+from __future__ import annotations
+
+_MAX_LINE_BYTES = 16 * 1024
+_MAX_TRAILER_BYTES = 64 * 1024
+_MAX_CHUNK_BYTES = 2**63
+
+
+class ChunkedError(Exception):
+    """The bytes are no chunked body."""
+
+
+class ChunkedFraming:
+    """Follows one body. `ended` tells whether its last byte was seen, `trailers` holds its trailer lines."""
+
+    __slots__ = ("_left", "_line", "_reads_trailers", "ended", "trailers")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.trailers = b""
+        self._left = 0
+        self._line = b""
+        self._reads_trailers = False
+
+    def feed(self, data: bytes) -> int:
+        """Return how many of these bytes belong to the body: all, unless it ends in them."""
+        at, size = 0, len(data)
+        while at < size and not self.ended:
+            if self._left:
+                step = min(self._left, size - at)
+                self._left -= step
+                at += step
+                continue
+            end = data.find(b"\n", at)
+            self._line += data[at : end if end >= 0 else size]
+            if len(self._line) > _MAX_LINE_BYTES:
+                raise ChunkedError("a line of its framing is too long")
+            if end < 0:
+                return size
+            at = end + 1
+            line, self._line = self._line, b""
+            self._take(line.removesuffix(b"\r"))
+        return at
+
+    def _take(self, line: bytes) -> None:
+        if not self._reads_trailers:
+            self._begin_chunk(line)
+        elif line:
+            self.trailers += line + b"\r\n"
+            if len(self.trailers) > _MAX_TRAILER_BYTES:
+                raise ChunkedError("its trailers are too large")
+        else:
+            self.ended = True
+
+    def _begin_chunk(self, line: bytes) -> None:
+        try:
+            size = int(line.partition(b";")[0], 16)
+        except ValueError:
+            raise ChunkedError("a chunk's size is no number") from None
+        if not 0 <= size < _MAX_CHUNK_BYTES:
+            raise ChunkedError("a chunk's size is out of bounds")
+        if size:
+            # A chunk's data ends with a line end of its own.
+            self._left = size + 2
+        else:
+            self._reads_trailers = True
