@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         """Read content; of an error keep the beginning."""
         if self._dialect is not None:
-            self._dialect.feed(data)
+            self._dialect.feed(data, self._now)
         elif len(self._detail) < _MAX_DETAIL:
             self._detail += data
 
@@ -120,18 +120,18 @@ class Connection(asyncio.Protocol):
 
     # ---- inside
 
-    def _on_content(self) -> None:
+    def _on_content(self, now: float) -> None:
         sample = self._sample
         if sample is not None:
             if sample.first is None:
-                sample.first = self._now
-            sample.last = self._now
+                sample.first = now
+            sample.last = now
             sample.chunks += 1
 
     def _judge(self, sample: Sample) -> ErrorClass | None:
         if self._dialect is None:
             return error_of_status(sample.status) or ErrorClass.INVALID_BODY
-        self._dialect.close()
+        self._dialect.close(self._now)
         reading = self._dialect.reading
         if reading.failed:
             return ErrorClass.STREAM_ERROR

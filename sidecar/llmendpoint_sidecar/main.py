@@ -23,7 +23,7 @@ from llmendpoint_sidecar.agent.models import ModelAgent
 from llmendpoint_sidecar.agent.ollama import Ollama
 from llmendpoint_sidecar.agent.watch import UpstreamWatch
 from llmendpoint_sidecar.contract import SidecarConfig, SidecarStatus, Totals
-from llmendpoint_sidecar.meter.exchange import Meter
+from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.models import ModelDirectory
 from llmendpoint_sidecar.proxy.admission import Admission
@@ -60,7 +60,7 @@ class Sidecar:
         timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
         self._proxy = Proxy(settings.upstream, timeouts, self._meter.begin, self._admission, time.monotonic)
         self._metrics.registry.register(Gauges(self._meter, self._watch, self._agent))
-        self._admin = admin_server(self._metrics, self.status, self._meter.journal.find)
+        self._admin = admin_server(self._metrics, self.status, self._meter.find)
         self._telemetry = telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if self._telemetry is not None:
             self._meter.journal.listeners.append(self._telemetry.take)
@@ -70,7 +70,7 @@ class Sidecar:
     async def start(self) -> None:
         """Listen and begin to look after the models; OSError where a port is taken."""
         settings = self.settings
-        jobs: list[Job] = [self._watch.run, self._agent.run]
+        jobs: list[Job] = [self._watch.run, self._agent.run, self._meter.run]
         admin_sockets = listeners.bind(settings.admin_listen)
         self.admin_port = listeners.port_of(admin_sockets)
         try:

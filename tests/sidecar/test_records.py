@@ -36,7 +36,7 @@ async def test_a_request_is_found_by_its_id(
         f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT, headers={"X-Request-ID": "mine-1"}
     ) as response:
         await response.read()
-    await eventually(lambda: sidecar._meter.journal.find("mine-1") is not None)
+    await eventually(lambda: sidecar._meter.find("mine-1") is not None)
     async with http.get(f"{admin}/mine-1") as response:
         record = await response.json()
     assert (record["modelName"], record["operation"], record["outcome"], record["code"]) == (
@@ -96,7 +96,7 @@ async def test_pulls_and_uploads_are_counted_in_bytes_and_by_their_end(
 async def test_models_that_run_elsewhere_hold_no_slot_here() -> None:
     directory = ModelDirectory(lambda: None)
     directory.list(["gpt-oss:120b-cloud", "tiny:latest"], remote=["gpt-oss:120b-cloud"])
-    from llmendpoint_sidecar.meter.exchange import Meter  # noqa: PLC0415
+    from llmendpoint_sidecar.meter.meter import Meter  # noqa: PLC0415
     from llmendpoint_sidecar.meter.metrics import Metrics  # noqa: PLC0415
 
     meter = Meter(Metrics(), directory, lambda: 0.0, parallel=1)

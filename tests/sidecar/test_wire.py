@@ -73,15 +73,15 @@ def ollama_stream() -> bytes:
 
 def read(dialect: Dialect, data: bytes, cuts: list[int]) -> Dialect:
     for part in pieces(data, cuts):
-        dialect.feed(part)
-    dialect.close()
+        dialect.feed(part, 1.0)
+    dialect.close(1.0)
     return dialect
 
 
 @given(CUTS)
 def test_ollama_counts_tokens_and_content_for_any_split(cuts: list[int]) -> None:
-    contents: list[None] = []
-    reading = read(OllamaDialect(lambda: contents.append(None)), ollama_stream(), cuts).reading
+    contents: list[float] = []
+    reading = read(OllamaDialect(contents.append), ollama_stream(), cuts).reading
     assert len(contents) == reading.chunks == 3  # thinking, content and a tool call; a role alone is no token
     assert reading.finished
     assert reading.usage is not None
@@ -90,7 +90,7 @@ def test_ollama_counts_tokens_and_content_for_any_split(cuts: list[int]) -> None
 
 
 def test_an_error_line_in_a_200_stream_is_seen() -> None:
-    reading = read(OllamaDialect(lambda: None), b'{"error":"out of memory"}\n', [7]).reading
+    reading = read(OllamaDialect(lambda now: None), b'{"error":"out of memory"}\n', [7]).reading
     assert reading.failed
     assert not reading.finished
 
@@ -107,16 +107,16 @@ def test_openai_takes_the_last_usage(cuts: list[int]) -> None:
         {"model": "m", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 12}},
     ]
     data = b"".join(b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n" for chunk in chunks)
-    reading = read(OpenAIStreamDialect(lambda: None), data + b"data: [DONE]\n\n", cuts).reading
+    reading = read(OpenAIStreamDialect(lambda now: None), data + b"data: [DONE]\n\n", cuts).reading
     assert reading.finished
     assert reading.usage is not None
     assert (reading.usage.prompt_tokens, reading.usage.generation_tokens) == (9, 12)
-    assert not read(OpenAIStreamDialect(lambda: None), data, cuts).reading.finished
+    assert not read(OpenAIStreamDialect(lambda now: None), data, cuts).reading.finished
 
 
 def test_an_openai_object_is_read_whole() -> None:
     body = json.dumps({"model": "m", "choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 3}})
-    reading = read(OpenAIObjectDialect(lambda: None), body.encode(), [5]).reading
+    reading = read(OpenAIObjectDialect(lambda now: None), body.encode(), [5]).reading
     assert reading.finished
     assert reading.usage is not None
     assert reading.usage.generation_tokens == 3

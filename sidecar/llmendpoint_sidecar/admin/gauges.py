@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from llmendpoint_sidecar.admin.version import VERSION
 from llmendpoint_sidecar.agent.models import ModelAgent
 from llmendpoint_sidecar.agent.watch import UpstreamWatch
-from llmendpoint_sidecar.meter.exchange import Meter
+from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import gauge
 
 

@@ -27,6 +27,13 @@ class Distribution:
         if exemplar:
             self.exemplars[index] = (exemplar, value)
 
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Count several values."""
+        bounds, counts = self.bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            self.sum += value
+
     def merge(self, other: Distribution) -> None:
         """Add another distribution with the same bounds."""
         for index, count in enumerate(other.counts):

@@ -1,34 +1,30 @@
-"""The account of one exchange, and the one place where a failure of metering is swallowed."""
+"""What is noted of one exchange while it runs. Reading the notes is left for later (`account`): bytes go first."""
 
 from __future__ import annotations
 
-import functools
 import logging
-import time
-from collections import Counter
-from collections.abc import Callable
-from http import HTTPStatus
-from typing import Concatenate, ParamSpec
+from operator import sub
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from llmendpoint_sidecar.contract import Operation, Outcome, RequestRecord
+from llmendpoint_sidecar.contract import Operation, Outcome
 from llmendpoint_sidecar.meter.distributions import Distribution
-from llmendpoint_sidecar.meter.journal import Journal, plain_trace_parent
-from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS, Labels, Metrics, Series
-from llmendpoint_sidecar.meter.models import ModelDirectory
-from llmendpoint_sidecar.meter.operations import METERED, TRANSFERS, dialect_of, is_stream, operation_of
+from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS
+from llmendpoint_sidecar.meter.operations import METERED, TRANSFERS, dialect_of, is_stream
 from llmendpoint_sidecar.wire.asked import UnreadableRequestError, read_asked
-from llmendpoint_sidecar.wire.events import Dialect, Reading, Usage
+from llmendpoint_sidecar.wire.events import Dialect, Reading
+
+if TYPE_CHECKING:
+    from llmendpoint_sidecar.meter.meter import Meter
 
 log = logging.getLogger(__name__)
 
 _MAX_REQUEST_BYTES = 32 * 1024 * 1024
 _BODIES = METERED | TRANSFERS
-_NO_USAGE = Usage()
-_ENDINGS = {"length": Outcome.LENGTH, "load": Outcome.LOAD, "unload": Outcome.UNLOAD}
-
-P = ParamSpec("P")
+#: Pieces of an answer are read this many at a time, which halves the work; a large one is read at once.
+_BATCH = 32
+_LARGE_BYTES = 4096
 
 
 class _Request(msgspec.Struct):
@@ -40,89 +36,46 @@ class _Request(msgspec.Struct):
 _decode_request = msgspec.json.Decoder(_Request).decode
 
 
-def _swallowed(
-    method: Callable[Concatenate[ExchangeMeter, P], None],
-) -> Callable[Concatenate[ExchangeMeter, P], None]:
-    """Count a failure and stop metering this exchange: the stream goes on."""
-
-    @functools.wraps(method)
-    def guarded(self: ExchangeMeter, *args: P.args, **kwargs: P.kwargs) -> None:
-        if self.broken:
-            return
-        try:
-            method(self, *args, **kwargs)
-        except Exception:
-            self.broken = True
-            self.meter.metrics.count("meter_failures", ())
-            log.exception("metering failed; the stream goes on")
-
-    return guarded  # type: ignore[return-value]
-
-
-class Meter:
-    """Opens the account of each exchange, and knows how many are in flight."""
-
-    def __init__(
-        self, metrics: Metrics, directory: ModelDirectory, clock: Callable[[], float], parallel: int = 1
-    ) -> None:
-        self.metrics = metrics
-        self.directory = directory
-        self.clock = clock
-        self.in_flight: Counter[str] = Counter()
-        self.journal = Journal(clock)
-        self._parallel = parallel
-
-    def begin(self, method: bytes, target: bytes) -> ExchangeMeter:
-        """Open the account of a request whose head has just arrived."""
-        return ExchangeMeter(self, operation_of(method, target))
-
-    def running(self) -> dict[str, int]:
-        """Requests that hold a slot, by model: Ollama runs `parallel` a model at once; remote models have no slots."""
-        return {model: min(count, self._parallel) for model, count in self._local()}
-
-    def waiting(self) -> dict[str, int]:
-        """Requests that wait for a slot, by model: all others, since all traffic passes here."""
-        return {model: max(0, count - self._parallel) for model, count in self._local()}
-
-    def _local(self) -> list[tuple[str, int]]:
-        return [item for item in self.in_flight.items() if item[0] not in self.directory.remote]
-
-
 class ExchangeMeter:
-    """The account of one exchange. Times are the meter's clock, in seconds."""
+    """The notes of one exchange. Times are the meter's clock, in seconds."""
 
     __slots__ = (
+        "_arrivals",
+        "_content_type",
         "_dialect",
-        "_finished",
-        "_first",
         "_flying",
-        "_gaps",
-        "_last",
-        "_model",
-        "_now",
+        "_noted",
+        "_reads",
         "_request",
-        "_request_bytes",
-        "_requested",
-        "_sent",
-        "_started",
-        "_status",
-        "_stream",
+        "_tokens",
         "broken",
         "coding",
+        "ended",
+        "finished",
+        "first",
+        "gaps",
+        "last",
         "made_id",
         "meter",
+        "model",
         "operation",
+        "outcome",
+        "request_bytes",
         "request_id",
+        "requested",
+        "sent",
+        "started",
+        "status",
+        "stream",
         "tenant",
-        "tokens",
         "trace_parent",
     )
 
     def __init__(self, meter: Meter, operation: Operation) -> None:
         self.meter = meter
         self.operation = operation
-        self.broken = False
-        self.tenant = ""
+        self.broken = self.finished = self.stream = self._reads = False
+        self.tenant = self.model = ""
         #: The client's own where it is a plain word, else one that the proxy made; empty where there is none.
         self.request_id = ""
         #: The same only where the proxy made it: what a client wrote is in no label, not even an exemplar's.
@@ -130,54 +83,117 @@ class ExchangeMeter:
         self.trace_parent = b""
         #: The request's Content-Encoding.
         self.coding = b""
-        #: Prompt and generated tokens, once the exchange is over.
-        self.tokens = 0
-        self._started = self._now = meter.clock()
+        self.started = meter.clock()
+        self.requested: float | None = None
+        self.sent: float | None = None
+        self.ended = 0.0
+        #: None where the response came whole and says itself how it ended.
+        self.outcome: Outcome | None = None
+        self.status = 0
+        self.request_bytes = 0
+        #: First and last piece of content, and the gaps between them all.
+        self.first: float | None = None
+        self.last = 0.0
+        self.gaps: Distribution | None = None
         self._request: list[bytes] = []
-        self._request_bytes = 0
-        self._model = ""
-        self._requested: float | None = None
-        self._sent: float | None = None
         self._flying: str | None = None
-        self._status = 0
-        self._stream = False
-        self._dialect: Dialect | None = None
-        self._first: float | None = None
-        self._last = 0.0
-        self._gaps: Distribution | None = None
-        self._finished = False
+        self._noted: list[tuple[float, bytes]] = []
+        self._tokens: int | None = None
 
-    @_swallowed
     def request_body(self, data: bytes) -> None:
-        """See a piece of the request; past 32 MiB the model is learnt from the answer."""
-        if self.operation is Operation.BLOB:
-            self._request_bytes += len(data)
-        elif self.operation in _BODIES:
-            self._request_bytes += len(data)
-            if self._request_bytes <= _MAX_REQUEST_BYTES:
-                self._request.append(data)
-            else:
+        """Note a piece of the request; past 32 MiB the model is learnt from the answer."""
+        operation = self.operation
+        if operation in _BODIES:
+            self.request_bytes += len(data)
+            self._request.append(data)
+            if self.request_bytes > _MAX_REQUEST_BYTES:
                 self._request.clear()
+        elif operation is Operation.BLOB:
+            self.request_bytes += len(data)
 
-    @_swallowed
     def request_end(self, now: float) -> None:
         """Learn which model is asked for: from now on the request is in flight."""
-        self._requested = now
+        self.requested = now
         if self.operation not in _BODIES:
             return
-        body, self._request = b"".join(self._request), []
-        self._model = self._asked_model(body)
-        if self.operation in TRANSFERS:
-            return
-        self._flying = self.meter.directory.label(self._model)
-        self.meter.in_flight[self._flying] += 1
+        try:
+            self.model = self._asked_model()
+            if self.operation not in TRANSFERS:
+                self._flying = flying = self.meter.directory.label(self.model)
+                self.meter.in_flight[flying] += 1
+        except Exception:
+            self.fail()
 
     def request_sent(self) -> None:
         """The request was handed to the upstream's connection; only the time of the whole request counts."""
-        if self._requested is not None and self._sent is None:
-            self._sent = self.meter.clock()
+        if self.requested is not None and self.sent is None:
+            self.sent = self.meter.clock()
 
-    def _asked_model(self, body: bytes) -> str:
+    def response_head(self, status: int, content_type: bytes) -> None:
+        """Note the final status; only a success is read further."""
+        self.status = status
+        if status == 200 and self.operation in _BODIES:
+            self._reads = True
+            self.stream = is_stream(content_type)
+            self._dialect: Dialect | None = None
+            self._content_type = content_type
+
+    def response_body(self, pieces: list[bytes], now: float) -> None:
+        """Note body bytes that arrived at `now`."""
+        if not self._reads:
+            return
+        noted = self._noted
+        for piece in pieces:
+            noted.append((now, piece))
+            if len(noted) >= _BATCH or len(piece) > _LARGE_BYTES:
+                self._read_noted()
+
+    def finish(self, outcome: Outcome | None) -> None:
+        """Close the notes, once; they are accounted for with others, or when somebody looks."""
+        if self.finished:
+            return
+        self.finished = True
+        self.outcome = outcome
+        self.ended = self.meter.clock()
+        if self._flying is not None:
+            in_flight = self.meter.in_flight
+            in_flight[self._flying] -= 1
+            if not in_flight[self._flying]:
+                del in_flight[self._flying]
+        self.meter.take(self)
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and generated tokens of a finished exchange, as they are counted."""
+        if self._tokens is None:
+            self.meter.settle()
+        return self._tokens or 0
+
+    def fail(self) -> None:
+        """Count a failure of the meter itself and stop metering this exchange: the stream goes on."""
+        self.broken = True
+        self._reads = False
+        self.meter.metrics.count("meter_failures", ())
+        log.exception("metering failed; the stream goes on")
+
+    def read(self) -> Reading | None:
+        """Return what a finished exchange's answer told; None where there was nothing to read."""
+        if not self._reads:
+            return None
+        self._read_noted()
+        dialect = self._dialect
+        if dialect is None or self.broken:
+            return None
+        if self.outcome is None:
+            dialect.close(self.ended)
+            self._fold()
+        self._tokens = _tokens_of(dialect.reading)
+        return dialect.reading
+
+    # ---- inside
+
+    def _asked_model(self) -> str:
+        body, self._request = b"".join(self._request), []
         try:
             if not self.coding and (name := _decode_request(body).model):
                 return name
@@ -185,158 +201,34 @@ class ExchangeMeter:
         except (msgspec.MsgspecError, UnreadableRequestError):
             return ""
 
-    @_swallowed
-    def response_head(self, status: int, content_type: bytes) -> None:
-        """See the final status; only a success is read further."""
-        self._status = status
-        if status == 200 and self.operation in _BODIES:
-            self._stream = is_stream(content_type)
-            self._dialect = dialect_of(self.operation, content_type, self._on_content)
+    def _read_noted(self) -> None:
+        try:
+            if self._dialect is None:
+                self._arrivals: list[float] = []
+                self._dialect = dialect_of(self.operation, self._content_type, self._arrivals.append)
+            feed = self._dialect.feed
+            for now, piece in self._noted:
+                feed(piece, now)
+            self._fold()
+        except Exception:
+            self.fail()
+        self._noted.clear()
 
-    @_swallowed
-    def response_body(self, pieces: list[bytes], now: float) -> None:
-        """See body bytes that arrived at `now`."""
-        dialect = self._dialect
-        if dialect is not None:
-            self._now = now
-            for piece in pieces:
-                dialect.feed(piece)
-
-    def finish(self, outcome: Outcome | None) -> None:
-        """Close the account, once; None where the response came whole and says itself how it ended."""
-        if self._finished:
+    def _fold(self) -> None:
+        """Turn times of content into gaps between them."""
+        arrivals = self._arrivals
+        if not arrivals:
             return
-        self._finished = True
-        self._land()
-        self._account(outcome)
-
-    def _land(self) -> None:
-        if self._flying is not None:
-            self.meter.in_flight[self._flying] -= 1
-            if not self.meter.in_flight[self._flying]:
-                del self.meter.in_flight[self._flying]
-
-    @_swallowed
-    def _account(self, outcome: Outcome | None) -> None:
-        ended = self.meter.clock()
-        reading = Reading()
-        if self._dialect is not None:
-            if outcome is None:
-                self._now = ended
-                self._dialect.close()
-            reading = self._dialect.reading
-        final = outcome or self._outcome_of(reading)
-        self.tokens = _tokens_of(reading)
-        name = self._model or reading.model
-        if self._status == 200 and name:
-            self.meter.directory.when_listed(name, lambda label: self._record(label, final, reading, ended))
+        if self.first is None:
+            self.first = arrivals[0]
         else:
-            self._record(self.meter.directory.label(name), final, reading, ended)
-
-    def _outcome_of(self, reading: Reading) -> Outcome:
-        if self._status >= 500:
-            return Outcome.UPSTREAM_5XX
-        if self._status >= 400:
-            return Outcome.UPSTREAM_4XX
-        if self._dialect is None:
-            return Outcome.OK
-        if reading.failed:
-            return Outcome.STREAM_ERROR
-        if not reading.finished:
-            return Outcome.TRUNCATED
-        return _ENDINGS.get(reading.reason, Outcome.OK)
-
-    @_swallowed
-    def _record(self, model: str, outcome: Outcome, reading: Reading, ended: float) -> None:
-        metrics, operation = self.meter.metrics, self.operation.value
-        metrics.count("requests", (model, operation, str(self._status or 499), outcome.value, self.tenant))
-        self._write_journal(model, outcome, reading, ended)
-        if self.operation not in METERED:
-            # A blob that was there already is answered 200, and its body is of no use.
-            moved = self._request_bytes if self._status == HTTPStatus.CREATED else reading.transferred
-            if moved:
-                metrics.count("transfer_bytes", (operation,), moved)
-            return
-        if self._dialect is None:
-            return
-        series = metrics.series(model, operation)
-        self._record_times(series, ended)
-        if reading.usage is not None:
-            self._record_usage(series, (model, operation, self.tenant), reading.usage)
-        elif reading.chunks and outcome in (Outcome.CLIENT_CANCELLED, Outcome.TRUNCATED, Outcome.STREAM_ERROR):
-            metrics.count("generation_tokens", (model, operation, self.tenant), reading.chunks)
-        elif outcome in (Outcome.OK, Outcome.LENGTH):
-            reason = "unreadable" if reading.unreadable else "no_usage"
-            metrics.count("unmetered_requests", (operation, reason))
-
-    def _write_journal(self, model: str, outcome: Outcome, reading: Reading, ended: float) -> None:
-        usage = reading.usage or _NO_USAGE
-        # By position: half the time of names, and this is done for every request.
-        record = RequestRecord(
-            time.time(),
-            self.request_id,
-            self.tenant,
-            model,
-            self.operation,
-            self._status or 499,
-            outcome,
-            ended - self._started,
-            None if self._first is None else self._first - self._started,
-            self._overhead(),
-            usage.prompt_tokens,
-            usage.generation_tokens,
-            usage.cached_tokens,
-            usage.queue_seconds,
-            usage.load_seconds,
-            usage.prefill_seconds,
-            usage.decode_seconds,
-            plain_trace_parent(self.trace_parent) if self.trace_parent else "",
-        )
-        self.meter.journal.add(record, ended)
-
-    def _overhead(self) -> float | None:
-        if self._sent is None or self._requested is None:
-            return None
-        return self._sent - self._requested
-
-    def _record_times(self, series: Series, ended: float) -> None:
-        series["e2e_request_latency_seconds"].observe(ended - self._started, self.made_id)
-        overhead = self._overhead()
-        if overhead is not None:
-            series["overhead_seconds"].observe(overhead)
-        if self._stream and self._first is not None:
-            series["time_to_first_token_seconds"].observe(self._first - self._started, self.made_id)
-        if self._gaps is not None:
-            series["inter_chunk_latency_seconds"].merge(self._gaps)
-
-    def _record_usage(self, series: Series, labels: Labels, usage: Usage) -> None:
-        metrics = self.meter.metrics
-        prompt, generated = usage.prompt_tokens or 0, usage.generation_tokens or 0
-        metrics.count("prompt_tokens", labels, prompt)
-        metrics.count("generation_tokens", labels, generated)
-        series["request_prompt_tokens"].observe(prompt)
-        series["request_generation_tokens"].observe(generated)
-        if usage.cached_tokens:
-            metrics.count("prompt_cached_tokens", labels, usage.cached_tokens)
-        if self._stream and self._first is not None and generated >= 2:
-            per_token = (self._last - self._first) / (generated - 1)
-            series["request_time_per_output_token_seconds"].observe(per_token)
-        queue = usage.queue_seconds
-        if queue is None:
-            return
-        series["request_queue_time_seconds"].observe(queue)
-        series["request_prefill_time_seconds"].observe(usage.prefill_seconds or 0.0)
-        series["request_decode_time_seconds"].observe(usage.decode_seconds or 0.0)
-        series["model_load_seconds"].observe(usage.load_seconds or 0.0)
-
-    def _on_content(self) -> None:
-        if self._first is None:
-            self._first = self._now
-        else:
-            if self._gaps is None:
-                self._gaps = Distribution(INTER_CHUNK_BOUNDS)
-            self._gaps.observe(self._now - self._last)
-        self._last = self._now
+            arrivals.insert(0, self.last)
+        self.last = arrivals[-1]
+        if len(arrivals) > 1:
+            if self.gaps is None:
+                self.gaps = Distribution(INTER_CHUNK_BOUNDS)
+            self.gaps.observe_all(map(sub, arrivals[1:], arrivals))
+        arrivals.clear()
 
 
 def _tokens_of(reading: Reading) -> int:

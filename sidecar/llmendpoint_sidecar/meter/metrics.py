@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry
@@ -77,6 +77,8 @@ class Metrics(Collector):
         self._series: dict[Labels, Series] = {}
         for name in ("series_overflow", "meter_failures"):
             self._counters[name][()] = 0
+        #: Called before anything is read, so that what waits to be accounted for is not missed.
+        self.before_read: Callable[[], None] = _nothing
         self.registry.register(self)
 
     def count(self, name: str, labels: Labels, amount: int = 1) -> None:
@@ -85,10 +87,12 @@ class Metrics(Collector):
 
     def total(self, name: str) -> int:
         """Return a counter's sum over all labels."""
+        self.before_read()
         return sum(self._counters[name].values())
 
     def totals_by(self, name: str, label: str) -> Counter[str]:
         """Return a counter's sums by one of its labels."""
+        self.before_read()
         position = COUNTERS[name][1].index(label)
         sums: Counter[str] = Counter()
         for labels, value in self._counters[name].items():
@@ -104,6 +108,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield the counters, for one scrape."""
+        self.before_read()
         for name, (text, labels) in COUNTERS.items():
             counter = CounterMetricFamily(METRIC_PREFIX + name, text, labels=labels)
             for values, amount in self._counters[name].items():
@@ -123,6 +128,10 @@ class Metrics(Collector):
                     labels = f'model_name="{_escaped(model)}",operation="{operation}"'
                     lines += series[name].lines(full, labels, exemplars=openmetrics)
             yield "\n".join(lines).encode() + b"\n"
+
+
+def _nothing() -> None:
+    """Nothing waits."""
 
 
 def _escaped(value: str) -> str:

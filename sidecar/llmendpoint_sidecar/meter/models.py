@@ -29,19 +29,27 @@ class ModelDirectory:
         self._on_overflow = on_overflow
         self._listed: frozenset[str] = frozenset()
         self._labels: set[str] = set()
+        self._known: dict[str, str] = {}
         self._deferred: list[tuple[str, Callable[[str], None]]] = []
 
     def label(self, name: str) -> str:
         """Return the label of a model's name."""
+        known = self._known.get(name)
+        if known is not None:
+            return known
         canonical = canonical_name(name)
         if canonical not in self._listed:
             return OTHER
-        if canonical in self._labels:
-            return canonical
-        if len(self._labels) >= MAX_MODELS:
-            return OTHER
-        self._labels.add(canonical)
+        if canonical not in self._labels:
+            if len(self._labels) >= MAX_MODELS:
+                return OTHER
+            self._labels.add(canonical)
+        self._known[name] = canonical
         return canonical
+
+    def known(self, name: str) -> str | None:
+        """Return the label of a listed model; None where it has to be looked at closer."""
+        return self._known.get(name)
 
     def when_listed(self, name: str, account: Callable[[str], None]) -> None:
         """Call `account(label)`: at once for a known name, else after the next listing."""
@@ -55,6 +63,7 @@ class ModelDirectory:
         """Take what `/api/tags` lists now; a label that was given once stays."""
         self.remote = frozenset(remote)
         self._listed = frozenset(names) | self._labels
+        self._known.clear()
         self.settle()
 
     def settle(self) -> None:

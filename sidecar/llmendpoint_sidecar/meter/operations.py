@@ -57,6 +57,9 @@ WITH_MODEL = METERED | {Operation.OPENAI_TRANSCRIPTIONS}
 
 def operation_of(method: bytes, target: bytes) -> Operation:
     """Return the operation of a request line; a query string does not matter."""
+    found = _ROUTES.get((method, target))
+    if found is not None:
+        return found
     path = path_of(target)
     found = _ROUTES.get((method, path))
     if found is not None:
@@ -69,10 +72,9 @@ def is_stream(content_type: bytes) -> bool:
     return content_type.startswith((b"application/x-ndjson", b"text/event-stream"))
 
 
-def dialect_of(operation: Operation, content_type: bytes, on_content: OnContent) -> Dialect | None:
-    """Return the reader of a successful answer; None where there is nothing to read."""
-    found = _DIALECTS.get(operation)
-    if found is None:
-        return ProgressDialect(on_content) if operation in TRANSFERS else None
-    stream, whole = found
+def dialect_of(operation: Operation, content_type: bytes, on_content: OnContent) -> Dialect:
+    """Return the reader of a successful answer; KeyError where the operation has none."""
+    if operation in TRANSFERS:
+        return ProgressDialect(on_content)
+    stream, whole = _DIALECTS[operation]
     return (stream if is_stream(content_type) else whole)(on_content)

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from llmendpoint_sidecar.contract import IncludeUsage, ModelManagement, Operation, Outcome, SidecarConfig, TenantLimits
-from llmendpoint_sidecar.meter.exchange import Meter
+from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.models import canonical_name
 from llmendpoint_sidecar.meter.operations import WITH_MODEL
 from llmendpoint_sidecar.proxy.limits import Allowance, retry_after
@@ -46,6 +46,11 @@ class Ticket:
         self.tenant = tenant
         self.operation = operation
         self.allowance = allowance
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether `close` wants to know the tokens."""
+        return self.allowance is not None and self.allowance.counts_tokens
 
     def close(self, tokens: int) -> None:
         """Give back what the request held, once."""

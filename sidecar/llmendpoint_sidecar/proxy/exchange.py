@@ -516,4 +516,4 @@ class Exchange:
             self._let_go(self._asked)
         self._meter.finish(outcome)
         if self._ticket is not None:
-            self._ticket.close(self._meter.tokens)
+            self._ticket.close(self._meter.tokens if self._ticket.counts_tokens else 0)

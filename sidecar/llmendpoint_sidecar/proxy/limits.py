@@ -43,6 +43,11 @@ class Allowance:
         self._requests = Bucket(limits.requests_per_minute, now) if limits.requests_per_minute else None
         self._tokens = Bucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether tokens are limited."""
+        return self._tokens is not None
+
     def quota(self, now: float) -> tuple[str, int] | None:
         """Return which quota is used up and when to come again, in whole seconds; None where none is."""
         if self._requests is not None and (wait := self._requests.wait(now, 1.0)) > 0:

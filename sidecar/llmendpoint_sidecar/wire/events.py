@@ -45,8 +45,8 @@ class Reading(msgspec.Struct, gc=False):
     transferred: int = 0
 
 
-#: Called once a piece of content, with no argument: the caller takes the time.
-OnContent = Callable[[], None]
+#: Called once a piece of content, with the time that came with its bytes.
+OnContent = Callable[[float], object]
 
 
 class Dialect(Protocol):
@@ -54,8 +54,8 @@ class Dialect(Protocol):
 
     reading: Reading
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body, split anywhere."""
+    def feed(self, data: bytes, now: float) -> None:
+        """Take the next bytes of the body, split anywhere, and the time when they came."""
 
-    def close(self) -> None:
+    def close(self, now: float) -> None:
         """The body has ended: read what was not yet a whole line."""

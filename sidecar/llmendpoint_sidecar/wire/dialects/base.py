@@ -14,15 +14,16 @@ from llmendpoint_sidecar.wire.sse import EventSplitter, ServerSentEvent
 class Reader:
     """Keeps the account of one response, and tells of each piece of content."""
 
-    __slots__ = ("_on_content", "reading")
+    __slots__ = ("_now", "_on_content", "reading")
 
     def __init__(self, on_content: OnContent) -> None:
         self.reading = Reading()
         self._on_content = on_content
+        self._now = 0.0
 
     def _content(self) -> None:
         self.reading.chunks += 1
-        self._on_content()
+        self._on_content(self._now)
 
 
 class EventReader(Reader, ABC):
@@ -34,15 +35,16 @@ class EventReader(Reader, ABC):
         super().__init__(on_content)
         self._events = EventSplitter()
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, now: float) -> None:
         """Take the next bytes of the body; an event that is not what it should be is counted."""
+        self._now = now
         for event in self._events.feed(data):
             try:
                 self._read_event(event)
             except msgspec.MsgspecError:
                 self.reading.unreadable += 1
 
-    def close(self) -> None:
+    def close(self, now: float) -> None:
         """An event that was not dispatched does not count (WHATWG HTML, 9.2.6)."""
         self.reading.unreadable += self._events.overlong
 
@@ -60,12 +62,13 @@ class ObjectReader(Reader, ABC):
         super().__init__(on_content)
         self._body = BoundedBody()
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, now: float) -> None:
         """Take the next bytes of the body."""
         self._body.feed(data)
 
-    def close(self) -> None:
+    def close(self, now: float) -> None:
         """The object is whole: read it. One that is too large to keep is whole, and not read."""
+        self._now = now
         body = self._body.take()
         if body is None:
             self.reading.unreadable += 1

@@ -13,13 +13,16 @@ _MAX_PROGRESS_BYTES = 64 * 1024
 _MAX_LAYERS = 1024
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: str = ""
     thinking: str = ""
     tool_calls: list[msgspec.Raw] | None = None
 
+    def has_content(self) -> bool:
+        return bool(self.content or self.thinking or self.tool_calls)
 
-class _Line(msgspec.Struct):
+
+class _Line(msgspec.Struct, gc=False):
     """One object of /api/generate or /api/chat; every metric is omitted by Ollama where it is zero."""
 
     model: str = ""
@@ -37,13 +40,6 @@ class _Line(msgspec.Struct):
     prompt_eval_duration: int = 0
     eval_count: int = 0
     eval_duration: int = 0
-
-    def has_content(self) -> bool:
-        """Tell whether this line carries anything of the answer."""
-        message = self.message
-        if self.response or self.thinking or self.tool_calls:
-            return True
-        return message is not None and bool(message.content or message.thinking or message.tool_calls)
 
     def usage(self) -> Usage:
         """Return what the final object says; absent means 0."""
@@ -70,13 +66,15 @@ class OllamaDialect(Reader):
         super().__init__(on_content)
         self._lines = LineSplitter()
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, now: float) -> None:
         """Take the next bytes of the body."""
+        self._now = now
         for line in self._lines.feed(data):
             self._read(line)
 
-    def close(self) -> None:
+    def close(self, now: float) -> None:
         """Read a last line without line end."""
+        self._now = now
         self._read(self._lines.flush())
         self.reading.unreadable += self._lines.overlong
 
@@ -89,7 +87,8 @@ class OllamaDialect(Reader):
             self.reading.unreadable += 1
             return
         reading = self.reading
-        if line.has_content():
+        message = line.message
+        if line.response or line.thinking or line.tool_calls or (message is not None and message.has_content()):
             self._content()
         if line.error is not None:
             reading.failed = True
@@ -133,12 +132,12 @@ class ProgressDialect(Reader):
         self._lines = LineSplitter(_MAX_PROGRESS_BYTES)
         self._completed: dict[str, int] = {}
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, now: float) -> None:
         """Take the next bytes of the body."""
         for line in self._lines.feed(data):
             self._read(line)
 
-    def close(self) -> None:
+    def close(self, now: float) -> None:
         """Read a last line without line end."""
         self._read(self._lines.flush())
 

@@ -1,0 +1,167 @@
+"""From the notes of an exchange to numbers: its outcome, tokens and times, in the metrics and in the journal."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+
+from llmendpoint_sidecar.contract import Outcome, RequestRecord
+from llmendpoint_sidecar.meter.exchange import ExchangeMeter
+from llmendpoint_sidecar.meter.journal import Journal, plain_trace_parent
+from llmendpoint_sidecar.meter.metrics import Labels, Metrics, Series
+from llmendpoint_sidecar.meter.models import ModelDirectory
+from llmendpoint_sidecar.meter.operations import METERED
+from llmendpoint_sidecar.wire.events import Reading, Usage
+
+_NO_USAGE = Usage()
+_NO_READING = Reading()
+_ENDINGS = {"length": Outcome.LENGTH, "load": Outcome.LOAD, "unload": Outcome.UNLOAD}
+#: What was cut and still made tokens: the pieces seen are counted.
+_CUT = frozenset({Outcome.CLIENT_CANCELLED, Outcome.TRUNCATED, Outcome.STREAM_ERROR})
+_WHOLE = frozenset({Outcome.OK, Outcome.LENGTH})
+#: The status of a request whose client left before there was one (nginx's).
+_CLIENT_CLOSED = 499
+
+
+class Accounts:
+    """Accounts for exchanges that have ended."""
+
+    def __init__(self, metrics: Metrics, directory: ModelDirectory, journal: Journal) -> None:
+        self._metrics = metrics
+        self._directory = directory
+        self._journal = journal
+
+    def settle(self, exchange: ExchangeMeter) -> None:
+        """Account for one exchange; a failure of metering is counted and swallowed here and nowhere else."""
+        try:
+            self._settle(exchange)
+        except Exception:
+            exchange.fail()
+
+    def _settle(self, exchange: ExchangeMeter) -> None:
+        reading = exchange.read()
+        if exchange.broken:
+            return
+        outcome = exchange.outcome or _outcome_of(exchange.status, reading)
+        name = exchange.model or (reading.model if reading is not None else "")
+        directory = self._directory
+        if exchange.status != 200 or not name:
+            self._record(exchange, directory.label(name), outcome, reading)
+        elif (label := directory.known(name)) is not None:
+            self._record(exchange, label, outcome, reading)
+        else:
+            directory.when_listed(name, lambda label: self._record_later(exchange, label, outcome, reading))
+
+    def _record_later(self, exchange: ExchangeMeter, model: str, outcome: Outcome, reading: Reading | None) -> None:
+        try:
+            self._record(exchange, model, outcome, reading)
+        except Exception:
+            exchange.fail()
+
+    def _record(self, exchange: ExchangeMeter, model: str, outcome: Outcome, reading: Reading | None) -> None:
+        metrics, operation = self._metrics, exchange.operation
+        status = exchange.status or _CLIENT_CLOSED
+        metrics.count("requests", (model, operation, _text(status), outcome, exchange.tenant))
+        self._write_journal(exchange, model, outcome, (reading or _NO_READING).usage or _NO_USAGE)
+        if operation not in METERED:
+            # A blob that was there already is answered 200, and its body is of no use.
+            moved = exchange.request_bytes if status == HTTPStatus.CREATED else (reading or _NO_READING).transferred
+            if moved:
+                metrics.count("transfer_bytes", (operation,), moved)
+            return
+        if reading is None:
+            return
+        series = metrics.series(model, operation)
+        _record_times(series, exchange)
+        if reading.usage is not None:
+            self._record_usage(series, (model, operation, exchange.tenant), exchange, reading.usage)
+        elif reading.chunks and outcome in _CUT:
+            metrics.count("generation_tokens", (model, operation, exchange.tenant), reading.chunks)
+        elif outcome in _WHOLE:
+            reason = "unreadable" if reading.unreadable else "no_usage"
+            metrics.count("unmetered_requests", (operation, reason))
+
+    def _write_journal(self, exchange: ExchangeMeter, model: str, outcome: Outcome, usage: Usage) -> None:
+        # By position: half the time of names, and this is done for every request.
+        record = RequestRecord(
+            time.time(),
+            exchange.request_id,
+            exchange.tenant,
+            model,
+            exchange.operation,
+            exchange.status or _CLIENT_CLOSED,
+            outcome,
+            exchange.ended - exchange.started,
+            None if exchange.first is None else exchange.first - exchange.started,
+            _overhead(exchange),
+            usage.prompt_tokens,
+            usage.generation_tokens,
+            usage.cached_tokens,
+            usage.queue_seconds,
+            usage.load_seconds,
+            usage.prefill_seconds,
+            usage.decode_seconds,
+            plain_trace_parent(exchange.trace_parent) if exchange.trace_parent else "",
+        )
+        self._journal.add(record, exchange.ended)
+
+    def _record_usage(self, series: Series, labels: Labels, exchange: ExchangeMeter, usage: Usage) -> None:
+        metrics = self._metrics
+        prompt, generated = usage.prompt_tokens or 0, usage.generation_tokens or 0
+        metrics.count("prompt_tokens", labels, prompt)
+        metrics.count("generation_tokens", labels, generated)
+        series["request_prompt_tokens"].observe(prompt)
+        series["request_generation_tokens"].observe(generated)
+        if usage.cached_tokens:
+            metrics.count("prompt_cached_tokens", labels, usage.cached_tokens)
+        if exchange.stream and exchange.first is not None and generated >= 2:
+            per_token = (exchange.last - exchange.first) / (generated - 1)
+            series["request_time_per_output_token_seconds"].observe(per_token)
+        queue = usage.queue_seconds
+        if queue is None:
+            return
+        series["request_queue_time_seconds"].observe(queue)
+        series["request_prefill_time_seconds"].observe(usage.prefill_seconds or 0.0)
+        series["request_decode_time_seconds"].observe(usage.decode_seconds or 0.0)
+        series["model_load_seconds"].observe(usage.load_seconds or 0.0)
+
+
+def _outcome_of(status: int, reading: Reading | None) -> Outcome:
+    if status >= 500:
+        return Outcome.UPSTREAM_5XX
+    if status >= 400:
+        return Outcome.UPSTREAM_4XX
+    if reading is None:
+        return Outcome.OK
+    if reading.failed:
+        return Outcome.STREAM_ERROR
+    if not reading.finished:
+        return Outcome.TRUNCATED
+    return _ENDINGS.get(reading.reason, Outcome.OK)
+
+
+def _overhead(exchange: ExchangeMeter) -> float | None:
+    if exchange.sent is None or exchange.requested is None:
+        return None
+    return exchange.sent - exchange.requested
+
+
+def _record_times(series: Series, exchange: ExchangeMeter) -> None:
+    series["e2e_request_latency_seconds"].observe(exchange.ended - exchange.started, exchange.made_id)
+    overhead = _overhead(exchange)
+    if overhead is not None:
+        series["overhead_seconds"].observe(overhead)
+    if exchange.stream and exchange.first is not None:
+        series["time_to_first_token_seconds"].observe(exchange.first - exchange.started, exchange.made_id)
+    if exchange.gaps is not None:
+        series["inter_chunk_latency_seconds"].merge(exchange.gaps)
+
+
+_texts: dict[int, str] = {}
+
+
+def _text(status: int) -> str:
+    found = _texts.get(status)
+    if found is None:
+        found = _texts[status] = str(status)
+    return found
