@@ -2,10 +2,11 @@
 // all its lines in their order, or an answer that is not whole, is an error.
 //
 //   load 127.0.0.1:21440 paced STREAMS CHUNKS INTERVAL_US ROUNDS
-//   load 127.0.0.1:21440 requests CONNECTIONS SECONDS
+//   load 127.0.0.1:21440 requests CONNECTIONS SECONDS RATE
 //
 // Connections are opened first. Streams begin one after the other, evenly over the time that one of them takes, so
-// that requests come while others stream; each connection then asks ROUNDS times in a row.
+// that requests come while others stream; each connection then asks ROUNDS times in a row. Requests come at RATE a
+// second in all, evenly, or as fast as they are answered where RATE is 0.
 #include "common.h"
 
 #define ROOM 65536
@@ -16,7 +17,7 @@ typedef struct {
   bool is_busy, is_chunked, is_done, is_wrong;
   char head[8192];
   size_t filled;
-  int64_t left, sent_at, received_at;
+  int64_t left, sent_at, received_at, due;
   chunked_t body;
   char line[1024];
   size_t line_length;
@@ -29,7 +30,7 @@ typedef struct {
 
 static bool is_paced;
 static int chunks, interval_us, epoll, open_connections;
-static int64_t requests, chunks_seen, errors, deadline;
+static int64_t requests, chunks_seen, errors, deadline, period;
 static series_t ttft, lag, latency;
 static heap_t due;
 static char last_error[128];
@@ -127,8 +128,10 @@ static void finish(connection_t *c) {
     chunks_seen += c->seen;
     if (!is_paced) add(&latency, (double)(c->received_at - c->sent_at) / 1e6);
   }
-  if (is_paced ? c->rounds_left > 0 : c->received_at < deadline) ask(c);
-  else drop(c);
+  c->due += period;
+  if (is_paced ? c->rounds_left <= 0 : (period ? c->due : c->received_at) >= deadline) drop(c);
+  else if (c->due > c->received_at) heap_push(&due, c->due, c);
+  else ask(c);
 }
 
 // Returns how many of the bytes were the body's; ends the exchange where it is whole.
@@ -196,14 +199,16 @@ static connection_t *connect_to(struct sockaddr_in address, int number, int roun
 
 int main(int argc, char **argv) {
   is_paced = argc == 7 && strcmp(argv[2], "paced") == 0;
-  check(is_paced || (argc == 5 && strcmp(argv[2], "requests") == 0), "usage: see load.c");
+  check(is_paced || (argc == 6 && strcmp(argv[2], "requests") == 0), "usage: see load.c");
   int connections = atoi(argv[3]), rounds = 1;
-  int64_t spread = SECOND / 10;
+  int64_t spread = SECOND / 100;
   if (is_paced) {
     chunks = atoi(argv[4]);
     interval_us = atoi(argv[5]);
     rounds = atoi(argv[6]);
     spread = (int64_t)chunks * interval_us * 1000;
+  } else if (atoi(argv[5])) {
+    spread = period = SECOND * connections / atoi(argv[5]);
   }
   struct sockaddr_in address = address_of(argv[1]);
   epoll = epoll_create1(0);
@@ -212,7 +217,10 @@ int main(int argc, char **argv) {
   open_connections = connections;
   int64_t begin = now_ns() + SECOND / 20;
   // Evenly, and not in step with the interval of the chunks.
-  for (int i = 0; i < connections; i++) heap_push(&due, begin + spread / connections * i + i * 7919LL, all[i]);
+  for (int i = 0; i < connections; i++) {
+    all[i]->due = begin + spread / connections * i + i * 7919LL;
+    heap_push(&due, all[i]->due, all[i]);
+  }
   if (!is_paced) deadline = begin + (int64_t)(atof(argv[4]) * SECOND);
   int timer = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK);
   watch(epoll, timer, &timer);

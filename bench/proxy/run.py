@@ -40,7 +40,8 @@ ADDRESSES = {
 
 SCENARIOS = {
     "paced": ("paced", 100, 100, 20_000, 3),
-    "requests": ("requests", 64, 4),
+    "requests": ("requests", 64, 4, 3000),
+    "flood": ("requests", 64, 4, 0),
     "1000-streams": ("paced", 1000, 100, 50_000, 2),
     "2000-streams": ("paced", 2000, 100, 50_000, 2),
 }
@@ -138,8 +139,8 @@ def ratio(results: dict[str, list[dict[str, Any]]], peer: str, field: str) -> st
 
 def show(scenario: str, results: dict[str, list[dict[str, Any]]]) -> None:
     """Print one table; `+TTFT` is what the proxy adds to the direct connection's median in the same rounds."""
-    unit = "request" if scenario == "requests" else "chunk"
-    field, first = (f"cpu_us_per_{unit}", "latency" if scenario == "requests" else "ttft")
+    unit = "chunk" if SCENARIOS[scenario][0] == "paced" else "request"
+    field, first = (f"cpu_us_per_{unit}", "ttft" if unit == "chunk" else "latency")
     print(f"\n{scenario}: CPU µs a {unit}, medians of {len(results[OURS])} rounds; times in ms")
     print(f"{'proxy':13} {'CPU µs':>7} {'CPU %':>6} {first + ' p50':>12} {'p99':>7} {'added p50':>10} {'lag p50':>8} {'p99':>7} {'MB':>6} {'errors':>6}  ours/this")  # fmt: skip
     for name, rows in results.items():

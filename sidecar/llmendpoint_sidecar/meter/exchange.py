@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 _MAX_REQUEST_BYTES = 32 * 1024 * 1024
 _BODIES = METERED | TRANSFERS
 #: Pieces of an answer are read this many at a time, which halves the work; a large one is read at once.
-_BATCH = 32
-_LARGE_BYTES = 4096
+BATCH = 32
+LARGE_BYTES = 4096
 
 
 class _Request(msgspec.Struct):
@@ -44,7 +44,6 @@ class ExchangeMeter:
         "_content_type",
         "_dialect",
         "_flying",
-        "_noted",
         "_reads",
         "_request",
         "_tokens",
@@ -58,6 +57,7 @@ class ExchangeMeter:
         "made_id",
         "meter",
         "model",
+        "noted",
         "operation",
         "outcome",
         "request_bytes",
@@ -97,7 +97,8 @@ class ExchangeMeter:
         self.gaps: Distribution | None = None
         self._request: list[bytes] = []
         self._flying: str | None = None
-        self._noted: list[tuple[float, bytes]] = []
+        #: Where the data path leaves the pieces of an answer and the times when they came: one append, no call.
+        self.noted: list[tuple[float, bytes]] = []
         self._tokens: int | None = None
 
     def request_body(self, data: bytes) -> None:
@@ -138,16 +139,6 @@ class ExchangeMeter:
             self._dialect: Dialect | None = None
             self._content_type = content_type
 
-    def response_body(self, pieces: list[bytes], now: float) -> None:
-        """Note body bytes that arrived at `now`."""
-        if not self._reads:
-            return
-        noted = self._noted
-        for piece in pieces:
-            noted.append((now, piece))
-            if len(noted) >= _BATCH or len(piece) > _LARGE_BYTES:
-                self._read_noted()
-
     def finish(self, outcome: Outcome | None) -> None:
         """Close the notes, once; they are accounted for with others, or when somebody looks."""
         if self.finished:
@@ -180,7 +171,7 @@ class ExchangeMeter:
         """Return what a finished exchange's answer told; None where there was nothing to read."""
         if not self._reads:
             return None
-        self._read_noted()
+        self.read_noted()
         dialect = self._dialect
         if dialect is None or self.broken:
             return None
@@ -201,18 +192,22 @@ class ExchangeMeter:
         except (msgspec.MsgspecError, UnreadableRequestError):
             return ""
 
-    def _read_noted(self) -> None:
+    def read_noted(self) -> None:
+        """Read the pieces that were noted, or forget them where there is nothing to learn."""
+        if not self._reads:
+            self.noted.clear()
+            return
         try:
             if self._dialect is None:
                 self._arrivals: list[float] = []
                 self._dialect = dialect_of(self.operation, self._content_type, self._arrivals.append)
             feed = self._dialect.feed
-            for now, piece in self._noted:
+            for now, piece in self.noted:
                 feed(piece, now)
             self._fold()
         except Exception:
             self.fail()
-        self._noted.clear()
+        self.noted.clear()
 
     def _fold(self) -> None:
         """Turn times of content into gaps between them."""

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from llmendpoint_sidecar.contract import REQUEST_ID_HEADER, Operation, Outcome
-from llmendpoint_sidecar.meter.exchange import ExchangeMeter
+from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.meter.journal import is_plain_id
 from llmendpoint_sidecar.proxy.admission import Admission, Refusal, Ticket
 from llmendpoint_sidecar.proxy.refusals import refusal
@@ -41,7 +43,7 @@ _ID_PREFIX = secrets.token_hex(10)
 _ids = itertools.count(1)
 
 
-class RequestHead(NamedTuple):
+class RequestHead(msgspec.Struct, frozen=True, gc=False):
     """A request's head as the client sent it."""
 
     method: bytes
@@ -108,6 +110,8 @@ class Exchange:
         "_held_bytes",
         "_last_activity",
         "_meter",
+        "_note",
+        "_noted",
         "_paused_at",
         "_pending_head",
         "_pool",
@@ -140,6 +144,8 @@ class Exchange:
         self._client = client
         self._pool = pool
         self._meter = meter
+        self._noted = meter.noted
+        self._note = meter.noted.append
         fields = head.head.fields
         meter.coding = fields.get(b"content-encoding", b"")
         meter.trace_parent = fields.get(b"traceparent", b"")
@@ -320,14 +326,17 @@ class Exchange:
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Pass the bytes on first, then let the meter see them."""
         now = self._last_activity = self._clock()
-        if self._usage_filter is None:
-            data = raw if self._raw else b"".join(pieces)
-        else:
-            data = self._framed(self._usage_filter.feed(b"".join(pieces)))
+        if self._usage_filter is not None:
+            raw = self._framed(self._usage_filter.feed(b"".join(pieces)))
+        elif not self._raw:
+            raw = b"".join(pieces)
         if self._pending_head:
-            data, self._pending_head = self._pending_head + data, b""
-        self._client.write(data)
-        self._meter.response_body(pieces, now)
+            raw, self._pending_head = self._pending_head + raw, b""
+        self._client.write(raw)
+        for piece in pieces:
+            self._note((now, piece))
+            if len(piece) > LARGE_BYTES or len(self._noted) >= BATCH:
+                self._meter.read_noted()
 
     def flush(self) -> None:
         """Write a head that no body has come with."""
@@ -449,17 +458,19 @@ class Exchange:
         if self._usage_length:
             dropped |= {b"content-length"}
         head = self.head
-        lines = [self._pool.host_line, *http1.end_to_end(head.head, dropped)]
+        lines = http1.end_to_end(head.head, dropped)
+        lines.insert(0, self._pool.host_line)
         if self._usage_length and not head.chunked:
             lines.append(self._usage_length)
-        given = head.fields.get(_REQUEST_ID_LOWER)
+        given = head.head.fields.get(_REQUEST_ID_LOWER)
         if given is None:
             made = f"{_ID_PREFIX}{next(_ids):012x}"
             self._meter.request_id = self._meter.made_id = made
             lines.append(_REQUEST_ID + made.encode())
         elif is_plain_id(text := given.decode("latin-1")):
             self._meter.request_id = text
-        return http1.join_head(head.method + b" " + http1.origin_form(head.target) + b" HTTP/1.1", lines)
+        target = head.target if head.target.startswith(b"/") else http1.origin_form(head.target)
+        return http1.join_head(b"%b %b HTTP/1.1" % (head.method, target), lines)
 
     async def _connect(self) -> None:
         try:

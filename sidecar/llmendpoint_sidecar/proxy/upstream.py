@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
+import msgspec
 
 from llmendpoint_process.units import Address
 from llmendpoint_sidecar.wire import http1
@@ -21,7 +22,7 @@ class UpstreamError(Exception):
     """The upstream broke HTTP, or its connection, before a response had ended."""
 
 
-class ResponseHead(NamedTuple):
+class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     """The head of a final response, also as it came (`raw`).
 
     `delimited` is False where only the connection's end ends the body.
@@ -46,7 +47,7 @@ class ResponseSink(Protocol):
         """Take the final head."""
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
-        """Take body bytes as they came (`raw`, with framing) and without framing (`pieces`, valid for this call)."""
+        """Take body bytes as they came (`raw`, with framing) and without framing (`pieces`, emptied after the call)."""
 
     def flush(self) -> None:
         """A head came, and for now no body with it."""
@@ -134,7 +135,12 @@ class UpstreamConnection(asyncio.Protocol):
             if self._in_head:
                 self._receive_head(data)
             else:
-                self._read_body(self._sink, data)
+                # Almost every call is this one: a piece of a stream.
+                self._parser.feed_data(data)
+                if self._surplus:
+                    raise UpstreamError("it sends more than one response")
+                self._sink.response_body(data, self._pieces)
+                self._pieces.clear()
         except (httptools.HttpParserError, http1.HeadError, UpstreamError) as error:
             self._fail(UpstreamError(f"the upstream's response is not HTTP: {error}"))
             return
@@ -236,14 +242,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._surplus = True
             return
-        pieces = self._pieces
-        try:
-            self._parser.feed_data(data)
-            if self._surplus:
-                raise UpstreamError("it sends more than one response")
-            sink.response_body(data, pieces)
-        finally:
-            pieces.clear()
+        self._parser.feed_data(data)
+        if self._surplus:
+            raise UpstreamError("it sends more than one response")
+        sink.response_body(data, self._pieces)
+        self._pieces.clear()
 
     def _finish(self, *, reusable: bool) -> None:
         sink, self._sink = self._sink, None
@@ -292,8 +295,8 @@ class UpstreamPool:
         return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        """Keep a connection whose response ended cleanly."""
-        if connection.usable and len(self._idle) < MAX_IDLE_CONNECTIONS:
+        """Keep a connection whose response ended cleanly; one that has closed since is found by `take`."""
+        if len(self._idle) < MAX_IDLE_CONNECTIONS:
             connection.detach()
             self._idle.append(connection)
         else:

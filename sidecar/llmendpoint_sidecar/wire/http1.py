@@ -6,8 +6,10 @@ llhttp judges whether bytes are HTTP. What it accepted is cut into lines here, a
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 #: The last value of each header by its lower-case name, in the order of their first lines.
@@ -32,7 +34,7 @@ class HeadError(Exception):
     """A head that llhttp took and that still cannot be cut into lines beyond doubt."""
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """A head as it came: its start line, its header lines without line ends, and what they say."""
 
     start: bytes

@@ -21,6 +21,10 @@ class LineSplitter:
         self._dropping = False
         self.overlong = 0
 
+    def is_line(self, data: bytes) -> bool:
+        """Tell whether `data` is one whole line by itself, as model servers send them; it is not to be fed then."""
+        return not self._parts and not self._dropping and data.find(b"\n") == len(data) - 1 and len(data) <= self._limit
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that `data` completes."""
         if not self._parts and not self._dropping and data.endswith(b"\n"):

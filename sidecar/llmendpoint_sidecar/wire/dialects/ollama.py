@@ -69,6 +69,9 @@ class OllamaDialect(Reader):
     def feed(self, data: bytes, now: float) -> None:
         """Take the next bytes of the body."""
         self._now = now
+        if self._lines.is_line(data):
+            self._read(data)
+            return
         for line in self._lines.feed(data):
             self._read(line)
 
