@@ -66,8 +66,9 @@ class Client(Protocol):
     def draining(self) -> bool:
         """Whether the process is about to stop."""
 
-    def write(self, data: bytes) -> None:
-        """Send response bytes."""
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Sends response bytes."""
 
     def pause(self) -> None:
         """Stop reading from the client."""

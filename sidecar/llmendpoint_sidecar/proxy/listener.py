@@ -19,7 +19,7 @@ from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.proxy.admission import Admission
 from llmendpoint_sidecar.proxy.exchange import Exchange, RequestHead, Timeouts
 from llmendpoint_sidecar.proxy.refusals import refusal
-from llmendpoint_sidecar.proxy.upstream import UpstreamPool
+from llmendpoint_sidecar.proxy.upstream import UpstreamPool, drop
 from llmendpoint_sidecar.wire import http1
 from llmendpoint_sidecar.wire.chunked import ChunkedError, ChunkedFraming
 
@@ -104,6 +104,8 @@ class ClientConnection(asyncio.Protocol):
         self._proxy = proxy
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
+        #: Sends response bytes; the transport's own, since a frame of Python here is a frame for each piece of a stream.
+        self.write: Callable[[bytes], None] = drop
         self._queue: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
         self._partial = b""
@@ -127,11 +129,6 @@ class ClientConnection(asyncio.Protocol):
         return self._proxy.draining
 
     # ---- used by exchanges
-
-    def write(self, data: bytes) -> None:
-        """Send response bytes."""
-        if self._transport is not None:
-            self._transport.write(data)
 
     def pause(self) -> None:
         """Stop reading requests."""
@@ -202,6 +199,7 @@ class ClientConnection(asyncio.Protocol):
         """Join the proxy's connections."""
         # uvloop's transports are not asyncio's by inheritance.
         self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
         if len(self._proxy.connections) >= _MAX_CONNECTIONS:
             self._refused = True
             sentence = f"server busy, please try again: {_MAX_CONNECTIONS} connections are open"
@@ -236,6 +234,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Stop everything that was done for this client."""
         self._transport = None
+        self.write = drop
         self._proxy.connections.discard(self)
         self._leave()
 

@@ -22,6 +22,10 @@ class UpstreamError(Exception):
     """The upstream broke HTTP, or its connection, before a response had ended."""
 
 
+def drop(data: bytes) -> None:
+    """Send nothing: what a connection that is gone does with bytes."""
+
+
 class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     """The head of a final response, also as it came (`raw`).
 
@@ -68,6 +72,8 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, on_lost: Callable[[UpstreamConnection], None]) -> None:
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
+        #: Sends request bytes.
+        self.write: Callable[[bytes], None] = drop
         self._sink: ResponseSink | None = None
         self._pieces: list[bytes] = []
         # Called by llhttp for each piece of a body, without a frame of Python between.
@@ -92,11 +98,6 @@ class UpstreamConnection(asyncio.Protocol):
     def detach(self) -> None:
         """Nobody waits for a response any more."""
         self._sink = None
-
-    def write(self, data: bytes) -> None:
-        """Send request bytes."""
-        if self._transport is not None:
-            self._transport.write(data)
 
     def pause(self) -> None:
         """Stop reading: the client is slower than the upstream."""
@@ -125,6 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Keep the transport."""
         # uvloop's transports are not asyncio's by inheritance.
         self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
 
     def data_received(self, data: bytes) -> None:
         """Relay and parse; bytes that nobody asked for end the connection."""
@@ -155,6 +157,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the exchange, and the pool."""
         self._transport = None
+        self.write = drop
         self._on_lost(self)
         if self._sink is not None and not self._in_head and not self._delimited and error is None:
             self._finish(reusable=False)
