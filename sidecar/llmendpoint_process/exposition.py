@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from aiohttp import web
@@ -28,16 +28,25 @@ def no_families(*, openmetrics: bool) -> Iterable[bytes]:
     return ()
 
 
+async def nothing() -> None:
+    """Nothing is to be done before a scrape."""
+
+
 class PageServer:
     """Serves a registry at `/metrics`, in Prometheus' text or as OpenMetrics, and more routes; `stop` closes it.
 
-    `rendered(openmetrics=…)` yields further families as text.
+    `rendered(openmetrics=…)` yields further families as text; `refresh` is awaited before a scrape.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, routes: Iterable[web.RouteDef], rendered: Rendered = no_families
+        self,
+        registry: CollectorRegistry,
+        routes: Iterable[web.RouteDef],
+        rendered: Rendered = no_families,
+        refresh: Callable[[], Awaitable[None]] = nothing,
     ) -> None:
         self._registry = registry
+        self._refresh = refresh
         self._rendered = rendered
         app = web.Application()
         app.add_routes([web.get("/metrics", self._metrics), *routes])
@@ -54,6 +63,7 @@ class PageServer:
         await self._runner.cleanup()
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        await self._refresh()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         parts = []
         for family in self._registry.collect():

@@ -29,6 +29,7 @@ class Settings:
     admin_listen: Address
     config: Path | None
     parallel: int
+    workers: int
     keys: list[Path]
     tls_cert: Path | None
     tls_key: Path | None
@@ -67,6 +68,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     addresses.option("upstream", parse_upstream, Address("127.0.0.1", UPSTREAM_PORT), "Ollama's URL",
                      shown=f"http://127.0.0.1:{UPSTREAM_PORT}")  # fmt: skip
     addresses.option("admin-listen", parse_address, Address(None, ADMIN_PORT), "where metrics and status are served")
+    addresses.option("workers", parse_positive, 1, "processes that share the port, one a core; each counts limits alone")
     addresses.switch("exporter", "no proxy: watch Ollama and serve metrics, where clients keep its address")
     models = flags.group("models")
     models.option("config", Path, None, "JSON file of models; watched; without it nothing is brought")
@@ -91,4 +93,6 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     settings = Settings(**vars(flags.parse(arguments)))
     if (settings.tls_cert is None) != (settings.tls_key is None):
         flags.refuse("--tls-cert and --tls-key go together")
+    if settings.exporter and settings.workers > 1:
+        flags.refuse("--exporter carries no traffic: it has no --workers")
     return settings

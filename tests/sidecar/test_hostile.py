@@ -162,7 +162,7 @@ async def test_random_bytes_and_random_damage_never_harm_the_process(
         b"HTTP/1.1 200"
     )
     assert "could not be handled" not in caplog.text
-    assert sidecar._metrics.total("meter_failures") == 0
+    assert sidecar.core.metrics.total("meter_failures") == 0
 
 
 async def test_hundreds_of_slow_senders_are_ended_and_nobody_waits_for_them(
@@ -170,7 +170,7 @@ async def test_hundreds_of_slow_senders_are_ended_and_nobody_waits_for_them(
 ) -> None:
     simulator = await start_simulator()
     sidecar = await start_sidecar(simulator.port)
-    sidecar._proxy._timeouts = sidecar._proxy._timeouts._replace(head=1.0, idle=1.0, keep_alive=1.0)
+    sidecar.path.proxy._timeouts = sidecar.path.proxy._timeouts._replace(head=1.0, idle=1.0, keep_alive=1.0)
     half_head, half_body = (
         b"POST /api/chat HTTP/1.1\r\nHo",
         b"POST /api/chat HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\n{",
@@ -178,7 +178,7 @@ async def test_hundreds_of_slow_senders_are_ended_and_nobody_waits_for_them(
     slow = [
         asyncio.create_task(talk(sidecar.port, data, 20)) for data in (half_head, half_body, b"") for _ in range(100)
     ]
-    await eventually(lambda: len(sidecar._proxy.connections) >= 300)
+    await eventually(lambda: len(sidecar.path.proxy.connections) >= 300)
     began = time.monotonic()
     body = {"model": "simulated", "messages": [{"role": "user", "content": "x"}], "stream": False}
     async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=body) as response:
@@ -194,7 +194,7 @@ async def test_a_connection_is_idle_only_from_the_end_of_its_last_response(
 ) -> None:
     simulator = await start_simulator(ttft=2.5)
     sidecar = await start_sidecar(simulator.port)
-    sidecar._proxy._timeouts = sidecar._proxy._timeouts._replace(keep_alive=2.0)
+    sidecar.path.proxy._timeouts = sidecar.path.proxy._timeouts._replace(keep_alive=2.0)
     body = json.dumps({"model": "simulated", "messages": [], "stream": False}).encode()
     request = b"POST /api/chat HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
@@ -247,7 +247,7 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
     upstream = Torrent()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     sidecar = await start_sidecar(server.sockets[0].getsockname()[1])
-    sidecar._proxy._timeouts = sidecar._proxy._timeouts._replace(idle=3.0)
+    sidecar.path.proxy._timeouts = sidecar.path.proxy._timeouts._replace(idle=3.0)
     request = b"POST /api/generate HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}"
     readers = [socket.socket() for _ in range(100)]
     try:
@@ -256,12 +256,12 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
             sock.connect(("127.0.0.1", sidecar.port))
             sock.sendall(request)
         await eventually(lambda: len(upstream.sent) == 100, 30)
-        held = [c._transport.get_write_buffer_size() for c in sidecar._proxy.connections if c._transport is not None]
+        held = [c._transport.get_write_buffer_size() for c in sidecar.path.proxy.connections if c._transport is not None]
         assert max(held) < 1024 * 1024
         # They take nothing for the idle timeout: each is ended, and its upstream told.
         await eventually(lambda: upstream.running == 0, 40)
         ended = {"client_cancelled": 100}
-        await eventually(lambda: dict(sidecar._metrics.totals_by("requests", "outcome")) == ended)
+        await eventually(lambda: dict(sidecar.core.metrics.totals_by("requests", "outcome")) == ended)
         assert max(upstream.sent) < 16 * 1024 * 1024
     finally:
         upstream.ended = True
@@ -280,9 +280,9 @@ async def test_a_thousand_junk_model_names_make_no_series(
             f"http://127.0.0.1:{sidecar.port}/api/chat", json={"model": f"junk-{index}:{'x' * 50}"}
         ) as response:
             await response.read()
-    await eventually(lambda: sidecar._metrics.total("requests") == 1000)
-    assert dict(sidecar._metrics.totals_by("requests", "model_name")) == {"other": 1000}
-    assert len(sidecar._meter.directory._labels) <= MAX_MODELS
+    await eventually(lambda: sidecar.core.metrics.total("requests") == 1000)
+    assert dict(sidecar.core.metrics.totals_by("requests", "model_name")) == {"other": 1000}
+    assert len(sidecar.core.meter.directory._labels) <= MAX_MODELS
 
 
 async def test_requests_in_random_pieces_under_faults_reconcile_to_the_token(
@@ -298,15 +298,15 @@ async def test_requests_in_random_pieces_under_faults_reconcile_to_the_token(
     for _ in range(40):
         simulator.behave(fault=random_.choice(faults), fault_after=random_.randint(0, 3), tokens=random_.randint(1, 6))
         await asyncio.gather(*(converse(sidecar.port, request, random_) for _ in range(25)))
-    await eventually(lambda: sidecar._metrics.total("requests") == 1000)
+    await eventually(lambda: sidecar.core.metrics.total("requests") == 1000)
     entries = simulator.simulator.ledger.entries
     whole = [entry for entry in entries if entry.outcome == "completed"]
     cut = sum(entry.sent for entry in entries if entry.outcome != "completed")
     assert len(entries) == 1000
-    assert sidecar._metrics.total("prompt_tokens") == sum(entry.prompt_tokens for entry in whole)
+    assert sidecar.core.metrics.total("prompt_tokens") == sum(entry.prompt_tokens for entry in whole)
     # Of an answer that was cut, the pieces that were sent.
-    assert sidecar._metrics.total("generation_tokens") == sum(entry.generation_tokens for entry in whole) + cut
-    assert not sidecar._meter.in_flight
+    assert sidecar.core.metrics.total("generation_tokens") == sum(entry.generation_tokens for entry in whole) + cut
+    assert not sidecar.core.meter.in_flight
 
 
 async def converse(port: int, request: bytes, random_: random.Random) -> None:

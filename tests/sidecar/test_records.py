@@ -36,7 +36,7 @@ async def test_a_request_is_found_by_its_id(
         f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT, headers={"X-Request-ID": "mine-1"}
     ) as response:
         await response.read()
-    await eventually(lambda: sidecar._meter.find("mine-1") is not None)
+    await eventually(lambda: sidecar.core.meter.find("mine-1") is not None)
     async with http.get(f"{admin}/mine-1") as response:
         record = await response.json()
     assert (record["modelName"], record["operation"], record["outcome"], record["code"]) == (
@@ -87,9 +87,9 @@ async def test_pulls_and_uploads_are_counted_in_bytes_and_by_their_end(
         async with http.post(f"{url}/api/blobs/sha256:{hashlib.sha256(blob).hexdigest()}", data=blob) as response:
             assert response.status in (200, 201)
             await response.read()
-    await eventually(lambda: sidecar._metrics.total("requests") == 4)
-    assert dict(sidecar._metrics.totals_by("transfer_bytes", "operation")) == {"pull": 1_000_000, "blob": 900_000}
-    outcomes = dict(sidecar._metrics.totals_by("requests", "outcome"))
+    await eventually(lambda: sidecar.core.metrics.total("requests") == 4)
+    assert dict(sidecar.core.metrics.totals_by("transfer_bytes", "operation")) == {"pull": 1_000_000, "blob": 900_000}
+    outcomes = dict(sidecar.core.metrics.totals_by("requests", "outcome"))
     assert (outcomes["ok"], outcomes["stream_error"]) == (3, 1)
 
 
@@ -126,7 +126,7 @@ async def test_nothing_that_a_client_said_leaks(
     sidecar = await start_sidecar(simulator.port, SidecarConfig(max_waiting=9), keys=[tmp_path], access_log=True)
     written = io.BytesIO()
     listener = AccessLog(written)
-    sidecar._meter.journal.listeners[:] = [listener.take]
+    sidecar.core.meter.journal.listeners[:] = [listener.take]
     headers = {"Authorization": "Bearer canary-key", "X-Request-ID": "canary-id canary", "User-Agent": "canary-agent"}
     bodies = [
         {"model": "simulated", "prompt": "canary-prompt", "messages": [{"role": "user", "content": "canary-prompt"}]},
@@ -146,7 +146,7 @@ async def test_nothing_that_a_client_said_leaks(
             for sent in (headers, {**headers, "Authorization": "Bearer canary-key2"}):
                 async with http.post(f"http://127.0.0.1:{sidecar.port}{path}", json=body, headers=sent) as response:
                     await response.read()
-    await eventually(lambda: sidecar._metrics.total("requests") == 36)
+    await eventually(lambda: sidecar.core.metrics.total("requests") == 36)
     listener._write()
     told = written.getvalue().decode()
     assert told.count("\n") == 36
@@ -191,11 +191,11 @@ async def test_a_collector_gets_one_span_a_request_in_the_clients_trace(
         headers = {"traceparent": f"00-{trace}-{parent}-01"}
         async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=body, headers=headers) as response:
             await response.read()
-    await eventually(lambda: sidecar._metrics.total("requests") == 2)
-    telemetry = sidecar._telemetry
+    await eventually(lambda: sidecar.core.metrics.total("requests") == 2)
+    telemetry = sidecar.path.telemetry
     assert telemetry is not None
     await asyncio.to_thread(telemetry.close)
-    sidecar._telemetry = None
+    sidecar.path.telemetry = None
     await collector.close()
     good, bad = sorted(spans, key=lambda span: bool(span.status.code))
     assert good.name == "chat simulated:latest"

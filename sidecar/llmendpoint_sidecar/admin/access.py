@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
 from collections import deque
 from typing import BinaryIO
@@ -13,6 +14,7 @@ from llmendpoint_sidecar.contract import RequestRecord
 
 _MAX_WAITING = 10_000
 _FLUSH_SECONDS = 0.2
+_ATOMIC_BYTES = select.PIPE_BUF
 
 
 class AccessLog:
@@ -37,7 +39,11 @@ class AccessLog:
             self._write()
 
     def _write(self) -> None:
-        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if lines:
-            self._stream.write(b"\n".join(lines) + b"\n")
+        lines = deque(self._waiting.popleft() + b"\n" for _ in range(len(self._waiting)))
+        while lines:
+            # What is written at once and is no larger than this is not torn by other workers (pipe(7)).
+            whole = b""
+            while lines and len(whole) + len(lines[0]) <= _ATOMIC_BYTES:
+                whole += lines.popleft()
+            self._stream.write(whole or lines.popleft())
             self._stream.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
@@ -15,15 +15,17 @@ from llmendpoint_sidecar.meter.metrics import Metrics
 def admin_server(
     metrics: Metrics,
     status: Callable[[], SidecarStatus],
-    find: Callable[[str], RequestRecord | None],
+    find: Callable[[str], Awaitable[RequestRecord | None]],
+    refresh: Callable[[], Awaitable[None]],
 ) -> PageServer:
-    """Return the server of the side door."""
+    """Return the server of the side door; `refresh` is awaited before numbers are shown."""
 
     async def show(_: web.Request) -> web.Response:
+        await refresh()
         return web.Response(body=msgspec.json.encode(status()), content_type="application/json")
 
     async def show_request(request: web.Request) -> web.Response:
-        record = find(request.match_info["id"])
+        record = await find(request.match_info["id"])
         if record is None:
             return web.json_response({"error": "no request of that ID ended within the last two minutes"}, status=404)
         return web.Response(body=msgspec.json.encode(record), content_type="application/json")
@@ -40,7 +42,7 @@ def admin_server(
         web.get("/livez", alive),
         web.get("/readyz", ready),
     ]
-    return PageServer(metrics.registry, routes, metrics.histograms)
+    return PageServer(metrics.registry, routes, metrics.histograms, refresh)
 
 
 def _why_not(status: SidecarStatus) -> str:

@@ -39,6 +39,7 @@ class Distribution:
         for index, count in enumerate(other.counts):
             self.counts[index] += count
         self.sum += other.sum
+        self.exemplars.update(other.exemplars)
 
     def lines(self, name: str, labels: str, *, exemplars: bool) -> Iterable[str]:
         """Yield the samples of a Prometheus histogram; `labels` is like `model_name="m",operation="chat"`."""

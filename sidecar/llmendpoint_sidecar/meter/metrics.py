@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -57,7 +58,33 @@ COUNTERS = {
     "meter_failures": ("Failures inside the meter; the stream went on.", ()),
 }  # fmt: skip
 
+#: Counters without labels, which are there from the beginning.
+_ALWAYS = ("series_overflow", "meter_failures")
+
 Labels: TypeAlias = tuple[str, ...]
+
+
+class DistributionSnapshot(msgspec.Struct, frozen=True):
+    """A `Distribution` without its bounds, which its name tells."""
+
+    counts: list[int]
+    sum: float
+    exemplars: dict[int, tuple[str, float]]
+
+
+class SeriesSnapshot(msgspec.Struct, frozen=True):
+    """The histograms of one model and operation, by name."""
+
+    model: str
+    operation: str
+    histograms: dict[str, DistributionSnapshot]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All that one process has counted."""
+
+    counters: dict[str, list[tuple[Labels, int]]]
+    series: list[SeriesSnapshot]
 
 
 class Series(dict[str, Distribution]):
@@ -75,7 +102,7 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self._counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS}
         self._series: dict[Labels, Series] = {}
-        for name in ("series_overflow", "meter_failures"):
+        for name in _ALWAYS:
             self._counters[name][()] = 0
         #: Called before anything is read, so that what waits to be accounted for is not missed.
         self.before_read: Callable[[], None] = _nothing
@@ -106,6 +133,39 @@ class Metrics(Collector):
             found = self._series[model, operation] = Series()
         return found
 
+    def snapshot(self) -> Snapshot:
+        """Return all that was counted."""
+        self.before_read()
+        return Snapshot(
+            counters={name: list(values.items()) for name, values in self._counters.items()},
+            series=[
+                SeriesSnapshot(model, operation, {name: _part(one) for name, one in series.items()})
+                for (model, operation), series in self._series.items()
+            ],
+        )
+
+    def clear(self) -> None:
+        """Forget all that was counted."""
+        self._series.clear()
+        for counter in self._counters.values():
+            counter.clear()
+        for name in _ALWAYS:
+            self._counters[name][()] = 0
+
+    def add(self, snapshot: Snapshot, label: Callable[[str], str]) -> None:
+        """Add what another process counted; `label` names its models here."""
+        for name, values in snapshot.counters.items():
+            has_model = "model_name" in COUNTERS[name][1]
+            for labels, value in values:
+                # The model is the first label wherever there is one.
+                self._counters[name][(label(labels[0]), *labels[1:]) if has_model else labels] += value
+        for part in snapshot.series:
+            series = self.series(label(part.model), part.operation)
+            for name, counted in part.histograms.items():
+                one = Distribution(HISTOGRAMS[name].bounds)
+                one.counts, one.sum, one.exemplars = counted.counts, counted.sum, counted.exemplars
+                series[name].merge(one)
+
     def collect(self) -> Iterable[Metric]:
         """Yield the counters, for one scrape."""
         self.before_read()
@@ -128,6 +188,10 @@ class Metrics(Collector):
                     labels = f'model_name="{_escaped(model)}",operation="{operation}"'
                     lines += series[name].lines(full, labels, exemplars=openmetrics)
             yield "\n".join(lines).encode() + b"\n"
+
+
+def _part(one: Distribution) -> DistributionSnapshot:
+    return DistributionSnapshot(one.counts, one.sum, one.exemplars)
 
 
 def _nothing() -> None:

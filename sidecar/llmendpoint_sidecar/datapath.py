@@ -1,0 +1,89 @@
+"""The data path of one process: the proxy, who is let in, and where its records go."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, TypeAlias
+
+from llmendpoint_sidecar.admin.access import AccessLog
+from llmendpoint_sidecar.agent.config import watch_config
+from llmendpoint_sidecar.contract import SidecarConfig
+from llmendpoint_sidecar.core import Core
+from llmendpoint_sidecar.proxy.admission import Admission
+from llmendpoint_sidecar.proxy.exchange import Timeouts
+from llmendpoint_sidecar.proxy.listener import Proxy
+from llmendpoint_sidecar.proxy.tenants import Keyring
+from llmendpoint_sidecar.proxy.tls import Certificate
+from llmendpoint_sidecar.settings import Settings
+
+if TYPE_CHECKING:
+    from llmendpoint_sidecar.admin.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+Job: TypeAlias = Callable[[], Coroutine[None, None, None]]
+
+
+class DataPath:
+    """Serves clients on listening sockets. OSError at once where keys, a certificate or a library cannot be had."""
+
+    def __init__(self, settings: Settings, core: Core, config: SidecarConfig) -> None:
+        self._settings = settings
+        self._meter = core.meter
+        self.keyring = Keyring(settings.keys)
+        self.admission = Admission(core.meter, self.keyring, time.monotonic, settings.parallel)
+        self.admission.configure(config)
+        timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
+        self.proxy = Proxy(settings.upstream, timeouts, core.meter.begin, self.admission, time.monotonic)
+        self._certificate = certificate_of(settings)
+        self.telemetry = _telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
+        if self.telemetry is not None:
+            self._meter.journal.listeners.append(self.telemetry.take)
+
+    async def start(self, sockets: list[socket.socket]) -> list[Job]:
+        """Serve; return what is to run beside it."""
+        jobs: list[Job] = [self._meter.run]
+        settings, certificate = self._settings, self._certificate
+        if certificate is not None:
+            jobs.append(certificate.watch)
+        if settings.keys:
+            jobs.append(self.keyring.watch)
+        if settings.config is not None:
+            jobs.append(functools.partial(watch_config, settings.config, self.admission.configure))
+        if settings.access_log:
+            access = AccessLog()
+            self._meter.journal.listeners.append(access.take)
+            jobs.append(access.run)
+        await self.proxy.start(sockets, None if certificate is None else certificate.context)
+        return jobs
+
+    async def drain(self) -> None:
+        """Serve on for a moment, then let streams finish."""
+        cut = await self.proxy.drain(self._settings.drain_delay, self._settings.drain_timeout)
+        if cut:
+            log.warning("%d streams were cut at the end of the drain", cut)
+
+    async def close(self) -> None:
+        """Close every connection at once; records that wait are given to those who listen."""
+        await self.proxy.close()
+        self._meter.settle()
+
+
+def certificate_of(settings: Settings) -> Certificate | None:
+    """Return the certificate for clients, where one is set; OSError where it cannot be used."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
+
+
+def _telemetry(endpoint: str) -> Telemetry:
+    """Return the OTLP export; OSError where its libraries, which are an extra, are not here."""
+    try:
+        from llmendpoint_sidecar.admin.telemetry import Telemetry  # noqa: PLC0415
+    except ImportError:
+        raise OSError("--otlp-endpoint needs more libraries: pip install 'llmendpoint[otlp]'") from None
+    return Telemetry(endpoint)

@@ -1,0 +1,33 @@
+"""`python -m llmendpoint_sidecar.workers CHANNEL SOCKET[,SOCKET] FLAGS…`: how a parent starts a worker; not for people.
+
+The first two are file descriptors that the parent passes on; the rest is the sidecar's own command line.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from llmendpoint_process import lifecycle
+from llmendpoint_process.logs import configure_logs
+from llmendpoint_sidecar.agent.config import read_config
+from llmendpoint_sidecar.contract import SidecarConfig
+from llmendpoint_sidecar.main import spare_the_collector
+from llmendpoint_sidecar.settings import parse_settings
+from llmendpoint_sidecar.workers.worker import work
+
+
+def main() -> int:
+    """Run one worker."""
+    channel, sockets, *arguments = sys.argv[1:]
+    settings = parse_settings(arguments)
+    configure_logs(settings.log_level)
+    config = read_config(settings.config) if settings.config else SidecarConfig()
+    end = socket.socket(fileno=int(channel))
+    listening = [socket.socket(fileno=int(number)) for number in sockets.split(",")]
+    spare_the_collector()
+    return lifecycle.run(lambda stopping: work(settings, config, end, listening, stopping))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

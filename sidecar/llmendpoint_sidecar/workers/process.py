@@ -1,0 +1,80 @@
+"""One worker as its parent sees it: a process, a channel, and the last numbers that came over it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from llmendpoint_sidecar.contract import RequestRecord
+from llmendpoint_sidecar.workers.channel import AskNumbers, AskRecord, Channel, ChannelClosedError, Found, Message, Numbers
+
+_START_SECONDS = 30.0
+_ANSWER_SECONDS = 5.0
+
+
+class WorkerProcess:
+    """Lives once: one that has ended is replaced by another."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: Channel) -> None:
+        self.process = process
+        self.numbers: Numbers | None = None
+        self._channel = channel
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def start(cls, arguments: Sequence[str], sockets: list[socket.socket]) -> WorkerProcess:
+        """Start a worker that serves on `sockets`; OSError where it does not come up."""
+        ours, its = socket.socketpair()
+        numbers = ",".join(str(sock.fileno()) for sock in sockets)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "llmendpoint_sidecar.workers", str(its.fileno()), numbers, *arguments,
+            pass_fds=[its.fileno(), *(sock.fileno() for sock in sockets)],
+            # What a terminal interrupts is the parent: it drains its workers.
+            start_new_session=True,
+        )  # fmt: skip
+        its.close()
+        worker = cls(process, await Channel.over(ours))
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await worker._channel.receive()
+        except (ChannelClosedError, TimeoutError):
+            worker.kill()
+            raise OSError("a worker process did not start; its own message says why") from None
+        return worker
+
+    async def refresh(self) -> None:
+        """Ask for its numbers; a worker that does not answer keeps its last ones."""
+        answer = await self._ask(AskNumbers())
+        if isinstance(answer, Numbers):
+            self.numbers = answer
+
+    async def find(self, request_id: str) -> RequestRecord | None:
+        """Ask for a request's record."""
+        answer = await self._ask(AskRecord(request_id))
+        return answer.record if isinstance(answer, Found) else None
+
+    def drain(self) -> None:
+        """Ask it to stop."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._channel.close()
+        if self.process.returncode is None:
+            self.process.kill()
+
+    async def _ask(self, question: Message) -> Message | None:
+        async with self._turn:
+            try:
+                await self._channel.send(question)
+                # Not interrupted half-way: a late answer would be taken for the next question's.
+                return await asyncio.wait_for(self._channel.receive(), _ANSWER_SECONDS)
+            except ChannelClosedError:
+                return None
+            except TimeoutError:
+                self.kill()
+                return None

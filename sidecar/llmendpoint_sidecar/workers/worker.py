@@ -1,0 +1,63 @@
+"""One worker: a data path that answers its parent's questions, and ends when its parent is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+from llmendpoint_sidecar.contract import SidecarConfig
+from llmendpoint_sidecar.core import Core
+from llmendpoint_sidecar.datapath import DataPath
+from llmendpoint_sidecar.settings import Settings
+from llmendpoint_sidecar.workers.channel import AskNumbers, AskRecord, Channel, ChannelClosedError, Found, Numbers, Serving
+
+log = logging.getLogger(__name__)
+
+_FIRST_LOOK_SECONDS = 2.0
+
+
+async def work(
+    settings: Settings, config: SidecarConfig, end: socket.socket, sockets: list[socket.socket], stopping: asyncio.Event
+) -> int:
+    """Serve on `sockets` until asked to stop; return the exit code."""
+    core = Core(settings)
+    path = DataPath(settings, core, config)
+    channel = await Channel.over(end)
+    # The models are known before the first request, so that none is in flight under `other`.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+            await core.watch.look()
+    jobs = [core.watch.run, *await path.start(sockets)]
+    tasks = [asyncio.create_task(job()) for job in jobs]
+    answering = asyncio.create_task(_answer(core, channel))
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait((answering, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            await path.drain()
+    finally:
+        for task in (*tasks, answering, stopped):
+            task.cancel()
+        await asyncio.gather(*tasks, answering, stopped, return_exceptions=True)
+        await path.close()
+        await core.ollama.close()
+        if path.telemetry is not None:
+            await asyncio.to_thread(path.telemetry.close)
+        channel.close()
+    return 0
+
+
+async def _answer(core: Core, channel: Channel) -> None:
+    """Answer questions until the parent is gone."""
+    try:
+        await channel.send(Serving())
+        while True:
+            question = await channel.receive()
+            if isinstance(question, AskNumbers):
+                await channel.send(Numbers(core.metrics.snapshot(), dict(core.meter.in_flight)))
+            elif isinstance(question, AskRecord):
+                await channel.send(Found(core.meter.find(question.request_id)))
+    except ChannelClosedError:
+        log.error("the parent process is gone: stopping")
