@@ -7,6 +7,7 @@ The model should be a small one; it is copied, asked and unloaded. What is recor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -16,7 +17,6 @@ from typing import Any
 
 _PROMPT = "Say hello."
 _MESSAGES = [{"role": "user", "content": _PROMPT}]
-_SILENCE_SECONDS = 3.0
 _DIGEST = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # of `hello`
 
 
@@ -34,11 +34,17 @@ def requests(model: str) -> Iterator[tuple[str, str, str, Any]]:
         kind = "stream" if streaming else "whole"
         completion = {"model": model, "max_tokens": 6, "seed": 1, "stream": streaming}
         usage = {"stream_options": {"include_usage": True}} if streaming else {}
-        yield f"generate {kind}", "POST", "/api/generate", {"model": model, "prompt": _PROMPT, "stream": streaming, **short}
+        yield (
+            f"generate {kind}",
+            "POST",
+            "/api/generate",
+            {"model": model, "prompt": _PROMPT, "stream": streaming, **short},
+        )
         yield f"chat {kind}", "POST", "/api/chat", {"model": model, "messages": _MESSAGES, "stream": streaming, **short}
         yield f"openai chat {kind}", "POST", "/v1/chat/completions", {**completion, **usage, "messages": _MESSAGES}
         yield f"openai completion {kind}", "POST", "/v1/completions", {**completion, **usage, "prompt": _PROMPT}
-        yield f"openai response {kind}", "POST", "/v1/responses", {"model": model, "input": _PROMPT, "max_output_tokens": 6, "stream": streaming}  # fmt: skip
+        answer = {"model": model, "input": _PROMPT, "max_output_tokens": 6, "stream": streaming}
+        yield f"openai response {kind}", "POST", "/v1/responses", answer
         yield f"anthropic message {kind}", "POST", "/v1/messages", {**completion, "messages": _MESSAGES}
     completion = {"model": model, "max_tokens": 6, "stream": True}
     yield "openai chat without usage", "POST", "/v1/chat/completions", {**completion, "messages": _MESSAGES}
@@ -65,7 +71,9 @@ def record(address: tuple[str, int], method: str, path: str, body: Any) -> dict[
     """Return one exchange: the request, and the pieces of the answer with the seconds before each."""
     data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     framing = f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n" if data else ""
-    request = f"{method} {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nAccept: */*\r\n{framing}\r\n".encode() + data
+    request = (
+        f"{method} {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nAccept: */*\r\n{framing}\r\n".encode() + data
+    )
     pieces: list[str] = []
     with socket.create_connection(address) as sock:
         sock.sendall(request)
@@ -77,10 +85,8 @@ def record(address: tuple[str, int], method: str, path: str, body: Any) -> dict[
             pieces.append(piece.decode("latin-1"))
         # Nothing comes behind it: the connection waits for the next request.
         sock.settimeout(0.2)
-        try:
+        with contextlib.suppress(TimeoutError):
             assert not sock.recv(1)
-        except TimeoutError:
-            pass
     return {"request": request.decode("latin-1"), "response": pieces}
 
 
@@ -102,7 +108,10 @@ def main() -> int:
     found = {}
     for name, method, path, body in requests(model):
         found[name] = record(address, method, path, body)
-        print(f"{name}: {found[name]['response'][0].splitlines()[0]}, {len(found[name]['response'])} pieces", file=sys.stderr)
+        print(
+            f"{name}: {found[name]['response'][0].splitlines()[0]}, {len(found[name]['response'])} pieces",
+            file=sys.stderr,
+        )
         time.sleep(0.05)
     json.dump(found, sys.stdout, indent=1)
     print()

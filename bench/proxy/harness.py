@@ -102,7 +102,11 @@ def megabytes(pid: int, field: str = "VmRSS") -> float:
 
 def machine() -> dict[str, str]:
     """Return what a reader of the figures wants to know of this machine."""
-    cpu = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    cpu = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
     return {
         "cpu": f"{len(cpu)} x {cpu[0] if cpu else platform.machine()}",
         "kernel": platform.release(),

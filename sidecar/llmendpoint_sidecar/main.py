@@ -77,10 +77,7 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
     """Run until asked to stop; return the exit code. `arguments` are the command line, for workers."""
     sidecar: Sidecar | Supervisor
     try:
-        if settings.workers > 1:
-            sidecar = Supervisor(settings, config, arguments)
-        else:
-            sidecar = Sidecar(settings, config)
+        sidecar = Supervisor(settings, config, arguments) if settings.workers > 1 else Sidecar(settings, config)
     except OSError as error:
         log.error("%s", error)
         return 1

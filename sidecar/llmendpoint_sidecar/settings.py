@@ -68,7 +68,9 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     addresses.option("upstream", parse_upstream, Address("127.0.0.1", UPSTREAM_PORT), "Ollama's URL",
                      shown=f"http://127.0.0.1:{UPSTREAM_PORT}")  # fmt: skip
     addresses.option("admin-listen", parse_address, Address(None, ADMIN_PORT), "where metrics and status are served")
-    addresses.option("workers", parse_positive, 1, "processes that share the port, one a core; each counts limits alone")
+    addresses.option(
+        "workers", parse_positive, 1, "processes that share the port, one a core; each counts limits alone"
+    )
     addresses.switch("exporter", "no proxy: watch Ollama and serve metrics, where clients keep its address")
     models = flags.group("models")
     models.option("config", Path, None, "JSON file of models; watched; without it nothing is brought")

@@ -83,7 +83,9 @@ async def test_a_key_names_the_tenant_on_counters_and_goes_no_further(
     ask = Asker(http, await start_sidecar(simulator.port, keys=[keys]))
     assert (await ask(headers=KEY))[0] == 200
     assert (await ask("/v1/messages", {**CHAT, "max_tokens": 9}, {"x-api-key": "key-of-b"}))[0] == 200
-    await eventually(lambda: dict(ask.sidecar.core.metrics.totals_by("generation_tokens", "tenant")) == {"a": 4, "b": 4})
+    await eventually(
+        lambda: dict(ask.sidecar.core.metrics.totals_by("generation_tokens", "tenant")) == {"a": 4, "b": 4}
+    )
     async with http.options(f"http://127.0.0.1:{ask.sidecar.port}/api/chat") as response:
         assert response.status != 401  # a browser's preflight has no key
 
@@ -340,6 +342,17 @@ async def test_a_held_request_is_told_to_go_on(start_simulator: StartSimulator, 
     writer.write(body)
     assert (await reader.readuntil(b"\r\n")).split()[1] == b"200"
     writer.close()
+
+
+async def test_a_model_that_is_no_utf_8_is_refused_where_the_model_decides(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port, config(maxWaiting=9))
+    url = f"http://127.0.0.1:{sidecar.port}/api/chat"
+    async with http.post(url, data=b'{"model":"\xff"}') as response:
+        assert response.status == 400
+        assert "not one JSON object" in (await response.json())["error"]
 
 
 async def test_limits_change_without_a_restart_and_unchanged_ones_keep_their_account(

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,25 +31,33 @@ class Running:
     def workers(self) -> list[int]:
         """Return the pids of its living children."""
         pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if lives(int(child))]
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if lives(int(child))
+        ]
 
-    async def samples(self) -> Counter[str]:
+    async def samples(self) -> dict[str, float]:
         """Return every sample of a scrape."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.admin}/metrics") as response:
             lines = (await response.text()).splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-        return Counter({name: float(value) for name, value in pairs})  # type: ignore[arg-type]
+        return {name: float(value) for name, value in pairs}
 
     async def total(self, family: str) -> float:
         return sum(value for name, value in (await self.samples()).items() if name.partition("{")[0] == family)
 
-    async def chat(self, tokens: int = 3, **headers: str) -> int:
+    async def chat(self, tokens: int = 3, headers: dict[str, str] | None = None) -> int:
         """Ask on a connection of its own, so that the kernel chooses a worker each time."""
-        body = {"model": "simulated", "messages": [{"role": "user", "content": "hello"}], "options": {"num_predict": tokens}}
-        async with aiohttp.ClientSession() as session:
-            async with session.post(f"{self.url}/api/chat", json=body, headers=headers) as response:
-                await response.read()
-                return response.status
+        body = {
+            "model": "simulated",
+            "messages": [{"role": "user", "content": "hello"}],
+            "options": {"num_predict": tokens},
+        }
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.url}/api/chat", json=body, headers=headers) as response,
+        ):
+            await response.read()
+            return response.status
 
 
 def lives(pid: int) -> bool:
@@ -98,10 +106,10 @@ async def answers(url: str) -> bool:
         return False
 
 
-async def until(check: object, seconds: float = 20.0) -> None:
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
     """Wait until an asynchronous check holds."""
     async with asyncio.timeout(seconds):
-        while not await check():  # type: ignore[operator]
+        while not await check():  # noqa: ASYNC110 - what is awaited is in another process
             await asyncio.sleep(0.02)
 
 
@@ -151,7 +159,7 @@ async def test_running_and_waiting_are_those_of_all_workers_together(start_simul
 async def test_a_record_is_found_whichever_worker_carried_the_request(simulator: RunningSimulator) -> None:
     async with running(simulator.port) as sidecar:
         names = [f"mine-{index}" for index in range(12)]
-        await asyncio.gather(*(sidecar.chat(**{"X-Request-ID": name}) for name in names))
+        await asyncio.gather(*(sidecar.chat(headers={"X-Request-ID": name}) for name in names))
         async with aiohttp.ClientSession() as session:
             for name in names:
                 async with session.get(f"{sidecar.admin}/status/requests/{name}") as response:

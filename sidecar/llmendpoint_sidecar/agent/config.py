@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from llmendpoint_sidecar.contract import SidecarConfig
+from llmendpoint_sidecar.wire.events import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def read_config(path: Path) -> SidecarConfig:
         return parse_config(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -47,7 +48,7 @@ async def watch_config(path: Path, take: Callable[[SidecarConfig], None]) -> Non
         try:
             take(parse_config(content))
             log.info("took the new %s", path)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             log.error("%s stays unused: %s", path, error)
 
 

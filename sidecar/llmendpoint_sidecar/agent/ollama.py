@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
+from llmendpoint_sidecar.wire.events import UNREADABLE
+
 T = TypeVar("T")
 
 
@@ -68,11 +70,20 @@ class Ollama:
     """A client of one Ollama server; close it with `await close()`."""
 
     def __init__(self, url: str) -> None:
-        self._session = aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=None, sock_connect=5))
+        self._url = url
+        self._opened: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        if self._opened is not None:
+            await self._opened.close()
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        """Connections, from the first call on: a process that does not come up has none to close."""
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(self._url, timeout=aiohttp.ClientTimeout(total=None, sock_connect=5))
+        return self._opened
 
     async def version(self) -> str:
         """Return the server's version."""
@@ -103,7 +114,7 @@ class Ollama:
                     if progress.error:
                         raise OllamaError(progress.error, 200)
                     yield progress
-        except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
+        except (aiohttp.ClientError, OSError, *UNREADABLE) as error:
             raise OllamaError(f"the pull was cut: {error}") from error
 
     async def copy(self, source: str, destination: str) -> None:
@@ -125,7 +136,7 @@ class Ollama:
                 if response.status != 200:
                     raise OllamaError(_sentence(body), response.status)
                 return msgspec.json.decode(body, type=kind)
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, *UNREADABLE) as error:
             raise OllamaError(f"{path}: {str(error) or 'no answer in 5 s'}") from error
 
     async def _post(self, path: str, body: dict[str, Any], seconds: float = 60) -> bytes:
@@ -143,5 +154,5 @@ def _sentence(body: bytes) -> str:
     """Return Ollama's own words from an error body."""
     try:
         return str(msgspec.json.decode(body, type=dict[str, Any])["error"])
-    except (msgspec.MsgspecError, KeyError):
+    except (*UNREADABLE, KeyError):
         return body[:200].decode(errors="replace")

@@ -35,8 +35,8 @@ class Accounts:
         """Account for one exchange; a failure of metering is counted and swallowed here and nowhere else."""
         try:
             self._settle(exchange)
-        except Exception:
-            exchange.fail()
+        except Exception as error:
+            exchange.fail(error)
 
     def _settle(self, exchange: ExchangeMeter) -> None:
         reading = exchange.read()
@@ -55,8 +55,8 @@ class Accounts:
     def _record_later(self, exchange: ExchangeMeter, model: str, outcome: Outcome, reading: Reading | None) -> None:
         try:
             self._record(exchange, model, outcome, reading)
-        except Exception:
-            exchange.fail()
+        except Exception as error:
+            exchange.fail(error)
 
     def _record(self, exchange: ExchangeMeter, model: str, outcome: Outcome, reading: Reading | None) -> None:
         metrics, operation = self._metrics, exchange.operation

@@ -13,7 +13,7 @@ from llmendpoint_sidecar.meter.distributions import Distribution
 from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS
 from llmendpoint_sidecar.meter.operations import METERED, TRANSFERS, dialect_of, is_stream
 from llmendpoint_sidecar.wire.asked import UnreadableRequestError, read_asked
-from llmendpoint_sidecar.wire.events import Dialect, Reading
+from llmendpoint_sidecar.wire.events import UNREADABLE, Dialect, Reading
 
 if TYPE_CHECKING:
     from llmendpoint_sidecar.meter.meter import Meter
@@ -122,8 +122,8 @@ class ExchangeMeter:
             if self.operation not in TRANSFERS:
                 self._flying = flying = self.meter.directory.label(self.model)
                 self.meter.in_flight[flying] += 1
-        except Exception:
-            self.fail()
+        except Exception as error:
+            self.fail(error)
 
     def request_sent(self) -> None:
         """The request was handed to the upstream's connection; only the time of the whole request counts."""
@@ -160,12 +160,12 @@ class ExchangeMeter:
             self.meter.settle()
         return self._tokens or 0
 
-    def fail(self) -> None:
+    def fail(self, error: Exception) -> None:
         """Count a failure of the meter itself and stop metering this exchange: the stream goes on."""
         self.broken = True
         self._reads = False
         self.meter.metrics.count("meter_failures", ())
-        log.exception("metering failed; the stream goes on")
+        log.error("metering failed; the stream goes on", exc_info=error)
 
     def read(self) -> Reading | None:
         """Return what a finished exchange's answer told; None where there was nothing to read."""
@@ -189,7 +189,7 @@ class ExchangeMeter:
             if not self.coding and (name := _decode_request(body).model):
                 return name
             return read_asked(body, b"", self.coding).model
-        except (msgspec.MsgspecError, UnreadableRequestError):
+        except (*UNREADABLE, UnreadableRequestError):
             return ""
 
     def read_noted(self) -> None:
@@ -205,8 +205,8 @@ class ExchangeMeter:
             for now, piece in self.noted:
                 feed(piece, now)
             self._fold()
-        except Exception:
-            self.fail()
+        except Exception as error:
+            self.fail(error)
         self.noted.clear()
 
     def _fold(self) -> None:

@@ -104,7 +104,7 @@ class ClientConnection(asyncio.Protocol):
         self._proxy = proxy
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        #: Sends response bytes; the transport's own, since a frame of Python here is a frame for each piece of a stream.
+        #: Sends response bytes: the transport's own method, without a frame of Python for each piece of a stream.
         self.write: Callable[[bytes], None] = drop
         self._queue: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
@@ -152,8 +152,10 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive or self._proxy.draining:
             self._close()
         elif self._queue:
-            self._queue[0].start()
-            self._queue[0].flush_request()
+            # It may be refused at once, and gone from the queue.
+            following = self._queue[0]
+            following.start()
+            following.flush_request()
         elif self._refused:
             self._close()
         else:

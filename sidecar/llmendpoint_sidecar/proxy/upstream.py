@@ -6,6 +6,8 @@ A connection is used again only after a response that ended cleanly; a request i
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -16,6 +18,8 @@ from llmendpoint_process.units import Address
 from llmendpoint_sidecar.wire import http1
 
 MAX_IDLE_CONNECTIONS = 256
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9]\d\d(?: [\t\x20-\x7e\x80-\xff]*)?")
+_CHUNKED = ([b"transfer-encoding: chunked"], [b"transfer-encoding:chunked"])
 
 
 class UpstreamError(Exception):
@@ -84,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._surplus = False
         self._delimited = True
+        self._chunked = False
         self._keep_alive = False
 
     # ---- used by the exchange
@@ -139,10 +144,13 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 # Almost every call is this one: a piece of a stream.
                 self._parser.feed_data(data)
-                if self._surplus:
-                    raise UpstreamError("it sends more than one response")
+                if self._complete:
+                    self._check_end(data)
                 self._sink.response_body(data, self._pieces)
                 self._pieces.clear()
+        except httptools.HttpParserUpgrade:
+            self._fail(UpstreamError("the upstream switches protocols unasked"))
+            return
         except (httptools.HttpParserError, http1.HeadError, UpstreamError) as error:
             self._fail(UpstreamError(f"the upstream's response is not HTTP: {error}"))
             return
@@ -218,20 +226,19 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if self._sink is None:
             return b""
+        head = http1.read_head(raw)
+        if not _is_status_line(head.start):
+            raise UpstreamError("its status line is none of HTTP/1.1")
         if status < 200:
-            if status == 101:
-                raise UpstreamError("it switches protocols unasked")
             self._complete = False
             self._sink.interim(raw)
             return rest
-        self._begin_response(self._sink, status, raw)
+        self._begin_response(self._sink, status, raw, head)
         return rest
 
-    def _begin_response(self, sink: ResponseSink, status: int, raw: bytes) -> None:
+    def _begin_response(self, sink: ResponseSink, status: int, raw: bytes, head: http1.Head) -> None:
         self._in_head = False
-        head = http1.read_head(raw)
-        coding = head.fields.get(b"transfer-encoding")
-        chunked = coding is not None and coding.lower().endswith(b"chunked")
+        self._chunked = chunked = _is_chunked(head)
         if sink.is_head_request or status in (204, 304):
             # llhttp cannot know that a HEAD's answer has no body, so its state is of no more use.
             self._complete = True
@@ -246,10 +253,20 @@ class UpstreamConnection(asyncio.Protocol):
             self._surplus = True
             return
         self._parser.feed_data(data)
-        if self._surplus:
-            raise UpstreamError("it sends more than one response")
+        self._check_end(data)
         sink.response_body(data, self._pieces)
         self._pieces.clear()
+
+    def _check_end(self, data: bytes) -> None:
+        """Nothing may come behind a response; line ends are what llhttp passes over."""
+        if not self._complete:
+            return
+        if self._chunked:
+            behind = len(data) - len(data.rstrip(b"\r\n")) > len(http1.HEAD_END)
+        else:
+            behind = len(data) != sum(map(len, self._pieces))
+        if self._surplus or behind:
+            raise UpstreamError("it sends more than one response")
 
     def _finish(self, *, reusable: bool) -> None:
         sink, self._sink = self._sink, None
@@ -262,6 +279,22 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
         if sink is not None:
             sink.response_failed(error)
+
+
+def _is_chunked(head: http1.Head) -> bool:
+    """Tell how a body is framed; where that can be read in two ways, nobody behind the proxy may read it in another."""
+    if b"transfer-encoding" not in head.fields:
+        return False
+    codings = [line.lower() for line in head.lines if line[:17].lower() == b"transfer-encoding"]
+    if codings not in _CHUNKED or b"content-length" in head.fields:
+        raise UpstreamError("its body's framing is in doubt")
+    return True
+
+
+@functools.lru_cache(256)
+def _is_status_line(line: bytes) -> bool:
+    """Tell whether a client reads a status line as llhttp does, which is lenient with it (RFC 9112, 4)."""
+    return _STATUS_LINE.fullmatch(line) is not None
 
 
 class UpstreamPool:

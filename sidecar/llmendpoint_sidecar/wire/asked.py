@@ -8,6 +8,8 @@ from typing import NamedTuple
 import msgspec
 import zstandard
 
+from llmendpoint_sidecar.wire.events import UNREADABLE
+
 #: Ollama decodes one JSON value in memory; so a request with a model in it has a bound.
 MAX_ASKED_BYTES = 64 * 1024 * 1024
 
@@ -42,7 +44,7 @@ def read_asked(body: bytes, content_type: bytes, coding: bytes) -> Asked:
         if len(names) > 1:
             raise UnreadableRequestError("the body names its model twice")
         model = _decode_name(fields[names[0]]) if names else None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise UnreadableRequestError("the body is not one JSON object with a model in it") from error
     return Asked(model or "", fields)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from llmendpoint_sidecar.wire.events import UNREADABLE
+
 #: An event longer than this passes as it is: it is none that only tells usage.
 _MAX_EVENT_BYTES = 1024 * 1024
 _END = b"\n\n"
@@ -20,7 +22,7 @@ def ask_for_usage(fields: Mapping[str, msgspec.Raw]) -> bytes | None:
         if not msgspec.json.decode(fields.get("stream", b"false"), type=bool):
             return None
         given = msgspec.json.decode(fields.get("stream_options", b"{}"), type=dict[str, msgspec.Raw] | None) or {}
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     if bytes(given.get("include_usage", b"false")) != b"false":
         return None
@@ -53,7 +55,7 @@ def _without_usage(event: bytes) -> bytes:
     if event.startswith(_DATA) and b'"usage"' in event:
         try:
             fields = _decode_object(event[len(_DATA) :])
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return event + _END
         if fields.pop("usage", None) is not None:
             if bytes(fields.get("choices", b"")) == b"[]":

@@ -9,7 +9,15 @@ import sys
 from collections.abc import Sequence
 
 from llmendpoint_sidecar.contract import RequestRecord
-from llmendpoint_sidecar.workers.channel import AskNumbers, AskRecord, Channel, ChannelClosedError, Found, Message, Numbers
+from llmendpoint_sidecar.workers.channel import (
+    AskNumbers,
+    AskRecord,
+    Channel,
+    ChannelClosedError,
+    Found,
+    Message,
+    Numbers,
+)
 
 _START_SECONDS = 30.0
 _ANSWER_SECONDS = 5.0

@@ -11,7 +11,15 @@ from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.core import Core
 from llmendpoint_sidecar.datapath import DataPath
 from llmendpoint_sidecar.settings import Settings
-from llmendpoint_sidecar.workers.channel import AskNumbers, AskRecord, Channel, ChannelClosedError, Found, Numbers, Serving
+from llmendpoint_sidecar.workers.channel import (
+    AskNumbers,
+    AskRecord,
+    Channel,
+    ChannelClosedError,
+    Found,
+    Numbers,
+    Serving,
+)
 
 log = logging.getLogger(__name__)
 

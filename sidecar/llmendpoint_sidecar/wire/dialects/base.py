@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import msgspec
-
 from llmendpoint_sidecar.wire.body import BoundedBody
-from llmendpoint_sidecar.wire.events import OnContent, Reading
+from llmendpoint_sidecar.wire.events import UNREADABLE, OnContent, Reading
 from llmendpoint_sidecar.wire.sse import EventSplitter, ServerSentEvent
 
 
@@ -41,7 +39,7 @@ class EventReader(Reader, ABC):
         for event in self._events.feed(data):
             try:
                 self._read_event(event)
-            except msgspec.MsgspecError:
+            except UNREADABLE:
                 self.reading.unreadable += 1
 
     def close(self, now: float) -> None:
@@ -50,7 +48,7 @@ class EventReader(Reader, ABC):
 
     @abstractmethod
     def _read_event(self, event: ServerSentEvent) -> None:
-        """Account for one event; msgspec.MsgspecError where it cannot be read."""
+        """Account for one event; one of UNREADABLE where it cannot be read."""
 
 
 class ObjectReader(Reader, ABC):
@@ -76,11 +74,11 @@ class ObjectReader(Reader, ABC):
             return
         try:
             self._read_object(body)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             self.reading.unreadable += 1
         else:
             self.reading.finished = True
 
     @abstractmethod
     def _read_object(self, body: bytes) -> None:
-        """Account for the object; msgspec.MsgspecError where it cannot be read."""
+        """Account for the object; one of UNREADABLE where it cannot be read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from llmendpoint_sidecar.wire.dialects.base import ObjectReader, Reader
-from llmendpoint_sidecar.wire.events import OnContent, Usage
+from llmendpoint_sidecar.wire.events import UNREADABLE, OnContent, Usage
 from llmendpoint_sidecar.wire.ndjson import LineSplitter
 
 _NANOSECONDS = 1e-9
@@ -86,7 +86,7 @@ class OllamaDialect(Reader):
             return
         try:
             line = _decode(text)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             self.reading.unreadable += 1
             return
         reading = self.reading
@@ -149,7 +149,7 @@ class ProgressDialect(Reader):
             return
         try:
             line = _decode_progress(text)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             self.reading.unreadable += 1
             return
         if line.error is not None:

@@ -1,0 +1,43 @@
+"""Both parsers beside an independent one (h11): the kept corpus whole, in single bytes, and damaged at random."""
+
+from __future__ import annotations
+
+import pytest
+
+import wirefuzz
+from llmendpoint_sidecar.wire import http1
+
+FILES = [(kind, name) for kind in wirefuzz.ATTEMPTS for name in wirefuzz.corpus(kind)]
+#: Cases of one test; `python tests/wirefuzz.py --seconds 600` tries some millions.
+BLOCK = 500
+
+
+@pytest.mark.parametrize(("kind", "name"), FILES)
+def test_a_kept_case_is_read_as_an_independent_parser_reads_it(kind: str, name: str) -> None:
+    data = wirefuzz.corpus(kind)[name]
+    whole = wirefuzz.ATTEMPTS[kind](data, ())
+    # However it is split, the answer is the same.
+    assert wirefuzz.ATTEMPTS[kind](data, range(len(data))) == whole
+    if name.startswith("refused-"):
+        assert len(whole) == 1
+        assert 400 <= whole[0] < 600
+
+
+@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("kind", wirefuzz.ATTEMPTS)
+def test_damaged_bytes_are_never_read_in_two_ways(kind: str, block: int) -> None:
+    for seed in range(BLOCK * block, BLOCK * (block + 1)):
+        data, cuts = wirefuzz.damaged(kind, seed)
+        try:
+            wirefuzz.ATTEMPTS[kind](data, cuts)
+        except Exception as error:
+            pytest.fail(f"seed {seed}: {type(error).__name__}: {error}; the case: {data[:500]!r}, cut at {cuts}")
+
+
+def test_a_proxy_that_lets_a_second_request_through_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The net holds: with a head that smuggles, each case that is forwarded is a finding."""
+    smuggled = b"Content-Length: 0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+    monkeypatch.setattr(http1, "join_head", lambda start, lines: start + b"\r\nHost: 127.0.0.1:1\r\n" + smuggled)
+    for name in ("get", "pipelined", "absolute-target"):
+        with pytest.raises(wirefuzz.FindingError):
+            wirefuzz.try_requests(wirefuzz.corpus("requests")[name], ())
