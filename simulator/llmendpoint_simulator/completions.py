@@ -60,8 +60,9 @@ class Completions:
             if behaviour.fault is Fault.STATUS_500:
                 self._ledger.close(entry, "faulted")
                 return failure(500, "simulated failure", shape)
+            arrived = asyncio.get_running_loop().time()
             async with self._store.slots[model].slot(behaviour.parallel, behaviour.max_queue):
-                return await self._run(request, work, shape, behaviour)
+                return await self._run(request, work, shape, behaviour, arrived)
         except QueueFullError:
             self._ledger.close(entry, "faulted")
             return failure(503, "server busy, please try again.  maximum pending requests exceeded", shape)
@@ -84,9 +85,11 @@ class Completions:
         line = {"model": work.model, "created_at": timestamp(), **content, "done": True, "done_reason": reason}
         return web.Response(body=_encode(line), content_type="application/json", charset="utf-8")
 
-    async def _run(self, request: web.Request, work: Work, shape: Shape, behaviour: Behaviour) -> web.StreamResponse:
+    async def _run(
+        self, request: web.Request, work: Work, shape: Shape, behaviour: Behaviour, arrived: float
+    ) -> web.StreamResponse:
         work.entry.prompt_tokens = prompt_tokens(work.prompt)
-        timings = Timings()
+        timings = Timings(arrived=arrived)
         pieces = self._pieces(work, behaviour, timings)
         if not work.stream:
             text = "".join([text async for text in pieces])
@@ -124,8 +127,9 @@ class Completions:
                 await asyncio.sleep(pause)
             count = min(behaviour.tokens_per_chunk, work.tokens - first)
             yield "".join(word(first + offset) for offset in range(count))
-        timings.total = loop.time() - started
-        timings.decode = max(0.0, timings.total - timings.load - timings.prefill)
+        # As Ollama's: the wait for a slot is in the total, and in no other field.
+        timings.total = loop.time() - timings.arrived
+        timings.decode = max(0.0, loop.time() - started - timings.load - timings.prefill)
 
     async def _fail(
         self, request: web.Request, response: web.StreamResponse, work: Work, shape: Shape, fault: Fault

@@ -15,8 +15,9 @@ _encode = msgspec.json.encode
 
 
 class Timings(msgspec.Struct):
-    """Seconds that one answer took, as Ollama's durations tell them."""
+    """Seconds that one answer took, as Ollama's durations tell them; `arrived` is the loop's time when it was asked."""
 
+    arrived: float = 0.0
     total: float = 0.0
     load: float = 0.0
     prefill: float = 0.0

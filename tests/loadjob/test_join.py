@@ -1,0 +1,47 @@
+"""What the client measured and what the sidecar knows of the same request, joined by its ID."""
+
+from __future__ import annotations
+
+import aiohttp
+import msgspec
+import pytest
+
+from conftest import StartSidecar, StartSimulator
+from llmendpoint_loadjob.contract import Api
+from llmendpoint_loadjob.questions import choose, read_questions
+from llmendpoint_loadjob.requests import RequestOptions, parse_target
+from llmendpoint_loadjob.run import Load, LoadRun
+from llmendpoint_loadjob.settings import shipped_questions
+from llmendpoint_sidecar.contract import RequestRecord
+
+
+@pytest.mark.parametrize("api", list(Api))
+async def test_every_request_of_a_run_can_be_split_into_its_parts(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession, api: Api
+) -> None:
+    simulator = await start_simulator(ttft=0.1, inter_token=0.005, tokens=6, parallel=2)
+    sidecar = await start_sidecar(simulator.port, parallel=2)
+    questions = choose(read_questions(shipped_questions()), [], shuffled=True, seed=1)
+    load = Load(concurrency=4, duration=30, max_requests=12)
+    target = parse_target(f"http://127.0.0.1:{sidecar.port}")
+    outcome = await LoadRun(target, RequestOptions(api, "simulated"), load, questions).run()
+    assert len(outcome.samples) == 12
+    waited = 0
+    for sample in outcome.samples:
+        url = f"http://127.0.0.1:{sidecar.admin_port}/status/requests/{sample.request_id}"
+        async with http.get(url) as response:
+            record = msgspec.json.decode(await response.read(), type=RequestRecord)
+        assert (record.prompt_tokens, record.generation_tokens) == (sample.input_tokens, sample.output_tokens)
+        assert record.time_to_first_token is not None
+        assert sample.ttft is not None
+        # What the client lived through is what the sidecar saw, and the way between them.
+        assert 0 <= sample.ttft - record.time_to_first_token < 0.05
+        assert record.duration <= sample.request_latency + 0.01
+        if api is Api.OLLAMA_CHAT:
+            parts = (record.overhead, record.queue, record.load, record.prefill)
+            known = sum(part for part in parts if part is not None)
+            assert known == pytest.approx(record.time_to_first_token, abs=0.06)
+            waited += (record.queue or 0.0) > 0.05
+    if api is Api.OLLAMA_CHAT:
+        # Four at once and two slots: somebody waited, and the record says so.
+        assert waited
