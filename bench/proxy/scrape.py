@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,14 +19,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-UPSTREAM, PROXY, ADMIN = 21434, 21440, 21441
+import harness
+
 FORMATS = {"text": "text/plain", "OpenMetrics": "application/openmetrics-text; version=1.0.0"}
 
 
 def scrape(accept: str) -> tuple[float, int]:
     """Return seconds and series of one scrape."""
-    request = urllib.request.Request(f"http://127.0.0.1:{ADMIN}/metrics", headers={"Accept": accept})
+    request = urllib.request.Request(f"http://{harness.ADMIN}/metrics", headers={"Accept": accept})
     begin = time.monotonic()
     with urllib.request.urlopen(request, timeout=10) as response:
         body = response.read()
@@ -38,22 +37,19 @@ def make_series(wanted: int) -> int:
     """Ask one model after the other until there are so many series; return how many there are."""
     for index in range(64):
         body = json.dumps({"model": f"series-{index}", "messages": []}).encode()
-        headers = {"X-Chunks": "3", "X-Interval": "1ms"}
-        request = urllib.request.Request(f"http://127.0.0.1:{PROXY}/api/chat", data=body, headers=headers)
+        headers = {"X-Chunks": "3", "X-Interval-Us": "1000"}
+        request = urllib.request.Request(f"http://{harness.PROXY}/api/chat", data=body, headers=headers)
         urllib.request.urlopen(request, timeout=10).read()
         if scrape("text/plain")[1] >= wanted:
             break
     return scrape("text/plain")[1]
 
 
-def load(folder: str) -> dict[str, Any]:
-    command = ["taskset", "-c", "0", f"{folder}/load", "--url", f"http://127.0.0.1:{PROXY}", "--mode", "paced",
-               "--streams", "50", "--chunks", "200", "--interval", "20ms"]  # fmt: skip
-    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return result
+def load(folder: Path) -> dict[str, Any]:
+    return harness.load(folder, harness.PROXY, "paced", 50, 200, 20_000, 1)
 
 
-def scraped_load(folder: str, accept: str) -> tuple[dict[str, Any], list[float]]:
+def scraped_load(folder: Path, accept: str) -> tuple[dict[str, Any], list[float]]:
     """Run the load with a scrape each half second; return its result and the scrapes' seconds."""
     ended, seconds = threading.Event(), []
 
@@ -75,15 +71,13 @@ def main() -> int:
     parser.add_argument("--series", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        for name in ("upstream", "load"):
-            subprocess.run(["go", "build", "-o", f"{folder}/{name}", f"./{name}"], cwd=HERE, check=True)
-        sidecar = [sys.executable, "-m", "llmendpoint_sidecar", "--listen", f"127.0.0.1:{PROXY}", "--admin-listen", f"127.0.0.1:{ADMIN}",
-                   "--upstream", f"http://127.0.0.1:{UPSTREAM}", "--drain-delay", "0", "--log-level", "warning"]  # fmt: skip
-        for core, command in (("0", [f"{folder}/upstream"]), ("1", sidecar)):
-            process = subprocess.Popen(["taskset", "-c", core, *command])
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        folder = Path(directory)
+        harness.build(folder)
+        stack.enter_context(harness.upstream(folder))
+        stack.enter_context(
+            harness.running(harness.sidecar(), harness.PROXY_CORE, f"http://{harness.PROXY}/api/version")
+        )
         time.sleep(3)
         print(f"{make_series(options.series)} series")
         rows: dict[str, list[tuple[dict[str, Any], list[float]]]] = {name: [] for name in ("none", *FORMATS)}
