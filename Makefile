@@ -6,7 +6,7 @@ MODULES := operator sidecar loadjob simulator local
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check generate lock e2e images kind-load clean
+.PHONY: help setup demo test check generate lock e2e bench images kind-load clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,12 @@ lock: $(VENV)/.ready ## resolve the requirement files anew
 
 e2e: $(VENV)/.ready ## the whole story on the current KUBECONFIG (or a new kind cluster)
 	@scripts/e2e $(BIN)
+
+bench: $(VENV)/.ready ## the proxy beside its peers, a scrape, a long upload, 100,000 requests (half an hour, both cores)
+	@$(BIN)/python bench/proxy/run.py --out build/bench.json
+	@$(BIN)/python bench/proxy/scrape.py
+	@$(BIN)/python bench/proxy/upload.py
+	@$(BIN)/python bench/proxy/reconcile.py
 
 images: ## build the images (IMAGE_BUILDER=docker|podman)
 	@scripts/images $(IMAGE_BUILDER)

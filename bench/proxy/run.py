@@ -45,6 +45,8 @@ SCENARIOS = {
     "1000-streams": ("paced", 1000, 100, 50_000, 2),
     "2000-streams": ("paced", 2000, 100, 50_000, 2),
 }
+#: CPU of ours / a peer's, at most.
+TARGETS = {"chunk": {"nginx": 1.4, "go": 0.85}, "request": {"nginx": 1.5, "go": 0.3, "go-default": 0.3}}
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,52 @@ def median(rows: list[dict[str, Any]], field: str) -> float:
     return statistics.median(row[field] for row in rows)
 
 
-def ratio(results: dict[str, list[dict[str, Any]]], peer: str, field: str) -> str:
-    """Return ours / peer, round by round: median and spread."""
+def ratio(results: dict[str, list[dict[str, Any]]], peer: str, field: str) -> tuple[float, float, float] | None:
+    """Return ours / peer, round by round: median, smallest and largest."""
     ratios = [
         mine[field] / other[field] for mine, other in zip(results[OURS], results[peer], strict=True) if other[field]
     ]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "-"
+    return (statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
+
+
+def added(results: dict[str, list[dict[str, Any]]], name: str, field: str) -> float | None:
+    """Return what a proxy adds to the direct connection's time in the same rounds: the median, in ms."""
+    if "direct" not in results or name == "direct":
+        return None
+    pairs = zip(results[name], results["direct"], strict=True)
+    return statistics.median(row[field] - bare[field] for row, bare in pairs)
+
+
+def verdicts(everything: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each target that was measured: its bound, the figure, and whether it is met."""
+    found: list[dict[str, Any]] = []
+
+    def judge(target: str, bound: float, measured: float | None) -> None:
+        if measured is not None:
+            found.append({"target": target, "bound": bound, "measured": round(measured, 3), "met": measured <= bound})
+
+    for scenario, results in everything.items():
+        unit = "chunk" if SCENARIOS[scenario][0] == "paced" else "request"
+        for peer, bound in TARGETS[unit].items():
+            if peer in results and (one := ratio(results, peer, f"cpu_us_per_{unit}")):
+                judge(f"{scenario}: CPU a {unit} / {peer}", bound, one[0])
+        if unit == "request":
+            continue
+        ours, nginx = (
+            added(results, OURS, "ttft_p50_ms"),
+            added(results, "nginx", "ttft_p50_ms") if "nginx" in results else None,
+        )
+        judge(f"{scenario}: added TTFT p50 / nginx", 1.5, ours / nginx if ours and nginx and nginx > 0 else None)
+        if scenario == "1000-streams":
+            judge("1000-streams: chunk lag p99, ms", 10.0, median(results[OURS], "lag_p99_ms"))
+            judge("1000-streams: resident, MB", 64.0, median(results[OURS], "resident_mb"))
+        if scenario == "2000-streams" and "go" in results:
+            judge(
+                "2000-streams: chunk lag p99 / go",
+                1.0,
+                median(results[OURS], "lag_p99_ms") / median(results["go"], "lag_p99_ms"),
+            )
+    return found
 
 
 def show(scenario: str, results: dict[str, list[dict[str, Any]]]) -> None:
@@ -145,13 +187,11 @@ def show(scenario: str, results: dict[str, list[dict[str, Any]]]) -> None:
     print(f"{'proxy':13} {'CPU µs':>7} {'CPU %':>6} {first + ' p50':>12} {'p99':>7} {'added p50':>10} {'lag p50':>8} {'p99':>7} {'MB':>6} {'errors':>6}  ours/this")  # fmt: skip
     for name, rows in results.items():
         errors = sum(row["errors"] for row in rows)
-        shown = "" if name in (OURS, "direct") else ratio(results, name, field)
-        added = ""
-        if "direct" in results and name != "direct":
-            pairs = zip(rows, results["direct"], strict=True)
-            added = f"{statistics.median(row[f'{first}_p50_ms'] - bare[f'{first}_p50_ms'] for row, bare in pairs):.2f}"
+        one = None if name in (OURS, "direct") else ratio(results, name, field)
+        shown = "" if one is None else "{:.2f} ({:.2f} to {:.2f})".format(*one)
+        more = added(results, name, f"{first}_p50_ms")
         print(f"{name:13} {median(rows, field):7.1f} {median(rows, 'cpu_percent'):6.1f} {median(rows, f'{first}_p50_ms'):12.2f} "
-              f"{median(rows, f'{first}_p99_ms'):7.2f} {added:>10} {median(rows, 'lag_p50_ms'):8.2f} {median(rows, 'lag_p99_ms'):7.2f} "
+              f"{median(rows, f'{first}_p99_ms'):7.2f} {'' if more is None else format(more, '.2f'):>10} {median(rows, 'lag_p50_ms'):8.2f} {median(rows, 'lag_p99_ms'):7.2f} "
               f"{median(rows, 'resident_mb'):6.1f} {errors:6d}  {shown}")  # fmt: skip
     exact = all(row["tokens_exact"] for row in results[OURS])
     print(f"tokens of {OURS}: {'exact' if exact else 'NOT EXACT'}")
@@ -165,7 +205,7 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="run the Python proxies with this one")
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
-    everything: dict[str, Any] = {"machine": harness.machine(), "python": options.python}
+    everything: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         harness.build(folder)
@@ -179,8 +219,13 @@ def main() -> int:
                         results[peer.name].append(measure(peer, scenario, folder))
                 show(scenario, results)
                 everything[scenario] = results
+    print("\ntargets")
+    for one in verdicts(everything):
+        print(f"{'met   ' if one['met'] else 'MISSED'} {one['target']}: {one['measured']} (bound {one['bound']})")
     if options.out:
-        options.out.write_text(json.dumps(everything, indent=1) + "\n")
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        whole = {"machine": harness.machine(), "python": options.python, "targets": verdicts(everything), **everything}
+        options.out.write_text(json.dumps(whole, indent=1) + "\n")
     return 0
 
 

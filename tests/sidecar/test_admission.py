@@ -344,6 +344,16 @@ async def test_a_held_request_is_told_to_go_on(start_simulator: StartSimulator, 
     writer.close()
 
 
+async def test_each_replica_counts_its_limits_alone(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    limits = config(defaultTenant={"requestsPerMinute": 2})
+    replicas = [Asker(http, await start_sidecar(simulator.port, limits)) for _ in range(3)]
+    statuses = [(await replica())[0] for _ in range(4) for replica in replicas]
+    assert statuses == [200] * 6 + [429] * 6
+
+
 async def test_a_model_that_is_no_utf_8_is_refused_where_the_model_decides(
     start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
 ) -> None:
