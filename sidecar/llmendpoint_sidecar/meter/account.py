@@ -62,7 +62,9 @@ class Accounts:
         metrics, operation = self._metrics, exchange.operation
         status = exchange.status or _CLIENT_CLOSED
         metrics.count("requests", (model, operation, _text(status), outcome, exchange.tenant))
-        self._write_journal(exchange, model, outcome, (reading or _NO_READING).usage or _NO_USAGE)
+        usage = _NO_USAGE if reading is None or reading.usage is None else reading.usage
+        queue, overhead = usage.queue_seconds, _overhead(exchange)
+        self._write_journal(exchange, model, outcome, usage, queue, overhead)
         if operation not in METERED:
             # A blob that was there already is answered 200, and its body is of no use.
             moved = exchange.request_bytes if status == HTTPStatus.CREATED else (reading or _NO_READING).transferred
@@ -72,16 +74,26 @@ class Accounts:
         if reading is None:
             return
         series = metrics.series(model, operation)
-        _record_times(series, exchange)
+        _record_times(series, exchange, overhead)
         if reading.usage is not None:
-            self._record_usage(series, (model, operation, exchange.tenant), exchange, reading.usage)
+            self._record_usage(series, (model, operation, exchange.tenant), exchange, usage)
+            if queue is not None:
+                _record_durations(series, usage, queue)
         elif reading.chunks and outcome in _CUT:
             metrics.count("generation_tokens", (model, operation, exchange.tenant), reading.chunks)
         elif outcome in _WHOLE:
             reason = "unreadable" if reading.unreadable else "no_usage"
             metrics.count("unmetered_requests", (operation, reason))
 
-    def _write_journal(self, exchange: ExchangeMeter, model: str, outcome: Outcome, usage: Usage) -> None:
+    def _write_journal(
+        self,
+        exchange: ExchangeMeter,
+        model: str,
+        outcome: Outcome,
+        usage: Usage,
+        queue: float | None,
+        overhead: float | None,
+    ) -> None:
         # By position: half the time of names, and this is done for every request.
         record = RequestRecord(
             time.time(),
@@ -93,11 +105,11 @@ class Accounts:
             outcome,
             exchange.ended - exchange.started,
             None if exchange.first is None else exchange.first - exchange.started,
-            _overhead(exchange),
+            overhead,
             usage.prompt_tokens,
             usage.generation_tokens,
             usage.cached_tokens,
-            usage.queue_seconds,
+            queue,
             usage.load_seconds,
             usage.prefill_seconds,
             usage.decode_seconds,
@@ -117,13 +129,13 @@ class Accounts:
         if exchange.stream and exchange.first is not None and generated >= 2:
             per_token = (exchange.last - exchange.first) / (generated - 1)
             series["request_time_per_output_token_seconds"].observe(per_token)
-        queue = usage.queue_seconds
-        if queue is None:
-            return
-        series["request_queue_time_seconds"].observe(queue)
-        series["request_prefill_time_seconds"].observe(usage.prefill_seconds or 0.0)
-        series["request_decode_time_seconds"].observe(usage.decode_seconds or 0.0)
-        series["model_load_seconds"].observe(usage.load_seconds or 0.0)
+
+
+def _record_durations(series: Series, usage: Usage, queue: float) -> None:
+    series["request_queue_time_seconds"].observe(queue)
+    series["request_prefill_time_seconds"].observe(usage.prefill_seconds or 0.0)
+    series["request_decode_time_seconds"].observe(usage.decode_seconds or 0.0)
+    series["model_load_seconds"].observe(usage.load_seconds or 0.0)
 
 
 def _outcome_of(status: int, reading: Reading | None) -> Outcome:
@@ -146,9 +158,8 @@ def _overhead(exchange: ExchangeMeter) -> float | None:
     return exchange.sent - exchange.requested
 
 
-def _record_times(series: Series, exchange: ExchangeMeter) -> None:
+def _record_times(series: Series, exchange: ExchangeMeter, overhead: float | None) -> None:
     series["e2e_request_latency_seconds"].observe(exchange.ended - exchange.started, exchange.made_id)
-    overhead = _overhead(exchange)
     if overhead is not None:
         series["overhead_seconds"].observe(overhead)
     if exchange.stream and exchange.first is not None:

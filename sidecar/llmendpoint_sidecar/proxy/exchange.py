@@ -334,10 +334,13 @@ class Exchange:
         if self._pending_head:
             raw, self._pending_head = self._pending_head + raw, b""
         self._client.write(raw)
+        note = self._note
         for piece in pieces:
-            self._note((now, piece))
-            if len(piece) > LARGE_BYTES or len(self._noted) >= BATCH:
+            note((now, piece))
+            if len(piece) > LARGE_BYTES:
                 self._meter.read_noted()
+        if len(self._noted) >= BATCH:
+            self._meter.read_noted()
 
     def flush(self) -> None:
         """Write a head that no body has come with."""

@@ -221,7 +221,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserCallbackError:
             log.exception("a request could not be handled")
             self.abort()
-        except (httptools.HttpParserError, http1.HeadError, ChunkedError) as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, http1.HeadError, ChunkedError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, f"the request is not valid HTTP: {error}")
             return
         if self._queue:
@@ -281,7 +281,7 @@ class ClientConnection(asyncio.Protocol):
             return self._await_head(raw, data)
         self._head_began = None
         self._partial = raw = raw[:end]
-        self._feed(raw[before:])
+        self._feed(raw[before:] if before else raw)
         if not self._headed:
             raise http1.HeadError("the head's end is in doubt")
         self._begin(raw)
@@ -345,7 +345,7 @@ class ClientConnection(asyncio.Protocol):
             data, rest = data[:size], data[size:]
         else:
             rest = b""
-        self._feed(data)
+        self._parser.feed_data(data)
         if ended:
             self._end_request(exchange, b"" if chunked is None else chunked.trailers)
         elif self._whole:

@@ -60,34 +60,49 @@ _decode = msgspec.json.Decoder(_Line).decode
 class OllamaDialect(Reader):
     """Reads /api/generate and /api/chat, streamed or not: a JSON body is a stream of one line."""
 
-    __slots__ = ("_lines",)
+    __slots__ = ("_first", "_lines")
 
     def __init__(self, on_content: OnContent) -> None:
         super().__init__(on_content)
-        self._lines = LineSplitter()
+        #: A whole answer comes in one piece, and a stream a line at a time: only others need to be put together.
+        self._first = b""
+        self._lines: LineSplitter | None = None
 
     def feed(self, data: bytes, now: float) -> None:
         """Take the next bytes of the body."""
         self._now = now
-        if self._lines.is_line(data):
+        lines = self._lines
+        if lines is None:
+            if not self._first:
+                end = data.find(b"\n")
+                if end == len(data) - 1:
+                    self._read(data)
+                    return
+                if end < 0:
+                    self._first = data
+                    return
+            lines = self._lines = LineSplitter()
+            data, self._first = self._first + data, b""
+        elif lines.is_line(data):
             self._read(data)
             return
-        for line in self._lines.feed(data):
+        for line in lines.feed(data):
             self._read(line)
 
     def close(self, now: float) -> None:
         """Read a last line without line end."""
         self._now = now
-        self._read(self._lines.flush())
-        self.reading.unreadable += self._lines.overlong
+        if self._lines is None:
+            self._read(self._first)
+        else:
+            self._read(self._lines.flush())
+            self.reading.unreadable += self._lines.overlong
 
     def _read(self, text: bytes) -> None:
-        if not text or text.isspace():
-            return
         try:
             line = _decode(text)
         except UNREADABLE:
-            self.reading.unreadable += 1
+            self.reading.unreadable += bool(text) and not text.isspace()
             return
         reading = self.reading
         message = line.message
