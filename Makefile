@@ -37,6 +37,7 @@ e2e: $(VENV)/.ready ## the whole story on the current KUBECONFIG (or a new kind 
 
 bench: $(VENV)/.ready ## the proxy beside its peers, a scrape, a long upload, 100,000 requests (half an hour, both cores)
 	@$(BIN)/python bench/proxy/run.py --out build/bench.json
+	@$(BIN)/python bench/proxy/warm.py
 	@$(BIN)/python bench/proxy/scrape.py
 	@$(BIN)/python bench/proxy/upload.py
 	@$(BIN)/python bench/proxy/reconcile.py

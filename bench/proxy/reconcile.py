@@ -95,7 +95,9 @@ async def batch(count: int, random_: random.Random, leaving: float) -> int:
     async def worker() -> None:
         nonlocal unanswered
         for _ in left:
-            unanswered += not await converse(request(random_.choice(ROUTES), random_), random_, leaving)
+            # In two steps: what is added to is read before an await, not behind it.
+            answered = await converse(request(random_.choice(ROUTES), random_), random_, leaving)
+            unanswered += not answered
 
     await asyncio.gather(*(worker() for _ in range(CONNECTIONS)))
     return unanswered
@@ -168,13 +170,13 @@ def main() -> int:
             call(f"http://127.0.0.1:{SIMULATOR}/simulator/ledger", "DELETE")
             before = counters()
             unanswered = asyncio.run(batch(number, random_, 0.1 if paced else 0.0))
-            wrong += check(number, unanswered, fault, before)
+            differences = check(number, unanswered, fault, before)
+            wrong += differences
+            print(*differences, sep="\n", end="\n" if differences else "")
             done += number
             memory.append(harness.megabytes(pids[1]))
             print(f"{done:7d} requests, {time.monotonic() - begin:5.0f} s, sidecar {memory[-1]:5.1f} MB, "
                   f"{fault}, {len(wrong)} differences", flush=True)  # fmt: skip
-    for line in wrong:
-        print(line)
     sixth = max(1, len(memory) // 6)
     print(f"resident, medians: {statistics.median(memory[:sixth]):.1f} MB in the first sixth, "
           f"{statistics.median(memory[-sixth:]):.1f} MB in the last; {max(memory):.1f} MB at most")  # fmt: skip

@@ -189,6 +189,28 @@ async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(simulator: Run
         await until(all_counted)
 
 
+async def test_a_worker_that_does_not_answer_keeps_its_streams_and_its_last_numbers(
+    simulator: RunningSimulator,
+) -> None:
+    async with running(simulator.port) as sidecar:
+        await asyncio.gather(*(sidecar.chat() for _ in range(20)))
+        assert await sidecar.total("llmendpoint_requests_total") == 20
+        children = sidecar.workers()
+        os.kill(children[0], signal.SIGSTOP)
+        try:
+            assert await sidecar.total("llmendpoint_requests_total") == 20
+        finally:
+            os.kill(children[0], signal.SIGCONT)
+        await asyncio.gather(*(sidecar.chat() for _ in range(20)))
+        assert sidecar.workers() == children
+
+        async def all_counted() -> bool:
+            return await sidecar.total("llmendpoint_requests_total") == 40
+
+        # Answers that came late were not taken for those of later questions.
+        await until(all_counted)
+
+
 async def test_streams_in_flight_finish_in_a_drain_and_no_worker_stays(start_simulator: StartSimulator) -> None:
     simulator = await start_simulator(ttft=0.5, tokens=20, inter_token=0.02)
     async with running(simulator.port) as sidecar:

@@ -20,7 +20,7 @@ from llmendpoint_sidecar.workers.channel import (
 )
 
 _START_SECONDS = 30.0
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 2.0
 
 
 class WorkerProcess:
@@ -31,6 +31,7 @@ class WorkerProcess:
         self.numbers: Numbers | None = None
         self._channel = channel
         self._turn = asyncio.Lock()
+        self._owed: asyncio.Task[Message] | None = None
 
     @classmethod
     async def start(cls, arguments: Sequence[str], sockets: list[socket.socket]) -> WorkerProcess:
@@ -71,18 +72,26 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it at once."""
+        if self._owed is not None:
+            self._owed.cancel()
         self._channel.close()
         if self.process.returncode is None:
             self.process.kill()
 
     async def _ask(self, question: Message) -> Message | None:
+        """Return the answer; None where none came in time: a busy worker carries streams, and is left alone."""
         async with self._turn:
             try:
-                await self._channel.send(question)
-                # Not interrupted half-way: a late answer would be taken for the next question's.
-                return await asyncio.wait_for(self._channel.receive(), _ANSWER_SECONDS)
-            except ChannelClosedError:
-                return None
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    if self._owed is not None:
+                        # Late, and to another question.
+                        await asyncio.shield(self._owed)
+                    await self._channel.send(question)
+                    self._owed = asyncio.create_task(self._channel.receive())
+                    answer = await asyncio.shield(self._owed)
             except TimeoutError:
-                self.kill()
                 return None
+            except ChannelClosedError:
+                answer = None
+            self._owed = None
+            return answer
