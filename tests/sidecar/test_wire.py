@@ -133,3 +133,10 @@ def test_hop_by_hop_headers_stay_behind_and_framing_cannot_be_named_away() -> No
 )
 def test_targets_become_origin_form(target: bytes, expected: bytes) -> None:
     assert http1.origin_form(target) == expected
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "Cookie", "Api-Key", "X-Anything"])
+def test_a_header_that_may_hold_a_key_is_not_kept(name: str) -> None:
+    line = f"{name}: canary-5f2c".encode()
+    assert http1.read_head(b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n").fields == {name.lower().encode(): b"canary-5f2c"}
+    assert not any(b"canary-5f2c" in kept for kept in http1._known)

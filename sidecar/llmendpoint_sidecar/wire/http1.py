@@ -27,7 +27,13 @@ _NEVER_NAMED = frozenset({b"content-length", b"transfer-encoding", b"host", b"cl
 _PLAIN_OPTIONS = frozenset({b"keep-alive", b"Keep-Alive", b"close", b"Close"})
 _MAX_KNOWN_LINES = 4096
 _MAX_KNOWN_BYTES = 256
-_SECRET = frozenset({b"authorization", b"x-api-key", b"cookie", b"proxy-authorization"})
+#: What clients and Ollama write in every head. Lines of any other name, which may hold a key, are forgotten at once.
+_WORTH_KEEPING = frozenset(
+    {
+        b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"connection", b"content-length", b"content-type",
+        b"date", b"host", b"transfer-encoding", b"user-agent",
+    }
+)  # fmt: skip
 
 
 class HeadError(Exception):
@@ -50,7 +56,7 @@ class _KnownLines(dict[bytes, tuple[bytes, bytes]]):
         if not colon:
             raise HeadError("a header line has no colon")
         read = name.lower(), value.strip(b" \t")
-        if len(line) <= _MAX_KNOWN_BYTES and read[0] not in _SECRET:
+        if read[0] in _WORTH_KEEPING and len(line) <= _MAX_KNOWN_BYTES:
             if len(self) >= _MAX_KNOWN_LINES:
                 self.clear()
             self[line] = read
