@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import shutil
 import subprocess
@@ -43,7 +44,7 @@ def generated_files() -> dict[Path, str]:
         files[ROOT / "manifests" / "crds" / name] = HEADER + "---\n" + text
         files[CHART / "templates" / "crds" / name] = HEADER + _templated(text)
     for name, kind in SCHEMAS.items():
-        schema = msgspec.json.schema(kind)
+        schema = _dedented(msgspec.json.schema(kind))
         text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2)
         files[ROOT / "docs" / "schemas" / f"{name}.schema.json"] = text + "\n"
     for path in sorted((ROOT / "questions").glob("*.yaml")):
@@ -87,6 +88,16 @@ def _templated(text: str) -> str:
     keep = "  annotations:\n    {{- if .Values.crds.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n"
     head, separator, rest = text.partition("metadata:\n")
     return "{{- if .Values.crds.install }}\n" + head + separator + keep + rest + "{{- end }}\n"
+
+
+def _dedented(schema: Any) -> Any:
+    """Return a schema whose descriptions are as Python 3.13 keeps docstrings: without their indentation."""
+    if isinstance(schema, dict):
+        return {
+            key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _dedented(value)
+            for key, value in schema.items()
+        }
+    return [_dedented(item) for item in schema] if isinstance(schema, list) else schema
 
 
 def main() -> int:
