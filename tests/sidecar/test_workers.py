@@ -261,3 +261,14 @@ async def test_a_wrong_certificate_is_one_sentence_and_exit_code_1(tmp_path: Pat
     assert process.returncode == 1
     assert b"Traceback" not in errors
     assert str(broken).encode() in errors
+
+
+async def test_a_port_that_other_workers_share_is_refused_to_a_second_sidecar(simulator: RunningSimulator) -> None:
+    async with running(simulator.port) as sidecar:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "llmendpoint_sidecar", "--workers", "2", "--listen", sidecar.url.removeprefix("http://"),
+            "--admin-listen", "127.0.0.1:0", stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 1
+        assert b"Address already in use; choose another with --listen" in errors

@@ -50,6 +50,9 @@ class Supervisor:
         admin_sockets = listeners.bind(settings.admin_listen)
         self.admin_port = listeners.port_of(admin_sockets)
         address = settings.listen
+        # A shared port is not refused to another sidecar that shares it as well; one that is taken is, here.
+        for sock in listeners.bind(address):
+            sock.close()
         for _ in range(settings.workers):
             # Held open here as well: a connection that waits for a worker that died is served by the next one.
             sockets = listeners.bind(address, reuse_port=True)
