@@ -17,7 +17,7 @@ from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.models import ModelDirectory
 from llmendpoint_sidecar.proxy.admission import Admission
-from llmendpoint_sidecar.proxy.exchange import Timeouts
+from llmendpoint_sidecar.proxy.client import Timeouts
 from llmendpoint_sidecar.proxy.listener import ClientConnection, Proxy
 from llmendpoint_sidecar.proxy.tenants import Keyring
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection

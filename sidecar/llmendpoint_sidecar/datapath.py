@@ -14,7 +14,7 @@ from llmendpoint_sidecar.agent.config import watch_config
 from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.core import Core
 from llmendpoint_sidecar.proxy.admission import Admission
-from llmendpoint_sidecar.proxy.exchange import Timeouts
+from llmendpoint_sidecar.proxy.client import Timeouts
 from llmendpoint_sidecar.proxy.listener import Proxy
 from llmendpoint_sidecar.proxy.tenants import Keyring
 from llmendpoint_sidecar.proxy.tls import Certificate

@@ -8,14 +8,12 @@ import logging
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
-
-import msgspec
 
 from llmendpoint_sidecar.contract import REQUEST_ID_HEADER, Operation, Outcome
 from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.meter.journal import is_plain_id
 from llmendpoint_sidecar.proxy.admission import Admission, Refusal, Ticket
+from llmendpoint_sidecar.proxy.client import Client, RequestHead, Timeouts
 from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamError, UpstreamPool
 from llmendpoint_sidecar.wire import http1
@@ -41,60 +39,6 @@ _REQUEST_ID_LOWER = REQUEST_ID_HEADER.lower().encode()
 #: Request IDs of this process: unguessable in front, counted behind. A UUID each costs as much as parsing the head.
 _ID_PREFIX = secrets.token_hex(10)
 _ids = itertools.count(1)
-
-
-class RequestHead(msgspec.Struct, frozen=True, gc=False):
-    """A request's head as the client sent it."""
-
-    method: bytes
-    target: bytes
-    version: str
-    head: http1.Head
-    keep_alive: bool
-    chunked: bool
-
-    @property
-    def fields(self) -> http1.Fields:
-        """Return the last value of each header by its lower-case name."""
-        return self.head.fields
-
-
-class Client(Protocol):
-    """The connection that an exchange answers on."""
-
-    @property
-    def draining(self) -> bool:
-        """Whether the process is about to stop."""
-
-    @property
-    def write(self) -> Callable[[bytes], None]:
-        """Sends response bytes."""
-
-    def pause(self) -> None:
-        """Stop reading from the client."""
-
-    def resume(self) -> None:
-        """Read on."""
-
-    def abort(self) -> None:
-        """Close at once."""
-
-    def exchange_done(self, *, keep_alive: bool) -> None:
-        """The exchange is over: answer the next one, or close."""
-
-
-class Timeouts(NamedTuple):
-    """Seconds; there is none on the total.
-
-    `head` is from a request's first byte to the end of its head, `idle` between two pieces of a response, of a
-    request, or until a client takes more, `keep_alive` without any request.
-    """
-
-    connect: float = 5.0
-    first_byte: float = 600.0
-    idle: float = 120.0
-    head: float = 30.0
-    keep_alive: float = 300.0
 
 
 class Exchange:

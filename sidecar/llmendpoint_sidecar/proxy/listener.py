@@ -17,7 +17,8 @@ from llmendpoint_process.units import Address
 from llmendpoint_sidecar.contract import Outcome
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.proxy.admission import Admission
-from llmendpoint_sidecar.proxy.exchange import Exchange, RequestHead, Timeouts
+from llmendpoint_sidecar.proxy.client import RequestHead, Timeouts
+from llmendpoint_sidecar.proxy.exchange import Exchange
 from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import UpstreamPool, drop
 from llmendpoint_sidecar.wire import http1
