@@ -25,7 +25,7 @@ HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te"
 _NEVER_NAMED = frozenset({b"content-length", b"transfer-encoding", b"host", b"close", b"keep-alive", b""})
 #: Values of Connection that name no header.
 _PLAIN_OPTIONS = frozenset({b"keep-alive", b"Keep-Alive", b"close", b"Close"})
-_MAX_KNOWN_LINES = 4096
+_MAX_KNOWN_LINES = 1024
 _MAX_KNOWN_BYTES = 256
 #: What clients and Ollama write in every head. Lines of any other name, which may hold a key, are forgotten at once.
 _WORTH_KEEPING = frozenset(
