@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from http import HTTPStatus
 
@@ -32,7 +33,7 @@ class Accounts:
         self._journal = journal
 
     def settle(self, exchange: ExchangeMeter) -> None:
-        """Account for one exchange; a failure of metering is counted and swallowed here and nowhere else."""
+        """Account for one exchange; a failure of metering is `ExchangeMeter.fail`'s, and goes no further."""
         try:
             self._settle(exchange)
         except Exception as error:
@@ -168,11 +169,4 @@ def _record_times(series: Series, exchange: ExchangeMeter, overhead: float | Non
         series["inter_chunk_latency_seconds"].merge(exchange.gaps)
 
 
-_texts: dict[int, str] = {}
-
-
-def _text(status: int) -> str:
-    found = _texts.get(status)
-    if found is None:
-        found = _texts[status] = str(status)
-    return found
+_text = functools.cache(str)

@@ -139,6 +139,23 @@ class ExchangeMeter:
             self._dialect: Dialect | None = None
             self._content_type = content_type
 
+    def read_noted(self) -> None:
+        """Read the pieces that were noted, or forget them where there is nothing to learn."""
+        if not self._reads:
+            self.noted.clear()
+            return
+        try:
+            if self._dialect is None:
+                self._arrivals: list[float] = []
+                self._dialect = dialect_of(self.operation, self._content_type, self._arrivals.append)
+            feed = self._dialect.feed
+            for now, piece in self.noted:
+                feed(piece, now)
+            self._fold()
+        except Exception as error:
+            self.fail(error)
+        self.noted.clear()
+
     def finish(self, outcome: Outcome | None) -> None:
         """Close the notes, once; they are accounted for with others, or when somebody looks."""
         if self.finished:
@@ -191,23 +208,6 @@ class ExchangeMeter:
             return read_asked(body, b"", self.coding).model
         except (*UNREADABLE, UnreadableRequestError):
             return ""
-
-    def read_noted(self) -> None:
-        """Read the pieces that were noted, or forget them where there is nothing to learn."""
-        if not self._reads:
-            self.noted.clear()
-            return
-        try:
-            if self._dialect is None:
-                self._arrivals: list[float] = []
-                self._dialect = dialect_of(self.operation, self._content_type, self._arrivals.append)
-            feed = self._dialect.feed
-            for now, piece in self.noted:
-                feed(piece, now)
-            self._fold()
-        except Exception as error:
-            self.fail(error)
-        self.noted.clear()
 
     def _fold(self) -> None:
         """Turn times of content into gaps between them."""
