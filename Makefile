@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-MODULES := operator sidecar loadjob simulator local
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 import uvloop
 
-from llmendpoint_process import listeners
-from llmendpoint_process.units import Address
+from llmendpoint_common.process.sockets import bind_sockets, port_of
+from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.settings import parse_settings
@@ -60,10 +60,10 @@ def start_simulator(stack: AsyncExitStack) -> StartSimulator:
     async def start(**behaviour: object) -> RunningSimulator:
         fast = {"ttft": 0.0, "inter_token": 0.0, "tokens": 5, **behaviour}
         simulator = Simulator(msgspec.convert(fast, Behaviour))
-        sockets = listeners.bind(LOOPBACK)
+        sockets = bind_sockets(LOOPBACK)
         await simulator.start(sockets)
         stack.push_async_callback(simulator.stop)
-        return RunningSimulator(simulator, listeners.port_of(sockets))
+        return RunningSimulator(simulator, port_of(sockets))
 
     return start
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import h11
 
-from llmendpoint_process.units import Address
+from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from llmendpoint_process.units import Address
+from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.main import spare_the_collector
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics

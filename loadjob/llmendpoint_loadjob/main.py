@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from llmendpoint_common.process import lifecycle
+from llmendpoint_common.process.logs import configure_logs
+from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_loadjob.contract import EXIT_CODES, Summary
 from llmendpoint_loadjob.publish import PublishError, publish
 from llmendpoint_loadjob.questions import QuestionError, choose, read_questions
@@ -19,8 +22,6 @@ from llmendpoint_loadjob.run import LoadRun
 from llmendpoint_loadjob.settings import Settings, parse_settings
 from llmendpoint_loadjob.status import status_server
 from llmendpoint_loadjob.verdict import summarize
-from llmendpoint_process import lifecycle, listeners
-from llmendpoint_process.logs import configure_logs
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ async def run_load(settings: Settings, console: Console, stopping: asyncio.Event
     async with contextlib.AsyncExitStack() as stack:
         if settings.status_listen is not None:
             server = status_server(run.progress)
-            await server.start(listeners.bind(settings.status_listen))
+            await server.start(bind_sockets(settings.status_listen))
             stack.push_async_callback(server.stop)
         shown = asyncio.create_task(show_progress(console, run.progress))
         stopper = asyncio.create_task(_stop_when_asked(run, stopping))

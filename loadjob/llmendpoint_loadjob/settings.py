@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmendpoint_common.process.flags import Flags, Group
+from llmendpoint_common.process.logs import parse_level
+from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
 from llmendpoint_loadjob.arrivals import Arrivals
 from llmendpoint_loadjob.contract import Api
 from llmendpoint_loadjob.objectives import Objective, parse_objective
 from llmendpoint_loadjob.requests import RequestOptions, Target, parse_target
 from llmendpoint_loadjob.run import Load
-from llmendpoint_process.flags import Flags, Group
-from llmendpoint_process.logs import parse_level
-from llmendpoint_process.units import Address, parse_address, parse_duration, parse_positive
 
 _EXAMPLES = """examples:
   llmendpoint load --model llama3.2:3b --concurrency 4 --duration 30s --slo ttft:p95=1s --slo error_rate=1%

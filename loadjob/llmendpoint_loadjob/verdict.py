@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from llmendpoint_common.process.units import format_duration
 from llmendpoint_loadjob.contract import (
     LATENCY_METRICS,
     CategoryResult,
@@ -21,7 +22,6 @@ from llmendpoint_loadjob.objectives import Objective
 from llmendpoint_loadjob.requests import RequestOptions
 from llmendpoint_loadjob.run import Outcome
 from llmendpoint_loadjob.timings import Sample
-from llmendpoint_process.units import format_duration
 
 MAX_LAG_P99 = 0.010
 MIN_SENT_SHARE = 0.95

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from llmendpoint_common.process.exposition import PageServer, alive
 from llmendpoint_operator.workqueue import WorkQueue
-from llmendpoint_process.exposition import PageServer, alive
 
 _PREFIX = "llmendpoint_operator_"
 

@@ -16,6 +16,9 @@ import kopf
 from kopf._core.engines.peering import Identity
 from lightkube import AsyncClient
 
+from llmendpoint_common.process import lifecycle
+from llmendpoint_common.process.logs import configure_logs
+from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pods import PodStatuses
 from llmendpoint_operator.endpoint.controller import EndpointController
@@ -32,8 +35,6 @@ from llmendpoint_operator.names import (
 )
 from llmendpoint_operator.settings import Settings, parse_settings
 from llmendpoint_operator.workqueue import Key, WorkQueue
-from llmendpoint_process import lifecycle, listeners
-from llmendpoint_process.logs import configure_logs
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
     operator = Operator(settings, client)
     health = health_server(operator.queue)
     try:
-        await health.start(listeners.bind(settings.health_listen))
+        await health.start(bind_sockets(settings.health_listen))
     except OSError as error:
         log.error("%s; choose another with --health-listen", error)
         return 1

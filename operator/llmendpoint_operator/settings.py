@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmendpoint_process.flags import Flags
-from llmendpoint_process.logs import parse_level
-from llmendpoint_process.units import Address, parse_address
+from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.logs import parse_level
+from llmendpoint_common.process.units import Address, parse_address
 
 _EXAMPLES = """examples:
   python -m llmendpoint_operator

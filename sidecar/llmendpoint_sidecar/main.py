@@ -9,8 +9,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from llmendpoint_process import exposition, lifecycle, listeners
-from llmendpoint_process.logs import configure_logs
+from llmendpoint_common.process import exposition, lifecycle
+from llmendpoint_common.process.logs import configure_logs
+from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_sidecar.agent.config import ConfigError, read_config
 from llmendpoint_sidecar.contract import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_sidecar.core import Core
@@ -35,13 +36,13 @@ class Sidecar:
 
     async def start(self) -> None:
         """Listen and begin to look after the models; OSError where a port is taken."""
-        admin_sockets = listeners.bind(self._settings.admin_listen)
-        self.admin_port = listeners.port_of(admin_sockets)
+        admin_sockets = bind_sockets(self._settings.admin_listen)
+        self.admin_port = port_of(admin_sockets)
         jobs = []
         try:
             if not self._settings.exporter:
-                sockets = listeners.bind(self._settings.listen)
-                self.port = listeners.port_of(sockets)
+                sockets = bind_sockets(self._settings.listen)
+                self.port = port_of(sockets)
                 jobs += await self.path.start(sockets)
         except OSError:
             for sock in admin_sockets:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from llmendpoint_process.flags import Flags
-from llmendpoint_process.logs import parse_level
-from llmendpoint_process.units import Address, parse_address, parse_duration, parse_positive
+from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.logs import parse_level
+from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
 from llmendpoint_sidecar.contract import ADMIN_PORT, PROXY_PORT, UPSTREAM_PORT
 
 _EXAMPLES = """examples:

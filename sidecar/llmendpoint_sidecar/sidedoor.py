@@ -7,9 +7,9 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 
+from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.admin.gauges import Gauges
 from llmendpoint_sidecar.admin.server import admin_server
-from llmendpoint_sidecar.admin.version import VERSION
 from llmendpoint_sidecar.agent.config import watch_config
 from llmendpoint_sidecar.agent.models import ModelAgent
 from llmendpoint_sidecar.contract import RequestRecord, SidecarConfig, SidecarStatus, Totals

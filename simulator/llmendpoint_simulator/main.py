@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from llmendpoint_process import lifecycle, listeners
-from llmendpoint_process.logs import configure_logs
+from llmendpoint_common.process import lifecycle
+from llmendpoint_common.process.logs import configure_logs
+from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_simulator.server import Simulator
 from llmendpoint_simulator.settings import Settings, parse_settings
 
@@ -17,13 +18,13 @@ log = logging.getLogger(__name__)
 async def serve(settings: Settings, stopping: asyncio.Event) -> int:
     """Run until asked to stop; return the exit code."""
     try:
-        sockets = listeners.bind(settings.listen)
+        sockets = bind_sockets(settings.listen)
     except OSError as error:
         log.error("%s; choose another with --listen", error)
         return 1
     simulator = Simulator(settings.behaviour)
     await simulator.start(sockets)
-    log.info("simulating Ollama on port %d", listeners.port_of(sockets))
+    log.info("simulating Ollama on port %d", port_of(sockets))
     await stopping.wait()
     await simulator.stop()
     return 0

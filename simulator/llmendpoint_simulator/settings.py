@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmendpoint_process.flags import Flags
-from llmendpoint_process.logs import parse_level
-from llmendpoint_process.units import Address, parse_address, parse_duration, parse_positive
+from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.logs import parse_level
+from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
 from llmendpoint_simulator.behaviour import Behaviour
 
 _EXAMPLES = """examples:

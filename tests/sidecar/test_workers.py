@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 from conftest import RunningSimulator, StartSimulator
-from llmendpoint_process import listeners
-from llmendpoint_process.units import Address
+from llmendpoint_common.process.sockets import bind_sockets, port_of
+from llmendpoint_common.process.units import Address
 
 
 class Running:
@@ -74,8 +74,8 @@ def sockets_of(pid: int) -> int:
 
 
 def free_port() -> int:
-    sockets = listeners.bind(Address("127.0.0.1", 0))
-    port = listeners.port_of(sockets)
+    sockets = bind_sockets(Address("127.0.0.1", 0))
+    port = port_of(sockets)
     sockets[0].close()
     return port
 

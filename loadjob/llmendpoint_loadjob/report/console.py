@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from llmendpoint_common.process.units import format_duration
 from llmendpoint_loadjob import contract
 from llmendpoint_loadjob.contract import Summary, Verdict
-from llmendpoint_process.units import format_duration
 
 _LIVE_SECONDS = 0.2
 _PLAIN_SECONDS = 5.0

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from llmendpoint_process.units import DURATION_PATTERN
+from llmendpoint_common.process.units import DURATION_PATTERN
 
 
 class ApiModel(BaseModel):

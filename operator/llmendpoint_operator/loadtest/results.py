@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from llmendpoint_common.process.units import format_duration
 from llmendpoint_loadjob.contract import RESULT_KEY, Percentiles, Summary
 from llmendpoint_operator.owner import Manifest
-from llmendpoint_process.units import format_duration
 
 
 def read_result(config_map: Manifest | None) -> Summary | None:

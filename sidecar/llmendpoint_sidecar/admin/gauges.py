@@ -9,7 +9,7 @@ from datetime import datetime
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from llmendpoint_sidecar.admin.version import VERSION
+from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.agent.models import ModelAgent
 from llmendpoint_sidecar.agent.watch import UpstreamWatch
 from llmendpoint_sidecar.meter.meter import Meter

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from llmendpoint_sidecar.admin.version import VERSION
+from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.contract import Operation, Outcome, RequestRecord
 
 _NANOSECONDS = 1e9

@@ -13,7 +13,7 @@ from typing import cast
 
 import httptools
 
-from llmendpoint_process.units import Address
+from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.contract import Outcome
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.proxy.admission import Admission

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 import httptools
 import msgspec
 
-from llmendpoint_process.units import Address
+from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.wire import http1
 
 MAX_IDLE_CONNECTIONS = 256

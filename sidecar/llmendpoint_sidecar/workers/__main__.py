@@ -8,8 +8,8 @@ from __future__ import annotations
 import socket
 import sys
 
-from llmendpoint_process import lifecycle
-from llmendpoint_process.logs import configure_logs
+from llmendpoint_common.process import lifecycle
+from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_sidecar.agent.config import read_config
 from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.main import spare_the_collector

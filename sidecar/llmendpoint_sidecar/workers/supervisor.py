@@ -8,7 +8,7 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 
-from llmendpoint_process import listeners
+from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_sidecar.contract import RequestRecord, SidecarConfig
 from llmendpoint_sidecar.core import Core
 from llmendpoint_sidecar.datapath import certificate_of
@@ -47,17 +47,17 @@ class Supervisor:
     async def start(self) -> None:
         """Listen and start every worker; OSError where a port is taken or a worker does not come up."""
         settings = self._settings
-        admin_sockets = listeners.bind(settings.admin_listen)
-        self.admin_port = listeners.port_of(admin_sockets)
+        admin_sockets = bind_sockets(settings.admin_listen)
+        self.admin_port = port_of(admin_sockets)
         address = settings.listen
         # A shared port is not refused to another sidecar that shares it as well; one that is taken is, here.
-        for sock in listeners.bind(address):
+        for sock in bind_sockets(address):
             sock.close()
         for _ in range(settings.workers):
             # Held open here as well: a connection that waits for a worker that died is served by the next one.
-            sockets = listeners.bind(address, reuse_port=True)
+            sockets = bind_sockets(address, reuse_port=True)
             self._sockets.append(sockets)
-            self.port = listeners.port_of(sockets)
+            self.port = port_of(sockets)
             address = address._replace(port=self.port)
         starting = (WorkerProcess.start(self._arguments, sockets) for sockets in self._sockets)
         self._workers = list(await asyncio.gather(*starting))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import socket
 
-from llmendpoint_process.units import Address
+from llmendpoint_common.process.units import Address
 
 _BACKLOG = 4096
 
 
-def bind(address: Address, *, reuse_port: bool = False) -> list[socket.socket]:
+def bind_sockets(address: Address, *, reuse_port: bool = False) -> list[socket.socket]:
     """Return listening sockets for `address`; OSError names the address where it is taken.
 
     Port 0 takes a free port, the same for both families.

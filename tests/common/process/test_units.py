@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmendpoint_process.units import Address, format_duration, parse_address, parse_duration, parse_share
+from llmendpoint_common.process.units import Address, format_duration, parse_address, parse_duration, parse_share
 
 
 @pytest.mark.parametrize(
