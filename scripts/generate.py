@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
-from llmendpoint_sidecar.contract import RequestRecord, SidecarConfig, SidecarStatus
 
 #: What the sidecar reads and serves as JSON, beside what it is called in docs/schemas.
 SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig}

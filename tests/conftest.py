@@ -13,9 +13,9 @@ import msgspec
 import pytest
 import uvloop
 
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
-from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_simulator.behaviour import Behaviour, change

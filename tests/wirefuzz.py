@@ -18,8 +18,8 @@ from pathlib import Path
 
 import h11
 
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.units import Address
-from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.models import ModelDirectory

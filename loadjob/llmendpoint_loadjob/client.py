@@ -9,12 +9,12 @@ from typing import cast
 
 import httptools
 
-from llmendpoint_loadjob.contract import Api
+from llmendpoint_common.contracts.loadrun import Api
+from llmendpoint_common.wire.dialects.ollama import OllamaDialect
+from llmendpoint_common.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
+from llmendpoint_common.wire.dialects.reading import Dialect, OnContent
 from llmendpoint_loadjob.requests import Target
 from llmendpoint_loadjob.timings import ErrorClass, Sample, error_of_status
-from llmendpoint_sidecar.wire.dialects.ollama import OllamaDialect
-from llmendpoint_sidecar.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
-from llmendpoint_sidecar.wire.events import Dialect, OnContent
 
 _MAX_DETAIL = 200
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from llmendpoint_common.contracts.loadrun import EXIT_CODES, Summary
 from llmendpoint_common.process import lifecycle
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
-from llmendpoint_loadjob.contract import EXIT_CODES, Summary
 from llmendpoint_loadjob.publish import PublishError, publish
 from llmendpoint_loadjob.questions import QuestionError, choose, read_questions
 from llmendpoint_loadjob.report.console import show_progress, show_summary

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from llmendpoint_common.contracts.loadrun import LATENCY_METRICS, MetricName
 from llmendpoint_common.process.units import format_duration, parse_duration, parse_share
-from llmendpoint_loadjob.contract import LATENCY_METRICS, MetricName
 
 _NAMES = {
     "ttft": MetricName.TTFT,

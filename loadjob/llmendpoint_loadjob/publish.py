@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from llmendpoint_loadjob.contract import RESULT_KEY, Summary
+from llmendpoint_common.contracts.loadrun import RESULT_KEY, Summary
 
 log = logging.getLogger(__name__)
 

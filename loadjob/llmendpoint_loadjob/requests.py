@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from llmendpoint_loadjob.contract import Api
+from llmendpoint_common.contracts.loadrun import Api
+from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER
+from llmendpoint_common.wire.http1 import heads
 from llmendpoint_loadjob.questions import Question
-from llmendpoint_sidecar.contract import REQUEST_ID_HEADER
-from llmendpoint_sidecar.wire import http1
 
 _PATHS = {Api.OLLAMA_CHAT: "/api/chat", Api.OPENAI_CHAT: "/v1/chat/completions"}
 
@@ -70,7 +70,7 @@ def write_request(target: Target, options: RequestOptions, question: Question, r
     if options.api_key:
         headers.append((b"Authorization", b"Bearer " + options.api_key.encode()))
     line = f"POST {target.prefix}{_PATHS[options.api]} HTTP/1.1".encode()
-    return http1.write_head(line, headers) + body
+    return heads.write_head(line, headers) + body
 
 
 def _body(options: RequestOptions, question: Question) -> dict[str, Any]:

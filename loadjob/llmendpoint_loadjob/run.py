@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from llmendpoint_common.contracts.loadrun import Progress
 from llmendpoint_loadjob.arrivals import Arrivals, arrival_times
 from llmendpoint_loadjob.client import Client
-from llmendpoint_loadjob.contract import Progress
 from llmendpoint_loadjob.histogram import Histogram
 from llmendpoint_loadjob.questions import Question
 from llmendpoint_loadjob.requests import RequestOptions, Target, write_request

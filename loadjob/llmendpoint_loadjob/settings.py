@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.process.flags import Flags, Group
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
 from llmendpoint_loadjob.arrivals import Arrivals
-from llmendpoint_loadjob.contract import Api
 from llmendpoint_loadjob.objectives import Objective, parse_objective
 from llmendpoint_loadjob.requests import RequestOptions, Target, parse_target
 from llmendpoint_loadjob.run import Load

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from llmendpoint_common.contracts.loadrun import Progress
 from llmendpoint_common.process.exposition import PageServer
-from llmendpoint_loadjob.contract import Progress
 
 _PREFIX = "llmendpoint_loadtest_"
 

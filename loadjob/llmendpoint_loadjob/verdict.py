@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from llmendpoint_common.process.units import format_duration
-from llmendpoint_loadjob.contract import (
+from llmendpoint_common.contracts.loadrun import (
     LATENCY_METRICS,
     CategoryResult,
     MetricName,
@@ -17,6 +16,7 @@ from llmendpoint_loadjob.contract import (
     Summary,
     Verdict,
 )
+from llmendpoint_common.process.units import format_duration
 from llmendpoint_loadjob.histogram import Histogram, histogram_of
 from llmendpoint_loadjob.objectives import Objective
 from llmendpoint_loadjob.requests import RequestOptions

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, METRIC_PREFIX, PROXY_PORT
 from llmendpoint_loadjob import main as loadjob
 from llmendpoint_local.stack import StackError, demo_folder, free_port, process
 from llmendpoint_local.upstream import Upstream, find_ollama
-from llmendpoint_sidecar.contract import ADMIN_PORT, METRIC_PREFIX, PROXY_PORT, UPSTREAM_PORT
 
 _SIMULATED_MODEL = "simulated:latest"
 # With the simulator the timing is known, so latency is judged; a real Ollama's depends on the machine.
@@ -56,12 +57,12 @@ def _demo(stack: contextlib.ExitStack, say: Callable[[str], None], console: Cons
 
 
 def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstream:
-    found = find_ollama(f"http://127.0.0.1:{UPSTREAM_PORT}")
+    found = find_ollama(f"http://127.0.0.1:{OLLAMA_PORT}")
     if isinstance(found, Upstream):
         say(f"upstream: the Ollama at {found.url}, model {found.model}")
         return found
     say(f"upstream: the simulator, because {found}")
-    port = free_port(UPSTREAM_PORT, say)
+    port = free_port(OLLAMA_PORT, say)
     url = f"http://127.0.0.1:{port}"
     arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "100ms", "--inter-token", "10ms"]
     stack.enter_context(process("llmendpoint_simulator", arguments, f"{url}/api/version"))

@@ -16,15 +16,7 @@ import kopf
 from kopf._core.engines.peering import Identity
 from lightkube import AsyncClient
 
-from llmendpoint_common.process import lifecycle
-from llmendpoint_common.process.logs import configure_logs
-from llmendpoint_common.process.sockets import bind_sockets
-from llmendpoint_operator.cluster.objects import Objects
-from llmendpoint_operator.cluster.pods import PodStatuses
-from llmendpoint_operator.endpoint.controller import EndpointController
-from llmendpoint_operator.health import health_server
-from llmendpoint_operator.loadtest.controller import LoadTestController
-from llmendpoint_operator.names import (
+from llmendpoint_common.contracts.cluster import (
     ENDPOINT_LABEL,
     FIELD_MANAGER,
     GROUP,
@@ -33,6 +25,14 @@ from llmendpoint_operator.names import (
     MANAGED_BY_LABEL,
     VERSION,
 )
+from llmendpoint_common.process import lifecycle
+from llmendpoint_common.process.logs import configure_logs
+from llmendpoint_common.process.sockets import bind_sockets
+from llmendpoint_operator.cluster.objects import Objects
+from llmendpoint_operator.cluster.pods import PodStatuses
+from llmendpoint_operator.endpoint.controller import EndpointController
+from llmendpoint_operator.health import health_server
+from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.settings import Settings, parse_settings
 from llmendpoint_operator.workqueue import Key, WorkQueue
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from llmendpoint_operator.names import API_VERSION
+from llmendpoint_common.contracts.cluster import API_VERSION
 
 Manifest: TypeAlias = dict[str, Any]
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeAlias
 
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_sidecar.admin.access import AccessLog
 from llmendpoint_sidecar.agent.config import watch_config
-from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.core import Core
 from llmendpoint_sidecar.proxy.admission import Admission
 from llmendpoint_sidecar.proxy.client import Timeouts

@@ -9,11 +9,11 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_common.process import exposition, lifecycle
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_sidecar.agent.config import ConfigError, read_config
-from llmendpoint_sidecar.contract import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_sidecar.core import Core
 from llmendpoint_sidecar.datapath import DataPath
 from llmendpoint_sidecar.settings import Settings, parse_settings

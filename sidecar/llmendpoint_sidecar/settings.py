@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
-from llmendpoint_sidecar.contract import ADMIN_PORT, PROXY_PORT, UPSTREAM_PORT
 
 _EXAMPLES = """examples:
   python -m llmendpoint_sidecar
@@ -48,7 +49,7 @@ def parse_upstream(text: str) -> Address:
     """Return the address of `http://HOST:PORT`."""
     parts = urlsplit(text)
     if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError(f"{text!r} is not an upstream; write it like http://127.0.0.1:{UPSTREAM_PORT}")
+        raise ValueError(f"{text!r} is not an upstream; write it like http://127.0.0.1:{OLLAMA_PORT}")
     return Address(parts.hostname, parts.port or 80)
 
 
@@ -65,8 +66,8 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     flags = Flags("llmendpoint_sidecar", "Metering proxy in front of one Ollama.", _EXAMPLES)
     addresses = flags.group("addresses")
     addresses.option("listen", parse_address, Address(None, PROXY_PORT), "where clients connect")
-    addresses.option("upstream", parse_upstream, Address("127.0.0.1", UPSTREAM_PORT), "Ollama's URL",
-                     shown=f"http://127.0.0.1:{UPSTREAM_PORT}")  # fmt: skip
+    addresses.option("upstream", parse_upstream, Address("127.0.0.1", OLLAMA_PORT), "Ollama's URL",
+                     shown=f"http://127.0.0.1:{OLLAMA_PORT}")  # fmt: skip
     addresses.option("admin-listen", parse_address, Address(None, ADMIN_PORT), "where metrics and status are served")
     addresses.option(
         "workers", parse_positive, 1, "processes that share the port, one a core; each counts limits alone"

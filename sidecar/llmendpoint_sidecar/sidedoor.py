@@ -7,12 +7,12 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 
+from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus, Totals
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.admin.gauges import Gauges
 from llmendpoint_sidecar.admin.server import admin_server
 from llmendpoint_sidecar.agent.config import watch_config
 from llmendpoint_sidecar.agent.models import ModelAgent
-from llmendpoint_sidecar.contract import RequestRecord, SidecarConfig, SidecarStatus, Totals
 from llmendpoint_sidecar.core import Core
 from llmendpoint_sidecar.datapath import Job
 from llmendpoint_sidecar.settings import Settings

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_simulator.behaviour import Behaviour, Fault
 from llmendpoint_simulator.ledger import Entry, Ledger
-from llmendpoint_simulator.models import FOREVER, Store, canonical_name
+from llmendpoint_simulator.models import FOREVER, Store
 from llmendpoint_simulator.shapes import Shape, Timings, Work, failure, timestamp
 from llmendpoint_simulator.slots import QueueFullError
 

@@ -7,15 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_simulator.slots import Slots
 
 _SIZE = 1_000_000
 FOREVER = timedelta(days=36500)
-
-
-def canonical_name(name: str) -> str:
-    """Return the name with its tag."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 class Store:

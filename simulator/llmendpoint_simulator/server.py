@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_simulator.behaviour import Behaviour, change
 from llmendpoint_simulator.completions import Completions, prompt_tokens
 from llmendpoint_simulator.ledger import Ledger
-from llmendpoint_simulator.models import FOREVER, Store, canonical_name
+from llmendpoint_simulator.models import FOREVER, Store
 from llmendpoint_simulator.shapes import (
     MessagesShape,
     OllamaShape,

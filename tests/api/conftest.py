@@ -25,8 +25,8 @@ from lightkube import ApiError, Client, KubeConfig
 from lightkube.codecs import load_all_yaml
 from lightkube.types import CascadeType
 
+from llmendpoint_common.contracts.cluster import MANAGED_BY_LABEL
 from llmendpoint_operator.cluster.kinds import resource
-from llmendpoint_operator.names import MANAGED_BY_LABEL
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

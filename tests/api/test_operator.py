@@ -16,7 +16,7 @@ import pytest
 from lightkube import ApiError
 
 from api_fixtures import endpoint, loadtest
-from llmendpoint_loadjob.contract import Api as LoadApi
+from llmendpoint_common.contracts.loadrun import Api as LoadApi
 from llmendpoint_loadjob.objectives import parse_objective
 from llmendpoint_loadjob.requests import RequestOptions
 from llmendpoint_loadjob.run import Outcome

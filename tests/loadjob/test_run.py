@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from conftest import StartSimulator
+from llmendpoint_common.contracts.loadrun import Api, MetricName, ObjectiveResult, Summary, Verdict
 from llmendpoint_loadjob.arrivals import Arrivals, arrival_times
-from llmendpoint_loadjob.contract import Api, MetricName, ObjectiveResult, Summary, Verdict
 from llmendpoint_loadjob.objectives import parse_objective
 from llmendpoint_loadjob.questions import choose, read_questions
 from llmendpoint_loadjob.report.files import write_files

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from llmendpoint_loadjob.contract import Api
+from llmendpoint_common.contracts.loadrun import Api
+from llmendpoint_common.contracts.sidecar import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
 from llmendpoint_operator.endpoint.resources.desired import desired
 from llmendpoint_operator.endpoint.spec import parse_spec
 from llmendpoint_operator.loadtest import spec as loadtest
@@ -15,7 +16,6 @@ from llmendpoint_operator.loadtest.resources.access import access
 from llmendpoint_operator.loadtest.resources.job import ResolvedTarget, arguments, job
 from llmendpoint_operator.owner import Owner
 from llmendpoint_operator.settings import Images
-from llmendpoint_sidecar.contract import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
 
 OWNER = Owner("LLMEndpoint", "ns", "assistant", "uid-1")
 IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",))

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
 from llmendpoint_operator.conditions import Condition, merge
 from llmendpoint_operator.endpoint.observe import Observation, PodView, trouble
 from llmendpoint_operator.endpoint.spec import parse_spec
 from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.owner import Owner
-from llmendpoint_sidecar.contract import ModelPhase, ModelStatus, SidecarStatus, Totals
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 OWNER = Owner("LLMEndpoint", "ns", "assistant", "uid-1")

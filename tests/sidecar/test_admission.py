@@ -13,9 +13,9 @@ import pytest
 import zstandard
 
 from conftest import StartSidecar, StartSimulator, eventually
-from llmendpoint_sidecar.contract import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
+from llmendpoint_common.contracts.sidecar import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
+from llmendpoint_common.wire.usage_filter import UsageFilter
 from llmendpoint_sidecar.main import Sidecar
-from llmendpoint_sidecar.wire.usage import UsageFilter
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}], "stream": False}
 KEY = {"Authorization": "Bearer key-of-a"}

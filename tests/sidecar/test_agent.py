@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 
 from conftest import StartSidecar, StartSimulator, eventually
-from llmendpoint_sidecar.contract import DeclaredModel, Load, ModelPhase, Registry, SidecarConfig
+from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, ModelPhase, Registry, SidecarConfig
 
 
 def config(*models: DeclaredModel) -> SidecarConfig:

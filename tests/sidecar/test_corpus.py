@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import wirefuzz
-from llmendpoint_sidecar.wire import http1
+from llmendpoint_common.wire.http1 import heads
 
 FILES = [(kind, name) for kind in wirefuzz.ATTEMPTS for name in wirefuzz.corpus(kind)]
 #: Cases of one test; `python tests/wirefuzz.py --seconds 600` tries some millions.
@@ -37,7 +37,7 @@ def test_damaged_bytes_are_never_read_in_two_ways(kind: str, block: int) -> None
 def test_a_proxy_that_lets_a_second_request_through_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The net holds: with a head that smuggles, each case that is forwarded is a finding."""
     smuggled = b"Content-Length: 0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
-    monkeypatch.setattr(http1, "join_head", lambda start, lines: start + b"\r\nHost: 127.0.0.1:1\r\n" + smuggled)
+    monkeypatch.setattr(heads, "join_head", lambda start, lines: start + b"\r\nHost: 127.0.0.1:1\r\n" + smuggled)
     for name in ("get", "pipelined", "absolute-target"):
         with pytest.raises(wirefuzz.FindingError):
             wirefuzz.try_requests(wirefuzz.corpus("requests")[name], ())

@@ -18,8 +18,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from conftest import StartSidecar, StartSimulator, eventually
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_sidecar.admin.access import AccessLog
-from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.meter.journal import Journal, is_plain_id
 from llmendpoint_sidecar.meter.models import ModelDirectory
 
@@ -56,7 +56,7 @@ async def test_a_request_is_found_by_its_id(
 def test_records_are_bounded_in_number_and_time() -> None:
     now = [0.0]
     journal = Journal(lambda: now[0])
-    from llmendpoint_sidecar.contract import Operation, Outcome, RequestRecord  # noqa: PLC0415
+    from llmendpoint_common.contracts.sidecar import Operation, Outcome, RequestRecord  # noqa: PLC0415
 
     for index in range(5000):
         journal.add(RequestRecord(0.0, f"id-{index}", "", "m", Operation.CHAT, 200, Outcome.OK, 1.0), now[0])

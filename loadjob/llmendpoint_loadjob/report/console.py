@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from llmendpoint_common.contracts import loadrun
+from llmendpoint_common.contracts.loadrun import Summary, Verdict
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_loadjob import contract
-from llmendpoint_loadjob.contract import Summary, Verdict
 
 _LIVE_SECONDS = 0.2
 _PLAIN_SECONDS = 5.0
 _STYLES = {Verdict.PASSED: "bold green", Verdict.FAILED: "bold red", Verdict.INVALID: "bold yellow"}
 
 
-async def show_progress(console: Console, progress: Callable[[], contract.Progress]) -> None:
+async def show_progress(console: Console, progress: Callable[[], loadrun.Progress]) -> None:
     """Show how far a run is, until cancelled."""
     if not console.is_terminal:
         await _plain(console, progress)
@@ -38,14 +38,14 @@ async def show_progress(console: Console, progress: Callable[[], contract.Progre
             await asyncio.sleep(_LIVE_SECONDS)
 
 
-async def _plain(console: Console, progress: Callable[[], contract.Progress]) -> None:
+async def _plain(console: Console, progress: Callable[[], loadrun.Progress]) -> None:
     while True:
         await asyncio.sleep(_PLAIN_SECONDS)
         now = progress()
         console.print(f"{now.percent:3d} %  {_line(now)}", highlight=False, soft_wrap=True)
 
 
-def _line(now: contract.Progress) -> str:
+def _line(now: loadrun.Progress) -> str:
     ttft = f", TTFT p95 {format_duration(now.ttft_p95_seconds)}" if now.ttft_p95_seconds is not None else ""
     return f"{now.requests} requests, {now.errors} errors, {now.in_flight} in flight, {now.output_tokens} tokens{ttft}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from llmendpoint_loadjob.contract import Summary
+from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_loadjob.timings import Sample
 
 

@@ -6,9 +6,9 @@ import logging
 import uuid
 from datetime import datetime
 
+from llmendpoint_common.contracts.cluster import FIELD_MANAGER
 from llmendpoint_operator.cluster.objects import TRANSIENT, Objects
 from llmendpoint_operator.conditions import timestamp
-from llmendpoint_operator.names import FIELD_MANAGER
 from llmendpoint_operator.owner import Manifest
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightkube.generic_resource import GenericNamespacedResource, create_namespaced_resource
 
-from llmendpoint_operator.names import GROUP, VERSION
+from llmendpoint_common.contracts.cluster import GROUP, VERSION
 
 _KINDS = (
     ("", "v1", "ConfigMap", "configmaps"),

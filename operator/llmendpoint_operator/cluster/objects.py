@@ -9,8 +9,8 @@ from typing import Any
 import httpx2 as httpx
 from lightkube import ApiError, AsyncClient
 
+from llmendpoint_common.contracts.cluster import FIELD_MANAGER
 from llmendpoint_operator.cluster.kinds import resource
-from llmendpoint_operator.names import FIELD_MANAGER
 from llmendpoint_operator.owner import Manifest, Owner, is_controlled_by
 
 NOT_FOUND = 404

@@ -7,9 +7,9 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-from llmendpoint_loadjob.contract import STATUS_PORT, Progress
+from llmendpoint_common.contracts.loadrun import STATUS_PORT, Progress
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
 from llmendpoint_operator.owner import Manifest
-from llmendpoint_sidecar.contract import ADMIN_PORT, SidecarStatus
 
 T = TypeVar("T")
 

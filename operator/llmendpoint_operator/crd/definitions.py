@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from llmendpoint_common.contracts.cluster import GROUP, VERSION
 from llmendpoint_operator.crd.schema import structural_schema
 from llmendpoint_operator.endpoint import spec as endpoint
 from llmendpoint_operator.loadtest import spec as loadtest
-from llmendpoint_operator.names import GROUP, VERSION
 
 
 def custom_resource_definitions() -> list[dict[str, Any]]:

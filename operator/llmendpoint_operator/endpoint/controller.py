@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.objects import REFUSALS, Objects, is_unknown_kind
 from llmendpoint_operator.cluster.pods import PodStatuses
@@ -18,7 +19,6 @@ from llmendpoint_operator.endpoint.resources.desired import desired
 from llmendpoint_operator.endpoint.resources.statefulset import selector
 from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, MonitoringMode, parse_spec
 from llmendpoint_operator.endpoint.status import endpoint_status
-from llmendpoint_operator.names import ENDPOINT_LABEL
 from llmendpoint_operator.owner import Manifest, Owner, owner_of
 from llmendpoint_operator.settings import Images
 from llmendpoint_operator.workqueue import Key

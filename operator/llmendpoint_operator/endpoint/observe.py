@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmendpoint_common.contracts.sidecar import SidecarStatus
 from llmendpoint_operator.owner import Manifest
-from llmendpoint_sidecar.contract import SidecarStatus
 
 
 @dataclass(frozen=True)

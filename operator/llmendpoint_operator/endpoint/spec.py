@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llmendpoint_common.contracts.sidecar import IncludeUsage, Load, ModelManagement
 from llmendpoint_operator.crd.fields import (
     ApiModel,
     ConditionState,
@@ -21,7 +22,6 @@ from llmendpoint_operator.crd.fields import (
     list_map,
     rules,
 )
-from llmendpoint_sidecar.contract import IncludeUsage, Load, ModelManagement
 
 _TAGGED_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+:[A-Za-z0-9._-]+$"
 _TAGGED = (

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llmendpoint_loadjob.contract import QUESTIONS_LABEL, Api
+from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
+from llmendpoint_common.contracts.loadrun import QUESTIONS_LABEL, Api
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pods import PodStatuses
@@ -19,7 +20,6 @@ from llmendpoint_operator.loadtest.resources.job import ResolvedTarget, job, job
 from llmendpoint_operator.loadtest.resources.questions import snapshot
 from llmendpoint_operator.loadtest.results import read_result
 from llmendpoint_operator.loadtest.spec import LoadTestSpec, Protocol, parse_spec
-from llmendpoint_operator.names import LOADTEST_LABEL
 from llmendpoint_operator.owner import Manifest, Owner, is_controlled_by, owner_of
 from llmendpoint_operator.settings import Images
 from llmendpoint_operator.workqueue import Key

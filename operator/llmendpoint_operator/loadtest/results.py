@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from llmendpoint_common.contracts.loadrun import RESULT_KEY, Percentiles, Summary
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_loadjob.contract import RESULT_KEY, Percentiles, Summary
 from llmendpoint_operator.owner import Manifest
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmendpoint_loadjob.contract import MetricName, Verdict
+from llmendpoint_common.contracts.loadrun import MetricName, Verdict
 from llmendpoint_operator.crd.fields import (
     ApiModel,
     ConditionState,

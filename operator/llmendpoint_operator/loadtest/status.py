@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from llmendpoint_loadjob.contract import Summary, Verdict
+from llmendpoint_common.contracts.loadrun import Summary, Verdict
 from llmendpoint_operator.conditions import Condition, merge, timestamp
 from llmendpoint_operator.loadtest.resources.job import ResolvedTarget
 from llmendpoint_operator.loadtest.results import slo_state, summary_state

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from llmendpoint_sidecar.contract import RequestRecord
+from llmendpoint_common.contracts.sidecar import RequestRecord
 
 _MAX_WAITING = 10_000
 _FLUSH_SECONDS = 0.2

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
+from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarStatus
 from llmendpoint_common.process.exposition import PageServer, alive
-from llmendpoint_sidecar.contract import RequestRecord, SidecarStatus
 from llmendpoint_sidecar.meter.metrics import Metrics
 
 

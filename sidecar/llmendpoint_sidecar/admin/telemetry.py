@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from llmendpoint_common.contracts.sidecar import Operation, Outcome, RequestRecord
 from llmendpoint_common.process.version import VERSION
-from llmendpoint_sidecar.contract import Operation, Outcome, RequestRecord
 
 _NANOSECONDS = 1e9
 _EXPORT_MILLISECONDS = 15_000

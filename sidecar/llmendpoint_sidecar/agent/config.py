@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from llmendpoint_sidecar.contract import SidecarConfig
-from llmendpoint_sidecar.wire.events import UNREADABLE
+from llmendpoint_common.contracts.sidecar import SidecarConfig
+from llmendpoint_common.wire.decoding import UNREADABLE
 
 log = logging.getLogger(__name__)
 

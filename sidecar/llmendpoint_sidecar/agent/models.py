@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, ModelPhase, ModelStatus, SidecarConfig
 from llmendpoint_sidecar.agent.ollama import Ollama, OllamaError
 from llmendpoint_sidecar.agent.progress import PullMeter
 from llmendpoint_sidecar.agent.watch import UpstreamWatch
-from llmendpoint_sidecar.contract import DeclaredModel, Load, ModelPhase, ModelStatus, SidecarConfig
-from llmendpoint_sidecar.meter.models import canonical_name
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from llmendpoint_sidecar.wire.events import UNREADABLE
+from llmendpoint_common.wire.decoding import UNREADABLE
 
 T = TypeVar("T")
 

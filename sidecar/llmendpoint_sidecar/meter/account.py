@@ -6,13 +6,13 @@ import functools
 import time
 from http import HTTPStatus
 
-from llmendpoint_sidecar.contract import Outcome, RequestRecord
+from llmendpoint_common.contracts.sidecar import Outcome, RequestRecord
+from llmendpoint_common.wire.dialects.reading import Reading, Usage
+from llmendpoint_common.wire.routes import METERED
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.meter.journal import Journal, plain_trace_parent
 from llmendpoint_sidecar.meter.metrics import Labels, Metrics, Series
 from llmendpoint_sidecar.meter.models import ModelDirectory
-from llmendpoint_sidecar.meter.operations import METERED
-from llmendpoint_sidecar.wire.events import Reading, Usage
 
 _NO_USAGE = Usage()
 _NO_READING = Reading()

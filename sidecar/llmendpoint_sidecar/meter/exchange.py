@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from llmendpoint_sidecar.contract import Operation, Outcome
+from llmendpoint_common.contracts.sidecar import Operation, Outcome
+from llmendpoint_common.wire.decoding import UNREADABLE
+from llmendpoint_common.wire.dialects.reading import Dialect, Reading
+from llmendpoint_common.wire.request_body import UnreadableRequestError, read_asked
+from llmendpoint_common.wire.routes import METERED, TRANSFERS, dialect_of, is_stream
 from llmendpoint_sidecar.meter.distributions import Distribution
 from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS
-from llmendpoint_sidecar.meter.operations import METERED, TRANSFERS, dialect_of, is_stream
-from llmendpoint_sidecar.wire.asked import UnreadableRequestError, read_asked
-from llmendpoint_sidecar.wire.events import UNREADABLE, Dialect, Reading
 
 if TYPE_CHECKING:
     from llmendpoint_sidecar.meter.meter import Meter

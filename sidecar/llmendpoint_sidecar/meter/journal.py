@@ -9,7 +9,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 
-from llmendpoint_sidecar.contract import RequestRecord
+from llmendpoint_common.contracts.sidecar import RequestRecord
 
 _MAX_RECORDS = 4096
 _KEPT_SECONDS = 120.0

@@ -6,13 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-from llmendpoint_sidecar.contract import RequestRecord
+from llmendpoint_common.contracts.sidecar import RequestRecord
+from llmendpoint_common.wire.routes import operation_of
 from llmendpoint_sidecar.meter.account import Accounts
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.meter.journal import Journal
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.models import ModelDirectory
-from llmendpoint_sidecar.meter.operations import operation_of
 
 #: Ended exchanges are accounted for this many at a time, after their bytes; and at the latest after this long.
 _BATCH = 32

@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from llmendpoint_common.contracts.ollama import canonical_name
+
 OTHER = "other"
 MAX_MODELS = 128
 _MAX_DEFERRED = 4096
-
-
-def canonical_name(name: str) -> str:
-    """Return the name as `/api/tags` lists it: the tag `latest` is written (`tiny` is `tiny:latest`)."""
-    last = name.rpartition("/")[2]
-    return name if ":" in last else f"{name}:latest"
 
 
 class ModelDirectory:

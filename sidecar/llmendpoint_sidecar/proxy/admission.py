@@ -10,13 +10,20 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
-from llmendpoint_sidecar.contract import IncludeUsage, ModelManagement, Operation, Outcome, SidecarConfig, TenantLimits
+from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.contracts.sidecar import (
+    IncludeUsage,
+    ModelManagement,
+    Operation,
+    Outcome,
+    SidecarConfig,
+    TenantLimits,
+)
+from llmendpoint_common.wire.request_body import Asked
+from llmendpoint_common.wire.routes import WITH_MODEL
 from llmendpoint_sidecar.meter.meter import Meter
-from llmendpoint_sidecar.meter.models import canonical_name
-from llmendpoint_sidecar.meter.operations import WITH_MODEL
 from llmendpoint_sidecar.proxy.limits import Allowance, retry_after
 from llmendpoint_sidecar.proxy.tenants import Keyring
-from llmendpoint_sidecar.wire.asked import Asked
 
 MANAGEMENT = frozenset(
     {Operation.PULL, Operation.PUSH, Operation.CREATE, Operation.COPY, Operation.DELETE, Operation.BLOB}

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from llmendpoint_sidecar.wire import http1
+from llmendpoint_common.wire.http1 import heads
 
 
 class RequestHead(msgspec.Struct, frozen=True, gc=False):
@@ -16,12 +16,12 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     method: bytes
     target: bytes
     version: str
-    head: http1.Head
+    head: heads.Head
     keep_alive: bool
     chunked: bool
 
     @property
-    def fields(self) -> http1.Fields:
+    def fields(self) -> heads.Fields:
         """Return the last value of each header by its lower-case name."""
         return self.head.fields
 

@@ -9,16 +9,16 @@ import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 
-from llmendpoint_sidecar.contract import REQUEST_ID_HEADER, Operation, Outcome
+from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation, Outcome
+from llmendpoint_common.wire.http1 import heads
+from llmendpoint_common.wire.request_body import MAX_ASKED_BYTES, Asked, UnreadableRequestError, read_asked
+from llmendpoint_common.wire.usage_filter import UsageFilter, ask_for_usage
 from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.meter.journal import is_plain_id
 from llmendpoint_sidecar.proxy.admission import Admission, Refusal, Ticket
 from llmendpoint_sidecar.proxy.client import Client, RequestHead, Timeouts
 from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamError, UpstreamPool
-from llmendpoint_sidecar.wire import http1
-from llmendpoint_sidecar.wire.asked import MAX_ASKED_BYTES, Asked, UnreadableRequestError, read_asked
-from llmendpoint_sidecar.wire.usage import UsageFilter, ask_for_usage
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,9 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: Headers that are the proxy's own business where it asks for keys.
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 #: Host is Ollama's own (it refuses foreign ones on loopback); a body that is here waits for nothing.
-_REQUEST_DROPPED = http1.HOP_BY_HOP | {b"host"}
+_REQUEST_DROPPED = heads.HOP_BY_HOP | {b"host"}
 _WHOLE_REQUEST_DROPPED = _REQUEST_DROPPED | {b"expect"}
-_UNCHUNKED_DROPPED = http1.HOP_BY_HOP | {b"transfer-encoding", b"trailer"}
+_UNCHUNKED_DROPPED = heads.HOP_BY_HOP | {b"transfer-encoding", b"trailer"}
 _CLOSE = b"Connection: close"
 _REQUEST_ID = REQUEST_ID_HEADER.encode() + b": "
 _REQUEST_ID_LOWER = REQUEST_ID_HEADER.lower().encode()
@@ -150,7 +150,7 @@ class Exchange:
         if self._asked is not None:
             self._hold(self._asked, data)
             return
-        self._send(http1.chunk(data) if self.head.chunked else data)
+        self._send(heads.chunk(data) if self.head.chunked else data)
         self._meter.request_body(data)
 
     def flush_request(self) -> None:
@@ -251,7 +251,7 @@ class Exchange:
         self._response_started = True
         fields = head.head.fields
         self._meter.response_head(head.status, fields.get(b"content-type", b""))
-        dropped = http1.HOP_BY_HOP
+        dropped = heads.HOP_BY_HOP
         if head.chunked and self.head.version == "1.0":
             self._raw = False
             dropped = _UNCHUNKED_DROPPED
@@ -263,10 +263,10 @@ class Exchange:
         self._pending_head = head.raw
         start = head.head.start
         if self._close_after or not dropped.isdisjoint(fields) or not start.startswith(_VERSION):
-            lines = http1.end_to_end(head.head, dropped)
+            lines = heads.end_to_end(head.head, dropped)
             if self._close_after:
                 lines.append(_CLOSE)
-            self._pending_head = http1.join_head(_VERSION + start[len(_VERSION) :], lines)
+            self._pending_head = heads.join_head(_VERSION + start[len(_VERSION) :], lines)
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Pass the bytes on first, then let the meter see them."""
@@ -327,7 +327,7 @@ class Exchange:
             self._usage_filter = None
 
     def _framed(self, data: bytes) -> bytes:
-        return http1.chunk(data) if data and self._raw else data
+        return heads.chunk(data) if data and self._raw else data
 
     def _open(self) -> None:
         """Take an idle connection, or open one; the head is written by `flush_request`, with what came with it."""
@@ -376,7 +376,7 @@ class Exchange:
         # Ollama reads a form on one route and JSON on all others, whatever the header says.
         form = self._meter.operation is Operation.OPENAI_TRANSCRIPTIONS
         try:
-            if any(http1.count(self.head.head, name) > 1 for name in (b"content-type", b"content-encoding")):
+            if any(heads.count(self.head.head, name) > 1 for name in (b"content-type", b"content-encoding")):
                 raise UnreadableRequestError("the body's type or coding is said twice")
             content_type = fields.get(b"content-type", b"") if form else b""
             asked = read_asked(body, content_type, fields.get(b"content-encoding", b""))
@@ -388,7 +388,7 @@ class Exchange:
             if self._admission.injects_usage(self._ticket) and b"content-encoding" not in fields:
                 body = self._inject(asked) or body
         if self._refusal is None and body:
-            self._held.append(http1.chunk(body) if self.head.chunked else body)
+            self._held.append(heads.chunk(body) if self.head.chunked else body)
             self._meter.request_body(body)
 
     def _inject(self, asked: Asked) -> bytes | None:
@@ -406,7 +406,7 @@ class Exchange:
         if self._usage_length:
             dropped |= {b"content-length"}
         head = self.head
-        lines = http1.end_to_end(head.head, dropped)
+        lines = heads.end_to_end(head.head, dropped)
         lines.insert(0, self._pool.host_line)
         if self._usage_length and not head.chunked:
             lines.append(self._usage_length)
@@ -417,8 +417,8 @@ class Exchange:
             lines.append(_REQUEST_ID + made.encode())
         elif is_plain_id(text := given.decode("latin-1")):
             self._meter.request_id = text
-        target = head.target if head.target.startswith(b"/") else http1.origin_form(head.target)
-        return http1.join_head(b"%b %b HTTP/1.1" % (head.method, target), lines)
+        target = head.target if head.target.startswith(b"/") else heads.origin_form(head.target)
+        return heads.join_head(b"%b %b HTTP/1.1" % (head.method, target), lines)
 
     async def _connect(self) -> None:
         try:

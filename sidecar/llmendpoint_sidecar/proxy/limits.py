@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from llmendpoint_sidecar.contract import TenantLimits
+from llmendpoint_common.contracts.sidecar import TenantLimits
 
 _MINUTE = 60.0
 _MAX_RETRY_SECONDS = 60

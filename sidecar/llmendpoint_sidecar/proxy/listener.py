@@ -13,16 +13,16 @@ from typing import cast
 
 import httptools
 
+from llmendpoint_common.contracts.sidecar import Outcome
 from llmendpoint_common.process.units import Address
-from llmendpoint_sidecar.contract import Outcome
+from llmendpoint_common.wire.http1 import heads
+from llmendpoint_common.wire.http1.chunked import ChunkedError, ChunkedFraming
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.proxy.admission import Admission
 from llmendpoint_sidecar.proxy.client import RequestHead, Timeouts
 from llmendpoint_sidecar.proxy.exchange import Exchange
 from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import UpstreamPool, drop
-from llmendpoint_sidecar.wire import http1
-from llmendpoint_sidecar.wire.chunked import ChunkedError, ChunkedFraming
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserCallbackError:
             log.exception("a request could not be handled")
             self.abort()
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, http1.HeadError, ChunkedError) as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, heads.HeadError, ChunkedError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, f"the request is not valid HTTP: {error}")
             return
         if self._queue:
@@ -277,14 +277,14 @@ class ClientConnection(asyncio.Protocol):
             # Old clients send an empty line behind a body (RFC 9112, 2.2).
             self._partial = b""
             return raw[2:]
-        end = raw.find(http1.HEAD_END, max(0, before - 3)) + len(http1.HEAD_END)
-        if end < len(http1.HEAD_END):
+        end = raw.find(heads.HEAD_END, max(0, before - 3)) + len(heads.HEAD_END)
+        if end < len(heads.HEAD_END):
             return self._await_head(raw, data)
         self._head_began = None
         self._partial = raw = raw[:end]
         self._feed(raw[before:] if before else raw)
         if not self._headed:
-            raise http1.HeadError("the head's end is in doubt")
+            raise heads.HeadError("the head's end is in doubt")
         self._begin(raw)
         self._partial = b""
         return data[end - before :]
@@ -293,7 +293,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._partial:
             self._head_began = self._heard
         self._partial = raw
-        if len(raw) > http1.MAX_HEAD_BYTES:
+        if len(raw) > heads.MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
         else:
             self._feed(data)
@@ -301,7 +301,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin(self, raw: bytes) -> None:
         """Begin the exchange of a whole head when its turn has come."""
-        head = http1.read_head(raw)
+        head = heads.read_head(raw)
         method, target, version = _request_line(head.start)
         fields = head.fields
         chunked = b"transfer-encoding" in fields
@@ -315,12 +315,12 @@ class ClientConnection(asyncio.Protocol):
         exchange = Exchange(request, self, proxy.pool, proxy.begin_meter(method, target), proxy.clock)
         self._incoming = exchange
         self._queue.append(exchange)
-        if len(raw) > http1.MAX_HEAD_BYTES:
+        if len(raw) > heads.MAX_HEAD_BYTES:
             exchange.deny(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
         elif method == b"CONNECT":
             exchange.deny(HTTPStatus.NOT_IMPLEMENTED, "this proxy opens no tunnels")
         elif (version != "1.0" and b"host" not in fields) or (
-            len(fields) != len(head.lines) and http1.count(head, b"host") > 1
+            len(fields) != len(head.lines) and heads.count(head, b"host") > 1
         ):
             exchange.deny(HTTPStatus.BAD_REQUEST, "a request has exactly one Host header")
         elif not proxy.admission.open:
@@ -350,12 +350,12 @@ class ClientConnection(asyncio.Protocol):
         if ended:
             self._end_request(exchange, b"" if chunked is None else chunked.trailers)
         elif self._whole:
-            raise http1.HeadError("the body's end is in doubt")
+            raise heads.HeadError("the body's end is in doubt")
         return rest
 
     def _end_request(self, exchange: Exchange, trailers: bytes) -> None:
         if not self._whole:
-            raise http1.HeadError("the body's end is in doubt")
+            raise heads.HeadError("the body's end is in doubt")
         self._whole = False
         self._incoming = None
         if not exchange.over:
@@ -367,7 +367,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._offered = True
 
-    def _decline(self, fields: http1.Fields) -> None:
+    def _decline(self, fields: heads.Fields) -> None:
         """Go on in HTTP/1.1 behind an offer (h2c, WebSocket): httptools reads no body there, so a new parser does.
 
         It is given a head that says of the body what the last one said.
@@ -376,7 +376,7 @@ class ClientConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         names = (b"transfer-encoding", b"content-length")
         headers = [(name, fields[name]) for name in names if name in fields]
-        self._parser.feed_data(http1.write_head(b"POST / HTTP/1.1", [(b"Host", b"_"), *headers]))
+        self._parser.feed_data(heads.write_head(b"POST / HTTP/1.1", [(b"Host", b"_"), *headers]))
         self._headed = False
 
     def _refuse(self, status: HTTPStatus, sentence: str) -> None:
@@ -424,5 +424,5 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, str]:
     """Return method, target and version of a request line."""
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] not in _VERSIONS:
-        raise http1.HeadError("the request line is not METHOD TARGET HTTP/1.1")
+        raise heads.HeadError("the request line is not METHOD TARGET HTTP/1.1")
     return parts[0], parts[1], _VERSIONS[parts[2]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
-from llmendpoint_sidecar.wire import http1
+from llmendpoint_common.wire.http1 import heads
 
 #: Anthropic's error types by status (docs.anthropic.com, errors).
 _ANTHROPIC = {
@@ -34,7 +34,7 @@ def refusal(
 
     `retry` is Retry-After in seconds; an answer to HEAD has no body.
     """
-    data = json.dumps(_body(status, sentence, http1.path_of(target))).encode()
+    data = json.dumps(_body(status, sentence, heads.path_of(target))).encode()
     headers = [
         (b"Content-Type", b"application/json; charset=utf-8"),
         (b"Content-Length", b"%d" % len(data)),
@@ -45,7 +45,7 @@ def refusal(
         headers.append((b"Retry-After", b"%d" % retry))
     if close:
         headers.append((b"Connection", b"close"))
-    head = http1.write_head(b"HTTP/1.1 %d %s" % (status, status.phrase.encode()), headers)
+    head = heads.write_head(b"HTTP/1.1 %d %s" % (status, status.phrase.encode()), headers)
     return head if headers_only else head + data
 
 

@@ -15,7 +15,7 @@ import httptools
 import msgspec
 
 from llmendpoint_common.process.units import Address
-from llmendpoint_sidecar.wire import http1
+from llmendpoint_common.wire.http1 import heads
 
 MAX_IDLE_CONNECTIONS = 256
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9]\d\d(?: [\t\x20-\x7e\x80-\xff]*)?")
@@ -38,7 +38,7 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
 
     status: int
     raw: bytes
-    head: http1.Head
+    head: heads.Head
     chunked: bool
     delimited: bool
 
@@ -151,7 +151,7 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._fail(UpstreamError("the upstream switches protocols unasked"))
             return
-        except (httptools.HttpParserError, http1.HeadError, UpstreamError) as error:
+        except (httptools.HttpParserError, heads.HeadError, UpstreamError) as error:
             self._fail(UpstreamError(f"the upstream's response is not HTTP: {error}"))
             return
         if self._complete:
@@ -214,9 +214,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_head(self, data: bytes) -> bytes:
         """Parse one head if it is whole, and return the bytes behind it."""
         data = self._partial_head + data
-        end = data.find(http1.HEAD_END) + len(http1.HEAD_END)
-        if end < len(http1.HEAD_END):
-            if len(data) > http1.MAX_HEAD_BYTES:
+        end = data.find(heads.HEAD_END) + len(heads.HEAD_END)
+        if end < len(heads.HEAD_END):
+            if len(data) > heads.MAX_HEAD_BYTES:
                 raise UpstreamError("its head is too large")
             self._partial_head = data
             return b""
@@ -226,7 +226,7 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if self._sink is None:
             return b""
-        head = http1.read_head(raw)
+        head = heads.read_head(raw)
         if not _is_status_line(head.start):
             raise UpstreamError("its status line is none of HTTP/1.1")
         if status < 200:
@@ -236,7 +236,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._begin_response(self._sink, status, raw, head)
         return rest
 
-    def _begin_response(self, sink: ResponseSink, status: int, raw: bytes, head: http1.Head) -> None:
+    def _begin_response(self, sink: ResponseSink, status: int, raw: bytes, head: heads.Head) -> None:
         self._in_head = False
         self._chunked = chunked = _is_chunked(head)
         if sink.is_head_request or status in (204, 304):
@@ -262,7 +262,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._complete:
             return
         if self._chunked:
-            behind = len(data) - len(data.rstrip(b"\r\n")) > len(http1.HEAD_END)
+            behind = len(data) - len(data.rstrip(b"\r\n")) > len(heads.HEAD_END)
         else:
             behind = len(data) != sum(map(len, self._pieces))
         if self._surplus or behind:
@@ -281,7 +281,7 @@ class UpstreamConnection(asyncio.Protocol):
             sink.response_failed(error)
 
 
-def _is_chunked(head: http1.Head) -> bool:
+def _is_chunked(head: heads.Head) -> bool:
     """Tell how a body is framed; where that can be read in two ways, nobody behind the proxy may read it in another."""
     if b"transfer-encoding" not in head.fields:
         return False

@@ -8,10 +8,10 @@ from __future__ import annotations
 import socket
 import sys
 
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process import lifecycle
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_sidecar.agent.config import read_config
-from llmendpoint_sidecar.contract import SidecarConfig
 from llmendpoint_sidecar.main import spare_the_collector
 from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_sidecar.workers.worker import work

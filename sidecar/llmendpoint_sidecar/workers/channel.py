@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from llmendpoint_sidecar.contract import RequestRecord
+from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_sidecar.meter.metrics import Snapshot
 
 _LENGTH = struct.Struct("!I")

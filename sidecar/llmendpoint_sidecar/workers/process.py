@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from llmendpoint_sidecar.contract import RequestRecord
+from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_sidecar.workers.channel import (
     AskNumbers,
     AskRecord,

@@ -8,8 +8,8 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 
+from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig
 from llmendpoint_common.process.sockets import bind_sockets, port_of
-from llmendpoint_sidecar.contract import RequestRecord, SidecarConfig
 from llmendpoint_sidecar.core import Core
 from llmendpoint_sidecar.datapath import certificate_of
 from llmendpoint_sidecar.meter.metrics import Metrics

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 
-from llmendpoint_sidecar.contract import SidecarConfig
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_sidecar.core import Core
 from llmendpoint_sidecar.datapath import DataPath
 from llmendpoint_sidecar.settings import Settings

@@ -6,12 +6,9 @@ from typing import Any
 
 import msgspec
 
-from llmendpoint_operator.endpoint.resources.statefulset import CONFIG_FILE
-from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, Metering, MeteringMode, Model, TenantLimits
-from llmendpoint_operator.names import ENDPOINT_LABEL, child_labels
-from llmendpoint_operator.owner import Manifest, Owner
-from llmendpoint_sidecar import contract
-from llmendpoint_sidecar.contract import (
+from llmendpoint_common.contracts import sidecar
+from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
+from llmendpoint_common.contracts.sidecar import (
     DeclaredModel,
     IncludeUsage,
     ModelManagement,
@@ -19,6 +16,10 @@ from llmendpoint_sidecar.contract import (
     SidecarConfig,
     TenantConfig,
 )
+from llmendpoint_operator.endpoint.resources.statefulset import CONFIG_FILE
+from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, Metering, MeteringMode, Model, TenantLimits
+from llmendpoint_operator.labels import child_labels
+from llmendpoint_operator.owner import Manifest, Owner
 
 _MAX_WAITING = 256
 
@@ -56,7 +57,7 @@ def _access(owner: Owner, metering: Metering) -> dict[str, Any]:
     service = [owner.name, f"{owner.name}.{owner.namespace}", f"{owner.name}.{owner.namespace}.svc"]
     return {
         "tenants": tuple(TenantConfig(name=tenant.name, **_limits(tenant)) for tenant in metering.tenants or ()),
-        "default_tenant": contract.TenantLimits(**_limits(metering.default_tenant or TenantLimits())),
+        "default_tenant": sidecar.TenantLimits(**_limits(metering.default_tenant or TenantLimits())),
         "max_waiting": metering.max_waiting or _MAX_WAITING,
         "model_management": metering.model_management or ModelManagement.FORBIDDEN,
         "include_usage": metering.include_usage or IncludeUsage.PASSTHROUGH,

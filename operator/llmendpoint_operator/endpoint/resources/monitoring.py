@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL, SCRAPE_LABEL
 from llmendpoint_operator.endpoint.spec import LLMEndpointSpec
-from llmendpoint_operator.names import ENDPOINT_LABEL, SCRAPE_LABEL, child_labels
+from llmendpoint_operator.labels import child_labels
 from llmendpoint_operator.owner import Manifest, Owner
 
 

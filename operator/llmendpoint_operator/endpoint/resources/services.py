@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL, SCRAPE_LABEL
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT
 from llmendpoint_operator.endpoint.resources.statefulset import CLIENT_PORT, selector
 from llmendpoint_operator.endpoint.spec import LLMEndpointSpec
-from llmendpoint_operator.names import ENDPOINT_LABEL, SCRAPE_LABEL, child_labels
+from llmendpoint_operator.labels import child_labels
 from llmendpoint_operator.owner import Manifest, Owner
-from llmendpoint_sidecar.contract import ADMIN_PORT
 
 
 def client_service(owner: Owner, spec: LLMEndpointSpec) -> Manifest:

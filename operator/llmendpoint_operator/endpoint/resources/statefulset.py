@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_operator import podspec
 from llmendpoint_operator.endpoint.spec import Gpu, LLMEndpointSpec, MeteringMode, StorageType
-from llmendpoint_operator.names import ENDPOINT_LABEL, child_labels
+from llmendpoint_operator.labels import child_labels
 from llmendpoint_operator.owner import Manifest, Owner
 from llmendpoint_operator.settings import Images
-from llmendpoint_sidecar.contract import ADMIN_PORT, PROXY_PORT, UPSTREAM_PORT
 
 COMPONENT = "endpoint"
 CONFIG_FILE = "models.json"
@@ -89,7 +91,7 @@ def _ollama(spec: LLMEndpointSpec, images: Images) -> Manifest:
     # It listens on loopback, so only a command inside can ask it.
     asked = {"exec": {"command": ["ollama", "list"]}}
     exporter = spec.metering.mode is MeteringMode.EXPORTER
-    port = {"name": CLIENT_PORT, "containerPort": UPSTREAM_PORT, "protocol": "TCP"}
+    port = {"name": CLIENT_PORT, "containerPort": OLLAMA_PORT, "protocol": "TCP"}
     return {
         "name": "ollama",
         "image": spec.ollama.image or images.ollama,
@@ -115,7 +117,7 @@ def _ollama_environment(spec: LLMEndpointSpec) -> list[Manifest]:
     # On loopback nothing passes the meter by; an exporter leaves the port to clients.
     host = "0.0.0.0" if spec.metering.mode is MeteringMode.EXPORTER else "127.0.0.1"
     variables: dict[str, str | int | None] = {
-        "OLLAMA_HOST": f"{host}:{UPSTREAM_PORT}",
+        "OLLAMA_HOST": f"{host}:{OLLAMA_PORT}",
         "OLLAMA_MODELS": _MODELS_PATH,
         "HOME": "/home/ollama",
         "OLLAMA_NUM_PARALLEL": ollama.num_parallel,
@@ -142,7 +144,7 @@ def _metering(spec: LLMEndpointSpec, images: Images) -> Manifest:
         "args": [
             *(["--exporter"] if exporter else [f"--listen=:{PROXY_PORT}", *_policy_arguments(spec)]),
             f"--admin-listen=:{ADMIN_PORT}",
-            f"--upstream=http://127.0.0.1:{UPSTREAM_PORT}",
+            f"--upstream=http://127.0.0.1:{OLLAMA_PORT}",
             f"--config=/etc/llmendpoint/{CONFIG_FILE}",
             f"--parallel={spec.ollama.num_parallel}",
             f"--drain-delay={_DRAIN_SECONDS}s",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from llmendpoint_operator.names import LOADTEST_LABEL, child_labels
+from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
+from llmendpoint_operator.labels import child_labels
 from llmendpoint_operator.owner import Manifest, Owner
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from llmendpoint_sidecar.wire.dialects.base import ObjectReader, Reader
-from llmendpoint_sidecar.wire.events import UNREADABLE, OnContent, Usage
-from llmendpoint_sidecar.wire.ndjson import LineSplitter
+from llmendpoint_common.wire.decoding import UNREADABLE
+from llmendpoint_common.wire.dialects.base import ObjectReader, Reader
+from llmendpoint_common.wire.dialects.reading import OnContent, Usage
+from llmendpoint_common.wire.ndjson import LineSplitter
 
 _NANOSECONDS = 1e-9
 _MAX_PROGRESS_BYTES = 64 * 1024

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 import zstandard
 
-from llmendpoint_sidecar.wire.events import UNREADABLE
+from llmendpoint_common.wire.decoding import UNREADABLE
 
 #: Ollama decodes one JSON value in memory; so a request with a model in it has a bound.
 MAX_ASKED_BYTES = 64 * 1024 * 1024

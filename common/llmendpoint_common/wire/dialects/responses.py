@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from llmendpoint_sidecar.wire.dialects.base import EventReader, ObjectReader, Reader
-from llmendpoint_sidecar.wire.events import Usage
-from llmendpoint_sidecar.wire.sse import ServerSentEvent
+from llmendpoint_common.wire.dialects.base import EventReader, ObjectReader, Reader
+from llmendpoint_common.wire.dialects.reading import Usage
+from llmendpoint_common.wire.sse import ServerSentEvent
 
 _COMPLETED, _INCOMPLETE = b"response.completed", b"response.incomplete"
 _FAILED = (b"response.failed", b"error")

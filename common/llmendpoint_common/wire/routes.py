@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmendpoint_sidecar.contract import Operation
-from llmendpoint_sidecar.wire.dialects.anthropic import MessagesObjectDialect, MessagesStreamDialect
-from llmendpoint_sidecar.wire.dialects.ollama import EmbedDialect, OllamaDialect, ProgressDialect
-from llmendpoint_sidecar.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
-from llmendpoint_sidecar.wire.dialects.responses import ResponsesObjectDialect, ResponsesStreamDialect
-from llmendpoint_sidecar.wire.events import Dialect, OnContent
-from llmendpoint_sidecar.wire.http1 import path_of
+from llmendpoint_common.contracts.sidecar import Operation
+from llmendpoint_common.wire.dialects.anthropic import MessagesObjectDialect, MessagesStreamDialect
+from llmendpoint_common.wire.dialects.ollama import EmbedDialect, OllamaDialect, ProgressDialect
+from llmendpoint_common.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
+from llmendpoint_common.wire.dialects.reading import Dialect, OnContent
+from llmendpoint_common.wire.dialects.responses import ResponsesObjectDialect, ResponsesStreamDialect
+from llmendpoint_common.wire.http1.heads import path_of
 
 _ROUTES = {
     (b"POST", b"/api/generate"): Operation.GENERATE,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmendpoint_sidecar.wire import http1
-from llmendpoint_sidecar.wire.dialects.ollama import OllamaDialect
-from llmendpoint_sidecar.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
-from llmendpoint_sidecar.wire.events import Dialect
-from llmendpoint_sidecar.wire.ndjson import LineSplitter
-from llmendpoint_sidecar.wire.sse import EventSplitter
+from llmendpoint_common.wire.dialects.ollama import OllamaDialect
+from llmendpoint_common.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
+from llmendpoint_common.wire.dialects.reading import Dialect
+from llmendpoint_common.wire.http1 import heads
+from llmendpoint_common.wire.ndjson import LineSplitter
+from llmendpoint_common.wire.sse import EventSplitter
 
 CUTS = st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=30)
 
@@ -124,7 +124,7 @@ def test_an_openai_object_is_read_whole() -> None:
 
 def test_hop_by_hop_headers_stay_behind_and_framing_cannot_be_named_away() -> None:
     head = b"GET / HTTP/1.1\r\nConnection: close, X-Secret, Content-Length\r\nX-Secret: 1\r\nContent-Length: 3\r\nKeep-Alive: 5\r\nAccept: */*\r\n\r\n"
-    assert http1.end_to_end(http1.read_head(head)) == [b"Content-Length: 3", b"Accept: */*"]
+    assert heads.end_to_end(heads.read_head(head)) == [b"Content-Length: 3", b"Accept: */*"]
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_hop_by_hop_headers_stay_behind_and_framing_cannot_be_named_away() -> No
     [(b"/a?b", b"/a?b"), (b"http://h:1/a", b"/a"), (b"http://h", b"/"), (b"*", b"*"), (b"http://h?q", b"/?q")],
 )
 def test_targets_become_origin_form(target: bytes, expected: bytes) -> None:
-    assert http1.origin_form(target) == expected
+    assert heads.origin_form(target) == expected
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "Cookie", "Api-Key", "X-Anything"])
 def test_a_header_that_may_hold_a_key_is_not_kept(name: str) -> None:
     line = f"{name}: canary-5f2c".encode()
-    assert http1.read_head(b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n").fields == {name.lower().encode(): b"canary-5f2c"}
-    assert not any(b"canary-5f2c" in kept for kept in http1._known)
+    assert heads.read_head(b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n").fields == {name.lower().encode(): b"canary-5f2c"}
+    assert not any(b"canary-5f2c" in kept for kept in heads._known)

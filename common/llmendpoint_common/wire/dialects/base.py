@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from llmendpoint_sidecar.wire.body import BoundedBody
-from llmendpoint_sidecar.wire.events import UNREADABLE, OnContent, Reading
-from llmendpoint_sidecar.wire.sse import EventSplitter, ServerSentEvent
+from llmendpoint_common.wire.bounded_body import BoundedBody
+from llmendpoint_common.wire.decoding import UNREADABLE
+from llmendpoint_common.wire.dialects.reading import OnContent, Reading
+from llmendpoint_common.wire.sse import EventSplitter, ServerSentEvent
 
 
 class Reader:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from llmendpoint_sidecar.wire.events import UNREADABLE
+from llmendpoint_common.wire.decoding import UNREADABLE
 
 #: An event longer than this passes as it is: it is none that only tells usage.
 _MAX_EVENT_BYTES = 1024 * 1024

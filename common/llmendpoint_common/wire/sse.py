@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from llmendpoint_sidecar.wire.ndjson import LineSplitter
+from llmendpoint_common.wire.ndjson import LineSplitter
 
 
 class ServerSentEvent(NamedTuple):

@@ -11,7 +11,6 @@ from typing import Annotated
 import msgspec
 
 PROXY_PORT = 11435
-UPSTREAM_PORT = 11434
 ADMIN_PORT = 8001
 METRIC_PREFIX = "llmendpoint_"
 REQUEST_ID_HEADER = "X-Request-ID"

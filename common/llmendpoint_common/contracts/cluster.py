@@ -13,14 +13,3 @@ SCRAPE_LABEL = f"{GROUP}/scrape"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "llmendpoint"
-
-
-def child_labels(owner_label: str, name: str, component: str) -> dict[str, str]:
-    """Return the labels of a child: what it belongs to and what part it is."""
-    return {
-        owner_label: name,
-        COMPONENT_LABEL: component,
-        MANAGED_BY_LABEL: MANAGED_BY,
-        "app.kubernetes.io/name": "llmendpoint",
-        "app.kubernetes.io/instance": name,
-    }

@@ -7,9 +7,6 @@ from typing import Protocol
 
 import msgspec
 
-#: What msgspec raises for JSON that cannot be read: the second where a string is no UTF-8.
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
-
 
 class Usage(msgspec.Struct, gc=False):
     """Tokens and durations as the server reports them: counts, and seconds; None where it said nothing."""

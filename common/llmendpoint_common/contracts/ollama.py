@@ -1,0 +1,10 @@
+"""Facts about Ollama that several components need: its port, and how it names models."""
+
+from __future__ import annotations
+
+OLLAMA_PORT = 11434
+
+
+def canonical_name(name: str) -> str:
+    """Return a model name with its tag, as `/api/tags` lists it: `tiny` is `tiny:latest`."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
