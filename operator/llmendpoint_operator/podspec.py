@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmendpoint_operator.crd.fields import LocalReference, Resources, Toleration
+from llmendpoint_common.api.fields import LocalReference, Resources, Toleration
 
 #: An id that no image of ours or of Ollama knows: files are reached through the group.
 USER_ID = 64000

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from llmendpoint_common.api import loadtest
+from llmendpoint_common.api.endpoint import parse_spec
 from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.contracts.sidecar import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
 from llmendpoint_operator.endpoint.resources.desired import desired
-from llmendpoint_operator.endpoint.spec import parse_spec
-from llmendpoint_operator.loadtest import spec as loadtest
 from llmendpoint_operator.loadtest.resources.access import access
 from llmendpoint_operator.loadtest.resources.job import ResolvedTarget, arguments, job
 from llmendpoint_operator.owner import Owner

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from llmendpoint_common.api.endpoint import parse_spec
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
 from llmendpoint_operator.conditions import Condition, merge
 from llmendpoint_operator.endpoint.observe import Observation, PodView, trouble
-from llmendpoint_operator.endpoint.spec import parse_spec
 from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.owner import Owner
 

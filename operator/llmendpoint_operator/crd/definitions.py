@@ -6,10 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from llmendpoint_common.api import endpoint, loadtest
 from llmendpoint_common.contracts.cluster import GROUP, VERSION
 from llmendpoint_operator.crd.schema import structural_schema
-from llmendpoint_operator.endpoint import spec as endpoint
-from llmendpoint_operator.loadtest import spec as loadtest
 
 
 def custom_resource_definitions() -> list[dict[str, Any]]:

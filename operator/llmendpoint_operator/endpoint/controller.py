@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from llmendpoint_common.api.endpoint import LLMEndpointSpec, MonitoringMode, parse_spec
 from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.objects import REFUSALS, Objects, is_unknown_kind
@@ -17,7 +18,6 @@ from llmendpoint_operator.conditions import Condition, is_true, merge
 from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
 from llmendpoint_operator.endpoint.resources.desired import desired
 from llmendpoint_operator.endpoint.resources.statefulset import selector
-from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, MonitoringMode, parse_spec
 from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.owner import Manifest, Owner, owner_of
 from llmendpoint_operator.settings import Images

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from llmendpoint_common.api.endpoint import Gpu, LLMEndpointSpec, MonitoringMode
 from llmendpoint_common.contracts.sidecar import Load, ModelPhase, ModelStatus
 from llmendpoint_operator.conditions import Condition, merge
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.endpoint.resources.statefulset import selector
-from llmendpoint_operator.endpoint.spec import Gpu, LLMEndpointSpec, MonitoringMode
 from llmendpoint_operator.owner import Manifest, Owner
 
 _MODEL_REASONS = {"ModelNotFound", "PullFailed", "DigestMismatch"}

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from llmendpoint_common.api.loadtest import LoadTestSpec, Protocol, parse_spec
 from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
 from llmendpoint_common.contracts.loadrun import QUESTIONS_LABEL, Api
 from llmendpoint_operator.cluster.events import emit
@@ -19,7 +20,6 @@ from llmendpoint_operator.loadtest.resources.access import access, result_name
 from llmendpoint_operator.loadtest.resources.job import ResolvedTarget, job, job_name
 from llmendpoint_operator.loadtest.resources.questions import snapshot
 from llmendpoint_operator.loadtest.results import read_result
-from llmendpoint_operator.loadtest.spec import LoadTestSpec, Protocol, parse_spec
 from llmendpoint_operator.owner import Manifest, Owner, is_controlled_by, owner_of
 from llmendpoint_operator.settings import Images
 from llmendpoint_operator.workqueue import Key

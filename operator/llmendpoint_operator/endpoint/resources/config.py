@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from llmendpoint_common.api.endpoint import LLMEndpointSpec, Metering, MeteringMode, Model, TenantLimits
 from llmendpoint_common.contracts import sidecar
 from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
 from llmendpoint_common.contracts.sidecar import (
@@ -17,7 +18,6 @@ from llmendpoint_common.contracts.sidecar import (
     TenantConfig,
 )
 from llmendpoint_operator.endpoint.resources.statefulset import CONFIG_FILE
-from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, Metering, MeteringMode, Model, TenantLimits
 from llmendpoint_operator.labels import child_labels
 from llmendpoint_operator.owner import Manifest, Owner
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from llmendpoint_common.api.endpoint import LLMEndpointSpec, MonitoringMode
 from llmendpoint_operator.endpoint.resources.config import config_map, service_account
 from llmendpoint_operator.endpoint.resources.monitoring import service_monitor
 from llmendpoint_operator.endpoint.resources.services import client_service, headless_service
 from llmendpoint_operator.endpoint.resources.statefulset import statefulset
-from llmendpoint_operator.endpoint.spec import LLMEndpointSpec, MonitoringMode
 from llmendpoint_operator.owner import Manifest, Owner
 from llmendpoint_operator.settings import Images
 

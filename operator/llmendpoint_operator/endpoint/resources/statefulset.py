@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmendpoint_common.api.endpoint import Gpu, LLMEndpointSpec, MeteringMode, StorageType
 from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_operator import podspec
-from llmendpoint_operator.endpoint.spec import Gpu, LLMEndpointSpec, MeteringMode, StorageType
 from llmendpoint_operator.labels import child_labels
 from llmendpoint_operator.owner import Manifest, Owner
 from llmendpoint_operator.settings import Images

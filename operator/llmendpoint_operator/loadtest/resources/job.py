@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmendpoint_common.api.loadtest import LoadTestSpec, Order, SloItem
 from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
 from llmendpoint_common.contracts.loadrun import LATENCY_METRICS, STATUS_PORT, Api
 from llmendpoint_operator import podspec
 from llmendpoint_operator.labels import child_labels
 from llmendpoint_operator.loadtest.resources.access import identity_name, result_name
-from llmendpoint_operator.loadtest.spec import LoadTestSpec, Order, SloItem
 from llmendpoint_operator.owner import Manifest, Owner
 from llmendpoint_operator.settings import Images
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmendpoint_common.contracts.loadrun import MetricName, Verdict
-from llmendpoint_operator.crd.fields import (
+from llmendpoint_common.api.fields import (
     ApiModel,
     ConditionState,
     Decimal,
@@ -21,6 +20,7 @@ from llmendpoint_operator.crd.fields import (
     list_map,
     rules,
 )
+from llmendpoint_common.contracts.loadrun import MetricName, Verdict
 
 _THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100|[0-9]{1,2})(\.[0-9]+)?%$"
 

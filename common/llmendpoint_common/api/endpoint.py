@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmendpoint_common.contracts.sidecar import IncludeUsage, Load, ModelManagement
-from llmendpoint_operator.crd.fields import (
+from llmendpoint_common.api.fields import (
     ApiModel,
     ConditionState,
     Duration,
@@ -22,6 +21,7 @@ from llmendpoint_operator.crd.fields import (
     list_map,
     rules,
 )
+from llmendpoint_common.contracts.sidecar import IncludeUsage, Load, ModelManagement
 
 _TAGGED_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+:[A-Za-z0-9._-]+$"
 _TAGGED = (
