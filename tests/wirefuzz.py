@@ -22,11 +22,11 @@ from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
-from llmendpoint_sidecar.meter.models import ModelDirectory
-from llmendpoint_sidecar.proxy.admission import Admission
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.proxy.client import Timeouts
-from llmendpoint_sidecar.proxy.listener import ClientConnection, Proxy
-from llmendpoint_sidecar.proxy.tenants import Keyring
+from llmendpoint_sidecar.proxy.server import ClientConnection, Proxy
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 CORPUS = Path(__file__).parent / "sidecar" / "corpus"
@@ -76,19 +76,19 @@ class Bench:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
-        directory = ModelDirectory(lambda: None)
-        directory.list(["m:latest"])
-        self.meter = Meter(self.metrics, directory, time.monotonic)
+        model_labels = ModelLabels(lambda: None)
+        model_labels.list(["m:latest"])
+        self.meter = Meter(self.metrics, model_labels, time.monotonic)
         admission = Admission(self.meter, Keyring([]), time.monotonic, 1)
         admission.configure(SidecarConfig())
         self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, time.monotonic)
         self.upstreams: list[tuple[UpstreamConnection, Wire]] = []
-        self.proxy.pool.take = self._take  # type: ignore[method-assign]
+        self.proxy.pool.acquire = self._acquire  # type: ignore[method-assign]
         self.wire = Wire()
         self.client = ClientConnection(self.proxy)
         self.client.connection_made(self.wire)  # type: ignore[arg-type]
 
-    def _take(self) -> UpstreamConnection:
+    def _acquire(self) -> UpstreamConnection:
         connection, wire = UpstreamConnection(lambda _: None), Wire()
         connection.connection_made(wire)  # type: ignore[arg-type]
         self.upstreams.append((connection, wire))

@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable
 
 from llmendpoint_common.process.units import Address
-from llmendpoint_sidecar.main import spare_the_collector
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
-from llmendpoint_sidecar.meter.models import ModelDirectory
-from llmendpoint_sidecar.proxy.admission import Admission
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.proxy.client import Timeouts
-from llmendpoint_sidecar.proxy.listener import ClientConnection, Proxy
-from llmendpoint_sidecar.proxy.tenants import Keyring
+from llmendpoint_sidecar.proxy.server import ClientConnection, Proxy
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
+from llmendpoint_sidecar.runtime import tune_garbage_collector
 
 CHUNKS = 100
 _HEAD = (b"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1:11434\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\n"
@@ -56,15 +56,15 @@ class Nowhere:
 
 def connected() -> tuple[Callable[[bytes], None], Callable[[bytes], None], Meter]:
     """Return how a client and its upstream are handed bytes, and the meter."""
-    directory = ModelDirectory(lambda: None)
-    directory.list(["bench:latest"])
-    meter = Meter(Metrics(), directory, time.monotonic)
+    model_labels = ModelLabels(lambda: None)
+    model_labels.list(["bench:latest"])
+    meter = Meter(Metrics(), model_labels, time.monotonic)
     admission = Admission(meter, Keyring([]), time.monotonic, 1)
     proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), meter.begin, admission, time.monotonic)
     client, upstream = ClientConnection(proxy), UpstreamConnection(lambda _: None)
     client.connection_made(Nowhere())  # type: ignore[arg-type]
     upstream.connection_made(Nowhere())  # type: ignore[arg-type]
-    proxy.pool.give_back(upstream)
+    proxy.pool.release(upstream)
     return client.data_received, upstream.data_received, meter
 
 
@@ -86,7 +86,7 @@ def microseconds(count: int, answer: list[bytes]) -> float:
 
 
 def main() -> int:
-    spare_the_collector()
+    tune_garbage_collector()
     chunk = b"%x\r\n%b\r\n" % (len(_LINE), _LINE)
     last = b"%x\r\n%b\n\r\n0\r\n\r\n" % (len(_FINAL) + 1, _FINAL)
     stream = [_STREAM + chunk, *[chunk] * (CHUNKS - 1), last]

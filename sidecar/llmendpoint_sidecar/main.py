@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -13,11 +12,11 @@ from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, S
 from llmendpoint_common.process import exposition, lifecycle
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets, port_of
-from llmendpoint_sidecar.agent.config import ConfigError, read_config
-from llmendpoint_sidecar.core import Core
-from llmendpoint_sidecar.datapath import DataPath
+from llmendpoint_sidecar.admin.service import AdminService
+from llmendpoint_sidecar.config import ConfigError, read_config
+from llmendpoint_sidecar.proxy.service import ProxyService
+from llmendpoint_sidecar.runtime import Runtime, tune_garbage_collector
 from llmendpoint_sidecar.settings import Settings, parse_settings
-from llmendpoint_sidecar.sidedoor import SideDoor
 from llmendpoint_sidecar.workers.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -28,9 +27,9 @@ class Sidecar:
 
     def __init__(self, settings: Settings, config: SidecarConfig) -> None:
         self._settings = settings
-        self.core = Core(settings)
-        self.path = DataPath(settings, self.core, config)
-        self.door = SideDoor(settings, self.core, config, exposition.nothing, self._find)
+        self.runtime = Runtime(settings)
+        self.proxy_service = ProxyService(settings, self.runtime, config)
+        self.admin_service = AdminService(settings, self.runtime, config, exposition.nothing, self._find)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = self.admin_port = 0
 
@@ -43,35 +42,35 @@ class Sidecar:
             if not self._settings.exporter:
                 sockets = bind_sockets(self._settings.listen)
                 self.port = port_of(sockets)
-                jobs += await self.path.start(sockets)
+                jobs += await self.proxy_service.start(sockets)
         except OSError:
             for sock in admin_sockets:
                 sock.close()
             raise
-        jobs += await self.door.start(admin_sockets)
+        jobs += await self.admin_service.start(admin_sockets)
         self._tasks = [asyncio.create_task(job()) for job in jobs]
 
     async def drain(self) -> None:
         """Turn unready, serve on for a moment, let streams finish."""
-        self.door.draining = True
-        await self.path.drain()
+        self.admin_service.draining = True
+        await self.proxy_service.drain()
 
     async def stop(self) -> None:
         """Stop at once."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.path.close()
-        await self.door.stop()
-        if self.path.telemetry is not None:
-            await asyncio.to_thread(self.path.telemetry.close)
+        await self.proxy_service.close()
+        await self.admin_service.stop()
+        if self.proxy_service.telemetry is not None:
+            await asyncio.to_thread(self.proxy_service.telemetry.close)
 
     def status(self) -> SidecarStatus:
         """Return what `/status` shows."""
-        return self.door.status()
+        return self.admin_service.status()
 
     async def _find(self, request_id: str) -> RequestRecord | None:
-        return self.core.meter.find(request_id)
+        return self.runtime.meter.find(request_id)
 
 
 async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[str], stopping: asyncio.Event) -> int:
@@ -109,12 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"llmendpoint_sidecar: {error}", file=sys.stderr)
         return 2
-    spare_the_collector()
+    tune_garbage_collector()
     given = sys.argv[1:] if arguments is None else arguments
     return lifecycle.run(lambda stopping: serve(settings, config, given, stopping))
-
-
-def spare_the_collector() -> None:
-    """Let the garbage collector have less to do: what is loaded now stays, and the data path makes few cycles."""
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)

@@ -51,7 +51,7 @@ class Asker:
             return response.status, json.loads(text) if text else None, response.headers
 
     def outcomes(self) -> dict[str, int]:
-        return dict(self.sidecar.core.metrics.totals_by("requests", "outcome"))
+        return dict(self.sidecar.runtime.metrics.totals_by("requests", "outcome"))
 
 
 def config(**fields: Any) -> SidecarConfig:
@@ -84,7 +84,7 @@ async def test_a_key_names_the_tenant_on_counters_and_goes_no_further(
     assert (await ask(headers=KEY))[0] == 200
     assert (await ask("/v1/messages", {**CHAT, "max_tokens": 9}, {"x-api-key": "key-of-b"}))[0] == 200
     await eventually(
-        lambda: dict(ask.sidecar.core.metrics.totals_by("generation_tokens", "tenant")) == {"a": 4, "b": 4}
+        lambda: dict(ask.sidecar.runtime.metrics.totals_by("generation_tokens", "tenant")) == {"a": 4, "b": 4}
     )
     async with http.options(f"http://127.0.0.1:{ask.sidecar.port}/api/chat") as response:
         assert response.status != 401  # a browser's preflight has no key
@@ -129,18 +129,18 @@ async def test_a_swapped_secret_is_taken_without_restart_and_two_secrets_allow_r
     new = {"Authorization": "Bearer key-of-a-new"}
     assert (await ask(headers=new))[0] == 401
     (second / "a").write_text("key-of-a-new")
-    ask.sidecar.path.keyring.read()
+    ask.sidecar.proxy_service.keyring.read()
     assert (await ask(headers=new))[0] == 200
     assert (await ask(headers=KEY))[0] == 200
     (keys / "..data").unlink()
     (keys / "..data").symlink_to("..2")
-    ask.sidecar.path.keyring.read()
+    ask.sidecar.proxy_service.keyring.read()
     assert (await ask(headers=KEY))[0] == 401
     # No keys at all lets nobody in: a Secret that vanished is no open door.
     for folder in (keys, second):
         for name in ("a", "b"):
             (folder / name).unlink(missing_ok=True)
-    ask.sidecar.path.keyring.read()
+    ask.sidecar.proxy_service.keyring.read()
     assert (await ask(headers=new))[0] == 401
 
 
@@ -194,11 +194,11 @@ async def test_requests_at_once_are_bounded_and_given_back_even_by_clients_that_
     simulator = await start_simulator(ttft=30)
     ask = Asker(http, await start_sidecar(simulator.port, config(defaultTenant={"maxConcurrent": 1})))
     first = asyncio.create_task(ask())
-    await eventually(lambda: bool(ask.sidecar.core.meter.in_flight))
+    await eventually(lambda: bool(ask.sidecar.runtime.meter.in_flight))
     assert (await ask())[0] == 429
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    await eventually(lambda: not ask.sidecar.core.meter.in_flight)
+    await eventually(lambda: not ask.sidecar.runtime.meter.in_flight)
     simulator.behave(ttft=0)
     assert (await ask())[0] == 200
 
@@ -265,9 +265,9 @@ async def test_the_queue_of_a_model_is_bounded(
 ) -> None:
     simulator = await start_simulator(ttft=30, parallel=1)
     ask = Asker(http, await start_sidecar(simulator.port, config(maxWaiting=2)))
-    await eventually(lambda: bool(ask.sidecar.core.watch.listed))
+    await eventually(lambda: bool(ask.sidecar.runtime.watch.listed))
     waiting = [asyncio.create_task(ask()) for _ in range(3)]
-    await eventually(lambda: ask.sidecar.core.meter.waiting() == {"simulated:latest": 2})
+    await eventually(lambda: ask.sidecar.runtime.meter.waiting() == {"simulated:latest": 2})
     status, body, headers = await ask()
     assert status == 503
     assert body["error"].startswith("server busy, please try again")
@@ -371,9 +371,9 @@ async def test_limits_change_without_a_restart_and_unchanged_ones_keep_their_acc
     simulator = await start_simulator()
     ask = Asker(http, await start_sidecar(simulator.port, config(defaultTenant={"requestsPerMinute": 1})))
     assert (await ask())[0] == 200
-    ask.sidecar.path.admission.configure(config(defaultTenant={"requestsPerMinute": 1}, maxWaiting=9))
+    ask.sidecar.proxy_service.admission.configure(config(defaultTenant={"requestsPerMinute": 1}, maxWaiting=9))
     assert (await ask())[0] == 429
-    ask.sidecar.path.admission.configure(config(defaultTenant={"requestsPerMinute": 5}))
+    ask.sidecar.proxy_service.admission.configure(config(defaultTenant={"requestsPerMinute": 5}))
     assert (await ask())[0] == 200
 
 
@@ -404,9 +404,9 @@ async def test_usage_is_asked_for_and_taken_out_again(
     expected = await events(plain, body)
     assert await events(injecting, body) == expected
     assert len(await events(injecting, asking)) == len(await events(plain, asking))
-    assert injecting.core.metrics.total("generation_tokens") == 10
-    assert not injecting.core.metrics.totals_by("unmetered_requests", "reason")
-    assert dict(plain.core.metrics.totals_by("unmetered_requests", "reason")) == {"no_usage": 1}
+    assert injecting.runtime.metrics.total("generation_tokens") == 10
+    assert not injecting.runtime.metrics.totals_by("unmetered_requests", "reason")
+    assert dict(plain.runtime.metrics.totals_by("unmetered_requests", "reason")) == {"no_usage": 1}
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))

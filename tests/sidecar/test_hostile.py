@@ -14,7 +14,7 @@ import pytest
 
 import wirefuzz
 from conftest import StartSidecar, StartSimulator, eventually
-from llmendpoint_sidecar.meter.models import MAX_MODELS
+from llmendpoint_sidecar.meter.model_labels import MAX_MODELS
 
 HOST = b"Host: h\r\n"
 
@@ -132,7 +132,9 @@ async def test_hundreds_of_slow_senders_are_ended_and_nobody_waits_for_them(
 ) -> None:
     simulator = await start_simulator()
     sidecar = await start_sidecar(simulator.port)
-    sidecar.path.proxy._timeouts = sidecar.path.proxy._timeouts._replace(head=1.0, idle=1.0, keep_alive=1.0)
+    sidecar.proxy_service.proxy._timeouts = sidecar.proxy_service.proxy._timeouts._replace(
+        head=1.0, idle=1.0, keep_alive=1.0
+    )
     half_head, half_body = (
         b"POST /api/chat HTTP/1.1\r\nHo",
         b"POST /api/chat HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\n{",
@@ -140,7 +142,7 @@ async def test_hundreds_of_slow_senders_are_ended_and_nobody_waits_for_them(
     slow = [
         asyncio.create_task(talk(sidecar.port, data, 20)) for data in (half_head, half_body, b"") for _ in range(100)
     ]
-    await eventually(lambda: len(sidecar.path.proxy.connections) >= 300)
+    await eventually(lambda: len(sidecar.proxy_service.proxy.connections) >= 300)
     began = time.monotonic()
     body = {"model": "simulated", "messages": [{"role": "user", "content": "x"}], "stream": False}
     async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=body) as response:
@@ -156,7 +158,7 @@ async def test_a_connection_is_idle_only_from_the_end_of_its_last_response(
 ) -> None:
     simulator = await start_simulator(ttft=2.5)
     sidecar = await start_sidecar(simulator.port)
-    sidecar.path.proxy._timeouts = sidecar.path.proxy._timeouts._replace(keep_alive=2.0)
+    sidecar.proxy_service.proxy._timeouts = sidecar.proxy_service.proxy._timeouts._replace(keep_alive=2.0)
     body = json.dumps({"model": "simulated", "messages": [], "stream": False}).encode()
     request = b"POST /api/chat HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
@@ -209,7 +211,7 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
     upstream = Torrent()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     sidecar = await start_sidecar(server.sockets[0].getsockname()[1])
-    sidecar.path.proxy._timeouts = sidecar.path.proxy._timeouts._replace(idle=3.0)
+    sidecar.proxy_service.proxy._timeouts = sidecar.proxy_service.proxy._timeouts._replace(idle=3.0)
     request = b"POST /api/generate HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}"
     readers = [socket.socket() for _ in range(100)]
     try:
@@ -219,13 +221,15 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
             sock.sendall(request)
         await eventually(lambda: len(upstream.sent) == 100, 30)
         held = [
-            c._transport.get_write_buffer_size() for c in sidecar.path.proxy.connections if c._transport is not None
+            c._transport.get_write_buffer_size()
+            for c in sidecar.proxy_service.proxy.connections
+            if c._transport is not None
         ]
         assert max(held) < 1024 * 1024
         # They take nothing for the idle timeout: each is ended, and its upstream told.
         await eventually(lambda: upstream.running == 0, 40)
         ended = {"client_cancelled": 100}
-        await eventually(lambda: dict(sidecar.core.metrics.totals_by("requests", "outcome")) == ended)
+        await eventually(lambda: dict(sidecar.runtime.metrics.totals_by("requests", "outcome")) == ended)
         assert max(upstream.sent) < 16 * 1024 * 1024
     finally:
         upstream.ended = True
@@ -244,9 +248,9 @@ async def test_a_thousand_junk_model_names_make_no_series(
             f"http://127.0.0.1:{sidecar.port}/api/chat", json={"model": f"junk-{index}:{'x' * 50}"}
         ) as response:
             await response.read()
-    await eventually(lambda: sidecar.core.metrics.total("requests") == 1000)
-    assert dict(sidecar.core.metrics.totals_by("requests", "model_name")) == {"other": 1000}
-    assert len(sidecar.core.meter.directory._labels) <= MAX_MODELS
+    await eventually(lambda: sidecar.runtime.metrics.total("requests") == 1000)
+    assert dict(sidecar.runtime.metrics.totals_by("requests", "model_name")) == {"other": 1000}
+    assert len(sidecar.runtime.meter.model_labels._labels) <= MAX_MODELS
 
 
 async def test_requests_in_random_pieces_under_faults_reconcile_to_the_token(
@@ -262,15 +266,15 @@ async def test_requests_in_random_pieces_under_faults_reconcile_to_the_token(
     for _ in range(40):
         simulator.behave(fault=random_.choice(faults), fault_after=random_.randint(0, 3), tokens=random_.randint(1, 6))
         await asyncio.gather(*(converse(sidecar.port, request, random_) for _ in range(25)))
-    await eventually(lambda: sidecar.core.metrics.total("requests") == 1000)
+    await eventually(lambda: sidecar.runtime.metrics.total("requests") == 1000)
     entries = simulator.simulator.ledger.entries
     whole = [entry for entry in entries if entry.outcome == "completed"]
     cut = sum(entry.sent for entry in entries if entry.outcome != "completed")
     assert len(entries) == 1000
-    assert sidecar.core.metrics.total("prompt_tokens") == sum(entry.prompt_tokens for entry in whole)
+    assert sidecar.runtime.metrics.total("prompt_tokens") == sum(entry.prompt_tokens for entry in whole)
     # Of an answer that was cut, the pieces that were sent.
-    assert sidecar.core.metrics.total("generation_tokens") == sum(entry.generation_tokens for entry in whole) + cut
-    assert not sidecar.core.meter.in_flight
+    assert sidecar.runtime.metrics.total("generation_tokens") == sum(entry.generation_tokens for entry in whole) + cut
+    assert not sidecar.runtime.meter.in_flight
 
 
 async def converse(port: int, request: bytes, random_: random.Random) -> None:

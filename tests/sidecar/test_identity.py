@@ -99,7 +99,7 @@ async def test_a_recorded_exchange_is_the_same_through_the_proxy(
     stack.callback(server.close)
     port = int(server.sockets[0].getsockname()[1])
     sidecar = await start_sidecar(port)
-    await eventually(lambda: sidecar.core.watch.up)
+    await eventually(lambda: sidecar.runtime.watch.up)
 
     request = EXCHANGES[name]["request"].encode("latin-1")
     player.answer = [piece.encode("latin-1") for piece in EXCHANGES[name]["response"]]
@@ -112,10 +112,10 @@ async def test_a_recorded_exchange_is_the_same_through_the_proxy(
     sent, received = (lines_of(got) for got in player.got)
     assert received == sent
 
-    await eventually(lambda: sidecar.core.metrics.total("requests") == 1)
-    counted = (sidecar.core.metrics.total("prompt_tokens"), sidecar.core.metrics.total("generation_tokens"))
+    await eventually(lambda: sidecar.runtime.metrics.total("requests") == 1)
+    counted = (sidecar.runtime.metrics.total("prompt_tokens"), sidecar.runtime.metrics.total("generation_tokens"))
     assert counted == tokens_of(whole)
-    assert sidecar.core.metrics.total("meter_failures") == 0
+    assert sidecar.runtime.metrics.total("meter_failures") == 0
 
 
 def tokens_of(answer: bytes) -> tuple[int, int]:

@@ -48,7 +48,7 @@ async def test_clients_speak_tls_and_a_renewed_certificate_needs_no_restart(
     context = ssl.create_default_context(cafile=str(cert))
     async with http.post(f"https://localhost:{sidecar.port}/api/chat", json=CHAT, ssl=context) as response:
         assert (await response.text()).count("\n") == 5
-    assert sidecar.core.metrics.total("generation_tokens") == 4
+    assert sidecar.runtime.metrics.total("generation_tokens") == 4
     assert await subject(sidecar.port, cert) == "first"
     certificate = Certificate(cert, key)
     assert not certificate.reload()
@@ -85,7 +85,7 @@ async def test_an_exporter_serves_metrics_and_no_clients(
     await eventually(lambda: sidecar.status().ready)
     async with http.post(f"{simulator.url}/api/chat", json=CHAT) as response:
         await response.read()
-    await sidecar.core.watch.look()
+    await sidecar.runtime.watch.look()
     async with http.get(f"http://127.0.0.1:{sidecar.admin_port}/metrics") as response:
         text = await response.text()
     assert 'llmendpoint_model_loaded{model_name="simulated:latest"} 1.0' in text
@@ -101,7 +101,7 @@ async def test_openmetrics_is_whole_and_its_exemplars_name_only_our_own_ids(
     for headers in ({}, {"X-Request-ID": "theirs"}):
         async with http.post(url, json=CHAT, headers=headers) as response:
             await response.read()
-    await eventually(lambda: sidecar.core.metrics.total("requests") == 2)
+    await eventually(lambda: sidecar.runtime.metrics.total("requests") == 2)
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
     async with http.get(f"http://127.0.0.1:{sidecar.admin_port}/metrics", headers=accept) as response:
         text = await response.text()
@@ -109,5 +109,5 @@ async def test_openmetrics_is_whole_and_its_exemplars_name_only_our_own_ids(
     samples = families["llmendpoint_e2e_request_latency_seconds"].samples
     exemplars = [sample.exemplar.labels["request_id"] for sample in samples if sample.exemplar]
     assert len(exemplars) == 1
-    assert sidecar.core.meter.find(exemplars[0]) is not None
+    assert sidecar.runtime.meter.find(exemplars[0]) is not None
     assert "theirs" not in text

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_sidecar.main import Sidecar
-from llmendpoint_sidecar.meter.models import MAX_MODELS
+from llmendpoint_sidecar.meter.model_labels import MAX_MODELS
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}
 
@@ -22,7 +22,7 @@ async def post(http: aiohttp.ClientSession, port: int, path: str, body: object) 
 
 
 def counted(sidecar: Sidecar, name: str, label: str) -> dict[str, int]:
-    return dict(sidecar.core.metrics.totals_by(name, label))
+    return dict(sidecar.runtime.metrics.totals_by(name, label))
 
 
 GENERATING = {
@@ -47,7 +47,7 @@ async def test_tokens_are_metered_exactly(
     assert counted(sidecar, "prompt_tokens", "model_name") == {"simulated:latest": 3}
     assert counted(sidecar, "requests", "outcome") == {"ok": 1}
     assert counted(sidecar, "requests", "operation") == {GENERATING[path]: 1}
-    ttft = sidecar.core.metrics.series("simulated:latest", GENERATING[path])["time_to_first_token_seconds"]
+    ttft = sidecar.runtime.metrics.series("simulated:latest", GENERATING[path])["time_to_first_token_seconds"]
     assert sum(ttft.counts) == int(stream)
 
 
@@ -195,7 +195,7 @@ async def test_upstream_connections_are_used_again(
     chat = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     requests = [chat, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /api/tags HTTP/1.1\r\nHost: x\r\n\r\n"] * 5
     await exchange(sidecar.port, b"".join(requests) + GET)
-    assert sidecar.path.proxy.pool.opened == 1
+    assert sidecar.proxy_service.proxy.pool.opened == 1
 
 
 async def test_head_has_no_body_and_the_connection_lives(
@@ -354,7 +354,7 @@ async def test_a_failing_meter_never_touches_the_stream(
     status, body = await post(http, sidecar.port, "/api/chat", CHAT)
     assert status == 200
     assert len(body.splitlines()) == 5
-    assert sidecar.core.metrics.total("meter_failures") == 1
+    assert sidecar.runtime.metrics.total("meter_failures") == 1
 
 
 async def test_an_unknown_model_never_becomes_a_label(
@@ -408,4 +408,4 @@ async def test_labels_are_capped_and_the_overflow_is_counted(
     await eventually(lambda: sum(counted(sidecar, "requests", "outcome").values()) == total)
     assert len(counted(sidecar, "requests", "model_name")) == MAX_MODELS + 1
     assert counted(sidecar, "requests", "model_name")["other"] == 5
-    assert sidecar.core.metrics.total("series_overflow") == 5
+    assert sidecar.runtime.metrics.total("series_overflow") == 5

@@ -19,9 +19,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_common.contracts.sidecar import SidecarConfig
-from llmendpoint_sidecar.admin.access import AccessLog
-from llmendpoint_sidecar.meter.journal import Journal, is_plain_id
-from llmendpoint_sidecar.meter.models import ModelDirectory
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.records.access_log import AccessLog
+from llmendpoint_sidecar.records.journal import Journal, is_plain_id
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}
 
@@ -36,7 +36,7 @@ async def test_a_request_is_found_by_its_id(
         f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT, headers={"X-Request-ID": "mine-1"}
     ) as response:
         await response.read()
-    await eventually(lambda: sidecar.core.meter.find("mine-1") is not None)
+    await eventually(lambda: sidecar.runtime.meter.find("mine-1") is not None)
     async with http.get(f"{admin}/mine-1") as response:
         record = await response.json()
     assert (record["modelName"], record["operation"], record["outcome"], record["code"]) == (
@@ -87,19 +87,22 @@ async def test_pulls_and_uploads_are_counted_in_bytes_and_by_their_end(
         async with http.post(f"{url}/api/blobs/sha256:{hashlib.sha256(blob).hexdigest()}", data=blob) as response:
             assert response.status in (200, 201)
             await response.read()
-    await eventually(lambda: sidecar.core.metrics.total("requests") == 4)
-    assert dict(sidecar.core.metrics.totals_by("transfer_bytes", "operation")) == {"pull": 1_000_000, "blob": 900_000}
-    outcomes = dict(sidecar.core.metrics.totals_by("requests", "outcome"))
+    await eventually(lambda: sidecar.runtime.metrics.total("requests") == 4)
+    assert dict(sidecar.runtime.metrics.totals_by("transfer_bytes", "operation")) == {
+        "pull": 1_000_000,
+        "blob": 900_000,
+    }
+    outcomes = dict(sidecar.runtime.metrics.totals_by("requests", "outcome"))
     assert (outcomes["ok"], outcomes["stream_error"]) == (3, 1)
 
 
 async def test_models_that_run_elsewhere_hold_no_slot_here() -> None:
-    directory = ModelDirectory(lambda: None)
-    directory.list(["gpt-oss:120b-cloud", "tiny:latest"], remote=["gpt-oss:120b-cloud"])
+    model_labels = ModelLabels(lambda: None)
+    model_labels.list(["gpt-oss:120b-cloud", "tiny:latest"], remote=["gpt-oss:120b-cloud"])
     from llmendpoint_sidecar.meter.meter import Meter  # noqa: PLC0415
     from llmendpoint_sidecar.meter.metrics import Metrics  # noqa: PLC0415
 
-    meter = Meter(Metrics(), directory, lambda: 0.0, parallel=1)
+    meter = Meter(Metrics(), model_labels, lambda: 0.0, parallel=1)
     meter.in_flight.update({"gpt-oss:120b-cloud": 5, "tiny:latest": 3})
     assert meter.running() == {"tiny:latest": 1}
     assert meter.waiting() == {"tiny:latest": 2}
@@ -126,7 +129,7 @@ async def test_nothing_that_a_client_said_leaks(
     sidecar = await start_sidecar(simulator.port, SidecarConfig(max_waiting=9), keys=[tmp_path], access_log=True)
     written = io.BytesIO()
     listener = AccessLog(written)
-    sidecar.core.meter.journal.listeners[:] = [listener.take]
+    sidecar.runtime.meter.journal.listeners[:] = [listener.add]
     headers = {"Authorization": "Bearer canary-key", "X-Request-ID": "canary-id canary", "User-Agent": "canary-agent"}
     bodies = [
         {"model": "simulated", "prompt": "canary-prompt", "messages": [{"role": "user", "content": "canary-prompt"}]},
@@ -146,7 +149,7 @@ async def test_nothing_that_a_client_said_leaks(
             for sent in (headers, {**headers, "Authorization": "Bearer canary-key2"}):
                 async with http.post(f"http://127.0.0.1:{sidecar.port}{path}", json=body, headers=sent) as response:
                     await response.read()
-    await eventually(lambda: sidecar.core.metrics.total("requests") == 36)
+    await eventually(lambda: sidecar.runtime.metrics.total("requests") == 36)
     listener._write()
     told = written.getvalue().decode()
     assert told.count("\n") == 36
@@ -191,11 +194,11 @@ async def test_a_collector_gets_one_span_a_request_in_the_clients_trace(
         headers = {"traceparent": f"00-{trace}-{parent}-01"}
         async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=body, headers=headers) as response:
             await response.read()
-    await eventually(lambda: sidecar.core.metrics.total("requests") == 2)
-    telemetry = sidecar.path.telemetry
+    await eventually(lambda: sidecar.runtime.metrics.total("requests") == 2)
+    telemetry = sidecar.proxy_service.telemetry
     assert telemetry is not None
     await asyncio.to_thread(telemetry.close)
-    sidecar.path.telemetry = None
+    sidecar.proxy_service.telemetry = None
     await collector.close()
     good, bad = sorted(spans, key=lambda span: bool(span.status.code))
     assert good.name == "chat simulated:latest"

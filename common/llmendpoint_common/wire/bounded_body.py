@@ -6,7 +6,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 class BoundedBody:
-    """Collects the pieces of one body; `take` returns None where it grew past the bound."""
+    """Collects the pieces of one body; `finish` returns None where it grew past the bound."""
 
     __slots__ = ("_parts", "_size")
 
@@ -22,7 +22,7 @@ class BoundedBody:
         else:
             self._parts.append(data)
 
-    def take(self) -> bytes | None:
+    def finish(self) -> bytes | None:
         """Return the body and forget it."""
         parts, self._parts = self._parts, []
         return None if self._size > MAX_BODY_BYTES else b"".join(parts)

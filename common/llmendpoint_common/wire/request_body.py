@@ -11,14 +11,14 @@ import zstandard
 from llmendpoint_common.wire.decoding import UNREADABLE
 
 #: Ollama decodes one JSON value in memory; so a request with a model in it has a bound.
-MAX_ASKED_BYTES = 64 * 1024 * 1024
+MAX_REQUEST_BODY_BYTES = 64 * 1024 * 1024
 
 
 class UnreadableRequestError(Exception):
     """The body does not tell its model beyond doubt; the sentence says why, and quotes nothing of it."""
 
 
-class Asked(NamedTuple):
+class RequestBody(NamedTuple):
     """The model's name as the client wrote it (empty where there is none), and the JSON object's fields."""
 
     model: str
@@ -29,7 +29,7 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_name = msgspec.json.Decoder(str | None).decode
 
 
-def read_asked(body: bytes, content_type: bytes, coding: bytes) -> Asked:
+def read_request_body(body: bytes, content_type: bytes, coding: bytes) -> RequestBody:
     """Return what a body asks for; UnreadableRequestError where that is not certain.
 
     Go's decoder takes field names in any case (encoding/json, Unmarshal), so two spellings of one are refused.
@@ -37,7 +37,7 @@ def read_asked(body: bytes, content_type: bytes, coding: bytes) -> Asked:
     if coding:
         body = _decoded(body, coding.strip().lower())
     if content_type.lower().startswith(b"multipart/form-data"):
-        return Asked(_form_model(body, content_type), {})
+        return RequestBody(_form_model(body, content_type), {})
     try:
         fields = _decode_object(body)
         names = [name for name in fields if name.lower() == "model"]
@@ -46,7 +46,7 @@ def read_asked(body: bytes, content_type: bytes, coding: bytes) -> Asked:
         model = _decode_name(fields[names[0]]) if names else None
     except UNREADABLE as error:
         raise UnreadableRequestError("the body is not one JSON object with a model in it") from error
-    return Asked(model or "", fields)
+    return RequestBody(model or "", fields)
 
 
 def _decoded(body: bytes, coding: bytes) -> bytes:
@@ -57,11 +57,11 @@ def _decoded(body: bytes, coding: bytes) -> bytes:
         raise UnreadableRequestError("the body has a content coding other than zstd")
     try:
         with zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024).stream_reader(body) as reader:
-            whole = reader.read(MAX_ASKED_BYTES + 1)
+            whole = reader.read(MAX_REQUEST_BODY_BYTES + 1)
     except zstandard.ZstdError as error:
         raise UnreadableRequestError("the body is not valid zstd") from error
-    if len(whole) > MAX_ASKED_BYTES:
-        raise UnreadableRequestError(f"the body is larger than {MAX_ASKED_BYTES // 1024 // 1024} MiB")
+    if len(whole) > MAX_REQUEST_BODY_BYTES:
+        raise UnreadableRequestError(f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB")
     return bytes(whole)
 
 

@@ -1,1 +1,1 @@
-"""The side door on 8001: metrics, status and probes, served by aiohttp and never by the data path."""
+"""The admin port (8001): metrics, status and probes. aiohttp serves it; the data path does not use it."""

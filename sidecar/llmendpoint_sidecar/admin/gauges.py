@@ -10,10 +10,10 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from llmendpoint_common.process.version import VERSION
-from llmendpoint_sidecar.agent.models import ModelAgent
-from llmendpoint_sidecar.agent.watch import UpstreamWatch
+from llmendpoint_sidecar.agent.model_agent import ModelAgent
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import gauge
+from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 
 
 class Gauges(Collector):
@@ -39,10 +39,10 @@ class Gauges(Collector):
         yield gauge("build_info", "Versions; always 1.", labels, [(versions, 1.0)])
 
     def _models(self) -> Iterable[Metric]:
-        label = self._meter.directory.label
+        label = self._meter.model_labels.label
         loaded = {label(name): model for name, model in self._watch.loaded.items()}
         listed = {label(name): float(name in self._watch.loaded) for name in self._watch.listed}
-        remote = {label(name): float(name in self._meter.directory.remote) for name in self._watch.listed}
+        remote = {label(name): float(name in self._meter.model_labels.remote) for name in self._watch.listed}
         labels = ("model_name",)
         yield gauge("model_remote", "1 where the model runs elsewhere: its tokens are not this GPU's.", labels,
                     _by_model(remote))  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmendpoint_sidecar.agent.ollama import PullProgress
+from llmendpoint_sidecar.ollama.client import PullProgress
 
 
 class PullMeter:
@@ -12,7 +12,7 @@ class PullMeter:
         self._layers: dict[str, tuple[int, int]] = {}
         self.percent = 0
 
-    def take(self, progress: PullProgress) -> str:
+    def update(self, progress: PullProgress) -> str:
         """Take one line and return a sentence for a person."""
         if progress.status == "success":
             self.percent = 100

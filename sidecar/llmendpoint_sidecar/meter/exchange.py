@@ -11,9 +11,9 @@ import msgspec
 from llmendpoint_common.contracts.sidecar import Operation, Outcome
 from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.dialects.reading import Dialect, Reading
-from llmendpoint_common.wire.request_body import UnreadableRequestError, read_asked
+from llmendpoint_common.wire.request_body import UnreadableRequestError, read_request_body
 from llmendpoint_common.wire.routes import METERED, TRANSFERS, dialect_of, is_stream
-from llmendpoint_sidecar.meter.distributions import Distribution
+from llmendpoint_sidecar.meter.histogram import Histogram
 from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class ExchangeMeter:
         #: First and last piece of content, and the gaps between them all.
         self.first: float | None = None
         self.last = 0.0
-        self.gaps: Distribution | None = None
+        self.gaps: Histogram | None = None
         self._request: list[bytes] = []
         self._flying: str | None = None
         #: Where the data path leaves the pieces of an answer and the times when they came: one append, no call.
@@ -121,7 +121,7 @@ class ExchangeMeter:
         try:
             self.model = self._asked_model()
             if self.operation not in TRANSFERS:
-                self._flying = flying = self.meter.directory.label(self.model)
+                self._flying = flying = self.meter.model_labels.label(self.model)
                 self.meter.in_flight[flying] += 1
         except Exception as error:
             self.fail(error)
@@ -169,7 +169,7 @@ class ExchangeMeter:
             in_flight[self._flying] -= 1
             if not in_flight[self._flying]:
                 del in_flight[self._flying]
-        self.meter.take(self)
+        self.meter.add_ended(self)
 
     @property
     def tokens(self) -> int:
@@ -206,7 +206,7 @@ class ExchangeMeter:
         try:
             if not self.coding and (name := _decode_request(body).model):
                 return name
-            return read_asked(body, b"", self.coding).model
+            return read_request_body(body, b"", self.coding).model
         except (*UNREADABLE, UnreadableRequestError):
             return ""
 
@@ -222,7 +222,7 @@ class ExchangeMeter:
         self.last = arrivals[-1]
         if len(arrivals) > 1:
             if self.gaps is None:
-                self.gaps = Distribution(INTER_CHUNK_BOUNDS)
+                self.gaps = Histogram(INTER_CHUNK_BOUNDS)
             self.gaps.observe_all(map(sub, arrivals[1:], arrivals))
         arrivals.clear()
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_common.wire.routes import operation_of
-from llmendpoint_sidecar.meter.account import Accounts
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
-from llmendpoint_sidecar.meter.journal import Journal
 from llmendpoint_sidecar.meter.metrics import Metrics
-from llmendpoint_sidecar.meter.models import ModelDirectory
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.meter.recorder import Recorder
+from llmendpoint_sidecar.records.journal import Journal
 
 #: Ended exchanges are accounted for this many at a time, after their bytes; and at the latest after this long.
 _BATCH = 32
@@ -23,14 +23,14 @@ class Meter:
     """The meter of one process. Whoever reads its numbers sees every exchange that has ended."""
 
     def __init__(
-        self, metrics: Metrics, directory: ModelDirectory, clock: Callable[[], float], parallel: int = 1
+        self, metrics: Metrics, model_labels: ModelLabels, clock: Callable[[], float], parallel: int = 1
     ) -> None:
         self.metrics = metrics
-        self.directory = directory
+        self.model_labels = model_labels
         self.clock = clock
         self.in_flight: Counter[str] = Counter()
         self.journal = Journal(clock)
-        self._accounts = Accounts(metrics, directory, self.journal)
+        self._recorder = Recorder(metrics, model_labels, self.journal)
         self._parallel = parallel
         self._ended: list[ExchangeMeter] = []
         metrics.before_read = self.settle
@@ -39,7 +39,7 @@ class Meter:
         """Open the notes of a request whose head has just arrived."""
         return ExchangeMeter(self, operation_of(method, target))
 
-    def take(self, exchange: ExchangeMeter) -> None:
+    def add_ended(self, exchange: ExchangeMeter) -> None:
         """Take an exchange that has ended."""
         self._ended.append(exchange)
         if len(self._ended) >= _BATCH:
@@ -49,7 +49,7 @@ class Meter:
         """Account for every exchange that has ended."""
         ended, self._ended = self._ended, []
         for exchange in ended:
-            self._accounts.settle(exchange)
+            self._recorder.settle(exchange)
 
     async def run(self) -> None:
         """Settle again and again, for those who are told and do not ask: the access log, spans."""
@@ -71,4 +71,4 @@ class Meter:
         return {model: max(0, count - self._parallel) for model, count in self._local()}
 
     def _local(self) -> list[tuple[str, int]]:
-        return [item for item in self.in_flight.items() if item[0] not in self.directory.remote]
+        return [item for item in self.in_flight.items() if item[0] not in self.model_labels.remote]

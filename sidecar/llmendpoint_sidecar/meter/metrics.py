@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from llmendpoint_common.contracts.sidecar import METRIC_PREFIX
-from llmendpoint_sidecar.meter.distributions import Distribution
+from llmendpoint_sidecar.meter.histogram import Histogram
 
 _TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)  # fmt: skip  # noqa: E501
 _LATENCY = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0)  # fmt: skip  # noqa: E501
@@ -64,8 +64,8 @@ _ALWAYS = ("series_overflow", "meter_failures")
 Labels: TypeAlias = tuple[str, ...]
 
 
-class DistributionSnapshot(msgspec.Struct, frozen=True):
-    """A `Distribution` without its bounds, which its name tells."""
+class HistogramSnapshot(msgspec.Struct, frozen=True):
+    """A `Histogram` without its bounds, which its name tells."""
 
     counts: list[int]
     sum: float
@@ -77,7 +77,7 @@ class SeriesSnapshot(msgspec.Struct, frozen=True):
 
     model: str
     operation: str
-    histograms: dict[str, DistributionSnapshot]
+    histograms: dict[str, HistogramSnapshot]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -87,11 +87,11 @@ class Snapshot(msgspec.Struct, frozen=True):
     series: list[SeriesSnapshot]
 
 
-class Series(dict[str, Distribution]):
+class Series(dict[str, Histogram]):
     """The histograms of one model and operation, by name; each is made with its first value."""
 
-    def __missing__(self, name: str) -> Distribution:
-        made = self[name] = Distribution(HISTOGRAMS[name].bounds)
+    def __missing__(self, name: str) -> Histogram:
+        made = self[name] = Histogram(HISTOGRAMS[name].bounds)
         return made
 
 
@@ -162,7 +162,7 @@ class Metrics(Collector):
         for part in snapshot.series:
             series = self.series(label(part.model), part.operation)
             for name, counted in part.histograms.items():
-                one = Distribution(HISTOGRAMS[name].bounds)
+                one = Histogram(HISTOGRAMS[name].bounds)
                 one.counts, one.sum, one.exemplars = counted.counts, counted.sum, counted.exemplars
                 series[name].merge(one)
 
@@ -190,8 +190,8 @@ class Metrics(Collector):
             yield "\n".join(lines).encode() + b"\n"
 
 
-def _part(one: Distribution) -> DistributionSnapshot:
-    return DistributionSnapshot(one.counts, one.sum, one.exemplars)
+def _part(one: Histogram) -> HistogramSnapshot:
+    return HistogramSnapshot(one.counts, one.sum, one.exemplars)
 
 
 def _nothing() -> None:

@@ -11,14 +11,19 @@ from http import HTTPStatus
 
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation, Outcome
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.request_body import MAX_ASKED_BYTES, Asked, UnreadableRequestError, read_asked
+from llmendpoint_common.wire.request_body import (
+    MAX_REQUEST_BODY_BYTES,
+    RequestBody,
+    UnreadableRequestError,
+    read_request_body,
+)
 from llmendpoint_common.wire.usage_filter import UsageFilter, ask_for_usage
 from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
-from llmendpoint_sidecar.meter.journal import is_plain_id
-from llmendpoint_sidecar.proxy.admission import Admission, Refusal, Ticket
+from llmendpoint_sidecar.policy.admission import Admission, Refusal, Ticket
+from llmendpoint_sidecar.policy.refusals import refusal
 from llmendpoint_sidecar.proxy.client import Client, RequestHead, Timeouts
-from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamError, UpstreamPool
+from llmendpoint_sidecar.records.journal import is_plain_id
 
 log = logging.getLogger(__name__)
 
@@ -333,7 +338,7 @@ class Exchange:
         """Take an idle connection, or open one; the head is written by `flush_request`, with what came with it."""
         # A pipelined request's body may be here already: its head goes before it.
         self._held.insert(0, self._request_head())
-        connection = self._pool.take()
+        connection = self._pool.acquire()
         if connection is not None:
             self._attach(connection)
         else:
@@ -351,8 +356,8 @@ class Exchange:
     def _hold(self, asked: list[bytes], data: bytes) -> None:
         """Keep a piece of the body, within this request's bound and the bound of all that are held."""
         self._held_bytes += len(data)
-        if self._held_bytes > MAX_ASKED_BYTES:
-            sentence = f"the body is larger than {MAX_ASKED_BYTES // 1024 // 1024} MiB"
+        if self._held_bytes > MAX_REQUEST_BODY_BYTES:
+            sentence = f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB"
             self._refusal = Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence, Outcome.REJECTED)
         elif self._admission is not None and not self._admission.hold(len(data)):
             sentence = "server busy, please try again: too many large requests are being read"
@@ -379,7 +384,7 @@ class Exchange:
             if any(heads.count(self.head.head, name) > 1 for name in (b"content-type", b"content-encoding")):
                 raise UnreadableRequestError("the body's type or coding is said twice")
             content_type = fields.get(b"content-type", b"") if form else b""
-            asked = read_asked(body, content_type, fields.get(b"content-encoding", b""))
+            asked = read_request_body(body, content_type, fields.get(b"content-encoding", b""))
         except UnreadableRequestError as error:
             self._refusal = Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
             return
@@ -391,7 +396,7 @@ class Exchange:
             self._held.append(heads.chunk(body) if self.head.chunked else body)
             self._meter.request_body(body)
 
-    def _inject(self, asked: Asked) -> bytes | None:
+    def _inject(self, asked: RequestBody) -> bytes | None:
         """Return the body that asks for usage, where the client's does not; its answer loses it again."""
         body = ask_for_usage(asked.fields)
         if body is not None:
@@ -428,7 +433,7 @@ class Exchange:
                 self.response_failed(error)
             return
         if self.over:
-            self._pool.give_back(connection)
+            self._pool.release(connection)
         else:
             self._attach(connection)
             self.flush_request()
@@ -460,7 +465,7 @@ class Exchange:
         if reusable:
             if self._paused_at is not None:
                 connection.resume()
-            self._pool.give_back(connection)
+            self._pool.release(connection)
         else:
             connection.abort()
 

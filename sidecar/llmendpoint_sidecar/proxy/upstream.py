@@ -308,7 +308,7 @@ class UpstreamPool:
         self._idle: list[UpstreamConnection] = []
         self.opened = 0
 
-    def take(self) -> UpstreamConnection | None:
+    def acquire(self) -> UpstreamConnection | None:
         """Return an idle connection, if there is one."""
         while self._idle:
             connection = self._idle.pop()
@@ -330,8 +330,8 @@ class UpstreamPool:
         self.opened += 1
         return connection
 
-    def give_back(self, connection: UpstreamConnection) -> None:
-        """Keep a connection whose response ended cleanly; one that has closed since is found by `take`."""
+    def release(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose response ended cleanly; one that has closed since is found by `acquire`."""
         if len(self._idle) < MAX_IDLE_CONNECTIONS:
             connection.detach()
             self._idle.append(connection)

@@ -11,8 +11,8 @@ import sys
 from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process import lifecycle
 from llmendpoint_common.process.logs import configure_logs
-from llmendpoint_sidecar.agent.config import read_config
-from llmendpoint_sidecar.main import spare_the_collector
+from llmendpoint_sidecar.config import read_config
+from llmendpoint_sidecar.runtime import tune_garbage_collector
 from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_sidecar.workers.worker import work
 
@@ -25,7 +25,7 @@ def main() -> int:
     config = read_config(settings.config) if settings.config else SidecarConfig()
     end = socket.socket(fileno=int(channel))
     listening = [socket.socket(fileno=int(number)) for number in sockets.split(",")]
-    spare_the_collector()
+    tune_garbage_collector()
     return lifecycle.run(lambda stopping: work(settings, config, end, listening, stopping))
 
 

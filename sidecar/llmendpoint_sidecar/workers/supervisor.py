@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig
 from llmendpoint_common.process.sockets import bind_sockets, port_of
-from llmendpoint_sidecar.core import Core
-from llmendpoint_sidecar.datapath import certificate_of
+from llmendpoint_sidecar.admin.service import AdminService
 from llmendpoint_sidecar.meter.metrics import Metrics
-from llmendpoint_sidecar.meter.models import MAX_MODELS, OTHER
+from llmendpoint_sidecar.meter.model_labels import MAX_MODELS, OTHER
+from llmendpoint_sidecar.proxy.service import certificate_of
+from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
-from llmendpoint_sidecar.sidedoor import SideDoor
 from llmendpoint_sidecar.workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -32,10 +32,10 @@ class Supervisor:
     def __init__(self, settings: Settings, config: SidecarConfig, arguments: Sequence[str]) -> None:
         self._settings = settings
         self._arguments = tuple(arguments)
-        self._core = Core(settings)
+        self._runtime = Runtime(settings)
         # Read once here for its errors: a wrong certificate is one sentence, not a worker that comes and goes.
         certificate_of(settings)
-        self._door = SideDoor(settings, self._core, config, self.refresh, self.find)
+        self._admin_service = AdminService(settings, self._runtime, config, self.refresh, self.find)
         self._past = Metrics()
         self._labels: set[str] = set()
         self._sockets: list[list[socket.socket]] = []
@@ -61,13 +61,13 @@ class Supervisor:
             address = address._replace(port=self.port)
         starting = (WorkerProcess.start(self._arguments, sockets) for sockets in self._sockets)
         self._workers = list(await asyncio.gather(*starting))
-        jobs = [*await self._door.start(admin_sockets), self._look]
+        jobs = [*await self._admin_service.start(admin_sockets), self._look]
         self._tasks = [asyncio.create_task(job()) for job in jobs]
         self._keepers = [asyncio.create_task(self._keep(index)) for index in range(settings.workers)]
 
     async def drain(self) -> None:
         """Turn unready; every worker lets its streams finish."""
-        self._door.draining = True
+        self._admin_service.draining = True
         for worker in self._workers:
             if worker is not None:
                 worker.drain()
@@ -75,7 +75,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop at once."""
-        self._door.draining = True
+        self._admin_service.draining = True
         for task in (*self._tasks, *self._keepers):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._keepers, return_exceptions=True)
@@ -85,7 +85,7 @@ class Supervisor:
                 await worker.process.wait()
         for sock in (sock for sockets in self._sockets for sock in sockets):
             sock.close()
-        await self._door.stop()
+        await self._admin_service.stop()
 
     async def refresh(self) -> None:
         """Take the numbers of every worker, and add them up."""
@@ -101,14 +101,14 @@ class Supervisor:
 
     def _add_up(self) -> None:
         known = [worker.numbers for worker in self._workers if worker is not None and worker.numbers is not None]
-        metrics = self._core.metrics
+        metrics = self._runtime.metrics
         metrics.clear()
         for snapshot in (self._past.snapshot(), *(numbers.metrics for numbers in known)):
             metrics.add(snapshot, self._label)
         in_flight: Counter[str] = Counter()
         for numbers in known:
             in_flight.update(numbers.in_flight)
-        self._core.meter.in_flight = in_flight
+        self._runtime.meter.in_flight = in_flight
 
     def _label(self, model: str) -> str:
         """Return a worker's label of a model, within one bound for all workers together."""
@@ -132,7 +132,7 @@ class Supervisor:
                 began = asyncio.get_running_loop().time()
                 code = await worker.process.wait()
                 self._bury(index, worker)
-                if self._door.draining:
+                if self._admin_service.draining:
                     return
                 log.error("worker %d ended with %d; another takes its place", index, code)
                 if asyncio.get_running_loop().time() - began > _LONGEST_PAUSE_SECONDS:

@@ -8,8 +8,8 @@ import logging
 import socket
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
-from llmendpoint_sidecar.core import Core
-from llmendpoint_sidecar.datapath import DataPath
+from llmendpoint_sidecar.proxy.service import ProxyService
+from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
 from llmendpoint_sidecar.workers.channel import (
     AskNumbers,
@@ -30,42 +30,42 @@ async def work(
     settings: Settings, config: SidecarConfig, end: socket.socket, sockets: list[socket.socket], stopping: asyncio.Event
 ) -> int:
     """Serve on `sockets` until asked to stop; return the exit code."""
-    core = Core(settings)
-    path = DataPath(settings, core, config)
+    runtime = Runtime(settings)
+    service = ProxyService(settings, runtime, config)
     channel = await Channel.over(end)
     # The models are known before the first request, so that none is in flight under `other`.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_LOOK_SECONDS):
-            await core.watch.look()
-    jobs = [core.watch.run, *await path.start(sockets)]
+            await runtime.watch.look()
+    jobs = [runtime.watch.run, *await service.start(sockets)]
     tasks = [asyncio.create_task(job()) for job in jobs]
-    answering = asyncio.create_task(_answer(core, channel))
+    answering = asyncio.create_task(_answer(runtime, channel))
     stopped = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait((answering, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
-            await path.drain()
+            await service.drain()
     finally:
         for task in (*tasks, answering, stopped):
             task.cancel()
         await asyncio.gather(*tasks, answering, stopped, return_exceptions=True)
-        await path.close()
-        await core.ollama.close()
-        if path.telemetry is not None:
-            await asyncio.to_thread(path.telemetry.close)
+        await service.close()
+        await runtime.ollama.close()
+        if service.telemetry is not None:
+            await asyncio.to_thread(service.telemetry.close)
         channel.close()
     return 0
 
 
-async def _answer(core: Core, channel: Channel) -> None:
+async def _answer(runtime: Runtime, channel: Channel) -> None:
     """Answer questions until the parent is gone."""
     try:
         await channel.send(Serving())
         while True:
             question = await channel.receive()
             if isinstance(question, AskNumbers):
-                await channel.send(Numbers(core.metrics.snapshot(), dict(core.meter.in_flight)))
+                await channel.send(Numbers(runtime.metrics.snapshot(), dict(runtime.meter.in_flight)))
             elif isinstance(question, AskRecord):
-                await channel.send(Found(core.meter.find(question.request_id)))
+                await channel.send(Found(runtime.meter.find(question.request_id)))
     except ChannelClosedError:
         log.error("the parent process is gone: stopping")

@@ -43,7 +43,7 @@ class _MessageReader(Reader):
 
     __slots__ = ()
 
-    def _take_usage(self, usage: _Usage | None) -> None:
+    def _read_usage(self, usage: _Usage | None) -> None:
         if usage is None:
             return
         mine = self.reading.usage = self.reading.usage or Usage()
@@ -54,7 +54,7 @@ class _MessageReader(Reader):
         if usage.cache_read_input_tokens is not None:
             mine.cached_tokens = usage.cache_read_input_tokens
 
-    def _take_stop(self, reason: str | None) -> None:
+    def _read_stop_reason(self, reason: str | None) -> None:
         if reason:
             self.reading.reason = "length" if reason == "max_tokens" else reason
 
@@ -76,9 +76,9 @@ class MessagesStreamDialect(_MessageReader, EventReader):
         if item.message is not None:
             # Its usage is an estimate: a stream that is cut here has no usage at all.
             reading.model = item.message.model or reading.model
-        self._take_usage(item.usage)
+        self._read_usage(item.usage)
         if item.delta is not None:
-            self._take_stop(item.delta.stop_reason)
+            self._read_stop_reason(item.delta.stop_reason)
             if item.delta.text or item.delta.thinking or item.delta.partial_json:
                 self._content()
 
@@ -91,5 +91,5 @@ class MessagesObjectDialect(_MessageReader, ObjectReader):
     def _read_object(self, body: bytes) -> None:
         message = _decode_message(body)
         self.reading.model = message.model
-        self._take_usage(message.usage)
-        self._take_stop(message.stop_reason)
+        self._read_usage(message.usage)
+        self._read_stop_reason(message.stop_reason)

@@ -68,7 +68,7 @@ class ObjectReader(Reader, ABC):
     def close(self, now: float) -> None:
         """The object is whole: read it. One that is too large to keep is whole, and not read."""
         self._now = now
-        body = self._body.take()
+        body = self._body.finish()
         if body is None:
             self.reading.unreadable += 1
             self.reading.finished = True

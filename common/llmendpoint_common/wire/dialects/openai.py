@@ -58,7 +58,7 @@ class _CompletionReader(Reader):
 
     __slots__ = ()
 
-    def _take(self, text: bytes) -> None:
+    def _read_completion(self, text: bytes) -> None:
         item = _decode(text)
         reading = self.reading
         for choice in item.choices:
@@ -88,7 +88,7 @@ class OpenAIStreamDialect(_CompletionReader, EventReader):
         if event.data == _DONE:
             self.reading.finished = True
         else:
-            self._take(event.data)
+            self._read_completion(event.data)
 
 
 class OpenAIObjectDialect(_CompletionReader, ObjectReader):
@@ -97,4 +97,4 @@ class OpenAIObjectDialect(_CompletionReader, ObjectReader):
     __slots__ = ()
 
     def _read_object(self, body: bytes) -> None:
-        self._take(body)
+        self._read_completion(body)

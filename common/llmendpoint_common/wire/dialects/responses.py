@@ -46,7 +46,7 @@ class _ResponseReader(Reader):
 
     __slots__ = ()
 
-    def _take_response(self, response: _Response) -> None:
+    def _read_response(self, response: _Response) -> None:
         reading = self.reading
         reading.model = response.model or reading.model
         if response.status == "incomplete":
@@ -78,7 +78,7 @@ class ResponsesStreamDialect(_ResponseReader, EventReader):
             self.reading.finished = name != _CREATED
             response = _decode_event(event.data).response
             if response is not None:
-                self._take_response(response)
+                self._read_response(response)
 
 
 class ResponsesObjectDialect(_ResponseReader, ObjectReader):
@@ -87,4 +87,4 @@ class ResponsesObjectDialect(_ResponseReader, ObjectReader):
     __slots__ = ()
 
     def _read_object(self, body: bytes) -> None:
-        self._take_response(_decode_response(body))
+        self._read_response(_decode_response(body))

@@ -44,10 +44,10 @@ class ChunkedFraming:
                 return size
             at = end + 1
             line, self._line = self._line, b""
-            self._take(line.removesuffix(b"\r"))
+            self._read_line(line.removesuffix(b"\r"))
         return at
 
-    def _take(self, line: bytes) -> None:
+    def _read_line(self, line: bytes) -> None:
         if not self._reads_trailers:
             self._begin_chunk(line)
         elif line:

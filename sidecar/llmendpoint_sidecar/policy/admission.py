@@ -19,11 +19,11 @@ from llmendpoint_common.contracts.sidecar import (
     SidecarConfig,
     TenantLimits,
 )
-from llmendpoint_common.wire.request_body import Asked
+from llmendpoint_common.wire.request_body import RequestBody
 from llmendpoint_common.wire.routes import WITH_MODEL
 from llmendpoint_sidecar.meter.meter import Meter
-from llmendpoint_sidecar.proxy.limits import Allowance, retry_after
-from llmendpoint_sidecar.proxy.tenants import Keyring
+from llmendpoint_sidecar.policy.keys import Keyring
+from llmendpoint_sidecar.policy.limits import Allowance, retry_after
 
 MANAGEMENT = frozenset(
     {Operation.PULL, Operation.PUSH, Operation.CREATE, Operation.COPY, Operation.DELETE, Operation.BLOB}
@@ -142,7 +142,7 @@ class Admission:
         """Tell whether this request is to be asked for its usage, should the client not do so."""
         return self._injects and ticket.operation in _WITHOUT_USAGE
 
-    def at_body(self, ticket: Ticket, asked: Asked) -> Refusal | None:
+    def at_body(self, ticket: Ticket, asked: RequestBody) -> Refusal | None:
         """Judge a request by the model that it asks for."""
         allowance = ticket.allowance
         models = None if allowance is None else allowance.models
@@ -151,7 +151,7 @@ class Admission:
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MODEL)
         limit = self._config.max_waiting
         if limit is not None:
-            waiting = self._meter.in_flight[self._meter.directory.label(asked.model)] - self._parallel
+            waiting = self._meter.in_flight[self._meter.model_labels.label(asked.model)] - self._parallel
             if waiting >= limit:
                 sentence = f"server busy, please try again: {limit} requests wait for this model already"
                 seconds = retry_after(_QUEUE_SECONDS)

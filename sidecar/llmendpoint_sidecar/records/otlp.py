@@ -54,7 +54,7 @@ class Telemetry:
         self._tokens = meter.create_histogram("gen_ai.client.token.usage", unit="{token}")
         self._context = TraceContextTextMapPropagator()
 
-    def take(self, record: RequestRecord) -> None:
+    def record(self, record: RequestRecord) -> None:
         """Record one finished request; the client's trace context, where it sent one, is the span's parent."""
         name = _NAMES.get(record.operation)
         if name is None:

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 
-class Distribution:
+class Histogram:
     """Counts a bucket (upper bounds inclusive, the last one +Inf) and the sum of what was observed."""
 
     __slots__ = ("bounds", "counts", "exemplars", "sum")
@@ -34,7 +34,7 @@ class Distribution:
             counts[bisect_left(bounds, value)] += 1
             self.sum += value
 
-    def merge(self, other: Distribution) -> None:
+    def merge(self, other: Histogram) -> None:
         """Add another distribution with the same bounds."""
         for index, count in enumerate(other.counts):
             self.counts[index] += count

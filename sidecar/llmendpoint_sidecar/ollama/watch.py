@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from llmendpoint_sidecar.agent.ollama import ListedModel, LoadedModel, Ollama, OllamaError
-from llmendpoint_sidecar.meter.models import ModelDirectory
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama, OllamaError
 
 log = logging.getLogger(__name__)
 
@@ -16,14 +16,14 @@ _FAILURES_UNTIL_DOWN = 2
 class UpstreamWatch:
     """The last known state of the upstream; `changed` is set after every look."""
 
-    def __init__(self, ollama: Ollama, directory: ModelDirectory, interval: float) -> None:
+    def __init__(self, ollama: Ollama, model_labels: ModelLabels, interval: float) -> None:
         self.up = False
         self.version = ""
         self.listed: dict[str, ListedModel] = {}
         self.loaded: dict[str, LoadedModel] = {}
         self.looked = asyncio.Event()
         self._ollama = ollama
-        self._directory = directory
+        self._model_labels = model_labels
         self._interval = interval
         self._failures = 0
 
@@ -31,7 +31,7 @@ class UpstreamWatch:
         """Look every interval, and at once when the meter meets a name it does not know."""
         while True:
             await self.look()
-            wanted = self._directory.wanted
+            wanted = self._model_labels.wanted
             try:
                 # Not wait_for: before Python 3.12 it loses a cancellation that comes with the event.
                 async with asyncio.timeout(self._interval):
@@ -49,14 +49,14 @@ class UpstreamWatch:
             loaded = await self._ollama.loaded()
         except OllamaError as error:
             self._failed(error)
-            self._directory.settle()
+            self._model_labels.settle()
             return
         if not self.up:
             log.info("upstream is up: Ollama %s", self.version)
         self.up, self._failures = True, 0
         self.listed = {model.name: model for model in listed}
         self.loaded = {model.name: model for model in loaded}
-        self._directory.list(self.listed, (model.name for model in listed if model.remote_host))
+        self._model_labels.list(self.listed, (model.name for model in listed if model.remote_host))
         self.looked.set()
 
     def _failed(self, error: OllamaError) -> None:

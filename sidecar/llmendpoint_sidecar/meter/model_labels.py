@@ -12,7 +12,7 @@ MAX_MODELS = 128
 _MAX_DEFERRED = 4096
 
 
-class ModelDirectory:
+class ModelLabels:
     """The models that Ollama lists, and the accounts that wait for a name that is not listed yet.
 
     A model pulled a second ago is answered before it is listed here; its request is accounted after the next look.

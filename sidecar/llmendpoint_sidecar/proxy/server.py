@@ -18,10 +18,10 @@ from llmendpoint_common.process.units import Address
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.chunked import ChunkedError, ChunkedFraming
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
-from llmendpoint_sidecar.proxy.admission import Admission
+from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.policy.refusals import refusal
 from llmendpoint_sidecar.proxy.client import RequestHead, Timeouts
 from llmendpoint_sidecar.proxy.exchange import Exchange
-from llmendpoint_sidecar.proxy.refusals import refusal
 from llmendpoint_sidecar.proxy.upstream import UpstreamPool, drop
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import msgspec
 
 from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, ModelPhase, ModelStatus, SidecarConfig
-from llmendpoint_sidecar.agent.ollama import Ollama, OllamaError
 from llmendpoint_sidecar.agent.progress import PullMeter
-from llmendpoint_sidecar.agent.watch import UpstreamWatch
+from llmendpoint_sidecar.ollama.client import Ollama, OllamaError
+from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class ModelAgent:
         meter = PullMeter()
         try:
             async for progress in self._ollama.pull(source, insecure=insecure):
-                message = meter.take(progress)
+                message = meter.update(progress)
                 self._set(model, message=message, progress_percent=meter.percent)
             if canonical_name(source) != canonical_name(model.name):
                 await self._ollama.copy(source, model.name)

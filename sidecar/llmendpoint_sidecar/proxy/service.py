@@ -10,39 +10,39 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeAlias
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
-from llmendpoint_sidecar.admin.access import AccessLog
-from llmendpoint_sidecar.agent.config import watch_config
-from llmendpoint_sidecar.core import Core
-from llmendpoint_sidecar.proxy.admission import Admission
+from llmendpoint_sidecar.config import watch_config
+from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.proxy.client import Timeouts
-from llmendpoint_sidecar.proxy.listener import Proxy
-from llmendpoint_sidecar.proxy.tenants import Keyring
+from llmendpoint_sidecar.proxy.server import Proxy
 from llmendpoint_sidecar.proxy.tls import Certificate
+from llmendpoint_sidecar.records.access_log import AccessLog
+from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
 
 if TYPE_CHECKING:
-    from llmendpoint_sidecar.admin.telemetry import Telemetry
+    from llmendpoint_sidecar.records.otlp import Telemetry
 
 log = logging.getLogger(__name__)
 
 Job: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 
-class DataPath:
+class ProxyService:
     """Serves clients on listening sockets. OSError at once where keys, a certificate or a library cannot be had."""
 
-    def __init__(self, settings: Settings, core: Core, config: SidecarConfig) -> None:
+    def __init__(self, settings: Settings, runtime: Runtime, config: SidecarConfig) -> None:
         self._settings = settings
-        self._meter = core.meter
+        self._meter = runtime.meter
         self.keyring = Keyring(settings.keys)
-        self.admission = Admission(core.meter, self.keyring, time.monotonic, settings.parallel)
+        self.admission = Admission(runtime.meter, self.keyring, time.monotonic, settings.parallel)
         self.admission.configure(config)
         timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
-        self.proxy = Proxy(settings.upstream, timeouts, core.meter.begin, self.admission, time.monotonic)
+        self.proxy = Proxy(settings.upstream, timeouts, runtime.meter.begin, self.admission, time.monotonic)
         self._certificate = certificate_of(settings)
         self.telemetry = _telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if self.telemetry is not None:
-            self._meter.journal.listeners.append(self.telemetry.take)
+            self._meter.journal.listeners.append(self.telemetry.record)
 
     async def start(self, sockets: list[socket.socket]) -> list[Job]:
         """Serve; return what is to run beside it."""
@@ -56,7 +56,7 @@ class DataPath:
             jobs.append(functools.partial(watch_config, settings.config, self.admission.configure))
         if settings.access_log:
             access = AccessLog()
-            self._meter.journal.listeners.append(access.take)
+            self._meter.journal.listeners.append(access.add)
             jobs.append(access.run)
         await self.proxy.start(sockets, None if certificate is None else certificate.context)
         return jobs
@@ -83,7 +83,7 @@ def certificate_of(settings: Settings) -> Certificate | None:
 def _telemetry(endpoint: str) -> Telemetry:
     """Return the OTLP export; OSError where its libraries, which are an extra, are not here."""
     try:
-        from llmendpoint_sidecar.admin.telemetry import Telemetry  # noqa: PLC0415
+        from llmendpoint_sidecar.records.otlp import Telemetry  # noqa: PLC0415
     except ImportError:
         raise OSError("--otlp-endpoint needs more libraries: pip install 'llmendpoint[otlp]'") from None
     return Telemetry(endpoint)

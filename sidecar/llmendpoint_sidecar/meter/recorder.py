@@ -10,9 +10,9 @@ from llmendpoint_common.contracts.sidecar import Outcome, RequestRecord
 from llmendpoint_common.wire.dialects.reading import Reading, Usage
 from llmendpoint_common.wire.routes import METERED
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
-from llmendpoint_sidecar.meter.journal import Journal, plain_trace_parent
 from llmendpoint_sidecar.meter.metrics import Labels, Metrics, Series
-from llmendpoint_sidecar.meter.models import ModelDirectory
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.records.journal import Journal, plain_trace_parent
 
 _NO_USAGE = Usage()
 _NO_READING = Reading()
@@ -24,12 +24,12 @@ _WHOLE = frozenset({Outcome.OK, Outcome.LENGTH})
 _CLIENT_CLOSED = 499
 
 
-class Accounts:
-    """Accounts for exchanges that have ended."""
+class Recorder:
+    """Recorder for exchanges that have ended."""
 
-    def __init__(self, metrics: Metrics, directory: ModelDirectory, journal: Journal) -> None:
+    def __init__(self, metrics: Metrics, model_labels: ModelLabels, journal: Journal) -> None:
         self._metrics = metrics
-        self._directory = directory
+        self._model_labels = model_labels
         self._journal = journal
 
     def settle(self, exchange: ExchangeMeter) -> None:
@@ -45,13 +45,13 @@ class Accounts:
             return
         outcome = exchange.outcome or _outcome_of(exchange.status, reading)
         name = exchange.model or (reading.model if reading is not None else "")
-        directory = self._directory
+        model_labels = self._model_labels
         if exchange.status != 200 or not name:
-            self._record(exchange, directory.label(name), outcome, reading)
-        elif (label := directory.known(name)) is not None:
+            self._record(exchange, model_labels.label(name), outcome, reading)
+        elif (label := model_labels.known(name)) is not None:
             self._record(exchange, label, outcome, reading)
         else:
-            directory.when_listed(name, lambda label: self._record_later(exchange, label, outcome, reading))
+            model_labels.when_listed(name, lambda label: self._record_later(exchange, label, outcome, reading))
 
     def _record_later(self, exchange: ExchangeMeter, model: str, outcome: Outcome, reading: Reading | None) -> None:
         try:

@@ -36,8 +36,8 @@ def parse_config(data: bytes) -> SidecarConfig:
     return msgspec.json.decode(data, type=SidecarConfig, strict=True)
 
 
-async def watch_config(path: Path, take: Callable[[SidecarConfig], None]) -> None:
-    """Call `take` whenever the file has new, valid content; an invalid file is logged and the old one stays."""
+async def watch_config(path: Path, apply: Callable[[SidecarConfig], None]) -> None:
+    """Call `apply` whenever the file has new, valid content; an invalid file is logged and the old one stays."""
     seen = await asyncio.to_thread(_content, path)
     while True:
         await asyncio.sleep(_INTERVAL_SECONDS)
@@ -46,7 +46,7 @@ async def watch_config(path: Path, take: Callable[[SidecarConfig], None]) -> Non
             continue
         seen = content
         try:
-            take(parse_config(content))
+            apply(parse_config(content))
             log.info("took the new %s", path)
         except UNREADABLE as error:
             log.error("%s stays unused: %s", path, error)

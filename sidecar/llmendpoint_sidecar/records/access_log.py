@@ -24,7 +24,7 @@ class AccessLog:
         self._stream = stream or sys.stdout.buffer
         self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING)
 
-    def take(self, record: RequestRecord) -> None:
+    def add(self, record: RequestRecord) -> None:
         """Keep a record until it is written."""
         self._waiting.append(msgspec.json.encode(record))
 

@@ -26,7 +26,7 @@ class Bucket:
         self._then = now
         return max(0.0, (amount - self._level) * _MINUTE / self._per_minute)
 
-    def take(self, amount: float) -> None:
+    def spend(self, amount: float) -> None:
         """Take `amount`, whether it is there or not."""
         self._level -= amount
 
@@ -62,13 +62,13 @@ class Allowance:
         """Count a request that begins."""
         self.running += 1
         if self._requests is not None:
-            self._requests.take(1.0)
+            self._requests.spend(1.0)
 
     def leave(self, tokens: int) -> None:
         """Count a request that ended, and the tokens that it turned out to have."""
         self.running -= 1
         if self._tokens is not None:
-            self._tokens.take(tokens)
+            self._tokens.spend(tokens)
 
 
 def retry_after(seconds: float) -> int:

@@ -1,0 +1,32 @@
+"""What every process of the sidecar has: its numbers, and its look at Ollama."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+from llmendpoint_sidecar.meter.meter import Meter
+from llmendpoint_sidecar.meter.metrics import Metrics
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.ollama.client import Ollama
+from llmendpoint_sidecar.ollama.watch import UpstreamWatch
+from llmendpoint_sidecar.settings import Settings
+
+_WATCH_SECONDS = 2.0
+
+
+class Runtime:
+    """Metrics, the models that Ollama lists, the meter, and the watch over the upstream."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.metrics = Metrics()
+        self.model_labels = ModelLabels(lambda: self.metrics.count("series_overflow", ()))
+        self.meter = Meter(self.metrics, self.model_labels, time.monotonic, settings.parallel)
+        self.ollama = Ollama(f"http://{settings.upstream}")
+        self.watch = UpstreamWatch(self.ollama, self.model_labels, _WATCH_SECONDS)
+
+
+def tune_garbage_collector() -> None:
+    """Reduce the work of the garbage collector: modules stay loaded, and the data path creates few cycles."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
