@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from llmendpoint_common.process.exposition import PageServer, alive
-from llmendpoint_operator.workqueue import WorkQueue
+from llmendpoint_operator.reconcile.workqueue import WorkQueue
 
 _PREFIX = "llmendpoint_operator_"
 

@@ -29,12 +29,12 @@ from llmendpoint_common.process import lifecycle
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_operator.cluster.objects import Objects
-from llmendpoint_operator.cluster.pods import PodStatuses
+from llmendpoint_operator.cluster.pod_status import PodStatuses
 from llmendpoint_operator.endpoint.controller import EndpointController
 from llmendpoint_operator.health import health_server
 from llmendpoint_operator.loadtest.controller import LoadTestController
+from llmendpoint_operator.reconcile.workqueue import Key, WorkQueue
 from llmendpoint_operator.settings import Settings, parse_settings
-from llmendpoint_operator.workqueue import Key, WorkQueue
 
 log = logging.getLogger(__name__)
 

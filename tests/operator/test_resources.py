@@ -12,9 +12,9 @@ from llmendpoint_common.api.endpoint import parse_spec
 from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.contracts.sidecar import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
 from llmendpoint_operator.endpoint.resources.desired import desired
-from llmendpoint_operator.loadtest.resources.access import access
+from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.resources.job import ResolvedTarget, arguments, job
-from llmendpoint_operator.owner import Owner
+from llmendpoint_operator.loadtest.resources.rbac import access
 from llmendpoint_operator.settings import Images
 
 OWNER = Owner("LLMEndpoint", "ns", "assistant", "uid-1")

@@ -9,10 +9,10 @@ import pytest
 
 from llmendpoint_common.api.endpoint import parse_spec
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
-from llmendpoint_operator.conditions import Condition, merge
 from llmendpoint_operator.endpoint.observe import Observation, PodView, trouble
 from llmendpoint_operator.endpoint.status import endpoint_status
-from llmendpoint_operator.owner import Owner
+from llmendpoint_operator.kube.conditions import Condition, merge
+from llmendpoint_operator.kube.owner import Owner
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 OWNER = Owner("LLMEndpoint", "ns", "assistant", "uid-1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from conftest import eventually
-from llmendpoint_operator.workqueue import Key, WorkQueue
+from llmendpoint_operator.reconcile.workqueue import Key, WorkQueue
 
 A, B = Key("LLMEndpoint", "ns", "a"), Key("LLMEndpoint", "ns", "b")
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from llmendpoint_common.contracts.cluster import FIELD_MANAGER
 from llmendpoint_operator.cluster.objects import TRANSIENT, Objects
-from llmendpoint_operator.conditions import timestamp
-from llmendpoint_operator.owner import Manifest
+from llmendpoint_operator.kube.conditions import timestamp
+from llmendpoint_operator.kube.owner import Manifest
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from lightkube import ApiError, AsyncClient
 
 from llmendpoint_common.contracts.cluster import FIELD_MANAGER
 from llmendpoint_operator.cluster.kinds import resource
-from llmendpoint_operator.owner import Manifest, Owner, is_controlled_by
+from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
 
 NOT_FOUND = 404
 

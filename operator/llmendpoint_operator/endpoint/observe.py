@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmendpoint_common.contracts.sidecar import SidecarStatus
-from llmendpoint_operator.owner import Manifest
+from llmendpoint_operator.kube.owner import Manifest
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
 from llmendpoint_common.contracts.loadrun import QUESTIONS_LABEL, Api
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.objects import Objects
-from llmendpoint_operator.cluster.pods import PodStatuses
-from llmendpoint_operator.conditions import is_true
-from llmendpoint_operator.loadtest import status as stages
-from llmendpoint_operator.loadtest.resources.access import access, result_name
+from llmendpoint_operator.cluster.pod_status import PodStatuses
+from llmendpoint_operator.kube.conditions import is_true
+from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by, owner_of
+from llmendpoint_operator.loadtest import phases
 from llmendpoint_operator.loadtest.resources.job import ResolvedTarget, job, job_name
 from llmendpoint_operator.loadtest.resources.questions import snapshot
+from llmendpoint_operator.loadtest.resources.rbac import access, result_name
 from llmendpoint_operator.loadtest.results import read_result
-from llmendpoint_operator.owner import Manifest, Owner, is_controlled_by, owner_of
+from llmendpoint_operator.reconcile.workqueue import Key
 from llmendpoint_operator.settings import Images
-from llmendpoint_operator.workqueue import Key
 
 KIND = "LoadTest"
 _WAITING_SECONDS = 2.0
@@ -57,7 +57,7 @@ class LoadTestController:
         except ValidationError as error:
             first = error.errors()[0]
             sentence = f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            await self._write(manifest, stages.failed(sentence, self._now()))
+            await self._write(manifest, phases.failed(sentence, self._now()))
             return None
         if is_true(status.get("conditions") or [], "Complete"):
             return await self._expire(manifest, spec)
@@ -66,7 +66,7 @@ class LoadTestController:
         try:
             return await self._start(manifest, spec)
         except NotYetError as reason:
-            await self._write(manifest, stages.waiting(str(reason)))
+            await self._write(manifest, phases.waiting(str(reason)))
             return _WAITING_SECONDS
 
     async def _start(self, manifest: Manifest, spec: LoadTestSpec) -> float:
@@ -81,9 +81,9 @@ class LoadTestController:
         if conflicts:
             raise NotYetError(f"{', '.join(conflicts)} exists and is not this LoadTest's; delete or rename it")
         # The start is written down before the Job is made: a Job that was started is never made again.
-        begun = stages.running(0, "the Job is being made")
-        fields = {**stages.started(job_name(owner), target, self._now()), **begun.fields}
-        await self._write(manifest, stages.Stage(False, None, begun.reason, begun.message, fields))
+        begun = phases.running(0, "the Job is being made")
+        fields = {**phases.started(job_name(owner), target, self._now()), **begun.fields}
+        await self._write(manifest, phases.Phase(False, None, begun.reason, begun.message, fields))
         names = [question["metadata"]["name"] for question in questions]
         await self._objects.apply(job(owner, spec, target, names, self._images))
         await emit(self._objects, manifest, "Started", f"driving {target.model} at {target.url}", self._now())
@@ -93,23 +93,23 @@ class LoadTestController:
         owner = owner_of(manifest)
         summary = read_result(await self._objects.get("ConfigMap", owner.namespace, result_name(owner)))
         if summary is not None:
-            await self._finish(manifest, stages.finished(summary, self._now()))
+            await self._finish(manifest, phases.finished(summary, self._now()))
             return 0.0
         run = await self._objects.get("Job", owner.namespace, job_name(owner))
         if run is None:
             if self._is_young(manifest):
                 return _RUNNING_SECONDS
-            await self._finish(manifest, stages.failed("its Job is gone; make another LoadTest", self._now()))
+            await self._finish(manifest, phases.failed("its Job is gone; make another LoadTest", self._now()))
             return 0.0
         pods = await self._objects.list("Pod", owner.namespace, {LOADTEST_LABEL: owner.name})
         if _has_ended(run):
-            await self._finish(manifest, stages.failed(_why(pods), self._now()))
+            await self._finish(manifest, phases.failed(_why(pods), self._now()))
             return 0.0
         for pod in pods:
             progress = await self._pods.load(pod)
             if progress is not None:
                 message = f"{progress.requests} requests, {progress.errors} errors, {progress.output_tokens} tokens"
-                await self._write(manifest, stages.running(min(99, progress.percent), message))
+                await self._write(manifest, phases.running(min(99, progress.percent), message))
         return _RUNNING_SECONDS
 
     async def _expire(self, manifest: Manifest, spec: LoadTestSpec) -> float | None:
@@ -166,14 +166,14 @@ class LoadTestController:
         begun = datetime.fromisoformat(manifest["status"]["startTime"])
         return (self._now() - begun).total_seconds() < 5
 
-    async def _finish(self, manifest: Manifest, stage: stages.Stage) -> None:
-        await self._write(manifest, stage)
-        verdict = str(stage.fields["verdict"])
+    async def _finish(self, manifest: Manifest, phase: phases.Phase) -> None:
+        await self._write(manifest, phase)
+        verdict = str(phase.fields["verdict"])
         warning = verdict not in ("Passed", "None")
-        await emit(self._objects, manifest, verdict, f"{stage.reason}: {stage.message}", self._now(), warning=warning)
+        await emit(self._objects, manifest, verdict, f"{phase.reason}: {phase.message}", self._now(), warning=warning)
 
-    async def _write(self, manifest: Manifest, stage: stages.Stage) -> None:
-        await self._objects.apply_status(manifest, stages.loadtest_status(manifest, stage, self._now()))
+    async def _write(self, manifest: Manifest, phase: phases.Phase) -> None:
+        await self._objects.apply_status(manifest, phases.loadtest_status(manifest, phase, self._now()))
 
 
 def _has_ended(run: Manifest) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import RESULT_KEY, Percentiles, Summary
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_operator.owner import Manifest
+from llmendpoint_operator.kube.owner import Manifest
 
 
 def read_result(config_map: Manifest | None) -> Summary | None:

@@ -18,8 +18,8 @@ from llmendpoint_common.contracts.sidecar import (
     TenantConfig,
 )
 from llmendpoint_operator.endpoint.resources.statefulset import CONFIG_FILE
-from llmendpoint_operator.labels import child_labels
-from llmendpoint_operator.owner import Manifest, Owner
+from llmendpoint_operator.kube.labels import child_labels
+from llmendpoint_operator.kube.owner import Manifest, Owner
 
 _MAX_WAITING = 256
 

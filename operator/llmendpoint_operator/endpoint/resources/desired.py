@@ -7,7 +7,7 @@ from llmendpoint_operator.endpoint.resources.config import config_map, service_a
 from llmendpoint_operator.endpoint.resources.monitoring import service_monitor
 from llmendpoint_operator.endpoint.resources.services import client_service, headless_service
 from llmendpoint_operator.endpoint.resources.statefulset import statefulset
-from llmendpoint_operator.owner import Manifest, Owner
+from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.settings import Images
 
 

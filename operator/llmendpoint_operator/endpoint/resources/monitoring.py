@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL, SCRAPE_LABEL
-from llmendpoint_operator.labels import child_labels
-from llmendpoint_operator.owner import Manifest, Owner
+from llmendpoint_operator.kube.labels import child_labels
+from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
 def service_monitor(owner: Owner, spec: LLMEndpointSpec) -> Manifest:

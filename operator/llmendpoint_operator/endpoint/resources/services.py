@@ -6,8 +6,8 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL, SCRAPE_LABEL
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT
 from llmendpoint_operator.endpoint.resources.statefulset import CLIENT_PORT, selector
-from llmendpoint_operator.labels import child_labels
-from llmendpoint_operator.owner import Manifest, Owner
+from llmendpoint_operator.kube.labels import child_labels
+from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
 def client_service(owner: Owner, spec: LLMEndpointSpec) -> Manifest:

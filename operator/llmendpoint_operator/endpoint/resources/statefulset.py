@@ -8,9 +8,9 @@ from llmendpoint_common.api.endpoint import Gpu, LLMEndpointSpec, MeteringMode, 
 from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
-from llmendpoint_operator import podspec
-from llmendpoint_operator.labels import child_labels
-from llmendpoint_operator.owner import Manifest, Owner
+from llmendpoint_operator.kube import pod_security
+from llmendpoint_operator.kube.labels import child_labels
+from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.settings import Images
 
 COMPONENT = "endpoint"
@@ -71,12 +71,12 @@ def _pod(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest:
         # Service links would put LLMENDPOINT_… variables of a Service of that name into the sidecar's settings.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": spec.pod.termination_grace_period_seconds,
-        "securityContext": podspec.pod_security_context(),
+        "securityContext": pod_security.pod_security_context(),
         "initContainers": [_ollama(spec, images)],
         "containers": [_metering(spec, images)],
         "volumes": _volumes(owner, spec),
-        **podspec.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
-        **podspec.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
+        **pod_security.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
+        **pod_security.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
     }
     if gpu.runtime_class_name:
         pod["runtimeClassName"] = gpu.runtime_class_name
@@ -100,8 +100,8 @@ def _ollama(spec: LLMEndpointSpec, images: Images) -> Manifest:
         "args": ["serve"],
         **({"ports": [port]} if exporter else {}),
         "env": _ollama_environment(spec),
-        "resources": podspec.resources(spec.ollama.resources, {"cpu": "500m", "memory": "1Gi"} | devices, devices),
-        "securityContext": podspec.container_security_context(),
+        "resources": pod_security.resources(spec.ollama.resources, {"cpu": "500m", "memory": "1Gi"} | devices, devices),
+        "securityContext": pod_security.container_security_context(),
         "startupProbe": {**asked, "periodSeconds": 2, "failureThreshold": 150, "timeoutSeconds": 5},
         "livenessProbe": {**asked, "periodSeconds": 30, "failureThreshold": 10, "timeoutSeconds": 20},
         "volumeMounts": [
@@ -154,8 +154,10 @@ def _metering(spec: LLMEndpointSpec, images: Images) -> Manifest:
             *ports,
             {"name": "metrics", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
-        "resources": podspec.resources(spec.metering.resources, {"cpu": "100m", "memory": "96Mi"}, {"memory": "512Mi"}),
-        "securityContext": podspec.container_security_context(),
+        "resources": pod_security.resources(
+            spec.metering.resources, {"cpu": "100m", "memory": "96Mi"}, {"memory": "512Mi"}
+        ),
+        "securityContext": pod_security.container_security_context(),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
         "livenessProbe": _probe("/livez", period=10, failures=6),
         "volumeMounts": [

@@ -9,7 +9,7 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import STATUS_PORT, Progress
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
-from llmendpoint_operator.owner import Manifest
+from llmendpoint_operator.kube.owner import Manifest
 
 T = TypeVar("T")
 

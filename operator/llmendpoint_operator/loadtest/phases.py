@@ -1,4 +1,4 @@
-"""The status of a load test at each stage: pure, and in one place."""
+"""The status of a load test at each phase: pure, and in one place."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from llmendpoint_common.contracts.loadrun import Summary, Verdict
-from llmendpoint_operator.conditions import Condition, merge, timestamp
+from llmendpoint_operator.kube.conditions import Condition, merge, timestamp
+from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.loadtest.resources.job import ResolvedTarget
 from llmendpoint_operator.loadtest.results import slo_state, summary_state
-from llmendpoint_operator.owner import Manifest
 
 _PASSED = {Verdict.PASSED: True, Verdict.FAILED: False, Verdict.ERROR: False, Verdict.INVALID: None, Verdict.NONE: None}
 
 
 @dataclass(frozen=True)
-class Stage:
+class Phase:
     """Where a run is: its two conditions, and what is known so far."""
 
     complete: bool
@@ -26,17 +26,17 @@ class Stage:
     fields: dict[str, Any]
 
 
-def waiting(message: str) -> Stage:
+def waiting(message: str) -> Phase:
     """The run cannot begin yet."""
-    return Stage(False, None, "Pending", message, {"progressPercent": 0})
+    return Phase(False, None, "Pending", message, {"progressPercent": 0})
 
 
-def running(percent: int, message: str) -> Stage:
+def running(percent: int, message: str) -> Phase:
     """The Job runs."""
-    return Stage(False, None, "Running", message, {"progressPercent": percent})
+    return Phase(False, None, "Running", message, {"progressPercent": percent})
 
 
-def finished(summary: Summary, now: datetime) -> Stage:
+def finished(summary: Summary, now: datetime) -> Phase:
     """The load pod has judged."""
     fields = {
         "verdict": summary.verdict.value,
@@ -45,13 +45,13 @@ def finished(summary: Summary, now: datetime) -> Stage:
         "progressPercent": 100,
         "completionTime": timestamp(now),
     }
-    return Stage(True, _PASSED[summary.verdict], summary.reason, summary.message, fields)
+    return Phase(True, _PASSED[summary.verdict], summary.reason, summary.message, fields)
 
 
-def failed(message: str, now: datetime) -> Stage:
+def failed(message: str, now: datetime) -> Phase:
     """The run ended without a result."""
     fields = {"verdict": Verdict.ERROR.value, "completionTime": timestamp(now)}
-    return Stage(True, False, "RunError", message, fields)
+    return Phase(True, False, "RunError", message, fields)
 
 
 def started(name: str, target: ResolvedTarget, now: datetime) -> dict[str, Any]:
@@ -67,11 +67,11 @@ def started(name: str, target: ResolvedTarget, now: datetime) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}
 
 
-def loadtest_status(manifest: Manifest, stage: Stage, now: datetime) -> dict[str, Any]:
-    """Return the whole status: what was there, with the stage's fields over it."""
+def loadtest_status(manifest: Manifest, phase: Phase, now: datetime) -> dict[str, Any]:
+    """Return the whole status: what was there, with the phase's fields over it."""
     before = manifest.get("status") or {}
     generation = manifest["metadata"]["generation"]
-    complete = Condition("Complete", stage.complete, "Finished" if stage.complete else stage.reason, stage.message)
-    conditions = [complete, Condition("Passed", stage.passed, stage.reason, stage.message)]
+    complete = Condition("Complete", phase.complete, "Finished" if phase.complete else phase.reason, phase.message)
+    conditions = [complete, Condition("Passed", phase.passed, phase.reason, phase.message)]
     merged = merge(before.get("conditions") or [], conditions, generation, now)
-    return {**before, **stage.fields, "observedGeneration": generation, "conditions": merged}
+    return {**before, **phase.fields, "observedGeneration": generation, "conditions": merged}

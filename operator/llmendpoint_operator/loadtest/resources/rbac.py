@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
-from llmendpoint_operator.labels import child_labels
-from llmendpoint_operator.owner import Manifest, Owner
+from llmendpoint_operator.kube.labels import child_labels
+from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
 def identity_name(owner: Owner) -> str:

@@ -1,0 +1,1 @@
+"""The reconcile loop: a level-triggered work queue and the steps that all resources share."""
