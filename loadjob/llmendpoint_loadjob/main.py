@@ -14,14 +14,14 @@ from llmendpoint_common.contracts.loadrun import EXIT_CODES, Summary
 from llmendpoint_common.process import lifecycle
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
+from llmendpoint_loadjob.dataset.questions import QuestionError, choose, read_questions
+from llmendpoint_loadjob.load.run import LoadRun
 from llmendpoint_loadjob.publish import PublishError, publish
-from llmendpoint_loadjob.questions import QuestionError, choose, read_questions
 from llmendpoint_loadjob.report.console import show_progress, show_summary
 from llmendpoint_loadjob.report.files import write_files
-from llmendpoint_loadjob.run import LoadRun
+from llmendpoint_loadjob.result.verdict import summarize
 from llmendpoint_loadjob.settings import Settings, parse_settings
 from llmendpoint_loadjob.status import status_server
-from llmendpoint_loadjob.verdict import summarize
 
 log = logging.getLogger(__name__)
 

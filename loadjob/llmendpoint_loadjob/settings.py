@@ -10,10 +10,10 @@ from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.process.flags import Flags, Group
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
-from llmendpoint_loadjob.arrivals import Arrivals
-from llmendpoint_loadjob.objectives import Objective, parse_objective
-from llmendpoint_loadjob.requests import RequestOptions, Target, parse_target
-from llmendpoint_loadjob.run import Load
+from llmendpoint_loadjob.client.requests import RequestOptions, Target, parse_target
+from llmendpoint_loadjob.load.arrivals import Arrivals
+from llmendpoint_loadjob.load.run import Load
+from llmendpoint_loadjob.result.objectives import Objective, parse_objective
 
 _EXAMPLES = """examples:
   llmendpoint load --model llama3.2:3b --concurrency 4 --duration 30s --slo ttft:p95=1s --slo error_rate=1%

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmendpoint_loadjob.histogram import Histogram, histogram_of
+from llmendpoint_loadjob.result.histogram import Histogram, histogram_of
 
 VALUES = st.lists(st.floats(min_value=1e-6, max_value=3600), min_size=1, max_size=200)
 

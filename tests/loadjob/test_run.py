@@ -12,15 +12,15 @@ import pytest
 
 from conftest import StartSimulator
 from llmendpoint_common.contracts.loadrun import Api, MetricName, ObjectiveResult, Summary, Verdict
-from llmendpoint_loadjob.arrivals import Arrivals, arrival_times
-from llmendpoint_loadjob.objectives import parse_objective
-from llmendpoint_loadjob.questions import choose, read_questions
+from llmendpoint_loadjob.client.requests import RequestOptions, parse_target
+from llmendpoint_loadjob.dataset.questions import choose, read_questions
+from llmendpoint_loadjob.load.arrivals import Arrivals, arrival_times
+from llmendpoint_loadjob.load.run import Load, LoadRun, Outcome
 from llmendpoint_loadjob.report.files import write_files
-from llmendpoint_loadjob.requests import RequestOptions, parse_target
-from llmendpoint_loadjob.run import Load, LoadRun, Outcome
+from llmendpoint_loadjob.result.objectives import parse_objective
+from llmendpoint_loadjob.result.timings import ErrorClass, Sample
+from llmendpoint_loadjob.result.verdict import judge, summarize
 from llmendpoint_loadjob.settings import shipped_questions
-from llmendpoint_loadjob.timings import ErrorClass, Sample
-from llmendpoint_loadjob.verdict import judge, summarize
 
 
 async def drive(

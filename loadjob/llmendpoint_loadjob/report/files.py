@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import Summary
-from llmendpoint_loadjob.timings import Sample
+from llmendpoint_loadjob.result.timings import Sample
 
 
 def write_files(folder: Path, summary: Summary, samples: Sequence[Sample]) -> None:

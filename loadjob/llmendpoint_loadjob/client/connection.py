@@ -13,8 +13,8 @@ from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.wire.dialects.ollama import OllamaDialect
 from llmendpoint_common.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
 from llmendpoint_common.wire.dialects.reading import Dialect, OnContent
-from llmendpoint_loadjob.requests import Target
-from llmendpoint_loadjob.timings import ErrorClass, Sample, error_of_status
+from llmendpoint_loadjob.client.requests import Target
+from llmendpoint_loadjob.result.timings import ErrorClass, Sample, error_of_status
 
 _MAX_DETAIL = 200
 

@@ -17,11 +17,11 @@ from llmendpoint_common.contracts.loadrun import (
     Verdict,
 )
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_loadjob.histogram import Histogram, histogram_of
-from llmendpoint_loadjob.objectives import Objective
-from llmendpoint_loadjob.requests import RequestOptions
-from llmendpoint_loadjob.run import Outcome
-from llmendpoint_loadjob.timings import Sample
+from llmendpoint_loadjob.client.requests import RequestOptions
+from llmendpoint_loadjob.load.run import Outcome
+from llmendpoint_loadjob.result.histogram import Histogram, histogram_of
+from llmendpoint_loadjob.result.objectives import Objective
+from llmendpoint_loadjob.result.timings import Sample
 
 MAX_LAG_P99 = 0.010
 MIN_SENT_SHARE = 0.95

@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 from llmendpoint_common.contracts.loadrun import Progress
-from llmendpoint_loadjob.arrivals import Arrivals, arrival_times
-from llmendpoint_loadjob.client import Client
-from llmendpoint_loadjob.histogram import Histogram
-from llmendpoint_loadjob.questions import Question
-from llmendpoint_loadjob.requests import RequestOptions, Target, write_request
-from llmendpoint_loadjob.timings import Sample
+from llmendpoint_loadjob.client.connection import Client
+from llmendpoint_loadjob.client.requests import RequestOptions, Target, write_request
+from llmendpoint_loadjob.dataset.questions import Question
+from llmendpoint_loadjob.load.arrivals import Arrivals, arrival_times
+from llmendpoint_loadjob.result.histogram import Histogram
+from llmendpoint_loadjob.result.timings import Sample
 
 _LAG_INTERVAL = 0.01
 _CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")

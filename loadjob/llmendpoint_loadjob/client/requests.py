@@ -12,7 +12,7 @@ import msgspec
 from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_loadjob.questions import Question
+from llmendpoint_loadjob.dataset.questions import Question
 
 _PATHS = {Api.OLLAMA_CHAT: "/api/chat", Api.OPENAI_CHAT: "/v1/chat/completions"}
 

@@ -1,0 +1,1 @@
+"""The load: when requests are due, and the run that sends them."""

@@ -1,0 +1,1 @@
+"""From timings to histograms, a summary and a verdict."""
