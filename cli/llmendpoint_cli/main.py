@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from llmendpoint_cli.commands.demo import run_demo
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_loadjob import main as loadjob
-from llmendpoint_local.demo import run_demo
 from llmendpoint_sidecar import main as sidecar
 from llmendpoint_simulator import main as simulator
 

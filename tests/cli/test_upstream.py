@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from conftest import StartSimulator
-from llmendpoint_local.upstream import Upstream, find_ollama
+from llmendpoint_cli.upstream import Upstream, find_ollama
 
 
 async def test_a_local_completion_model_that_answers_is_taken(start_simulator: StartSimulator) -> None:

@@ -24,7 +24,7 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     # On a busy machine the client may be the limit, which the verdict says honestly: then another run is made.
     for _ in range(3):
         done = subprocess.run(
-            [sys.executable, "-m", "llmendpoint_local.main", "demo", "--duration", "2s"],
+            [sys.executable, "-m", "llmendpoint_cli.main", "demo", "--duration", "2s"],
             check=False, capture_output=True, text=True, timeout=60, env={**os.environ, "MARK": f"demo-{os.getpid()}"},
         )  # fmt: skip
         if "Invalid" not in done.stdout:
@@ -51,7 +51,7 @@ def _with_environment(mark: str) -> list[str]:
 
 def test_an_unknown_command_names_those_there_are() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "llmendpoint_local.main", "fly"], check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "llmendpoint_cli.main", "fly"], check=False, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
     assert "there are demo, load, sidecar, simulate" in done.stderr

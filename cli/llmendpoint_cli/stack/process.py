@@ -1,9 +1,8 @@
-"""The local stack's processes: started on free ports, ended together."""
+"""The processes of the local stack: started one by one, ended together."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,21 +13,10 @@ from pathlib import Path
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
-_SEARCHED_PORTS = 50
 
 
 class StackError(Exception):
     """A process of the stack did not come up; the message holds the end of its log."""
-
-
-def free_port(wanted: int, say: Callable[[str], None]) -> int:
-    """Return `wanted`, or the next free port, saying so."""
-    for port in range(wanted, wanted + _SEARCHED_PORTS):
-        if _is_free(port):
-            if port != wanted:
-                say(f"port {wanted} is taken: using {port}")
-            return port
-    raise StackError(f"no free port from {wanted} to {wanted + _SEARCHED_PORTS - 1}; stop what uses them")
 
 
 @contextlib.contextmanager
@@ -46,18 +34,6 @@ def process(name: str, arguments: Sequence[str], ready_url: str) -> Iterator[Non
 def demo_folder() -> Path:
     """Return a new folder for a demo's results."""
     return Path(tempfile.mkdtemp(prefix="llmendpoint-"))
-
-
-def _is_free(port: int) -> bool:
-    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, port))
-        except OSError:
-            if family == socket.AF_INET:
-                return False
-    return True
 
 
 def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Callable[[], str]) -> None:

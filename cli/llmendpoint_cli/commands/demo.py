@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from llmendpoint_cli.stack.ports import free_port
+from llmendpoint_cli.stack.process import StackError, demo_folder, process
+from llmendpoint_cli.upstream import Upstream, find_ollama
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, METRIC_PREFIX, PROXY_PORT
 from llmendpoint_loadjob import main as loadjob
-from llmendpoint_local.stack import StackError, demo_folder, free_port, process
-from llmendpoint_local.upstream import Upstream, find_ollama
 
 _SIMULATED_MODEL = "simulated:latest"
 # With the simulator the timing is known, so latency is judged; a real Ollama's depends on the machine.

@@ -1,0 +1,1 @@
+"""The processes of the local stack, and the ports that they listen on."""
