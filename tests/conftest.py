@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -18,8 +17,9 @@ from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.settings import parse_settings
-from llmendpoint_simulator.behaviour import Behaviour, change
+from llmendpoint_simulator.behaviour import Behaviour
 from llmendpoint_simulator.server import Simulator
+from support.servers import RunningSimulator, StartSidecar, StartSimulator
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -27,23 +27,6 @@ LOOPBACK = Address("127.0.0.1", 0)
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that the product runs on."""
     return {"uvloop": uvloop.new_event_loop}
-
-
-class RunningSimulator:
-    """A simulator and its port."""
-
-    def __init__(self, simulator: Simulator, port: int) -> None:
-        self.simulator = simulator
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-
-    def behave(self, **changes: object) -> None:
-        """Change some of its behaviour."""
-        self.simulator.behaviour = change(self.simulator.behaviour, msgspec.json.encode(changes))
-
-
-StartSimulator = Callable[..., Awaitable[RunningSimulator]]
-StartSidecar = Callable[..., Awaitable[Sidecar]]
 
 
 @pytest.fixture
@@ -89,11 +72,3 @@ async def http(stack: AsyncExitStack) -> aiohttp.ClientSession:
     """A client that changes nothing of what it gets."""
     session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=60))
     return await stack.enter_async_context(session)
-
-
-async def eventually(check: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until `check` holds; the event loop runs meanwhile."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "what was awaited did not come to pass"
-        await asyncio.sleep(0.005)

@@ -16,9 +16,9 @@ from aiohttp import web
 from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_simulator.behaviour import Behaviour, Fault
 from llmendpoint_simulator.ledger import Entry, Ledger
-from llmendpoint_simulator.models import FOREVER, Store
 from llmendpoint_simulator.shapes import Shape, Timings, Work, failure, timestamp
 from llmendpoint_simulator.slots import QueueFullError
+from llmendpoint_simulator.store import FOREVER, Store
 
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "naïve", "日本", "🙂")
 _encode = msgspec.json.encode

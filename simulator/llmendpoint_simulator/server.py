@@ -16,7 +16,6 @@ from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_simulator.behaviour import Behaviour, change
 from llmendpoint_simulator.completions import Completions, prompt_tokens
 from llmendpoint_simulator.ledger import Ledger
-from llmendpoint_simulator.models import FOREVER, Store
 from llmendpoint_simulator.shapes import (
     MessagesShape,
     OllamaShape,
@@ -25,6 +24,7 @@ from llmendpoint_simulator.shapes import (
     ResponsesShape,
     failure,
 )
+from llmendpoint_simulator.store import FOREVER, Store
 
 OLLAMA_VERSION = "0.17.4"
 _DIMENSIONS = 8

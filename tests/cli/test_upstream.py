@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from conftest import StartSimulator
 from llmendpoint_cli.upstream import Upstream, find_ollama
+from support.servers import StartSimulator
 
 
 async def test_a_local_completion_model_that_answers_is_taken(start_simulator: StartSimulator) -> None:

@@ -1,5 +1,5 @@
-"""Fixtures of the cluster tests; `cluster_fixtures.py` tells their parameters."""
+"""Fixtures of the cluster tests; `support/cluster.py` tells their parameters."""
 
-from cluster_fixtures import assistant, chart, parameters
+from support.cluster import assistant, chart, parameters
 
 __all__ = ["assistant", "chart", "parameters"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster_fixtures import NAMESPACE, ROOT, Namespace, Parameters, kubectl, new_namespace, sample_endpoint
+from support.cluster import NAMESPACE, ROOT, Namespace, Parameters, kubectl, new_namespace, sample_endpoint
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from cluster_fixtures import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace
-from waiting import wait_until
+from support.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 

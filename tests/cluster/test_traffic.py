@@ -14,8 +14,8 @@ import ollama
 import openai
 import pytest
 
-from cluster_fixtures import Namespace, Parameters, fetch, new_namespace
-from waiting import wait_until
+from support.cluster import Namespace, Parameters, fetch, new_namespace
+from support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.cluster,

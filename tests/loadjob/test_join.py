@@ -6,13 +6,13 @@ import aiohttp
 import msgspec
 import pytest
 
-from conftest import StartSidecar, StartSimulator
 from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_loadjob.client.requests import RequestOptions, parse_target
 from llmendpoint_loadjob.dataset.questions import choose, read_questions
 from llmendpoint_loadjob.load.run import Load, LoadRun
 from llmendpoint_loadjob.settings import shipped_questions
+from support.servers import StartSidecar, StartSimulator
 
 
 @pytest.mark.parametrize("api", list(Api))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import StartSimulator
 from llmendpoint_common.contracts.loadrun import Api, MetricName, ObjectiveResult, Summary, Verdict
 from llmendpoint_loadjob.client.requests import RequestOptions, parse_target
 from llmendpoint_loadjob.dataset.questions import choose, read_questions
@@ -21,6 +20,7 @@ from llmendpoint_loadjob.result.objectives import parse_objective
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample
 from llmendpoint_loadjob.result.verdict import judge, summarize
 from llmendpoint_loadjob.settings import shipped_questions
+from support.servers import StartSimulator
 
 
 async def drive(

@@ -12,10 +12,11 @@ import msgspec
 import pytest
 import zstandard
 
-from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_common.contracts.sidecar import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
 from llmendpoint_common.wire.usage_filter import UsageFilter
 from llmendpoint_sidecar.main import Sidecar
+from support.servers import StartSidecar, StartSimulator
+from support.waiting import eventually
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}], "stream": False}
 KEY = {"Authorization": "Bearer key-of-a"}

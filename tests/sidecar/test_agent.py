@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import aiohttp
 
-from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, ModelPhase, Registry, SidecarConfig
+from support.servers import StartSidecar, StartSimulator
+from support.waiting import eventually
 
 
 def config(*models: DeclaredModel) -> SidecarConfig:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-import wirefuzz
 from llmendpoint_common.wire.http1 import heads
+from support import wirefuzz
 
 FILES = [(kind, name) for kind in wirefuzz.ATTEMPTS for name in wirefuzz.corpus(kind)]
-#: Cases of one test; `python tests/wirefuzz.py --seconds 600` tries some millions.
+#: Cases of one test; `python tests/support/wirefuzz.py --seconds 600` tries some millions.
 BLOCK = 500
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from conftest import StartSidecar
+from support.servers import StartSidecar
 
 
 class Echo:

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-import wirefuzz
-from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_sidecar.meter.model_labels import MAX_MODELS
+from support import wirefuzz
+from support.servers import StartSidecar, StartSimulator
+from support.waiting import eventually
 
 HOST = b"Host: h\r\n"
 

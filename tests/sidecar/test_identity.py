@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from conftest import StartSidecar, eventually
+from support.servers import StartSidecar
+from support.waiting import eventually
 
 EXCHANGES: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("exchanges.json").read_text())
 #: The one header that the proxy makes; Host is Ollama's own.

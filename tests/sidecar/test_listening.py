@@ -12,8 +12,9 @@ import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_sidecar.proxy.tls import Certificate
+from support.servers import StartSidecar, StartSimulator
+from support.waiting import eventually
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}
 

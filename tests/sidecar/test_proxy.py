@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import pytest
 
-from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.meter.model_labels import MAX_MODELS
+from support.servers import StartSidecar, StartSimulator
+from support.waiting import eventually
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}
 

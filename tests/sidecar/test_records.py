@@ -17,11 +17,12 @@ from aiohttp.test_utils import TestServer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from conftest import StartSidecar, StartSimulator, eventually
 from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.records.access_log import AccessLog
 from llmendpoint_sidecar.records.journal import Journal, is_plain_id
+from support.servers import StartSidecar, StartSimulator
+from support.waiting import eventually
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from conftest import RunningSimulator, StartSimulator
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
+from support.servers import RunningSimulator, StartSimulator
 
 
 class Running:

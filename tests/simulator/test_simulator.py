@@ -6,7 +6,7 @@ import asyncio
 
 import aiohttp
 
-from conftest import StartSimulator
+from support.servers import StartSimulator
 
 
 async def test_parallel_slots_and_a_bounded_queue(start_simulator: StartSimulator, http: aiohttp.ClientSession) -> None:

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import yaml
 
-from waiting import wait_until
+from support.waiting import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMESPACE = "llmendpoint-system"
 
 

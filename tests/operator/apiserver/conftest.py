@@ -27,9 +27,9 @@ from lightkube.types import CascadeType
 
 from llmendpoint_common.contracts.cluster import MANAGED_BY_LABEL
 from llmendpoint_operator.cluster.kinds import resource
-from waiting import wait_until
+from support.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OPERATOR_NAMESPACE = "llmendpoint-system"
 OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:llmendpoint"
 HOW = "set KUBEBUILDER_ASSETS to a folder that has both (setup-envtest brings them), or put both on the PATH"

@@ -1,6 +1,6 @@
 """Damaged requests and answers against both parsers, beside an independent one (h11): no socket, thousands a second.
 
-    python tests/wirefuzz.py --seconds 600    # for longer than the tests do; writes what it finds into the corpus
+    python tests/support/wirefuzz.py --seconds 600    # for longer than the tests do; writes what it finds into the corpus
 
 The corpus, `tests/sidecar/corpus/`, holds one request or answer a file, as it comes from the wire. A file named
 `refused-…` must be refused; any other is only damaged. FindingError are kept in it.
@@ -29,7 +29,7 @@ from llmendpoint_sidecar.proxy.client import Timeouts
 from llmendpoint_sidecar.proxy.server import ClientConnection, Proxy
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
-CORPUS = Path(__file__).parent / "sidecar" / "corpus"
+CORPUS = Path(__file__).parents[1] / "sidecar" / "corpus"
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 _TOKENS = (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"0", b";", b",", b"chunked", b"Content-Length: 5\r\n", b"\x00",
            b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Upgrade: h2c\r\n", b"HTTP/1.0", b"HTTP/1.1 100 Continue\r\n\r\n",

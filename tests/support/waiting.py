@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,3 +17,11 @@ def wait_until(check: Callable[[], Any], seconds: float = 20.0, every: float = 0
             return result
         time.sleep(every)
     raise AssertionError(f"not within {seconds:g} s")
+
+
+async def eventually(check: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until `check` holds; the event loop runs meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "what was awaited did not come to pass"
+        await asyncio.sleep(0.005)

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from conftest import eventually
 from llmendpoint_operator.reconcile.workqueue import Key, WorkQueue
+from support.waiting import eventually
 
 A, B = Key("LLMEndpoint", "ns", "a"), Key("LLMEndpoint", "ns", "b")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from lightkube import ApiError
 
-from api_fixtures import endpoint, loadtest
+from support.manifests import endpoint, loadtest
 
 ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"models": []}, "spec.models"),

@@ -15,14 +15,14 @@ import msgspec
 import pytest
 from lightkube import ApiError
 
-from api_fixtures import endpoint, loadtest
 from llmendpoint_common.contracts.loadrun import Api as LoadApi
 from llmendpoint_loadjob.client.requests import RequestOptions
 from llmendpoint_loadjob.load.run import Outcome
 from llmendpoint_loadjob.result.objectives import parse_objective
 from llmendpoint_loadjob.result.timings import Sample
 from llmendpoint_loadjob.result.verdict import summarize
-from waiting import wait_until
+from support.manifests import endpoint, loadtest
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")
 
