@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from llmendpoint_cli.commands.demo import run_demo
+from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_loadjob import main as loadjob
 from llmendpoint_sidecar import main as sidecar
@@ -35,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if not words or words[0] in ("-h", "--help", "help"):
         print(_HELP, end="")
-        return 0
+        return exit_codes.OK
     command = commands.get(words[0])
     if command is None:
         print(f"llmendpoint: no command {words[0]!r}; there are {', '.join(commands)}", file=sys.stderr)
-        return 2
+        return exit_codes.USAGE
     return command(words[1:])
 
 

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from llmendpoint_common.contracts.loadrun import EXIT_CODES, Summary
-from llmendpoint_common.process import lifecycle
+from llmendpoint_common.process import exit_codes, lifecycle
+from llmendpoint_common.process.errors import PublishError, QuestionError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
-from llmendpoint_loadjob.dataset.questions import QuestionError, choose, read_questions
+from llmendpoint_loadjob.dataset.questions import choose, read_questions
 from llmendpoint_loadjob.load.run import LoadRun
-from llmendpoint_loadjob.publish import PublishError, publish
+from llmendpoint_loadjob.publish import publish
 from llmendpoint_loadjob.report.console import show_progress, show_summary
 from llmendpoint_loadjob.report.files import write_files
 from llmendpoint_loadjob.result.verdict import summarize
@@ -24,9 +25,6 @@ from llmendpoint_loadjob.settings import Settings, parse_settings
 from llmendpoint_loadjob.status import status_server
 
 log = logging.getLogger(__name__)
-
-EXIT_ERROR = 1
-EXIT_USAGE = 2
 
 
 async def run_load(settings: Settings, console: Console, stopping: asyncio.Event) -> Summary:
@@ -68,10 +66,10 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
             await publish(summary, settings.result_config_map)
     except (QuestionError, ValueError) as error:
         print(f"llmendpoint_loadjob: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return exit_codes.USAGE
     except (OSError, PublishError) as error:
         log.error("%s", error)
-        return EXIT_ERROR
+        return exit_codes.ERROR
     return EXIT_CODES[summary.verdict]
 
 

@@ -12,16 +12,13 @@ import aiohttp
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import RESULT_KEY, Summary
+from llmendpoint_common.process.errors import PublishError
 
 log = logging.getLogger(__name__)
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _ATTEMPTS = 30
 _PAUSE_SECONDS = 2.0
-
-
-class PublishError(Exception):
-    """The result could not be written to the cluster."""
 
 
 async def publish(summary: Summary, config_map: str) -> None:

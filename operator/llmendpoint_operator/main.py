@@ -25,7 +25,7 @@ from llmendpoint_common.contracts.cluster import (
     MANAGED_BY_LABEL,
     VERSION,
 )
-from llmendpoint_common.process import lifecycle
+from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_operator.cluster.objects import Objects
@@ -130,7 +130,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
         await health.start(bind_sockets(settings.health_listen))
     except OSError as error:
         log.error("%s; choose another with --health-listen", error)
-        return 1
+        return exit_codes.ERROR
     try:
         await kopf.operator(
             registry=registry_for(operator),
@@ -145,7 +145,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
         await operator.close()
         await health.stop()
         await client.close()
-    return 0
+    return exit_codes.OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

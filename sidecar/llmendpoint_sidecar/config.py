@@ -10,15 +10,12 @@ from pathlib import Path
 import msgspec
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
+from llmendpoint_common.process.errors import ConfigError
 from llmendpoint_common.wire.decoding import UNREADABLE
 
 log = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 2.0
-
-
-class ConfigError(Exception):
-    """The file cannot be used; the sentence names the file and the field."""
 
 
 def read_config(path: Path) -> SidecarConfig:

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
-from llmendpoint_common.process import exposition, lifecycle
+from llmendpoint_common.process import exit_codes, exposition, lifecycle
+from llmendpoint_common.process.errors import ConfigError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_sidecar.admin.service import AdminService
-from llmendpoint_sidecar.config import ConfigError, read_config
+from llmendpoint_sidecar.config import read_config
 from llmendpoint_sidecar.proxy.service import ProxyService
 from llmendpoint_sidecar.runtime import Runtime, tune_garbage_collector
 from llmendpoint_sidecar.settings import Settings, parse_settings
@@ -80,7 +81,7 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
         sidecar = Supervisor(settings, config, arguments) if settings.workers > 1 else Sidecar(settings, config)
     except OSError as error:
         log.error("%s", error)
-        return 1
+        return exit_codes.ERROR
     try:
         await sidecar.start()
         if settings.exporter:
@@ -93,10 +94,10 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         log.error("%s%s", error, "; choose another with --listen or --admin-listen" if taken else "")
-        return 1
+        return exit_codes.ERROR
     finally:
         await sidecar.stop()
-    return 0
+    return exit_codes.OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = read_config(settings.config) if settings.config else SidecarConfig()
     except ConfigError as error:
         print(f"llmendpoint_sidecar: {error}", file=sys.stderr)
-        return 2
+        return exit_codes.USAGE
     tune_garbage_collector()
     given = sys.argv[1:] if arguments is None else arguments
     return lifecycle.run(lambda stopping: serve(settings, config, given, stopping))

@@ -14,10 +14,10 @@ import msgspec
 from aiohttp import web
 
 from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.process.errors import QueueFullError
 from llmendpoint_simulator.behaviour import Behaviour, Fault
 from llmendpoint_simulator.ledger import Entry, Ledger
 from llmendpoint_simulator.shapes import Shape, Timings, Work, failure, timestamp
-from llmendpoint_simulator.slots import QueueFullError
 from llmendpoint_simulator.store import FOREVER, Store
 
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "naïve", "日本", "🙂")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from llmendpoint_common.process import lifecycle
+from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_simulator.server import Simulator
@@ -21,13 +21,13 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
         sockets = bind_sockets(settings.listen)
     except OSError as error:
         log.error("%s; choose another with --listen", error)
-        return 1
+        return exit_codes.ERROR
     simulator = Simulator(settings.behaviour)
     await simulator.start(sockets)
     log.info("simulating Ollama on port %d", port_of(sockets))
     await stopping.wait()
     await simulator.stop()
-    return 0
+    return exit_codes.OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

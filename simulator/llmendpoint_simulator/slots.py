@@ -7,9 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-
-class QueueFullError(Exception):
-    """More requests wait than the server keeps."""
+from llmendpoint_common.process.errors import QueueFullError
 
 
 class Slots:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_common.contracts.loadrun import Category
-from llmendpoint_loadjob.dataset.questions import QuestionError, choose, parse_questions, read_questions
+from llmendpoint_common.process.errors import QuestionError
+from llmendpoint_loadjob.dataset.questions import choose, parse_questions, read_questions
 from llmendpoint_loadjob.settings import shipped_questions
 
 

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from rich.console import Console
 
 from llmendpoint_cli.stack.ports import free_port
-from llmendpoint_cli.stack.process import StackError, demo_folder, process
+from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.upstream import Upstream, find_ollama
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, METRIC_PREFIX, PROXY_PORT
+from llmendpoint_common.process import exit_codes
+from llmendpoint_common.process.errors import StackError
 from llmendpoint_loadjob import main as loadjob
 
 _SIMULATED_MODEL = "simulated:latest"
@@ -33,7 +35,7 @@ def run_demo(duration: str) -> int:
             return _demo(stack, say, console, duration)
     except StackError as error:
         console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
-        return 1
+        return exit_codes.ERROR
 
 
 def _demo(stack: contextlib.ExitStack, say: Callable[[str], None], console: Console, duration: str) -> int:

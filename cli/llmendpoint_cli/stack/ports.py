@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from llmendpoint_cli.stack.process import StackError
+from llmendpoint_common.process.errors import StackError
 
 _SEARCHED_PORTS = 50
 

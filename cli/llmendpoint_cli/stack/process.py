@@ -11,12 +11,10 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from llmendpoint_common.process.errors import StackError
+
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
-
-
-class StackError(Exception):
-    """A process of the stack did not come up; the message holds the end of its log."""
 
 
 @contextlib.contextmanager

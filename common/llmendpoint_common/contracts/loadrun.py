@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from llmendpoint_common.process import exit_codes
+
 STATUS_PORT = 8001
 RESULT_KEY = "summary.json"
 QUESTIONS_LABEL = "llmendpoint.dev/questions"
@@ -44,7 +46,13 @@ class Verdict(StrEnum):
     NONE = "None"
 
 
-EXIT_CODES = {Verdict.PASSED: 0, Verdict.NONE: 0, Verdict.FAILED: 99, Verdict.INVALID: 98, Verdict.ERROR: 1}
+EXIT_CODES = {
+    Verdict.PASSED: exit_codes.OK,
+    Verdict.NONE: exit_codes.OK,
+    Verdict.FAILED: exit_codes.FAILED,
+    Verdict.INVALID: exit_codes.INVALID,
+    Verdict.ERROR: exit_codes.ERROR,
+}
 
 
 class MetricName(StrEnum):

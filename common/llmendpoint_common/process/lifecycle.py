@@ -10,7 +10,7 @@ from typing import Any
 
 import uvloop
 
-EXIT_KILLED = 130
+from llmendpoint_common.process import exit_codes
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
@@ -23,7 +23,7 @@ async def _supervised(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]])
 
     def on_signal() -> None:
         if stopping.is_set():
-            os._exit(EXIT_KILLED)
+            os._exit(exit_codes.INTERRUPTED)
         stopping.set()
 
     loop = asyncio.get_running_loop()

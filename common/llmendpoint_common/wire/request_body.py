@@ -8,14 +8,11 @@ from typing import NamedTuple
 import msgspec
 import zstandard
 
+from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.decoding import UNREADABLE
 
 #: Ollama decodes one JSON value in memory; so a request with a model in it has a bound.
 MAX_REQUEST_BODY_BYTES = 64 * 1024 * 1024
-
-
-class UnreadableRequestError(Exception):
-    """The body does not tell its model beyond doubt; the sentence says why, and quotes nothing of it."""
 
 
 class RequestBody(NamedTuple):
@@ -30,7 +27,7 @@ _decode_name = msgspec.json.Decoder(str | None).decode
 
 
 def read_request_body(body: bytes, content_type: bytes, coding: bytes) -> RequestBody:
-    """Return what a body asks for; UnreadableRequestError where that is not certain.
+    """Return what a body asks for; RequestBodyError where that is not certain.
 
     Go's decoder takes field names in any case (encoding/json, Unmarshal), so two spellings of one are refused.
     """
@@ -42,10 +39,10 @@ def read_request_body(body: bytes, content_type: bytes, coding: bytes) -> Reques
         fields = _decode_object(body)
         names = [name for name in fields if name.lower() == "model"]
         if len(names) > 1:
-            raise UnreadableRequestError("the body names its model twice")
+            raise RequestBodyError("the body names its model twice")
         model = _decode_name(fields[names[0]]) if names else None
     except UNREADABLE as error:
-        raise UnreadableRequestError("the body is not one JSON object with a model in it") from error
+        raise RequestBodyError("the body is not one JSON object with a model in it") from error
     return RequestBody(model or "", fields)
 
 
@@ -54,14 +51,14 @@ def _decoded(body: bytes, coding: bytes) -> bytes:
     if coding == b"identity":
         return body
     if coding != b"zstd":
-        raise UnreadableRequestError("the body has a content coding other than zstd")
+        raise RequestBodyError("the body has a content coding other than zstd")
     try:
         with zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024).stream_reader(body) as reader:
             whole = reader.read(MAX_REQUEST_BODY_BYTES + 1)
     except zstandard.ZstdError as error:
-        raise UnreadableRequestError("the body is not valid zstd") from error
+        raise RequestBodyError("the body is not valid zstd") from error
     if len(whole) > MAX_REQUEST_BODY_BYTES:
-        raise UnreadableRequestError(f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB")
+        raise RequestBodyError(f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB")
     return bytes(whole)
 
 
@@ -74,5 +71,5 @@ def _form_model(body: bytes, content_type: bytes) -> str:
         if not isinstance(part, str) and part.get_param("name", header="content-disposition") == "model"
     ]
     if len(values) != 1 or not isinstance(values[0], bytes):
-        raise UnreadableRequestError("the form has not exactly one field `model`")
+        raise RequestBodyError("the form has not exactly one field `model`")
     return values[0].strip().decode(errors="replace")

@@ -11,15 +11,10 @@ from typing import Any
 
 import yaml
 
+from llmendpoint_common.process.errors import QuestionError
+
 MAX_FILE_BYTES = 200 * 1024
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-
-
-class QuestionError(Exception):
-    """A question file cannot be used: `file:line: reason`."""
-
-    def __init__(self, file: str, line: int, reason: str) -> None:
-        super().__init__(f"{file}:{line}: {reason}")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from llmendpoint_common.api.loadtest import LoadTestSpec, Protocol, parse_spec
 from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
 from llmendpoint_common.contracts.loadrun import QUESTIONS_LABEL, Api
+from llmendpoint_common.process.errors import NotReadyError
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pod_status import PodStatuses
@@ -28,10 +29,6 @@ KIND = "LoadTest"
 _WAITING_SECONDS = 2.0
 _RUNNING_SECONDS = 2.0
 _APIS = {Protocol.OLLAMA: Api.OLLAMA_CHAT, Protocol.OPENAI: Api.OPENAI_CHAT}
-
-
-class NotYetError(Exception):
-    """The run cannot begin, and why."""
 
 
 class LoadTestController:
@@ -65,7 +62,7 @@ class LoadTestController:
             return await self._follow(manifest)
         try:
             return await self._start(manifest, spec)
-        except NotYetError as reason:
+        except NotReadyError as reason:
             await self._write(manifest, phases.waiting(str(reason)))
             return _WAITING_SECONDS
 
@@ -79,7 +76,7 @@ class LoadTestController:
         if existing is not None and not is_controlled_by(existing, owner):
             conflicts = (*conflicts, f"Job/{job_name(owner)}")
         if conflicts:
-            raise NotYetError(f"{', '.join(conflicts)} exists and is not this LoadTest's; delete or rename it")
+            raise NotReadyError(f"{', '.join(conflicts)} exists and is not this LoadTest's; delete or rename it")
         # The start is written down before the Job is made: a Job that was started is never made again.
         begun = phases.running(0, "the Job is being made")
         fields = {**phases.started(job_name(owner), target, self._now()), **begun.fields}
@@ -129,15 +126,15 @@ class LoadTestController:
         name = spec.endpoint_ref.name if spec.endpoint_ref else ""
         endpoint = await self._objects.get("LLMEndpoint", owner.namespace, name)
         if endpoint is None:
-            raise NotYetError(
+            raise NotReadyError(
                 f"LLMEndpoint {name} is not in namespace {owner.namespace}; the run begins when it is Ready"
             )
         status = endpoint.get("status") or {}
         if not is_true(status.get("conditions") or [], "Ready"):
-            raise NotYetError(f"LLMEndpoint {name} is not Ready; the run begins when it is")
+            raise NotReadyError(f"LLMEndpoint {name} is not Ready; the run begins when it is")
         names = [model["name"] for model in endpoint["spec"]["models"]]
         if spec.model is None and len(names) > 1:
-            raise NotYetError(
+            raise NotReadyError(
                 f"LLMEndpoint {name} has {len(names)} models: set spec.model to one of {', '.join(names)}"
             )
         model = spec.model or names[0]
@@ -151,13 +148,13 @@ class LoadTestController:
         if not references:
             sources = await self._objects.list("ConfigMap", self._own_namespace, {QUESTIONS_LABEL: "true"})
             if not sources:
-                raise NotYetError(f"namespace {self._own_namespace} has no ConfigMap labelled {QUESTIONS_LABEL}=true")
+                raise NotReadyError(f"namespace {self._own_namespace} has no ConfigMap labelled {QUESTIONS_LABEL}=true")
             return sorted(sources, key=lambda source: str(source["metadata"]["name"]))
         found = []
         for reference in references:
             source = await self._objects.get("ConfigMap", owner.namespace, reference.name)
             if source is None:
-                raise NotYetError(f"ConfigMap {reference.name} of dataset.questions.configMapRefs does not exist")
+                raise NotReadyError(f"ConfigMap {reference.name} of dataset.questions.configMapRefs does not exist")
             found.append(source)
         return found
 

@@ -10,8 +10,9 @@ import msgspec
 
 from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, ModelPhase, ModelStatus, SidecarConfig
+from llmendpoint_common.process.errors import ModelError, OllamaError
 from llmendpoint_sidecar.agent.progress import PullMeter
-from llmendpoint_sidecar.ollama.client import Ollama, OllamaError
+from llmendpoint_sidecar.ollama.client import Ollama
 from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 
 log = logging.getLogger(__name__)
@@ -21,14 +22,6 @@ _LAST_RETRY_SECONDS = 60.0
 _LOAD_SECONDS = 1800.0
 _INTERVAL_SECONDS = 2.0
 _NOT_FOUND = ("file does not exist", "not found", "manifest unknown")
-
-
-class ModelError(Exception):
-    """A model cannot be had: a documented reason, and what to do about it."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class ModelAgent:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from llmendpoint_common.contracts.sidecar import Operation, Outcome
+from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.dialects.reading import Dialect, Reading
-from llmendpoint_common.wire.request_body import UnreadableRequestError, read_request_body
+from llmendpoint_common.wire.request_body import read_request_body
 from llmendpoint_common.wire.routes import METERED, TRANSFERS, dialect_of, is_stream
 from llmendpoint_sidecar.meter.histogram import Histogram
 from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS
@@ -207,7 +208,7 @@ class ExchangeMeter:
             if not self.coding and (name := _decode_request(body).model):
                 return name
             return read_request_body(body, b"", self.coding).model
-        except (*UNREADABLE, UnreadableRequestError):
+        except (*UNREADABLE, RequestBodyError):
             return ""
 
     def _fold(self) -> None:

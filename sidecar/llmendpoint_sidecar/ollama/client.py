@@ -8,17 +8,10 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
+from llmendpoint_common.process.errors import OllamaError
 from llmendpoint_common.wire.decoding import UNREADABLE
 
 T = TypeVar("T")
-
-
-class OllamaError(Exception):
-    """Ollama refused, in its own words; `status` is 0 where it could not be reached."""
-
-    def __init__(self, sentence: str, status: int = 0) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 class ListedModel(msgspec.Struct, frozen=True):

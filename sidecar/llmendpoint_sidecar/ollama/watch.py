@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from llmendpoint_common.process.errors import OllamaError
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
-from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama, OllamaError
+from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
 
 log = logging.getLogger(__name__)
 

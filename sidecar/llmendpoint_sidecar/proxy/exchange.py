@@ -10,19 +10,15 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation, Outcome
+from llmendpoint_common.process.errors import RequestBodyError, UpstreamError
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.request_body import (
-    MAX_REQUEST_BODY_BYTES,
-    RequestBody,
-    UnreadableRequestError,
-    read_request_body,
-)
+from llmendpoint_common.wire.request_body import MAX_REQUEST_BODY_BYTES, RequestBody, read_request_body
 from llmendpoint_common.wire.usage_filter import UsageFilter, ask_for_usage
 from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission, Refusal, Ticket
 from llmendpoint_sidecar.policy.refusals import refusal
 from llmendpoint_sidecar.proxy.client import Client, RequestHead, Timeouts
-from llmendpoint_sidecar.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamError, UpstreamPool
+from llmendpoint_sidecar.proxy.upstream import ResponseHead, UpstreamConnection, UpstreamPool
 from llmendpoint_sidecar.records.journal import is_plain_id
 
 log = logging.getLogger(__name__)
@@ -382,10 +378,10 @@ class Exchange:
         form = self._meter.operation is Operation.OPENAI_TRANSCRIPTIONS
         try:
             if any(heads.count(self.head.head, name) > 1 for name in (b"content-type", b"content-encoding")):
-                raise UnreadableRequestError("the body's type or coding is said twice")
+                raise RequestBodyError("the body's type or coding is said twice")
             content_type = fields.get(b"content-type", b"") if form else b""
             asked = read_request_body(body, content_type, fields.get(b"content-encoding", b""))
-        except UnreadableRequestError as error:
+        except RequestBodyError as error:
             self._refusal = Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
             return
         if self._admission is not None and self._ticket is not None:

@@ -14,9 +14,10 @@ from typing import cast
 import httptools
 
 from llmendpoint_common.contracts.sidecar import Outcome
+from llmendpoint_common.process.errors import BodyError, HeadError
 from llmendpoint_common.process.units import Address
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.http1.chunked import ChunkedError, ChunkedFraming
+from llmendpoint_common.wire.http1.chunked import ChunkedFraming
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.refusals import refusal
@@ -222,7 +223,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserCallbackError:
             log.exception("a request could not be handled")
             self.abort()
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, heads.HeadError, ChunkedError) as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, HeadError, BodyError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, f"the request is not valid HTTP: {error}")
             return
         if self._queue:
@@ -284,7 +285,7 @@ class ClientConnection(asyncio.Protocol):
         self._partial = raw = raw[:end]
         self._feed(raw[before:] if before else raw)
         if not self._headed:
-            raise heads.HeadError("the head's end is in doubt")
+            raise HeadError("the head's end is in doubt")
         self._begin(raw)
         self._partial = b""
         return data[end - before :]
@@ -350,12 +351,12 @@ class ClientConnection(asyncio.Protocol):
         if ended:
             self._end_request(exchange, b"" if chunked is None else chunked.trailers)
         elif self._whole:
-            raise heads.HeadError("the body's end is in doubt")
+            raise HeadError("the body's end is in doubt")
         return rest
 
     def _end_request(self, exchange: Exchange, trailers: bytes) -> None:
         if not self._whole:
-            raise heads.HeadError("the body's end is in doubt")
+            raise HeadError("the body's end is in doubt")
         self._whole = False
         self._incoming = None
         if not exchange.over:
@@ -424,5 +425,5 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, str]:
     """Return method, target and version of a request line."""
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] not in _VERSIONS:
-        raise heads.HeadError("the request line is not METHOD TARGET HTTP/1.1")
+        raise HeadError("the request line is not METHOD TARGET HTTP/1.1")
     return parts[0], parts[1], _VERSIONS[parts[2]]

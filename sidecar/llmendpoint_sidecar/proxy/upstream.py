@@ -14,16 +14,13 @@ from typing import Protocol, cast
 import httptools
 import msgspec
 
+from llmendpoint_common.process.errors import HeadError, UpstreamError
 from llmendpoint_common.process.units import Address
 from llmendpoint_common.wire.http1 import heads
 
 MAX_IDLE_CONNECTIONS = 256
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9]\d\d(?: [\t\x20-\x7e\x80-\xff]*)?")
 _CHUNKED = ([b"transfer-encoding: chunked"], [b"transfer-encoding:chunked"])
-
-
-class UpstreamError(Exception):
-    """The upstream broke HTTP, or its connection, before a response had ended."""
 
 
 def drop(data: bytes) -> None:
@@ -151,7 +148,7 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._fail(UpstreamError("the upstream switches protocols unasked"))
             return
-        except (httptools.HttpParserError, heads.HeadError, UpstreamError) as error:
+        except (httptools.HttpParserError, HeadError, UpstreamError) as error:
             self._fail(UpstreamError(f"the upstream's response is not HTTP: {error}"))
             return
         if self._complete:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
+from llmendpoint_common.process.errors import ChannelClosedError
 from llmendpoint_sidecar.meter.metrics import Snapshot
 
 _LENGTH = struct.Struct("!I")
@@ -44,10 +45,6 @@ class Found(msgspec.Struct, frozen=True, tag=True):
 
 
 Message: TypeAlias = AskNumbers | AskRecord | Serving | Numbers | Found
-
-
-class ChannelClosedError(Exception):
-    """The other side is gone."""
 
 
 class Channel:

@@ -9,15 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
-from llmendpoint_sidecar.workers.channel import (
-    AskNumbers,
-    AskRecord,
-    Channel,
-    ChannelClosedError,
-    Found,
-    Message,
-    Numbers,
-)
+from llmendpoint_common.process.errors import ChannelClosedError
+from llmendpoint_sidecar.workers.channel import AskNumbers, AskRecord, Channel, Found, Message, Numbers
 
 _START_SECONDS = 30.0
 _ANSWER_SECONDS = 2.0

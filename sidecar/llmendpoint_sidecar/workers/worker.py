@@ -8,18 +8,12 @@ import logging
 import socket
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
+from llmendpoint_common.process import exit_codes
+from llmendpoint_common.process.errors import ChannelClosedError
 from llmendpoint_sidecar.proxy.service import ProxyService
 from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
-from llmendpoint_sidecar.workers.channel import (
-    AskNumbers,
-    AskRecord,
-    Channel,
-    ChannelClosedError,
-    Found,
-    Numbers,
-    Serving,
-)
+from llmendpoint_sidecar.workers.channel import AskNumbers, AskRecord, Channel, Found, Numbers, Serving
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +48,7 @@ async def work(
         if service.telemetry is not None:
             await asyncio.to_thread(service.telemetry.close)
         channel.close()
-    return 0
+    return exit_codes.OK
 
 
 async def _answer(runtime: Runtime, channel: Channel) -> None:

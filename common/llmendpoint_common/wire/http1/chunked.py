@@ -6,13 +6,11 @@ disagree are refused.
 
 from __future__ import annotations
 
+from llmendpoint_common.process.errors import BodyError
+
 _MAX_LINE_BYTES = 16 * 1024
 _MAX_TRAILER_BYTES = 64 * 1024
 _MAX_CHUNK_BYTES = 2**63
-
-
-class ChunkedError(Exception):
-    """The bytes are no chunked body."""
 
 
 class ChunkedFraming:
@@ -39,7 +37,7 @@ class ChunkedFraming:
             end = data.find(b"\n", at)
             self._line += data[at : end if end >= 0 else size]
             if len(self._line) > _MAX_LINE_BYTES:
-                raise ChunkedError("a line of its framing is too long")
+                raise BodyError("a line of its framing is too long")
             if end < 0:
                 return size
             at = end + 1
@@ -53,7 +51,7 @@ class ChunkedFraming:
         elif line:
             self.trailers += line + b"\r\n"
             if len(self.trailers) > _MAX_TRAILER_BYTES:
-                raise ChunkedError("its trailers are too large")
+                raise BodyError("its trailers are too large")
         else:
             self.ended = True
 
@@ -61,9 +59,9 @@ class ChunkedFraming:
         try:
             size = int(line.partition(b";")[0], 16)
         except ValueError:
-            raise ChunkedError("a chunk's size is no number") from None
+            raise BodyError("a chunk's size is no number") from None
         if not 0 <= size < _MAX_CHUNK_BYTES:
-            raise ChunkedError("a chunk's size is out of bounds")
+            raise BodyError("a chunk's size is out of bounds")
         if size:
             # A chunk's data ends with a line end of its own.
             self._left = size + 2

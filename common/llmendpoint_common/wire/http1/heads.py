@@ -11,6 +11,8 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from llmendpoint_common.process.errors import HeadError
+
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 #: The last value of each header by its lower-case name, in the order of their first lines.
 Fields: TypeAlias = dict[bytes, bytes]
@@ -32,10 +34,6 @@ _WORTH_KEEPING = frozenset(
     b"accept accept-encoding accept-language cache-control connection content-length content-type date host "
     b"transfer-encoding user-agent".split()
 )
-
-
-class HeadError(Exception):
-    """A head that llhttp took and that still cannot be cut into lines beyond doubt."""
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
