@@ -10,7 +10,6 @@ from llmendpoint_common.process import exit_codes
 
 STATUS_PORT = 8001
 RESULT_KEY = "summary.json"
-QUESTIONS_LABEL = "llmendpoint.dev/questions"
 
 
 class Category(StrEnum):

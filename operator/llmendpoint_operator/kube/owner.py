@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from llmendpoint_common.contracts.cluster import API_VERSION
+from llmendpoint_common.contracts.cluster import (
+    API_VERSION,
+    COMPONENT_LABEL,
+    ENDPOINT_LABEL,
+    LLMENDPOINT,
+    LOADTEST,
+    LOADTEST_LABEL,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+)
+from llmendpoint_operator.cluster.kinds import KINDS
 
 Manifest: TypeAlias = dict[str, Any]
+
+_OWNER_LABELS = {LLMENDPOINT: ENDPOINT_LABEL, LOADTEST: LOADTEST_LABEL}
 
 
 @dataclass(frozen=True)
@@ -30,15 +42,39 @@ class Owner:
             "blockOwnerDeletion": True,
         }
 
-    def metadata(self, name: str, labels: dict[str, str], annotations: dict[str, str] | None = None) -> Manifest:
-        """Return the metadata of a child."""
-        metadata = {
+    def child(
+        self,
+        kind: str,
+        name: str,
+        component: str,
+        *,
+        labels: dict[str, str] | None = None,
+        annotations: dict[str, str] | None = None,
+    ) -> Manifest:
+        """Return a child without its content: apiVersion, kind and metadata with labels and owner reference.
+
+        `kind` is a row of the table of kinds, `component` the value of `app.kubernetes.io/component`. The labels by
+        which the operator finds its children win over `labels`.
+        """
+        metadata: Manifest = {
             "name": name,
             "namespace": self.namespace,
-            "labels": labels,
+            "labels": {**(labels or {}), **self.labels(component)},
             "ownerReferences": [self.reference()],
         }
-        return {**metadata, "annotations": annotations} if annotations else metadata
+        if annotations:
+            metadata["annotations"] = annotations
+        return {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata}
+
+    def labels(self, component: str) -> dict[str, str]:
+        """Return the labels of a child, and of the pods that it makes."""
+        return {
+            _OWNER_LABELS[self.kind]: self.name,
+            COMPONENT_LABEL: component,
+            MANAGED_BY_LABEL: MANAGED_BY,
+            "app.kubernetes.io/name": "llmendpoint",
+            "app.kubernetes.io/instance": self.name,
+        }
 
 
 def owner_of(manifest: Manifest) -> Owner:

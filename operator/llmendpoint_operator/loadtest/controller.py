@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmendpoint_common.api.loadtest import LoadTestSpec, Protocol, parse_spec
-from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
-from llmendpoint_common.contracts.loadrun import QUESTIONS_LABEL, Api
+from llmendpoint_common.contracts.cluster import LOADTEST_LABEL, QUESTIONS_LABEL
+from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.process.errors import NotReadyError
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.objects import Objects

@@ -8,7 +8,6 @@ import msgspec
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec, Metering, MeteringMode, Model, TenantLimits
 from llmendpoint_common.contracts import sidecar
-from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
 from llmendpoint_common.contracts.sidecar import (
     DeclaredModel,
     IncludeUsage,
@@ -18,7 +17,6 @@ from llmendpoint_common.contracts.sidecar import (
     TenantConfig,
 )
 from llmendpoint_operator.endpoint.resources.statefulset import CONFIG_FILE
-from llmendpoint_operator.kube.labels import child_labels
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
 _MAX_WAITING = 256
@@ -33,9 +31,7 @@ def config_map(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
     )
     text = msgspec.json.format(msgspec.json.encode(config), indent=2).decode()
     return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": owner.metadata(owner.name, child_labels(ENDPOINT_LABEL, owner.name, "config")),
+        **owner.child("ConfigMap", owner.name, "config"),
         "data": {CONFIG_FILE: text + "\n"},
     }
 
@@ -43,9 +39,7 @@ def config_map(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
 def service_account(owner: Owner) -> Manifest:
     """Return the ServiceAccount."""
     return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": owner.metadata(owner.name, child_labels(ENDPOINT_LABEL, owner.name, "identity")),
+        **owner.child("ServiceAccount", owner.name, "identity"),
         "automountServiceAccountToken": False,
     }
 

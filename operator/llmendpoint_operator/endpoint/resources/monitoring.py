@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL, SCRAPE_LABEL
-from llmendpoint_operator.kube.labels import child_labels
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
 def service_monitor(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
     """Return the ServiceMonitor; every series gets the label `llmendpoint`."""
-    labels = {**spec.monitoring.labels, **child_labels(ENDPOINT_LABEL, owner.name, "monitoring")}
     return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "ServiceMonitor",
-        "metadata": owner.metadata(owner.name, labels),
+        **owner.child("ServiceMonitor", owner.name, "monitoring", labels=spec.monitoring.labels),
         "spec": {
             "selector": {"matchLabels": {ENDPOINT_LABEL: owner.name, SCRAPE_LABEL: "true"}},
             "endpoints": [

@@ -9,7 +9,6 @@ from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_operator.kube import pod_security
-from llmendpoint_operator.kube.labels import child_labels
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.settings import Images
 
@@ -35,11 +34,8 @@ def statefulset(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest
     Parallel and not ordered: a GPU node rarely has a spare GPU, so each replica is replaced in its place.
     """
     policy = spec.storage.retention_policy
-    labels = child_labels(ENDPOINT_LABEL, owner.name, COMPONENT)
     return {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "metadata": owner.metadata(owner.name, labels),
+        **owner.child("StatefulSet", owner.name, COMPONENT),
         "spec": {
             "replicas": spec.wanted_replicas,
             "serviceName": f"{owner.name}-pods",
@@ -50,7 +46,7 @@ def statefulset(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest
                 "whenScaled": policy.when_scaled.value,
             },
             "template": {
-                "metadata": _pod_metadata(spec, labels),
+                "metadata": _pod_metadata(spec, owner.labels(COMPONENT)),
                 "spec": _pod(owner, spec, images),
             },
             **_claim_templates(spec),

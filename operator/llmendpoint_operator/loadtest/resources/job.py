@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmendpoint_common.api.loadtest import LoadTestSpec, Order, SloItem
-from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
 from llmendpoint_common.contracts.loadrun import LATENCY_METRICS, STATUS_PORT, Api
 from llmendpoint_operator.kube import pod_security
-from llmendpoint_operator.kube.labels import child_labels
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.loadtest.resources.rbac import identity_name, result_name
 from llmendpoint_operator.settings import Images
@@ -46,7 +44,7 @@ def job(
     owner: Owner, spec: LoadTestSpec, target: ResolvedTarget, question_maps: Sequence[str], images: Images
 ) -> Manifest:
     """Return the Job."""
-    labels = child_labels(LOADTEST_LABEL, owner.name, "load")
+    labels = owner.labels("load")
     pod = {
         "restartPolicy": "Never",
         "serviceAccountName": identity_name(owner),
@@ -60,9 +58,7 @@ def job(
     }
     metadata = {"labels": {**spec.pod.labels, **labels}, "annotations": dict(spec.pod.annotations)}
     return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": owner.metadata(job_name(owner), labels),
+        **owner.child("Job", job_name(owner), "load"),
         "spec": {
             "backoffLimit": 0,
             "completions": 1,

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
-from llmendpoint_operator.kube.labels import child_labels
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
 def snapshot(owner: Owner, sources: Sequence[Manifest]) -> list[Manifest]:
     """Return one ConfigMap for each source, with its files and nothing else of it."""
-    labels = child_labels(LOADTEST_LABEL, owner.name, "questions")
     return [
         {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": owner.metadata(f"{owner.name}-questions-{index}", labels),
+            **owner.child("ConfigMap", f"{owner.name}-questions-{index}", "questions"),
             "data": {
                 name: text for name, text in (source.get("data") or {}).items() if name.endswith((".yaml", ".yml"))
             },

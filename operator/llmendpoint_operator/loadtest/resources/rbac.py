@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
-from llmendpoint_operator.kube.labels import child_labels
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
@@ -19,24 +17,17 @@ def result_name(owner: Owner) -> str:
 
 def access(owner: Owner) -> list[Manifest]:
     """Return the result ConfigMap and the rights to patch it."""
-    labels = child_labels(LOADTEST_LABEL, owner.name, "load")
     name = identity_name(owner)
     return [
         {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": owner.metadata(result_name(owner), child_labels(LOADTEST_LABEL, owner.name, "result")),
+            **owner.child("ConfigMap", result_name(owner), "result"),
         },
         {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": owner.metadata(name, labels),
+            **owner.child("ServiceAccount", name, "load"),
             "automountServiceAccountToken": False,
         },
         {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "Role",
-            "metadata": owner.metadata(name, labels),
+            **owner.child("Role", name, "load"),
             "rules": [
                 {
                     "apiGroups": [""],
@@ -47,9 +38,7 @@ def access(owner: Owner) -> list[Manifest]:
             ],
         },
         {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": owner.metadata(name, labels),
+            **owner.child("RoleBinding", name, "load"),
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}],
         },
