@@ -14,9 +14,9 @@ from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.objects import REFUSALS, Objects, is_unknown_kind
 from llmendpoint_operator.cluster.pod_status import PodStatuses
+from llmendpoint_operator.endpoint.desired import desired
+from llmendpoint_operator.endpoint.layout import selector
 from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
-from llmendpoint_operator.endpoint.resources.desired import desired
-from llmendpoint_operator.endpoint.resources.statefulset import selector
 from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.kube.conditions import Condition, is_true, merge
 from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of

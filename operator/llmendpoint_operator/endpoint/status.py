@@ -8,8 +8,8 @@ from typing import Any
 
 from llmendpoint_common.api.endpoint import Gpu, LLMEndpointSpec, MonitoringMode
 from llmendpoint_common.contracts.sidecar import Load, ModelPhase, ModelStatus
+from llmendpoint_operator.endpoint.layout import selector
 from llmendpoint_operator.endpoint.observe import Observation, PodView
-from llmendpoint_operator.endpoint.resources.statefulset import selector
 from llmendpoint_operator.kube.conditions import Condition, merge
 from llmendpoint_operator.kube.owner import Manifest, Owner
 

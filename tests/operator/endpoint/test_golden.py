@@ -52,7 +52,8 @@ def test_an_endpoint_renders_as_before(name: str) -> None:
     path = GOLDEN / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(rendered(name))
-    assert rendered(name) == path.read_text()
+    # Compared as data: the order of a manifest's fields means nothing.
+    assert list(children(**spec_of(name)).values()) == list(yaml.safe_load_all(path.read_text()))
 
 
 def test_every_field_of_the_spec_is_in_everything() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmendpoint_common.api.loadtest import LoadTestSpec, Order, SloItem
 from llmendpoint_common.contracts.loadrun import LATENCY_METRICS, STATUS_PORT, Api
-from llmendpoint_operator.kube import pod_security
+from llmendpoint_operator.kube import pod_fields, pod_security
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.loadtest.resources.rbac import identity_name, result_name
 from llmendpoint_operator.settings import Images
@@ -53,8 +53,8 @@ def job(
         "securityContext": pod_security.pod_security_context(),
         "containers": [_container(owner, spec, target, images)],
         "volumes": [_questions_volume(question_maps), _token_volume(), {"name": "tmp", "emptyDir": {}}],
-        **pod_security.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
-        **pod_security.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
+        **pod_fields.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
+        **pod_fields.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
     }
     metadata = {"labels": {**spec.pod.labels, **labels}, "annotations": dict(spec.pod.annotations)}
     return {
@@ -76,7 +76,7 @@ def _container(owner: Owner, spec: LoadTestSpec, target: ResolvedTarget, images:
         "args": arguments(owner, spec, target),
         **_api_key(spec),
         "ports": [{"name": "metrics", "containerPort": STATUS_PORT, "protocol": "TCP"}],
-        "resources": pod_security.resources(spec.pod.resources, {"cpu": "500m", "memory": "128Mi"}, {"memory": "1Gi"}),
+        "resources": pod_fields.resources(spec.pod.resources, {"cpu": "500m", "memory": "128Mi"}, {"memory": "1Gi"}),
         "securityContext": pod_security.container_security_context(),
         # The last lines of the log say why a run could not begin.
         "terminationMessagePolicy": "FallbackToLogsOnError",
