@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 import yaml
 
+from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
 
 #: What the sidecar reads and serves as JSON, beside what it is called in docs/schemas.
-SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig}
+SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig, "run": RunDocument}
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "llmendpoint"
 VERSION = (ROOT / "VERSION").read_text(encoding="utf-8").strip()

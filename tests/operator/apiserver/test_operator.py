@@ -15,12 +15,15 @@ import msgspec
 import pytest
 from lightkube import ApiError
 
-from llmendpoint_common.contracts.loadrun import Api as LoadApi
-from llmendpoint_loadjob.client.requests import RequestOptions
-from llmendpoint_loadjob.load.run import Outcome
-from llmendpoint_loadjob.result.objectives import parse_objective
-from llmendpoint_loadjob.result.timings import Sample
-from llmendpoint_loadjob.result.verdict import summarize
+from llmendpoint_common.contracts.loadrun import (
+    MetricName,
+    Objective,
+    RunDocument,
+    RunLoad,
+    RunTarget,
+)
+from llmendpoint_loadjob.result.summary import summarize
+from llmendpoint_loadjob.result.timings import Outcome, Sample
 from support.manifests import endpoint, loadtest
 from support.waiting import wait_until
 
@@ -121,8 +124,9 @@ def ready_endpoint(api: Any, *names: str) -> None:
 def passed_summary() -> str:
     sample = Sample("id", "q", "Math", 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2)
     outcome = Outcome([sample], duration=1.0, offered=1, sent=1)
-    options = RequestOptions(LoadApi.OLLAMA_CHAT, "tiny:latest")
-    return msgspec.json.encode(summarize(outcome, [parse_objective("ttft:p95=1s")], "http://x", options, 1)).decode()
+    objective = Objective(MetricName.TTFT, 1.0, 95)
+    document = RunDocument(RunTarget("http://x"), "tiny:latest", RunLoad(concurrency=1), objectives=(objective,))
+    return msgspec.json.encode(summarize(outcome, document)).decode()
 
 
 def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
