@@ -21,6 +21,7 @@ from llmendpoint_common.contracts.loadrun import (
     RunDocument,
     RunLoad,
     RunTarget,
+    parse_run_document,
 )
 from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
@@ -134,9 +135,12 @@ def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
     wait_until(lambda: api.conditions("LoadTest", "smoke").get("Passed") == ("Unknown", "Pending"))
     ready_endpoint(api, "tiny:latest")
     job = wait_until(lambda: api.get("Job", "smoke"))
-    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert f"--url=http://assistant.{api.namespace}.svc:11434" in arguments
-    assert "--slo=ttft:p95=1s" in arguments
+    pod = job["spec"]["template"]["spec"]
+    assert "--run=/etc/llmendpoint/run/run.json" in pod["containers"][0]["args"]
+    assert {volume["name"]: volume.get("configMap", {}).get("name") for volume in pod["volumes"]}["run"] == "smoke-run"
+    document = parse_run_document(api.get("ConfigMap", "smoke-run")["data"]["run.json"].encode(), "smoke-run")
+    assert document.target.url == f"http://assistant.{api.namespace}.svc:11434"
+    assert document.objectives == (Objective(MetricName.TTFT, 1.0, 95),)
     assert job["spec"]["backoffLimit"] == 0
     role = api.get("Role", "smoke-load")
     assert role["rules"] == [
