@@ -100,14 +100,17 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
     return exit_codes.OK
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the sidecar; the exit code is 0 after a drain, 1 where it could not run, 2 for a wrong setting."""
-    settings = parse_settings(arguments)
+def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sidecar") -> int:
+    """Run the sidecar. Returns 0 after a drain, 1 if it could not run, 2 for a wrong setting or configuration file.
+
+    `arguments` None is the command line of the process; `program` is the name in messages.
+    """
+    settings = parse_settings(arguments, program)
     configure_logs(settings.log_level)
     try:
         config = read_config(settings.config) if settings.config else SidecarConfig()
     except ConfigError as error:
-        print(f"llmendpoint_sidecar: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return exit_codes.USAGE
     tune_garbage_collector()
     given = sys.argv[1:] if arguments is None else arguments

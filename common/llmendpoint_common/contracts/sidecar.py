@@ -12,8 +12,20 @@ import msgspec
 
 PROXY_PORT = 11435
 ADMIN_PORT = 8001
-METRIC_PREFIX = "llmendpoint_"
 REQUEST_ID_HEADER = "X-Request-ID"
+#: Prefix of the names of all metric families.
+METRIC_PREFIX = "llmendpoint_"
+
+
+class Metric(StrEnum):
+    """Full names of the metric families that other components read. A histogram adds `_bucket`, `_sum` and `_count`."""
+
+    REQUESTS = f"{METRIC_PREFIX}requests_total"
+    PROMPT_TOKENS = f"{METRIC_PREFIX}prompt_tokens_total"
+    GENERATION_TOKENS = f"{METRIC_PREFIX}generation_tokens_total"
+    TIME_TO_FIRST_TOKEN = f"{METRIC_PREFIX}time_to_first_token_seconds"
+    REQUESTS_RUNNING = f"{METRIC_PREFIX}num_requests_running"
+    REQUESTS_WAITING = f"{METRIC_PREFIX}num_requests_waiting"
 
 
 class Operation(StrEnum):

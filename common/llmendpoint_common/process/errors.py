@@ -7,6 +7,7 @@
           RunDocumentError        the document that describes a load run
       x ProtocolError             bytes that are not the HTTP/1.1 they should be
           HeadError               a head
+              HeadTooLargeError   a head above the limit
           BodyError               a body's framing
           UpstreamError           a response, or the connection that it came on
           RequestBodyError        a request body whose model is in doubt
@@ -59,6 +60,10 @@ class ProtocolError(LLMEndpointError):
 
 class HeadError(ProtocolError):
     """A head cannot be read beyond doubt, although llhttp accepted it."""
+
+
+class HeadTooLargeError(HeadError):
+    """A head is larger than a reader accepts."""
 
 
 class BodyError(ProtocolError):
