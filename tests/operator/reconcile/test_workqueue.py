@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from llmendpoint_operator.reconcile.workqueue import Key, WorkQueue
+from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.reconcile.workqueue import WorkQueue
 from support.waiting import eventually
 
 A, B = Key("LLMEndpoint", "ns", "a"), Key("LLMEndpoint", "ns", "b")
