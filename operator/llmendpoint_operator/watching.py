@@ -50,29 +50,41 @@ class Feed:
         self._mark = mark
         self._held: set[Key] = set()
         self._first: set[str] = set()
-        self._listed = True
+        self._complete = True
+        self._released = True
         #: Set when a kind was listed again by itself.
         self.relisted = asyncio.Event()
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether reconciles wait for the end of the first listing."""
+        return bool(self._held)
 
     def begin(self) -> None:
         """Expect the first listing of all kinds; until its end, nothing is marked."""
         self._inventory.begin_listing()
         self._first.clear()
-        self._listed = False
+        self._complete = self._released = False
         self.relisted.clear()
 
     def end(self) -> None:
-        """Take the end of the first listing."""
-        if self._listed:
+        """Take the end of the first listing: what it did not show no longer exists."""
+        if self._complete:
             return
-        self._listed = True
-        for key in self._held | self._inventory.end_listing():
+        self._complete = True
+        self._held |= self._inventory.end_listing()
+        self.release()
+
+    def release(self) -> None:
+        """Mark what is dirty from now on."""
+        self._released = True
+        for key in self._held:
             self._mark(key)
         self._held.clear()
 
     def shown(self, kind: str, body: Manifest) -> None:
         """Take an object as a listing or a watch shows it."""
-        if not self._listed:
+        if not self._complete:
             self._first.add(body["metadata"]["uid"])
         self._dirty(self._inventory.shows(kind, body))
 
@@ -89,7 +101,7 @@ class Feed:
     def _dirty(self, key: Key | None) -> None:
         if key is None:
             return
-        if self._listed:
+        if self._released:
             self._mark(key)
         else:
             self._held.add(key)
@@ -143,8 +155,9 @@ class Watches:
             self._mark(key)
 
     def _listing_is_late(self) -> None:
-        log.warning("the first listing has not ended within %g s; reconciling with what is known", _LISTING_SECONDS)
-        self._feed.end()
+        if self._feed.is_holding:
+            log.warning("listing takes more than %g s; reconciling with what is known so far", _LISTING_SECONDS)
+        self._feed.release()
 
 
 def _registry(kinds: Sequence[Kind], feed: Feed, loop: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:

@@ -72,7 +72,7 @@ def classify(error: Exception, child: ChildKey) -> Fault:
 def describe(error: Exception) -> str:
     """Return an error as one line for the log."""
     if isinstance(error, ApiException):
-        return f"{error.status} {read_refusal(error).message}"
+        return f"{error.status} {' '.join(read_refusal(error).message.split())}"
     return str(error) or type(error).__name__
 
 

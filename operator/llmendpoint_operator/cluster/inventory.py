@@ -98,6 +98,8 @@ class Inventory:
         self._places: dict[str, tuple[Key, ChildKey]] = {}
         self._refusals: dict[Key, dict[ChildKey, Refusal]] = {}
         self._unlisted: set[str] = set()
+        #: Whether the watches have listed every kind; until then, an object that is not here may exist.
+        self.complete = False
 
     # What reconciles read.
 
@@ -163,11 +165,13 @@ class Inventory:
 
     def begin_listing(self) -> None:
         """Expect every object to be shown again: what is not shown until `end_listing` no longer exists."""
+        self.complete = False
         bodies = self._resources.values()
         self._unlisted = {*self._places, *(body["metadata"]["uid"] for body in bodies)}
 
     def end_listing(self) -> set[Key]:
         """Remove what the listing did not show, and return the owners that are dirty now."""
+        self.complete = True
         gone, self._unlisted = self._unlisted, set()
         resources = {key for key, body in self._resources.items() if body["metadata"]["uid"] in gone}
         for key in resources:
@@ -182,8 +186,11 @@ class Inventory:
         name = ChildKey(body["kind"], body["metadata"]["name"])
         self._unlisted.discard(body["metadata"]["uid"])
         self._refusals.get(key, {}).pop(name, None)
-        child = _child(name, body)
-        self._place(key, replace(child, accepted=child.content))
+        written = _child(name, body)
+        known = self._known(written.uid)
+        # If the watch was faster with somebody else's change, the newer body stays to be judged.
+        newest = known if known is not None and known.version > written.version else written
+        self._place(key, replace(newest, accepted=written.content))
 
     def wrote_resource(self, body: Manifest) -> None:
         """Take the response of a write of one of our resources."""

@@ -137,7 +137,7 @@ class LoadTestController(Controller[LoadTestSpec]):
             return await self._finish(resource, phases.finished(summary, self._now()))
         run = self._inventory.child(resource.key, "Job", job_name(resource.owner))
         if run is None:
-            if self._is_young(resource):
+            if self._is_young(resource) or not self._inventory.complete:
                 return _RUNNING_SECONDS
             message = "The Job of this run was deleted. Create another LoadTest to run it again."
             return await self._finish(resource, phases.failed(message, self._now()))

@@ -174,6 +174,18 @@ class Api:
     def delete(self, kind: str, name: str) -> None:
         self.client.delete(kind, self.namespace, name)
 
+    def delete_if_there(self, kind: str, name: str) -> None:
+        if self.get(kind, name) is not None:
+            self.delete(kind, name)
+
+    def is_refused(self, manifest: dict[str, Any]) -> bool:
+        """Tell whether the API server refuses a manifest; otherwise it is applied."""
+        try:
+            self.apply(manifest)
+        except ApiException:
+            return True
+        return False
+
     def apply_status(self, manifest: dict[str, Any]) -> None:
         self.client.apply(self._placed(manifest), manager="kubelet", subresource="status")
 
@@ -211,24 +223,37 @@ def api(control_plane: ControlPlane) -> Api:
     return Api(client, name)
 
 
+class OperatorProcess(subprocess.Popen[bytes]):
+    """The operator as a process, with the address of its /metrics."""
+
+    health: str = ""
+
+    def metric(self, name: str) -> float:
+        """Return the value of a metric without labels."""
+        with urllib.request.urlopen(f"{self.health}/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
 @pytest.fixture(scope="session")
 def start_operator(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], subprocess.Popen[bytes]]:
+) -> Callable[[], OperatorProcess]:
     """Start the operator as a process; the caller ends it."""
 
-    def start() -> subprocess.Popen[bytes]:
+    def start() -> OperatorProcess:
         port = free_port()
         path = tmp_path_factory.mktemp("operator") / "log"
         command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
                    "--health-listen", f"127.0.0.1:{port}"]  # fmt: skip
         environment = os.environ | {"KUBECONFIG": str(control_plane.operator)}
         with path.open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
+        process.health = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=1).close()
+                urllib.request.urlopen(f"{process.health}/livez", timeout=1).close()
             except OSError:
                 assert process.poll() is None, path.read_text()[-3000:]
                 time.sleep(0.1)
@@ -240,7 +265,7 @@ def start_operator(
 
 
 @pytest.fixture(scope="session")
-def operator(start_operator: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+def operator(start_operator: Callable[[], OperatorProcess]) -> Iterator[OperatorProcess]:
     """One operator for all tests that do not stop it."""
     process = start_operator()
     yield process
