@@ -36,7 +36,7 @@ _NOISY = {
     "kopf.objects": logging.WARNING,
     "kopf.activities": logging.WARNING,
     "kopf._core.engines.activities": logging.WARNING,
-    "kopf._core.reactor.running": logging.ERROR,
+    "kopf._core.reactor.running": logging.CRITICAL,
 }
 
 

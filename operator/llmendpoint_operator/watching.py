@@ -219,16 +219,21 @@ async def _credentials() -> kopf.ConnectionInfo:
 
 
 def _run_kopf(registry: kopf.OperatorRegistry, namespaces: tuple[str, ...], stop: threading.Event) -> None:
+    """Run kopf until `stop` is set, or until it fails."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(
-            kopf.operator(
-                registry=registry,
-                standalone=True,
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-                stop_flag=stop,
+        try:
+            runner.run(
+                kopf.operator(
+                    registry=registry,
+                    standalone=True,
+                    clusterwide=not namespaces,
+                    namespaces=namespaces,
+                    stop_flag=stop,
+                )
             )
-        )
+        finally:
+            # A thread of the loop's executor waits for it, and the loop waits for the thread.
+            stop.set()
 
 
 async def _first_of(*waits: Any) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from typing import Any
+
+import kopf
 import pytest
 
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import Key
-from llmendpoint_operator.watching import Feed
+from llmendpoint_operator.watching import Feed, _run_kopf
 from support.children import KEY, config_map, endpoint_body, live, newer
 
 
@@ -80,3 +85,19 @@ async def test_a_deleted_child_marks_its_owner(recorder: Recorder) -> None:
     recorder.inventory.wrote_child(KEY, child)
     recorder.feed.happened("ConfigMap", "DELETED", child)
     assert recorder.marked == [KEY]
+
+
+async def test_kopf_ends_when_it_fails_although_nobody_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POD_ID", "test")
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    def fail(**_: Any) -> None:
+        raise kopf.PermanentError("no")
+
+    stop = threading.Event()
+    try:
+        with pytest.raises(Exception, match="fail"):
+            await asyncio.wait_for(asyncio.to_thread(_run_kopf, registry, (), stop), 20)
+    finally:
+        stop.set()

@@ -42,6 +42,7 @@ _BY_CODE: dict[int, FaultReason] = {
 #: What the text of a refusal says, stronger than its code: the API server has one code for several of these.
 _BY_TEXT = (
     ("is being terminated", FaultReason.NAMESPACE_TERMINATING),
+    ("custom resource definition is terminating", FaultReason.UNKNOWN_KIND),
     ("exceeded quota", FaultReason.QUOTA_EXCEEDED),
     ("admission webhook", FaultReason.ADMISSION_DENIED),
     ("failed calling webhook", FaultReason.ADMISSION_DENIED),

@@ -54,6 +54,7 @@ TERMINATING = 'statefulsets.apps "assistant" is forbidden: unable to create new 
         (refused(409, 'Operation cannot be fulfilled on statefulsets.apps "assistant"'), FaultReason.CONFLICT),
         (plain(404, "404 page not found\n"), FaultReason.UNKNOWN_KIND),
         (plain(404, '{"kind":"Status","message":"the server could not find the requested resource","details":{}}'), FaultReason.UNKNOWN_KIND),
+        (refused(403, "create not allowed while custom resource definition is terminating"), FaultReason.UNKNOWN_KIND),
         (refused(429, "too many requests"), FaultReason.UNAVAILABLE),
         (refused(503, "etcdserver: leader changed"), FaultReason.UNAVAILABLE),
         (plain(502, "<html>bad gateway</html>"), FaultReason.UNAVAILABLE),
@@ -65,7 +66,19 @@ def test_reason(error: Exception, reason: FaultReason) -> None:
     fault = classify(error, CHILD)
     assert fault.reason is reason
     assert fault.child == "StatefulSet/assistant"
-    assert is_unknown_kind(error) is (reason is FaultReason.UNKNOWN_KIND)
+
+
+@pytest.mark.parametrize(
+    ("error", "unknown"),
+    [
+        (plain(404, "404 page not found\n"), True),
+        (plain(404, '{"kind":"Status","message":"the server could not find the requested resource"}'), True),
+        (refused(404, 'statefulsets.apps "assistant" not found'), False),
+        (plain(502, "<html>bad gateway</html>"), False),
+    ],
+)
+def test_an_unknown_kind_is_no_missing_object(error: Exception, unknown: bool) -> None:
+    assert is_unknown_kind(error) is unknown
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ async def test_an_endpoint_without_pods_waits_for_events(world: World) -> None:
     assert world.pods.polls == 0
 
 
-async def test_events_tell_of_new_reasons_once(world: World) -> None:
+async def test_each_new_reason_becomes_one_event(world: World) -> None:
     world.show()
     for _ in range(2):
         await world.controller.reconcile(KEY)
