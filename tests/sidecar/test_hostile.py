@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from llmendpoint_sidecar.meter.model_labels import MAX_MODELS
-from support import wirefuzz
+from support.corpus import corpus
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 
@@ -26,7 +26,7 @@ LARGE = {
     "many headers": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n" * 20_000 + b"\r\n",
 }
 #: The upstream must see nothing of any of these, in particular not `/smuggled`.
-REFUSED = {name: data for name, data in wirefuzz.corpus("requests").items() if name.startswith("refused-")} | LARGE
+REFUSED = {name: data for name, data in corpus("requests").items() if name.startswith("refused-")} | LARGE
 
 
 class Recorder:
