@@ -19,9 +19,10 @@ from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.dialects.reading import Dialect, Reading
 from llmendpoint_common.wire.request_body import read_request_body
 from llmendpoint_common.wire.routes import METERED, TRANSFERS, dialect_of, is_stream
+from llmendpoint_sidecar.meter.families import INTER_CHUNK_BOUNDS
 from llmendpoint_sidecar.meter.histogram import Histogram
 from llmendpoint_sidecar.meter.in_flight import InFlight
-from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS, Metrics
+from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 
 log = logging.getLogger(__name__)
