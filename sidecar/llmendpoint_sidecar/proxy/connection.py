@@ -111,9 +111,10 @@ class ClientConnection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read requests again."""
-        if self._paused:
-            self._paused = False
-            self._heard = self._shared.clock()
+        if not self._paused:
+            return
+        self._paused = False
+        self._heard = self._shared.clock()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 

@@ -247,7 +247,7 @@ class Exchange:
         if self.state is _OVER:
             return
         outcome = None if self.state is _ANSWERED else Outcome.CLIENT_CANCELLED
-        self._release(reusable=False)
+        self._release(False)
         self._end(outcome)
 
     def client_writable(self, *, writable: bool) -> None:
@@ -261,7 +261,7 @@ class Exchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with an error of the proxy itself; cut a response that has begun."""
-        self._release(reusable=False)
+        self._release(False)
         self.response_head_alone()
         keep_alive = False
         if not self._has_started:
@@ -306,7 +306,7 @@ class Exchange:
             self._rewriter = rewriter_for(content_type, self._usage_filter, unchunked=unchunked)
         if not head.delimited or self._client.draining:
             self._close_after = True
-        self._pending_head = write_response_head(head, close=self._close_after, unchunked=unchunked)
+        self._pending_head = write_response_head(head, self._close_after, unchunked)
 
     def response_head_alone(self) -> None:
         """Write a head that came without a byte of the body."""
@@ -316,14 +316,15 @@ class Exchange:
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Pass a piece on first, then note it for the meter."""
-        now = self._last_activity = self._clock()
+        # Python 3.11 calls a local variable faster than an attribute in a slot.
+        clock, write, note = self._clock, self._client.write, self._note
+        now = self._last_activity = clock()
         size = len(raw)
         if self._rewriter is not None:
             raw = self._rewriter.rewrite(pieces)
         if self._pending_head:
             raw, self._pending_head = self._pending_head + raw, b""
-        self._client.write(raw)
-        note = self._note
+        write(raw)
         for piece in pieces:
             note((now, piece))
         if size > LARGE_BYTES or len(self._noted) >= BATCH:
@@ -335,7 +336,7 @@ class Exchange:
         if self._rewriter is not None and (rest := self._rewriter.finish()):
             self._client.write(rest)
         self.state = _ANSWERED
-        self._release(reusable=reusable and self.request_complete)
+        self._release(reusable and self.request_complete)
         self._meter.finish(None)
         if self.request_complete:
             self._finish()
@@ -404,9 +405,7 @@ class Exchange:
         self.state = _FORWARDING
         request_id, made_id = request_id_of(self.head)
         self._meter.request_id, self._meter.made_id = request_id, made_id
-        head = self._upstream.head_writer.write(
-            self.head, made_id, whole=self.request_complete, length=self._changed_length
-        )
+        head = self._upstream.head_writer.write(self.head, made_id, self.request_complete, self._changed_length)
         # The body of a pipelined request may be here already.
         self._backlog.insert(0, head)
         connection = self._upstream.pool.acquire()
@@ -437,8 +436,8 @@ class Exchange:
             self._client.resume()
         self._backlog_bytes = 0
 
-    def _release(self, *, reusable: bool) -> None:
-        """Give the connection back, or close it, so that the upstream stops."""
+    def _release(self, reusable: bool) -> None:
+        """Give the connection back if it is reusable; else close it, so that the upstream stops."""
         connection, self._connection = self._connection, None
         if connection is None:
             return

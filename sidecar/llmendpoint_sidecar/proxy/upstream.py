@@ -40,7 +40,7 @@ class UpstreamConnection(asyncio.Protocol):
     def attach(self, user: UpstreamUser) -> None:
         """Give the next response to `user`."""
         self._user = user
-        self._reader.expect(user, to_head=user.is_head_request)
+        self._reader.expect(user, user.is_head_request)
 
     def detach(self) -> None:
         """Expect no response until the next `attach`."""
