@@ -85,6 +85,23 @@ async def test_what_is_not_http_beyond_doubt_is_refused_and_goes_no_further(
     assert fine.startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("step", ["request_body", "request_end", "start"])
+async def test_a_fault_of_our_own_ends_one_connection_and_not_the_process(
+    start_sidecar: StartSidecar,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+) -> None:
+    sidecar = await start_sidecar(recorder.port)
+    request = b"POST /fine HTTP/1.1\r\nConnection: close\r\n" + HOST + b"Content-Length: 1\r\n\r\n1"
+    with monkeypatch.context() as patch:
+        patch.delattr(f"llmendpoint_sidecar.proxy.exchange.Exchange.{step}")
+        assert await talk(sidecar.port, request) == b""
+    assert "AttributeError" in caplog.text
+    assert (await talk(sidecar.port, request)).startswith(b"HTTP/1.1 200")
+
+
 async def test_extensions_trailers_and_offers_are_no_way_in(start_sidecar: StartSidecar, recorder: Recorder) -> None:
     sidecar = await start_sidecar(recorder.port)
     request = (

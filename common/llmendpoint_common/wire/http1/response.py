@@ -8,10 +8,11 @@ State        Event                                          Calls               
 -----------  ---------------------------------------------  -------------------------------  ------------------
 IDLE         expect                                                                          HEAD
 IDLE         bytes that no request asked for                close                            CLOSED
+IDLE         eof                                                                             CLOSED
 HEAD         a 1xx head                                     interim                          HEAD
-HEAD         a head without a body (a)                      response_head, response_end      IDLE or CLOSED (b)
-HEAD         a head with chunked or Content-Length          response_head                    BODY
-HEAD         any other head                                 response_head                    UNTIL_CLOSE
+HEAD         a head without a body (a)                      response_head (c), response_end  IDLE or CLOSED (b)
+HEAD         a head with chunked or Content-Length          response_head (c)                BODY
+HEAD         any other head                                 response_head (c)                UNTIL_CLOSE
 BODY         a piece of the body                            response_body                    BODY
 BODY         the last piece of the body                     response_body, response_end      IDLE or CLOSED (b)
 UNTIL_CLOSE  a piece of the body                            response_body                    UNTIL_CLOSE
@@ -24,18 +25,19 @@ any          abandon                                                            
 (a) An answer to HEAD, 204, 304 (RFC 9112, 6.3), or Content-Length: 0.
 (b) IDLE if the connection can carry another request (`reusable`), else CLOSED. Surplus bytes behind a head without a
     body make the connection unusable. Surplus bytes behind a body make the response doubtful: it fails.
+(c) Also response_head_alone, if no byte of the body came with the head.
 
 Rules and their sources:
 
-- A response to HEAD, and 204 and 304, have no body, whatever their fields say (RFC 9112, 6.3, items 1 and 2).
+- A response to HEAD, and 204 and 304, have no body, whatever their fields say (RFC 9112, 6.3, item 1).
 - Transfer-Encoding must be exactly `chunked`, once, and without Content-Length. RFC 9112, 6.1 and 6.3 (item 3) allow
   a recipient to read anything else in several ways, so a response that carries it is refused.
 - A response without either ends with its connection (RFC 9112, 6.3, item 8). All other bodies are cut if the
   connection ends first (RFC 9112, 8).
-- 101 Switching Protocols is refused: the proxy forwards no Upgrade header (RFC 9110, 7.8).
+- 101 Switching Protocols is refused, because no user of this reader offers an upgrade (RFC 9110, 7.8).
 - The status line is the grammar of RFC 9112, 4, with which llhttp is lenient.
-- A head is at most 64 KiB (`heads.MAX_HEAD_BYTES`): llhttp has no limit, and memory must have one. nginx, Node.js and
-  Go's client stop at 4 KiB to 1 MiB.
+- A head is at most 64 KiB (`heads.MAX_HEAD_BYTES`): llhttp has no limit, and memory must have one. nginx allows 4 or
+  8 KiB, Node.js 16 KiB, Go 10 MiB.
 """
 
 from __future__ import annotations
