@@ -2,8 +2,8 @@
 
     python tests/support/wirefuzz.py --seconds 600    # longer than the tests; writes its findings into the corpus
 
-Each case is read twice: by a reader alone, and by the whole data path without sockets. Thousands of cases take a second.
-Cases are made from the corpus (`support/corpus.py`).
+Each case is read twice: by a reader alone, and by the whole data path without sockets. A second is enough
+for thousands of cases. Cases are made from the corpus (`support/corpus.py`).
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class ExchangeMeter:
         self.tenant = self.model = ""
         #: The client's own if it is a plain word, else one that the proxy made; empty if there is neither.
         self.request_id = ""
-        #: The same, if the proxy made it. No label holds what a client wrote, not even that of an exemplar.
+        #: The same, if the proxy made it. No label holds text of a client, not even the label of an exemplar.
         self.made_id = ""
         self.trace_parent = b""
         #: The request's Content-Encoding.
@@ -116,11 +116,11 @@ class ExchangeMeter:
         self.requested: float | None = None
         self.sent: float | None = None
         self.ended = 0.0
-        # The answer. `outcome` is None if the answer came whole and tells itself how it ended.
+        # The answer. `outcome` is None if the answer is whole, so that its content says how it ended.
         self.status = 0
         self.outcome: Outcome | None = None
         self.broken = self.finished = self.stream = self._reads = False
-        #: Where the data path leaves the pieces of the answer, and the times when they came: an append, and no call.
+        #: Pieces of the answer with their times of arrival. The data path appends to this list, which needs no call.
         self.noted: list[tuple[float, bytes]] = []
         self._content_type = b""
         self._dialect: Dialect | None = None

@@ -51,9 +51,9 @@ class Allowance:
     def quota(self, now: float) -> tuple[str, int] | None:
         """Return the limit that is reached, and whole seconds until the next attempt; None if none is reached."""
         if self._requests is not None and (wait := self._requests.wait(now, 1.0)) > 0:
-            return f"{self.limits.requests_per_minute} requests a minute", retry_after(wait)
+            return f"{self.limits.requests_per_minute} requests per minute", retry_after(wait)
         if self._tokens is not None and (wait := self._tokens.wait(now, 1.0)) > 0:
-            return f"{self.limits.tokens_per_minute} tokens a minute", retry_after(wait)
+            return f"{self.limits.tokens_per_minute} tokens per minute", retry_after(wait)
         if self.limits.max_concurrent is not None and self.running >= self.limits.max_concurrent:
             return f"{self.limits.max_concurrent} requests at once", 1
         return None

@@ -1,7 +1,7 @@
 """One request and its response, from the head of the request to the last byte of the response.
 
 The exchange forwards the bytes of both. It is called by the connection of the client and by the connection to the
-upstream, and it notes in the meter what passes.
+upstream, and it notes the bytes in the meter.
 
 State       Meaning                                                        Event                       Next state
 ----------  -------------------------------------------------------------  --------------------------  -----------
@@ -61,7 +61,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ExchangeState(Enum):
-    """Where an exchange is; the table above lists the transitions."""
+    """The state of an exchange. The table above lists the transitions."""
 
     WAITING = "waiting"
     HOLDING = "holding"
@@ -147,7 +147,7 @@ class Exchange:
         self._ticket: Ticket | None = None
         self._refusal: Refusal | None = None
         self._held_body: HeldBody | None = None
-        # The connection to the upstream, and what waits to be sent on it.
+        # The connection to the upstream, and bytes that wait to be sent on it.
         self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._backlog: list[bytes] = []
@@ -159,7 +159,7 @@ class Exchange:
         self._usage_filter: UsageFilter | None = None
         self._rewriter: BodyRewriter | None = None
         self._close_after = not head.keep_alive
-        # Times of the last piece from either side, and since when the client takes nothing.
+        # Times: the last piece from either side, and the moment when the client stopped reading.
         self._last_activity = clock()
         self._paused_at: float | None = None
         # The meter. Pieces of the response are noted by appending to a list, without a call.
@@ -214,7 +214,7 @@ class Exchange:
         self._meter.request_body(data)
 
     def flush_request(self) -> None:
-        """Send what the last bytes of the client brought, in one piece."""
+        """Send the bytes that wait, in one piece."""
         if self._connection is not None and self._backlog:
             backlog, self._backlog = self._backlog, []
             self._connection.write(backlog[0] if len(backlog) == 1 else b"".join(backlog))
@@ -251,7 +251,7 @@ class Exchange:
         self._end(outcome)
 
     def client_writable(self, *, writable: bool) -> None:
-        """Note whether the client takes more, or is slower than the upstream."""
+        """Note whether the client reads on, or is slower than the upstream."""
         self._paused_at = None if writable else self._clock()
         if self._connection is not None:
             if writable:
@@ -278,7 +278,7 @@ class Exchange:
         if self.state is _ANSWERED or self.state is _OVER:
             return
         if self._paused_at is not None:
-            # A client that takes nothing holds its place in the model's queue, so it counts as gone.
+            # A client that reads nothing holds its place in the model's queue, so it counts as gone.
             if now - self._paused_at > timeouts.idle:
                 self._client.abort()
             return
@@ -348,7 +348,7 @@ class Exchange:
         self._fail(f"the upstream failed: {error}")
 
     def upstream_writable(self, *, writable: bool) -> None:
-        """Note whether the upstream takes more of the request, or is slower than the client."""
+        """Note whether the upstream reads on, or is slower than the client."""
         if writable:
             self._client.resume()
         else:

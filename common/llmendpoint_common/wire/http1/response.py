@@ -2,7 +2,7 @@
 
 One reader serves one connection. Before each request, the owner of the connection calls `expect` with the handler of
 the response; then it passes every received piece to `feed`, and the end of the connection to `eof`. llhttp judges
-whether the bytes are HTTP. Heads are cut into lines beside it, and both have to agree on where a head ends.
+whether the bytes are HTTP. Heads are cut into lines in addition, and both have to agree on the end of a head.
 
 State        Event                                          Calls                            Next state
 -----------  ---------------------------------------------  -------------------------------  ------------------
@@ -61,7 +61,7 @@ _WITHOUT_BODY = frozenset({204, 304})
 
 
 class ResponseState(Enum):
-    """Where a reader is; the table above lists the transitions."""
+    """The state of a reader. The table above lists the transitions."""
 
     IDLE = "idle"
     HEAD = "head"
@@ -129,7 +129,7 @@ class ResponseHandler(Protocol):
 class ResponseReader:
     """Reads the responses of one connection. `close` is called when the connection is of no more use.
 
-    `close` is not called at the end of a response that is not `reusable`: its handler is told, and decides.
+    `close` is not called at the end of a response: `response_end` reports whether the connection is reusable.
     """
 
     __slots__ = (
@@ -159,7 +159,7 @@ class ResponseReader:
         self._partial = b""
         #: Filled by llhttp itself: the body's bytes without framing need no call of Python each.
         self._pieces: list[bytes] = []
-        # What llhttp said of the bytes so far: the message has ended, and whether the connection can be used again.
+        # State of llhttp: the message has ended, and the connection can be used again.
         self._ended = False
         self._keep_alive = False
         self._two_responses = False
@@ -168,7 +168,7 @@ class ResponseReader:
     # ---- calls of the owner of the connection
 
     def expect(self, handler: ResponseHandler, to_head: bool = False) -> None:
-        """Pass the next response to `handler`; `to_head` tells that the request is a HEAD."""
+        """Pass the next response to `handler`. `to_head`: the request is a HEAD."""
         self.state = _HEAD
         self._handler = handler
         self._on_body = handler.response_body
@@ -203,7 +203,7 @@ class ResponseReader:
             self._fail(type(error)(f"the response is not valid HTTP: {error}"))
 
     def eof(self, *, reset: bool = False) -> None:
-        """Note the end of the connection; `reset` tells that it was not closed in order."""
+        """Note the end of the connection. `reset`: it broke, and was not closed in order."""
         if self.state is _UNTIL_CLOSE and not reset:
             self._finish(False)
         elif self.state in _IN_RESPONSE:
@@ -219,7 +219,7 @@ class ResponseReader:
     # ---- heads
 
     def _read_heads(self, data: bytes) -> None:
-        """Read interim heads and the final one, and what came of the body with it."""
+        """Read interim heads, the final head, and the bytes of the body that came with it."""
         rest = data
         while rest and self.state is _HEAD:
             rest = self._read_head(rest)
