@@ -26,7 +26,7 @@ class Gauges(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield every gauge family."""
-        running, waiting = self._meter.running(), self._meter.waiting()
+        running, waiting = self._meter.in_flight.running(), self._meter.in_flight.waiting()
         model = ("model_name",)
         yield gauge("num_requests_running", "Requests that hold a slot.", (), [((), sum(running.values()))])
         yield gauge("num_requests_waiting", "Requests that wait for a slot.", (), [((), sum(waiting.values()))])
