@@ -55,7 +55,7 @@ def start_simulator(stack: AsyncExitStack) -> StartSimulator:
 def start_sidecar(stack: AsyncExitStack) -> StartSidecar:
     """Start a sidecar in front of a port."""
 
-    async def start(upstream_port: int, config: SidecarConfig | None = None, **settings: object) -> Sidecar:
+    async def start(upstream_port: int, config: SidecarConfig | None = None, /, **settings: object) -> Sidecar:
         base = replace(
             parse_settings([]), listen=LOOPBACK, admin_listen=LOOPBACK, upstream=Address("127.0.0.1", upstream_port)
         )

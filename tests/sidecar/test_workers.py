@@ -250,6 +250,26 @@ async def test_limits_are_counted_by_each_worker_alone(simulator: RunningSimulat
         assert statuses[429] == 60 - statuses[200]
 
 
+async def test_a_changed_configuration_reaches_agent_and_workers(simulator: RunningSimulator, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    async with running(simulator.port, "--config", str(config)) as sidecar:
+        assert await sidecar.chat() == 200
+        models = [{"name": "simulated:latest", "load": "OnDemand"}]
+        config.write_text(json.dumps({"models": models, "defaultTenant": {"allowedModels": []}}))
+
+        async def declared() -> bool:
+            async with aiohttp.ClientSession() as session, session.get(f"{sidecar.admin}/status") as response:
+                return [model["name"] for model in (await response.json())["models"]] == ["simulated:latest"]
+
+        await until(declared)
+
+        async def refused_by_all() -> bool:
+            return set(await asyncio.gather(*(sidecar.chat() for _ in range(20)))) == {403}
+
+        await until(refused_by_all)
+
+
 async def test_a_wrong_certificate_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:
     broken = tmp_path / "tls.pem"
     broken.write_text("no certificate")
