@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sid
         config = read_config(settings.config) if settings.config else SidecarConfig()
     except ConfigError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return exit_codes.USAGE
+        return error.exit_code
     tune_garbage_collector()
     given = sys.argv[1:] if arguments is None else arguments
     return lifecycle.run(lambda stopping: serve(settings, config, given, stopping))

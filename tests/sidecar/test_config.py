@@ -19,8 +19,8 @@ from support.waiting import eventually
 LOGGER = "llmendpoint_sidecar.config"
 
 
-def document(*names: str) -> str:
-    return json.dumps({"models": [{"name": name} for name in names], "allowedHosts": list(names)})
+def document(*names: str, **fields: object) -> str:
+    return json.dumps({"models": [{"name": name} for name in names], **fields})
 
 
 def replace(path: Path, text: str) -> None:
@@ -110,15 +110,15 @@ async def test_one_reload_configures_admission_and_agent_at_the_same_moment(
 
         def emit(self, record: logging.LogRecord) -> None:
             agent = [status.name for status in sidecar.status().models] == ["b:1"]
-            seen.append((agent, sidecar.proxy_service.admission._hosts == {b"b:1"}))
+            seen.append((agent, not sidecar.proxy_service.admission.open))
 
     handler = Snapshot()
     with caplog.at_level(logging.INFO, LOGGER):
         logging.getLogger(LOGGER).addHandler(handler)
         try:
-            replace(path, document("b:1"))
+            replace(path, document("b:1", allowedHosts=["localhost"]))
             await eventually(lambda: [status.name for status in sidecar.status().models] == ["b:1"])
-            await eventually(lambda: sidecar.proxy_service.admission._hosts == {b"b:1"})
+            await eventually(lambda: not sidecar.proxy_service.admission.open)
             await eventually(lambda: bool(seen))
         finally:
             logging.getLogger(LOGGER).removeHandler(handler)

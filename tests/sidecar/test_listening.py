@@ -1,4 +1,4 @@
-"""How the sidecar listens: over TLS with a certificate that is renewed, or not at all as an exporter."""
+"""Listening of the sidecar: over TLS with a certificate that is renewed, and as an exporter without a proxy."""
 
 from __future__ import annotations
 
