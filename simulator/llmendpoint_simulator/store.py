@@ -36,7 +36,7 @@ class Store:
         return self.present.pop(canonical, None) is not None
 
     def is_loaded(self, name: str) -> bool:
-        """Tell whether a model is in memory."""
+        """Return whether a model is in memory."""
         return self._loaded.get(name, datetime.min.replace(tzinfo=UTC)) > self._now()
 
     def load(self, name: str, keep_alive: timedelta) -> None:

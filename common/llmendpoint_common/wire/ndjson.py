@@ -22,7 +22,7 @@ class LineSplitter:
         self.overlong = 0
 
     def is_line(self, data: bytes) -> bool:
-        """Tell whether `data` is exactly one line and no line has begun; then it need not be fed. Most pieces are."""
+        """Return whether `data` is exactly one line and no line has begun; then it need not be fed. Most pieces are."""
         return not self._parts and not self._dropping and data.find(b"\n") == len(data) - 1 and len(data) <= self._limit
 
     def feed(self, data: bytes) -> list[bytes]:

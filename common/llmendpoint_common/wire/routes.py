@@ -112,7 +112,7 @@ def path_of_operation(operation: Operation) -> str:
 
 
 def is_stream(content_type: bytes) -> bool:
-    """Tell whether an answer of this media type arrives in pieces, so that the time of the first piece is measured."""
+    """Return whether an answer of this media type arrives in pieces, so that its first piece has a time of its own."""
     return content_type.startswith((b"application/x-ndjson", b"text/event-stream"))
 
 

@@ -96,7 +96,7 @@ class Ollama:
         return (await self._get("/api/ps", _Loaded)).models
 
     async def is_embedding(self, name: str) -> bool:
-        """Tell whether the model only makes embeddings."""
+        """Return whether the model only makes embeddings."""
         capabilities = msgspec.json.decode(await self._post("/api/show", {"model": name}), type=_Show).capabilities
         return "embedding" in capabilities and "completion" not in capabilities
 

@@ -28,7 +28,7 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
     def has_content(self) -> bool:
-        """Tell whether this choice contains a part of the answer. `/v1/completions` has it in `text`."""
+        """Return whether this choice contains a part of the answer. `/v1/completions` has it in `text`."""
         part = self.delta or self.message
         return bool(self.text) or (part is not None and part.has_content())
 
