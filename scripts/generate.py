@@ -16,6 +16,7 @@ import yaml
 
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
+from llmendpoint_operator.kube.rbac import operator_rules
 
 #: What the sidecar reads and serves as JSON, beside what it is called in docs/schemas.
 SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig}
@@ -43,6 +44,7 @@ def generated_files() -> dict[Path, str]:
         text = yaml.dump(definition, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True)
         files[ROOT / "manifests" / "crds" / name] = HEADER + "---\n" + text
         files[CHART / "templates" / "crds" / name] = HEADER + _templated(text)
+    files[CHART / "templates" / "_rbac.tpl"] = _rbac_template()
     for name, kind in SCHEMAS.items():
         schema = _dedented(msgspec.json.schema(kind))
         text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2)
@@ -82,6 +84,13 @@ def plain_install() -> str | None:
     }
     text = yaml.dump_all([namespace, *documents], Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True)
     return HEADER + "---\n" + text
+
+
+def _rbac_template() -> str:
+    """Return the chart's template with the operator's rules; rbac.yaml includes it."""
+    rules = yaml.dump(operator_rules(), Dumper=Dumper, sort_keys=False)
+    header = HEADER.removeprefix("# ").rstrip()
+    return f'{{{{/* {header} */}}}}\n{{{{- define "llmendpoint.operatorRules" -}}}}\n{rules}{{{{- end -}}}}\n'
 
 
 def _templated(text: str) -> str:
