@@ -12,7 +12,7 @@ help: ## list the targets
 
 setup: $(VENV)/.ready ## create the virtual environment
 
-$(VENV)/.ready: requirements/dev.txt pyproject.toml
+$(VENV)/.ready: requirements/dev.txt pyproject.toml VERSION
 	@scripts/setup $(PYTHON) $(VENV)
 	@touch $@
 

@@ -71,7 +71,7 @@ def test_a_load_tests_spec_becomes_a_command_line() -> None:
 def test_a_load_tests_key_is_on_no_command_line() -> None:
     (container,) = load_pod(request={"apiKeySecretRef": {"name": "keys", "key": "a"}})["containers"]
     assert container["env"] == [
-        {"name": "LLMENDPOINT_API_KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}
+        {"name": "LLMENDPOINT_LOAD_API_KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}
     ]
     assert not [flag for flag in container["args"] if "key" in flag]
     assert "env" not in load_pod()["containers"][0]

@@ -94,7 +94,7 @@ def _api_key(spec: LoadTestSpec) -> Manifest:
     if reference is None:
         return {}
     source = {"secretKeyRef": {"name": reference.name, "key": reference.key}}
-    return {"env": [{"name": "LLMENDPOINT_API_KEY", "valueFrom": source}]}
+    return {"env": [{"name": "LLMENDPOINT_LOAD_API_KEY", "valueFrom": source}]}
 
 
 def arguments(owner: Owner, spec: LoadTestSpec, target: ResolvedTarget) -> list[str]:
