@@ -18,12 +18,13 @@ from typing import Any
 import msgspec
 import yaml
 
+from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
 from llmendpoint_operator.kube.rbac import operator_rules
 
-#: JSON documents that the sidecar reads or serves, by their file name in docs/schemas.
-SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig}
+#: JSON documents that our programs read or serve, by their file name in docs/schemas.
+SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig, "run": RunDocument}
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "llmendpoint"
 VERSION = (ROOT / "VERSION").read_text(encoding="utf-8").strip()
