@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-#: Keywords of JSON Schema that pydantic writes and a structural schema may not have.
+#: Keywords that pydantic writes and a structural schema may not have (additionalProperties only if it is a schema).
 _DROPPED = {"title", "$defs", "additionalProperties", "exclusiveMinimum", "propertyNames"}
 
 

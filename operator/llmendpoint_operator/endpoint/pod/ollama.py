@@ -39,7 +39,7 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
 
 
 def _is_open(spec: LLMEndpointSpec) -> bool:
-    """Tell whether clients connect to Ollama itself, which they do if the sidecar is only an exporter."""
+    """Return whether clients connect to Ollama itself, which they do if the sidecar is only an exporter."""
     return spec.metering.mode is MeteringMode.EXPORTER
 
 
