@@ -18,11 +18,13 @@ from typing import Any
 import msgspec
 import yaml
 
+from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
+from llmendpoint_operator.kube.rbac import operator_rules
 
-#: JSON documents that the sidecar reads or serves, by their file name in docs/schemas.
-SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig}
+#: JSON documents that our programs read or serve, by their file name in docs/schemas.
+SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig, "run": RunDocument}
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "llmendpoint"
 VERSION = (ROOT / "VERSION").read_text(encoding="utf-8").strip()
@@ -48,6 +50,7 @@ def generated_files() -> dict[Path, str]:
         text = yaml.dump(definition, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True)
         files[ROOT / "manifests" / "crds" / name] = HEADER + "---\n" + text
         files[CHART / "templates" / "crds" / name] = HEADER + _templated(text)
+    files[CHART / "templates" / "_rbac.tpl"] = _rbac_template()
     files[CHART / "Chart.yaml"] = chart_description(VERSION)
     for name, kind in SCHEMAS.items():
         schema = _dedented(msgspec.json.schema(kind))
@@ -95,6 +98,13 @@ def plain_install() -> str | None:
     }
     text = yaml.dump_all([namespace, *documents], Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True)
     return HEADER + "---\n" + text
+
+
+def _rbac_template() -> str:
+    """Return the chart's template with the operator's rules; rbac.yaml includes it."""
+    rules = yaml.dump(operator_rules(), Dumper=Dumper, sort_keys=False)
+    header = HEADER.removeprefix("# ").rstrip()
+    return f'{{{{/* {header} */}}}}\n{{{{- define "llmendpoint.operatorRules" -}}}}\n{rules}{{{{- end -}}}}\n'
 
 
 def _templated(text: str) -> str:

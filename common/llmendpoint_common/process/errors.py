@@ -7,6 +7,7 @@
           RunDocumentError        the document that describes a load run
       x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head
+              HeadTooLargeError   a head above the limit
           BodyError               the framing of a body
           UpstreamError           a response, or the connection that it came on
           RequestBodyError        the model in a request body is in doubt
@@ -61,6 +62,10 @@ class ProtocolError(LLMEndpointError):
 
 class HeadError(ProtocolError):
     """A head is ambiguous, although llhttp accepted it."""
+
+
+class HeadTooLargeError(HeadError):
+    """A head is larger than a reader accepts."""
 
 
 class BodyError(ProtocolError):

@@ -10,10 +10,9 @@ from typing import cast
 import httptools
 
 from llmendpoint_common.contracts.loadrun import Api
-from llmendpoint_common.wire.dialects.ollama import OllamaDialect
-from llmendpoint_common.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
-from llmendpoint_common.wire.dialects.reading import Dialect, OnContent
-from llmendpoint_loadjob.client.requests import Target
+from llmendpoint_common.wire.dialects.reading import Dialect
+from llmendpoint_common.wire.routes import dialect_of
+from llmendpoint_loadjob.client.requests import OPERATIONS, Target
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample, error_of_status
 
 _MAX_DETAIL = 200
@@ -100,7 +99,7 @@ class Connection(asyncio.Protocol):
             return
         self._sample.status = self._parser.get_status_code()
         if self._sample.status == 200:
-            self._dialect = _dialect(self._api, self._content_type, self._on_content)
+            self._dialect = dialect_of(OPERATIONS[self._api], self._content_type, self._on_content)
 
     def on_body(self, data: bytes) -> None:
         """Read content; of an error keep the beginning."""
@@ -210,11 +209,3 @@ class Client:
         sample.ended = self._clock()
         sample.detail = f"cannot connect to {self._target.authority}"
         return None
-
-
-def _dialect(api: Api, content_type: bytes, on_content: OnContent) -> Dialect:
-    if api is Api.OLLAMA_CHAT:
-        return OllamaDialect(on_content)
-    if content_type.startswith(b"text/event-stream"):
-        return OpenAIStreamDialect(on_content)
-    return OpenAIObjectDialect(on_content)

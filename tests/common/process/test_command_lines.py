@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from llmendpoint_common.contracts.loadrun import Arrivals
 from llmendpoint_common.process.flags import Flags, choice
-from llmendpoint_loadjob.load.arrivals import Arrivals
 from llmendpoint_loadjob.settings import parse_settings as parse_load_settings
 from llmendpoint_sidecar.settings import parse_settings as parse_sidecar_settings
 from llmendpoint_simulator.settings import parse_settings as parse_simulator_settings
@@ -110,7 +110,7 @@ def test_the_variables_of_one_program_do_not_reach_another(monkeypatch: pytest.M
     assert parse_simulator_settings([]).behaviour.models == ("simulated:latest",)
     monkeypatch.setenv("LLMENDPOINT_LOAD_MODEL", "asked:1b")
     monkeypatch.setenv("LLMENDPOINT_SIDECAR_LISTEN", "127.0.0.1:2")
-    assert parse_load_settings([]).options.model == "asked:1b"
+    assert parse_load_settings([]).document.model == "asked:1b"
     assert parse_simulator_settings([]).behaviour.models == ("simulated:latest",)
     assert parse_simulator_settings([]).listen.port == 11434
     assert parse_sidecar_settings([]).listen.port == 2

@@ -1,4 +1,4 @@
-"""The questions of a run: a snapshot in the run's own namespace, so that a run shows what it asked."""
+"""ConfigMaps with the questions of a run: copies in its own namespace, so that later changes do not affect it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
 def snapshot(owner: Owner, sources: Sequence[Manifest]) -> list[Manifest]:
-    """Return one ConfigMap for each source, with its files and nothing else of it."""
+    """Return one ConfigMap per source, with the question files of the source and none of its other entries."""
     return [
         {
             **owner.child("ConfigMap", f"{owner.name}-questions-{index}", "questions"),

@@ -1,4 +1,4 @@
-"""Who a load pod is: it may patch the one ConfigMap that takes its result, and nothing else."""
+"""Identity and rights of a load pod: it may patch the one ConfigMap that receives its result, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ def identity_name(owner: Owner) -> str:
 
 
 def result_name(owner: Owner) -> str:
-    """Return the name of the ConfigMap that takes the result of the run's first pod."""
+    """Return the name of the ConfigMap that receives the result of the first pod of the run."""
     return f"{owner.name}-result-0"
 
 
 def access(owner: Owner) -> list[Manifest]:
-    """Return the result ConfigMap and the rights to patch it."""
+    """Return the result ConfigMap, and the ServiceAccount, Role and RoleBinding that allow to patch it."""
     name = identity_name(owner)
     return [
-        {
-            **owner.child("ConfigMap", result_name(owner), "result"),
-        },
+        owner.child("ConfigMap", result_name(owner), "result"),
         {
             **owner.child("ServiceAccount", name, "load"),
             "automountServiceAccountToken": False,

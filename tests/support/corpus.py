@@ -1,0 +1,29 @@
+"""The kept requests and answers, one a file, as they come from the wire; and ways to split them.
+
+A request whose file is named `refused-…` must be refused; any other may be damaged at will. Files that the fuzzer
+found are named `found-…`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+CORPUS = Path(__file__).parents[1] / "sidecar" / "corpus"
+
+
+def corpus(kind: str) -> dict[str, bytes]:
+    """Return the files of `requests` or `answers`, by name."""
+    return {path.stem: path.read_bytes() for path in sorted((CORPUS / kind).glob("*.http"))}
+
+
+def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    """Cut bytes at positions; a position beyond the end wraps around."""
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[begin:end] for begin, end in itertools.pairwise(edges)]
+
+
+def all_splits(data: bytes) -> list[list[bytes]]:
+    """Return the bytes whole, cut once at every position, and cut into single bytes."""
+    return [[data], *(split(data, [cut]) for cut in range(1, len(data))), split(data, range(len(data)))]
