@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llmendpoint_common.api.loadtest import LoadTestSpec
 from llmendpoint_common.contracts.loadrun import API_KEY_VARIABLE, RUN_KEY, STATUS_PORT
-from llmendpoint_operator.kube import pod_security
+from llmendpoint_operator.kube import pod_fields, pod_security
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.loadtest.resources.rbac import identity_name, result_name
 from llmendpoint_operator.loadtest.resources.run import run_name
@@ -38,8 +38,8 @@ def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], images: 
             _token_volume(),
             {"name": "tmp", "emptyDir": {}},
         ],
-        **pod_security.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
-        **pod_security.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
+        **pod_fields.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
+        **pod_fields.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
     }
     metadata = {"labels": {**spec.pod.labels, **owner.labels("load")}, "annotations": dict(spec.pod.annotations)}
     return {
@@ -66,7 +66,7 @@ def _container(owner: Owner, spec: LoadTestSpec, images: Images) -> Manifest:
         ],
         **_api_key(spec),
         "ports": [{"name": "metrics", "containerPort": STATUS_PORT, "protocol": "TCP"}],
-        "resources": pod_security.resources(spec.pod.resources, {"cpu": "500m", "memory": "128Mi"}, {"memory": "1Gi"}),
+        "resources": pod_fields.resources(spec.pod.resources, {"cpu": "500m", "memory": "128Mi"}, {"memory": "1Gi"}),
         "securityContext": pod_security.container_security_context(),
         # If a run cannot begin, the last lines of the log say why, and the status of the LoadTest quotes them.
         "terminationMessagePolicy": "FallbackToLogsOnError",
