@@ -133,6 +133,13 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "llmendpoint_loadjob: /nowhere/run.json: No such file or directory\n"
 
 
+def test_the_example_of_the_documentation_can_be_used() -> None:
+    text = (Path(__file__).parents[2] / "docs/load-tests.md").read_text()
+    example = text.partition("```json\n")[2].partition("```")[0]
+    document = parse_run_document(example.encode(), "load-tests.md")
+    assert document.objectives == (Objective(MetricName.TTFT, 1.0, 95), Objective(MetricName.ERROR_RATE, 0.01))
+
+
 def test_every_metric_is_in_the_table_and_its_flag_is_understood() -> None:
     assert set(METRICS) == set(MetricName)
     for name, metric in METRICS.items():
