@@ -17,8 +17,8 @@ from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.proxy.client import Timeouts
-from llmendpoint_sidecar.proxy.server import ClientConnection, Proxy
+from llmendpoint_sidecar.proxy.server import Proxy
+from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 from llmendpoint_sidecar.runtime import tune_garbage_collector
 
@@ -59,9 +59,9 @@ def connected() -> tuple[Callable[[bytes], None], Callable[[bytes], None], Meter
     model_labels = ModelLabels(lambda: None)
     model_labels.list(["bench:latest"])
     meter = Meter(Metrics(), model_labels, time.monotonic)
-    admission = Admission(meter, Keyring([]), time.monotonic, 1)
+    admission = Admission(meter.in_flight, Keyring([]), time.monotonic)
     proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), meter.begin, admission, time.monotonic)
-    client, upstream = ClientConnection(proxy), UpstreamConnection(lambda _: None)
+    client, upstream = proxy.new_connection(), UpstreamConnection(lambda _: None)
     client.connection_made(Nowhere())  # type: ignore[arg-type]
     upstream.connection_made(Nowhere())  # type: ignore[arg-type]
     proxy.pool.release(upstream)

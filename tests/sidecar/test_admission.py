@@ -195,11 +195,11 @@ async def test_requests_at_once_are_bounded_and_given_back_even_by_clients_that_
     simulator = await start_simulator(ttft=30)
     ask = Asker(http, await start_sidecar(simulator.port, config(defaultTenant={"maxConcurrent": 1})))
     first = asyncio.create_task(ask())
-    await eventually(lambda: bool(ask.sidecar.runtime.meter.in_flight))
+    await eventually(lambda: bool(ask.sidecar.runtime.meter.in_flight.counts()))
     assert (await ask())[0] == 429
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    await eventually(lambda: not ask.sidecar.runtime.meter.in_flight)
+    await eventually(lambda: not ask.sidecar.runtime.meter.in_flight.counts())
     simulator.behave(ttft=0)
     assert (await ask())[0] == 200
 
@@ -268,7 +268,7 @@ async def test_the_queue_of_a_model_is_bounded(
     ask = Asker(http, await start_sidecar(simulator.port, config(maxWaiting=2)))
     await eventually(lambda: bool(ask.sidecar.runtime.watch.listed))
     waiting = [asyncio.create_task(ask()) for _ in range(3)]
-    await eventually(lambda: ask.sidecar.runtime.meter.waiting() == {"simulated:latest": 2})
+    await eventually(lambda: ask.sidecar.runtime.meter.in_flight.waiting() == {"simulated:latest": 2})
     status, body, headers = await ask()
     assert status == 503
     assert body["error"].startswith("server busy, please try again")

@@ -62,7 +62,7 @@ async def test_clients_speak_tls_and_a_renewed_certificate_needs_no_restart(
 async def test_a_certificate_that_cannot_be_used_is_named(start_sidecar: StartSidecar, tmp_path: Path) -> None:
     cert, key = issue(tmp_path, "first")
     key.write_text("no key")
-    with pytest.raises(OSError, match=r"tls\.crt and .*tls\.key are no certificate and its key"):
+    with pytest.raises(OSError, match=r"tls\.crt and .*tls\.key are not a certificate and its key"):
         await start_sidecar(1, tls_cert=cert, tls_key=key)
 
 

@@ -25,8 +25,8 @@ from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.proxy.client import Timeouts
-from llmendpoint_sidecar.proxy.server import ClientConnection, Proxy
+from llmendpoint_sidecar.proxy.server import Proxy
+from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 CORPUS = Path(__file__).parents[1] / "sidecar" / "corpus"
@@ -79,13 +79,13 @@ class Bench:
         model_labels = ModelLabels(lambda: None)
         model_labels.list(["m:latest"])
         self.meter = Meter(self.metrics, model_labels, time.monotonic)
-        admission = Admission(self.meter, Keyring([]), time.monotonic, 1)
+        admission = Admission(self.meter.in_flight, Keyring([]), time.monotonic)
         admission.configure(SidecarConfig())
         self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, time.monotonic)
         self.upstreams: list[tuple[UpstreamConnection, Wire]] = []
         self.proxy.pool.acquire = self._acquire  # type: ignore[method-assign]
         self.wire = Wire()
-        self.client = ClientConnection(self.proxy)
+        self.client = self.proxy.new_connection()
         self.client.connection_made(self.wire)  # type: ignore[arg-type]
 
     def _acquire(self) -> UpstreamConnection:

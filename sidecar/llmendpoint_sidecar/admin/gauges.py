@@ -26,7 +26,7 @@ class Gauges(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield all gauge families."""
-        running, waiting = self._meter.running(), self._meter.waiting()
+        running, waiting = self._meter.in_flight.running(), self._meter.in_flight.waiting()
         model = ("model_name",)
         yield gauge("num_requests_running", "Number of requests that run in Ollama.", (), [((), sum(running.values()))])
         yield gauge(

@@ -64,7 +64,7 @@ class AdminService:
                 errors=sum(count for outcome, count in outcomes.items() if outcome not in _GOOD),
                 prompt_tokens=runtime.metrics.total("prompt_tokens"),
                 generation_tokens=runtime.metrics.total("generation_tokens"),
-                running=sum(runtime.meter.running().values()),
-                waiting=sum(runtime.meter.waiting().values()),
+                running=sum(runtime.meter.in_flight.running().values()),
+                waiting=sum(runtime.meter.in_flight.waiting().values()),
             ),
         )

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 import socket
-from collections import Counter
 from collections.abc import Sequence
 
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig
@@ -110,10 +109,7 @@ class Supervisor:
         metrics.clear()
         for snapshot in (self._past.snapshot(), *(numbers.metrics for numbers in known)):
             metrics.add(snapshot, self._label)
-        in_flight: Counter[str] = Counter()
-        for numbers in known:
-            in_flight.update(numbers.in_flight)
-        self._runtime.meter.in_flight = in_flight
+        self._runtime.meter.in_flight.replace(numbers.in_flight for numbers in known)
 
     def _label(self, model: str) -> str:
         """Return a worker's model label, or `other` if all workers together have too many."""

@@ -61,7 +61,7 @@ async def _answer(runtime: Runtime, channel: Channel) -> None:
         while True:
             question = await channel.receive()
             if isinstance(question, AskNumbers):
-                await channel.send(Numbers(runtime.metrics.snapshot(), dict(runtime.meter.in_flight)))
+                await channel.send(Numbers(runtime.metrics.snapshot(), runtime.meter.in_flight.counts()))
             elif isinstance(question, AskRecord):
                 await channel.send(Found(runtime.meter.find(question.request_id)))
     except ChannelClosedError:
