@@ -1,4 +1,4 @@
-# The front door: `make help` lists what there is.
+# Entry point for all tasks: `make help` lists the targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,31 +10,31 @@ IMAGE_BUILDER ?= docker
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready ## make the virtual environment
+setup: $(VENV)/.ready ## create the virtual environment
 
-$(VENV)/.ready: requirements/dev.txt pyproject.toml
+$(VENV)/.ready: requirements/dev.txt pyproject.toml VERSION
 	@scripts/setup $(PYTHON) $(VENV)
 	@touch $@
 
-demo: $(VENV)/.ready ## the main job on this machine: meter, drive, judge
+demo: $(VENV)/.ready ## meter a model server on this machine, send load to it, and judge it
 	@$(BIN)/llmendpoint demo
 
-test: $(VENV)/.ready ## unit, component and API tests
+test: $(VENV)/.ready ## run unit, component and API tests
 	@$(BIN)/python -m pytest tests -m "not cluster"
 
-check: $(VENV)/.ready ## everything that CI checks without running the product
+check: $(VENV)/.ready ## run all checks of CI that do not run the product
 	@scripts/check $(BIN)
 
-generate: $(VENV)/.ready ## write CRDs, chart files and manifests anew from their sources
+generate: $(VENV)/.ready ## rewrite CRDs, chart files, manifests and schemas from their sources
 	@$(BIN)/python scripts/generate.py
 
-lock: $(VENV)/.ready ## resolve the requirement files anew
+lock: $(VENV)/.ready ## resolve the requirement files again
 	@scripts/lock $(BIN)
 
-e2e: $(VENV)/.ready ## the whole story on the current KUBECONFIG (or a new kind cluster)
+e2e: $(VENV)/.ready ## run the cluster tests on the current KUBECONFIG (or on a new kind cluster)
 	@scripts/e2e $(BIN)
 
-bench: $(VENV)/.ready ## the proxy beside its peers, a scrape, a long upload, 100,000 requests (half an hour, both cores)
+bench: $(VENV)/.ready ## measure the proxy: its peers, a scrape, a long upload, 100,000 requests (half an hour, both cores)
 	@$(BIN)/python bench/proxy/run.py --out build/bench.json
 	@$(BIN)/python bench/proxy/warm.py
 	@$(BIN)/python bench/proxy/scrape.py
@@ -44,8 +44,8 @@ bench: $(VENV)/.ready ## the proxy beside its peers, a scrape, a long upload, 10
 images: ## build the images (IMAGE_BUILDER=docker|podman)
 	@scripts/images $(IMAGE_BUILDER)
 
-kind-load: ## put the images into the kind cluster
+kind-load: ## load the images into the kind cluster
 	@for name in operator sidecar loadjob; do kind load docker-image ghcr.io/llmendpoint/$$name:$$(cat VERSION); done
 
-clean: ## remove what the targets made
+clean: ## remove everything that the targets created
 	rm -rf $(VENV) build dist results .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Print an exposition with every metric family of the sidecar, for `promtool check metrics`."""
+"""Print an exposition with all counters and histograms of the sidecar, for `promtool check metrics`."""
 
 from __future__ import annotations
 

@@ -1,58 +1,65 @@
-"""`llmendpoint COMMAND`."""
+"""`llmendpoint COMMAND`: the commands of the local stack."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from llmendpoint_cli.commands.demo import run_demo
+from llmendpoint_cli.commands import demo
 from llmendpoint_common.process import exit_codes
-from llmendpoint_common.process.units import parse_duration
+from llmendpoint_common.process.version import VERSION
 from llmendpoint_loadjob import main as loadjob
 from llmendpoint_sidecar import main as sidecar
 from llmendpoint_simulator import main as simulator
 
-_HELP = """llmendpoint: a metered, load-tested Ollama endpoint on one machine
+_PROGRAM = "llmendpoint"
+_HELP = """usage: llmendpoint COMMAND [options]
+
+Run a metered, load-tested Ollama endpoint on one machine, without a cluster.
 
 commands:
-  demo       meter a model server (a real Ollama, else the simulator), drive it, judge it; ends by itself
-  load       drive a model server and judge it
+  demo       start the metering proxy in front of a model server, send load to it, and judge it
+  load       send load to a model server and judge it
   sidecar    run the metering proxy in front of an Ollama
-  simulate   run the simulated Ollama
+  simulate   run a simulated Ollama
 
-`llmendpoint COMMAND --help` tells each command's options.
+options:
+  -h, --help   show this help message and exit
+  --version    show the version and exit
+
+`llmendpoint COMMAND --help` lists the options and exit codes of a command.
+
+exit codes:
+  0    done; for demo and load: the objectives were met, or there were none
+  1    the command could not do its work
+  2    a wrong command, option or file
+  98   demo, load: the run cannot tell whether the objectives were met
+  99   demo, load: an objective was missed
+  130  interrupted
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is the command's."""
+    """Run one command and return its exit code. `arguments` None is the command line of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[Sequence[str]], int]] = {
-        "demo": _demo,
-        "load": lambda rest: loadjob.main(rest, "llmendpoint load"),
+    commands: dict[str, Callable[[Sequence[str], str], int]] = {
+        "demo": demo.main,
+        "load": loadjob.main,
         "sidecar": sidecar.main,
         "simulate": simulator.main,
     }
     if not words or words[0] in ("-h", "--help", "help"):
         print(_HELP, end="")
         return exit_codes.OK
+    if words[0] == "--version":
+        print(f"{_PROGRAM} {VERSION}")
+        return exit_codes.OK
     command = commands.get(words[0])
     if command is None:
-        print(f"llmendpoint: no command {words[0]!r}; there are {', '.join(commands)}", file=sys.stderr)
+        sentence = f"{words[0]!r} is not a command; there are {', '.join(commands)}"
+        print(f"{_PROGRAM}: {sentence}\nSee --help for all commands.", file=sys.stderr)
         return exit_codes.USAGE
-    return command(words[1:])
-
-
-def _demo(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="llmendpoint demo", description="The main job on one machine, in 15 seconds.")
-    parser.add_argument("--duration", default="8s", help="how long to send (default 8s)")
-    options = parser.parse_args(arguments)
-    try:
-        parse_duration(options.duration)
-    except ValueError as error:
-        parser.error(str(error))
-    return run_demo(options.duration)
+    return command(words[1:], f"{_PROGRAM} {words[0]}")
 
 
 if __name__ == "__main__":

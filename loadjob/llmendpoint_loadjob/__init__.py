@@ -1,1 +1,1 @@
-"""The load generator: questions in, timings out, and a verdict that says when it may not be trusted."""
+"""Load generator: sends questions to a model server, measures every request, and ends with a verdict."""

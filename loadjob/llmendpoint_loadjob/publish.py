@@ -1,4 +1,4 @@
-"""The load pod's only word to the cluster: its result, patched into the one ConfigMap that it may patch."""
+"""Writes the result of a load pod into the cluster: into the one ConfigMap that the pod may patch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PAUSE_SECONDS = 2.0
 
 
 async def publish(summary: Summary, config_map: str) -> None:
-    """Patch `NAMESPACE/NAME` with the summary; the API server may be away for a minute."""
+    """Patch the ConfigMap `NAMESPACE/NAME` with the summary. PublishError after a minute without success."""
     namespace, _, name = config_map.partition("/")
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host or not name:
-        raise PublishError(f"cannot publish to {config_map!r}: not in a pod of a cluster")
+        raise PublishError(f"cannot write the result to {config_map!r}: this is not a pod of a cluster")
     url = f"https://{f'[{host}]' if ':' in host else host}:{port}/api/v1/namespaces/{namespace}/configmaps/{name}"
     body = msgspec.json.encode({"data": {RESULT_KEY: msgspec.json.encode(summary).decode()}})
     trust = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
@@ -35,14 +35,14 @@ async def publish(summary: Summary, config_map: str) -> None:
             sentence = await _patch(session, url, body, trust)
             if not sentence:
                 return
-            log.warning("result not published yet: %s", sentence)
+            log.warning("the result is not written to %s yet: %s", config_map, sentence)
             if attempt < _ATTEMPTS:
                 await asyncio.sleep(_PAUSE_SECONDS)
-    raise PublishError(f"the result was not published: {sentence}")
+    raise PublishError(f"the result was not written to {config_map}: {sentence}")
 
 
 async def _patch(session: aiohttp.ClientSession, url: str, body: bytes, trust: ssl.SSLContext) -> str:
-    """Return an empty string, or why it did not work."""
+    """Send the patch once. Return an empty string, or the reason why it failed."""
     token = await asyncio.to_thread((_ACCOUNT / "token").read_text)
     headers = {"Content-Type": "application/merge-patch+json", "Authorization": f"Bearer {token.strip()}"}
     try:

@@ -1,4 +1,4 @@
-"""The run's own window while it lasts: `/status` for the operator, `/metrics` for Prometheus."""
+"""Progress of a run over HTTP while it lasts: `/status` for the operator, `/metrics` for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,17 +21,27 @@ class _Families(Collector):
         self._progress = progress
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the run's numbers."""
+        """Yield the metrics of the run."""
         now = self._progress()
-        yield CounterMetricFamily(_PREFIX + "requests", "Requests answered or failed.", value=now.requests)
-        yield CounterMetricFamily(_PREFIX + "errors", "Requests that failed.", value=now.errors)
-        yield CounterMetricFamily(_PREFIX + "output_tokens", "Output tokens received.", value=now.output_tokens)
-        yield GaugeMetricFamily(_PREFIX + "in_flight", "Requests in flight.", value=now.in_flight)
-        yield GaugeMetricFamily(_PREFIX + "progress_ratio", "How far the run is.", value=now.percent / 100)
+        yield CounterMetricFamily(
+            _PREFIX + "requests",
+            "Requests that have ended, failed ones and those of the warm-up included.",
+            value=now.requests,
+        )
+        yield CounterMetricFamily(
+            _PREFIX + "errors", "Requests that have failed, those of the warm-up included.", value=now.errors
+        )
+        yield CounterMetricFamily(
+            _PREFIX + "output_tokens", "Output tokens that the server reported.", value=now.output_tokens
+        )
+        yield GaugeMetricFamily(_PREFIX + "in_flight", "Requests that are in flight.", value=now.in_flight)
+        yield GaugeMetricFamily(
+            _PREFIX + "progress_ratio", "Progress of the run, from 0 to 1.", value=now.percent / 100
+        )
 
 
 def status_server(progress: Callable[[], Progress]) -> PageServer:
-    """Return the server of one run's progress."""
+    """Return a server of `/status` and `/metrics` for one run."""
 
     async def status(_: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(progress()), content_type="application/json")

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address
+from llmendpoint_common.process.version import VERSION
+
+ENVIRONMENT_PREFIX = "LLMENDPOINT_OPERATOR_"
 
 _EXAMPLES = """examples:
   python -m llmendpoint_operator
@@ -49,21 +52,25 @@ def parse_pull_policy(text: str) -> str:
 
 
 def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Return the settings of a command line; ends the process with 2 where one is wrong."""
-    flags = Flags("llmendpoint_operator", "Makes a cluster be what LLMEndpoints and LoadTests say.", _EXAMPLES)
+    """Return the settings of a command line. A wrong one ends the process with exit code 2."""
+    description = "Run the operator that creates and updates the children of LLMEndpoints and LoadTests."
+    flags = Flags("llmendpoint_operator", ENVIRONMENT_PREFIX, description, _EXAMPLES)
     scope = flags.group("scope")
-    scope.option("namespace", str, [], "watch only this one; repeatable; none: all", action="append")
+    scope.option("namespace", str, [], "namespace to watch; without it, all namespaces are watched",
+                 value="NAME")  # fmt: skip
     scope.option("own-namespace", str, os.environ.get("POD_NAMESPACE", "llmendpoint-system"),
-                 "where the question ConfigMaps are")  # fmt: skip
+                 "namespace of the chart's question ConfigMaps", value="NAME")  # fmt: skip
     images = flags.group("images")
-    images.option("sidecar-image", str, "ghcr.io/llmendpoint/sidecar:0.1.0", "of the metering sidecar")
-    images.option("loadjob-image", str, "ghcr.io/llmendpoint/loadjob:0.1.0", "of load tests")
-    images.option("ollama-image", str, "docker.io/ollama/ollama:0.17.4", "where an endpoint names none")
+    images.option("sidecar-image", str, f"ghcr.io/llmendpoint/sidecar:{VERSION}", "image of the sidecar", value="IMAGE")
+    images.option("loadjob-image", str, f"ghcr.io/llmendpoint/loadjob:{VERSION}", "image of load tests", value="IMAGE")
+    images.option("ollama-image", str, "docker.io/ollama/ollama:0.17.4", "image of Ollama for endpoints that do not "
+                  "name one", value="IMAGE")  # fmt: skip
     for name in ("sidecar", "loadjob", "ollama"):
-        images.option(f"{name}-pull-policy", parse_pull_policy, "IfNotPresent", "Always, IfNotPresent or Never")
-    images.option("image-pull-secret", str, [], "Secret for these images; repeatable", action="append")
+        images.option(f"{name}-pull-policy", parse_pull_policy, "IfNotPresent", "Always, IfNotPresent or Never",
+                      value="POLICY")  # fmt: skip
+    images.option("image-pull-secret", str, [], "Secret for pulling these images", value="NAME")
     process = flags.group("process")
-    process.option("health-listen", parse_address, Address(None, 8080), "where /livez and /metrics are served")
+    process.option("health-listen", parse_address, ":8080", "address for /livez and /metrics")
     process.option("log-level", parse_level, "info", "debug, info, warning or error")
     options = flags.parse(arguments)
     return Settings(

@@ -1,4 +1,4 @@
-"""The sidecar's settings: parsed once, frozen, and passed on."""
+"""Settings of the sidecar, parsed once from flags and environment variables."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
 
+ENVIRONMENT_PREFIX = "LLMENDPOINT_SIDECAR_"
+
 _EXAMPLES = """examples:
   python -m llmendpoint_sidecar
-      in front of the Ollama of this machine: clients use :11435, metrics are on :8001/metrics
-  python -m llmendpoint_sidecar --listen 127.0.0.1:8080 --upstream http://127.0.0.1:11434 --config models.json
-      and bring the models that models.json declares: {"models": [{"name": "llama3.2:3b"}]}
+      in front of the Ollama on this machine; clients use :11435, metrics are at :8001/metrics
+  python -m llmendpoint_sidecar --listen 127.0.0.1:8080 --upstream http://127.0.0.1:11434 --config config.json
+      also pull and load the models in config.json: {"models": [{"name": "llama3.2:3b"}]}
+
+exit codes: 0 drained, 1 could not run, 2 wrong setting, 130 stopped by a second signal
 """
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Addresses, and times in seconds."""
+    """Settings of one sidecar. Times are in seconds."""
 
     listen: Address
     upstream: Address
@@ -46,56 +50,64 @@ class Settings:
 
 
 def parse_upstream(text: str) -> Address:
-    """Return the address of `http://HOST:PORT`."""
+    """Return the address in a URL such as `http://127.0.0.1:11434`."""
     parts = urlsplit(text)
     if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError(f"{text!r} is not an upstream; write it like http://127.0.0.1:{OLLAMA_PORT}")
+        raise ValueError(f"{text!r} is not the URL of an Ollama; write it like http://127.0.0.1:{OLLAMA_PORT}")
     return Address(parts.hostname, parts.port or 80)
 
 
 def parse_endpoint(text: str) -> str:
-    """Return the base URL of a collector, to which /v1/traces and /v1/metrics are added."""
+    """Return the base URL of an OTLP collector. The exporter appends `/v1/traces` and `/v1/metrics`."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{text!r} is not a URL; write it like http://127.0.0.1:4318")
     return text.rstrip("/")
 
 
-def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Return the settings of a command line; ends the process with 2 where one is wrong."""
-    flags = Flags("llmendpoint_sidecar", "Metering proxy in front of one Ollama.", _EXAMPLES)
+def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sidecar") -> Settings:
+    """Return the settings of a command line. A wrong one ends the process with exit code 2."""
+    flags = Flags(program, ENVIRONMENT_PREFIX, "Run the metering proxy in front of one Ollama.", _EXAMPLES)
     addresses = flags.group("addresses")
-    addresses.option("listen", parse_address, Address(None, PROXY_PORT), "where clients connect")
-    addresses.option("upstream", parse_upstream, Address("127.0.0.1", OLLAMA_PORT), "Ollama's URL",
-                     shown=f"http://127.0.0.1:{OLLAMA_PORT}")  # fmt: skip
-    addresses.option("admin-listen", parse_address, Address(None, ADMIN_PORT), "where metrics and status are served")
+    addresses.option("listen", parse_address, f":{PROXY_PORT}", "address for clients")
+    addresses.option("upstream", parse_upstream, f"http://127.0.0.1:{OLLAMA_PORT}", "base URL of Ollama", value="URL")
+    addresses.option("admin-listen", parse_address, f":{ADMIN_PORT}", "address for metrics, status and probes")
     addresses.option(
-        "workers", parse_positive, 1, "processes that share the port, one a core; each counts limits alone"
+        "workers", parse_positive, "1", "number of processes that share the port; each counts limits on its own"
     )
-    addresses.switch("exporter", "no proxy: watch Ollama and serve metrics, where clients keep its address")
+    addresses.switch(
+        "exporter", "do not run a proxy, only watch Ollama and serve metrics; clients keep Ollama's address"
+    )
     models = flags.group("models")
-    models.option("config", Path, None, "JSON file of models; watched; without it nothing is brought")
-    models.option("parallel", parse_positive, 1, "requests that Ollama runs at once a model (OLLAMA_NUM_PARALLEL)")
+    models.option("config", Path, None, "JSON file with models, limits and tenants, reloaded when it changes; without "
+                  "it, no model is pulled and nothing is limited")  # fmt: skip
+    models.option(
+        "parallel",
+        parse_positive,
+        "1",
+        "requests that Ollama runs at the same time for one model (OLLAMA_NUM_PARALLEL)",
+    )
     access = flags.group("access")
-    access.option("keys", Path, [], "folder of API keys, a file a tenant; watched; repeatable; none: no key is asked",
-                  action="append")  # fmt: skip
-    access.option("tls-cert", Path, None, "certificate chain (PEM) for clients; read anew when it changes")
-    access.option("tls-key", Path, None, "its private key (PEM)")
+    access.option("keys", Path, [], "folder of API keys, one file per tenant, reloaded when it changes; without it, no "
+                  "key is required")  # fmt: skip
+    access.option("tls-cert", Path, None, "certificate chain (PEM) for clients, reloaded when it changes")
+    access.option("tls-key", Path, None, "private key (PEM) of --tls-cert")
     times = flags.group("times (250ms, 15s, 1h30m)")
-    times.option("connect-timeout", parse_duration, 5.0, "until the upstream accepts", shown="5s")
-    times.option("first-byte-timeout", parse_duration, 600.0, "from the request's end to the response", shown="10m")
-    times.option("idle-timeout", parse_duration, 120.0, "between two pieces of a response", shown="2m")
-    times.option("drain-delay", parse_duration, 5.0, "after SIGTERM: still accept, while not ready", shown="5s")
-    times.option("drain-timeout", parse_duration, 280.0, "then: let streams finish", shown="4m40s")
+    times.option("connect-timeout", parse_duration, "5s", "limit until the upstream accepts a connection")
+    times.option("first-byte-timeout", parse_duration, "10m", "limit from the end of a request to the first byte of "
+                 "its response")  # fmt: skip
+    times.option("idle-timeout", parse_duration, "2m", "limit between two pieces of a response")
+    times.option("drain-delay", parse_duration, "5s", "after SIGTERM, how long the sidecar accepts requests while it "
+                 "is not ready")  # fmt: skip
+    times.option("drain-timeout", parse_duration, "4m40s", "after --drain-delay, how long streams may take to finish")
     logs = flags.group("logs")
     logs.option("log-level", parse_level, "info", "debug, info, warning or error")
-    logs.switch("access-log", "one JSON object a request on stdout, without content")
-    logs.option(
-        "otlp-endpoint", parse_endpoint, None, "collector for spans and metrics over OTLP/HTTP, as http://HOST:4318"
-    )
+    logs.switch("access-log", "write one JSON object per request, without content, to stdout")
+    logs.option("otlp-endpoint", parse_endpoint, None, "base URL of a collector that gets spans and metrics over "
+                "OTLP/HTTP, such as http://127.0.0.1:4318", value="URL")  # fmt: skip
     settings = Settings(**vars(flags.parse(arguments)))
     if (settings.tls_cert is None) != (settings.tls_key is None):
-        flags.refuse("--tls-cert and --tls-key go together")
+        flags.refuse("--tls-cert and --tls-key go together; give both or neither")
     if settings.exporter and settings.workers > 1:
-        flags.refuse("--exporter carries no traffic: it has no --workers")
+        flags.refuse("--exporter cannot be combined with --workers, because it carries no requests")
     return settings

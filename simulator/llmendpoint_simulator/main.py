@@ -1,4 +1,4 @@
-"""The simulator process."""
+"""Process of the simulator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> int:
-    """Run until asked to stop; return the exit code."""
+    """Serve until `stopping` is set, and return the exit code."""
     try:
         sockets = bind_sockets(settings.listen)
     except OSError as error:
@@ -30,8 +30,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
     return exit_codes.OK
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the simulator."""
-    settings = parse_settings(arguments)
+def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_simulator") -> int:
+    """Run the simulator. `program` is the name in its messages."""
+    settings = parse_settings(arguments, program)
     configure_logs(settings.log_level)
     return lifecycle.run(lambda stopping: serve(settings, stopping))

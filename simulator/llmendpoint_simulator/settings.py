@@ -1,15 +1,19 @@
-"""The simulator's settings."""
+"""Settings of the simulator, parsed once from flags and environment variables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
 from llmendpoint_simulator.behaviour import Behaviour
 
+ENVIRONMENT_PREFIX = "LLMENDPOINT_SIMULATOR_"
+
+_DEFAULT_MODEL = "simulated:latest"
 _EXAMPLES = """examples:
   python -m llmendpoint_simulator --ttft 200ms --inter-token 20ms --tokens 50 --parallel 4
   curl localhost:11434/api/chat -d '{"model": "simulated", "messages": [{"role": "user", "content": "hello"}]}'
@@ -20,41 +24,38 @@ _EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to listen, and how to behave at first."""
+    """Settings of one simulator. `behaviour` is the initial one; `PUT /simulator/behaviour` changes it."""
 
     listen: Address
     behaviour: Behaviour
     log_level: str
 
 
-def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Return the settings of a command line; ends the process with 2 where one is wrong."""
-    flags = Flags("llmendpoint_simulator", "Ollama's API with known timings and a ledger.", _EXAMPLES)
-    flags.group("address").option("listen", parse_address, Address("127.0.0.1", 11434), "where clients connect")
+def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_simulator") -> Settings:
+    """Return the settings of a command line. A wrong one ends the process with exit code 2."""
+    flags = Flags(program, ENVIRONMENT_PREFIX, "Run a simulated Ollama with known timings and a ledger.", _EXAMPLES)
+    flags.group("address").option("listen", parse_address, f"127.0.0.1:{OLLAMA_PORT}", "address for clients")
     timing = flags.group("timing (250ms, 15s, 1h30m)")
-    timing.option("ttft", parse_duration, 0.2, "time to first token", shown="200ms")
-    timing.option("inter-token", parse_duration, 0.02, "between two tokens", shown="20ms")
-    timing.option("load", parse_duration, 0.0, "to load a model that is not in memory", shown="0")
-    timing.option("pull", parse_duration, 0.0, "to pull a model", shown="0")
+    timing.option("ttft", parse_duration, "200ms", "time to first token")
+    timing.option("inter-token", parse_duration, "20ms", "time between two tokens")
+    timing.option("load", parse_duration, "0", "time to load a model that is not in memory")
+    timing.option("pull", parse_duration, "0", "time to pull a model")
     size = flags.group("size")
-    size.option("tokens", parse_positive, 50, "tokens of an answer")
-    size.option("tokens-per-chunk", parse_positive, 1, "tokens in one piece of a stream")
-    size.option("parallel", parse_positive, 4, "requests that run at once, a model")
-    size.option("max-queue", parse_positive, 512, "requests that wait; more get 503")
+    size.option("tokens", parse_positive, "50", "number of tokens in an answer")
+    size.option("tokens-per-chunk", parse_positive, "1", "number of tokens in one piece of a stream")
+    size.option("parallel", parse_positive, "4", "requests that run at the same time for one model")
+    size.option("max-queue", parse_positive, "512", "requests that may wait for one model; more are answered with 503")
     models = flags.group("models")
-    models.option("model", str, ["simulated:latest"], "a model that is there; repeatable", action="append")
-    models.option("embedding-model", str, [], "an embedding model that is there; repeatable", action="append")
-    models.option("registry-model", str, [], "a model that can be pulled; repeatable", action="append")
+    models.option("model", str, [_DEFAULT_MODEL], "name of a model that is present", value="NAME")
+    models.option("embedding-model", str, [], "name of an embedding model that is present", value="NAME")
+    models.option("registry-model", str, [], "name of a model that can be pulled", value="NAME")
     flags.group("logs").option("log-level", parse_level, "info", "debug, info, warning or error")
     options = vars(flags.parse(arguments))
-    named = options.pop("model")
-    # `append` adds to its default: the default counts only where nothing was named.
-    models_present = tuple(named[1:] or named)
     return Settings(
         listen=options.pop("listen"),
         log_level=options.pop("log_level"),
         behaviour=Behaviour(
-            models=models_present,
+            models=tuple(options.pop("model")),
             embedding_models=tuple(options.pop("embedding_model")),
             registry=tuple(options.pop("registry_model")),
             **options,

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: another process, taken ports, no process left behind."""
+"""The command `llmendpoint` as users run it: the demo beside taken ports, errors and versions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
             sock.bind(("127.0.0.1", port))
             sock.listen()
         except OSError:
-            sock.close()  # somebody else has it: taken all the same
+            sock.close()  # another process has the port, so it is taken as well
             continue
         taken.append(sock)
-    # On a busy machine the client may be the limit, which the verdict says honestly: then another run is made.
+    # On a busy machine, the client may be the limit, and the verdict is Invalid: then the demo runs again.
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-m", "llmendpoint_cli.main", "demo", "--duration", "2s"],
@@ -49,9 +49,29 @@ def _with_environment(mark: str) -> list[str]:
     return found
 
 
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "llmendpoint_cli.main", *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
 def test_an_unknown_command_names_those_there_are() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "llmendpoint_cli.main", "fly"], check=False, capture_output=True, text=True, timeout=60
-    )
+    done = run("fly")
     assert done.returncode == 2
     assert "there are demo, load, sidecar, simulate" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_the_command_says_its_version() -> None:
+    version = (Path(__file__).parents[2] / "VERSION").read_text().strip()
+    assert run("--version").stdout == f"llmendpoint {version}\n"
+    assert run("load", "--version").stdout == f"llmendpoint load {version}\n"
+
+
+def test_errors_name_the_command() -> None:
+    for command, option in (("sidecar", "--parallel"), ("simulate", "--tokens"), ("load", "--concurrency")):
+        done = run(command, option, "0")
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"llmendpoint {command}: {option}: '0' is not a whole number of at least 1\n")
+    done = run("demo", "--duration", "soon")
+    assert done.returncode == 2
+    assert done.stderr.startswith("llmendpoint demo: --duration: 'soon' is not a duration;")

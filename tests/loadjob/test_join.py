@@ -6,12 +6,10 @@ import aiohttp
 import msgspec
 import pytest
 
-from llmendpoint_common.contracts.loadrun import Api
+from llmendpoint_common.contracts.loadrun import Api, RunDocument, RunLoad, RunTarget
 from llmendpoint_common.contracts.sidecar import RequestRecord
-from llmendpoint_loadjob.client.requests import RequestOptions, parse_target
-from llmendpoint_loadjob.dataset.questions import choose, read_questions
-from llmendpoint_loadjob.load.run import Load, LoadRun
-from llmendpoint_loadjob.settings import shipped_questions
+from llmendpoint_loadjob.dataset.questions import choose, read_questions, shipped_questions
+from llmendpoint_loadjob.load.run import LoadRun
 from support.servers import StartSidecar, StartSimulator
 
 
@@ -22,9 +20,9 @@ async def test_every_request_of_a_run_can_be_split_into_its_parts(
     simulator = await start_simulator(ttft=0.1, inter_token=0.005, tokens=6, parallel=2)
     sidecar = await start_sidecar(simulator.port, parallel=2)
     questions = choose(read_questions(shipped_questions()), [], shuffled=True, seed=1)
-    load = Load(concurrency=4, duration=30, max_requests=12)
-    target = parse_target(f"http://127.0.0.1:{sidecar.port}")
-    outcome = await LoadRun(target, RequestOptions(api, "simulated"), load, questions).run()
+    target = RunTarget(f"http://127.0.0.1:{sidecar.port}", api)
+    document = RunDocument(target, "simulated", RunLoad(concurrency=4, max_requests=12))
+    outcome = await LoadRun(document, questions).run()
     assert len(outcome.samples) == 12
     waited = 0
     for sample in outcome.samples:

@@ -9,8 +9,7 @@ import pytest
 
 from llmendpoint_common.contracts.loadrun import Category
 from llmendpoint_common.process.errors import QuestionError
-from llmendpoint_loadjob.dataset.questions import choose, parse_questions, read_questions
-from llmendpoint_loadjob.settings import shipped_questions
+from llmendpoint_loadjob.dataset.questions import choose, parse_questions, read_questions, shipped_questions
 
 
 def test_eleven_categories_are_shipped_with_at_least_ten_questions_each() -> None:

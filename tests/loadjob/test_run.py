@@ -10,30 +10,40 @@ from pathlib import Path
 
 import pytest
 
-from llmendpoint_common.contracts.loadrun import Api, MetricName, ObjectiveResult, Summary, Verdict
-from llmendpoint_loadjob.client.requests import RequestOptions, parse_target
-from llmendpoint_loadjob.dataset.questions import choose, read_questions
-from llmendpoint_loadjob.load.arrivals import Arrivals, arrival_times
-from llmendpoint_loadjob.load.run import Load, LoadRun, Outcome
+from llmendpoint_common.contracts.loadrun import (
+    Api,
+    Arrivals,
+    MetricName,
+    ObjectiveResult,
+    RunDocument,
+    RunLoad,
+    RunRequest,
+    RunTarget,
+    Summary,
+    Verdict,
+    VerdictReason,
+)
+from llmendpoint_loadjob.dataset.questions import choose, read_questions, shipped_questions
+from llmendpoint_loadjob.load.arrivals import arrival_times
+from llmendpoint_loadjob.load.run import LoadRun
 from llmendpoint_loadjob.report.files import write_files
 from llmendpoint_loadjob.result.objectives import parse_objective
-from llmendpoint_loadjob.result.timings import ErrorClass, Sample
-from llmendpoint_loadjob.result.verdict import judge, summarize
-from llmendpoint_loadjob.settings import shipped_questions
+from llmendpoint_loadjob.result.summary import summarize
+from llmendpoint_loadjob.result.timings import ErrorClass, Outcome, Sample
+from llmendpoint_loadjob.result.verdict import judge
 from support.servers import StartSimulator
 
 
-async def drive(
-    url: str, load: Load, api: Api = Api.OLLAMA_CHAT, model: str = "simulated", **options: object
-) -> Outcome:
+async def drive(url: str, load: RunLoad, api: Api = Api.OLLAMA_CHAT, request: RunRequest | None = None) -> Outcome:
     questions = choose(read_questions(shipped_questions()), [], shuffled=True, seed=load.seed)
-    return await LoadRun(parse_target(url), RequestOptions(api, model, **options), load, questions).run()  # type: ignore[arg-type]
+    document = RunDocument(RunTarget(url, api), "simulated", load, request=request or RunRequest())
+    return await LoadRun(document, questions).run()
 
 
 @pytest.mark.parametrize("api", list(Api))
 async def test_timings_are_those_of_the_server(start_simulator: StartSimulator, api: Api) -> None:
     simulator = await start_simulator(ttft=0.2, inter_token=0.02, tokens=10, parallel=8)
-    outcome = await drive(simulator.url, Load(concurrency=4, duration=30, max_requests=8), api)
+    outcome = await drive(simulator.url, RunLoad(concurrency=4, max_requests=8), api)
     assert [sample.error for sample in outcome.samples] == [None] * 8
     assert statistics.median(s.ttft or 0 for s in outcome.samples) == pytest.approx(0.2, abs=0.03)
     assert statistics.median(s.tpot or 0 for s in outcome.samples) == pytest.approx(0.02, rel=0.1)
@@ -42,14 +52,16 @@ async def test_timings_are_those_of_the_server(start_simulator: StartSimulator, 
 
 async def test_answers_that_are_not_streamed_have_tokens_and_a_latency(start_simulator: StartSimulator) -> None:
     simulator = await start_simulator(ttft=0.05, tokens=3)
-    outcome = await drive(simulator.url, Load(concurrency=1, max_requests=2), Api.OPENAI_CHAT, stream=False)
+    outcome = await drive(
+        simulator.url, RunLoad(concurrency=1, max_requests=2), Api.OPENAI_CHAT, RunRequest(stream=False)
+    )
     assert {sample.output_tokens for sample in outcome.samples} == {3}
     assert all(sample.request_latency >= 0.05 for sample in outcome.samples)
 
 
 async def test_a_closed_loop_keeps_exactly_its_users_busy(start_simulator: StartSimulator) -> None:
     simulator = await start_simulator(ttft=0.05, tokens=2, parallel=100)
-    run = asyncio.create_task(drive(simulator.url, Load(concurrency=7, duration=0.6)))
+    run = asyncio.create_task(drive(simulator.url, RunLoad(concurrency=7, duration_seconds=0.6)))
     seen = set()
     while not run.done():
         slots = next(iter(simulator.simulator.store.slots.values()))
@@ -61,7 +73,7 @@ async def test_a_closed_loop_keeps_exactly_its_users_busy(start_simulator: Start
 
 async def test_an_open_loop_does_not_wait_for_answers(start_simulator: StartSimulator) -> None:
     simulator = await start_simulator(ttft=2.0, tokens=1, parallel=100)
-    outcome = await drive(simulator.url, Load(rate=40, arrivals=Arrivals.CONSTANT, duration=1.0))
+    outcome = await drive(simulator.url, RunLoad(rate=40, arrivals=Arrivals.CONSTANT, duration_seconds=1.0))
     assert len(outcome.samples) == 40
     received = [entry.received_at for entry in simulator.simulator.ledger.entries]
     gaps = [later - earlier for earlier, later in pairwise(received)]
@@ -92,12 +104,14 @@ async def test_errors_are_told_apart(
     start_simulator: StartSimulator, behaviour: dict[str, object], error: ErrorClass
 ) -> None:
     simulator = await start_simulator(**behaviour)
-    outcome = await drive(simulator.url, Load(concurrency=2, max_requests=2, timeout=0.6))
+    outcome = await drive(
+        simulator.url, RunLoad(concurrency=2, max_requests=2), request=RunRequest(timeout_seconds=0.6)
+    )
     assert error in {sample.error for sample in outcome.samples}
 
 
 async def test_a_server_that_is_not_there_is_refused(unused_tcp_port: int) -> None:
-    outcome = await drive(f"http://127.0.0.1:{unused_tcp_port}", Load(concurrency=1, max_requests=2))
+    outcome = await drive(f"http://127.0.0.1:{unused_tcp_port}", RunLoad(concurrency=1, max_requests=2))
     assert {sample.error for sample in outcome.samples} == {ErrorClass.REFUSED}
 
 
@@ -110,8 +124,8 @@ def outcome_of(*samples: Sample) -> Outcome:
 
 
 def summary_of(outcome: Outcome, *objectives: str) -> Summary:
-    parsed = [parse_objective(text) for text in objectives]
-    return summarize(outcome, parsed, "http://x", RequestOptions(Api.OLLAMA_CHAT, "m"), seed=1)
+    parsed = tuple(parse_objective(text) for text in objectives)
+    return summarize(outcome, RunDocument(RunTarget("http://x"), "m", RunLoad(concurrency=1), objectives=parsed))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +161,7 @@ def test_a_client_that_was_the_limit_makes_the_run_invalid() -> None:
     assert "80 % of the offered requests" in judge(unsent, []).message
     throttled = outcome_of(sample())
     throttled.throttled_seconds = 0.5
-    assert judge(throttled, []).reason == "ClientLimited"
+    assert judge(throttled, []).reason is VerdictReason.CLIENT_LIMITED
 
 
 @pytest.mark.parametrize(

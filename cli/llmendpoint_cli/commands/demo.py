@@ -1,10 +1,10 @@
-"""The main job on one machine: meter a model server, drive it, judge it."""
+"""`llmendpoint demo`: meter a model server, send load to it, and judge it. It ends by itself."""
 
 from __future__ import annotations
 
 import contextlib
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -12,19 +12,36 @@ from llmendpoint_cli.stack.ports import free_port
 from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.upstream import Upstream, find_ollama
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
-from llmendpoint_common.contracts.sidecar import ADMIN_PORT, METRIC_PREFIX, PROXY_PORT
-from llmendpoint_common.process import exit_codes
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT, Metric
 from llmendpoint_common.process.errors import StackError
+from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.units import parse_duration
 from llmendpoint_loadjob import main as loadjob
 
+ENVIRONMENT_PREFIX = "LLMENDPOINT_DEMO_"
+
+_EXAMPLES = """The model server is the Ollama at 127.0.0.1:11434 if it answers with a local model, else the simulator.
+
+exit codes: 0 the objectives were met, 99 one was missed, 98 the client was the limit, 1 the demo could not run,
+2 wrong setting
+"""
 _SIMULATED_MODEL = "simulated:latest"
-# With the simulator the timing is known, so latency is judged; a real Ollama's depends on the machine.
+# The simulator's timing is known, so latency is judged. The latency of a real Ollama depends on the machine.
 _SIMULATED_OBJECTIVES = ("ttft:p95=1s", "tpot:p95=50ms", "error_rate=0%")
 _REAL_OBJECTIVES = ("error_rate=0%",)
+_SHOWN_METRICS = (
+    Metric.REQUESTS,
+    Metric.PROMPT_TOKENS,
+    Metric.GENERATION_TOKENS,
+    f"{Metric.TIME_TO_FIRST_TOKEN}_count",
+)
 
 
-def run_demo(duration: str) -> int:
-    """Run the demo; return 0 where the verdict is Passed, else the load generator's exit code."""
+def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint demo") -> int:
+    """Run the demo and return the exit code of the load generator, or 1 if a process did not start."""
+    flags = Flags(program, ENVIRONMENT_PREFIX, "Meter a model server, send load to it, and judge it.", _EXAMPLES)
+    flags.group("load").option("duration", _duration, "8s", "how long requests are sent", value="DURATION")
+    duration: str = flags.parse(arguments).duration
     console = Console()
 
     def say(sentence: str) -> None:
@@ -32,13 +49,19 @@ def run_demo(duration: str) -> int:
 
     try:
         with contextlib.ExitStack() as stack:
-            return _demo(stack, say, console, duration)
+            return _run(stack, say, console, duration)
     except StackError as error:
         console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
-        return exit_codes.ERROR
+        return error.exit_code
 
 
-def _demo(stack: contextlib.ExitStack, say: Callable[[str], None], console: Console, duration: str) -> int:
+def _duration(text: str) -> str:
+    """Return a duration as it was written: it is passed on to the load generator."""
+    parse_duration(text)
+    return text
+
+
+def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Console, duration: str) -> int:
     upstream = _upstream(stack, say)
     proxy, admin = free_port(PROXY_PORT, say), free_port(ADMIN_PORT, say)
     arguments = ["--listen", f"127.0.0.1:{proxy}", "--admin-listen", f"127.0.0.1:{admin}",
@@ -47,19 +70,20 @@ def _demo(stack: contextlib.ExitStack, say: Callable[[str], None], console: Cons
     say(f"metering proxy: http://127.0.0.1:{proxy} (any Ollama client), metrics: http://127.0.0.1:{admin}/metrics")
     out = demo_folder()
     objectives = _REAL_OBJECTIVES if upstream.is_real else _SIMULATED_OBJECTIVES
-    say(f"load test: {duration}, 4 users over the shipped questions, objectives {', '.join(objectives)}")
+    say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(objectives)}")
     load = ["--url", f"http://127.0.0.1:{proxy}", "--model", upstream.model, "--concurrency", "4",
             "--duration", duration, "--max-tokens", "32", "--out", str(out), "--log-level", "warning"]  # fmt: skip
     for objective in objectives:
         load += ["--slo", objective]
     code = loadjob.main(load, "llmendpoint demo")
-    _show_meter(f"http://127.0.0.1:{admin}/metrics", console)
-    say(f"result files: {out}/summary.json and requests.jsonl")
-    say("next: `llmendpoint load --help`, or on a cluster `kubectl apply -k manifests/` (README)")
+    _show_metrics(f"http://127.0.0.1:{admin}/metrics", console)
+    say(f"results: {out}/summary.json and requests.jsonl")
+    say("next: `llmendpoint load --help`, or on a cluster `kubectl apply -k manifests/` (see README.md)")
     return code
 
 
 def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstream:
+    """Return the Ollama on this machine if it answers; otherwise start the simulator and return that."""
     found = find_ollama(f"http://127.0.0.1:{OLLAMA_PORT}")
     if isinstance(found, Upstream):
         say(f"upstream: the Ollama at {found.url}, model {found.model}")
@@ -72,12 +96,11 @@ def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstre
     return Upstream(url, _SIMULATED_MODEL, is_real=False)
 
 
-def _show_meter(url: str, console: Console) -> None:
-    """Print what the sidecar counted of it."""
+def _show_metrics(url: str, console: Console) -> None:
+    """Print the sidecar's counts of the run."""
     with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - loopback
         lines = response.read().decode().splitlines()
-    wanted = ("requests_total", "prompt_tokens_total", "generation_tokens_total", "time_to_first_token_seconds_count")
-    console.print("what the meter counted:", highlight=False, soft_wrap=True)
+    console.print("metrics of the sidecar:", highlight=False, soft_wrap=True)
     for line in lines:
-        if line.startswith(tuple(METRIC_PREFIX + name for name in wanted)):
+        if line.startswith(_SHOWN_METRICS):
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)

@@ -1,15 +1,95 @@
-"""Names that the whole operator shares: the API group, labels, ports."""
+"""Names that the operator writes into a cluster: API group, labels, condition types and condition reasons."""
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 GROUP = "llmendpoint.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+LLMENDPOINT = "LLMEndpoint"
+LOADTEST = "LoadTest"
 FIELD_MANAGER = "llmendpoint-operator"
 
 ENDPOINT_LABEL = f"{GROUP}/endpoint"
 LOADTEST_LABEL = f"{GROUP}/loadtest"
 SCRAPE_LABEL = f"{GROUP}/scrape"
+QUESTIONS_LABEL = f"{GROUP}/questions"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "llmendpoint"
+
+
+class EndpointCondition(StrEnum):
+    """Condition types of an LLMEndpoint."""
+
+    READY = "Ready"
+    PROGRESSING = "Progressing"
+    MODELS_AVAILABLE = "ModelsAvailable"
+    MODELS_LOADED = "ModelsLoaded"
+    GPU_OFFLOADED = "GPUOffloaded"
+    MONITORING_READY = "MonitoringReady"
+    DEGRADED = "Degraded"
+
+
+class LoadTestCondition(StrEnum):
+    """Condition types of a LoadTest."""
+
+    COMPLETE = "Complete"
+    PASSED = "Passed"
+
+
+class EndpointReason(StrEnum):
+    """Condition reasons of an LLMEndpoint. Those of a single model are `ModelReason` in the sidecar's contract."""
+
+    # Ready
+    MODELS_ANSWER = "ModelsAnswer"
+    SCALED_TO_ZERO = "ScaledToZero"
+    STARTING = "Starting"
+    MODEL_PENDING = "ModelPending"
+    MODEL_PULLING = "ModelPulling"
+    MODEL_LOADING = "ModelLoading"
+    POD_NOT_RUNNING = "PodNotRunning"
+    INVALID_SPEC = "InvalidSpec"
+    # Progressing
+    ROLLING_OUT = "RollingOut"
+    SETTLED = "Settled"
+    # ModelsAvailable
+    ALL_PRESENT = "AllPresent"
+    PULLING = "Pulling"
+    # ModelsLoaded
+    ALL_LOADED = "AllLoaded"
+    NONE_PRELOADED = "NonePreloaded"
+    LOADING = "Loading"
+    # GPUOffloaded
+    WHOLLY_ON_GPU = "WhollyOnGPU"
+    PARTLY_ON_CPU = "PartlyOnCPU"
+    NOTHING_LOADED = "NothingLoaded"
+    # MonitoringReady
+    SERVICE_MONITOR = "ServiceMonitor"
+    SERVICE_MONITOR_UNKNOWN = "ServiceMonitorUnknown"
+    # Degraded; those of a refused child are `FaultReason`
+    AS_WANTED = "AsWanted"
+    REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
+
+
+class LoadTestReason(StrEnum):
+    """Condition reasons of a LoadTest before it has a verdict. Those of a verdict are in the load run's contract."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    FINISHED = "Finished"
+
+
+class FaultReason(StrEnum):
+    """Why a write to the API server was refused. Conditions and Events carry these as their reason."""
+
+    NAME_CONFLICT = "NameConflict"
+    FORBIDDEN = "Forbidden"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    ADMISSION_DENIED = "AdmissionDenied"
+    INVALID = "Invalid"
+    CONFLICT = "Conflict"
+    UNKNOWN_KIND = "UnknownKind"
+    NAMESPACE_TERMINATING = "NamespaceTerminating"
+    UNAVAILABLE = "APIServerUnavailable"

@@ -1,7 +1,11 @@
-"""Durations, shares, sizes and addresses as people write them; each parser fails with one sentence."""
+"""Parsers and formats for durations, shares, numbers and addresses as people write them.
+
+A parser raises ValueError with one sentence that quotes the text and shows the right form.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -14,7 +18,7 @@ _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 
 
 class Address(NamedTuple):
-    """Where a server listens; host None means every interface, IPv4 and IPv6."""
+    """Host and port that a server listens on. Host None means every interface, IPv4 and IPv6."""
 
     host: str | None
     port: int
@@ -25,7 +29,7 @@ class Address(NamedTuple):
 
 
 def parse_duration(text: str) -> float:
-    """Return seconds; `text` is like `250ms`, `15s`, `1h30m` or `0`. ValueError tells the form."""
+    """Return the seconds of a duration such as `250ms`, `15s`, `1h30m` or `0`."""
     if text == "0":
         return 0.0
     parts = _DURATION_PART.findall(text)
@@ -35,7 +39,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return seconds as a person reads them: three digits and one unit (`212ms`, `1.43s`, `2m05s`)."""
+    """Return a duration in seconds as text with three significant digits: `212ms`, `1.43s`, `2m05s`."""
     if seconds < 0.9995e-3:
         return f"{seconds * 1e6:.0f}us"
     if seconds < 0.9995:
@@ -47,7 +51,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_share(text: str) -> float:
-    """Return a fraction between 0 and 1 for a share such as `1%` or `99.5%`."""
+    """Return the fraction, 0 to 1, of a share such as `1%` or `99.5%`."""
     match = _SHARE.fullmatch(text)
     if not match or float(match[1]) > 100:
         raise ValueError(f"{text!r} is not a share; write it like 1% or 99.5%")
@@ -55,17 +59,35 @@ def parse_share(text: str) -> float:
 
 
 def parse_address(text: str) -> Address:
-    """Return the address of `:11435`, `127.0.0.1:11435` or `[::1]:11435`."""
+    """Return the address that is written as `:11435`, `127.0.0.1:11435` or `[::1]:11435`."""
     host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:
+    if not separator or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{text!r} is not an address; write it like :11435 or 127.0.0.1:11435")
     if host.startswith("[") != host.endswith("]") or (":" in host and not host.startswith("[")):
         raise ValueError(f"{text!r}: an IPv6 address needs brackets, like [::1]:{port}")
     return Address(host.strip("[]") or None, int(port))
 
 
+def parse_integer(text: str) -> int:
+    """Return a whole number, which may be negative."""
+    if not text.removeprefix("-").isdecimal():
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def parse_number(text: str) -> float:
+    """Return a finite number such as `0.7`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not a number; write it like 0.7")
+    return number
+
+
 def parse_positive(text: str) -> int:
     """Return a whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{text!r} is not a whole number of at least 1")
     return int(text)

@@ -1,4 +1,4 @@
-"""The version of this distribution."""
+"""Version of the installed distribution. It is built from the file VERSION at the root of the repository."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,4 +1,4 @@
-"""What is sent: a question as the bytes of one HTTP request."""
+"""The requests of a run: a question as the bytes of one HTTP request."""
 
 from __future__ import annotations
 
@@ -9,83 +9,80 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from llmendpoint_common.contracts.loadrun import Api
-from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER
+from llmendpoint_common.contracts.loadrun import Api, RunDocument
+from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
 from llmendpoint_common.wire.http1 import heads
+from llmendpoint_common.wire.routes import path_of_operation
 from llmendpoint_loadjob.dataset.questions import Question
 
-_PATHS = {Api.OLLAMA_CHAT: "/api/chat", Api.OPENAI_CHAT: "/v1/chat/completions"}
+#: The operation of the requests, which determines their path and the reader of their answers.
+OPERATIONS = {Api.OLLAMA_CHAT: Operation.CHAT, Api.OPENAI_CHAT: Operation.OPENAI_CHAT}
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go; `prefix` is the path of the base URL."""
+    """Address of a model server. `prefix` is the path of its base URL."""
 
     host: str
     port: int
     prefix: str
     tls: ssl.SSLContext | None
-    url: str
 
     @property
     def authority(self) -> str:
-        """The Host header."""
+        """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
 def parse_target(text: str) -> Target:
-    """Return the target of a base URL such as `http://127.0.0.1:11435`."""
+    """Return the target of a base URL such as `http://127.0.0.1:11435`; ValueError if it is not one."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{text!r} is not a URL; write it like http://127.0.0.1:11435")
     tls = ssl.create_default_context() if parts.scheme == "https" else None
     port = parts.port or (443 if tls else 80)
-    # OpenAI's clients are given a base URL with /v1, Ollama's without.
+    # Clients of OpenAI's API are given a base URL that ends with /v1, clients of Ollama's one that does not.
     prefix = parts.path.rstrip("/").removesuffix("/v1")
-    return Target(parts.hostname, port, prefix, tls, text)
+    return Target(parts.hostname, port, prefix, tls)
 
 
-@dataclass(frozen=True)
-class RequestOptions:
-    """What all requests of a run share; `max_tokens` None leaves the question's own bound."""
+class RequestWriter:
+    """Writes the requests of one run. The API key, if there is one, is sent as a bearer token."""
 
-    api: Api
-    model: str
-    stream: bool = True
-    max_tokens: int | None = None
-    temperature: float | None = None
-    api_key: str | None = None
+    def __init__(self, target: Target, document: RunDocument, api_key: str | None = None) -> None:
+        self._api = document.target.api
+        self._model = document.model
+        self._request = document.request
+        self._line = f"POST {target.prefix}{path_of_operation(OPERATIONS[self._api])} HTTP/1.1".encode()
+        self._headers = [(b"Host", target.authority.encode()), (b"Content-Type", b"application/json")]
+        if api_key:
+            self._headers.append((b"Authorization", b"Bearer " + api_key.encode()))
+
+    def write(self, question: Question, request_id: str) -> bytes:
+        """Return the head and body of one request."""
+        body = msgspec.json.encode(self._body(question))
+        headers = [
+            *self._headers,
+            (b"Content-Length", b"%d" % len(body)),
+            (REQUEST_ID_HEADER.encode(), request_id.encode()),
+        ]
+        return heads.write_head(self._line, headers) + body
+
+    def _body(self, question: Question) -> dict[str, Any]:
+        request = self._request
+        messages = [{"role": "system", "content": question.system}] if question.system else []
+        messages.append({"role": "user", "content": question.prompt})
+        body: dict[str, Any] = {"model": self._model, "messages": messages, "stream": request.stream}
+        limit = request.max_tokens or question.max_tokens
+        if self._api is Api.OPENAI_CHAT:
+            if request.stream:
+                body["stream_options"] = {"include_usage": True}
+            return body | _given(max_tokens=limit, temperature=request.temperature)
+        options = _given(num_predict=limit, temperature=request.temperature)
+        return body | ({"options": options} if options else {})
 
 
-def write_request(target: Target, options: RequestOptions, question: Question, request_id: str) -> bytes:
-    """Return the whole request."""
-    body = msgspec.json.encode(_body(options, question))
-    headers = [
-        (b"Host", target.authority.encode()),
-        (b"Content-Type", b"application/json"),
-        (b"Content-Length", b"%d" % len(body)),
-        (REQUEST_ID_HEADER.encode(), request_id.encode()),
-    ]
-    if options.api_key:
-        headers.append((b"Authorization", b"Bearer " + options.api_key.encode()))
-    line = f"POST {target.prefix}{_PATHS[options.api]} HTTP/1.1".encode()
-    return heads.write_head(line, headers) + body
-
-
-def _body(options: RequestOptions, question: Question) -> dict[str, Any]:
-    messages = [{"role": "system", "content": question.system}] if question.system else []
-    messages.append({"role": "user", "content": question.prompt})
-    body: dict[str, Any] = {"model": options.model, "messages": messages, "stream": options.stream}
-    limit = options.max_tokens or question.max_tokens
-    if options.api is Api.OPENAI_CHAT:
-        if options.stream:
-            body["stream_options"] = {"include_usage": True}
-        if limit:
-            body["max_tokens"] = limit
-        if options.temperature is not None:
-            body["temperature"] = options.temperature
-        return body
-    settings = {"num_predict": limit, "temperature": options.temperature}
-    given = {name: value for name, value in settings.items() if value is not None}
-    return body | ({"options": given} if given else {})
+def _given(**fields: Any) -> dict[str, Any]:
+    """Return the fields that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,1 +1,1 @@
-"""Questions to ask."""
+"""The questions that a run asks."""

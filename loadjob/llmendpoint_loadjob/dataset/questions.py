@@ -1,4 +1,4 @@
-"""Question files: YAML, one category a file; an error names file, line and reason."""
+"""Question files: YAML with one category per file. An error names file, line and reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 @dataclass(frozen=True)
 class Question:
-    """One question; `max_tokens` bounds its answer, `expect` is a regular expression for a cheap check."""
+    """One question. `max_tokens` limits its answer, and `expect` is a regular expression for a correct answer."""
 
     id: str
     category: str
@@ -31,11 +31,17 @@ class Question:
     expect: str | None = None
 
 
+def shipped_questions() -> Path:
+    """Return the folder of the shipped questions: in the installed package, or at the root of a source tree."""
+    packaged = Path(__file__).parents[1] / "data" / "questions"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "questions"
+
+
 def read_questions(folder: Path) -> list[Question]:
-    """Return the questions of all YAML files in a folder, in the files' order; ids are unique among all."""
+    """Return the questions of all YAML files in a folder, in the order of the files. IDs are unique over all files."""
     files = sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern))
     if not files:
-        raise QuestionError(str(folder), 0, "no question files (*.yaml) here")
+        raise QuestionError(str(folder), 0, "the folder has no question files (*.yaml)")
     questions: list[Question] = []
     seen: dict[str, str] = {}
     for path in files:
@@ -50,7 +56,7 @@ def read_questions(folder: Path) -> list[Question]:
 
 
 def parse_questions(text: str, file: str) -> list[Question]:
-    """Return the questions of one file's text."""
+    """Return the questions in the text of one file. `file` is its name for errors."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -76,16 +82,19 @@ def parse_questions(text: str, file: str) -> list[Question]:
 def choose(
     questions: Sequence[Question], categories: Sequence[str], *, shuffled: bool, seed: int
 ) -> Iterator[Question]:
-    """Yield questions of the wanted categories for ever; shuffled anew each round, the same for the same seed."""
+    """Return an endless iterator over the questions of some categories, or of all if none are named.
+
+    If `shuffled`, each round has a new order, which the seed determines. ValueError if no question has such a category.
+    """
     wanted = [question for question in questions if not categories or question.category in categories]
     if not wanted:
         known = ", ".join(sorted({question.category for question in questions}))
-        raise ValueError(f"no question has a category of {', '.join(categories)}; there are {known}")
+        raise ValueError(f"no question has the category {' or '.join(categories)}; there are {known}")
     return _rounds(wanted, shuffled=shuffled, seed=seed)
 
 
 def _rounds(wanted: list[Question], *, shuffled: bool, seed: int) -> Iterator[Question]:
-    order = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    order = random.Random(seed)  # noqa: S311 - has to be repeatable, not secret
     while True:
         if shuffled:
             order.shuffle(wanted)
@@ -93,7 +102,7 @@ def _rounds(wanted: list[Question], *, shuffled: bool, seed: int) -> Iterator[Qu
 
 
 class _Reader:
-    """Checks YAML nodes, which know their lines."""
+    """Checks YAML nodes, which carry their line numbers, and turns them into values."""
 
     def __init__(self, file: str) -> None:
         self._file = file

@@ -1,1 +1,1 @@
-"""The load: when requests are due, and the run that sends them."""
+"""The load: the times at which requests are due, and the run that sends them."""

@@ -1,24 +1,18 @@
-"""When requests are due in an open loop: offsets in seconds from the start, the same for the same seed."""
+"""Times at which the requests of an open loop are due, in seconds from the start. The seed determines them."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from enum import StrEnum
 
-
-class Arrivals(StrEnum):
-    """The law of the gaps between requests."""
-
-    CONSTANT = "constant"
-    POISSON = "poisson"
+from llmendpoint_common.contracts.loadrun import Arrivals
 
 
 def arrival_times(law: Arrivals, rate: float, seed: int) -> Iterator[float]:
-    """Yield offsets for ever at `rate` requests a second: even gaps, or exponential ones of mean 1/rate."""
+    """Yield times without end, at `rate` requests per second: with equal gaps, or exponential ones with mean 1/rate."""
     if law is Arrivals.CONSTANT:
         return _constant(rate)
-    return _poisson(rate, random.Random(seed))  # noqa: S311 - repeatable, not secret
+    return _poisson(rate, random.Random(seed))  # noqa: S311 - has to be repeatable, not secret
 
 
 def _constant(rate: float) -> Iterator[float]:

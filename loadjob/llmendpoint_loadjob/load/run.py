@@ -1,4 +1,4 @@
-"""One load run: who sends when, until when, and what came back."""
+"""One load run: it sends requests in a closed or an open loop until its end, and collects what was measured."""
 
 from __future__ import annotations
 
@@ -6,65 +6,38 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from llmendpoint_common.contracts.loadrun import Progress
+from llmendpoint_common.contracts.loadrun import DEFAULT_CONCURRENCY, Arrivals, Progress, RunDocument
 from llmendpoint_loadjob.client.connection import Client
-from llmendpoint_loadjob.client.requests import RequestOptions, Target, write_request
+from llmendpoint_loadjob.client.requests import RequestWriter, parse_target
 from llmendpoint_loadjob.dataset.questions import Question
-from llmendpoint_loadjob.load.arrivals import Arrivals, arrival_times
+from llmendpoint_loadjob.load.arrivals import arrival_times
 from llmendpoint_loadjob.result.histogram import Histogram
-from llmendpoint_loadjob.result.timings import Sample
+from llmendpoint_loadjob.result.timings import Outcome, Sample
 
 _LAG_INTERVAL = 0.01
 _CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 
 
-@dataclass(frozen=True)
-class Load:
-    """Exactly one of `concurrency` (closed loop) and `rate` (open loop, requests a second); times in seconds."""
-
-    concurrency: int | None = None
-    rate: float | None = None
-    arrivals: Arrivals = Arrivals.POISSON
-    duration: float = 30.0
-    warmup: float = 0.0
-    max_requests: int | None = None
-    timeout: float = 300.0
-    seed: int = 1
-
-
-@dataclass
-class Outcome:
-    """What a run measured; `offered` requests were due in the measured time, `lag` is the event loop's lateness."""
-
-    samples: list[Sample] = field(default_factory=list)
-    duration: float = 0.0
-    offered: int = 0
-    sent: int = 0
-    lag: Histogram = field(default_factory=Histogram)
-    throttled_seconds: float = 0.0
-
-
 class LoadRun:
-    """Drives one target. `run` returns when all requests have ended; `stop` ends it early."""
+    """Runs one document. `run` returns when all requests have ended; `stop` ends the load early."""
 
     def __init__(
         self,
-        target: Target,
-        options: RequestOptions,
-        load: Load,
+        document: RunDocument,
         questions: Iterator[Question],
+        api_key: str | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._target = target
-        self._options = options
-        self._load = load
+        target = parse_target(document.target.url)
+        self._load = document.load
+        self._end = self._load.warmup_seconds + self._load.duration_seconds
         self._questions = questions
         self._clock = clock
-        self._client = Client(target, options.api, clock, load.timeout)
+        self._writer = RequestWriter(target, document, api_key)
+        self._client = Client(target, document.target.api, clock, document.request.timeout_seconds)
         self._begin = 0.0
         self._started = 0
         self._finished = 0
@@ -75,7 +48,7 @@ class LoadRun:
         self.outcome = Outcome()
 
     async def run(self) -> Outcome:
-        """Send the whole load and wait for every answer."""
+        """Send the load, wait for every answer, and return what was measured."""
         throttled = _throttled_seconds()
         self._begin = self._clock()
         lag = asyncio.create_task(self._watch_lag())
@@ -83,22 +56,22 @@ class LoadRun:
             if self._load.rate is not None:
                 await self._open_loop(self._load.rate)
             else:
-                await self._closed_loop(self._load.concurrency or 1)
+                await self._closed_loop(self._load.concurrency or DEFAULT_CONCURRENCY)
         finally:
             lag.cancel()
             self._client.close()
-        self.outcome.duration = max(1e-9, self._clock() - self._begin - self._load.warmup)
+        self.outcome.duration = max(1e-9, self._clock() - self._begin - self._load.warmup_seconds)
         self.outcome.throttled_seconds = _throttled_seconds() - throttled
         return self.outcome
 
     def stop(self) -> None:
-        """Send no more; answers in flight are awaited."""
+        """Send no more requests. Answers in flight are still awaited."""
         self._stopped.set()
 
     def progress(self) -> Progress:
-        """Return how far the run is."""
+        """Return the progress of the run."""
         elapsed = self._clock() - self._begin if self._begin else 0.0
-        shares = [elapsed / (self._load.warmup + self._load.duration)]
+        shares = [elapsed / self._end if self._end else 1.0]
         if self._load.max_requests:
             shares.append(self._finished / self._load.max_requests)
         return Progress(
@@ -121,11 +94,10 @@ class LoadRun:
             await self._ask(next(self._questions), self._clock())
 
     async def _open_loop(self, rate: float) -> None:
-        times = arrival_times(self._load.arrivals, rate, self._load.seed)
-        until = self._load.warmup + self._load.duration
+        times = arrival_times(self._load.arrivals or Arrivals.POISSON, rate, self._load.seed)
         async with asyncio.TaskGroup() as group:
             for offset in islice(times, self._load.max_requests):
-                if offset >= until:
+                if offset >= self._end:
                     break
                 due = self._begin + offset
                 await self._sleep_until(due)
@@ -143,15 +115,14 @@ class LoadRun:
                 return
 
     def _over(self, now: float) -> bool:
-        if self._stopped.is_set() or now - self._begin >= self._load.warmup + self._load.duration:
+        if self._stopped.is_set() or now - self._begin >= self._end:
             return True
         return self._load.max_requests is not None and self._started >= self._load.max_requests
 
     async def _ask(self, question: Question, due: float) -> None:
         self._started += 1
         sample = Sample(uuid.uuid4().hex, question.id, question.category, scheduled=due)
-        request = write_request(self._target, self._options, question, sample.request_id)
-        await self._client.send(request, sample)
+        await self._client.send(self._writer.write(question, sample.request_id), sample)
         self._count(sample)
 
     def _count(self, sample: Sample) -> None:
@@ -160,13 +131,13 @@ class LoadRun:
         self._tokens += sample.output_tokens
         if sample.ttft is not None:
             self._ttft.record(sample.ttft)
-        if sample.scheduled - self._begin < self._load.warmup:
+        if sample.scheduled - self._begin < self._load.warmup_seconds:
             return
         outcome = self.outcome
         outcome.samples.append(sample)
         outcome.offered += 1
-        # A request that left the client after the load's end was not offered in time.
-        outcome.sent += sample.sent - self._begin <= self._load.warmup + self._load.duration
+        # A request that was due before the end of the load and sent after it is a fault of the client.
+        outcome.sent += sample.sent - self._begin <= self._end
 
     async def _watch_lag(self) -> None:
         while True:
@@ -176,7 +147,7 @@ class LoadRun:
 
 
 def _throttled_seconds() -> float:
-    """Return for how long this cgroup was kept from the CPU by its limit (cgroup v2)."""
+    """Return how long the CPU limit has stopped this cgroup so far (cgroup v2), or 0 if that is not known."""
     try:
         fields = dict(line.split() for line in _CPU_STAT.read_text().splitlines())
         return int(fields.get("throttled_usec", 0)) / 1e6

@@ -1,1 +1,1 @@
-"""What people and programs see of a run: the terminal and the files."""
+"""Reports of a run: on the terminal and in files."""

@@ -1,4 +1,4 @@
-"""The terminal: a live line while a run goes on (plain lines where there is no terminal), a table at its end."""
+"""Terminal output: the progress of a run, as a live line or, without a terminal, as plain lines; then its result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STYLES = {Verdict.PASSED: "bold green", Verdict.FAILED: "bold red", Verdict.INV
 
 
 async def show_progress(console: Console, progress: Callable[[], loadrun.Progress]) -> None:
-    """Show how far a run is, until cancelled."""
+    """Show the progress of a run until the task is cancelled."""
     if not console.is_terminal:
         await _plain(console, progress)
         return
@@ -51,7 +51,7 @@ def _line(now: loadrun.Progress) -> str:
 
 
 def show_summary(console: Console, summary: Summary) -> None:
-    """Print the result: latencies, counts, objectives and the verdict."""
+    """Print latencies, counts, objectives and the verdict."""
     console.print(_latencies(summary))
     console.print(
         f"{summary.requests} requests in {format_duration(summary.duration.value)}, {summary.errors} errors"
@@ -82,7 +82,7 @@ def _latencies(summary: Summary) -> Table:
         "TTFT": summary.ttft,
         "TPOT": summary.tpot,
         "request": summary.request_latency,
-        "client wait": summary.queue_delay,
+        "client delay": summary.queue_delay,
     }
     for name, row in rows.items():
         if row is not None:

@@ -1,4 +1,4 @@
-"""`summary.json` and `requests.jsonl`: no prompt and no answer is ever written."""
+"""Result files: `summary.json` and `requests.jsonl`. They contain no text of a prompt or an answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmendpoint_loadjob.result.timings import Sample
 
 
 def write_files(folder: Path, summary: Summary, samples: Sequence[Sample]) -> None:
-    """Write both files into `folder`, which is made where it is missing."""
+    """Write both files into `folder`, which is created if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     encoded = msgspec.json.format(msgspec.json.encode(summary), indent=2)
     (folder / "summary.json").write_bytes(encoded + b"\n")
@@ -23,6 +23,6 @@ def write_files(folder: Path, summary: Summary, samples: Sequence[Sample]) -> No
 
 def _row(sample: Sample) -> dict[str, object]:
     row: dict[str, object] = msgspec.to_builtins(sample)
-    # An upstream's error text may quote the prompt.
+    # The text of a server's error may quote the prompt.
     row.pop("detail")
     return row | {"ttft": sample.ttft, "tpot": sample.tpot, "request_latency": sample.request_latency}

@@ -1,1 +1,1 @@
-"""From timings to histograms, a summary and a verdict."""
+"""Measurements, and what follows from them: histograms, a summary and a verdict."""

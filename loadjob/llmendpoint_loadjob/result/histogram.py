@@ -1,6 +1,6 @@
-"""HDR histograms (Gil Tene's layout): three significant digits from 1 µs up, and merging that loses nothing.
+"""HDR histograms in the layout of Gil Tene: three significant digits from 1 µs up, and merging without loss.
 
-Our own and not the `hdrhistogram` package, which needs setuptools at run time and a compiler where it has no wheel.
+The package `hdrhistogram` is not used: it needs setuptools at run time, and a compiler on platforms without a wheel.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-_SUB_BITS = 11  # 2048 steps a power of two keep the error under 0.1 %
+_SUB_BITS = 11  # 2048 steps per power of two keep the error under 0.1 %
 _MICROSECONDS = 1e6
 
 
 class Histogram:
-    """Counts of latencies. Values go in and come out in seconds; inside they are whole microseconds."""
+    """Counts of latencies. Methods take and return seconds. Buckets hold whole microseconds."""
 
     __slots__ = ("_counts", "count", "max", "sum")
 
@@ -32,14 +32,17 @@ class Histogram:
         self.max = max(self.max, value)
 
     def merge(self, other: Histogram) -> None:
-        """Add another histogram: the result is as if all values had been recorded here."""
+        """Add the values of another histogram, as if all of them had been recorded here."""
         self._counts += other._counts
         self.count += other.count
         self.sum += other.sum
         self.max = max(self.max, other.max)
 
     def percentile(self, percent: float) -> float:
-        """Return the smallest recorded value (to three digits) that `percent` % of all values do not exceed."""
+        """Return the smallest value, to three digits, that at least `percent` % of all values do not exceed.
+
+        ValueError if the histogram is empty.
+        """
         if not self.count:
             raise ValueError("an empty histogram has no percentiles")
         wanted = max(1, -(-self.count * percent // 100))
@@ -52,17 +55,17 @@ class Histogram:
 
     @property
     def mean(self) -> float:
-        """The mean, in seconds."""
+        """The mean in seconds, or 0 if the histogram is empty."""
         return self.sum / self.count if self.count else 0.0
 
     def dump(self) -> dict[str, int]:
-        """Return the counts by bucket, for JSON; sum and max travel in microseconds as `sum` and `max`."""
+        """Return the counts by bucket for JSON, with `sum` and `max` in microseconds beside them."""
         fields = {str(index): count for index, count in sorted(self._counts.items())}
         return fields | {"sum": round(self.sum * _MICROSECONDS), "max": round(self.max * _MICROSECONDS)}
 
     @classmethod
     def load(cls, fields: dict[str, int]) -> Histogram:
-        """Return the histogram that `dump` wrote."""
+        """Return the histogram whose `dump` is `fields`."""
         histogram = cls()
         for name, value in fields.items():
             if name not in ("sum", "max"):

@@ -1,33 +1,84 @@
-"""The kinds that the operator reads and writes, as lightkube's generic resources: plain dicts, no models."""
+"""The one table of kinds that the operator touches.
+
+The watches, the paths of the client, the list of kinds to prune, the handling of kinds that a cluster lacks, the RBAC
+rules of the chart (`make generate`) and the lists of the tests all come from this table. A new kind of child is a row
+here, a builder in `resources/`, a test and a golden render.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from enum import Enum
 
-from lightkube.generic_resource import GenericNamespacedResource, create_namespaced_resource
+from llmendpoint_common.contracts.cluster import GROUP, LLMENDPOINT, LOADTEST, VERSION
 
-from llmendpoint_common.contracts.cluster import GROUP, VERSION
+_READ = ("get", "list", "watch")
+_WRITE = ("create", "patch", "delete")
 
-_KINDS = (
-    ("", "v1", "ConfigMap", "configmaps"),
-    ("", "v1", "Event", "events"),
-    ("", "v1", "Pod", "pods"),
-    ("", "v1", "Service", "services"),
-    ("", "v1", "ServiceAccount", "serviceaccounts"),
-    ("apps", "v1", "StatefulSet", "statefulsets"),
-    ("batch", "v1", "Job", "jobs"),
-    ("rbac.authorization.k8s.io", "v1", "Role", "roles"),
-    ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
-    ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
-    (GROUP, VERSION, "LLMEndpoint", "llmendpoints"),
-    (GROUP, VERSION, "LoadTest", "loadtests"),
+
+class Role(Enum):
+    """How the operator uses a kind."""
+
+    RESOURCE = "resource"  # ours: a person writes the spec, the operator the status
+    CHILD = "child"  # applied by the operator, and pruned if no longer desired
+    OBSERVED = "observed"  # watched, never written
+    RECORDED = "recorded"  # created and never read
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row: how the API server addresses a kind, and what the operator does with it.
+
+    `owners` are the kinds of our resources that own such objects. A cluster may lack an `optional` kind.
+    """
+
+    group: str
+    version: str
+    name: str
+    plural: str
+    role: Role
+    owners: tuple[str, ...] = ()
+    optional: bool = False
+    verbs: tuple[str, ...] = (*_READ, *_WRITE)
+
+    @property
+    def api_version(self) -> str:
+        """The apiVersion of its manifests."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def watched(self) -> bool:
+        """Whether the operator watches it."""
+        return "watch" in self.verbs
+
+
+_BOTH = (LLMENDPOINT, LOADTEST)
+
+TABLE = (
+    Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_READ),
+    # A LoadTest with ttlSecondsAfterFinished is deleted by the operator.
+    Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_READ, "delete")),
+    Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH),
+    Kind("", "v1", "ServiceAccount", "serviceaccounts", Role.CHILD, _BOTH),
+    Kind("", "v1", "Service", "services", Role.CHILD, (LLMENDPOINT,)),
+    Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,)),
+    Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
+    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,)),
+    # Each load run gets a Role that may patch its own result and nothing else.
+    Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,)),
+    Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
+    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ),
+    Kind("", "v1", "Event", "events", Role.RECORDED, verbs=("create",)),
 )
 
-RESOURCES: dict[str, type[GenericNamespacedResource]] = {
-    kind: create_namespaced_resource(group, version, kind, plural) for group, version, kind, plural in _KINDS
-}
+KINDS = {kind.name: kind for kind in TABLE}
 
 
-def resource(kind: str) -> Any:
-    """Return the class by which lightkube addresses a kind."""
-    return RESOURCES[kind]
+def children_of(owner: str) -> tuple[Kind, ...]:
+    """Return the kinds that the operator applies and prunes for a kind of owner."""
+    return tuple(kind for kind in TABLE if kind.role is Role.CHILD and owner in kind.owners)
+
+
+def watched() -> tuple[Kind, ...]:
+    """Return the kinds that the operator watches."""
+    return tuple(kind for kind in TABLE if kind.watched)

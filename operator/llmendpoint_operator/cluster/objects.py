@@ -8,12 +8,23 @@ from typing import Any
 
 import httpx2 as httpx
 from lightkube import ApiError, AsyncClient
+from lightkube.generic_resource import GenericNamespacedResource, create_namespaced_resource
 
 from llmendpoint_common.contracts.cluster import FIELD_MANAGER
-from llmendpoint_operator.cluster.kinds import resource
+from llmendpoint_operator.cluster.kinds import TABLE
 from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
 
 NOT_FOUND = 404
+
+_RESOURCES: dict[str, type[GenericNamespacedResource]] = {
+    kind.name: create_namespaced_resource(kind.group, kind.version, kind.name, kind.plural) for kind in TABLE
+}
+
+
+def resource(kind: str) -> Any:
+    """Return the class by which lightkube addresses a kind."""
+    return _RESOURCES[kind]
+
 
 #: The API server's "no": a Status, or plain text where it does not even know the kind.
 REFUSALS = (ApiError, httpx.HTTPStatusError)

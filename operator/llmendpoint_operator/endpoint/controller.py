@@ -9,16 +9,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, MonitoringMode, parse_spec
-from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL
+from llmendpoint_common.api.endpoint import parse_spec
+from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL, FaultReason
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.objects import REFUSALS, Objects, is_unknown_kind
 from llmendpoint_operator.cluster.pod_status import PodStatuses
+from llmendpoint_operator.endpoint.desired import desired
+from llmendpoint_operator.endpoint.layout import selector
 from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
-from llmendpoint_operator.endpoint.resources.desired import desired
-from llmendpoint_operator.endpoint.resources.statefulset import selector
 from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.kube.conditions import Condition, is_true, merge
+from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
 from llmendpoint_operator.reconcile.workqueue import Key
 from llmendpoint_operator.settings import Images
@@ -57,9 +58,9 @@ class EndpointController:
         monitors = [child for child in children if child["kind"] == "ServiceMonitor"]
         others = [child for child in children if child["kind"] != "ServiceMonitor"]
         conflicts = await self._objects.apply_children(owner, others)
-        more, monitoring = await self._apply_monitors(owner, spec, monitors)
+        refused = (*map(_conflict, conflicts), *await self._apply_monitors(owner, monitors))
         await self._objects.prune(owner, CHILD_KINDS, {ENDPOINT_LABEL: owner.name}, children)
-        seen = await self._observe(owner, (*conflicts, *more), monitoring)
+        seen = await self._observe(owner, refused)
         status = endpoint_status(manifest, owner, spec, seen, self._now())
         await self._write(manifest, status)
         settled = seen.ready_replicas == seen.replicas == spec.wanted_replicas and is_true(
@@ -67,27 +68,23 @@ class EndpointController:
         )
         return _STEADY_SECONDS if settled else _LOADING_SECONDS
 
-    async def _apply_monitors(
-        self, owner: Owner, spec: LLMEndpointSpec, monitors: list[Manifest]
-    ) -> tuple[tuple[str, ...], str]:
+    async def _apply_monitors(self, owner: Owner, monitors: list[Manifest]) -> tuple[Fault, ...]:
         try:
-            return await self._objects.apply_children(owner, monitors), ""
+            return tuple(map(_conflict, await self._objects.apply_children(owner, monitors)))
         except REFUSALS as error:
             if not is_unknown_kind(error):
                 raise
-            advice = (
-                "the cluster knows no ServiceMonitor; install the Prometheus operator, or set monitoring.mode: None"
-            )
-            wanted = spec.monitoring.mode is MonitoringMode.SERVICE_MONITOR
-            return (), advice if wanted else f"{advice}; metrics are on port 8001 of each pod"
+            children = (f"{monitor['kind']}/{monitor['metadata']['name']}" for monitor in monitors)
+            return tuple(Fault(FaultReason.UNKNOWN_KIND, child, str(error)) for child in children)
 
-    async def _observe(self, owner: Owner, conflicts: tuple[str, ...], monitoring: str) -> Observation:
+    async def _observe(self, owner: Owner, refused: tuple[Fault, ...]) -> Observation:
         statefulset = await self._objects.get("StatefulSet", owner.namespace, owner.name)
-        mine = statefulset if statefulset and f"StatefulSet/{owner.name}" not in conflicts else None
+        foreign = f"StatefulSet/{owner.name}" in {fault.child for fault in refused}
+        mine = statefulset if statefulset and not foreign else None
         pods = await self._objects.list("Pod", owner.namespace, selector(owner)) if mine else []
         views = await asyncio.gather(*(self._view(pod) for pod in pods))
         existing, ready, latest = replicas_of(mine)
-        return Observation(existing, ready, latest, tuple(views), conflicts, monitoring)
+        return Observation(existing, ready, latest, tuple(views), refused)
 
     async def _view(self, pod: Manifest) -> PodView:
         return PodView(pod["metadata"]["name"], is_ready(pod), await self._pods.sidecar(pod), trouble(pod))
@@ -135,6 +132,11 @@ class EndpointController:
         existing = (manifest.get("status") or {}).get("conditions") or []
         generation = manifest["metadata"]["generation"]
         return {"observedGeneration": generation, "conditions": merge(existing, [condition], generation, self._now())}
+
+
+def _conflict(child: str) -> Fault:
+    message = f"{child} exists but does not belong to this endpoint. Delete it, or give the endpoint another name."
+    return Fault(FaultReason.NAME_CONFLICT, child, message)
 
 
 def _quarters_passed(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:

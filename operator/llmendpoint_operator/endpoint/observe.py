@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmendpoint_common.contracts.sidecar import SidecarStatus
+from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
 
 
@@ -20,14 +21,13 @@ class PodView:
 
 @dataclass(frozen=True)
 class Observation:
-    """An endpoint as the cluster shows it now."""
+    """An endpoint as the cluster shows it now, and its children that could not be written."""
 
     replicas: int
     ready_replicas: int
     up_to_date: bool
     pods: tuple[PodView, ...]
-    conflicts: tuple[str, ...] = ()
-    monitoring: str = ""
+    refused: tuple[Fault, ...] = ()
 
 
 def is_ready(pod: Manifest) -> bool:

@@ -1,4 +1,4 @@
-"""Conditions as Kubernetes means them: merged so that `lastTransitionTime` moves only when the status does."""
+"""Conditions as in metav1.Condition, and their merge into those of an object."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+#: metav1.Condition allows 32768 characters, but messages are copied into Events, whose note has at most 1024.
 MAX_MESSAGE = 1024
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition: a documented reason, and a message that says what to do."""
+    """One condition. A status of None is Unknown; `docs/conditions.md` documents the reasons."""
 
     type: str
     status: bool | None
@@ -23,7 +24,11 @@ class Condition:
 def merge(
     existing: Sequence[dict[str, Any]], wanted: Iterable[Condition], generation: int, now: datetime
 ) -> list[dict[str, Any]]:
-    """Return the wanted conditions as the API writes them; what did not change keeps its transition time."""
+    """Return the wanted conditions in the form of the API.
+
+    `lastTransitionTime` is `now` if the status differs from the existing one, and stays as it is if only the reason or
+    the message does.
+    """
     before = {condition["type"]: condition for condition in existing}
     merged = []
     for condition in wanted:
@@ -32,9 +37,10 @@ def merge(
         same = old is not None and old["status"] == status
         merged.append(
             {
-                "type": condition.type,
+                # Types and reasons may be members of an enum; the API takes plain strings.
+                "type": str(condition.type),
                 "status": status,
-                "reason": condition.reason,
+                "reason": str(condition.reason),
                 "message": condition.message[:MAX_MESSAGE],
                 "observedGeneration": generation,
                 "lastTransitionTime": old["lastTransitionTime"] if same and old else timestamp(now),
@@ -44,10 +50,10 @@ def merge(
 
 
 def is_true(conditions: Sequence[dict[str, Any]], kind: str) -> bool:
-    """Tell whether a condition is True."""
+    """Return whether the condition of a type is there and True."""
     return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
 
 
 def timestamp(now: datetime) -> str:
-    """Return a time as Kubernetes writes it (RFC 3339, whole seconds, UTC)."""
+    """Return a time in the form of the API: RFC 3339, UTC, whole seconds."""
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

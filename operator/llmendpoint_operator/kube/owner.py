@@ -1,13 +1,25 @@
-"""The object whose children are built: what its builders need to know of it."""
+"""The owner of children: its identity, and the metadata that every child gets from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from llmendpoint_common.contracts.cluster import API_VERSION
+from llmendpoint_common.contracts.cluster import (
+    API_VERSION,
+    COMPONENT_LABEL,
+    ENDPOINT_LABEL,
+    LLMENDPOINT,
+    LOADTEST,
+    LOADTEST_LABEL,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+)
+from llmendpoint_operator.cluster.kinds import KINDS
 
 Manifest: TypeAlias = dict[str, Any]
+
+_OWNER_LABELS = {LLMENDPOINT: ENDPOINT_LABEL, LOADTEST: LOADTEST_LABEL}
 
 
 @dataclass(frozen=True)
@@ -20,7 +32,7 @@ class Owner:
     uid: str
 
     def reference(self) -> Manifest:
-        """Return the controller owner reference: what lets the cluster delete children without the operator."""
+        """Return the controller owner reference. With it, the cluster deletes children without the operator."""
         return {
             "apiVersion": API_VERSION,
             "kind": self.kind,
@@ -30,24 +42,48 @@ class Owner:
             "blockOwnerDeletion": True,
         }
 
-    def metadata(self, name: str, labels: dict[str, str], annotations: dict[str, str] | None = None) -> Manifest:
-        """Return the metadata of a child."""
-        metadata = {
+    def child(
+        self,
+        kind: str,
+        name: str,
+        component: str,
+        *,
+        labels: dict[str, str] | None = None,
+        annotations: dict[str, str] | None = None,
+    ) -> Manifest:
+        """Return a child without its content: apiVersion, kind and metadata with labels and owner reference.
+
+        `kind` is a row of the table of kinds, `component` the value of `app.kubernetes.io/component`. The labels by
+        which the operator finds its children win over `labels`.
+        """
+        metadata: Manifest = {
             "name": name,
             "namespace": self.namespace,
-            "labels": labels,
+            "labels": {**(labels or {}), **self.labels(component)},
             "ownerReferences": [self.reference()],
         }
-        return {**metadata, "annotations": annotations} if annotations else metadata
+        if annotations:
+            metadata["annotations"] = annotations
+        return {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata}
+
+    def labels(self, component: str) -> dict[str, str]:
+        """Return the labels of a child, and of the pods that it creates."""
+        return {
+            _OWNER_LABELS[self.kind]: self.name,
+            COMPONENT_LABEL: component,
+            MANAGED_BY_LABEL: MANAGED_BY,
+            "app.kubernetes.io/name": "llmendpoint",
+            "app.kubernetes.io/instance": self.name,
+        }
 
 
 def owner_of(manifest: Manifest) -> Owner:
-    """Return the owner that an object of the API is."""
+    """Return the identity of an LLMEndpoint or a LoadTest, as read from the API."""
     metadata = manifest["metadata"]
     return Owner(manifest["kind"], metadata["namespace"], metadata["name"], metadata["uid"])
 
 
 def is_controlled_by(manifest: Manifest, owner: Owner) -> bool:
-    """Tell whether an object is this owner's child, by UID."""
+    """Return whether an object's controller is this owner. UIDs are compared, since names can be used again."""
     references = manifest.get("metadata", {}).get("ownerReferences") or []
     return any(reference.get("controller") and reference.get("uid") == owner.uid for reference in references)

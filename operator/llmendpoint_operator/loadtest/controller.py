@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmendpoint_common.api.loadtest import LoadTestSpec, Protocol, parse_spec
-from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
-from llmendpoint_common.contracts.loadrun import QUESTIONS_LABEL, Api
+from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
+from llmendpoint_common.contracts.cluster import LOADTEST_LABEL, QUESTIONS_LABEL
+from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.process.errors import NotReadyError
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.objects import Objects
@@ -18,9 +19,10 @@ from llmendpoint_operator.cluster.pod_status import PodStatuses
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by, owner_of
 from llmendpoint_operator.loadtest import phases
-from llmendpoint_operator.loadtest.resources.job import ResolvedTarget, job, job_name
+from llmendpoint_operator.loadtest.resources.job import job, job_name
 from llmendpoint_operator.loadtest.resources.questions import snapshot
 from llmendpoint_operator.loadtest.resources.rbac import access, result_name
+from llmendpoint_operator.loadtest.resources.run import run_config_map
 from llmendpoint_operator.loadtest.results import read_result
 from llmendpoint_operator.reconcile.workqueue import Key
 from llmendpoint_operator.settings import Images
@@ -71,7 +73,8 @@ class LoadTestController:
         target = await self._target(owner, spec)
         sources = await self._sources(owner, spec)
         questions = snapshot(owner, sources)
-        conflicts = await self._objects.apply_children(owner, [*questions, *access(owner)])
+        run = run_config_map(owner, run_document(spec, target))
+        conflicts = await self._objects.apply_children(owner, [run, *questions, *access(owner)])
         existing = await self._objects.get("Job", owner.namespace, job_name(owner))
         if existing is not None and not is_controlled_by(existing, owner):
             conflicts = (*conflicts, f"Job/{job_name(owner)}")
@@ -82,7 +85,7 @@ class LoadTestController:
         fields = {**phases.started(job_name(owner), target, self._now()), **begun.fields}
         await self._write(manifest, phases.Phase(False, None, begun.reason, begun.message, fields))
         names = [question["metadata"]["name"] for question in questions]
-        await self._objects.apply(job(owner, spec, target, names, self._images))
+        await self._objects.apply(job(owner, spec, names, self._images))
         await emit(self._objects, manifest, "Started", f"driving {target.model} at {target.url}", self._now())
         return _RUNNING_SECONDS
 

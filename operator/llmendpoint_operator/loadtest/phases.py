@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.loadrun import Summary, Verdict
 from llmendpoint_operator.kube.conditions import Condition, merge, timestamp
 from llmendpoint_operator.kube.owner import Manifest
-from llmendpoint_operator.loadtest.resources.job import ResolvedTarget
 from llmendpoint_operator.loadtest.results import slo_state, summary_state
 
 _PASSED = {Verdict.PASSED: True, Verdict.FAILED: False, Verdict.ERROR: False, Verdict.INVALID: None, Verdict.NONE: None}

@@ -1,4 +1,4 @@
-"""Gauges that are read at the scrape: what is in flight, what is in memory, whether the upstream is up."""
+"""Gauges that are read at the time of a scrape: requests in flight, models in memory, state of the upstream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 
 
 class Gauges(Collector):
-    """Reads the meter, the watch and the agent when a scrape asks."""
+    """Collects gauges from the meter, the upstream watch and the model agent."""
 
     def __init__(self, meter: Meter, watch: UpstreamWatch, agent: ModelAgent) -> None:
         self._meter = meter
@@ -25,7 +25,7 @@ class Gauges(Collector):
         self._agent = agent
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every gauge family."""
+        """Yield all gauge families."""
         running, waiting = self._meter.in_flight.running(), self._meter.in_flight.waiting()
         yield gauge("num_requests_running", [((), sum(running.values()))])
         yield gauge("num_requests_waiting", [((), sum(waiting.values()))])

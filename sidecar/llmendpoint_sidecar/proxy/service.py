@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import socket
 import time
@@ -10,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeAlias
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
-from llmendpoint_sidecar.config import watch_config
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.proxy.server import Proxy
@@ -52,8 +50,6 @@ class ProxyService:
             jobs.append(certificate.watch)
         if settings.keys:
             jobs.append(self.keyring.watch)
-        if settings.config is not None:
-            jobs.append(functools.partial(watch_config, settings.config, self.admission.configure))
         if settings.access_log:
             access = AccessLog()
             self._meter.journal.listeners.append(access.add)

@@ -1,14 +1,29 @@
-"""Every process: help that lists defaults and variables, errors that are one sentence with exit code 2."""
+"""Command lines of all programs: help with defaults and variables, a version, and errors of one sentence with exit code 2."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-MODULES = ["llmendpoint_sidecar", "llmendpoint_simulator", "llmendpoint_loadjob", "llmendpoint_operator"]
+from llmendpoint_common.contracts.loadrun import Arrivals
+from llmendpoint_common.process.flags import Flags, choice
+from llmendpoint_loadjob.settings import parse_settings as parse_load_settings
+from llmendpoint_sidecar.settings import parse_settings as parse_sidecar_settings
+from llmendpoint_simulator.settings import parse_settings as parse_simulator_settings
+
+VERSION = (Path(__file__).parents[3] / "VERSION").read_text().strip()
+PREFIXES = {
+    "llmendpoint_sidecar": "LLMENDPOINT_SIDECAR_",
+    "llmendpoint_simulator": "LLMENDPOINT_SIMULATOR_",
+    "llmendpoint_loadjob": "LLMENDPOINT_LOAD_",
+    "llmendpoint_operator": "LLMENDPOINT_OPERATOR_",
+}
+MODULES = list(PREFIXES)
 
 
 def run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -22,24 +37,106 @@ def run(module: str, *arguments: str, **environment: str) -> subprocess.Complete
 def test_help_names_each_variable_and_default(module: str) -> None:
     done = run(module, "--help", COLUMNS="200")
     assert done.returncode == 0
-    assert "[LLMENDPOINT_LOG_LEVEL]" in done.stdout
-    assert "default" in done.stdout
+    assert f"[{PREFIXES[module]}LOG_LEVEL]" in done.stdout
+    assert "default: info" in done.stdout
+    variables = re.findall(r"\[(LLMENDPOINT_\w+)\]", done.stdout)
+    options = [line for line in re.findall(r"^  --\w\S*", done.stdout, re.MULTILINE) if line != "  --version"]
+    assert len(variables) == len(options)
+    assert all(variable.startswith(PREFIXES[module]) for variable in variables)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_wrong_value_ends_with_2_and_a_sentence(module: str) -> None:
-    done = run(module, "--log-level", "loud")
+def test_help_shows_no_empty_default(module: str) -> None:
+    text = " ".join(run(module, "--help", COLUMNS="200").stdout.split())
+    assert not re.search(r"default:? ?(\[\]|None|\)|\[LLM)", text)
+
+
+def test_help_says_which_options_are_repeatable() -> None:
+    text = " ".join(run("llmendpoint_simulator", "--help", COLUMNS="200").stdout.split())
+    assert "name of a model that is present (repeatable; default: simulated:latest)" in text
+    assert "name of a model that can be pulled (repeatable)" in text
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_program_says_its_version(module: str) -> None:
+    done = run(module, "--version")
+    assert (done.returncode, done.stdout) == (0, f"{module} {VERSION}\n")
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--log-level", "loud"], "--log-level: 'loud' is not a log level; choose debug, info, warning or error"),
+        (["--fly"], "unrecognized arguments: --fly"),
+        (["--log-level"], "--log-level: expected one argument"),
+    ],
+)
+def test_a_wrong_flag_or_value_ends_with_2_and_one_sentence(module: str, arguments: list[str], sentence: str) -> None:
+    done = run(module, *arguments)
     assert done.returncode == 2
-    assert "'loud' is not a log level; choose debug, info, warning or error" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert done.stderr == f"{module}: {sentence}\nSee --help for all options.\n"
+
+
+def test_a_rule_over_several_options_is_one_sentence_too() -> None:
+    done = run("llmendpoint_sidecar", "--tls-cert", "x.pem")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+    assert done.stderr.startswith("llmendpoint_sidecar: --tls-cert and --tls-key go together")
 
 
 def test_a_variable_sets_and_a_flag_wins() -> None:
-    wrong = run("llmendpoint_sidecar", LLMENDPOINT_IDLE_TIMEOUT="never")
+    wrong = run("llmendpoint_sidecar", LLMENDPOINT_SIDECAR_IDLE_TIMEOUT="never")
     assert wrong.returncode == 2
-    assert "'never' is not a duration" in wrong.stderr
+    assert wrong.stderr.startswith("llmendpoint_sidecar: LLMENDPOINT_SIDECAR_IDLE_TIMEOUT: 'never' is not a duration;")
     overridden = run(
-        "llmendpoint_sidecar", "--idle-timeout", "1s", "--config", "/nowhere.json", LLMENDPOINT_IDLE_TIMEOUT="2s"
+        "llmendpoint_sidecar",
+        "--idle-timeout",
+        "1s",
+        "--config",
+        "/nowhere.json",
+        LLMENDPOINT_SIDECAR_IDLE_TIMEOUT="2s",
     )
     assert "/nowhere.json" in overridden.stderr
     assert overridden.returncode == 2
+
+
+def test_the_variables_of_one_program_do_not_reach_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMENDPOINT_LISTEN", "127.0.0.1:1")
+    monkeypatch.setenv("LLMENDPOINT_MODEL", "other:1b")
+    assert parse_sidecar_settings([]).listen.port == 11435
+    assert parse_simulator_settings([]).listen.port == 11434
+    assert parse_simulator_settings([]).behaviour.models == ("simulated:latest",)
+    monkeypatch.setenv("LLMENDPOINT_LOAD_MODEL", "asked:1b")
+    monkeypatch.setenv("LLMENDPOINT_SIDECAR_LISTEN", "127.0.0.1:2")
+    assert parse_load_settings([]).document.model == "asked:1b"
+    assert parse_simulator_settings([]).behaviour.models == ("simulated:latest",)
+    assert parse_simulator_settings([]).listen.port == 11434
+    assert parse_sidecar_settings([]).listen.port == 2
+
+
+def test_a_list_replaces_its_default_and_is_read_from_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def models(*arguments: str) -> tuple[str, ...]:
+        return parse_simulator_settings(arguments).behaviour.models
+
+    assert models() == ("simulated:latest",)
+    assert models("--model", "a", "--model", "b") == ("a", "b")
+    monkeypatch.setenv("LLMENDPOINT_SIMULATOR_MODEL", "[c, d]")
+    assert models() == ("c", "d")
+    assert models("--model", "a") == ("a",)
+    monkeypatch.setenv("LLMENDPOINT_SIMULATOR_MODEL", "e")
+    assert models() == ("e",)
+
+
+def test_a_list_of_one_call_does_not_reach_the_next() -> None:
+    flags = Flags("program", "PROGRAM_", "Text.")
+    flags.group("group").option("name", str, ["x"], "text")
+    flags.parse([]).name.append("y")
+    assert flags.parse([]).name == ["x"]
+
+
+def test_a_choice_lists_the_values() -> None:
+    assert choice(Arrivals)("poisson") is Arrivals.POISSON
+    with pytest.raises(ValueError, match="'often' is not known; choose constant or poisson"):
+        choice(Arrivals)("often")

@@ -1,4 +1,4 @@
-"""Durations, shares and addresses as people write them."""
+"""Parsers of durations, shares, numbers and addresses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmendpoint_common.process.units import Address, format_duration, parse_address, parse_duration, parse_share
+from llmendpoint_common.process.units import (
+    Address,
+    format_duration,
+    parse_address,
+    parse_duration,
+    parse_integer,
+    parse_number,
+    parse_positive,
+    parse_share,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +55,10 @@ def test_a_share_is_a_fraction() -> None:
     assert parse_share("1%") == pytest.approx(0.01)
     with pytest.raises(ValueError, match="write it like 1%"):
         parse_share("101%")
+
+
+def test_numbers_are_read_and_refused_with_a_sentence() -> None:
+    assert (parse_integer("-3"), parse_positive("3"), parse_number("0.5")) == (-3, 3, 0.5)
+    for parse, text in ((parse_integer, "1.5"), (parse_positive, "0"), (parse_positive, "²"), (parse_number, "nan")):
+        with pytest.raises(ValueError, match=f"'{text}' is not a"):
+            parse(text)

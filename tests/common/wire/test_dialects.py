@@ -1,4 +1,4 @@
-"""Parsers give the same result however the bytes are split."""
+"""Splitters and dialects: the same result for any split of the bytes."""
 
 from __future__ import annotations
 

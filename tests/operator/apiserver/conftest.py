@@ -26,7 +26,7 @@ from lightkube.codecs import load_all_yaml
 from lightkube.types import CascadeType
 
 from llmendpoint_common.contracts.cluster import MANAGED_BY_LABEL
-from llmendpoint_operator.cluster.kinds import resource
+from llmendpoint_operator.cluster.objects import resource
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]

@@ -15,12 +15,16 @@ import msgspec
 import pytest
 from lightkube import ApiError
 
-from llmendpoint_common.contracts.loadrun import Api as LoadApi
-from llmendpoint_loadjob.client.requests import RequestOptions
-from llmendpoint_loadjob.load.run import Outcome
-from llmendpoint_loadjob.result.objectives import parse_objective
-from llmendpoint_loadjob.result.timings import Sample
-from llmendpoint_loadjob.result.verdict import summarize
+from llmendpoint_common.contracts.loadrun import (
+    MetricName,
+    Objective,
+    RunDocument,
+    RunLoad,
+    RunTarget,
+    parse_run_document,
+)
+from llmendpoint_loadjob.result.summary import summarize
+from llmendpoint_loadjob.result.timings import Outcome, Sample
 from support.manifests import endpoint, loadtest
 from support.waiting import wait_until
 
@@ -121,8 +125,9 @@ def ready_endpoint(api: Any, *names: str) -> None:
 def passed_summary() -> str:
     sample = Sample("id", "q", "Math", 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2)
     outcome = Outcome([sample], duration=1.0, offered=1, sent=1)
-    options = RequestOptions(LoadApi.OLLAMA_CHAT, "tiny:latest")
-    return msgspec.json.encode(summarize(outcome, [parse_objective("ttft:p95=1s")], "http://x", options, 1)).decode()
+    objective = Objective(MetricName.TTFT, 1.0, 95)
+    document = RunDocument(RunTarget("http://x"), "tiny:latest", RunLoad(concurrency=1), objectives=(objective,))
+    return msgspec.json.encode(summarize(outcome, document)).decode()
 
 
 def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
@@ -130,9 +135,12 @@ def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
     wait_until(lambda: api.conditions("LoadTest", "smoke").get("Passed") == ("Unknown", "Pending"))
     ready_endpoint(api, "tiny:latest")
     job = wait_until(lambda: api.get("Job", "smoke"))
-    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert f"--url=http://assistant.{api.namespace}.svc:11434" in arguments
-    assert "--slo=ttft:p95=1s" in arguments
+    pod = job["spec"]["template"]["spec"]
+    assert "--run=/etc/llmendpoint/run/run.json" in pod["containers"][0]["args"]
+    assert {volume["name"]: volume.get("configMap", {}).get("name") for volume in pod["volumes"]}["run"] == "smoke-run"
+    document = parse_run_document(api.get("ConfigMap", "smoke-run")["data"]["run.json"].encode(), "smoke-run")
+    assert document.target.url == f"http://assistant.{api.namespace}.svc:11434"
+    assert document.objectives == (Objective(MetricName.TTFT, 1.0, 95),)
     assert job["spec"]["backoffLimit"] == 0
     role = api.get("Role", "smoke-load")
     assert role["rules"] == [

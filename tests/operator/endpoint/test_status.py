@@ -1,4 +1,4 @@
-"""The status of an endpoint as a table, and conditions whose transition time tells the truth."""
+"""The status of an endpoint as a whole; `conditions/` has a table per condition."""
 
 from __future__ import annotations
 
@@ -7,38 +7,23 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_common.api.endpoint import parse_spec
-from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
-from llmendpoint_operator.endpoint.observe import Observation, PodView, trouble
-from llmendpoint_operator.endpoint.status import endpoint_status
-from llmendpoint_operator.kube.conditions import Condition, merge
-from llmendpoint_operator.kube.owner import Owner
+from llmendpoint_common.contracts.cluster import EndpointCondition
+from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.endpoint.status import endpoint_status, gpu_text
+from support.endpoints import OWNER, endpoint_spec
+from support.observations import CONFLICT, MISSING, NO_MONITORS, ON_CPU, PULLING, READY, model, view
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-OWNER = Owner("LLMEndpoint", "ns", "assistant", "uid-1")
 
 
-def view(*models: ModelStatus, ready: bool = False, trouble: str = "") -> PodView:
-    status = SidecarStatus("1", ready, False, True, "0.17.4", models, Totals())
-    return PodView("assistant-0", ready, status, trouble)
-
-
-def model(phase: ModelPhase = ModelPhase.READY, **facts: Any) -> ModelStatus:
-    return ModelStatus("tiny:latest", phase, **facts)
-
-
-READY = model(present=True, loaded=True, digest="sha256:1", loaded_bytes=10, vram_bytes=10, progress_percent=100)
-ON_CPU = model(present=True, loaded=True, loaded_bytes=10, vram_bytes=4)
-MISSING = model(ModelPhase.FAILED, reason="ModelNotFound", message="no such model")
-PULLING = model(ModelPhase.PULLING, progress_percent=40, message="pulled 4 MB of 10 MB")
+def status(seen: Observation, **spec: Any) -> dict[str, Any]:
+    return endpoint_status({"metadata": {"generation": 3}}, OWNER, endpoint_spec(**spec), seen, NOW)
 
 
 def conditions(seen: Observation, **spec: Any) -> dict[str, tuple[str, str]]:
-    parsed = parse_spec({"spec": {"models": [{"name": "tiny:latest"}], **spec}})
-    manifest = {"metadata": {"generation": 3}}
-    status = endpoint_status(manifest, OWNER, parsed, seen, NOW)
-    assert all(row["observedGeneration"] == 3 and row["message"] for row in status["conditions"])
-    return {row["type"]: (row["status"], row["reason"]) for row in status["conditions"]}
+    rows = status(seen, **spec)["conditions"]
+    assert all(row["observedGeneration"] == 3 and row["message"] for row in rows)
+    return {row["type"]: (row["status"], row["reason"]) for row in rows}
 
 
 @pytest.mark.parametrize(
@@ -53,8 +38,8 @@ def conditions(seen: Observation, **spec: Any) -> dict[str, tuple[str, str]]:
         (Observation(1, 1, True, (view(ON_CPU, ready=True),)), {"Ready": ("True", "ModelsAnswer"), "GPUOffloaded": ("False", "PartlyOnCPU")}),
         (Observation(1, 1, True, (view(model(present=True), ready=True),)), {"Ready": ("True", "ModelsAnswer"), "ModelsLoaded": ("False", "Loading")}),
         (Observation(1, 0, True, (view(trouble="no GPU"),)), {"Ready": ("False", "PodNotRunning")}),
-        (Observation(1, 0, True, (), ("Service/assistant",)), {"Ready": ("False", "NameConflict"), "Degraded": ("True", "NameConflict")}),
-        (Observation(1, 1, True, (), (), "unknown kind"), {"MonitoringReady": ("False", "ServiceMonitorUnknown")}),
+        (Observation(1, 0, True, (), (CONFLICT,)), {"Ready": ("False", "NameConflict"), "Degraded": ("True", "NameConflict")}),
+        (Observation(1, 1, True, (), (NO_MONITORS,)), {"MonitoringReady": ("False", "ServiceMonitorUnknown")}),
     ],
 )  # fmt: skip
 def test_conditions_follow_what_is_seen(seen: Observation, expected: dict[str, tuple[str, str]]) -> None:
@@ -71,26 +56,39 @@ def test_a_cpu_endpoint_has_no_gpu_condition() -> None:
     assert "GPUOffloaded" not in conditions(Observation(1, 1, True, ()), gpu={"count": 0})
 
 
-def test_the_transition_time_moves_only_with_the_status() -> None:
-    old = [
-        {"type": "Ready", "status": "True", "reason": "A", "message": "m", "lastTransitionTime": "2020-01-01T00:00:00Z"}
-    ]
-    same = merge(old, [Condition("Ready", True, "B", "n")], 2, NOW)
-    assert same[0]["lastTransitionTime"] == "2020-01-01T00:00:00Z"
-    assert (same[0]["reason"], same[0]["observedGeneration"]) == ("B", 2)
-    assert merge(old, [Condition("Ready", None, "C", "o")], 2, NOW)[0]["lastTransitionTime"] == "2026-01-02T03:04:05Z"
+def test_an_endpoint_has_all_documented_conditions() -> None:
+    assert set(conditions(Observation(1, 1, True, ()))) == set(EndpointCondition)
 
 
-def test_why_a_pod_does_not_run_is_kubernetes_own_words() -> None:
-    unscheduled = {
-        "metadata": {"name": "p"},
-        "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]},
+def test_models_are_summed_over_replicas() -> None:
+    other = model(present=True, loaded=True, digest="sha256:2", size_bytes=7, vram_bytes=20, progress_percent=100)
+    (row,) = status(Observation(3, 2, True, (view(READY), view(other), view(PULLING))))["models"]
+    assert row == {
+        "name": "tiny:latest",
+        "readyReplicas": 2,
+        "digests": ["sha256:1", "sha256:2"],
+        "sizeBytes": 7,
+        "vramBytes": 20,
+        "progressPercent": 40,
+        "message": "pulled 4 MB of 10 MB",
     }
-    assert trouble(unscheduled) == "p: 0/1 nodes"
-    waiting = {"name": "ollama", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
-    assert (
-        trouble({"metadata": {"name": "p"}, "status": {"initContainerStatuses": [waiting]}})
-        == "p, container ollama: ImagePullBackOff: no such image"
-    )
-    starting = {"name": "ollama", "state": {"waiting": {"reason": "ContainerCreating"}}}
-    assert not trouble({"metadata": {"name": "p"}, "status": {"initContainerStatuses": [starting]}})
+
+
+def test_what_clients_and_kubectl_scale_need() -> None:
+    found = status(Observation(2, 1, True, ()), service={"port": 80})
+    assert found["url"] == "http://assistant.ns.svc:80"
+    assert found["selector"] == "app.kubernetes.io/component=endpoint,llmendpoint.dev/endpoint=assistant"
+    assert (found["observedGeneration"], found["replicas"], found["readyReplicas"]) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "text"),
+    [
+        ({}, "1 x nvidia.com/gpu"),
+        ({"count": 0}, "none"),
+        ({"count": 2, "products": ["A", "B"]}, "2 x A/B"),
+        ({"resource": "amd.com/gpu"}, "1 x amd.com/gpu"),
+    ],
+)
+def test_gpus_in_words(gpu: dict[str, Any], text: str) -> None:
+    assert gpu_text(endpoint_spec(gpu=gpu).wanted_gpu) == text

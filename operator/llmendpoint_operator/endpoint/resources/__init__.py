@@ -1,1 +1,1 @@
-"""Pure builders: (owner, spec, settings) in, manifests out. No client, no clock."""
+"""Builders of an endpoint's children, one module per kind. Pure: owner, spec and settings in, a manifest out."""

@@ -1,1 +1,1 @@
-"""Pure builders of a load run: its questions, its identity, its Job."""
+"""Pure builders of the children of a LoadTest: run document, questions, result, rights and Job."""

@@ -1,22 +1,17 @@
-"""The questions of a run: a snapshot in the run's own namespace, so that a run shows what it asked."""
+"""ConfigMaps with the questions of a run: copies in its own namespace, so that later changes do not affect it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
-from llmendpoint_operator.kube.labels import child_labels
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
 def snapshot(owner: Owner, sources: Sequence[Manifest]) -> list[Manifest]:
-    """Return one ConfigMap for each source, with its files and nothing else of it."""
-    labels = child_labels(LOADTEST_LABEL, owner.name, "questions")
+    """Return one ConfigMap per source, with the question files of the source and none of its other entries."""
     return [
         {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": owner.metadata(f"{owner.name}-questions-{index}", labels),
+            **owner.child("ConfigMap", f"{owner.name}-questions-{index}", "questions"),
             "data": {
                 name: text for name, text in (source.get("data") or {}).items() if name.endswith((".yaml", ".yml"))
             },

@@ -1,9 +1,7 @@
-"""Who a load pod is: it may patch the one ConfigMap that takes its result, and nothing else."""
+"""Identity and rights of a load pod: it may patch the one ConfigMap that receives its result, and nothing else."""
 
 from __future__ import annotations
 
-from llmendpoint_common.contracts.cluster import LOADTEST_LABEL
-from llmendpoint_operator.kube.labels import child_labels
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
@@ -13,30 +11,21 @@ def identity_name(owner: Owner) -> str:
 
 
 def result_name(owner: Owner) -> str:
-    """Return the name of the ConfigMap that takes the result of the run's first pod."""
+    """Return the name of the ConfigMap that receives the result of the first pod of the run."""
     return f"{owner.name}-result-0"
 
 
 def access(owner: Owner) -> list[Manifest]:
-    """Return the result ConfigMap and the rights to patch it."""
-    labels = child_labels(LOADTEST_LABEL, owner.name, "load")
+    """Return the result ConfigMap, and the ServiceAccount, Role and RoleBinding that allow to patch it."""
     name = identity_name(owner)
     return [
+        owner.child("ConfigMap", result_name(owner), "result"),
         {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": owner.metadata(result_name(owner), child_labels(LOADTEST_LABEL, owner.name, "result")),
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": owner.metadata(name, labels),
+            **owner.child("ServiceAccount", name, "load"),
             "automountServiceAccountToken": False,
         },
         {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "Role",
-            "metadata": owner.metadata(name, labels),
+            **owner.child("Role", name, "load"),
             "rules": [
                 {
                     "apiGroups": [""],
@@ -47,9 +36,7 @@ def access(owner: Owner) -> list[Manifest]:
             ],
         },
         {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": owner.metadata(name, labels),
+            **owner.child("RoleBinding", name, "load"),
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}],
         },

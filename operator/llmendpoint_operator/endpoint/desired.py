@@ -1,18 +1,20 @@
-"""All children of an endpoint, in the order in which they are applied."""
+"""All children of an endpoint, in the order in which they are applied: what pods need comes before the pods."""
 
 from __future__ import annotations
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec, MonitoringMode
-from llmendpoint_operator.endpoint.resources.config import config_map, service_account
-from llmendpoint_operator.endpoint.resources.monitoring import service_monitor
-from llmendpoint_operator.endpoint.resources.services import client_service, headless_service
+from llmendpoint_operator.endpoint.resources.client_service import client_service
+from llmendpoint_operator.endpoint.resources.config_map import config_map
+from llmendpoint_operator.endpoint.resources.headless_service import headless_service
+from llmendpoint_operator.endpoint.resources.service_account import service_account
+from llmendpoint_operator.endpoint.resources.service_monitor import service_monitor
 from llmendpoint_operator.endpoint.resources.statefulset import statefulset
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.settings import Images
 
 
 def desired(owner: Owner, spec: LLMEndpointSpec, images: Images) -> list[Manifest]:
-    """Return the manifests that should be there, and no others of these kinds."""
+    """Return the manifests of all children. A child of the table's kinds that is not among them is pruned."""
     manifests = [
         service_account(owner),
         config_map(owner, spec),

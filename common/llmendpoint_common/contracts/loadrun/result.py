@@ -1,4 +1,4 @@
-"""What other components may know of a load run: result schema, verdicts, exit codes and names in the cluster."""
+"""Result of a load run: verdicts with reasons and exit codes, `summary.json`, and the progress that `/status` shows."""
 
 from __future__ import annotations
 
@@ -6,44 +6,35 @@ from enum import StrEnum
 
 import msgspec
 
+from llmendpoint_common.contracts.loadrun.document import Api
+from llmendpoint_common.contracts.loadrun.metrics import MetricName
 from llmendpoint_common.process import exit_codes
 
+#: The port of `/status` and `/metrics` in a load pod.
 STATUS_PORT = 8001
+#: The key of the summary in the ConfigMap that receives the result.
 RESULT_KEY = "summary.json"
-QUESTIONS_LABEL = "llmendpoint.dev/questions"
-
-
-class Category(StrEnum):
-    """The shipped categories of questions; users may add their own names."""
-
-    CODING = "Coding"
-    CREATIVE = "Creative"
-    ANALYSIS = "Analysis"
-    REASONING = "Reasoning"
-    MATH = "Math"
-    SCIENCE = "Science"
-    HUMANITIES = "Humanities"
-    SUMMARIZATION = "Summarization"
-    EXTRACTION = "Extraction"
-    ROLEPLAY = "Roleplay"
-    MULTILINGUAL = "Multilingual"
-
-
-class Api(StrEnum):
-    """Which API the requests speak."""
-
-    OLLAMA_CHAT = "ollama-chat"
-    OPENAI_CHAT = "openai-chat"
 
 
 class Verdict(StrEnum):
-    """How a run ended; None is a run without objectives."""
+    """How a run ended. `None` is the verdict of a run without objectives."""
 
     PASSED = "Passed"
     FAILED = "Failed"
     INVALID = "Invalid"
     ERROR = "Error"
     NONE = "None"
+
+
+class VerdictReason(StrEnum):
+    """Why a run has its verdict; also the reason of the condition Passed."""
+
+    OBJECTIVES_MET = "ObjectivesMet"
+    OBJECTIVES_MISSED = "ObjectivesMissed"
+    TOO_FEW_REQUESTS = "TooFewRequests"
+    CLIENT_LIMITED = "ClientLimited"
+    NO_OBJECTIVES = "NoObjectives"
+    RUN_ERROR = "RunError"
 
 
 EXIT_CODES = {
@@ -55,28 +46,15 @@ EXIT_CODES = {
 }
 
 
-class MetricName(StrEnum):
-    """What an objective can bound (vLLM's names; `docs/load-tests.md` has the formulas)."""
-
-    TTFT = "TTFT"
-    TPOT = "TPOT"
-    REQUEST_LATENCY = "RequestLatency"
-    ERROR_RATE = "ErrorRate"
-    ATTAINMENT = "Attainment"
-
-
-LATENCY_METRICS = frozenset({MetricName.TTFT, MetricName.TPOT, MetricName.REQUEST_LATENCY})
-
-
 class Quantity(msgspec.Struct, frozen=True):
-    """A number and its unit: seconds, requests/s, tokens/s or ratio."""
+    """A number with its unit: seconds, requests/s, tokens/s or ratio."""
 
     value: float
     unit: str
 
 
 class Percentiles(msgspec.Struct, frozen=True):
-    """Percentiles of a latency, in `unit`; `count` requests had one."""
+    """Percentiles of a latency in `unit`, over the `count` requests for which it was measured."""
 
     count: int
     mean: float
@@ -89,7 +67,7 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One objective, threshold and measured value side by side, as people read them."""
+    """One objective with threshold and measured value, both as text with a unit (`250ms`, `1%`)."""
 
     metric: MetricName
     threshold: str
@@ -99,7 +77,7 @@ class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CategoryResult(msgspec.Struct, frozen=True, rename="camel"):
-    """One category of questions."""
+    """The result of one category of questions. Latencies cover answered requests only."""
 
     category: str
     requests: int
@@ -110,10 +88,14 @@ class CategoryResult(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
-    """The result of a run: `summary.json`. `histograms` are HDR counts in microseconds, so that runs merge exactly."""
+    """The result of a run, as written to `summary.json`.
+
+    Token counts and latencies cover answered requests only. `histograms` holds HDR counts by bucket, in microseconds,
+    from which several results can be merged without loss.
+    """
 
     verdict: Verdict
-    reason: str
+    reason: VerdictReason
     message: str
     target: str
     model: str
@@ -142,7 +124,7 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Progress(msgspec.Struct, frozen=True, rename="camel"):
-    """How far a run is: the body of the load pod's `/status`."""
+    """Progress of a run: the body of the load pod's `/status`."""
 
     percent: int
     requests: int

@@ -1,0 +1,68 @@
+"""Defaults of the resources, each in one place.
+
+The API types put those into the schema that have a default there. A field in a union, or one that another field must be
+able to contradict, has no default in the schema: the code that reads the spec fills it in from here, and the field's
+description names it. Durations are strings as the API takes them, resources are Kubernetes quantities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.contracts.sidecar import IncludeUsage, Load, ModelManagement
+
+# Models and replicas of an endpoint
+REPLICAS: Final = 1
+#: Number of models that an endpoint may declare.
+MAX_MODELS: Final = 32
+LOAD: Final = Load.PRELOAD
+
+# GPUs of a replica
+GPU_COUNT: Final = 1
+GPU_RESOURCE: Final = "nvidia.com/gpu"
+
+# Ollama's settings
+NUM_PARALLEL: Final = 1
+#: As many as an endpoint may declare: memory is the limit, and a new model must not restart the pods.
+MAX_LOADED_MODELS: Final = MAX_MODELS
+OLLAMA_REQUESTS: Final[Mapping[str, str]] = {"cpu": "500m", "memory": "1Gi"}
+
+# Storage of a replica
+STORAGE_SIZE: Final = "50Gi"
+
+# The metering sidecar
+MODEL_MANAGEMENT: Final = ModelManagement.FORBIDDEN
+INCLUDE_USAGE: Final = IncludeUsage.PASSTHROUGH
+#: Requests that may wait for one model, per replica.
+MAX_WAITING: Final = 256
+CONNECT_TIMEOUT: Final = "5s"
+FIRST_BYTE_TIMEOUT: Final = "10m"
+IDLE_TIMEOUT: Final = "2m"
+METERING_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "96Mi"}
+METERING_LIMITS: Final[Mapping[str, str]] = {"memory": "512Mi"}
+
+# Service, monitoring and pods of an endpoint
+SERVICE_PORT: Final = OLLAMA_PORT
+SCRAPE_INTERVAL: Final = "15s"
+TERMINATION_GRACE_SECONDS: Final = 300
+#: The proxy still accepts connections for so long after SIGTERM, while the cluster stops sending it new ones.
+DRAIN_DELAY_SECONDS: Final = 5
+#: Part of the grace period that is left for closing after the proxy has drained.
+STOP_MARGIN_SECONDS: Final = 2
+
+# Load tests
+LOAD_CONCURRENCY: Final = 1
+LOAD_DURATION: Final = "30s"
+LOAD_WARMUP: Final = "0s"
+LOAD_SEED: Final = 1
+REQUEST_TIMEOUT: Final = "5m"
+LOADJOB_REQUESTS: Final[Mapping[str, str]] = {"cpu": "500m", "memory": "128Mi"}
+LOADJOB_LIMITS: Final[Mapping[str, str]] = {"memory": "1Gi"}
+
+
+def in_words(resources: Mapping[str, str]) -> str:
+    """Return resources for a field's description, such as "100m CPU and 96Mi memory"."""
+    names = {"cpu": "CPU", "memory": "memory"}
+    return " and ".join(f"{quantity} {names.get(name, name)}" for name, quantity in resources.items())

@@ -1,0 +1,29 @@
+"""From the spec of an LLMEndpoint to the environment of Ollama, which has no flags."""
+
+from __future__ import annotations
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+
+
+def ollama_environment(spec: LLMEndpointSpec, *, address: str, models_folder: str, home_folder: str) -> dict[str, str]:
+    """Return the environment variables by name.
+
+    `address` is HOST:PORT where Ollama listens: a loopback address, unless clients shall reach Ollama without the
+    proxy. `spec.ollama.env` is added last; the API server refuses the names of `address` and of the folders there.
+    """
+    ollama = spec.ollama
+    variables: dict[str, str | int | None] = {
+        "OLLAMA_HOST": address,
+        "OLLAMA_MODELS": models_folder,
+        "HOME": home_folder,
+        "OLLAMA_NUM_PARALLEL": ollama.num_parallel,
+        "OLLAMA_MAX_LOADED_MODELS": ollama.max_loaded_models or defaults.MAX_LOADED_MODELS,
+        "OLLAMA_MAX_QUEUE": ollama.max_queue,
+        "OLLAMA_CONTEXT_LENGTH": ollama.context_length,
+        "OLLAMA_KEEP_ALIVE": ollama.keep_alive,
+        "OLLAMA_FLASH_ATTENTION": None if ollama.flash_attention is None else int(ollama.flash_attention),
+        "OLLAMA_KV_CACHE_TYPE": ollama.kv_cache_type.value if ollama.kv_cache_type else None,
+    }
+    given = {variable.name: variable.value for variable in ollama.env}
+    return {name: str(value) for name, value in variables.items() if value is not None} | given

@@ -1,0 +1,66 @@
+"""From the spec of an LLMEndpoint to the command line of the sidecar: what needs a restart to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.metering import MeteringMode
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
+
+
+@dataclass(frozen=True)
+class SidecarAddresses:
+    """Addresses of one sidecar; the defaults are those in a pod. An address without host means every interface."""
+
+    listen: str = f":{PROXY_PORT}"
+    admin_listen: str = f":{ADMIN_PORT}"
+    upstream: str = f"http://127.0.0.1:{OLLAMA_PORT}"
+
+
+IN_POD = SidecarAddresses()
+
+
+def sidecar_arguments(
+    spec: LLMEndpointSpec, *, config_file: str, key_folders: Sequence[str], addresses: SidecarAddresses = IN_POD
+) -> list[str]:
+    """Return the arguments after `python -m llmendpoint_sidecar`.
+
+    `key_folders` has one folder of API keys for each Secret in `metering.auth.secretRefs`.
+    """
+    return [
+        *_mode(spec, key_folders, addresses),
+        f"--admin-listen={addresses.admin_listen}",
+        f"--upstream={addresses.upstream}",
+        f"--config={config_file}",
+        f"--parallel={spec.ollama.num_parallel}",
+        f"--drain-delay={defaults.DRAIN_DELAY_SECONDS}s",
+        f"--drain-timeout={drain_timeout_seconds(spec.pod.termination_grace_period_seconds)}s",
+    ]
+
+
+def drain_timeout_seconds(grace_period_seconds: int) -> int:
+    """Return how long streams may take to finish, so that the process ends within the pod's grace period."""
+    return max(1, grace_period_seconds - defaults.DRAIN_DELAY_SECONDS - defaults.STOP_MARGIN_SECONDS)
+
+
+def _mode(spec: LLMEndpointSpec, key_folders: Sequence[str], addresses: SidecarAddresses) -> list[str]:
+    """Return the arguments that only a proxy has, or the switch of an exporter."""
+    if spec.metering.mode is MeteringMode.EXPORTER:
+        return ["--exporter"]
+    return [f"--listen={addresses.listen}", *_timeouts(spec), *(f"--keys={folder}" for folder in key_folders)]
+
+
+def _timeouts(spec: LLMEndpointSpec) -> list[str]:
+    """Return the timeouts if the spec has some; the sidecar's own defaults are the same."""
+    timeouts = spec.metering.timeouts
+    if timeouts is None:
+        return []
+    return [
+        f"--connect-timeout={timeouts.connect}",
+        f"--first-byte-timeout={timeouts.first_byte}",
+        f"--idle-timeout={timeouts.idle}",
+    ]

@@ -1,0 +1,61 @@
+"""From the spec of an LLMEndpoint to the sidecar's configuration file (`--config`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint import LLMEndpointSpec, Model
+from llmendpoint_common.api.metering import Metering, MeteringMode, TenantLimits
+from llmendpoint_common.contracts import sidecar
+from llmendpoint_common.contracts.sidecar import DeclaredModel, Registry, SidecarConfig, TenantConfig
+
+
+def sidecar_config(spec: LLMEndpointSpec, service_hosts: Sequence[str] = ()) -> SidecarConfig:
+    """Return the configuration: declared models, tenants, limits.
+
+    `service_hosts` are the host names under which the endpoint's own Service is reached. They are always allowed: a
+    list in `allowedHosts` adds to them.
+    """
+    return SidecarConfig(
+        models=tuple(_declared(model) for model in spec.models),
+        require_full_offload=spec.wanted_gpu.require_full_offload,
+        **_policy(spec.metering, service_hosts),
+    )
+
+
+def config_text(config: SidecarConfig) -> str:
+    """Return the text of the configuration file: JSON, indented, since people read it too."""
+    return msgspec.json.format(msgspec.json.encode(config), indent=2).decode() + "\n"
+
+
+def _policy(metering: Metering, service_hosts: Sequence[str]) -> dict[str, Any]:
+    """Return tenants, limits and guards. An exporter is not in the path of requests, so it has none."""
+    if metering.mode is MeteringMode.EXPORTER:
+        return {}
+    return {
+        "tenants": tuple(TenantConfig(name=tenant.name, **_limits(tenant)) for tenant in metering.tenants or ()),
+        "default_tenant": sidecar.TenantLimits(**_limits(metering.default_tenant or TenantLimits())),
+        "max_waiting": metering.max_waiting or defaults.MAX_WAITING,
+        "model_management": metering.model_management or defaults.MODEL_MANAGEMENT,
+        "include_usage": metering.include_usage or defaults.INCLUDE_USAGE,
+        "allowed_hosts": (*metering.allowed_hosts, *service_hosts) if metering.allowed_hosts else (),
+    }
+
+
+def _limits(tenant: TenantLimits) -> dict[str, Any]:
+    return {
+        "requests_per_minute": tenant.requests_per_minute,
+        "tokens_per_minute": tenant.tokens_per_minute,
+        "max_concurrent": tenant.max_concurrent,
+        "allowed_models": None if tenant.allowed_models is None else tuple(tenant.allowed_models),
+    }
+
+
+def _declared(model: Model) -> DeclaredModel:
+    source = model.source.registry if model.source else None
+    registry = Registry(source.host, source.repository, source.insecure) if source else None
+    return DeclaredModel(model.name, model.load, model.digest, registry)

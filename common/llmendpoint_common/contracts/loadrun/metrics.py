@@ -1,0 +1,71 @@
+"""The one table of metrics that an objective can bound: API name, flag, field of the summary, unit and direction.
+
+The names are vLLM's; `docs/load-tests.md` has the formulas.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from llmendpoint_common.process.units import format_duration, parse_duration, parse_share
+
+
+class MetricName(StrEnum):
+    """Metric names, as the API, the run document and the summary write them."""
+
+    TTFT = "TTFT"
+    TPOT = "TPOT"
+    REQUEST_LATENCY = "RequestLatency"
+    ERROR_RATE = "ErrorRate"
+    ATTAINMENT = "Attainment"
+
+
+class Unit(StrEnum):
+    """Units of metrics. Their names are those of `Quantity` in the summary."""
+
+    SECONDS = "seconds"
+    SHARE = "ratio"
+
+
+class Metric(NamedTuple):
+    """One row of the table.
+
+    `flag` is the name in `--slo`. `field` is the field of a latency in the summary and in a sample, and empty for a
+    share. A value in seconds has percentiles; a share is one number for the whole run.
+    """
+
+    name: MetricName
+    flag: str
+    field: str
+    unit: Unit
+    higher_is_better: bool = False
+
+    @property
+    def is_latency(self) -> bool:
+        """Whether the metric is measured per request, so that an objective needs a percentile."""
+        return self.unit is Unit.SECONDS
+
+    def parse(self, text: str) -> float:
+        """Return a threshold such as `250ms` in seconds, or a share such as `1%` as a fraction; ValueError if wrong."""
+        return parse_duration(text) if self.is_latency else parse_share(text)
+
+    def format(self, value: float) -> str:
+        """Return a value in seconds, or a fraction, as text with its unit."""
+        return format_duration(value) if self.is_latency else f"{100 * value:.4g}%"
+
+    def meets(self, value: float, threshold: float) -> bool:
+        """Return whether a value is at least as good as the threshold."""
+        return value >= threshold if self.higher_is_better else value <= threshold
+
+
+_TABLE = (
+    Metric(MetricName.TTFT, "ttft", "ttft", Unit.SECONDS),
+    Metric(MetricName.TPOT, "tpot", "tpot", Unit.SECONDS),
+    Metric(MetricName.REQUEST_LATENCY, "request_latency", "request_latency", Unit.SECONDS),
+    Metric(MetricName.ERROR_RATE, "error_rate", "", Unit.SHARE),
+    Metric(MetricName.ATTAINMENT, "attainment", "", Unit.SHARE, higher_is_better=True),
+)
+
+METRICS = {metric.name: metric for metric in _TABLE}
+LATENCY_METRICS = frozenset(metric.name for metric in _TABLE if metric.is_latency)

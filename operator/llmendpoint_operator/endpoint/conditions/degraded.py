@@ -1,0 +1,29 @@
+"""Degraded: fewer replicas answer than wanted, or a child was refused.
+
+A cluster without the kind ServiceMonitor does not degrade an endpoint; MonitoringReady reports it.
+"""
+
+from __future__ import annotations
+
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_operator.endpoint.conditions import refusals
+from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.kube.conditions import Condition
+
+_TYPE = EndpointCondition.DEGRADED
+
+
+def degraded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
+    """Return the condition."""
+    faults = refusals.faults(seen)
+    if faults:
+        return refusals.refused(_TYPE, faults, status=True)
+    if seen.ready_replicas < spec.wanted_replicas:
+        message = (
+            f"{seen.ready_replicas} of {spec.wanted_replicas} replicas answer requests. The events of the other pods "
+            "show why they do not."
+        )
+        return Condition(_TYPE, True, EndpointReason.REPLICAS_UNAVAILABLE, message)
+    message = "All wanted replicas answer requests, and all children are applied."
+    return Condition(_TYPE, False, EndpointReason.AS_WANTED, message)

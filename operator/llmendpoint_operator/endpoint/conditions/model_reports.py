@@ -1,0 +1,52 @@
+"""Reports of the replicas about their models, as several conditions need them.
+
+A replica whose sidecar does not answer reports nothing. It is left out: conditions about models are about the replicas
+that report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus
+from llmendpoint_operator.endpoint.observe import PodView
+
+#: A report carries its reason as a string, since a newer sidecar may have reasons that this operator does not know.
+AVAILABILITY_FAILURES: frozenset[str] = frozenset(
+    {ModelReason.MODEL_NOT_FOUND, ModelReason.PULL_FAILED, ModelReason.DIGEST_MISMATCH}
+)
+LOADING_FAILURES: frozenset[str] = frozenset({ModelReason.LOAD_FAILED, ModelReason.NOT_ON_GPU})
+
+NO_REPORT = "No replica reports its models yet. A replica reports them as soon as its sidecar runs."
+
+
+def reports(pods: Sequence[PodView]) -> list[ModelStatus]:
+    """Return every model of every replica that reports."""
+    return [model for pod in pods if pod.status for model in pod.status.models]
+
+
+def first_failed(pods: Sequence[PodView]) -> ModelStatus | None:
+    """Return the first model that failed, for any reason."""
+    return next((model for model in reports(pods) if model.phase is ModelPhase.FAILED), None)
+
+
+def first_failure(pods: Sequence[PodView], reasons: Container[str]) -> ModelStatus | None:
+    """Return the first model that failed for one of these reasons."""
+    return next((model for model in reports(pods) if model.reason in reasons), None)
+
+
+def everywhere(pods: Sequence[PodView], name: str, holds: Callable[[ModelStatus], bool]) -> bool:
+    """Return whether at least one replica reports the model, and `holds` is true on every replica that does."""
+    mine = [model for model in reports(pods) if model.name == name]
+    return bool(mine) and all(holds(model) for model in mine)
+
+
+def slowest(pods: Sequence[PodView], name: str) -> ModelStatus | None:
+    """Return the model's report with the least progress; None if no replica reports the model."""
+    mine = [model for model in reports(pods) if model.name == name]
+    return min(mine, key=lambda model: model.progress_percent, default=None)
+
+
+def activity(model: ModelStatus) -> str:
+    """Return a message with the model's name and the current step."""
+    return f"{model.name}: {model.message}" if model.message else f"{model.name} is waiting to be pulled or loaded."

@@ -1,0 +1,45 @@
+"""ModelsAvailable: every declared model is on the disk of every replica that reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_common.contracts.sidecar import ModelStatus
+from llmendpoint_operator.endpoint.conditions.model_reports import (
+    AVAILABILITY_FAILURES,
+    NO_REPORT,
+    activity,
+    everywhere,
+    first_failure,
+    reports,
+    slowest,
+)
+from llmendpoint_operator.endpoint.observe import Observation, PodView
+from llmendpoint_operator.kube.conditions import Condition
+
+_TYPE = EndpointCondition.MODELS_AVAILABLE
+
+
+def models_available(spec: LLMEndpointSpec, seen: Observation) -> Condition:
+    """Return the condition; Unknown until a replica reports."""
+    failed = first_failure(seen.pods, AVAILABILITY_FAILURES)
+    if failed is not None:
+        return Condition(_TYPE, False, failed.reason, failed.message)
+    if not reports(seen.pods):
+        return Condition(_TYPE, None, EndpointReason.STARTING, NO_REPORT)
+    missing = next((model.name for model in spec.models if not everywhere(seen.pods, model.name, _is_present)), None)
+    if missing is not None:
+        return Condition(_TYPE, False, EndpointReason.PULLING, _progress(seen.pods, missing))
+    message = f"All declared models ({len(spec.models)}) are present on every replica that reports."
+    return Condition(_TYPE, True, EndpointReason.ALL_PRESENT, message)
+
+
+def _is_present(model: ModelStatus) -> bool:
+    return model.present
+
+
+def _progress(pods: Sequence[PodView], name: str) -> str:
+    state = slowest(pods, name) or ModelStatus(name)
+    return f"{activity(state)} ({state.progress_percent} %)"

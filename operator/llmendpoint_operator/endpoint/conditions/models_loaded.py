@@ -1,0 +1,41 @@
+"""ModelsLoaded: every preloaded model is in memory on every replica that reports."""
+
+from __future__ import annotations
+
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_common.contracts.sidecar import Load, ModelStatus
+from llmendpoint_operator.endpoint.conditions.model_reports import (
+    LOADING_FAILURES,
+    NO_REPORT,
+    everywhere,
+    first_failure,
+    reports,
+)
+from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.kube.conditions import Condition
+
+_TYPE = EndpointCondition.MODELS_LOADED
+
+
+def models_loaded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
+    """Return the condition; Unknown until a replica reports."""
+    preloaded = [model.name for model in spec.models if model.load is Load.PRELOAD]
+    if not preloaded:
+        message = "No model has load: Preload. Ollama loads each model with its first request."
+        return Condition(_TYPE, True, EndpointReason.NONE_PRELOADED, message)
+    if not reports(seen.pods):
+        return Condition(_TYPE, None, EndpointReason.STARTING, NO_REPORT)
+    failed = first_failure(seen.pods, LOADING_FAILURES)
+    if failed is not None:
+        return Condition(_TYPE, False, failed.reason, failed.message)
+    absent = [name for name in preloaded if not everywhere(seen.pods, name, _is_loaded)]
+    if absent:
+        message = f"Not in memory: {', '.join(absent)}. The sidecar loads them, also if Ollama has evicted them."
+        return Condition(_TYPE, False, EndpointReason.LOADING, message)
+    message = f"All preloaded models ({len(preloaded)}) are in memory on every replica that reports."
+    return Condition(_TYPE, True, EndpointReason.ALL_LOADED, message)
+
+
+def _is_loaded(model: ModelStatus) -> bool:
+    return model.loaded

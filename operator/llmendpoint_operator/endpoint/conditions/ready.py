@@ -1,0 +1,55 @@
+"""Ready: at least one replica answers with its models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_common.contracts.sidecar import ModelPhase
+from llmendpoint_operator.endpoint.conditions import refusals
+from llmendpoint_operator.endpoint.conditions.model_reports import activity, first_failed, reports
+from llmendpoint_operator.endpoint.observe import Observation, PodView
+from llmendpoint_operator.kube.conditions import Condition
+
+_TYPE = EndpointCondition.READY
+_PHASE_REASONS = {
+    ModelPhase.PENDING: EndpointReason.MODEL_PENDING,
+    ModelPhase.PULLING: EndpointReason.MODEL_PULLING,
+    ModelPhase.LOADING: EndpointReason.MODEL_LOADING,
+}
+
+
+def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition:
+    """Return the condition. If several things are in the way, it names the one that needs a person most."""
+    if not spec.wanted_replicas:
+        message = "The endpoint is scaled to zero. Set spec.replicas to 1 or more to serve requests."
+        return Condition(_TYPE, False, EndpointReason.SCALED_TO_ZERO, message)
+    if seen.ready_replicas:
+        message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas answer requests."
+        return Condition(_TYPE, True, EndpointReason.MODELS_ANSWER, message)
+    conflicts = refusals.name_conflicts(seen)
+    if conflicts:
+        return refusals.refused(_TYPE, conflicts, status=False)
+    return _failure(seen.pods) or _unfinished(seen.pods) or _no_pods(seen)
+
+
+def _failure(pods: Sequence[PodView]) -> Condition | None:
+    failed = first_failed(pods)
+    if failed is not None:
+        return Condition(_TYPE, False, failed.reason, failed.message)
+    trouble = next((pod.trouble for pod in pods if pod.trouble), "")
+    return Condition(_TYPE, False, EndpointReason.POD_NOT_RUNNING, trouble) if trouble else None
+
+
+def _unfinished(pods: Sequence[PodView]) -> Condition | None:
+    model = next((model for model in reports(pods) if model.phase in _PHASE_REASONS), None)
+    return Condition(_TYPE, False, _PHASE_REASONS[model.phase], activity(model)) if model else None
+
+
+def _no_pods(seen: Observation) -> Condition:
+    """Return why nothing is known of pods: a child was refused, or they have only just been created."""
+    faults = refusals.faults(seen)
+    if faults:
+        return refusals.refused(_TYPE, faults, status=False)
+    return Condition(_TYPE, False, EndpointReason.STARTING, "No replica is ready yet. The pods are starting.")

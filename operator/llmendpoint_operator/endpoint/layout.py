@@ -1,0 +1,106 @@
+"""Names, paths and ports of an endpoint's children, each defined once.
+
+Two children that refer to each other (a Service and a container's port, a volume and its mount) take the name from
+here. Renaming one of the children's names leaves the old object behind under its old name until it is pruned; the
+selector can never change, since a StatefulSet's selector is immutable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.contracts.cluster import COMPONENT_LABEL, ENDPOINT_LABEL
+from llmendpoint_operator.kube.owner import Owner
+
+#: The component of the StatefulSet and of its pods.
+COMPONENT = "endpoint"
+
+# Containers
+OLLAMA_CONTAINER = "ollama"
+METERING_CONTAINER = "metering"
+
+# Names of ports. Clients get to CLIENT_PORT of the pod: the proxy's port, or Ollama's if the endpoint has an exporter.
+CLIENT_PORT = "proxy"
+METRICS_PORT = "metrics"
+SERVICE_PORT = "http"
+
+# Volumes
+MODELS_VOLUME = "models"
+HOME_VOLUME = "home"
+TMP_VOLUME = "tmp"
+CONFIG_VOLUME = "config"
+
+# Paths inside the containers
+MODELS_FOLDER = "/models"
+HOME_FOLDER = "/home/ollama"
+TMP_FOLDER = "/tmp"  # noqa: S108 - an empty volume of the pod
+CONFIG_FOLDER = "/etc/llmendpoint"
+#: Key of the ConfigMap, and name of the file in CONFIG_FOLDER.
+CONFIG_FILE = "models.json"
+CONFIG_PATH = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
+_KEYS_FOLDER = "/etc/llmendpoint-keys"
+
+
+def selector(owner: Owner) -> dict[str, str]:
+    """Return the labels that select an endpoint's pods."""
+    return {ENDPOINT_LABEL: owner.name, COMPONENT_LABEL: COMPONENT}
+
+
+def statefulset_name(owner: Owner) -> str:
+    """Return the name of the StatefulSet; its pods are called NAME-0, NAME-1 and so on."""
+    return owner.name
+
+
+def config_map_name(owner: Owner) -> str:
+    """Return the name of the ConfigMap with the sidecar's configuration."""
+    return owner.name
+
+
+def service_account_name(owner: Owner) -> str:
+    """Return the name of the ServiceAccount of the pods."""
+    return owner.name
+
+
+def client_service_name(owner: Owner) -> str:
+    """Return the name of the Service that clients use."""
+    return owner.name
+
+
+def headless_service_name(owner: Owner) -> str:
+    """Return the name of the headless Service, which is scraped and gives each pod a DNS name."""
+    return f"{owner.name}-pods"
+
+
+def service_monitor_name(owner: Owner) -> str:
+    """Return the name of the ServiceMonitor."""
+    return owner.name
+
+
+def client_hosts(owner: Owner) -> tuple[str, ...]:
+    """Return the host names under which clients in the cluster reach the endpoint."""
+    name = client_service_name(owner)
+    return name, f"{name}.{owner.namespace}", f"{name}.{owner.namespace}.svc"
+
+
+def client_url(owner: Owner, port: int) -> str:
+    """Return the base URL for clients in any namespace of the cluster."""
+    return f"http://{client_hosts(owner)[-1]}:{port}"
+
+
+@dataclass(frozen=True)
+class KeySecret:
+    """A Secret with API keys: its name, the volume that holds it, and the folder where that is mounted."""
+
+    name: str
+    volume: str
+    folder: str
+
+
+def key_secrets(spec: LLMEndpointSpec) -> list[KeySecret]:
+    """Return the Secrets with API keys."""
+    references = spec.metering.auth.secret_refs if spec.metering.auth else []
+    return [
+        KeySecret(reference.name, f"keys-{index}", f"{_KEYS_FOLDER}/{index}")
+        for index, reference in enumerate(references)
+    ]

@@ -1,0 +1,1 @@
+"""The parts of an endpoint's pod. Pure: spec and settings in, fields of a pod out."""

@@ -1,0 +1,51 @@
+"""Container of the metering sidecar: the pod's main container, since it has to drain before Ollama stops."""
+
+from __future__ import annotations
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.metering import MeteringMode
+from llmendpoint_common.api.translate.sidecar_arguments import sidecar_arguments
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
+from llmendpoint_operator.endpoint import layout
+from llmendpoint_operator.kube import pod_security
+from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.pod_fields import resources
+from llmendpoint_operator.settings import Images
+
+
+def metering_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
+    """Return the container."""
+    keys = layout.key_secrets(spec)
+    return {
+        "name": layout.METERING_CONTAINER,
+        "image": spec.metering.image or images.sidecar,
+        "imagePullPolicy": images.sidecar_pull_policy,
+        "args": sidecar_arguments(spec, config_file=layout.CONFIG_PATH, key_folders=[secret.folder for secret in keys]),
+        "ports": _ports(spec),
+        "resources": resources(spec.metering.resources, defaults.METERING_REQUESTS, defaults.METERING_LIMITS),
+        "securityContext": pod_security.container_security_context(),
+        "readinessProbe": _probe("/readyz", period=2, failures=2),
+        "livenessProbe": _probe("/livez", period=10, failures=6),
+        "volumeMounts": [
+            {"name": layout.CONFIG_VOLUME, "mountPath": layout.CONFIG_FOLDER, "readOnly": True},
+            *({"name": secret.volume, "mountPath": secret.folder, "readOnly": True} for secret in keys),
+        ],
+    }
+
+
+def _ports(spec: LLMEndpointSpec) -> list[Manifest]:
+    metrics = {"name": layout.METRICS_PORT, "containerPort": ADMIN_PORT, "protocol": "TCP"}
+    if spec.metering.mode is MeteringMode.EXPORTER:
+        return [metrics]
+    return [{"name": layout.CLIENT_PORT, "containerPort": PROXY_PORT, "protocol": "TCP"}, metrics]
+
+
+def _probe(path: str, *, period: int, failures: int) -> Manifest:
+    """Return a probe of the sidecar's admin server; `period` is in seconds."""
+    return {
+        "httpGet": {"path": path, "port": layout.METRICS_PORT},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": 3,
+    }

@@ -1,0 +1,73 @@
+"""Container of Ollama: a restartable init container, so that kubelet stops it only after the proxy has drained."""
+
+from __future__ import annotations
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.metering import MeteringMode
+from llmendpoint_common.api.translate.ollama_environment import ollama_environment
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_operator.endpoint import layout
+from llmendpoint_operator.kube import pod_security
+from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.pod_fields import resources
+from llmendpoint_operator.settings import Images
+
+
+def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
+    """Return the container."""
+    gpu = spec.wanted_gpu
+    devices = {gpu.resource: str(gpu.count)} if gpu.count else {}
+    return {
+        "name": layout.OLLAMA_CONTAINER,
+        "image": spec.ollama.image or images.ollama,
+        "imagePullPolicy": images.ollama_pull_policy,
+        "restartPolicy": "Always",
+        "args": ["serve"],
+        **_ports(spec),
+        "env": _environment(spec),
+        "resources": resources(spec.ollama.resources, {**defaults.OLLAMA_REQUESTS, **devices}, devices),
+        "securityContext": pod_security.container_security_context(),
+        "startupProbe": _probe(period=2, failures=150, timeout=5),
+        "livenessProbe": _probe(period=30, failures=10, timeout=20),
+        "volumeMounts": [
+            {"name": layout.MODELS_VOLUME, "mountPath": layout.MODELS_FOLDER},
+            {"name": layout.HOME_VOLUME, "mountPath": layout.HOME_FOLDER},
+            {"name": layout.TMP_VOLUME, "mountPath": layout.TMP_FOLDER},
+        ],
+    }
+
+
+def _is_open(spec: LLMEndpointSpec) -> bool:
+    """Return whether clients connect to Ollama itself, which they do if the sidecar is only an exporter."""
+    return spec.metering.mode is MeteringMode.EXPORTER
+
+
+def _ports(spec: LLMEndpointSpec) -> Manifest:
+    port = {"name": layout.CLIENT_PORT, "containerPort": OLLAMA_PORT, "protocol": "TCP"}
+    return {"ports": [port]} if _is_open(spec) else {}
+
+
+def _environment(spec: LLMEndpointSpec) -> list[Manifest]:
+    # On loopback only the sidecar reaches Ollama, so no request bypasses the meter.
+    host = "0.0.0.0" if _is_open(spec) else "127.0.0.1"
+    variables = ollama_environment(
+        spec,
+        address=f"{host}:{OLLAMA_PORT}",
+        models_folder=layout.MODELS_FOLDER,
+        home_folder=layout.HOME_FOLDER,
+    )
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _probe(*, period: int, failures: int, timeout: int) -> Manifest:
+    """Return a probe, with its times in seconds.
+
+    Kubelet cannot reach a server on loopback, so the probe is a command inside the container.
+    """
+    return {
+        "exec": {"command": ["ollama", "list"]},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": timeout,
+    }

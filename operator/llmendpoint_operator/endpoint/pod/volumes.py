@@ -1,0 +1,55 @@
+"""Volumes of an endpoint's pod, and the template of the claim in which each replica keeps its models."""
+
+from __future__ import annotations
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.storage import Storage, StorageType
+from llmendpoint_operator.endpoint import layout
+from llmendpoint_operator.kube.owner import Manifest, Owner
+
+
+def pod_volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
+    """Return the volumes of the pod. A claim per replica is not among them: it comes from `claim_templates`."""
+    return [
+        {"name": layout.CONFIG_VOLUME, "configMap": {"name": layout.config_map_name(owner)}},
+        {"name": layout.HOME_VOLUME, "emptyDir": {}},
+        {"name": layout.TMP_VOLUME, "emptyDir": {}},
+        # Optional: if a Secret is missing, the pod starts all the same, and refuses the keys that are not there yet.
+        *(
+            {"name": secret.volume, "secret": {"secretName": secret.name, "optional": True}}
+            for secret in layout.key_secrets(spec)
+        ),
+        *_models_volume(spec.storage),
+    ]
+
+
+def claim_templates(spec: LLMEndpointSpec) -> list[Manifest]:
+    """Return the claim templates of the StatefulSet: one if each replica has a claim of its own, otherwise none."""
+    storage = spec.storage
+    if storage.type is not StorageType.PERSISTENT_VOLUME_CLAIM:
+        return []
+    claim: Manifest = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": storage.size or defaults.STORAGE_SIZE}},
+    }
+    if storage.storage_class_name:
+        claim["storageClassName"] = storage.storage_class_name
+    # The API server adds apiVersion and kind. If they were missing here, every apply would differ from the live object.
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": layout.MODELS_VOLUME},
+            "spec": claim,
+        }
+    ]
+
+
+def _models_volume(storage: Storage) -> list[Manifest]:
+    if storage.type is StorageType.EXISTING_CLAIM:
+        return [{"name": layout.MODELS_VOLUME, "persistentVolumeClaim": {"claimName": storage.claim_name}}]
+    if storage.type is StorageType.EPHEMERAL:
+        limit = {"sizeLimit": storage.size_limit} if storage.size_limit else {}
+        return [{"name": layout.MODELS_VOLUME, "emptyDir": limit}]
+    return []

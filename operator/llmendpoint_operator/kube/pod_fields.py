@@ -1,0 +1,34 @@
+"""Fields of a pod that a spec sets: resources, placement and pull secrets. Empty fields are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmendpoint_common.api.fields import LocalReference, Resources, Toleration
+
+
+def resources(
+    given: Resources, requests: Mapping[str, str], limits: Mapping[str, str] | None = None
+) -> dict[str, dict[str, str]]:
+    """Return the resources of a container: defaults for requests and limits, overridden by those given."""
+    merged = {"requests": {**requests, **given.requests}, "limits": {**(limits or {}), **given.limits}}
+    return {name: value for name, value in merged.items() if value}
+
+
+def placement(
+    node_selector: dict[str, str], tolerations: Sequence[Toleration], priority_class_name: str | None
+) -> dict[str, Any]:
+    """Return the fields of a pod that the scheduler uses."""
+    fields: dict[str, Any] = {
+        "nodeSelector": node_selector,
+        "tolerations": [toleration.model_dump(by_alias=True, exclude_none=True) for toleration in tolerations],
+        "priorityClassName": priority_class_name,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def pull_secrets(given: Sequence[LocalReference], default: Sequence[str]) -> dict[str, Any]:
+    """Return `imagePullSecrets`: the names given, then those of the operator's settings, each once."""
+    names = dict.fromkeys([*(reference.name for reference in given), *default])
+    return {"imagePullSecrets": [{"name": name} for name in names]} if names else {}

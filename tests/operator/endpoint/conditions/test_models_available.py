@@ -1,0 +1,46 @@
+"""ModelsAvailable: whether the declared models are present."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmendpoint_common.contracts.sidecar import ModelPhase
+from llmendpoint_operator.endpoint.conditions.models_available import models_available
+from llmendpoint_operator.endpoint.observe import Observation
+from support.endpoints import endpoint_spec
+from support.observations import MISSING, NO_PODS, PULLING, READY, SILENT, model, observed, outcome, view
+
+OTHER = {"models": [{"name": "tiny:latest"}, {"name": "other:1b"}]}
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (observed(view(READY, ready=True)), (True, "AllPresent")),
+        (NO_PODS, (None, "Starting")),
+        (observed(SILENT), (None, "Starting")),
+        (observed(view(PULLING)), (False, "Pulling")),
+        (observed(view(READY), view(PULLING)), (False, "Pulling")),
+        (observed(view(READY), SILENT), (True, "AllPresent")),
+        (observed(view(MISSING)), (False, "ModelNotFound")),
+        (observed(view(READY), view(MISSING)), (False, "ModelNotFound")),
+        (observed(view(model(ModelPhase.FAILED, reason="PullFailed", message="m"))), (False, "PullFailed")),
+        (observed(view(model(ModelPhase.FAILED, reason="DigestMismatch", message="m"))), (False, "DigestMismatch")),
+        # A model that is present and cannot be loaded is not missing.
+        (observed(view(model(ModelPhase.FAILED, reason="LoadFailed", present=True))), (True, "AllPresent")),
+    ],
+)
+def test_status_and_reason(seen: Observation, expected: tuple[bool | None, str]) -> None:
+    assert outcome(models_available(endpoint_spec(), seen)) == expected
+
+
+def test_a_model_that_no_replica_reports_yet_is_missing() -> None:
+    condition = models_available(endpoint_spec(**OTHER), observed(view(READY, ready=True)))
+    assert outcome(condition) == (False, "Pulling")
+    assert condition.message.startswith("other:1b")
+
+
+def test_the_message_shows_the_slowest_replica() -> None:
+    ahead = model(ModelPhase.PULLING, progress_percent=90, message="pulled 9 MB of 10 MB")
+    condition = models_available(endpoint_spec(), observed(view(ahead), view(PULLING)))
+    assert condition.message == "tiny:latest: pulled 4 MB of 10 MB (40 %)"

@@ -1,0 +1,55 @@
+"""The StatefulSet of an endpoint, and what its pod has as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.endpoints import children, pod
+
+
+def statefulset(**spec: Any) -> dict[str, Any]:
+    return dict(children(**spec)["StatefulSet/assistant"]["spec"])
+
+
+@pytest.mark.parametrize(
+    "spec", [pod(), pod(gpu={"count": 0}), pod(metering={"mode": "Exporter"})], ids=["gpu", "cpu", "exporter"]
+)
+def test_pods_meet_the_restricted_standard(spec: dict[str, Any]) -> None:
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    for container in spec["containers"] + spec["initContainers"]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["requests"]["memory"]
+        assert "cpu" not in container["resources"].get("limits", {})
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+
+
+def test_replicas_are_replaced_in_their_place() -> None:
+    assert statefulset()["podManagementPolicy"] == "Parallel"
+    assert (statefulset()["replicas"], statefulset(replicas=0)["replicas"]) == (1, 0)
+
+
+def test_what_becomes_of_the_claims_is_the_cluster_s_work() -> None:
+    policy = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+    made = statefulset(storage={"retentionPolicy": policy})
+    assert made["persistentVolumeClaimRetentionPolicy"] == policy
+
+
+def test_labels_of_the_spec_do_not_replace_the_selector_s() -> None:
+    template = statefulset(pod={"labels": {"llmendpoint.dev/endpoint": "other", "team": "a"}})["template"]
+    labels = template["metadata"]["labels"]
+    assert labels["team"] == "a"
+    assert statefulset()["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_pull_secrets_of_the_spec_and_of_the_operator_are_each_used_once() -> None:
+    assert pod()["imagePullSecrets"] == [{"name": "regcred"}]
+    given = pod(pod={"imagePullSecrets": [{"name": "mine"}, {"name": "regcred"}]})
+    assert given["imagePullSecrets"] == [{"name": "mine"}, {"name": "regcred"}]

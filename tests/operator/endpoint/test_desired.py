@@ -1,0 +1,32 @@
+"""The list of an endpoint's children: which, in which order, and what all of them have."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmendpoint_common.contracts.cluster import LLMENDPOINT
+from llmendpoint_operator.cluster.kinds import children_of
+from support.endpoints import children
+
+
+def test_the_children_of_the_smallest_endpoint() -> None:
+    # In apply order: what pods need comes before the pods.
+    assert list(children()) == [
+        "ServiceAccount/assistant", "ConfigMap/assistant", "Service/assistant-pods", "Service/assistant",
+        "StatefulSet/assistant", "ServiceMonitor/assistant",
+    ]  # fmt: skip
+    assert "ServiceMonitor/assistant" not in children(monitoring={"mode": "None"})
+
+
+@pytest.mark.parametrize("name", children())
+def test_every_child_is_owned_and_labeled(name: str) -> None:
+    metadata = children()[name]["metadata"]
+    (reference,) = metadata["ownerReferences"]
+    assert reference["controller"]
+    assert reference["uid"] == "uid-1"
+    assert metadata["labels"]["llmendpoint.dev/endpoint"] == "assistant"
+    assert metadata["labels"]["app.kubernetes.io/managed-by"] == "llmendpoint"
+
+
+def test_every_kind_of_child_is_in_the_table() -> None:
+    assert {child["kind"] for child in children().values()} == {kind.name for kind in children_of(LLMENDPOINT)}

@@ -1,0 +1,113 @@
+"""Children of a load test: what a spec becomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmendpoint_common.api.loadtest import parse_spec
+from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
+from llmendpoint_common.contracts.loadrun import (
+    Api,
+    Arrivals,
+    MetricName,
+    Objective,
+    Order,
+    RunDocument,
+    RunLoad,
+    RunQuestions,
+    RunRequest,
+    RunTarget,
+    parse_run_document,
+)
+from llmendpoint_operator.kube.owner import Owner
+from llmendpoint_operator.loadtest.resources.job import job
+from llmendpoint_operator.loadtest.resources.rbac import access
+from llmendpoint_operator.loadtest.resources.run import run_config_map
+from llmendpoint_operator.settings import Images
+
+OWNER = Owner("LoadTest", "ns", "smoke", "uid-1")
+IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",))
+TARGET = ResolvedTarget("http://x", Api.OLLAMA_CHAT, "tiny:latest")
+SPEC: dict[str, Any] = {
+    "load": {"rate": 2, "arrivals": "Constant", "duration": "1m", "warmup": "5s", "seed": 7, "maxRequests": 9},
+    "dataset": {"questions": {"categories": ["Math"], "order": "Sequential"}},
+    "request": {"stream": False, "temperature": 0, "maxTokens": 5, "timeout": "90s"},
+    "slo": [
+        {"metric": "RequestLatency", "percentile": 99, "threshold": "30s"},
+        {"metric": "ErrorRate", "threshold": "1%"},
+    ],
+}
+
+
+def document(target: ResolvedTarget = TARGET, **spec: Any) -> RunDocument:
+    return run_document(parse_spec({"spec": {"endpointRef": {"name": "a"}, **spec}}), target)
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    parsed = parse_spec({"spec": {"endpointRef": {"name": "a"}, **spec}})
+    return dict(job(OWNER, parsed, ["q-0"], IMAGES)["spec"]["template"]["spec"])
+
+
+def test_pods_meet_the_restricted_standard() -> None:
+    spec = pod()
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    for container in spec["containers"] + spec.get("initContainers", []):
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["requests"]["memory"]
+        assert "cpu" not in container["resources"].get("limits", {})
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+
+
+def test_a_load_pods_token_may_patch_its_result_and_nothing_else() -> None:
+    role = next(item for item in access(OWNER) if item["kind"] == "Role")
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["smoke-result-0"], "verbs": ["patch"]}
+    ]
+
+
+def test_a_load_tests_spec_becomes_a_run_document() -> None:
+    assert document(ResolvedTarget("http://x", Api.OLLAMA_CHAT, "m:1"), **SPEC) == RunDocument(
+        target=RunTarget("http://x", Api.OLLAMA_CHAT),
+        model="m:1",
+        load=RunLoad(
+            rate=2.0, arrivals=Arrivals.CONSTANT, duration_seconds=60, warmup_seconds=5, max_requests=9, seed=7
+        ),
+        questions=RunQuestions(("Math",), Order.SEQUENTIAL),
+        request=RunRequest(stream=False, max_tokens=5, temperature=0, timeout_seconds=90),
+        objectives=(Objective(MetricName.REQUEST_LATENCY, 30, 99), Objective(MetricName.ERROR_RATE, 0.01)),
+    )
+
+
+def test_the_config_map_holds_the_document_and_the_pod_reads_it() -> None:
+    wanted = document(**SPEC)
+    config_map = run_config_map(OWNER, wanted)
+    assert config_map["metadata"]["name"] == "smoke-run"
+    assert config_map["metadata"]["labels"]["app.kubernetes.io/component"] == "run"
+    assert parse_run_document(config_map["data"]["run.json"].encode(), "run.json") == wanted
+    spec = pod(**SPEC)
+    (container,) = spec["containers"]
+    assert "--run=/etc/llmendpoint/run/run.json" in container["args"]
+    assert {"name": "run", "mountPath": "/etc/llmendpoint/run", "readOnly": True} in container["volumeMounts"]
+    assert {"name": "run", "configMap": {"name": "smoke-run"}} in spec["volumes"]
+
+
+def test_the_command_line_is_the_same_for_each_run() -> None:
+    (plain,), (other,) = pod()["containers"], pod(**SPEC)["containers"]
+    assert plain["args"] == other["args"]
+
+
+def test_a_load_tests_key_is_on_no_command_line_and_in_no_document() -> None:
+    request = {"apiKeySecretRef": {"name": "keys", "key": "a"}}
+    (container,) = pod(request=request)["containers"]
+    assert container["env"] == [
+        {"name": "LLMENDPOINT_LOAD_API_KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}
+    ]
+    assert not [flag for flag in container["args"] if "key" in flag]
+    assert "env" not in pod()["containers"][0]
+    assert document(request=request) == document()

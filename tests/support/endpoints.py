@@ -1,0 +1,29 @@
+"""Endpoints without a cluster: a spec in, the manifests of its children out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
+from llmendpoint_operator.endpoint.desired import desired
+from llmendpoint_operator.kube.owner import Owner
+from llmendpoint_operator.settings import Images
+
+OWNER = Owner("LLMEndpoint", "ns", "assistant", "uid-1")
+IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",))
+
+
+def endpoint_spec(**spec: Any) -> LLMEndpointSpec:
+    """Return the parsed spec of an endpoint with the model tiny:latest and these fields."""
+    return parse_spec({"spec": {"models": [{"name": "tiny:latest"}], **spec}})
+
+
+def children(**spec: Any) -> dict[str, dict[str, Any]]:
+    """Return the children of the endpoint, by "Kind/name"."""
+    manifests = desired(OWNER, endpoint_spec(**spec), IMAGES)
+    return {f"{item['kind']}/{item['metadata']['name']}": item for item in manifests}
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    """Return the spec of the endpoint's pods."""
+    return dict(children(**spec)["StatefulSet/assistant"]["spec"]["template"]["spec"])

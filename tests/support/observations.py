@@ -1,0 +1,47 @@
+"""Observations of endpoints without a cluster: models, pods and refused children."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
+from llmendpoint_operator.endpoint.observe import Observation, PodView
+from llmendpoint_operator.kube.conditions import Condition
+from llmendpoint_operator.kube.fault import Fault
+
+
+def model(phase: ModelPhase = ModelPhase.READY, name: str = "tiny:latest", **facts: Any) -> ModelStatus:
+    """Return a model as `/status` has it."""
+    return ModelStatus(name, phase, **facts)
+
+
+def view(*models: ModelStatus, ready: bool = False, trouble: str = "") -> PodView:
+    """Return a pod whose sidecar reports these models."""
+    status = SidecarStatus("1", ready, False, True, "0.17.4", models, Totals())
+    return PodView("assistant-0", ready, status, trouble)
+
+
+def observed(*pods: PodView, refused: tuple[Fault, ...] = (), up_to_date: bool = True) -> Observation:
+    """Return the observation of an endpoint with these pods."""
+    return Observation(len(pods), sum(pod.ready for pod in pods), up_to_date, pods, refused)
+
+
+def outcome(condition: Condition | None) -> tuple[bool | None, str]:
+    """Return status and reason of a condition that applies."""
+    assert condition is not None
+    assert condition.message
+    return condition.status, condition.reason
+
+
+READY = model(present=True, loaded=True, digest="sha256:1", loaded_bytes=10, vram_bytes=10, progress_percent=100)
+ON_CPU = model(present=True, loaded=True, loaded_bytes=10, vram_bytes=4)
+EVICTED = model(present=True)
+MISSING = model(ModelPhase.FAILED, reason="ModelNotFound", message="no such model")
+PULLING = model(ModelPhase.PULLING, progress_percent=40, message="pulled 4 MB of 10 MB")
+
+NO_PODS = Observation(0, 0, False, ())
+SILENT = PodView("assistant-0", False, None)
+CONFLICT = Fault(FaultReason.NAME_CONFLICT, "Service/assistant", "Service/assistant is not ours")
+FORBIDDEN = Fault(FaultReason.FORBIDDEN, "StatefulSet/assistant", "StatefulSet/assistant: no rights")
+NO_MONITORS = Fault(FaultReason.UNKNOWN_KIND, "ServiceMonitor/assistant", "404")
