@@ -169,7 +169,7 @@ async def test_requests_a_minute_end_in_429_with_a_time_to_come_again(
     status, answer, headers = await ask(path, body, KEY)
     assert status == 429
     assert 25 <= int(headers["Retry-After"]) <= 31
-    assert any(word in find(answer) for word in ("2 requests a minute", "rate_limit_exceeded", "rate_limit_error"))
+    assert any(word in find(answer) for word in ("2 requests per minute", "rate_limit_exceeded", "rate_limit_error"))
     assert (await ask(path, body, {"Authorization": "Bearer key-of-b"}))[0] == 200  # b has no limit
     async with http.get(f"http://127.0.0.1:{ask.sidecar.port}/api/tags", headers=KEY) as response:
         assert response.status == 200  # looking costs nothing
@@ -185,7 +185,7 @@ async def test_tokens_are_charged_when_they_are_known(
     assert (await ask())[0] == 200  # begun with 7 left, and 46 in debt at its end
     status, body, headers = await ask()
     assert status == 429
-    assert "60 tokens a minute" in body["error"]
+    assert "60 tokens per minute" in body["error"]
     assert 40 <= int(headers["Retry-After"]) <= 50
 
 

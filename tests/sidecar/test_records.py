@@ -151,7 +151,7 @@ async def test_nothing_that_a_client_said_leaks(
                 async with http.post(f"http://127.0.0.1:{sidecar.port}{path}", json=body, headers=sent) as response:
                     await response.read()
     await eventually(lambda: sidecar.runtime.metrics.total("requests") == 36)
-    listener._write()
+    listener.flush()
     told = written.getvalue().decode()
     assert told.count("\n") == 36
     for page in ("metrics", "status"):

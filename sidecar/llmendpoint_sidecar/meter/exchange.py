@@ -19,9 +19,10 @@ from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.dialects.reading import Dialect, Reading
 from llmendpoint_common.wire.request_body import read_request_body
 from llmendpoint_common.wire.routes import METERED, TRANSFERS, dialect_of, is_stream
+from llmendpoint_sidecar.meter.families import INTER_CHUNK_BOUNDS
 from llmendpoint_sidecar.meter.histogram import Histogram
 from llmendpoint_sidecar.meter.in_flight import InFlight
-from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS, Metrics
+from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class ExchangeMeter:
         self.tenant = self.model = ""
         #: The client's own if it is a plain word, else one that the proxy made; empty if there is neither.
         self.request_id = ""
-        #: The same, if the proxy made it. No label holds what a client wrote, not even that of an exemplar.
+        #: The same, if the proxy made it. No label holds text of a client, not even the label of an exemplar.
         self.made_id = ""
         self.trace_parent = b""
         #: The request's Content-Encoding.
@@ -115,11 +116,11 @@ class ExchangeMeter:
         self.requested: float | None = None
         self.sent: float | None = None
         self.ended = 0.0
-        # The answer. `outcome` is None if the answer came whole and tells itself how it ended.
+        # The answer. `outcome` is None if the answer is whole, so that its content says how it ended.
         self.status = 0
         self.outcome: Outcome | None = None
         self.broken = self.finished = self.stream = self._reads = False
-        #: Where the data path leaves the pieces of the answer, and the times when they came: an append, and no call.
+        #: Pieces of the answer with their times of arrival. The data path appends to this list, which needs no call.
         self.noted: list[tuple[float, bytes]] = []
         self._content_type = b""
         self._dialect: Dialect | None = None

@@ -22,25 +22,24 @@ class InFlight:
     __slots__ = ("_counts", "_model_labels", "_parallel")
 
     def __init__(self, model_labels: ModelLabels, parallel: int) -> None:
-        self._counts: Counter[str] = Counter()
+        # A dict: a Counter calls Python for each missing and each deleted key.
+        self._counts: dict[str, int] = {}
         self._model_labels = model_labels
         self._parallel = parallel
 
     def enter(self, label: str) -> None:
         """Count a request that begins."""
-        self._counts[label] += 1
+        self._counts[label] = self._counts.get(label, 0) + 1
 
     def leave(self, label: str) -> None:
         """Count a request that has ended."""
-        left = self._counts[label] - 1
+        left = self._counts.pop(label, 1) - 1
         if left:
             self._counts[label] = left
-        else:
-            del self._counts[label]
 
     def has_room(self, model: str, max_waiting: int) -> bool:
         """Return whether one more request for a model, by its name, runs or is one of at most `max_waiting` waiting."""
-        return self._counts[self._model_labels.label(model)] < self._parallel + max_waiting
+        return self._counts.get(self._model_labels.label(model), 0) < self._parallel + max_waiting
 
     def running(self) -> dict[str, int]:
         """Return the requests that hold a slot, by model."""
@@ -56,9 +55,10 @@ class InFlight:
 
     def replace(self, parts: Iterable[Mapping[str, int]]) -> None:
         """Become the sum of the counts of several processes."""
-        self._counts = Counter()
+        total: Counter[str] = Counter()
         for part in parts:
-            self._counts.update(part)
+            total.update(part)
+        self._counts = dict(total)
 
     def _local(self) -> list[tuple[str, int]]:
         return [item for item in self._counts.items() if item[0] not in self._model_labels.remote]

@@ -18,17 +18,12 @@ from llmendpoint_common.contracts.sidecar import (
     SidecarConfig,
     TenantLimits,
 )
-from llmendpoint_common.wire.routes import WITH_MODEL
+from llmendpoint_common.wire.routes import MANAGEMENT, USAGE_ON_REQUEST, WITH_MODEL
 from llmendpoint_sidecar.meter.in_flight import InFlight
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.policy.limits import Allowance, retry_after
 from llmendpoint_sidecar.policy.refusals import Refusal
 
-MANAGEMENT = frozenset(
-    {Operation.PULL, Operation.PUSH, Operation.CREATE, Operation.COPY, Operation.DELETE, Operation.BLOB}
-)
-#: Operations that tell their usage only if they are asked to.
-_WITHOUT_USAGE = frozenset({Operation.OPENAI_CHAT, Operation.OPENAI_COMPLETIONS})
 #: Methods that run no model.
 _NOT_COUNTED = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 #: Retry-After of a full queue: how long it stays full is not known.
@@ -132,7 +127,7 @@ class Admission:
 
     def injects_usage(self, ticket: Ticket) -> bool:
         """Return whether the proxy asks this request for its usage if the client does not."""
-        return self._injects and ticket.operation in _WITHOUT_USAGE
+        return self._injects and ticket.operation in USAGE_ON_REQUEST
 
     def at_body(self, ticket: Ticket, model: str) -> Refusal | None:
         """Judge a request by the model that its body names; empty if it names none."""

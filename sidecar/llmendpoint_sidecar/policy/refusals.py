@@ -33,7 +33,7 @@ class Refusal(NamedTuple):
 
 
 def write_refusal(refusal: Refusal, target: bytes, *, close: bool, headers_only: bool = False) -> bytes:
-    """Return a whole response. Its JSON body has the sentence where a client of `target`'s API looks for it.
+    """Return a whole response. Its JSON body has the sentence in the error shape of the API that `target` is part of.
 
     `close` announces the end of the connection. `headers_only` leaves out the body, for HEAD.
     """

@@ -50,7 +50,7 @@ _LINGER_SECONDS = 3.0
 
 
 class ConnectionState(Enum):
-    """Where a connection is; the table above lists the transitions."""
+    """The state of a connection. The table above lists the transitions."""
 
     OPEN = "open"
     REFUSED = "refused"
@@ -66,7 +66,7 @@ _IN_HEAD = RequestState.HEAD
 
 @dataclass
 class Shared:
-    """What the connections of one proxy share. `draining`: the process is about to stop."""
+    """Objects that the connections of one proxy share. `draining`: the process is about to stop."""
 
     upstream: Upstream
     admission: Admission
@@ -111,9 +111,10 @@ class ClientConnection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read requests again."""
-        if self._paused:
-            self._paused = False
-            self._heard = self._shared.clock()
+        if not self._paused:
+            return
+        self._paused = False
+        self._heard = self._shared.clock()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -149,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
-        """End whatever takes too long: a silent upstream, a slow client, or an idle connection."""
+        """End a silent exchange, a slow request or an idle connection that is beyond its time limit."""
         if self._state is _LINGERING:
             if now > self._lingers_until:
                 self.abort()
@@ -163,7 +164,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def _check_body(self, now: float, timeouts: Timeouts) -> None:
-        """End an exchange whose request stopped in the middle, unless it is the upstream that takes no more."""
+        """End an exchange whose request stopped in the middle, unless the upstream is the slow side."""
         exchange = self._incoming
         if exchange is None or self._paused or exchange.state is ExchangeState.OVER:
             return
@@ -208,7 +209,7 @@ class ClientConnection(asyncio.Protocol):
                 self.pause()
 
     def eof_received(self) -> None:
-        """Treat a client that ends its side as gone: half-closing clients cannot be told from leaving ones."""
+        """Treat a client that ends its side as gone: half-closing and leaving clients look the same."""
         self._leave()
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -57,10 +57,10 @@ class RequestHeadWriter:
         self._dropped = _REQUEST_DROPPED | keys
         self._whole_dropped = _WHOLE_REQUEST_DROPPED | keys
 
-    def write(self, request: RequestHead, made_id: str, *, whole: bool, length: int | None = None) -> bytes:
+    def write(self, request: RequestHead, made_id: str, whole: bool, length: int | None) -> bytes:
         """Return the head that the upstream gets.
 
-        `whole`: the body is here as well. `length`: the size of the body if the proxy changed it.
+        `whole`: the body is here as well. `length`: the size of the body if the proxy changed it, else None.
         """
         dropped = self._whole_dropped if whole else self._dropped
         if length is not None:
@@ -75,7 +75,7 @@ class RequestHeadWriter:
         return heads.join_head(b"%b %b HTTP/1.1" % (request.method, target), lines)
 
 
-def write_response_head(response: ResponseHead, *, close: bool, unchunked: bool) -> bytes:
+def write_response_head(response: ResponseHead, close: bool, unchunked: bool) -> bytes:
     """Return the head that the client gets; `close` ends its connection, `unchunked` drops the chunked coding."""
     head = response.head
     dropped = _UNCHUNKED_DROPPED if unchunked else heads.HOP_BY_HOP

@@ -70,7 +70,7 @@ class UpstreamPool:
 
 
 class Upstream(NamedTuple):
-    """Where requests go: connections, and the writer of the heads that are sent on them."""
+    """The upstream of a proxy: its connections, and the writer of the heads that are sent on them."""
 
     pool: UpstreamPool
     head_writer: RequestHeadWriter

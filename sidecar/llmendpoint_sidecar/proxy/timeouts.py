@@ -10,7 +10,7 @@ class Timeouts(NamedTuple):
 
     connect:     opening a connection to the upstream
     first_byte:  from the end of the request to the head of its response (a model may have to be loaded first)
-    idle:        between two pieces of a response or of a request body, and while a client takes nothing
+    idle:        between two pieces of a response or of a request body, and while a client reads nothing
     head:        from the first byte of a request head to its end
     keep_alive:  on a connection without a request
     """

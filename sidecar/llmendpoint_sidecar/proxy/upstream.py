@@ -30,7 +30,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._user: UpstreamUser | None = None
         self._reader = ResponseReader(self.abort)
-        # The reader takes bytes from the event loop directly: a method here would cost another call for each piece.
+        # The event loop calls the reader directly: a method here would cost another call for each piece.
         self.data_received = self._reader.feed  # type: ignore[method-assign]
         #: Sends request bytes. The transport's own method, for the same reason.
         self.write: Callable[[bytes], None] = drop
@@ -40,7 +40,7 @@ class UpstreamConnection(asyncio.Protocol):
     def attach(self, user: UpstreamUser) -> None:
         """Give the next response to `user`."""
         self._user = user
-        self._reader.expect(user, to_head=user.is_head_request)
+        self._reader.expect(user, user.is_head_request)
 
     def detach(self) -> None:
         """Expect no response until the next `attach`."""
@@ -88,11 +88,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader.eof(reset=error is not None)
 
     def pause_writing(self) -> None:
-        """Tell the exchange that the upstream takes the request slower than the client sends it."""
+        """Tell the exchange that the upstream reads the request slower than the client sends it."""
         if self._user is not None:
             self._user.upstream_writable(writable=False)
 
     def resume_writing(self) -> None:
-        """Tell the exchange that the upstream takes more."""
+        """Tell the exchange that the upstream has caught up."""
         if self._user is not None:
             self._user.upstream_writable(writable=True)
