@@ -1,4 +1,4 @@
-"""Print an exposition with every metric family of the sidecar, for `promtool check metrics`."""
+"""Print an exposition with all counters and histograms of the sidecar, for `promtool check metrics`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import sys
 
 from prometheus_client import generate_latest
 
-from llmendpoint_sidecar.meter.metrics import COUNTERS, HISTOGRAMS, Metrics
+from llmendpoint_sidecar.meter.families import COUNTERS, HISTOGRAMS
+from llmendpoint_sidecar.meter.metrics import Metrics
 
 
 def main() -> None:
     metrics = Metrics()
-    for name, (_, labels) in COUNTERS.items():
-        metrics.count(name, tuple("x" for _ in labels))
+    for name, family in COUNTERS.items():
+        metrics.count(name, tuple("x" for _ in family.labels))
     for name in HISTOGRAMS:
         metrics.series("x", "x")[name].observe(1.0)
     sys.stdout.buffer.write(generate_latest(metrics.registry))

@@ -1,4 +1,7 @@
-"""Write what is generated: CRDs, the chart's copies, the plain install, the schemas. `--check` only compares."""
+"""Write all generated files: CRDs, the chart's copies and version, the plain install, and the JSON schemas.
+
+`--check` writes nothing, and exits with 1 if a file is not current.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,9 @@ import yaml
 from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
+from llmendpoint_operator.kube.rbac import operator_rules
 
-#: What the sidecar reads and serves as JSON, beside what it is called in docs/schemas.
+#: JSON documents that our programs read or serve, by their file name in docs/schemas.
 SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig, "run": RunDocument}
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "llmendpoint"
@@ -29,7 +33,7 @@ NAMESPACE = "llmendpoint-system"
 
 
 class Dumper(yaml.SafeDumper):
-    """YAML without aliases, with lists indented as yamllint wants them."""
+    """Writes YAML without aliases, and indents lists as yamllint requires."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -39,13 +43,14 @@ class Dumper(yaml.SafeDumper):
 
 
 def generated_files() -> dict[Path, str]:
-    """Return every generated file with its text."""
+    """Return the text of every generated file, except the plain install."""
     files: dict[Path, str] = {}
     for definition in custom_resource_definitions():
         name = definition["spec"]["names"]["plural"] + ".yaml"
         text = yaml.dump(definition, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True)
         files[ROOT / "manifests" / "crds" / name] = HEADER + "---\n" + text
         files[CHART / "templates" / "crds" / name] = HEADER + _templated(text)
+    files[CHART / "templates" / "_rbac.tpl"] = _rbac_template()
     files[CHART / "Chart.yaml"] = chart_description(VERSION)
     for name, kind in SCHEMAS.items():
         schema = _dedented(msgspec.json.schema(kind))
@@ -64,7 +69,7 @@ def chart_description(version: str) -> str:
 
 
 def plain_install() -> str | None:
-    """Return the chart rendered for `kubectl apply -k manifests/`; None where helm is not here."""
+    """Return the chart rendered for `kubectl apply -k manifests/`. None if helm is not installed."""
     helm = shutil.which("helm")
     if helm is None:
         return None
@@ -95,6 +100,13 @@ def plain_install() -> str | None:
     return HEADER + "---\n" + text
 
 
+def _rbac_template() -> str:
+    """Return the chart's template with the operator's rules; rbac.yaml includes it."""
+    rules = yaml.dump(operator_rules(), Dumper=Dumper, sort_keys=False)
+    header = HEADER.removeprefix("# ").rstrip()
+    return f'{{{{/* {header} */}}}}\n{{{{- define "llmendpoint.operatorRules" -}}}}\n{rules}{{{{- end -}}}}\n'
+
+
 def _templated(text: str) -> str:
     keep = "  annotations:\n    {{- if .Values.crds.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n"
     head, separator, rest = text.partition("metadata:\n")
@@ -102,7 +114,7 @@ def _templated(text: str) -> str:
 
 
 def _dedented(schema: Any) -> Any:
-    """Return a schema whose descriptions are as Python 3.13 keeps docstrings: without their indentation."""
+    """Return a schema whose descriptions have no indentation, as docstrings have none since Python 3.13."""
     if isinstance(schema, dict):
         return {
             key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _dedented(value)
@@ -113,7 +125,7 @@ def _dedented(schema: Any) -> Any:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is not current")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is not current")
     check = parser.parse_args().check
     files = generated_files()
     stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
@@ -121,10 +133,10 @@ def main() -> int:
         for path in stale:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(files[path], encoding="utf-8")
-    # The chart must be whole before it is rendered.
+    # The chart is rendered after its generated files have been written.
     install, target = plain_install(), ROOT / "manifests" / "install.yaml"
     if install is None:
-        print("!! manifests/install.yaml is not looked at: helm is not installed", file=sys.stderr)
+        print("!! NOT CHECKED: manifests/install.yaml, because helm is not installed", file=sys.stderr)
     elif not target.exists() or target.read_text(encoding="utf-8") != install:
         stale.append(target)
         if not check:

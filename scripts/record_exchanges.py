@@ -1,8 +1,8 @@
-"""Record what a real Ollama answers on every route, as it comes from the wire, for the tests of byte identity.
+"""Record the answers of a real Ollama on every route, byte by byte, for the tests of byte identity.
 
     python scripts/record_exchanges.py 127.0.0.1:11434 MODEL > tests/sidecar/exchanges.json
 
-The model should be a small one; it is copied, asked and unloaded. What is recorded holds no prompt but the ones below.
+Use a small model; it is copied, asked and unloaded. The recording contains only the prompts below.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DIGEST = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b98
 
 
 def requests(model: str) -> Iterator[tuple[str, str, str, Any]]:
-    """Yield name, method, path and body: JSON, bytes or nothing."""
+    """Yield name, method, path and body of each request. The body is a JSON value, bytes, or None."""
     short = {"options": {"num_predict": 6, "seed": 1}}
     for name, path in (
         ("root", "/"), ("version", "/api/version"), ("tags", "/api/tags"), ("ps", "/api/ps"),
@@ -68,7 +68,7 @@ def requests(model: str) -> Iterator[tuple[str, str, str, Any]]:
 
 
 def record(address: tuple[str, int], method: str, path: str, body: Any) -> dict[str, Any]:
-    """Return one exchange: the request, and the pieces of the answer with the seconds before each."""
+    """Send one request, and return it with the pieces of its answer as they arrived."""
     data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     framing = f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n" if data else ""
     request = (
@@ -83,7 +83,7 @@ def record(address: tuple[str, int], method: str, path: str, body: Any) -> dict[
             if not piece:
                 break
             pieces.append(piece.decode("latin-1"))
-        # Nothing comes behind it: the connection waits for the next request.
+        # No bytes may follow: the connection must be idle until the next request.
         sock.settimeout(0.2)
         with contextlib.suppress(TimeoutError):
             assert not sock.recv(1)

@@ -1,4 +1,4 @@
-"""Fixtures that several rooms use: real servers on free loopback ports, in this process."""
+"""Shared fixtures: real servers on free loopback ports, in the process of the tests."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ LOOPBACK = Address("127.0.0.1", 0)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop that the product runs on."""
+    """Run the tests on uvloop, as the programs run."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """Closes, in reverse order, what a test started."""
+    """Stack that stops the servers of a test, in reverse order."""
     async with AsyncExitStack() as exits:
         yield exits
 
 
 @pytest.fixture
 def start_simulator(stack: AsyncExitStack) -> StartSimulator:
-    """Start a simulator that answers at once, unless told otherwise."""
+    """Return a function that starts a simulator. By default it answers without delay."""
 
     async def start(**behaviour: object) -> RunningSimulator:
         fast = {"ttft": 0.0, "inter_token": 0.0, "tokens": 5, **behaviour}
@@ -53,9 +53,9 @@ def start_simulator(stack: AsyncExitStack) -> StartSimulator:
 
 @pytest.fixture
 def start_sidecar(stack: AsyncExitStack) -> StartSidecar:
-    """Start a sidecar in front of a port."""
+    """Return a function that starts a sidecar in front of a port."""
 
-    async def start(upstream_port: int, config: SidecarConfig | None = None, **settings: object) -> Sidecar:
+    async def start(upstream_port: int, config: SidecarConfig | None = None, /, **settings: object) -> Sidecar:
         base = replace(
             parse_settings([]), listen=LOOPBACK, admin_listen=LOOPBACK, upstream=Address("127.0.0.1", upstream_port)
         )
@@ -69,6 +69,6 @@ def start_sidecar(stack: AsyncExitStack) -> StartSidecar:
 
 @pytest.fixture
 async def http(stack: AsyncExitStack) -> aiohttp.ClientSession:
-    """A client that changes nothing of what it gets."""
+    """Client that returns bodies as they were received."""
     session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=60))
     return await stack.enter_async_context(session)

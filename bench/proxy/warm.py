@@ -1,8 +1,9 @@
-"""The data path without sockets, again and again: what Python itself takes for a request and for a chunk, warm.
+"""Measures the CPU time of the data path without sockets: for a request, and for a chunk of a streamed response.
 
     python bench/proxy/warm.py
 
-Client and upstream are handed bytes and write to nowhere, so there is no kernel in these figures, and no cold cache.
+The connections of client and upstream are handed bytes, and write to nowhere. The readers of HTTP are measured alone as
+well. The figures contain neither the kernel nor cold caches.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import sys
 import time
 from collections.abc import Callable
 
+from llmendpoint_common.process.errors import ProtocolError
 from llmendpoint_common.process.units import Address
+from llmendpoint_common.wire.http1.request import RequestHead, RequestReader
+from llmendpoint_common.wire.http1.response import ResponseHead, ResponseReader
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.proxy.client import Timeouts
-from llmendpoint_sidecar.proxy.server import ClientConnection, Proxy
+from llmendpoint_sidecar.proxy.server import Proxy
+from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 from llmendpoint_sidecar.runtime import tune_garbage_collector
 
@@ -40,42 +44,78 @@ _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n%bTransfer-
 
 
 class Nowhere:
-    """A transport that takes everything and sends nothing."""
+    """A transport that drops what is written."""
 
     def write(self, data: bytes) -> None:
-        """Drop it."""
+        """Drop the data."""
 
     def is_closing(self) -> bool:
         return False
 
     def pause_reading(self) -> None:
-        """There is nothing to read."""
+        """Do nothing: there is nothing to read."""
 
     resume_reading = close = abort = pause_reading
 
 
 def connected() -> tuple[Callable[[bytes], None], Callable[[bytes], None], Meter]:
-    """Return how a client and its upstream are handed bytes, and the meter."""
+    """Return the functions that hand bytes to a client's and to an upstream's connection, and their meter."""
     model_labels = ModelLabels(lambda: None)
     model_labels.list(["bench:latest"])
     meter = Meter(Metrics(), model_labels, time.monotonic)
-    admission = Admission(meter, Keyring([]), time.monotonic, 1)
+    admission = Admission(meter.in_flight, Keyring([]), time.monotonic)
     proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), meter.begin, admission, time.monotonic)
-    client, upstream = ClientConnection(proxy), UpstreamConnection(lambda _: None)
+    client, upstream = proxy.new_connection(), UpstreamConnection(lambda _: None)
     client.connection_made(Nowhere())  # type: ignore[arg-type]
     upstream.connection_made(Nowhere())  # type: ignore[arg-type]
     proxy.pool.release(upstream)
     return client.data_received, upstream.data_received, meter
 
 
-def microseconds(count: int, answer: list[bytes]) -> float:
-    """Return the time of one request that is answered so, in microseconds of CPU."""
-    client, upstream, meter = connected()
+class Ignored:
+    """A handler of both readers that does nothing."""
+
+    def request_head(self, head: RequestHead) -> None:
+        """Ignore the call."""
+
+    def request_body(self, data: bytes) -> None:
+        """Ignore the call."""
+
+    def request_end(self, trailers: bytes) -> None:
+        """Ignore the call."""
+
+    def interim(self, head: bytes) -> None:
+        """Ignore the call."""
+
+    def response_head(self, head: ResponseHead) -> None:
+        """Ignore the call."""
+
+    def response_head_alone(self) -> None:
+        """Ignore the call."""
+
+    def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
+        """Ignore the call."""
+
+    def response_end(self, *, reusable: bool) -> None:
+        """Ignore the call."""
+
+    def response_failed(self, error: ProtocolError) -> None:
+        raise error
+
+
+def requests() -> list[bytes]:
+    """Return requests of different lengths."""
     bodies = [_BODY % (b"x" * length) for length in range(50)]
-    requests = [_HEAD % (len(body), body) for body in bodies]
+    return [_HEAD % (len(body), body) for body in bodies]
+
+
+def whole_path(count: int, answer: list[bytes]) -> float:
+    """Return the CPU time of one request with its answer, in microseconds."""
+    client, upstream, meter = connected()
+    asked = requests()
     begin = time.process_time()
     for index in range(count):
-        client(requests[index % 50])
+        client(asked[index % 50])
         for piece in answer:
             upstream(piece)
     meter.settle()
@@ -85,14 +125,30 @@ def microseconds(count: int, answer: list[bytes]) -> float:
     return taken
 
 
+def readers(count: int, answer: list[bytes]) -> float:
+    """Return the CPU time that the readers alone take for one request with its answer, in microseconds."""
+    handler = Ignored()
+    client, upstream = RequestReader(handler), ResponseReader(lambda: None)
+    asked = requests()
+    begin = time.process_time()
+    for index in range(count):
+        client.feed(asked[index % 50])
+        upstream.expect(handler)
+        for piece in answer:
+            upstream.feed(piece)
+    return 1e6 * (time.process_time() - begin) / count
+
+
 def main() -> int:
     tune_garbage_collector()
     chunk = b"%x\r\n%b\r\n" % (len(_LINE), _LINE)
     last = b"%x\r\n%b\n\r\n0\r\n\r\n" % (len(_FINAL) + 1, _FINAL)
     stream = [_STREAM + chunk, *[chunk] * (CHUNKS - 1), last]
-    request = min(microseconds(20_000, [_WHOLE]) for _ in range(5))
-    streamed = min(microseconds(300, stream) for _ in range(5)) / CHUNKS
-    print(f"Python {sys.version.split()[0]}: {request:.1f} µs a request, {streamed:.2f} µs a chunk (the least of five)")
+    for name, measure in (("whole path", whole_path), ("readers alone", readers)):
+        request = min(measure(20_000, [_WHOLE]) for _ in range(5))
+        streamed = min(measure(300, stream) for _ in range(5)) / CHUNKS
+        print(f"{name}: {request:.1f} µs per request, {streamed:.2f} µs per chunk (the least of five)")
+    print(f"Python {sys.version.split()[0]}")
     return 0
 
 

@@ -1,1 +1,1 @@
-"""The `llmendpoint` command: the whole thing on one machine, without a cluster."""
+"""The `llmendpoint` command: metering proxy, load tests and simulator on one machine, without a cluster."""

@@ -1,4 +1,4 @@
-"""Which server the local stack stands in front of: a real Ollama that answers, else the simulator."""
+"""Choice of the upstream for the local stack: an Ollama with a local model that answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROBE_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Upstream:
-    """A server to put the sidecar in front of, and the model to ask of it."""
+    """An upstream for the sidecar, and the model to ask. `is_real` is False for the simulator."""
 
     url: str
     model: str
@@ -21,14 +21,14 @@ class Upstream:
 
 
 def find_ollama(url: str) -> Upstream | str:
-    """Return the Ollama at `url` with a local completion model that answers within 3 s, or why there is none."""
+    """Return the Ollama at `url` with a local completion model that answers within 3 s, or the reason for none."""
     try:
         tags = _call(f"{url}/api/tags", None)
     except (OSError, ValueError) as error:
         return f"nothing answers at {url} ({getattr(error, 'reason', error)})"
     names = [str(row.get("name", "")) for row in tags.get("models", [])]
     local = [name for name in names if "cloud" not in name.rpartition(":")[2]]
-    # What is in memory answers at once; what is not may be too large to load in three seconds.
+    # A model in memory answers at once. Another one may be too large to load within 3 s.
     loaded = _in_memory(url)
     local.sort(key=lambda name: name not in loaded)
     for name in local:
@@ -41,7 +41,7 @@ def find_ollama(url: str) -> Upstream | str:
         except (OSError, ValueError) as error:
             return f"{name} at {url} does not answer within {_PROBE_SECONDS:g} s ({getattr(error, 'reason', error)})"
         return Upstream(url, name, is_real=True)
-    return f"the Ollama at {url} has no local completion model (`ollama pull llama3.2:1b` brings one)"
+    return f"the Ollama at {url} has no local completion model (`ollama pull llama3.2:1b` pulls one)"
 
 
 def _in_memory(url: str) -> set[str]:

@@ -1,1 +1,1 @@
-"""The metering proxy that stands in front of one Ollama, its exporter, and the agent that brings models."""
+"""Metering proxy in front of one Ollama, exporter of its metrics, and model agent that pulls and loads models."""

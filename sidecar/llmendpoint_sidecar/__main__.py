@@ -1,4 +1,4 @@
-"""`python -m llmendpoint_sidecar`."""
+"""Entry point of `python -m llmendpoint_sidecar`."""
 
 import sys
 

@@ -1,4 +1,9 @@
-"""The sidecar's configuration file: read, checked, and watched, so that a change needs no restart."""
+"""The configuration file of the sidecar (`--config`): parsed, and reloaded when it changes.
+
+Each process has one watcher. Without workers, it configures admission and the model agent at the same moment. With
+workers, the parent watches for the model agent, and each worker for its own admission, so they reload within one poll
+interval of each other.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +20,11 @@ from llmendpoint_common.wire.decoding import UNREADABLE
 
 log = logging.getLogger(__name__)
 
-_INTERVAL_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 
 
 def read_config(path: Path) -> SidecarConfig:
-    """Return the file's settings; a field that is not known is an error."""
+    """Return the configuration in a file. ConfigError if it cannot be read, or has an unknown field."""
     try:
         return parse_config(path.read_bytes())
     except OSError as error:
@@ -29,24 +34,44 @@ def read_config(path: Path) -> SidecarConfig:
 
 
 def parse_config(data: bytes) -> SidecarConfig:
-    """Return the settings of a JSON document."""
+    """Return the configuration in a JSON document. One of UNREADABLE if the document is invalid."""
     return msgspec.json.decode(data, type=SidecarConfig, strict=True)
 
 
-async def watch_config(path: Path, apply: Callable[[SidecarConfig], None]) -> None:
-    """Call `apply` whenever the file has new, valid content; an invalid file is logged and the old one stays."""
-    seen = await asyncio.to_thread(_content, path)
+async def watch_config(
+    path: Path | None,
+    current: SidecarConfig,
+    apply: Callable[[SidecarConfig], None],
+    poll_seconds: float = _POLL_SECONDS,
+) -> None:
+    """Poll a file and call `apply` once for each new configuration in it. Returns at once if there is no file.
+
+    `current` is the configuration that is in use. If the file is invalid or gone, the last valid one stays in use.
+    """
+    if path is None:
+        return
+    seen: bytes | None = None
     while True:
-        await asyncio.sleep(_INTERVAL_SECONDS)
         content = await asyncio.to_thread(_content, path)
-        if content == seen or content is None:
-            continue
-        seen = content
-        try:
-            apply(parse_config(content))
-            log.info("took the new %s", path)
-        except UNREADABLE as error:
-            log.error("%s stays unused: %s", path, error)
+        if content is not None and content != seen:
+            seen = content
+            current = _reload(path, content, current, apply)
+        await asyncio.sleep(poll_seconds)
+
+
+def _reload(
+    path: Path, content: bytes, current: SidecarConfig, apply: Callable[[SidecarConfig], None]
+) -> SidecarConfig:
+    """Apply the configuration in `content` if it differs from `current`; return the one that is in use afterwards."""
+    try:
+        config = parse_config(content)
+    except UNREADABLE as error:
+        log.error("%s is invalid, the previous configuration stays in use: %s", path, error)
+        return current
+    if config != current:
+        apply(config)
+        log.info("reloaded %s", path)
+    return config
 
 
 def _content(path: Path) -> bytes | None:

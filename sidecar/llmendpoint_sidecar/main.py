@@ -1,9 +1,10 @@
-"""The sidecar process: put together, run, drain."""
+"""Process of the sidecar: builds its parts, runs them, and drains them."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from llmendpoint_common.process.errors import ConfigError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_sidecar.admin.service import AdminService
-from llmendpoint_sidecar.config import read_config
-from llmendpoint_sidecar.proxy.service import ProxyService
+from llmendpoint_sidecar.config import read_config, watch_config
+from llmendpoint_sidecar.proxy.service import Job, ProxyService
 from llmendpoint_sidecar.runtime import Runtime, tune_garbage_collector
 from llmendpoint_sidecar.settings import Settings, parse_settings
 from llmendpoint_sidecar.workers.supervisor import Supervisor
@@ -24,21 +25,22 @@ log = logging.getLogger(__name__)
 
 
 class Sidecar:
-    """A sidecar of one process."""
+    """A sidecar in one process: proxy, admin server and model agent."""
 
     def __init__(self, settings: Settings, config: SidecarConfig) -> None:
         self._settings = settings
+        self._config = config
         self.runtime = Runtime(settings)
         self.proxy_service = ProxyService(settings, self.runtime, config)
-        self.admin_service = AdminService(settings, self.runtime, config, exposition.nothing, self._find)
+        self.admin_service = AdminService(self.runtime, config, exposition.no_refresh, self._find)
         self._tasks: list[asyncio.Task[None]] = []
         self.port = self.admin_port = 0
 
     async def start(self) -> None:
-        """Listen and begin to look after the models; OSError where a port is taken."""
+        """Listen, and start the background tasks. OSError if a port is taken."""
         admin_sockets = bind_sockets(self._settings.admin_listen)
         self.admin_port = port_of(admin_sockets)
-        jobs = []
+        jobs: list[Job] = [functools.partial(watch_config, self._settings.config, self._config, self.configure)]
         try:
             if not self._settings.exporter:
                 sockets = bind_sockets(self._settings.listen)
@@ -51,13 +53,18 @@ class Sidecar:
         jobs += await self.admin_service.start(admin_sockets)
         self._tasks = [asyncio.create_task(job()) for job in jobs]
 
+    def configure(self, config: SidecarConfig) -> None:
+        """Apply a new configuration to admission and to the model agent, in one step of the event loop."""
+        self.proxy_service.admission.configure(config)
+        self.admin_service.agent.configure(config)
+
     async def drain(self) -> None:
-        """Turn unready, serve on for a moment, let streams finish."""
+        """Turn unready, keep serving for `--drain-delay`, then let streams finish for up to `--drain-timeout`."""
         self.admin_service.draining = True
         await self.proxy_service.drain()
 
     async def stop(self) -> None:
-        """Stop at once."""
+        """Stop at once, and close every connection."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -67,7 +74,7 @@ class Sidecar:
             await asyncio.to_thread(self.proxy_service.telemetry.close)
 
     def status(self) -> SidecarStatus:
-        """Return what `/status` shows."""
+        """Return the content of `/status`."""
         return self.admin_service.status()
 
     async def _find(self, request_id: str) -> RequestRecord | None:
@@ -75,7 +82,7 @@ class Sidecar:
 
 
 async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[str], stopping: asyncio.Event) -> int:
-    """Run until asked to stop; return the exit code. `arguments` are the command line, for workers."""
+    """Serve until `stopping` is set, drain, and return the exit code. `arguments` are the flags for workers."""
     sidecar: Sidecar | Supervisor
     try:
         sidecar = Supervisor(settings, config, arguments) if settings.workers > 1 else Sidecar(settings, config)
@@ -85,9 +92,12 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
     try:
         await sidecar.start()
         if settings.exporter:
-            log.info("watching %s, metrics on port %d; no proxy", settings.upstream, sidecar.admin_port)
+            log.info("exporter without proxy: upstream %s, metrics on port %d", settings.upstream, sidecar.admin_port)
         else:
-            log.info("metering %s on port %d, metrics on port %d", settings.upstream, sidecar.port, sidecar.admin_port)
+            log.info(
+                "proxy on port %d, upstream %s, metrics on port %d",
+                sidecar.port, settings.upstream, sidecar.admin_port,
+            )  # fmt: skip
         await stopping.wait()
         log.info("draining")
         await sidecar.drain()
@@ -111,7 +121,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sid
         config = read_config(settings.config) if settings.config else SidecarConfig()
     except ConfigError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return exit_codes.USAGE
+        return error.exit_code
     tune_garbage_collector()
     given = sys.argv[1:] if arguments is None else arguments
     return lifecycle.run(lambda stopping: serve(settings, config, given, stopping))

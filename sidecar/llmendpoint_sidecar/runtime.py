@@ -1,4 +1,4 @@
-"""What every process of the sidecar has: its numbers, and its look at Ollama."""
+"""Parts that every process of the sidecar has: metrics, meter, and the watch of Ollama."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from llmendpoint_sidecar.ollama.client import Ollama
 from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 from llmendpoint_sidecar.settings import Settings
 
-_WATCH_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 
 
 class Runtime:
-    """Metrics, the models that Ollama lists, the meter, and the watch over the upstream."""
+    """Metrics, model labels, meter, client of Ollama, and upstream watch of one process."""
 
     def __init__(self, settings: Settings) -> None:
         self.metrics = Metrics()
         self.model_labels = ModelLabels(lambda: self.metrics.count("series_overflow", ()))
         self.meter = Meter(self.metrics, self.model_labels, time.monotonic, settings.parallel)
         self.ollama = Ollama(f"http://{settings.upstream}")
-        self.watch = UpstreamWatch(self.ollama, self.model_labels, _WATCH_SECONDS)
+        self.watch = UpstreamWatch(self.ollama, self.model_labels, _POLL_SECONDS)
 
 
 def tune_garbage_collector() -> None:
-    """Reduce the work of the garbage collector: modules stay loaded, and the data path creates few cycles."""
+    """Make collections rarer. Modules stay loaded, and the data path creates few reference cycles."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)

@@ -1,1 +1,4 @@
-"""Ollama's API with known timings and a ledger of what was served: the demo's default, and the truth of the tests."""
+"""Simulated Ollama: its API with known timings, and a ledger of the tokens that were served.
+
+The demo uses it if no Ollama answers, the benchmark as upstream, and the tests compare the meter with its ledger.
+"""

@@ -1,4 +1,4 @@
-"""`python -m llmendpoint_simulator`."""
+"""Entry point of `python -m llmendpoint_simulator`."""
 
 import sys
 

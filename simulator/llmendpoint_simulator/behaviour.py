@@ -1,4 +1,4 @@
-"""How the simulated server behaves; changed while it runs by `PUT /simulator/behaviour`."""
+"""Behaviour of the simulator: timings, sizes, faults and models. `PUT /simulator/behaviour` changes it at run time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Fault(StrEnum):
-    """What goes wrong with an answer."""
+    """Fault of an answer. TRUNCATE and NO_DONE end a stream early, with and without closing the connection."""
 
     NONE = "none"
     STATUS_500 = "status_500"
@@ -19,10 +19,11 @@ class Fault(StrEnum):
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Times in seconds. A request that asks for fewer tokens (`num_predict`, `max_tokens`) gets fewer.
+    """Timings in seconds, sizes in tokens, and models by name.
 
-    `parallel` requests a model run at once; more wait, up to `max_queue`, beyond which they get 503.
-    A `fault` strikes after `fault_after` pieces.
+    A request gets `tokens` tokens, or fewer if it asks for fewer (`num_predict`, `max_tokens`). For each model,
+    `parallel` requests run at the same time and up to `max_queue` wait; further ones are answered with 503. A `fault`
+    occurs after `fault_after` pieces. `models` are present, `registry` can be pulled.
     """
 
     ttft: float = 0.2
@@ -41,6 +42,6 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def change(behaviour: Behaviour, changes: bytes) -> Behaviour:
-    """Return the behaviour with the fields of a JSON object replaced; msgspec.MsgspecError names a wrong field."""
+    """Return a behaviour with the fields of a JSON object replaced. msgspec.MsgspecError names an invalid field."""
     merged = msgspec.to_builtins(behaviour) | msgspec.json.decode(changes, type=dict)
     return msgspec.convert(merged, Behaviour)

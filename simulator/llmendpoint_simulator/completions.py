@@ -1,4 +1,4 @@
-"""Answers the routes that generate, with the timing that the behaviour sets."""
+"""Answers of the routes that generate text, with the timings of the current behaviour."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
 from llmendpoint_common.process.errors import QueueFullError
 from llmendpoint_simulator.behaviour import Behaviour, Fault
 from llmendpoint_simulator.ledger import Entry, Ledger
@@ -30,12 +31,12 @@ def word(index: int) -> str:
 
 
 def prompt_tokens(prompt: str) -> int:
-    """Return how many tokens the simulator takes a prompt for: its words."""
+    """Return the number of prompt tokens: one per word, and at least one."""
     return max(1, len(prompt.split()))
 
 
 class Completions:
-    """Answers a request with the timing that the behaviour sets, and writes the ledger."""
+    """Answers requests with the timings of the current behaviour, and keeps the ledger."""
 
     def __init__(self, store: Store, ledger: Ledger, behaviour: Callable[[], Behaviour]) -> None:
         self._store = store
@@ -43,14 +44,14 @@ class Completions:
         self._behaviour = behaviour
 
     async def answer(self, request: web.Request, shape: Shape) -> web.StreamResponse:
-        """Answer one request in the given shape."""
+        """Answer one request in the format of its API."""
         behaviour = self._behaviour()
         try:
             body = json.loads(await request.read())
         except ValueError as error:
             return failure(400, str(error), shape)
         model = canonical_name(str(body.get("model", "")))
-        entry = self._ledger.open(request.headers.get("X-Request-ID", ""), model, shape.operation)
+        entry = self._ledger.open(request.headers.get(REQUEST_ID_HEADER, ""), model, shape.operation)
         if model not in self._store.present:
             self._ledger.close(entry, "faulted")
             return failure(404, f"model '{body.get('model', '')}' not found", shape)
@@ -80,7 +81,9 @@ class Completions:
             self._store.load(work.model, work.keep_alive)
         self._ledger.close(work.entry, "completed")
         content = (
-            {"response": ""} if shape.operation == "generate" else {"message": {"role": "assistant", "content": ""}}
+            {"response": ""}
+            if shape.operation is Operation.GENERATE
+            else {"message": {"role": "assistant", "content": ""}}
         )
         reason = "unload" if unload else "load"
         line = {"model": work.model, "created_at": timestamp(), **content, "done": True, "done_reason": reason}
@@ -106,14 +109,14 @@ class Completions:
             await response.write(shape.piece(work, text))
             work.entry.sent += 1
         work.entry.generation_tokens = work.tokens
-        # The ledger is closed first: a client that has read the end finds it written.
+        # The entry is closed before the end is sent, so a client that has read the end finds it in the ledger.
         self._ledger.close(work.entry, "completed")
         await response.write(shape.last(work, timings))
         await response.write_eof()
         return response
 
     async def _pieces(self, work: Work, behaviour: Behaviour, timings: Timings) -> AsyncIterator[str]:
-        """Yield the pieces of the answer at their times; delays do not add up."""
+        """Yield each piece of the answer at its scheduled time, so that delays do not accumulate."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         if not self._store.is_loaded(work.model):
@@ -128,7 +131,7 @@ class Completions:
                 await asyncio.sleep(pause)
             count = min(behaviour.tokens_per_chunk, work.tokens - first)
             yield "".join(word(first + offset) for offset in range(count))
-        # As Ollama's: the wait for a slot is in the total, and in no other field.
+        # As in Ollama, the wait for a slot is part of the total and of no other field.
         timings.total = loop.time() - timings.arrived
         timings.decode = max(0.0, loop.time() - started - timings.load - timings.prefill)
 
@@ -146,7 +149,7 @@ class Completions:
 
 
 def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
-    """End a connection without the last chunk: after what is buffered, or with a TCP reset."""
+    """Close a connection without the last chunk: after the buffered bytes, or at once with a TCP reset."""
     if reset:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
@@ -155,7 +158,7 @@ def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
 
 
 def read_work(body: dict[str, Any], model: str, behaviour: Behaviour, entry: Entry, shape: Shape) -> Work:
-    """Return what a body asks for."""
+    """Return the work that a request body describes."""
     options = body.get("options") or {}
     limits = ("max_completion_tokens", "max_output_tokens", "max_tokens")
     limit = (
@@ -176,7 +179,7 @@ def read_work(body: dict[str, Any], model: str, behaviour: Behaviour, entry: Ent
 
 
 def _prompt(body: dict[str, Any]) -> str:
-    """Return the text of a request, whichever field its API puts it in."""
+    """Return the text of a request from the field that its API uses."""
     given = body.get("prompt") or body.get("input") or body.get("messages") or ""
     return given if isinstance(given, str) else " ".join(_text(part) for part in given)
 

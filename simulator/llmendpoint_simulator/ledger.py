@@ -1,4 +1,4 @@
-"""What was served, counted where it was served."""
+"""Ledger of the simulator: requests and tokens, counted where they are served."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 import msgspec
 
+from llmendpoint_common.contracts.sidecar import Operation
+
 _KEPT_ENTRIES = 20_000
 
 
 class Entry(msgspec.Struct):
-    """One request. Times are the server's monotonic clock in seconds; `sent` counts pieces of content sent."""
+    """One request. Times are seconds of the monotonic clock; `sent` is the number of pieces with content."""
 
     request_id: str
     model: str
-    operation: str
+    operation: Operation
     received_at: float
     prompt_tokens: int = 0
     generation_tokens: int = 0
@@ -25,7 +27,7 @@ class Entry(msgspec.Struct):
 
 
 class Account(msgspec.Struct):
-    """Sums for one model and operation."""
+    """Totals of one model and operation."""
 
     requests: int = 0
     completed: int = 0
@@ -36,22 +38,22 @@ class Account(msgspec.Struct):
 
 
 class Ledger:
-    """Accounts by `model/operation`, and the latest requests."""
+    """Accounts by `model/operation`, and entries of the last 20,000 requests."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.accounts: dict[str, Account] = {}
         self.entries: deque[Entry] = deque(maxlen=_KEPT_ENTRIES)
 
-    def open(self, request_id: str, model: str, operation: str) -> Entry:
-        """Write down a request that has just arrived."""
+    def open(self, request_id: str, model: str, operation: Operation) -> Entry:
+        """Add an entry for a request that has just arrived."""
         entry = Entry(request_id, model, operation, self._clock())
         self.entries.append(entry)
         self._account(entry).requests += 1
         return entry
 
     def close(self, entry: Entry, outcome: str) -> None:
-        """Write down how it ended: completed, cancelled or faulted. Tokens count only where the answer was whole."""
+        """Record how a request ended: completed, cancelled or faulted. Only completed answers count tokens."""
         if entry.ended_at is not None:
             return
         entry.ended_at = self._clock()
@@ -67,7 +69,7 @@ class Ledger:
             account.faulted += 1
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Remove all accounts and entries."""
         self.accounts.clear()
         self.entries.clear()
 

@@ -1,4 +1,4 @@
-"""The routes of the simulated server."""
+"""HTTP server of the simulator: Ollama's routes, and `/simulator/ledger` and `/simulator/behaviour`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
 from llmendpoint_simulator.behaviour import Behaviour, change
 from llmendpoint_simulator.completions import Completions, prompt_tokens
 from llmendpoint_simulator.ledger import Ledger
@@ -31,7 +32,7 @@ _DIMENSIONS = 8
 
 
 class Simulator:
-    """One simulated Ollama; `stop` closes it."""
+    """One simulated Ollama."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -41,11 +42,11 @@ class Simulator:
             self.store.add(name)
         self.ledger = Ledger(time.monotonic)
         self._completions = Completions(self.store, self.ledger, lambda: self.behaviour)
-        # Without handler_cancellation a client that leaves is noticed only at the next write.
+        # Without handler_cancellation, a closed connection is noticed only at the next write.
         self._runner = web.AppRunner(self._application(), access_log=None, handler_cancellation=True)
 
     async def start(self, sockets: list[socket.socket]) -> None:
-        """Serve on listening sockets."""
+        """Serve on sockets that already listen."""
         await self._runner.setup()
         for sock in sockets:
             await web.SockSite(self._runner, sock, backlog=4096).start()
@@ -115,7 +116,7 @@ class Simulator:
         await response.prepare(request)
         await _line(response, status="pulling manifest")
         if name not in map(canonical_name, self.behaviour.registry + tuple(self.store.present)):
-            # As Ollama does: the status is 200 by now, so the error comes in the stream.
+            # As in Ollama, the error arrives in the stream, because the status line has already been sent.
             await _line(response, error="pull model manifest: file does not exist")
             await response.write_eof()
             return response
@@ -135,7 +136,7 @@ class Simulator:
         return web.Response(status=200 if request.match_info["digest"] in self.blobs else 404)
 
     async def _upload(self, request: web.Request) -> web.Response:
-        """As Ollama does: a blob that exists answers before the body is read, a wrong digest after all of it."""
+        """As Ollama, answer before the body is read if the blob exists, and after all of it if its digest is wrong."""
         digest = request.match_info["digest"]
         if digest in self.blobs:
             return web.Response(status=200)
@@ -160,7 +161,7 @@ class Simulator:
         return web.Response() if self.store.remove(name) else failure(404, f"model '{name}' not found")
 
     async def _embed(self, request: web.Request) -> web.Response:
-        work = await self._embedding_work(request, "embed", "input")
+        work = await self._embedding_work(request, Operation.EMBED, "input")
         if isinstance(work, web.Response):
             return work
         name, texts, count = work
@@ -170,11 +171,11 @@ class Simulator:
         )
 
     async def _embeddings(self, request: web.Request) -> web.Response:
-        work = await self._embedding_work(request, "embeddings", "prompt")
+        work = await self._embedding_work(request, Operation.EMBEDDINGS, "prompt")
         return work if isinstance(work, web.Response) else web.json_response({"embedding": _embedding(work[1][0])})
 
     async def _openai_embeddings(self, request: web.Request) -> web.Response:
-        work = await self._embedding_work(request, "openai_embeddings", "input")
+        work = await self._embedding_work(request, Operation.OPENAI_EMBEDDINGS, "input")
         if isinstance(work, web.Response):
             return work
         name, texts, count = work
@@ -185,28 +186,28 @@ class Simulator:
         return web.json_response({"object": "list", "model": name, "data": rows, "usage": usage})
 
     async def _embedding_work(
-        self, request: web.Request, operation: str, field: str
+        self, request: web.Request, operation: Operation, field: str
     ) -> tuple[str, list[str], int] | web.Response:
-        """Return model, texts and tokens of a request, written into the ledger; or the refusal."""
+        """Return model, texts and token count of a request, or the error response. The request is in the ledger."""
         body = await _body(request)
         name = canonical_name(str(body.get("model", "")))
-        entry = self.ledger.open(request.headers.get("X-Request-ID", ""), name, operation)
+        entry = self.ledger.open(request.headers.get(REQUEST_ID_HEADER, ""), name, operation)
         if name not in self.store.present:
             self.ledger.close(entry, "faulted")
             return failure(404, f"model '{name}' not found")
         inputs = body.get(field, "")
         texts = [str(text) for text in inputs] if isinstance(inputs, list) else [str(inputs)]
         self.store.load(name, FOREVER)
-        # /api/embeddings reports no tokens, so none are in its account.
-        entry.prompt_tokens = 0 if operation == "embeddings" else sum(prompt_tokens(text) for text in texts)
+        # /api/embeddings reports no tokens, so the ledger has none for it either.
+        entry.prompt_tokens = 0 if operation is Operation.EMBEDDINGS else sum(prompt_tokens(text) for text in texts)
         self.ledger.close(entry, "completed")
         return name, texts, entry.prompt_tokens
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
-        return await self._completions.answer(request, OllamaShape("generate"))
+        return await self._completions.answer(request, OllamaShape(Operation.GENERATE))
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._completions.answer(request, OllamaShape("chat"))
+        return await self._completions.answer(request, OllamaShape(Operation.CHAT))
 
     async def _openai_chat(self, request: web.Request) -> web.StreamResponse:
         return await self._completions.answer(request, OpenAIShape())
@@ -224,7 +225,7 @@ class Simulator:
         rows = [{"id": name, "object": "model", "owned_by": "library"} for name in sorted(self.store.present)]
         return web.json_response({"object": "list", "data": rows})
 
-    # ---- the simulator's own
+    # ---- routes of the simulator itself
 
     async def _show_ledger(self, request: web.Request) -> web.Response:
         wanted = min(int(request.query.get("entries", "100")), len(self.ledger.entries))

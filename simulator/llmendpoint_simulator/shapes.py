@@ -1,4 +1,4 @@
-"""How each API writes the pieces of an answer."""
+"""Shapes: the format of an answer in each API, streamed and whole."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_simulator.ledger import Entry
 
 _encode = msgspec.json.encode
 
 
 class Timings(msgspec.Struct):
-    """Seconds that one answer took, as Ollama's durations tell them; `arrived` is the loop's time when it was asked."""
+    """Durations of one answer in seconds, as Ollama reports them. `arrived` is the event loop's time of the request."""
 
     arrived: float = 0.0
     total: float = 0.0
@@ -25,7 +26,7 @@ class Timings(msgspec.Struct):
 
 
 class Work(msgspec.Struct):
-    """One request to answer: what was asked, how much comes out."""
+    """One request to answer. `tokens` is the number of tokens that the answer will have."""
 
     model: str
     prompt: str
@@ -37,32 +38,32 @@ class Work(msgspec.Struct):
 
 
 class Shape(Protocol):
-    """How one API writes the pieces of an answer."""
+    """Format of the answers of one API."""
 
-    operation: str
+    operation: Operation
     content_type: str
     is_ollama: bool
 
     def piece(self, work: Work, text: str) -> bytes:
-        """Return one streamed piece."""
+        """Return one piece of a stream, with `text` as its content."""
 
     def last(self, work: Work, timings: Timings) -> bytes:
-        """Return what ends a whole stream."""
+        """Return the bytes that end a complete stream."""
 
     def whole(self, work: Work, text: str, timings: Timings) -> bytes:
-        """Return the answer that is not streamed."""
+        """Return an answer that is not streamed."""
 
     def error(self, sentence: str) -> bytes:
-        """Return an error inside a stream; empty where the API just ends."""
+        """Return an error inside a stream. Empty if Ollama ends streams of this API without an error."""
 
 
 class OllamaShape:
-    """NDJSON lines of /api/generate and /api/chat."""
+    """NDJSON lines of `/api/generate` and `/api/chat`."""
 
     content_type = "application/x-ndjson"
     is_ollama = True
 
-    def __init__(self, operation: str) -> None:
+    def __init__(self, operation: Operation) -> None:
         self.operation = operation
 
     def piece(self, work: Work, text: str) -> bytes:
@@ -70,7 +71,7 @@ class OllamaShape:
         return self._line(work, text, done=False)
 
     def last(self, work: Work, timings: Timings) -> bytes:
-        """Return the final line, which carries no text."""
+        """Return the final line, which has durations and counts, but no text."""
         return self._line(work, "", done=True, **_durations(work, timings))
 
     def whole(self, work: Work, text: str, timings: Timings) -> bytes:
@@ -78,21 +79,23 @@ class OllamaShape:
         return self._line(work, text, done=True, **_durations(work, timings)).rstrip()
 
     def error(self, sentence: str) -> bytes:
-        """Return Ollama's error line."""
+        """Return an error line as Ollama writes it."""
         return _encode({"error": sentence}) + b"\n"
 
     def _line(self, work: Work, text: str, *, done: bool, **rest: Any) -> bytes:
         content = (
-            {"response": text} if self.operation == "generate" else {"message": {"role": "assistant", "content": text}}
+            {"response": text}
+            if self.operation is Operation.GENERATE
+            else {"message": {"role": "assistant", "content": text}}
         )
         line = {"model": work.model, "created_at": timestamp(), **content, "done": done, **rest}
         return _encode(line) + b"\n"
 
 
 class OpenAIShape:
-    """Events of /v1/chat/completions."""
+    """Events of `/v1/chat/completions`."""
 
-    operation = "openai_chat"
+    operation = Operation.OPENAI_CHAT
     content_type = "text/event-stream"
     is_ollama = False
 
@@ -101,7 +104,7 @@ class OpenAIShape:
         return self._event(work, [self._choice(delta={"role": "assistant", "content": text})])
 
     def last(self, work: Work, _: Timings) -> bytes:
-        """Return the finish, the usage where it was asked for, and [DONE]."""
+        """Return the finish reason, the usage if it was requested, and `[DONE]`."""
         end = self._event(work, [self._choice(delta={"role": "assistant", "content": ""}, finish_reason=_reason(work))])
         usage = self._event(work, [], usage=_usage(work)) if work.include_usage else b""
         return end + usage + b"data: [DONE]\n\n"
@@ -113,7 +116,7 @@ class OpenAIShape:
         return _encode({**self._frame(work, "chat.completion"), "choices": [choice], "usage": _usage(work)})
 
     def error(self, _: str) -> bytes:
-        """Ollama ends these streams without a word."""
+        """Return nothing: Ollama ends these streams without an error."""
         return b""
 
     def _event(self, work: Work, choices: list[dict[str, Any]], **rest: Any) -> bytes:
@@ -130,9 +133,9 @@ class OpenAIShape:
 
 
 class OpenAICompletionsShape(OpenAIShape):
-    """Events of /v1/completions: zero usage on each piece, the true one last."""
+    """Events of `/v1/completions`. As in Ollama, each piece has a usage of zero, and the last event the real one."""
 
-    operation = "openai_completions"
+    operation = Operation.OPENAI_COMPLETIONS
 
     def piece(self, work: Work, text: str) -> bytes:
         """Return one event."""
@@ -141,7 +144,7 @@ class OpenAICompletionsShape(OpenAIShape):
         return self._event(work, [self._choice(text=text)], **usage)
 
     def last(self, work: Work, _: Timings) -> bytes:
-        """Return the finish, the usage where it was asked for, and [DONE]."""
+        """Return the finish reason, the usage if it was requested, and `[DONE]`."""
         usage = {"usage": _usage(work)} if work.include_usage else {}
         return self._event(work, [self._choice(text="", finish_reason=_reason(work))], **usage) + b"data: [DONE]\n\n"
 
@@ -152,7 +155,7 @@ class OpenAICompletionsShape(OpenAIShape):
 
 
 class _NamedEventsShape:
-    """What the two APIs of named events have in common."""
+    """Parts that the two APIs with named events share."""
 
     content_type = "text/event-stream"
     is_ollama = False
@@ -166,17 +169,17 @@ class _NamedEventsShape:
         return {"input_tokens": work.entry.prompt_tokens, "output_tokens": work.tokens}
 
     def error(self, _: str) -> bytes:
-        """Ollama ends these streams without a word."""
+        """Return nothing: Ollama ends these streams without an error."""
         return b""
 
 
 class ResponsesShape(_NamedEventsShape):
-    """Events of /v1/responses: no `[DONE]`; the last event carries the whole response."""
+    """Events of `/v1/responses`. The last event contains the whole response; there is no `[DONE]`."""
 
-    operation = "openai_responses"
+    operation = Operation.OPENAI_RESPONSES
 
     def piece(self, work: Work, text: str) -> bytes:
-        """Return one event, before the first one `response.created`."""
+        """Return one event, with `response.created` before the first one."""
         created = (
             b""
             if work.entry.sent
@@ -199,12 +202,12 @@ class ResponsesShape(_NamedEventsShape):
 
 
 class MessagesShape(_NamedEventsShape):
-    """Events of /v1/messages: `message_start` estimates the usage, `message_delta` has the true one."""
+    """Events of `/v1/messages`. `message_start` has an estimated usage, `message_delta` the real one."""
 
-    operation = "anthropic_messages"
+    operation = Operation.ANTHROPIC_MESSAGES
 
     def piece(self, work: Work, text: str) -> bytes:
-        """Return one event, before the first one `message_start`."""
+        """Return one event, with `message_start` before the first one."""
         estimate = {"input_tokens": 1, "output_tokens": 1}
         start = {
             "id": "msg_1",
@@ -218,7 +221,7 @@ class MessagesShape(_NamedEventsShape):
         return begun + self._named("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
 
     def last(self, work: Work, _: Timings) -> bytes:
-        """Return the true usage and the end."""
+        """Return the real usage and `message_stop`."""
         delta = self._named("message_delta", delta={"stop_reason": "end_turn"}, usage=self._usage(work))
         return delta + self._named("message_stop")
 
@@ -230,9 +233,9 @@ class MessagesShape(_NamedEventsShape):
 
 
 def failure(status: int, sentence: str, shape: Shape | None = None) -> web.Response:
-    """Return an error in the shape that the route's clients read."""
+    """Return an error in the format of the route's API."""
     body: dict[str, Any] = {"error": sentence}
-    if shape is not None and shape.operation == "anthropic_messages":
+    if shape is not None and shape.operation is Operation.ANTHROPIC_MESSAGES:
         body = {"type": "error", "error": {"type": "api_error", "message": sentence}}
     elif shape is not None and not shape.is_ollama:
         body = {"error": {"message": sentence, "type": "api_error", "param": None, "code": None}}
@@ -240,7 +243,7 @@ def failure(status: int, sentence: str, shape: Shape | None = None) -> web.Respo
 
 
 def _durations(work: Work, timings: Timings) -> dict[str, Any]:
-    """Return the final fields; Ollama omits what is zero."""
+    """Return the fields of the final object. Ollama omits fields that are zero."""
     fields: dict[str, Any] = {
         "done_reason": _reason(work),
         "total_duration": round(timings.total * 1e9),
@@ -263,5 +266,5 @@ def _reason(_: Work) -> str:
 
 
 def timestamp() -> str:
-    """Return the time as Ollama writes it."""
+    """Return the current time as Ollama writes it (RFC 3339)."""
     return datetime.now(UTC).isoformat()

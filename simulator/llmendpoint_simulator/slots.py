@@ -1,4 +1,4 @@
-"""Slots of a model: `parallel` requests run, the others wait in line."""
+"""Slots of a model: a limited number of requests run, and the others wait in a queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmendpoint_common.process.errors import QueueFullError
 
 
 class Slots:
-    """First come, first served; the number of slots may change while it runs."""
+    """A first-in, first-out queue for slots. The number of slots may change while requests wait."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -19,12 +19,12 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of requests that wait."""
         return len(self._line)
 
     @asynccontextmanager
     async def slot(self, parallel: int, max_queue: int) -> AsyncIterator[None]:
-        """Hold a slot; QueueFullError where `max_queue` already wait."""
+        """Hold a slot until the block ends. QueueFullError if `max_queue` requests already wait."""
         if self.running >= parallel:
             if len(self._line) >= max_queue:
                 raise QueueFullError

@@ -1,4 +1,4 @@
-"""The models of the simulated server: which are present, which are in memory."""
+"""Models of the simulator: which ones are present, and which ones are in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOREVER = timedelta(days=36500)
 
 
 class Store:
-    """Models by canonical name."""
+    """Models by canonical name, with their slots and the time at which they leave memory."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
@@ -24,31 +24,31 @@ class Store:
         self.slots: dict[str, Slots] = {}
 
     def add(self, name: str, digest: str = "") -> None:
-        """Make a model present."""
+        """Add a model. The default digest is a hash of its name."""
         canonical = canonical_name(name)
         self.present[canonical] = digest or hashlib.sha256(canonical.encode()).hexdigest()
         self.slots.setdefault(canonical, Slots())
 
     def remove(self, name: str) -> bool:
-        """Remove a model; False where it was not there."""
+        """Remove a model. False if it was not present."""
         canonical = canonical_name(name)
         self.unload(canonical)
         return self.present.pop(canonical, None) is not None
 
     def is_loaded(self, name: str) -> bool:
-        """Tell whether a model is in memory."""
+        """Return whether a model is in memory."""
         return self._loaded.get(name, datetime.min.replace(tzinfo=UTC)) > self._now()
 
     def load(self, name: str, keep_alive: timedelta) -> None:
-        """Keep a model in memory."""
+        """Keep a model in memory for `keep_alive` from now."""
         self._loaded[name] = self._now() + keep_alive
 
     def unload(self, name: str) -> None:
-        """Take a model out of memory."""
+        """Remove a model from memory."""
         self._loaded.pop(name, None)
 
     def listing(self) -> list[dict[str, Any]]:
-        """Return the rows of /api/tags."""
+        """Return the models of `/api/tags`."""
         return [
             {
                 "name": name,
@@ -62,7 +62,7 @@ class Store:
         ]
 
     def loaded_listing(self) -> list[dict[str, Any]]:
-        """Return the rows of /api/ps."""
+        """Return the models of `/api/ps`."""
         return [
             {
                 "name": name,

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: another process, taken ports, no process left behind."""
+"""The command `llmendpoint` as users run it: the demo beside taken ports, errors and versions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
             sock.bind(("127.0.0.1", port))
             sock.listen()
         except OSError:
-            sock.close()  # somebody else has it: taken all the same
+            sock.close()  # another process has the port, so it is taken as well
             continue
         taken.append(sock)
-    # On a busy machine the client may be the limit, which the verdict says honestly: then another run is made.
+    # On a busy machine, the client may be the limit, and the verdict is Invalid: then the demo runs again.
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-m", "llmendpoint_cli.main", "demo", "--duration", "2s"],

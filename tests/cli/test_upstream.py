@@ -1,4 +1,4 @@
-"""Which server the demo stands in front of."""
+"""Choice of the upstream for the demo."""
 
 from __future__ import annotations
 

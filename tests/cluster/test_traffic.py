@@ -161,7 +161,7 @@ def test_curl_and_a_limit_that_says_when_to_come_again(guarded: Guarded) -> None
     answers = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
     assert [answer.split()[1] for answer in answers] == ["200", "200", "429"]
     assert re.search(r"Retry-After: \d+", answers[-1])
-    assert "2 requests a minute" in answers[-1]
+    assert "2 requests per minute" in answers[-1]
 
 
 def test_a_renewed_key_is_taken_without_a_restart(guarded: Guarded) -> None:

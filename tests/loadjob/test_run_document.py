@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,12 @@ from llmendpoint_common.contracts.loadrun import (
     parse_run_document,
     write_run_document,
 )
+from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import RunDocumentError
 from llmendpoint_loadjob.main import main
 from llmendpoint_loadjob.result.objectives import parse_objective
 from llmendpoint_loadjob.settings import parse_settings
+from support.servers import StartSimulator
 
 SMALLEST = {"target": {"url": "http://x:1"}, "model": "m:1", "load": {"concurrency": 1}}
 
@@ -128,9 +132,31 @@ def test_a_wrong_document_is_refused_with_file_and_field(
     assert error.count("\n") == 1
 
 
+async def test_the_process_runs_a_document(start_simulator: StartSimulator, tmp_path: Path) -> None:
+    simulator = await start_simulator()
+    document = RunDocument(RunTarget(simulator.url), "simulated", RunLoad(concurrency=2, max_requests=4, seed=7))
+    (tmp_path / "run.json").write_text(write_run_document(document))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "llmendpoint_loadjob", f"--run={tmp_path}/run.json", f"--out={tmp_path}",
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    # On a busy machine the client may be the limit, which makes the run Invalid.
+    assert await process.wait() in (exit_codes.OK, exit_codes.INVALID)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["target"], summary["model"], summary["seed"]) == (simulator.url, "simulated", 7)
+    assert (summary["requests"], summary["errors"]) == (4, 0)
+
+
 def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run=/nowhere/run.json"]) == 2
     assert capsys.readouterr().err == "llmendpoint_loadjob: /nowhere/run.json: No such file or directory\n"
+
+
+def test_the_example_of_the_documentation_can_be_used() -> None:
+    text = (Path(__file__).parents[2] / "docs/load-tests.md").read_text()
+    example = text.partition("```json\n")[2].partition("```")[0]
+    document = parse_run_document(example.encode(), "load-tests.md")
+    assert document.objectives == (Objective(MetricName.TTFT, 1.0, 95), Objective(MetricName.ERROR_RATE, 0.01))
 
 
 def test_every_metric_is_in_the_table_and_its_flag_is_understood() -> None:

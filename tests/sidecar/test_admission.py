@@ -169,7 +169,7 @@ async def test_requests_a_minute_end_in_429_with_a_time_to_come_again(
     status, answer, headers = await ask(path, body, KEY)
     assert status == 429
     assert 25 <= int(headers["Retry-After"]) <= 31
-    assert any(word in find(answer) for word in ("2 requests a minute", "rate_limit_exceeded", "rate_limit_error"))
+    assert any(word in find(answer) for word in ("2 requests per minute", "rate_limit_exceeded", "rate_limit_error"))
     assert (await ask(path, body, {"Authorization": "Bearer key-of-b"}))[0] == 200  # b has no limit
     async with http.get(f"http://127.0.0.1:{ask.sidecar.port}/api/tags", headers=KEY) as response:
         assert response.status == 200  # looking costs nothing
@@ -185,7 +185,7 @@ async def test_tokens_are_charged_when_they_are_known(
     assert (await ask())[0] == 200  # begun with 7 left, and 46 in debt at its end
     status, body, headers = await ask()
     assert status == 429
-    assert "60 tokens a minute" in body["error"]
+    assert "60 tokens per minute" in body["error"]
     assert 40 <= int(headers["Retry-After"]) <= 50
 
 
@@ -195,11 +195,11 @@ async def test_requests_at_once_are_bounded_and_given_back_even_by_clients_that_
     simulator = await start_simulator(ttft=30)
     ask = Asker(http, await start_sidecar(simulator.port, config(defaultTenant={"maxConcurrent": 1})))
     first = asyncio.create_task(ask())
-    await eventually(lambda: bool(ask.sidecar.runtime.meter.in_flight))
+    await eventually(lambda: bool(ask.sidecar.runtime.meter.in_flight.counts()))
     assert (await ask())[0] == 429
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    await eventually(lambda: not ask.sidecar.runtime.meter.in_flight)
+    await eventually(lambda: not ask.sidecar.runtime.meter.in_flight.counts())
     simulator.behave(ttft=0)
     assert (await ask())[0] == 200
 
@@ -268,7 +268,7 @@ async def test_the_queue_of_a_model_is_bounded(
     ask = Asker(http, await start_sidecar(simulator.port, config(maxWaiting=2)))
     await eventually(lambda: bool(ask.sidecar.runtime.watch.listed))
     waiting = [asyncio.create_task(ask()) for _ in range(3)]
-    await eventually(lambda: ask.sidecar.runtime.meter.waiting() == {"simulated:latest": 2})
+    await eventually(lambda: ask.sidecar.runtime.meter.in_flight.waiting() == {"simulated:latest": 2})
     status, body, headers = await ask()
     assert status == 503
     assert body["error"].startswith("server busy, please try again")

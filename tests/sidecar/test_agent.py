@@ -1,4 +1,4 @@
-"""The model agent against the simulator: pull, copy, load, answer; and what a user reads when it cannot."""
+"""The model agent against the simulator: pull, copy, load, answer, and the messages for users if a step fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both parsers beside an independent one (h11): the kept corpus whole, in single bytes, and damaged at random."""
+"""The readers and the data path beside an independent parser (h11): the corpus whole, in bytes, and damaged at random."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ import pytest
 
 from llmendpoint_common.wire.http1 import heads
 from support import wirefuzz
+from support.corpus import corpus
 
-FILES = [(kind, name) for kind in wirefuzz.ATTEMPTS for name in wirefuzz.corpus(kind)]
+WHOLE_PATH = {"requests": wirefuzz.try_requests, "answers": wirefuzz.try_answer}
+FILES = [(kind, name) for kind in WHOLE_PATH for name in corpus(kind)]
 #: Cases of one test; `python tests/support/wirefuzz.py --seconds 600` tries some millions.
 BLOCK = 500
 
 
 @pytest.mark.parametrize(("kind", "name"), FILES)
 def test_a_kept_case_is_read_as_an_independent_parser_reads_it(kind: str, name: str) -> None:
-    data = wirefuzz.corpus(kind)[name]
-    whole = wirefuzz.ATTEMPTS[kind](data, ())
+    data = corpus(kind)[name]
+    whole = WHOLE_PATH[kind](data, ())
     # However it is split, the answer is the same.
-    assert wirefuzz.ATTEMPTS[kind](data, range(len(data))) == whole
+    assert WHOLE_PATH[kind](data, range(len(data))) == whole
     if name.startswith("refused-"):
         assert len(whole) == 1
         assert 400 <= whole[0] < 600
 
 
 @pytest.mark.parametrize("block", range(8))
-@pytest.mark.parametrize("kind", wirefuzz.ATTEMPTS)
-def test_damaged_bytes_are_never_read_in_two_ways(kind: str, block: int) -> None:
+@pytest.mark.parametrize("name", wirefuzz.ATTEMPTS)
+def test_damaged_bytes_are_never_read_in_two_ways(name: str, block: int) -> None:
+    attempt = wirefuzz.ATTEMPTS[name]
     for seed in range(BLOCK * block, BLOCK * (block + 1)):
-        data, cuts = wirefuzz.damaged(kind, seed)
+        data, cuts = wirefuzz.damaged(attempt.kind, seed)
         try:
-            wirefuzz.ATTEMPTS[kind](data, cuts)
+            attempt.run(data, cuts)
         except Exception as error:
             pytest.fail(f"seed {seed}: {type(error).__name__}: {error}; the case: {data[:500]!r}, cut at {cuts}")
 
@@ -40,4 +43,4 @@ def test_a_proxy_that_lets_a_second_request_through_is_found(monkeypatch: pytest
     monkeypatch.setattr(heads, "join_head", lambda start, lines: start + b"\r\nHost: 127.0.0.1:1\r\n" + smuggled)
     for name in ("get", "pipelined", "absolute-target"):
         with pytest.raises(wirefuzz.FindingError):
-            wirefuzz.try_requests(wirefuzz.corpus("requests")[name], ())
+            wirefuzz.try_requests(corpus("requests")[name], ())

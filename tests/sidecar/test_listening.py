@@ -1,4 +1,4 @@
-"""How the sidecar listens: over TLS with a certificate that is renewed, or not at all as an exporter."""
+"""Listening of the sidecar: over TLS with a certificate that is renewed, and as an exporter without a proxy."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_clients_speak_tls_and_a_renewed_certificate_needs_no_restart(
 async def test_a_certificate_that_cannot_be_used_is_named(start_sidecar: StartSidecar, tmp_path: Path) -> None:
     cert, key = issue(tmp_path, "first")
     key.write_text("no key")
-    with pytest.raises(OSError, match=r"tls\.crt and .*tls\.key are no certificate and its key"):
+    with pytest.raises(OSError, match=r"tls\.crt and .*tls\.key are not a certificate and its key"):
         await start_sidecar(1, tls_cert=cert, tls_key=key)
 
 
@@ -86,7 +86,7 @@ async def test_an_exporter_serves_metrics_and_no_clients(
     await eventually(lambda: sidecar.status().ready)
     async with http.post(f"{simulator.url}/api/chat", json=CHAT) as response:
         await response.read()
-    await sidecar.runtime.watch.look()
+    await sidecar.runtime.watch.poll()
     async with http.get(f"http://127.0.0.1:{sidecar.admin_port}/metrics") as response:
         text = await response.text()
     assert 'llmendpoint_model_loaded{model_name="simulated:latest"} 1.0' in text

@@ -104,9 +104,9 @@ async def test_models_that_run_elsewhere_hold_no_slot_here() -> None:
     from llmendpoint_sidecar.meter.metrics import Metrics  # noqa: PLC0415
 
     meter = Meter(Metrics(), model_labels, lambda: 0.0, parallel=1)
-    meter.in_flight.update({"gpt-oss:120b-cloud": 5, "tiny:latest": 3})
-    assert meter.running() == {"tiny:latest": 1}
-    assert meter.waiting() == {"tiny:latest": 2}
+    meter.in_flight.replace([{"gpt-oss:120b-cloud": 2, "tiny:latest": 3}, {"gpt-oss:120b-cloud": 3}])
+    assert meter.in_flight.running() == {"tiny:latest": 1}
+    assert meter.in_flight.waiting() == {"tiny:latest": 2}
 
 
 CANARIES = (
@@ -151,7 +151,7 @@ async def test_nothing_that_a_client_said_leaks(
                 async with http.post(f"http://127.0.0.1:{sidecar.port}{path}", json=body, headers=sent) as response:
                     await response.read()
     await eventually(lambda: sidecar.runtime.metrics.total("requests") == 36)
-    listener._write()
+    listener.flush()
     told = written.getvalue().decode()
     assert told.count("\n") == 36
     for page in ("metrics", "status"):

@@ -1,4 +1,4 @@
-"""Several processes on one port: what they count adds up, what they carry stays true, and one that dies is replaced."""
+"""Several processes on one port: metrics are summed, streams finish in a drain, and a dead worker is replaced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.servers import RunningSimulator, StartSimulator
 
 
 class Running:
-    """A sidecar with workers, as a person starts it."""
+    """A sidecar with two workers, in processes of their own."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, admin_port: int) -> None:
         self.process = process
@@ -29,14 +29,14 @@ class Running:
         self.admin = f"http://127.0.0.1:{admin_port}"
 
     def workers(self) -> list[int]:
-        """Return the pids of its living children."""
+        """Return the process IDs of the live workers."""
         pid = self.process.pid
         return [
             int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if lives(int(child))
         ]
 
     async def samples(self) -> dict[str, float]:
-        """Return every sample of a scrape."""
+        """Scrape the sidecar, and return all samples by name and labels."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.admin}/metrics") as response:
             lines = (await response.text()).splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -46,7 +46,7 @@ class Running:
         return sum(value for name, value in (await self.samples()).items() if name.partition("{")[0] == family)
 
     async def chat(self, tokens: int = 3, headers: dict[str, str] | None = None) -> int:
-        """Ask on a connection of its own, so that the kernel chooses a worker each time."""
+        """Send a request on a new connection, for which the kernel chooses a worker, and return the status."""
         body = {
             "model": "simulated",
             "messages": [{"role": "user", "content": "hello"}],
@@ -61,7 +61,7 @@ class Running:
 
 
 def lives(pid: int) -> bool:
-    """Tell whether a process is there, and is no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -69,7 +69,7 @@ def lives(pid: int) -> bool:
 
 
 def sockets_of(pid: int) -> int:
-    """Return how many sockets a process has open."""
+    """Return the number of open sockets of a process."""
     return sum(link.readlink().name.startswith("socket:") for link in Path(f"/proc/{pid}/fd").iterdir())
 
 
@@ -107,9 +107,9 @@ async def answers(url: str) -> bool:
 
 
 async def until(check: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
-    """Wait until an asynchronous check holds."""
+    """Wait until an asynchronous check returns True."""
     async with asyncio.timeout(seconds):
-        while not await check():  # noqa: ASYNC110 - what is awaited is in another process
+        while not await check():  # noqa: ASYNC110 - the condition is in another process
             await asyncio.sleep(0.02)
 
 
@@ -129,7 +129,7 @@ async def test_what_workers_count_adds_up_to_the_token(simulator: RunningSimulat
         assert await sidecar.total("llmendpoint_generation_tokens_total") == tokens > 0
         # Histograms as well, bucket by bucket.
         assert await sidecar.total("llmendpoint_e2e_request_latency_seconds_count") == 60
-        # Both had work: they keep connections to the upstream.
+        # Both workers had requests: they keep connections to the upstream.
         assert all(sockets_of(pid) > count for pid, count in before.items())
         async with aiohttp.ClientSession() as session, session.get(f"{sidecar.admin}/status") as response:
             assert (await response.json())["totals"]["requests"] == 60
@@ -180,7 +180,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(simulator: Run
 
         await until(two_again)
         assert await sidecar.total("llmendpoint_requests_total") == 20
-        # Connections that reached the dead worker's socket were kept, and are served by the next one.
+        # Connections that waited on the dead worker's socket are served by its successor.
         assert set(await asyncio.gather(*(sidecar.chat() for _ in range(20)))) == {200}
 
         async def all_counted() -> bool:
@@ -207,7 +207,7 @@ async def test_a_worker_that_does_not_answer_keeps_its_streams_and_its_last_numb
         async def all_counted() -> bool:
             return await sidecar.total("llmendpoint_requests_total") == 40
 
-        # Answers that came late were not taken for those of later questions.
+        # Late answers were not taken for answers to later questions.
         await until(all_counted)
 
 
@@ -245,9 +245,29 @@ async def test_limits_are_counted_by_each_worker_alone(simulator: RunningSimulat
     config.write_text(json.dumps({"defaultTenant": {"requestsPerMinute": 5}}))
     async with running(simulator.port, "--config", str(config)) as sidecar:
         statuses = Counter(await asyncio.gather(*(sidecar.chat() for _ in range(60))))
-        # Two workers, five each; a request more where a token came back meanwhile.
+        # Two workers with five requests each, and a few more because the buckets refill during the test.
         assert 5 <= statuses[200] <= 12
         assert statuses[429] == 60 - statuses[200]
+
+
+async def test_a_changed_configuration_reaches_agent_and_workers(simulator: RunningSimulator, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    async with running(simulator.port, "--config", str(config)) as sidecar:
+        assert await sidecar.chat() == 200
+        models = [{"name": "simulated:latest", "load": "OnDemand"}]
+        config.write_text(json.dumps({"models": models, "defaultTenant": {"allowedModels": []}}))
+
+        async def declared() -> bool:
+            async with aiohttp.ClientSession() as session, session.get(f"{sidecar.admin}/status") as response:
+                return [model["name"] for model in (await response.json())["models"]] == ["simulated:latest"]
+
+        await until(declared)
+
+        async def refused_by_all() -> bool:
+            return set(await asyncio.gather(*(sidecar.chat() for _ in range(20)))) == {403}
+
+        await until(refused_by_all)
 
 
 async def test_a_wrong_certificate_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The simulator keeps Ollama's manners and an honest ledger."""
+"""The simulator: slots and queue as in Ollama, behaviour over HTTP, and the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types of the servers that fixtures start in this process."""
+"""Types of the servers that fixtures start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmendpoint_simulator.server import Simulator
 
 
 class RunningSimulator:
-    """A simulator and its port."""
+    """A simulator that listens on a port."""
 
     def __init__(self, simulator: Simulator, port: int) -> None:
         self.simulator = simulator
@@ -20,7 +20,7 @@ class RunningSimulator:
         self.url = f"http://127.0.0.1:{port}"
 
     def behave(self, **changes: object) -> None:
-        """Change some of its behaviour."""
+        """Change fields of the behaviour."""
         self.simulator.behaviour = change(self.simulator.behaviour, msgspec.json.encode(changes))
 
 

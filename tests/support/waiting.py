@@ -1,4 +1,4 @@
-"""How tests wait: for a condition, never for a time."""
+"""Waiting for a condition instead of a fixed time."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 
 def wait_until(check: Callable[[], Any], seconds: float = 20.0, every: float = 0.05) -> Any:
-    """Return what `check` returns once it is true."""
+    """Call `check` until its result is true, and return the result. AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         result = check()
         if result:
             return result
         time.sleep(every)
-    raise AssertionError(f"not within {seconds:g} s")
+    raise AssertionError(f"the condition did not hold within {seconds:g} s")
 
 
 async def eventually(check: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until `check` holds; the event loop runs meanwhile."""
+    """Wait until `check` returns True, while the event loop runs. AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not check():
-        assert time.monotonic() < deadline, "what was awaited did not come to pass"
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds:g} s"
         await asyncio.sleep(0.005)

@@ -1,35 +1,44 @@
-"""Damaged requests and answers against both parsers, beside an independent one (h11): no socket, thousands a second.
+"""Fuzzer for HTTP: damaged requests and answers, read by our readers and by an independent one (h11).
 
-    python tests/support/wirefuzz.py --seconds 600    # for longer than the tests do; writes what it finds into the corpus
+    python tests/support/wirefuzz.py --seconds 600    # longer than the tests; writes its findings into the corpus
 
-The corpus, `tests/sidecar/corpus/`, holds one request or answer a file, as it comes from the wire. A file named
-`refused-…` must be refused; any other is only damaged. FindingError are kept in it.
+Each case is read twice: by a reader alone, and by the whole data path without sockets. A second is enough
+for thousands of cases. Cases are made from the corpus (`support/corpus.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import logging
 import random
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import h11
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
+from llmendpoint_common.process.errors import ProtocolError
 from llmendpoint_common.process.units import Address
+from llmendpoint_common.wire.http1.request import RequestHead, RequestReader
+from llmendpoint_common.wire.http1.response import ResponseHead, ResponseReader
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.proxy.client import Timeouts
-from llmendpoint_sidecar.proxy.server import ClientConnection, Proxy
+from llmendpoint_sidecar.proxy.server import Proxy
+from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
-CORPUS = Path(__file__).parents[1] / "sidecar" / "corpus"
+if __name__ == "__main__":
+    # Only pytest puts the folder of the tests on the path.
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.corpus import CORPUS, corpus, split
+
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 _TOKENS = (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"0", b";", b",", b"chunked", b"Content-Length: 5\r\n", b"\x00",
            b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Upgrade: h2c\r\n", b"HTTP/1.0", b"HTTP/1.1 100 Continue\r\n\r\n",
@@ -37,11 +46,11 @@ _TOKENS = (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"0", b";", b"
 
 
 class FindingError(Exception):
-    """What must never happen, happened."""
+    """Our reading of a case differs from h11's, or from our own reading of the same bytes in other pieces."""
 
 
 class Wire:
-    """A transport that keeps what is written; it never blocks, and is closed when asked."""
+    """A transport that keeps what is written, and never blocks."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -66,26 +75,26 @@ class Wire:
         return True
 
     def pause_reading(self) -> None:
-        """Nothing is read from it anyway."""
+        """Do nothing: nothing is read from it."""
 
     resume_reading = pause_reading
 
 
-class Bench:
-    """One client's connection, and upstream connections that are always there."""
+class DataPath:
+    """A client's connection, and upstream connections that are opened at once."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
         model_labels = ModelLabels(lambda: None)
         model_labels.list(["m:latest"])
         self.meter = Meter(self.metrics, model_labels, time.monotonic)
-        admission = Admission(self.meter, Keyring([]), time.monotonic, 1)
+        admission = Admission(self.meter.in_flight, Keyring([]), time.monotonic)
         admission.configure(SidecarConfig())
         self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, time.monotonic)
         self.upstreams: list[tuple[UpstreamConnection, Wire]] = []
         self.proxy.pool.acquire = self._acquire  # type: ignore[method-assign]
         self.wire = Wire()
-        self.client = ClientConnection(self.proxy)
+        self.client = self.proxy.new_connection()
         self.client.connection_made(self.wire)  # type: ignore[arg-type]
 
     def _acquire(self) -> UpstreamConnection:
@@ -96,7 +105,7 @@ class Bench:
 
 
 def requests_in(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """Return method, target and body of every whole request that h11 sees, until it sees none or an error."""
+    """Return method, target and body of every whole request that h11 reads, up to its first error."""
     found: list[tuple[bytes, bytes, bytes]] = []
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
     try:
@@ -118,7 +127,7 @@ def requests_in(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
 
 
 def answers_in(data: bytes, count: int, *, ended: bool) -> list[int]:
-    """Return the final statuses of the answers in what a client got; FindingError where they are no HTTP."""
+    """Return the final statuses of the answers that a client got. FindingError if these are not HTTP."""
     statuses: list[int] = []
     rest = data
     for _ in range(count + 1):
@@ -140,19 +149,131 @@ def answers_in(data: bytes, count: int, *, ended: bool) -> list[int]:
         except h11.RemoteProtocolError as error:
             if ended and "peer" in str(error):
                 return statuses  # cut, and seen to be cut
-            raise FindingError(f"the client got what is no HTTP: {error}: {rest[:200]!r}") from error
+            raise FindingError(f"the client got bytes that are not HTTP: {error}: {rest[:200]!r}") from error
         rest = connection.trailing_data[0]
     raise FindingError(f"{len(statuses)} answers to {count} requests")
 
 
+class RequestRecorder:
+    """Keeps the whole requests that a reader reads."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[bytes, bytes, bytes]] = []
+        self.failed = False
+        self._head: RequestHead | None = None
+        self._body = b""
+
+    def request_head(self, head: RequestHead) -> None:
+        self._head, self._body = head, b""
+
+    def request_body(self, data: bytes) -> None:
+        self._body += data
+
+    def request_end(self, trailers: bytes) -> None:
+        assert self._head is not None
+        self.requests.append((self._head.method, self._head.target, self._body))
+
+    def read(self, pieces: Iterable[bytes]) -> RequestRecorder:
+        reader = RequestReader(self)
+        try:
+            for piece in pieces:
+                reader.feed(piece)
+        except ProtocolError:
+            self.failed = True
+        return self
+
+
+class AnswerRecorder:
+    """Keeps the answer that a reader reads. `status` is 0 if it was not whole."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.body = b""
+        self.calls: list[str] = []
+
+    def interim(self, head: bytes) -> None:
+        self.calls.append("interim")
+
+    def response_head(self, head: ResponseHead) -> None:
+        self.calls.append("head")
+        self._status = head.status
+
+    def response_head_alone(self) -> None:
+        """Depends on the split."""
+
+    def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
+        self.body += b"".join(pieces)
+
+    def response_end(self, *, reusable: bool) -> None:
+        self.calls.append("end")
+        self.status = self._status
+
+    def response_failed(self, error: ProtocolError) -> None:
+        self.calls.append("failed")
+
+    def read(self, pieces: Iterable[bytes]) -> AnswerRecorder:
+        reader = ResponseReader(lambda: None)
+        reader.expect(self)
+        for piece in pieces:
+            reader.feed(piece)
+        reader.eof()
+        return self
+
+
+def read_requests(data: bytes, cuts: Iterable[int]) -> list[tuple[bytes, bytes, bytes]]:
+    """Return the whole requests that our reader reads. FindingError if they depend on the cuts or h11 reads others."""
+    whole, cut = RequestRecorder().read([data]), RequestRecorder().read(split(data, cuts))
+    if (whole.requests, whole.failed) != (cut.requests, cut.failed):
+        raise FindingError(f"whole: {whole.requests!r}, failed: {whole.failed}; cut: {cut.requests!r}, {cut.failed}")
+    for ours, theirs in zip(whole.requests, requests_in(data), strict=False):
+        if ours[0] == b"CONNECT":
+            break
+        if ours != theirs:
+            raise FindingError(f"read {ours!r}, but h11 reads {theirs!r}")
+    return whole.requests
+
+
+def read_answer(data: bytes, cuts: Iterable[int]) -> list[str]:
+    """Return the calls of our reader for an answer. FindingError if they depend on the cuts or h11 reads another one."""
+    whole, cut = AnswerRecorder().read([data]), AnswerRecorder().read(split(data, cuts))
+    for one in (whole, cut):
+        if one.calls.count("end") + one.calls.count("failed") != 1:
+            raise FindingError(f"an answer ended in {one.calls!r}")
+    # Bytes behind an answer make it fail only if they come together with its end.
+    if whole.status and (whole.status, whole.body) != (cut.status, cut.body):
+        raise FindingError(f"whole: {whole.calls!r} {whole.body!r}; cut: {cut.calls!r} {cut.body!r}")
+    if whole.status and (whole.status, whole.body) != (theirs := answer_in(data)):
+        raise FindingError(f"read {whole.status} {whole.body!r}, but h11 reads {theirs!r}")
+    return whole.calls
+
+
+def answer_in(data: bytes) -> tuple[int, bytes]:
+    """Return status and body of the answer that h11 reads in bytes that the end of the connection follows."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
+    connection.send(h11.Request(method="POST", target="/", headers=[("Host", "h"), ("Content-Length", "0")]))
+    connection.send(h11.EndOfMessage())
+    status, body = 0, b""
+    try:
+        connection.receive_data(data)
+        connection.receive_data(b"")
+        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+    except h11.RemoteProtocolError as error:
+        return 0, str(error).encode()
+    return status, body
+
+
 def try_requests(data: bytes, cuts: Iterable[int]) -> list[int]:
-    """Send bytes as a client; return the statuses of what came back. FindingError where an upstream saw other requests."""
-    bench = Bench()
+    """Send bytes as a client; return the statuses of the answers. FindingError if an upstream got other requests."""
+    path = DataPath()
     for piece in split(data, cuts):
-        if not bench.wire.closed:
-            bench.client.data_received(piece)
+        if not path.wire.closed:
+            path.client.data_received(piece)
     forwarded: list[tuple[bytes, bytes, bytes]] = []
-    for connection, wire in bench.upstreams:  # grows as answers let pipelined requests begin
+    for connection, wire in path.upstreams:  # grows as answers let pipelined requests begin
         seen = requests_in(wire.written)
         if len(seen) > 1 or (seen and wire.written.count(b"\r\nHost: 127.0.0.1:1\r\n") != 1):
             raise FindingError(f"one exchange became {len(seen)} requests: {wire.written[:300]!r}")
@@ -161,35 +282,33 @@ def try_requests(data: bytes, cuts: Iterable[int]) -> list[int]:
             if not wire.closed:
                 connection.data_received(FINE)
         elif wire.written and not wire.written.startswith(tuple(b"%b " % m for m in _METHODS)):
-            raise FindingError(f"an upstream got what is no request: {wire.written[:200]!r}")
+            raise FindingError(f"an upstream got bytes that are not a request: {wire.written[:200]!r}")
     expected = [request for request in requests_in(data) if request[0] != b"CONNECT"]
     for ours, theirs in zip(forwarded, expected, strict=False):
         if ours != theirs and b"://" not in theirs[1]:
-            raise FindingError(f"forwarded {ours!r}, where h11 reads {theirs!r}")
-    if bench.metrics.total("meter_failures"):
+            raise FindingError(f"forwarded {ours!r}, but h11 reads {theirs!r}")
+    if path.metrics.total("meter_failures"):
         raise FindingError("the meter failed")
-    return answers_in(bench.wire.written, len(bench.upstreams) + 17, ended=bench.wire.closed)
+    return answers_in(path.wire.written, len(path.upstreams) + 17, ended=path.wire.closed)
 
 
 def try_answer(data: bytes, cuts: Iterable[int]) -> list[int]:
-    """Send bytes as an upstream; return the statuses of what the client got. FindingError where that is no HTTP."""
-    bench = Bench()
+    """Send bytes as an upstream; return the statuses that the client got. FindingError if it got bytes other than HTTP."""
+    path = DataPath()
     body = b'{"model":"m"}'
-    bench.client.data_received(
-        b"POST /api/chat HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-    )
-    connection, wire = bench.upstreams[0]
+    path.client.data_received(b"POST /api/chat HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    connection, wire = path.upstreams[0]
     for piece in split(data, cuts):
         if not wire.closed:
             connection.data_received(piece)
     if not wire.closed:
         connection.eof_received()
         connection.connection_lost(None)
-    if bench.metrics.total("meter_failures"):
+    if path.metrics.total("meter_failures"):
         raise FindingError("the meter failed")
-    statuses = answers_in(bench.wire.written, 1, ended=bench.wire.closed)
-    if len(statuses) != 1 or bench.metrics.total("requests") != 1:
-        raise FindingError(f"one request had {statuses} as answers: {bench.wire.written[:300]!r}")
+    statuses = answers_in(path.wire.written, 1, ended=path.wire.closed)
+    if len(statuses) != 1 or path.metrics.total("requests") != 1:
+        raise FindingError(f"one request had {statuses} as answers: {path.wire.written[:300]!r}")
     return statuses
 
 
@@ -197,12 +316,6 @@ _METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b
             b"COPY", b"LINK", b"LOCK", b"MERGE", b"MKACTIVITY", b"MKCALENDAR", b"MKCOL", b"MOVE", b"M-SEARCH", b"NOTIFY", b"PROPPATCH",
             b"PURGE", b"QUERY", b"REBIND", b"REPORT", b"SEARCH", b"SOURCE", b"SUBSCRIBE", b"UNBIND", b"UNLINK", b"UNLOCK",
             b"UNSUBSCRIBE", b"CONNECT", b"PRI")  # fmt: skip
-
-
-def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """Cut bytes at positions."""
-    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
 def damage(data: bytes, source: random.Random) -> bytes:
@@ -225,16 +338,23 @@ def damage(data: bytes, source: random.Random) -> bytes:
     return bytes(changed)
 
 
-def corpus(kind: str) -> dict[str, bytes]:
-    """Return the files of `requests` or `answers`, by name."""
-    return {path.stem: path.read_bytes() for path in sorted((CORPUS / kind).glob("*.http"))}
+class Attempt(NamedTuple):
+    """A way to read a case, and the folder of the corpus that its cases are made from."""
+
+    kind: str
+    run: Callable[[bytes, Iterable[int]], object]
 
 
-ATTEMPTS: dict[str, Callable[[bytes, Iterable[int]], list[int]]] = {"requests": try_requests, "answers": try_answer}
+ATTEMPTS = {
+    "request reader": Attempt("requests", read_requests),
+    "response reader": Attempt("answers", read_answer),
+    "requests": Attempt("requests", try_requests),
+    "answers": Attempt("answers", try_answer),
+}
 
 
 def damaged(kind: str, seed: int) -> tuple[bytes, list[int]]:
-    """Return the case of a seed: bytes, and where they are cut."""
+    """Return the case of a seed: bytes, and the positions at which they are cut."""
     source = random.Random(seed)
     texts = [text for text in corpus_cache(kind) if len(text) < 20_000]
     data = damage(source.choice(texts), source)
@@ -257,19 +377,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    # Each refused answer is a warning of the proxy.
+    logging.disable(logging.CRITICAL)
     seed, found, deadline = options.seed, 0, time.monotonic() + options.seconds
     while time.monotonic() < deadline:
-        for kind, attempt in ATTEMPTS.items():
-            data, cuts = damaged(kind, seed)
+        for name, attempt in ATTEMPTS.items():
+            data, cuts = damaged(attempt.kind, seed)
             try:
-                attempt(data, cuts)
+                attempt.run(data, cuts)
             except Exception as error:
                 found += 1
-                path = CORPUS / kind / f"found-{seed}.http"
+                path = CORPUS / attempt.kind / f"found-{seed}.http"
                 path.write_bytes(data)
-                print(f"{path.name}: {type(error).__name__}: {error}")
+                print(f"{path.name}: {name}: {type(error).__name__}: {error}")
         seed += 1
-    print(f"{2 * (seed - options.seed)} cases, {found} findings")
+    print(f"{len(ATTEMPTS) * (seed - options.seed)} cases, {found} findings")
     return bool(found)
 
 

@@ -1,1 +1,1 @@
-"""The commands of `llmendpoint`, one module each."""
+"""Commands of `llmendpoint`, one module per command."""

@@ -13,7 +13,6 @@ from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.upstream import Upstream, find_ollama
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT, Metric
-from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.units import parse_duration
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint dem
             return _run(stack, say, console, duration)
     except StackError as error:
         console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
-        return exit_codes.ERROR
+        return error.exit_code
 
 
 def _duration(text: str) -> str:

@@ -1,1 +1,1 @@
-"""The processes of the local stack, and the ports that they listen on."""
+"""Processes of the local stack, and their ports."""

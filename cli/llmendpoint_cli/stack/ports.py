@@ -11,13 +11,15 @@ _SEARCHED_PORTS = 50
 
 
 def free_port(wanted: int, say: Callable[[str], None]) -> int:
-    """Return `wanted`, or the next free port, saying so."""
+    """Return `wanted` if that port is free, else the next free one, which is reported through `say`."""
     for port in range(wanted, wanted + _SEARCHED_PORTS):
         if _is_free(port):
             if port != wanted:
                 say(f"port {wanted} is taken: using {port}")
             return port
-    raise StackError(f"no free port from {wanted} to {wanted + _SEARCHED_PORTS - 1}; stop what uses them")
+    raise StackError(
+        f"no free port from {wanted} to {wanted + _SEARCHED_PORTS - 1}; stop a process that uses one of them"
+    )
 
 
 def _is_free(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The processes of the local stack: started one by one, ended together."""
+"""Processes of the local stack: a context manager starts one and ends it with the block."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STOP_SECONDS = 5.0
 
 @contextlib.contextmanager
 def process(name: str, arguments: Sequence[str], ready_url: str) -> Iterator[None]:
-    """Run `python -m NAME ARGUMENTS` until the block ends; StackError if `ready_url` does not answer 200 in time."""
+    """Run `python -m NAME ARGUMENTS` until the block ends. StackError if `ready_url` does not answer within 20 s."""
     with tempfile.TemporaryFile("w+b") as output:
         child = subprocess.Popen([sys.executable, "-m", name, *arguments], stdout=output, stderr=output)  # noqa: S603
         try:
@@ -30,7 +30,7 @@ def process(name: str, arguments: Sequence[str], ready_url: str) -> Iterator[Non
 
 
 def demo_folder() -> Path:
-    """Return a new folder for a demo's results."""
+    """Return a new temporary folder for the results of a demo."""
     return Path(tempfile.mkdtemp(prefix="llmendpoint-"))
 
 
@@ -38,13 +38,13 @@ def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Callable[[]
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            raise StackError(f"a process ended with {child.returncode}:\n{log()}")
+            raise StackError(f"a process ended with exit code {child.returncode}:\n{log()}")
         try:
             with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - loopback
                 return
         except OSError:
             time.sleep(0.05)
-    raise StackError(f"{url} did not answer in {_START_SECONDS:g} s:\n{log()}")
+    raise StackError(f"{url} did not answer within {_START_SECONDS:g} s:\n{log()}")
 
 
 def _tail(output: object, name: str) -> str:

@@ -1,1 +1,1 @@
-"""The resources as typed models: the source of the CRDs, and what the operator and the command line read."""
+"""The resources as typed models, their defaults, and the translation of a spec into what processes read."""

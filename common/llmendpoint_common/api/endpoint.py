@@ -1,4 +1,8 @@
-"""LLMEndpoint as typed models: the source of the CRD, and what the operator reads."""
+"""LLMEndpoint as typed models: the source of its CustomResourceDefinition, and the spec that the operator reads.
+
+`spec.metering`, `spec.storage` and the status are in modules of their own. `kubectl explain` shows the descriptions:
+each is read alone, names unit and default, and says what happens if the field is absent.
+"""
 
 from __future__ import annotations
 
@@ -7,79 +11,115 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint_status import LLMEndpointStatus
 from llmendpoint_common.api.fields import (
+    TAGGED_MODEL_PATTERN,
     ApiModel,
-    ConditionState,
     Duration,
     EnvironmentVariable,
     LocalReference,
     Name,
-    Quantity,
     Resources,
     ShortText,
     Toleration,
     list_map,
     rules,
 )
-from llmendpoint_common.contracts.sidecar import IncludeUsage, Load, ModelManagement
+from llmendpoint_common.api.metering import Metering
+from llmendpoint_common.api.storage import Storage
+from llmendpoint_common.contracts.sidecar import Load
 
-_TAGGED_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+:[A-Za-z0-9._-]+$"
 _TAGGED = (
-    f"self.matches('{_TAGGED_PATTERN}')",
-    "write the model with its tag, like llama3.2:3b or tiny:latest",
+    f"self.matches('{TAGGED_MODEL_PATTERN}')",
+    "write the model with its tag, for example llama3.2:3b or tiny:latest",
 )
 _LABELS = Annotated[dict[str, ShortText], Field(max_length=64)]
+_OLLAMA_DEFAULT = "If absent, Ollama's own default applies."
 
 
 class RegistrySource(ApiModel):
-    """A registry to pull from; Ollama sends no credentials."""
+    """A registry from which a model is pulled."""
 
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=253)] = Field(
-        description="Host and port, without scheme."
+        description="Host of the registry, with an optional port and without a scheme, for example "
+        "registry.example:5000."
     )
     repository: Annotated[str, Field(pattern=r"^[a-z0-9._-]+(/[a-z0-9._-]+)*(:[A-Za-z0-9._-]+)?$", max_length=253)] = (
-        Field(description="Repository, with a tag or with that of the model's name.")
+        Field(
+            description="Repository in the registry, for example library/llama3.2. If it has no tag, the tag of the "
+            "model's name is used."
+        )
     )
-    insecure: bool = Field(False, description="Allow plain HTTP and unverified certificates.")
+    insecure: bool = Field(
+        False, description="Allows plain HTTP, and certificates that cannot be verified. Defaults to false."
+    )
 
 
 class ModelSource(ApiModel):
-    """Where a model comes from."""
+    """Origin of a model."""
 
-    registry: RegistrySource = Field(description="Pulled there, then copied to the model's name.")
+    registry: RegistrySource = Field(
+        description="Registry from which the model is pulled; it is then copied to the model's name. Ollama sends no "
+        "credentials, so the registry must allow anonymous pulls."
+    )
 
 
 class Model(ApiModel):
-    """One model that every replica has."""
+    """A model that every replica serves."""
 
     name: Annotated[str, Field(min_length=3, max_length=253, json_schema_extra=rules(_TAGGED))] = Field(
-        description="What clients ask for, with its tag."
+        description="Name that clients use for the model, with its tag, for example llama3.2:3b."
     )
     load: Load = Field(
-        Load.PRELOAD, description="Preload: in memory before Ready, and kept. OnDemand: with its first request."
+        defaults.LOAD,
+        description="Preload loads the model into memory before a replica becomes ready, and keeps it there. OnDemand "
+        f"loads it with its first request. Defaults to {defaults.LOAD}.",
     )
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
-        None, description="Manifest digest that Ollama lists; any other is refused."
+        None,
+        description="Required digest of the model's manifest: sha256: and 64 hexadecimal digits. If the model has "
+        "another digest, ModelsAvailable is False with reason DigestMismatch. If absent, every digest is accepted.",
     )
-    source: ModelSource | None = Field(None, description="Absent: Ollama's public registry.")
+    source: ModelSource | None = Field(
+        None, description="Origin of the model. If absent, it is pulled from Ollama's public registry."
+    )
 
 
 class Gpu(ApiModel):
     """GPUs of one replica."""
 
-    count: int = Field(1, ge=0, le=64, description="How many; 0 is CPU only, and meant so.")
+    count: int = Field(
+        defaults.GPU_COUNT,
+        ge=0,
+        le=64,
+        description="Number of GPUs per replica. Set 0 to run the models on the CPU. "
+        f"Defaults to {defaults.GPU_COUNT}.",
+    )
     resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=128)] = Field(
-        "nvidia.com/gpu", description="Extended resource of the device plugin."
+        defaults.GPU_RESOURCE,
+        description="Extended resource that the GPU's device plugin advertises, for example amd.com/gpu. "
+        f"Defaults to {defaults.GPU_RESOURCE}.",
     )
     products: list[ShortText] = Field(
-        default_factory=list, max_length=32, description="Allowed values of the node label nvidia.com/gpu.product."
+        default_factory=list,
+        max_length=32,
+        description="GPU products that are accepted, for example NVIDIA-H200. Pods only run on nodes whose label "
+        "nvidia.com/gpu.product has one of these values. If empty, every product is accepted.",
     )
-    runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pods, where the cluster needs one.")
-    require_full_offload: bool = Field(False, description="Ready only if each preloaded model is wholly in GPU memory.")
+    runtime_class_name: Name | None = Field(
+        None,
+        description="RuntimeClass of the pods, for example nvidia. If absent, the cluster's default runtime is used.",
+    )
+    require_full_offload: bool = Field(
+        False,
+        description="If true, a replica becomes ready only when each preloaded model is entirely in GPU memory. "
+        "Defaults to false: a part of a model may run on the CPU.",
+    )
 
 
 class CacheType(StrEnum):
-    """Ollama's types of the key/value cache."""
+    """Types of Ollama's key-value cache."""
 
     F16 = "f16"
     Q8_0 = "q8_0"
@@ -87,173 +127,69 @@ class CacheType(StrEnum):
 
 
 class OllamaSettings(ApiModel):
-    """How Ollama runs; each field is one of its environment variables."""
+    """Settings of the Ollama container. Most are environment variables of Ollama."""
 
-    image: ShortText | None = Field(None, description="Image; absent: the operator's default.")
-    num_parallel: int = Field(1, ge=1, le=1024, description="Requests a model runs at once (OLLAMA_NUM_PARALLEL).")
-    max_loaded_models: int | None = Field(
-        None, ge=1, le=128, description="Models in memory (OLLAMA_MAX_LOADED_MODELS)."
+    image: ShortText | None = Field(
+        None, description="Image of the Ollama container. If absent, the operator uses that of its flag --ollama-image."
     )
-    max_queue: int | None = Field(None, ge=1, le=1_000_000, description="Waiting requests (OLLAMA_MAX_QUEUE).")
-    context_length: int | None = Field(None, ge=1, le=100_000_000, description="Tokens (OLLAMA_CONTEXT_LENGTH).")
-    keep_alive: Duration | None = Field(None, description="How long an OnDemand model stays (OLLAMA_KEEP_ALIVE).")
-    flash_attention: bool | None = Field(None, description="OLLAMA_FLASH_ATTENTION.")
-    kv_cache_type: CacheType | None = Field(None, description="OLLAMA_KV_CACHE_TYPE; needs flash attention.")
+    num_parallel: int = Field(
+        defaults.NUM_PARALLEL,
+        ge=1,
+        le=1024,
+        description="Number of requests that each model runs at the same time, per replica (OLLAMA_NUM_PARALLEL). A "
+        f"higher number needs more memory. Defaults to {defaults.NUM_PARALLEL}.",
+    )
+    max_loaded_models: int | None = Field(
+        None,
+        ge=1,
+        le=128,
+        description="Maximum number of models in memory at the same time, per replica (OLLAMA_MAX_LOADED_MODELS). "
+        f"Defaults to {defaults.MAX_LOADED_MODELS}.",
+    )
+    max_queue: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of requests that wait in Ollama until their model is loaded, per replica "
+        f"(OLLAMA_MAX_QUEUE). {_OLLAMA_DEFAULT}",
+    )
+    context_length: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        description="Context length in tokens, for requests that do not set one (OLLAMA_CONTEXT_LENGTH). "
+        f"{_OLLAMA_DEFAULT}",
+    )
+    keep_alive: Duration | None = Field(
+        None,
+        description="Time that an OnDemand model stays in memory after its last request, as a duration such as 30m "
+        f"(OLLAMA_KEEP_ALIVE). {_OLLAMA_DEFAULT}",
+    )
+    flash_attention: bool | None = Field(
+        None, description=f"Whether Ollama uses flash attention (OLLAMA_FLASH_ATTENTION). {_OLLAMA_DEFAULT}"
+    )
+    kv_cache_type: CacheType | None = Field(
+        None,
+        description="Type of the key-value cache (OLLAMA_KV_CACHE_TYPE). q8_0 and q4_0 need less memory than f16, and "
+        f"need flash attention. {_OLLAMA_DEFAULT}",
+    )
     env: list[EnvironmentVariable] = Field(
         default_factory=list,
         max_length=64,
-        description="More environment variables; OLLAMA_HOST, OLLAMA_MODELS and HOME are the operator's.",
+        description="Additional environment variables of the Ollama container. OLLAMA_HOST, OLLAMA_MODELS and HOME are "
+        "not allowed, because the operator sets them.",
         json_schema_extra=list_map("name")
         | rules(
             (
                 "self.all(e, !(e.name in ['OLLAMA_HOST', 'OLLAMA_MODELS', 'HOME']))",
-                "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator: they keep the meter in the path",
+                "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator; remove them from env",
             )
         ),
     )
     resources: Resources = Field(
-        default_factory=Resources, description="Of the Ollama container; no limit unless given."
-    )
-
-
-class RetentionAction(StrEnum):
-    """What becomes of the claims."""
-
-    RETAIN = "Retain"
-    DELETE = "Delete"
-
-
-class RetentionPolicy(ApiModel):
-    """What becomes of the claims when the endpoint is deleted or scaled down."""
-
-    when_deleted: RetentionAction = Field(RetentionAction.RETAIN, description="When the endpoint is deleted.")
-    when_scaled: RetentionAction = Field(RetentionAction.RETAIN, description="When it has fewer replicas.")
-
-
-class StorageType(StrEnum):
-    """Where models are kept."""
-
-    PERSISTENT_VOLUME_CLAIM = "PersistentVolumeClaim"
-    EXISTING_CLAIM = "ExistingClaim"
-    EPHEMERAL = "Ephemeral"
-
-
-class Storage(ApiModel):
-    """Where each replica keeps its models. Immutable for now: make another endpoint for another storage."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("self.type == 'ExistingClaim' || !has(self.claimName)", "claimName goes with type ExistingClaim only"),
-            ("self.type != 'ExistingClaim' || has(self.claimName)", "type ExistingClaim needs claimName"),
-            ("self.type == 'Ephemeral' || !has(self.sizeLimit)", "sizeLimit goes with type Ephemeral only"),
-            (
-                "self.type == 'PersistentVolumeClaim' || (!has(self.size) && !has(self.storageClassName))",
-                "size and storageClassName go with type PersistentVolumeClaim only",
-            ),
-        )
-    )
-
-    type: StorageType = Field(
-        StorageType.PERSISTENT_VOLUME_CLAIM, description="One claim a replica, an existing claim, or the node."
-    )
-    size: Quantity | None = Field(None, description="Size of each claim; absent: 50Gi.")
-    storage_class_name: Name | None = Field(None, description="Class of the claims; absent: the cluster's default.")
-    claim_name: Name | None = Field(None, description="The existing claim, shared by all replicas.")
-    size_limit: Quantity | None = Field(None, description="Bound of the ephemeral volume.")
-    retention_policy: RetentionPolicy = Field(
-        default_factory=RetentionPolicy, description="What becomes of the claims."
-    )
-
-
-# A pattern and no rule: rules in lists of lists cost more than the API server allows.
-_TaggedName = Annotated[str, Field(pattern=_TAGGED_PATTERN, min_length=3, max_length=253)]
-
-
-class MeteringMode(StrEnum):
-    """Whether the sidecar is in the path."""
-
-    PROXY = "Proxy"
-    EXPORTER = "Exporter"
-
-
-class Auth(ApiModel):
-    """Who may use the endpoint."""
-
-    secret_refs: list[LocalReference] = Field(
-        min_length=1,
-        max_length=16,
-        description="Secrets with one API key a tenant: the entry's name is the tenant. Several allow rotation.",
-        json_schema_extra=list_map("name"),
-    )
-
-
-class TenantLimits(ApiModel):
-    """What a tenant may do. Each replica counts on its own; absent is unlimited."""
-
-    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="Requests a minute, a replica.")
-    tokens_per_minute: int | None = Field(
-        None, ge=1, le=2_000_000_000, description="Prompt and generated tokens a minute, a replica."
-    )
-    max_concurrent: int | None = Field(None, ge=1, le=100_000, description="Requests at once, a replica.")
-    allowed_models: list[_TaggedName] | None = Field(
-        None, max_length=64, description="Models that may be asked for; absent: all, empty: none."
-    )
-
-
-class Tenant(TenantLimits):
-    """The limits of one tenant."""
-
-    name: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
-        description="The tenant: the name of its entry in a Secret of auth.secretRefs."
-    )
-
-
-class Timeouts(ApiModel):
-    """Times of the proxy; there is none on the total."""
-
-    connect: Duration = Field("5s", description="Until Ollama accepts the connection.")
-    first_byte: Duration = Field("10m", description="From the request's end to the response's first byte.")
-    idle: Duration = Field("2m", description="Between two pieces of a request or a response.")
-
-
-class Metering(ApiModel):
-    """The metering sidecar."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "self.mode != 'Exporter' || !(has(self.auth) || has(self.tenants) || has(self.defaultTenant) "
-                "|| has(self.allowedHosts) || has(self.maxWaiting) || has(self.includeUsage) "
-                "|| has(self.timeouts) || has(self.modelManagement))",
-                "mode Exporter is not in the path: auth, tenants, limits, timeouts and modelManagement need mode Proxy",
-            ),
-            ("!has(self.tenants) || has(self.auth)", "tenants are told apart by their keys: set auth.secretRefs too"),
-        )
-    )
-
-    mode: MeteringMode = Field(
-        MeteringMode.PROXY, description="Proxy: in the path of every request. Exporter: metrics of the models alone."
-    )
-    image: ShortText | None = Field(None, description="Image; absent: the operator's default.")
-    resources: Resources = Field(default_factory=Resources, description="Absent: requests of 100m CPU and 96Mi memory.")
-    model_management: ModelManagement | None = Field(
-        None, description="Whether clients may pull, push, create, copy and delete models; absent: Forbidden."
-    )
-    auth: Auth | None = Field(None, description="API keys; absent: none is asked for.")
-    tenants: list[Tenant] | None = Field(
-        None, max_length=256, description="Limits of single tenants.", json_schema_extra=list_map("name")
-    )
-    default_tenant: TenantLimits | None = Field(None, description="Limits of the tenants not listed, or of everyone.")
-    max_waiting: int | None = Field(
-        None, ge=1, le=1_000_000, description="Requests that wait for a model, a replica; more get 503; absent: 256."
-    )
-    timeouts: Timeouts | None = Field(None, description="Times of the proxy.")
-    include_usage: IncludeUsage | None = Field(
-        None,
-        description="Inject: OpenAI streams are asked for their usage, and it is taken out again; absent: Passthrough.",
-    )
-    allowed_hosts: list[Name] | None = Field(
-        None, max_length=64, description="Host names that clients may use, beside those of the Service; absent: any."
+        default_factory=Resources,
+        description="Resources of the Ollama container; the GPUs of spec.gpu are added. Requests default to "
+        f"{defaults.in_words(defaults.OLLAMA_REQUESTS)}. There are no limits by default, except on GPUs.",
     )
 
 
@@ -268,9 +204,20 @@ class ServiceType(StrEnum):
 class Service(ApiModel):
     """The Service that clients use."""
 
-    type: ServiceType = Field(ServiceType.CLUSTER_IP, description="Type of the Service.")
-    port: int = Field(11434, ge=1, le=65535, description="Port that clients use; it leads to the meter.")
-    annotations: _LABELS = Field(default_factory=dict, description="Annotations of the Service.")
+    type: ServiceType = Field(
+        ServiceType.CLUSTER_IP,
+        description="Type of the Service: ClusterIP, NodePort or LoadBalancer. Defaults to ClusterIP.",
+    )
+    port: int = Field(
+        defaults.SERVICE_PORT,
+        ge=1,
+        le=65535,
+        description="Port of the Service, which leads to the metering proxy. "
+        f"Defaults to {defaults.SERVICE_PORT}, the port of Ollama.",
+    )
+    annotations: _LABELS = Field(
+        default_factory=dict, description="Annotations of the Service, for example for a cloud's load balancer."
+    )
 
 
 class MonitoringMode(StrEnum):
@@ -285,107 +232,119 @@ class Monitoring(ApiModel):
     """How Prometheus finds the pods."""
 
     mode: MonitoringMode = Field(
-        MonitoringMode.AUTO, description="Auto: a ServiceMonitor where the cluster knows that kind."
+        MonitoringMode.AUTO,
+        description="Auto and ServiceMonitor create a ServiceMonitor, from which the Prometheus Operator configures "
+        "Prometheus. If the cluster lacks this kind, MonitoringReady is False, and with Auto its message says how to "
+        "scrape the pods without it. None creates nothing. Defaults to Auto.",
     )
-    interval: Duration = Field("15s", description="Between two scrapes.")
-    labels: _LABELS = Field(default_factory=dict, description="Labels that your Prometheus selects ServiceMonitors by.")
+    interval: Duration = Field(
+        defaults.SCRAPE_INTERVAL,
+        description="Time between two scrapes of a pod, as a duration such as 15s. "
+        f"Defaults to {defaults.SCRAPE_INTERVAL}.",
+    )
+    labels: _LABELS = Field(
+        default_factory=dict,
+        description="Additional labels of the ServiceMonitor. Set those that your Prometheus selects ServiceMonitors "
+        "by, for example release: prometheus.",
+    )
 
 
 class Pod(ApiModel):
-    """What the cluster wants to know of the pods."""
+    """Metadata, placement and termination of the pods."""
 
-    labels: _LABELS = Field(default_factory=dict, description="More labels.")
-    annotations: _LABELS = Field(default_factory=dict, description="More annotations.")
-    image_pull_secrets: list[LocalReference] = Field(
-        default_factory=list, max_length=16, description="Secrets for the images."
+    labels: _LABELS = Field(
+        default_factory=dict, description="Additional labels of the pods. The operator's own labels take precedence."
     )
-    node_selector: _LABELS = Field(default_factory=dict, description="Labels of the nodes.")
-    tolerations: list[Toleration] = Field(default_factory=list, max_length=32, description="Tolerated taints.")
-    priority_class_name: Name | None = Field(None, description="Priority of the pods.")
+    annotations: _LABELS = Field(default_factory=dict, description="Additional annotations of the pods.")
+    image_pull_secrets: list[LocalReference] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Secrets with credentials for the images, in the namespace of the endpoint. Those of the "
+        "operator's settings are added.",
+    )
+    node_selector: _LABELS = Field(
+        default_factory=dict, description="Labels that a node must have to run the pods. If empty, any node is used."
+    )
+    tolerations: list[Toleration] = Field(
+        default_factory=list, max_length=32, description="Taints of nodes that the pods tolerate."
+    )
+    priority_class_name: Name | None = Field(
+        None, description="PriorityClass of the pods. If absent, the cluster's default priority applies."
+    )
     termination_grace_period_seconds: int = Field(
-        300, ge=10, le=86400, description="How long streams may take to finish."
+        defaults.TERMINATION_GRACE_SECONDS,
+        ge=10,
+        le=86400,
+        description="Time in seconds that running requests get to finish when a pod is stopped. "
+        f"Defaults to {defaults.TERMINATION_GRACE_SECONDS}.",
     )
 
 
 class LLMEndpointSpec(ApiModel):
-    """What is wanted."""
+    """Desired state of an endpoint."""
 
     models: list[Model] = Field(
-        min_length=1, max_length=32, description="Models that every replica serves.", json_schema_extra=list_map("name")
+        min_length=1,
+        max_length=defaults.MAX_MODELS,
+        description=f"Models that every replica serves: at least 1, at most {defaults.MAX_MODELS}.",
+        json_schema_extra=list_map("name"),
     )
-    replicas: int | None = Field(None, ge=0, le=1000, description="How many pods; absent: 1.")
-    gpu: Gpu | None = Field(None, description="GPUs of a replica; absent: one nvidia.com/gpu.")
-    ollama: OllamaSettings = Field(default_factory=OllamaSettings, description="How Ollama runs.")
+    replicas: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Number of pods. Each pod has its own GPUs. Set 0 to stop all pods. "
+        f"Defaults to {defaults.REPLICAS}.",
+    )
+    gpu: Gpu | None = Field(
+        None,
+        description="GPUs of each replica. If absent, each replica gets "
+        f"{defaults.GPU_COUNT} GPU ({defaults.GPU_RESOURCE}).",
+    )
+    ollama: OllamaSettings = Field(default_factory=OllamaSettings, description="Settings of the Ollama container.")
     storage: Storage = Field(
         default_factory=Storage,
-        description="Where models are kept.",
-        json_schema_extra=rules(("self == oldSelf", "storage cannot be changed; make another endpoint")),
+        description="Where each replica keeps its models. It cannot be changed later; to use another storage, create "
+        "another LLMEndpoint.",
+        json_schema_extra=rules(("self == oldSelf", "storage cannot be changed; create another LLMEndpoint")),
     )
-    metering: Metering = Field(default_factory=Metering, description="The metering sidecar.")
+    metering: Metering = Field(
+        default_factory=Metering, description="The metering sidecar, and its rules for clients: keys, limits, timeouts."
+    )
     service: Service = Field(default_factory=Service, description="The Service that clients use.")
     monitoring: Monitoring = Field(default_factory=Monitoring, description="How Prometheus finds the pods.")
-    pod: Pod = Field(default_factory=Pod, description="What the cluster wants to know of the pods.")
+    pod: Pod = Field(default_factory=Pod, description="Metadata, placement and termination of the pods.")
 
     @property
     def wanted_replicas(self) -> int:
-        """How many pods are wanted."""
-        return 1 if self.replicas is None else self.replicas
+        """Number of pods, with the default filled in."""
+        return defaults.REPLICAS if self.replicas is None else self.replicas
 
     @property
     def wanted_gpu(self) -> Gpu:
-        """The GPUs of a replica."""
+        """GPUs of a replica, with the defaults filled in."""
         return self.gpu or Gpu()
 
 
-class ModelState(ApiModel):
-    """One model over all replicas."""
-
-    name: str = Field(description="The model's name.")
-    ready_replicas: int = Field(0, description="Replicas in which it answers.")
-    digests: list[str] = Field(default_factory=list, description="Digests seen; more than one is a difference.")
-    size_bytes: int = Field(0, description="Size on disk.", json_schema_extra={"format": "int64"})
-    vram_bytes: int = Field(0, description="GPU memory in a replica.", json_schema_extra={"format": "int64"})
-    progress_percent: int = Field(0, description="How far the slowest replica is with it.")
-    message: str = Field("", description="What is being done, or what is wrong.")
-
-
-class LLMEndpointStatus(ApiModel):
-    """What is."""
-
-    observed_generation: int | None = Field(
-        None, description="Generation that was reconciled.", json_schema_extra={"format": "int64"}
-    )
-    url: str | None = Field(None, description="Where clients in the cluster connect.")
-    gpu: str | None = Field(None, description="GPUs of a replica, as people read it.")
-    replicas: int = Field(0, description="Pods that exist.")
-    ready_replicas: int = Field(0, description="Pods that answer.")
-    selector: str | None = Field(None, description="Label selector of the pods, for `kubectl scale`.")
-    models: list[ModelState] = Field(
-        default_factory=list, description="The models over all replicas.", json_schema_extra=list_map("name")
-    )
-    conditions: list[ConditionState] = Field(
-        default_factory=list,
-        description="Ready, Progressing, ModelsAvailable and others.",
-        json_schema_extra=list_map("type"),
-    )
-
-
 class LLMEndpoint(BaseModel):
-    """An Ollama endpoint on GPUs: its models answer before it is Ready, and every request is metered."""
+    """Ollama endpoint whose pods serve the declared models and meter every request. Ready when the models answer."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
                 "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-                "metadata.name must begin with a letter, hold only a-z, 0-9 and dashes, and have at most 40 characters",
+                "metadata.name must start with a letter, end with a letter or digit, contain only lowercase letters, "
+                "digits and dashes, and have at most 40 characters",
             )
         )
     )
 
-    spec: LLMEndpointSpec = Field(description="What is wanted.")
-    status: LLMEndpointStatus | None = Field(None, description="What is; written by the operator.")
+    spec: LLMEndpointSpec = Field(description="Desired state of the endpoint.")
+    status: LLMEndpointStatus | None = Field(
+        None, description="Observed state of the endpoint. The operator writes it."
+    )
 
 
 def parse_spec(manifest: dict[str, Any]) -> LLMEndpointSpec:
-    """Return the spec of an object; pydantic.ValidationError names the field."""
+    """Return the spec of an LLMEndpoint. Raises pydantic.ValidationError, which names the field."""
     return LLMEndpointSpec.model_validate(manifest.get("spec", {}))

@@ -1,4 +1,4 @@
-"""Types that both resources use: each carries its schema, its bounds and its rules."""
+"""Types that several resources use. Each has its schema, its bounds and its CEL rules."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ from llmendpoint_common.process.units import DURATION_PATTERN
 
 
 class ApiModel(BaseModel):
-    """A frozen object of the API, in camelCase; what is not known is an error."""
+    """A frozen object of the API, with names in camelCase. An unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
 
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """Return CEL rules, each with its sentence, for `json_schema_extra`."""
+    """Return CEL rules for `json_schema_extra`, from pairs of an expression and the message if it is false."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
 def list_map(key: str) -> dict[str, Any]:
-    """Return the marks of a list whose items are known by one field."""
+    """Return the schema extensions of a list whose items are identified by one field."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
+#: Name of a model with its tag, and optionally with a registry: `llama3.2:3b`, `registry.example:5000/library/x:1`.
+TAGGED_MODEL_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+:[A-Za-z0-9._-]+$"
+
+#: A duration such as `250ms`, `15s` or `1h30m`.
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
-#: A number without a float: `2`, `0.5`; YAML may write it with or without quotes.
+#: A decimal number such as `2` or `0.5`, as a string because the API has no floats. YAML may leave out the quotes.
 Decimal = Annotated[
     str,
     BeforeValidator(str),
     Field(pattern=r"^[0-9]+(\.[0-9]+)?$"),
     WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": r"^[0-9]+(\.[0-9]+)?$"}),
 ]
+#: A Kubernetes quantity such as `500m` or `8Gi`.
 Quantity = Annotated[
     str,
     BeforeValidator(str),
@@ -53,46 +58,69 @@ class Resources(ApiModel):
     """Compute resources of a container, as in a pod."""
 
     requests: dict[str, Quantity] = Field(
-        default_factory=dict, description="What the scheduler sets aside.", max_length=16
+        default_factory=dict,
+        max_length=16,
+        description="Resources that the scheduler reserves for the container, by name, for example cpu: 500m. "
+        "Resources that are not listed have their defaults.",
     )
     limits: dict[str, Quantity] = Field(
-        default_factory=dict, description="What the container may use at most.", max_length=16
+        default_factory=dict,
+        max_length=16,
+        description="Maximum resources that the container may use, by name, for example memory: 8Gi. Resources "
+        "that are not listed have their defaults.",
     )
 
 
 class LocalReference(ApiModel):
-    """An object in the same namespace."""
+    """Reference to an object in the same namespace."""
 
-    name: Name = Field(description="Its name.")
+    name: Name = Field(description="Name of the object.")
 
 
 class EnvironmentVariable(ApiModel):
-    """One environment variable."""
+    """An environment variable of a container."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)] = Field(description="Its name.")
-    value: Annotated[str, Field(max_length=4096)] = Field(description="Its value.")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)] = Field(
+        description="Name of the environment variable."
+    )
+    value: Annotated[str, Field(max_length=4096)] = Field(description="Value of the environment variable.")
 
 
 class Toleration(ApiModel):
-    """A taint that the pods tolerate, as in a pod."""
+    """Toleration of a taint, as in a pod."""
 
-    key: ShortText | None = Field(None, description="Key of the taint; absent with Exists means all.")
-    operator: Annotated[str, Field(pattern="^(Exists|Equal)$")] = Field("Equal", description="Exists or Equal.")
-    value: ShortText | None = Field(None, description="Value of the taint, for Equal.")
-    effect: Annotated[str, Field(pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")] | None = Field(
-        None, description="Effect of the taint; absent means all."
+    key: ShortText | None = Field(
+        None, description="Key of the taint. If absent, operator must be Exists, and every key is tolerated."
     )
-    toleration_seconds: int | None = Field(None, ge=0, description="How long to stay, for NoExecute.")
+    operator: Annotated[str, Field(pattern="^(Exists|Equal)$")] = Field(
+        "Equal", description="Exists tolerates every value of the taint, Equal only this value. Defaults to Equal."
+    )
+    value: ShortText | None = Field(None, description="Value of the taint, for operator Equal.")
+    effect: Annotated[str, Field(pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")] | None = Field(
+        None,
+        description="Effect of the taint: NoSchedule, PreferNoSchedule or NoExecute. If absent, all are tolerated.",
+    )
+    toleration_seconds: int | None = Field(
+        None,
+        ge=0,
+        description="Time in seconds that a pod stays on a node with the taint, for effect NoExecute. If absent, it "
+        "stays for an unlimited time.",
+    )
 
 
 class ConditionState(ApiModel):
-    """A condition, as in metav1.Condition."""
+    """A condition, as metav1.Condition defines it."""
 
-    type: str = Field(description="Name of the condition.")
-    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = Field(description="True, False or Unknown.")
-    reason: str = Field(description="A documented CamelCase word.")
-    message: str = Field(description="What to do.")
-    observed_generation: int = Field(
-        description="Generation of the spec that this speaks of.", json_schema_extra={"format": "int64"}
+    type: str = Field(description="Type of the condition.")
+    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = Field(
+        description="Status of the condition: True, False or Unknown."
     )
-    last_transition_time: str = Field(description="When the status changed.", json_schema_extra={"format": "date-time"})
+    reason: str = Field(description="Reason for the status, as one documented CamelCase word.")
+    message: str = Field(description="Details for people, and what to do.")
+    observed_generation: int = Field(
+        description="Generation of the spec that the condition was computed from.",
+        json_schema_extra={"format": "int64"},
+    )
+    last_transition_time: str = Field(
+        description="Time of the last change of the status.", json_schema_extra={"format": "date-time"}
+    )

@@ -1,15 +1,19 @@
-"""LoadTest as typed models: the source of the CRD, and what the operator reads."""
+"""LoadTest as typed models: the source of its CustomResourceDefinition, and the spec that the operator reads.
+
+The status is in a module of its own. `kubectl explain` shows the descriptions: each is read alone, names unit and
+default, and says what happens if the field is absent.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
     ApiModel,
-    ConditionState,
     Decimal,
     Duration,
     LocalReference,
@@ -17,37 +21,44 @@ from llmendpoint_common.api.fields import (
     Resources,
     ShortText,
     Toleration,
-    list_map,
     rules,
 )
-from llmendpoint_common.contracts.loadrun import MetricName, Verdict
+from llmendpoint_common.api.loadtest_status import LoadTestStatus
+from llmendpoint_common.contracts.loadrun import METRICS, MetricName
 
-_THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100|[0-9]{1,2})(\.[0-9]+)?%$"
+_THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"
+_LABELS = Annotated[dict[str, ShortText], Field(max_length=64)]
 
 
 class Protocol(StrEnum):
-    """Which API a target speaks."""
+    """API that a server offers."""
 
     OLLAMA = "Ollama"
     OPENAI = "OpenAI"
 
 
 class Target(ApiModel):
-    """Any server, in the cluster or outside."""
+    """A server that is not an LLMEndpoint of this namespace, in the cluster or outside of it."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)] = Field(description="Base URL.")
-    protocol: Protocol = Field(Protocol.OLLAMA, description="Ollama or OpenAI.")
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)] = Field(
+        description="Base URL of the server, for example http://vllm.models.svc:8000. A final /v1 is ignored."
+    )
+    protocol: Protocol = Field(
+        Protocol.OLLAMA,
+        description="API that the requests use. Ollama sends to /api/chat, OpenAI to /v1/chat/completions. "
+        f"Defaults to {Protocol.OLLAMA}.",
+    )
 
 
 class ArrivalLaw(StrEnum):
-    """The gaps between requests of an open loop."""
+    """Distributions of the gaps between the requests of an open loop."""
 
     CONSTANT = "Constant"
     POISSON = "Poisson"
 
 
 class LoadShape(ApiModel):
-    """How much load, how long. With neither concurrency nor rate: a concurrency of 1."""
+    """How many requests are sent, and for how long."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -60,71 +71,128 @@ class LoadShape(ApiModel):
     )
 
     concurrency: int | None = Field(
-        None, ge=1, le=100_000, description="Closed loop: users that each wait for an answer."
+        None,
+        ge=1,
+        le=100_000,
+        description="Number of users in a closed loop. Each user waits for an answer before it sends the next request. "
+        f"Excludes rate. Defaults to {defaults.LOAD_CONCURRENCY} if rate is absent.",
     )
-    rate: Decimal | None = Field(None, description="Open loop: requests a second, whatever the answers do.")
-    arrivals: ArrivalLaw | None = Field(None, description="Gaps of the open loop; absent: Poisson.")
-    duration: Duration = Field("30s", description="How long requests are sent.")
-    warmup: Duration = Field("0s", description="Sent before, and left out of the result.")
-    max_requests: int | None = Field(None, ge=1, le=100_000_000, description="End after so many requests.")
-    seed: int = Field(1, ge=0, le=2_147_483_647, description="The same seed gives the same schedule and questions.")
+    rate: Decimal | None = Field(
+        None,
+        description="Requests per second in an open loop, for example 0.5. They are sent at this rate even if answers "
+        "are late. Excludes concurrency. If absent, the load is a closed loop.",
+    )
+    arrivals: ArrivalLaw | None = Field(
+        None,
+        description="Gaps between the requests of an open loop: Constant for equal gaps, Poisson for random ones. Only "
+        f"allowed with rate. Defaults to {ArrivalLaw.POISSON}.",
+    )
+    duration: Duration = Field(
+        defaults.LOAD_DURATION,
+        description="How long requests are sent after the warm-up, as a duration such as 90s or 5m. Answers in flight "
+        f"are then awaited. Defaults to {defaults.LOAD_DURATION}.",
+    )
+    warmup: Duration = Field(
+        defaults.LOAD_WARMUP,
+        description="How long requests are sent before the measurement starts, as a duration such as 10s. They do not "
+        f"count in the result. Defaults to {defaults.LOAD_WARMUP}.",
+    )
+    max_requests: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        description="Number of requests after which the run ends early. If absent, only the duration ends the run.",
+    )
+    seed: int = Field(
+        defaults.LOAD_SEED,
+        ge=0,
+        le=2_147_483_647,
+        description="Seed of the schedule and of the order of questions. The same seed gives the same run. "
+        f"Defaults to {defaults.LOAD_SEED}.",
+    )
 
 
 class Order(StrEnum):
-    """In which order questions are asked."""
+    """Orders in which questions are asked."""
 
     SHUFFLED = "Shuffled"
     SEQUENTIAL = "Sequential"
 
 
 class Questions(ApiModel):
-    """Which questions are asked."""
+    """The questions that a run asks."""
 
     categories: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
-        default_factory=list, max_length=64, description="Categories; empty: all."
+        default_factory=list,
+        max_length=64,
+        description="Categories of questions to ask, for example Coding. If empty, all categories are asked.",
     )
     config_map_refs: list[LocalReference] = Field(
-        default_factory=list, max_length=32, description="Your own question files, instead of the shipped ones."
+        default_factory=list,
+        max_length=32,
+        description="ConfigMaps with question files of your own, in the namespace of the LoadTest. They replace the "
+        "shipped questions. If empty, the shipped questions are used.",
     )
-    order: Order = Field(Order.SHUFFLED, description="Shuffled by the seed, or as in the files.")
+    order: Order = Field(
+        Order.SHUFFLED,
+        description="Shuffled asks the questions in an order that the seed determines, Sequential in the order of the "
+        f"files. Defaults to {Order.SHUFFLED}.",
+    )
 
 
 class Dataset(ApiModel):
-    """What is asked."""
+    """The content of the requests."""
 
     questions: Questions = Field(default_factory=Questions, description="Questions from ConfigMaps.")
 
 
 class SecretKeyReference(ApiModel):
-    """One entry of a Secret."""
+    """Reference to one entry of a Secret in the same namespace."""
 
-    name: Name = Field(description="The Secret.")
-    key: Name = Field(description="Its entry.")
+    name: Name = Field(description="Name of the Secret.")
+    key: Name = Field(description="Name of the entry.")
 
 
 class RequestType(StrEnum):
-    """What a request asks for."""
+    """Types of requests."""
 
     CHAT = "Chat"
 
 
 class Request(ApiModel):
-    """What all requests share."""
+    """Settings that all requests of a run have in common."""
 
-    type: RequestType = Field(RequestType.CHAT, description="Chat.")
-    stream: bool = Field(True, description="Stream the answer; else no time to first token.")
-    max_tokens: int | None = Field(
-        None, ge=1, le=1_000_000, description="Bound of an answer; absent: the question's own."
+    type: RequestType = Field(
+        RequestType.CHAT, description=f"Type of the requests. Only Chat exists. Defaults to {RequestType.CHAT}."
     )
-    temperature: Decimal | None = Field(None, description="Sampling temperature; absent: the server's.")
-    timeout: Duration = Field("5m", description="For one whole request.")
+    stream: bool = Field(
+        True,
+        description="Whether answers are streamed. Answers that are not streamed have no time to first token. "
+        "Defaults to true.",
+    )
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of generated tokens per answer. If absent, the limit of each question applies.",
+    )
+    temperature: Decimal | None = Field(
+        None, description="Sampling temperature, for example 0.7. If absent, the server's own default applies."
+    )
+    timeout: Duration = Field(
+        defaults.REQUEST_TIMEOUT,
+        description="Time limit for one whole request, as a duration such as 90s. A request that takes longer fails. "
+        f"Defaults to {defaults.REQUEST_TIMEOUT}.",
+    )
     api_key_secret_ref: SecretKeyReference | None = Field(
-        None, description="The API key to send, in a Secret of this namespace; absent: none."
+        None,
+        description="Secret entry with the API key, in the namespace of the LoadTest. It is sent as a bearer token. If "
+        "absent, no key is sent.",
     )
 
 
 class SloItem(ApiModel):
-    """One objective."""
+    """An objective: the bound of one metric."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -139,42 +207,65 @@ class SloItem(ApiModel):
         )
     )
 
-    metric: MetricName = Field(description="What is bounded.")
-    percentile: int | None = Field(None, ge=1, le=99, description="Of latencies.")
-    threshold: Annotated[
-        str,
-        Field(
-            pattern=_THRESHOLD,
-            min_length=2,
-            max_length=32,
-        ),
-    ] = Field(description="A duration for latencies, a share for the others.")
+    metric: MetricName = Field(
+        description="Metric that is judged. TTFT: time to first token. TPOT: time per output token. RequestLatency: "
+        "time of a whole request. ErrorRate: share of failed requests. Attainment: share of all requests that met "
+        "every latency objective."
+    )
+    percentile: int | None = Field(
+        None,
+        ge=1,
+        le=99,
+        description="Percentile of the latency, for example 95. Required for TTFT, TPOT and RequestLatency, and not "
+        "allowed for ErrorRate and Attainment.",
+    )
+    threshold: Annotated[str, Field(pattern=_THRESHOLD, min_length=2, max_length=32)] = Field(
+        description="Threshold of the metric: a duration such as 250ms for latencies, a share such as 1% for ErrorRate "
+        "and Attainment. Attainment has to be at least as high, all other metrics at most."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> SloItem:
+        """Check what the CEL rules check, for clusters and files that bypass them."""
+        metric = METRICS[self.metric]
+        if metric.is_latency == (self.percentile is None):
+            raise ValueError(f"{self.metric} {'needs a' if metric.is_latency else 'has no'} percentile")
+        metric.parse(self.threshold)
+        return self
 
 
 class LoadPod(ApiModel):
-    """What the cluster wants to know of the load pod."""
+    """Resources, metadata and placement of the load generator's pod."""
 
     resources: Resources = Field(
-        default_factory=Resources, description="Absent: requests of 500m CPU and 128Mi memory."
+        default_factory=Resources,
+        description="Compute resources of the load generator. "
+        f"Requests default to {defaults.in_words(defaults.LOADJOB_REQUESTS)}, "
+        f"limits to {defaults.in_words(defaults.LOADJOB_LIMITS)}.",
     )
-    node_selector: Annotated[dict[str, ShortText], Field(max_length=64)] = Field(
-        default_factory=dict, description="Labels of the nodes."
+    node_selector: _LABELS = Field(
+        default_factory=dict, description="Labels that a node must have to run the pod. If empty, any node is used."
     )
-    tolerations: list[Toleration] = Field(default_factory=list, max_length=32, description="Tolerated taints.")
-    labels: Annotated[dict[str, ShortText], Field(max_length=64)] = Field(
-        default_factory=dict, description="More labels."
+    tolerations: list[Toleration] = Field(
+        default_factory=list, max_length=32, description="Taints of nodes that the pod tolerates."
     )
-    annotations: Annotated[dict[str, ShortText], Field(max_length=64)] = Field(
-        default_factory=dict, description="More annotations."
+    labels: _LABELS = Field(
+        default_factory=dict, description="Additional labels of the pod. The operator's own labels take precedence."
     )
+    annotations: _LABELS = Field(default_factory=dict, description="Additional annotations of the pod.")
     image_pull_secrets: list[LocalReference] = Field(
-        default_factory=list, max_length=16, description="Secrets for the image."
+        default_factory=list,
+        max_length=16,
+        description="Secrets with credentials for the image, in the namespace of the LoadTest. Those of the operator's "
+        "settings are added.",
     )
-    priority_class_name: Name | None = Field(None, description="Priority of the pod.")
+    priority_class_name: Name | None = Field(
+        None, description="PriorityClass of the pod. If absent, the cluster's default priority applies."
+    )
 
 
 class LoadTestSpec(ApiModel):
-    """What is asked of whom. Immutable once the run has started."""
+    """Desired run of a load test. It cannot be changed once the run has started."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -184,95 +275,49 @@ class LoadTestSpec(ApiModel):
     )
 
     endpoint_ref: LocalReference | None = Field(
-        None, description="An LLMEndpoint in this namespace; the run waits until it is Ready."
+        None,
+        description="LLMEndpoint in the namespace of the LoadTest that gets the load. The run starts when it is Ready. "
+        "Exactly one of endpointRef and target is required.",
     )
-    target: Target | None = Field(None, description="Any other server.")
+    target: Target | None = Field(
+        None,
+        description="Any other server that gets the load. Exactly one of endpointRef and target is required.",
+    )
     model: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
-        None, description="The model; may be absent where the endpoint has one."
+        None,
+        description="Name of the model to ask, for example llama3.2:3b. Required for a target, and for an endpoint "
+        "with several models. Defaults to the model of the endpoint if it has only one.",
     )
-    load: LoadShape = Field(default_factory=LoadShape, description="How much load, how long.")
-    dataset: Dataset = Field(default_factory=Dataset, description="What is asked.")
-    request: Request = Field(default_factory=Request, description="What all requests share.")
+    load: LoadShape = Field(
+        default_factory=LoadShape,
+        description="How many requests are sent, and for how long. "
+        f"Defaults to {defaults.LOAD_CONCURRENCY} user for {defaults.LOAD_DURATION}.",
+    )
+    dataset: Dataset = Field(
+        default_factory=Dataset, description="The content of the requests. Defaults to all shipped questions."
+    )
+    request: Request = Field(
+        default_factory=Request, description="Settings that all requests have in common, such as their timeout."
+    )
     slo: list[SloItem] = Field(
-        default_factory=list, max_length=32, description="Objectives; empty: the run only reports."
+        default_factory=list,
+        max_length=32,
+        description="Objectives that the verdict depends on. If empty, the run only reports, and its verdict is None.",
     )
-    pod: LoadPod = Field(default_factory=LoadPod, description="What the cluster wants to know of the load pod.")
+    pod: LoadPod = Field(
+        default_factory=LoadPod, description="Resources, metadata and placement of the load generator's pod."
+    )
     ttl_seconds_after_finished: int | None = Field(
-        None, ge=0, le=2_147_483_647, description="Delete this LoadTest so long after its end; absent: keep it."
-    )
-
-
-class LatencyState(ApiModel):
-    """Percentiles of a latency, as durations."""
-
-    p50: str = Field(description="Median.")
-    p95: str = Field(description="95th percentile.")
-    p99: str = Field(description="99th percentile.")
-
-
-class CategoryState(ApiModel):
-    """One category of questions."""
-
-    category: str = Field(description="Its name.")
-    requests: int = Field(description="Requests.")
-    errors: int = Field(description="Of these, failed.")
-    ttft_p95: str | None = Field(None, description="95th percentile of the time to first token.")
-
-
-class SummaryState(ApiModel):
-    """The result, short."""
-
-    requests: int = Field(description="Requests that were measured.")
-    errors: int = Field(description="Of these, failed.")
-    requests_per_second: str = Field(description="Answered requests a second.")
-    input_tokens: int = Field(description="Prompt tokens.", json_schema_extra={"format": "int64"})
-    output_tokens: int = Field(description="Generated tokens.", json_schema_extra={"format": "int64"})
-    ttft: LatencyState | None = Field(None, description="Time to first token.")
-    tpot: LatencyState | None = Field(None, description="Time per output token.")
-    request_latency: LatencyState | None = Field(None, description="Whole requests.")
-    categories: list[CategoryState] = Field(
-        default_factory=list, description="By category.", json_schema_extra=list_map("category")
-    )
-
-
-class SloState(ApiModel):
-    """One objective, threshold and measured value side by side."""
-
-    metric: MetricName = Field(description="What is bounded.")
-    percentile: int | None = Field(None, description="Of latencies.")
-    threshold: str = Field(description="The bound.")
-    measured: str = Field(description="What was measured.")
-    met: bool = Field(description="Whether the bound was kept.")
-
-
-class LoadTestStatus(ApiModel):
-    """How far the run is, and what came of it."""
-
-    observed_generation: int | None = Field(
-        None, description="Generation that was reconciled.", json_schema_extra={"format": "int64"}
-    )
-    start_time: str | None = Field(
-        None, description="When the Job was made.", json_schema_extra={"format": "date-time"}
-    )
-    completion_time: str | None = Field(
-        None, description="When the run ended.", json_schema_extra={"format": "date-time"}
-    )
-    job_name: str | None = Field(None, description="The Job.")
-    target: str | None = Field(None, description="What is driven.")
-    model: str | None = Field(None, description="The model.")
-    model_digest: str | None = Field(None, description="Its digest when the run began.")
-    gpu: str | None = Field(None, description="GPUs of the endpoint when the run began.")
-    progress_percent: int = Field(0, description="How far the run is.")
-    verdict: Verdict | None = Field(None, description="Passed, Failed, Invalid, Error or None.")
-    summary: SummaryState | None = Field(None, description="The result, short.")
-    slo: list[SloState] = Field(default_factory=list, description="Objectives and what was measured.")
-    conditions: list[ConditionState] = Field(
-        default_factory=list, description="Complete and Passed.", json_schema_extra=list_map("type")
+        None,
+        ge=0,
+        le=2_147_483_647,
+        description="Time in seconds after the end of the run until the LoadTest is deleted, with everything that it "
+        "owns. If absent, it is kept.",
     )
 
 
 class LoadTest(BaseModel):
-    """A load test of an endpoint or of any server, ending in a verdict."""
+    """A load test of an LLMEndpoint or of any other server. It runs once and ends with a verdict."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -287,12 +332,12 @@ class LoadTest(BaseModel):
         )
     )
 
-    spec: LoadTestSpec = Field(description="What is asked of whom.")
+    spec: LoadTestSpec = Field(description="Desired run. It cannot be changed once the run has started.")
     status: LoadTestStatus | None = Field(
-        None, description="How far the run is, and what came of it; written by the operator."
+        None, description="Observed progress and result of the run. Written by the operator."
     )
 
 
 def parse_spec(manifest: dict[str, Any]) -> LoadTestSpec:
-    """Return the spec of an object; pydantic.ValidationError names the field."""
+    """Return the spec of a LoadTest. Raises pydantic.ValidationError, which names the field."""
     return LoadTestSpec.model_validate(manifest.get("spec", {}))

@@ -1,1 +1,4 @@
-"""Names and message types that several components agree on. Changing one breaks the others, so names are only added."""
+"""Names and message types that several components share.
+
+A change here breaks the components that have another version, so names are only added.
+"""

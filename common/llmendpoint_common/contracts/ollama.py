@@ -1,4 +1,4 @@
-"""Facts about Ollama that several components need: its port, and how it names models."""
+"""Ollama's port and its rule for model names."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ OLLAMA_PORT = 11434
 
 
 def canonical_name(name: str) -> str:
-    """Return a model name with its tag, as `/api/tags` lists it: `tiny` is `tiny:latest`."""
+    """Return a model name with its tag, as `/api/tags` lists it: `tiny` becomes `tiny:latest`."""
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"

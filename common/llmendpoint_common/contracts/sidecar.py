@@ -1,6 +1,6 @@
-"""What other components may know of the sidecar: ports, configuration file, metric names and the `/status` schema.
+"""Interface of the sidecar: ports, configuration file, metric names, and the documents that it serves.
 
-Changing a name here breaks dashboards, the operator or the load tester, so names are only ever added.
+The operator, the load generator and dashboards depend on these names, so names are only added.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Metric(StrEnum):
 
 
 class Operation(StrEnum):
-    """What a request asks of Ollama: the label `operation`."""
+    """Action that a request asks of Ollama: the metric label `operation`."""
 
     GENERATE = "generate"
     CHAT = "chat"
@@ -53,7 +53,7 @@ class Operation(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a request ended: the label `outcome`."""
+    """How a request ended: the metric label `outcome`."""
 
     OK = "ok"
     LENGTH = "length"
@@ -75,14 +75,14 @@ class Outcome(StrEnum):
 
 
 class Load(StrEnum):
-    """When a declared model is brought into memory."""
+    """When a declared model is loaded into memory: before the pod is ready, or with the first request."""
 
     PRELOAD = "Preload"
     ON_DEMAND = "OnDemand"
 
 
 class Registry(msgspec.Struct, frozen=True, rename="camel"):
-    """A registry other than Ollama's public one; `insecure` allows plain HTTP."""
+    """A registry other than Ollama's public one. `insecure` allows plain HTTP."""
 
     host: str
     repository: str
@@ -90,7 +90,7 @@ class Registry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class DeclaredModel(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """A model that this Ollama must have: its name, when to load it, where it comes from."""
+    """A model that the agent pulls and keeps. `digest` None accepts every digest; `registry` None is Ollama's own."""
 
     name: str
     load: Load = Load.PRELOAD
@@ -102,7 +102,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class TenantLimits(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What one tenant may do, counted by each process on its own; None is unlimited, an empty list is no model."""
+    """Limits of one tenant, counted by each process on its own. None is unlimited; an empty list allows no model."""
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
@@ -111,7 +111,7 @@ class TenantLimits(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
 
 
 class TenantConfig(TenantLimits, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The limits of the tenant of that name."""
+    """Limits of the tenant `name`."""
 
     name: str
 
@@ -124,14 +124,14 @@ class ModelManagement(StrEnum):
 
 
 class IncludeUsage(StrEnum):
-    """Whether OpenAI streams are asked for their usage where the client did not ask."""
+    """Whether the sidecar requests the usage of an OpenAI stream if the client did not request it."""
 
     PASSTHROUGH = "Passthrough"
     INJECT = "Inject"
 
 
 class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """The file behind `--config`; watched, so that a change needs no restart."""
+    """Content of the file `--config`. The sidecar reloads it when it changes."""
 
     models: tuple[DeclaredModel, ...] = ()
     require_full_offload: bool = False
@@ -144,7 +144,7 @@ class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
 
 
 class ModelPhase(StrEnum):
-    """How far the agent is with one model."""
+    """Progress of the model agent with one model."""
 
     PENDING = "Pending"
     PULLING = "Pulling"
@@ -153,8 +153,22 @@ class ModelPhase(StrEnum):
     FAILED = "Failed"
 
 
+class ModelReason(StrEnum):
+    """Why a declared model cannot be made available: a reason of the endpoint's conditions (`docs/conditions.md`)."""
+
+    MODEL_NOT_FOUND = "ModelNotFound"
+    PULL_FAILED = "PullFailed"
+    DIGEST_MISMATCH = "DigestMismatch"
+    LOAD_FAILED = "LoadFailed"
+    NOT_ON_GPU = "NotOnGPU"
+
+
 class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """One declared model as `/status` shows it; sizes in bytes, progress in percent."""
+    """One declared model in `/status`. Sizes are in bytes.
+
+    `reason` is a ModelReason, or empty if nothing failed. It is a string here, so that a reader accepts the reasons of
+    newer versions.
+    """
 
     name: str
     phase: ModelPhase = ModelPhase.PENDING
@@ -170,7 +184,7 @@ class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Totals(msgspec.Struct, frozen=True, rename="camel"):
-    """Counters since the process started."""
+    """Requests and tokens since the process started, and requests in flight now."""
 
     requests: int = 0
     errors: int = 0
@@ -181,7 +195,7 @@ class Totals(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of `GET /status`."""
+    """Body of `GET /status`."""
 
     version: str
     ready: bool
@@ -195,9 +209,9 @@ class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
 class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One finished request: the body of `GET /status/requests/ID`, and one line of the access log.
 
-    Times are seconds; `time` is Unix time at the end. None means that it is not known. `requestId` is empty where the
-    client sent one that is no plain word; `traceParent` is the client's W3C trace context where it is well formed.
-    There is no content in it, no address, no key and no path.
+    `time` is the Unix time of the end; all other times are in seconds. None means unknown. `requestId` is empty if the
+    client sent an ID that is not a plain word; `traceParent` is the client's W3C trace context if it is well formed.
+    A record contains no content, address, key or path.
     """
 
     time: float

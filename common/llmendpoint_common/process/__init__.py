@@ -1,5 +1,5 @@
-"""The process contract that every llmendpoint process keeps: flags, logs and signals.
+"""Process contract of all programs: flags, logs, signals, sockets, errors and exit codes.
 
-It exists so that five programs read their settings, write their logs and stop in one way. It knows nothing of
-Ollama, metering or Kubernetes, and imports none of the other packages.
+All programs read their settings, write their logs and stop in the same way. This package knows nothing about Ollama,
+metering or Kubernetes.
 """

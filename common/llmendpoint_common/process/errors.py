@@ -1,16 +1,16 @@
-"""The exception tree: every error that llmendpoint raises on purpose.
+"""Exception tree: all errors that llmendpoint raises on purpose.
 
     LLMEndpointError
-      x InputError                what a user gave cannot be used
+      x InputError                a flag, a file or a field from a user cannot be used
           ConfigError             the sidecar's configuration file
           QuestionError           a question file
           RunDocumentError        the document that describes a load run
-      x ProtocolError             bytes that are not the HTTP/1.1 they should be
+      x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head
               HeadTooLargeError   a head above the limit
-          BodyError               a body's framing
+          BodyError               the framing of a body
           UpstreamError           a response, or the connection that it came on
-          RequestBodyError        a request body whose model is in doubt
+          RequestBodyError        the model in a request body is in doubt
       x OllamaError               Ollama refused, or could not be reached
       x ModelError                a declared model cannot be made available
       x ChannelClosedError        a worker process or its parent is gone
@@ -24,17 +24,19 @@ A message is one sentence for a person. It names the field, the file or the addr
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from llmendpoint_common.process import exit_codes
 
 
 class LLMEndpointError(Exception):
-    """Base of all errors here. `exit_code` is that of a process that ends with the error."""
+    """Base of all errors. `exit_code` is the exit code of a process that ends with the error."""
 
     exit_code = exit_codes.ERROR
 
 
 class InputError(LLMEndpointError):
-    """A flag, a file or a field that a user gave cannot be used."""
+    """A flag, a file or a field from a user cannot be used."""
 
     exit_code = exit_codes.USAGE
 
@@ -55,11 +57,11 @@ class RunDocumentError(InputError):
 
 
 class ProtocolError(LLMEndpointError):
-    """Bytes are not the HTTP/1.1 that they should be."""
+    """Bytes are not valid HTTP/1.1."""
 
 
 class HeadError(ProtocolError):
-    """A head cannot be read beyond doubt, although llhttp accepted it."""
+    """A head is ambiguous, although llhttp accepted it."""
 
 
 class HeadTooLargeError(HeadError):
@@ -67,19 +69,19 @@ class HeadTooLargeError(HeadError):
 
 
 class BodyError(ProtocolError):
-    """A body's framing is not valid, or its end is in doubt."""
+    """The framing of a body is invalid, or the end of the body is in doubt."""
 
 
 class UpstreamError(ProtocolError):
-    """The upstream broke HTTP, or its connection, before a response had ended."""
+    """The upstream violated HTTP or lost its connection before a response had ended."""
 
 
 class RequestBodyError(ProtocolError):
-    """A request body does not name its model beyond doubt. The message says why and quotes nothing of the body."""
+    """The model in a request body is in doubt. The message gives the reason and quotes nothing of the body."""
 
 
 class OllamaError(LLMEndpointError):
-    """Ollama refused a call, in its own words. `status` is the HTTP status, or 0 if Ollama could not be reached."""
+    """Ollama refused a call. The message is Ollama's; `status` is the HTTP status, or 0 if Ollama was not reached."""
 
     def __init__(self, sentence: str, status: int = 0) -> None:
         super().__init__(sentence)
@@ -87,9 +89,9 @@ class OllamaError(LLMEndpointError):
 
 
 class ModelError(LLMEndpointError):
-    """A declared model cannot be made available. `reason` is a documented condition reason."""
+    """A declared model cannot be made available. `reason` is a `contracts.sidecar.ModelReason`."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: StrEnum, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -103,12 +105,12 @@ class PublishError(LLMEndpointError):
 
 
 class NotReadyError(LLMEndpointError):
-    """A load run cannot begin yet. The message says what it waits for."""
+    """A load run cannot begin yet. The message names what it waits for."""
 
 
 class StackError(LLMEndpointError):
-    """A process of the local stack did not start. The message holds the end of its log."""
+    """A process of the local stack did not start. The message contains the end of its log."""
 
 
 class QueueFullError(LLMEndpointError):
-    """More requests wait at the simulator than it keeps."""
+    """The simulator's queue is full."""

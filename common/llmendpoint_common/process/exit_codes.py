@@ -1,15 +1,15 @@
-"""Exit codes of every llmendpoint process."""
+"""Exit codes of all programs."""
 
 from __future__ import annotations
 
 OK = 0
-#: The process could not do its work: a taken port, an unreachable API server.
+#: The process could not do its work, for example because a port was taken.
 ERROR = 1
-#: A flag, a variable or a file that the user gave is wrong.
+#: A flag, an environment variable or a file from the user is wrong.
 USAGE = 2
-#: A load run could not tell whether its objectives were met: the client was the limit.
+#: A load run cannot tell whether its objectives were met, for example because the client was the limit.
 INVALID = 98
 #: A load run missed an objective.
 FAILED = 99
-#: Interrupted; also a second SIGTERM or SIGINT, which ends a process at once (128 + SIGINT, as shells report it).
+#: Interrupted: 128 + SIGINT, as shells report it. Also used if a second SIGTERM or SIGINT ends a process at once.
 INTERRUPTED = 130

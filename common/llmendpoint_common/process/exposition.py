@@ -1,4 +1,4 @@
-"""One small aiohttp server for `/metrics` and a process's own pages beside it."""
+"""HTTP server (aiohttp) for `/metrics` and further pages of a process."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
-#: How an OpenMetrics page ends.
+#: Last line of an OpenMetrics page.
 _EOF = b"# EOF\n"
 
 
 class Rendered(Protocol):
-    """Yields families as text."""
+    """Returns metric families that are already text."""
 
     def __call__(self, *, openmetrics: bool) -> Iterable[bytes]:
-        """Return the families of one scrape."""
+        """Return the families of one scrape, in the Prometheus text format or as OpenMetrics."""
 
 
 def no_families(*, openmetrics: bool) -> Iterable[bytes]:
-    """Yield nothing."""
+    """Return no families."""
     return ()
 
 
-async def nothing() -> None:
-    """Nothing is to be done before a scrape."""
+async def no_refresh() -> None:
+    """Do nothing before a scrape."""
 
 
 class PageServer:
-    """Serves a registry at `/metrics`, in Prometheus' text or as OpenMetrics, and more routes; `stop` closes it.
+    """Serves a registry at `/metrics`, in the Prometheus text format or as OpenMetrics, and more routes.
 
-    `rendered(openmetrics=…)` yields further families as text; `refresh` is awaited before a scrape.
+    `rendered` returns families in addition to the registry's. `refresh` is awaited before each scrape.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PageServer:
         registry: CollectorRegistry,
         routes: Iterable[web.RouteDef],
         rendered: Rendered = no_families,
-        refresh: Callable[[], Awaitable[None]] = nothing,
+        refresh: Callable[[], Awaitable[None]] = no_refresh,
     ) -> None:
         self._registry = registry
         self._refresh = refresh
@@ -53,7 +53,7 @@ class PageServer:
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self, sockets: list[socket.socket]) -> None:
-        """Serve on listening sockets."""
+        """Serve on sockets that already listen."""
         await self._runner.setup()
         for sock in sockets:
             await web.SockSite(self._runner, sock).start()
@@ -68,7 +68,7 @@ class PageServer:
         parts = []
         for family in self._registry.collect():
             parts.append(encode(_Family(family)).removesuffix(_EOF))
-            # A whole scrape takes tens of milliseconds; between two families the streams have their turn.
+            # A large scrape takes tens of milliseconds: yield after each family, so that no stream is delayed.
             await asyncio.sleep(0)
         openmetrics = "openmetrics" in content_type
         for text in self._rendered(openmetrics=openmetrics):
@@ -80,7 +80,7 @@ class PageServer:
 
 
 class _Family(CollectorRegistry):
-    """A registry of one family: what the encoders take."""
+    """A registry with one family, because the encoders of prometheus_client accept only registries."""
 
     def __init__(self, family: Metric) -> None:
         super().__init__()
@@ -91,5 +91,5 @@ class _Family(CollectorRegistry):
 
 
 async def alive(_: web.Request) -> web.Response:
-    """Answer `/livez`: the event loop turns."""
+    """Answer `/livez`. The answer shows that the event loop runs."""
     return web.Response(text="ok\n")

@@ -1,4 +1,4 @@
-"""One way to run and to stop: the first SIGTERM or SIGINT asks, the second ends at once."""
+"""Running a process on uvloop. The first SIGTERM or SIGINT requests a stop, the second one ends the process at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmendpoint_common.process import exit_codes
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
-    """Run `main(stopping)` on uvloop and return its exit code; `stopping` is set by the first signal."""
+    """Run `main(stopping)` and return its exit code. The first SIGTERM or SIGINT sets `stopping`."""
     return uvloop.run(_supervised(main))
 
 

@@ -1,4 +1,4 @@
-"""Logs go to stderr: text on a terminal, one JSON object a line elsewhere."""
+"""Logs on stderr: text if stderr is a terminal, otherwise one JSON object per line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 
 class JsonFormatter(logging.Formatter):
-    """One record as one line of JSON with time (RFC 3339, UTC), level, logger and message."""
+    """Formats a record as one line of JSON with time (RFC 3339, UTC), level, logger and message."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -24,7 +24,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(level: str) -> None:
-    """Send every logger of the process to stderr at `level` (debug, info, warning, error)."""
+    """Send the records of all loggers to stderr, from `level` (debug, info, warning, error) on."""
     handler = logging.StreamHandler(sys.stderr)
     if sys.stderr.isatty():
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
@@ -34,7 +34,7 @@ def configure_logs(level: str) -> None:
 
 
 def parse_level(text: str) -> str:
-    """Return a log level's name in lower case."""
+    """Return the name of a log level in lower case. ValueError if there is no such level."""
     if text.lower() not in {"debug", "info", "warning", "error"}:
         raise ValueError(f"{text!r} is not a log level; choose debug, info, warning or error")
     return text.lower()

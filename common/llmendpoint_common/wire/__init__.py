@@ -1,5 +1,5 @@
-"""Bytes in, events out: HTTP heads, NDJSON, SSE and the dialects of Ollama's streams.
+"""Wire formats: HTTP/1.1, NDJSON, server-sent events, request bodies, routes, and readers for the answers of each API.
 
-Nothing here has a clock or does I/O, so the proxy and the load generator share one definition of what a token
-is, and tests can feed any split of any bytes.
+Bytes go in and typed values come out. Nothing here has a clock or does I/O, so the proxy and the load generator read
+answers by the same rules, and tests can feed bytes in any split.
 """

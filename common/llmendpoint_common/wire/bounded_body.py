@@ -1,4 +1,4 @@
-"""A whole JSON body, kept up to a bound; past it the answer is not metered, and still passed on."""
+"""Collector for a whole JSON body, up to 16 MiB. A larger answer is forwarded, but not metered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 class BoundedBody:
-    """Collects the pieces of one body; `finish` returns None where it grew past the bound."""
+    """Collects the pieces of one body, and drops them if the body exceeds MAX_BODY_BYTES."""
 
     __slots__ = ("_parts", "_size")
 
@@ -15,7 +15,7 @@ class BoundedBody:
         self._size = 0
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next piece."""
         self._size += len(data)
         if self._size > MAX_BODY_BYTES:
             self._parts.clear()
@@ -23,6 +23,6 @@ class BoundedBody:
             self._parts.append(data)
 
     def finish(self) -> bytes | None:
-        """Return the body and forget it."""
+        """Return the body and clear the collector. None if the body was too large."""
         parts, self._parts = self._parts, []
         return None if self._size > MAX_BODY_BYTES else b"".join(parts)

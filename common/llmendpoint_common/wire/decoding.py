@@ -1,8 +1,8 @@
-"""Errors that mean that JSON cannot be read."""
+"""Exceptions for JSON that cannot be decoded."""
 
 from __future__ import annotations
 
 import msgspec
 
-#: msgspec raises the second one for a string that is not UTF-8.
+#: msgspec raises UnicodeDecodeError if a string is not valid UTF-8.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)

@@ -1,15 +1,15 @@
-"""Lines of a stream, however the bytes are split; memory stays bounded when a line does not end."""
+"""Splitter for the lines of a stream (NDJSON). Bytes may be split anywhere; memory is bounded by the longest line."""
 
 from __future__ import annotations
 
-#: A last line of /api/generate carries `context` and can be megabytes.
+#: The last line of `/api/generate` contains `context` and can have megabytes.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
 class LineSplitter:
-    """Turns pieces of bytes into whole lines without their line end.
+    """Turns pieces of bytes into lines without their line end.
 
-    A line longer than `limit` bytes is dropped whole and counted in `overlong`.
+    A line longer than `limit` bytes is dropped and counted in `overlong`.
     """
 
     __slots__ = ("_dropping", "_limit", "_parts", "_size", "overlong")
@@ -22,7 +22,7 @@ class LineSplitter:
         self.overlong = 0
 
     def is_line(self, data: bytes) -> bool:
-        """Tell whether `data` is one whole line by itself, as model servers send them; it is not to be fed then."""
+        """Return whether `data` is exactly one line and no line has begun; then it need not be fed. Most pieces are."""
         return not self._parts and not self._dropping and data.find(b"\n") == len(data) - 1 and len(data) <= self._limit
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -34,7 +34,7 @@ class LineSplitter:
         return self._feed_partial(data)
 
     def flush(self) -> bytes:
-        """Return what came after the last line end, and forget it."""
+        """Return the bytes after the last line end, and clear them."""
         rest = b"".join(self._parts)
         self._parts.clear()
         self._size = 0

@@ -1,4 +1,7 @@
-"""What a request's body asks for, read as Ollama reads it, so that a limit and the server see the same model."""
+"""Reader for request bodies: the model that a request names, found by the rules of Ollama's own decoder.
+
+Limits depend on the model, so a body that Ollama could read in another way is refused.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ import zstandard
 from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.decoding import UNREADABLE
 
-#: Ollama decodes one JSON value in memory; so a request with a model in it has a bound.
+#: Bound of a request body that has to be held until its model is known. Ollama decodes it in memory as well.
 MAX_REQUEST_BODY_BYTES = 64 * 1024 * 1024
 
 
 class RequestBody(NamedTuple):
-    """The model's name as the client wrote it (empty where there is none), and the JSON object's fields."""
+    """Model name as the client wrote it, empty if there is none, and the fields of the JSON object, not decoded."""
 
     model: str
     fields: dict[str, msgspec.Raw]
@@ -27,9 +30,10 @@ _decode_name = msgspec.json.Decoder(str | None).decode
 
 
 def read_request_body(body: bytes, content_type: bytes, coding: bytes) -> RequestBody:
-    """Return what a body asks for; RequestBodyError where that is not certain.
+    """Return the model and the fields of a body. RequestBodyError if the model is in doubt.
 
-    Go's decoder takes field names in any case (encoding/json, Unmarshal), so two spellings of one are refused.
+    `coding` is the Content-Encoding. Go's decoder ignores the case of field names (encoding/json, Unmarshal), so a body
+    with two spellings of `model` is refused.
     """
     if coding:
         body = _decoded(body, coding.strip().lower())
@@ -42,12 +46,12 @@ def read_request_body(body: bytes, content_type: bytes, coding: bytes) -> Reques
             raise RequestBodyError("the body names its model twice")
         model = _decode_name(fields[names[0]]) if names else None
     except UNREADABLE as error:
-        raise RequestBodyError("the body is not one JSON object with a model in it") from error
+        raise RequestBodyError("the body is not one JSON object whose model is a string") from error
     return RequestBody(model or "", fields)
 
 
 def _decoded(body: bytes, coding: bytes) -> bytes:
-    """Return a body without its content coding; only Ollama's own (zstd), and only up to the bound."""
+    """Return a body without its content coding. Only zstd is supported, as in Ollama, and only up to the bound."""
     if coding == b"identity":
         return body
     if coding != b"zstd":
@@ -63,7 +67,7 @@ def _decoded(body: bytes, coding: bytes) -> bytes:
 
 
 def _form_model(body: bytes, content_type: bytes) -> str:
-    """Return the field `model` of a form (RFC 7578)."""
+    """Return the field `model` of a multipart form (RFC 7578)."""
     message = BytesParser().parsebytes(b"Content-Type: " + content_type + b"\r\n\r\n" + body)
     values = [
         part.get_payload(decode=True)

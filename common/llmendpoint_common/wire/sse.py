@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML, 9.2.6): only what model servers use of it, `event:` and `data:` lines."""
+"""Splitter for server-sent events (WHATWG HTML, 9.2.6), limited to `event` and `data`, which model servers use."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from llmendpoint_common.wire.ndjson import LineSplitter
 
 
 class ServerSentEvent(NamedTuple):
-    """One dispatched event; `name` is empty where the stream did not name it."""
+    """One dispatched event. `name` is empty if the stream gave none."""
 
     name: bytes
     data: bytes
 
 
 class EventSplitter:
-    """Turns pieces of bytes into dispatched events; comments, ids and retry lines are skipped."""
+    """Turns pieces of bytes into dispatched events. Comments, `id` and `retry` are skipped."""
 
     __slots__ = ("_data", "_lines", "_name")
 
@@ -26,7 +26,7 @@ class EventSplitter:
 
     @property
     def overlong(self) -> int:
-        """How many lines were dropped for their length."""
+        """Number of lines that were dropped because they were too long."""
         return self._lines.overlong
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:

@@ -1,4 +1,7 @@
-"""Usage of OpenAI streams where the client did not ask for it: asked for on the way in, taken out on the way back."""
+"""Token counts of OpenAI streams whose client did not request them (`metering.includeUsage: Inject`).
+
+The request is changed so that it asks for usage, and the usage is removed from the answer again.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import msgspec
 
 from llmendpoint_common.wire.decoding import UNREADABLE
 
-#: An event longer than this passes as it is: it is none that only tells usage.
+#: A longer event passes unchanged: an event that contains only usage is much shorter.
 _MAX_EVENT_BYTES = 1024 * 1024
 _END = b"\n\n"
 _DATA = b"data: "
@@ -17,7 +20,7 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def ask_for_usage(fields: Mapping[str, msgspec.Raw]) -> bytes | None:
-    """Return a body that asks for usage; None where it is no stream, or asks already, or cannot be read."""
+    """Return a body that requests usage. None if it is not a stream, requests usage already, or cannot be decoded."""
     try:
         if not msgspec.json.decode(fields.get("stream", b"false"), type=bool):
             return None
@@ -31,13 +34,13 @@ def ask_for_usage(fields: Mapping[str, msgspec.Raw]) -> bytes | None:
 
 
 class UsageFilter:
-    """Takes `usage` out of a stream of events, and the one event that has nothing else; all others pass as they are."""
+    """Removes `usage` from a stream of events, and an event with nothing but usage. Other events pass unchanged."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return what the client gets of the events that `data` completes."""
+        """Return the events that `data` completes, without their usage."""
         *events, self._rest = (self._rest + data).split(_END)
         if len(self._rest) > _MAX_EVENT_BYTES:
             passed, self._rest = self._rest, b""
@@ -46,7 +49,7 @@ class UsageFilter:
         return b"".join(map(_without_usage, events)) + passed
 
     def flush(self) -> bytes:
-        """Return what came behind the last event."""
+        """Return the bytes after the last complete event, and clear them."""
         rest, self._rest = self._rest, b""
         return rest
 

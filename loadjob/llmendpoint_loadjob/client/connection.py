@@ -1,4 +1,4 @@
-"""The measuring client: a raw asyncio protocol, so that nothing lies between the bytes and the clock."""
+"""The measuring client: raw asyncio protocols, so that little lies between the bytes and the clock."""
 
 from __future__ import annotations
 
@@ -7,31 +7,25 @@ import contextlib
 from collections.abc import Callable
 from typing import cast
 
-import httptools
-
 from llmendpoint_common.contracts.loadrun import Api
-from llmendpoint_common.wire.dialects.reading import Dialect
-from llmendpoint_common.wire.routes import dialect_of
+from llmendpoint_common.wire.http1.response import ResponseReader
+from llmendpoint_loadjob.client.answer import Answer
 from llmendpoint_loadjob.client.requests import OPERATIONS, Target
-from llmendpoint_loadjob.result.timings import ErrorClass, Sample, error_of_status
-
-_MAX_DETAIL = 200
+from llmendpoint_loadjob.result.timings import ErrorClass, Sample
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection; one request at a time."""
+    """One keep-alive connection. It serves one request at a time."""
 
     def __init__(self, clock: Callable[[], float], api: Api) -> None:
         self._clock = clock
-        self._api = api
+        self._operation = OPERATIONS[api]
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._sample: Sample | None = None
+        self._reader = ResponseReader(self.close)
+        # The reader takes bytes from the event loop directly: a method here would cost another call for each piece.
+        self.data_received = self._reader.feed  # type: ignore[method-assign]
+        self._answer: Answer | None = None
         self._done: asyncio.Future[None] | None = None
-        self._dialect: Dialect | None = None
-        self._content_type = b""
-        self._detail = b""
-        self._now = 0.0
 
     @property
     def usable(self) -> bool:
@@ -39,122 +33,60 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     async def send(self, request: bytes, sample: Sample, timeout: float) -> None:
-        """Send a request and fill in its sample; an error is a value of the sample, never raised."""
-        self._sample = sample
-        self._dialect = None
-        self._content_type = self._detail = b""
+        """Send a request and fill in its sample. An error becomes a value of the sample and is never raised."""
         self._done = asyncio.get_running_loop().create_future()
+        answer = self._answer = Answer(self._clock, self._operation, sample, self._end)
+        self._reader.expect(answer)
         sample.sent = self._clock()
         if self._transport is None:
-            self._end(ErrorClass.RESET)
+            answer.fail(ErrorClass.RESET)
         else:
             self._transport.write(request)
         try:
             async with asyncio.timeout(timeout):
                 await self._done
         except TimeoutError:
-            self._end(ErrorClass.TIMEOUT)
-            self.close()
+            answer.fail(ErrorClass.TIMEOUT)
 
     def close(self) -> None:
         """Close at once."""
         if self._transport is not None:
             self._transport.abort()
 
-    # ---- asyncio
+    # ---- calls of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
+        # uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
-        """Read the clock first, then the bytes."""
-        self._now = self._clock()
-        if self._sample is None:
-            self.close()
-            return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._end(ErrorClass.INVALID_BODY)
-            self.close()
+    def eof_received(self) -> None:
+        """End the response, or fail it if its end has not come."""
+        self._end_of_input(reset=False)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """A response that was not whole is an error of its own class."""
+        """Fail the response if its end has not come."""
         self._transport = None
-        self._now = self._clock()
-        if self._sample is not None:
-            self._end(ErrorClass.TRUNCATED if self._sample.status and error is None else ErrorClass.RESET)
-
-    # ---- httptools
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Only the content type matters."""
-        if name.lower() == b"content-type":
-            self._content_type = value
-
-    def on_headers_complete(self) -> None:
-        """Choose how to read the body."""
-        if self._sample is None:
-            return
-        self._sample.status = self._parser.get_status_code()
-        if self._sample.status == 200:
-            self._dialect = dialect_of(OPERATIONS[self._api], self._content_type, self._on_content)
-
-    def on_body(self, data: bytes) -> None:
-        """Read content; of an error keep the beginning."""
-        if self._dialect is not None:
-            self._dialect.feed(data, self._now)
-        elif len(self._detail) < _MAX_DETAIL:
-            self._detail += data
-
-    def on_message_complete(self) -> None:
-        """The response is whole: was the answer?"""
-        if self._sample is None:
-            return
-        keep_alive = self._parser.should_keep_alive()
-        self._end(self._judge(self._sample))
-        if not keep_alive:
-            self.close()
+        self._end_of_input(reset=error is not None)
 
     # ---- inside
 
-    def _on_content(self, now: float) -> None:
-        sample = self._sample
-        if sample is not None:
-            if sample.first is None:
-                sample.first = now
-            sample.last = now
-            sample.chunks += 1
+    def _end_of_input(self, *, reset: bool) -> None:
+        if self._answer is not None:
+            self._answer.was_reset = reset
+        self._reader.eof(reset=reset)
 
-    def _judge(self, sample: Sample) -> ErrorClass | None:
-        if self._dialect is None:
-            return error_of_status(sample.status) or ErrorClass.INVALID_BODY
-        self._dialect.close(self._now)
-        reading = self._dialect.reading
-        if reading.failed:
-            return ErrorClass.STREAM_ERROR
-        if reading.unreadable:
-            return ErrorClass.INVALID_BODY
-        return None if reading.finished else ErrorClass.TRUNCATED
-
-    def _end(self, error: ErrorClass | None) -> None:
-        sample, self._sample = self._sample, None
-        if sample is None:
-            return
-        sample.ended = self._clock() if error is ErrorClass.TIMEOUT else max(self._now, sample.sent)
-        sample.error = error
-        sample.detail = self._detail[:_MAX_DETAIL].decode(errors="replace")
-        usage = self._dialect.reading.usage if self._dialect is not None else None
-        if usage is not None:
-            sample.input_tokens = usage.prompt_tokens or 0
-            sample.output_tokens = usage.generation_tokens or 0
+    def _end(self, reusable: bool) -> None:
+        self._answer = None
+        if not reusable:
+            self._reader.abandon()
+            self.close()
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
 
 
 class Client:
-    """Connections to one target, used again as long as they are good."""
+    """Connections to one target, which are used again as long as they can be."""
 
     def __init__(self, target: Target, api: Api, clock: Callable[[], float], timeout: float) -> None:
         self._target = target
@@ -179,7 +111,7 @@ class Client:
             self.in_flight -= 1
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close all idle connections."""
         for connection in self._idle:
             connection.close()
         self._idle.clear()
@@ -192,6 +124,7 @@ class Client:
         return None
 
     async def _connect(self, sample: Sample) -> Connection | None:
+        """Return a new connection, or None after the error has been noted in the sample."""
         loop = asyncio.get_running_loop()
         sample.sent = self._clock()
         error = ErrorClass.REFUSED

@@ -12,11 +12,11 @@ import msgspec
 from llmendpoint_common.contracts.loadrun import Api, RunDocument
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
 from llmendpoint_common.wire.http1 import heads
+from llmendpoint_common.wire.routes import path_of_operation
 from llmendpoint_loadjob.dataset.questions import Question
 
-#: The operation that each API's requests are, for the reader of their answers.
+#: The operation of the requests, which determines their path and the reader of their answers.
 OPERATIONS = {Api.OLLAMA_CHAT: Operation.CHAT, Api.OPENAI_CHAT: Operation.OPENAI_CHAT}
-_PATHS = {Api.OLLAMA_CHAT: "/api/chat", Api.OPENAI_CHAT: "/v1/chat/completions"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class RequestWriter:
         self._api = document.target.api
         self._model = document.model
         self._request = document.request
-        self._line = f"POST {target.prefix}{_PATHS[self._api]} HTTP/1.1".encode()
+        self._line = f"POST {target.prefix}{path_of_operation(OPERATIONS[self._api])} HTTP/1.1".encode()
         self._headers = [(b"Host", target.authority.encode()), (b"Content-Type", b"application/json")]
         if api_key:
             self._headers.append((b"Authorization", b"Bearer " + api_key.encode()))

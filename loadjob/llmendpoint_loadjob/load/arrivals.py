@@ -9,7 +9,7 @@ from llmendpoint_common.contracts.loadrun import Arrivals
 
 
 def arrival_times(law: Arrivals, rate: float, seed: int) -> Iterator[float]:
-    """Yield times for ever, at `rate` requests per second: with equal gaps, or exponential ones with mean 1/rate."""
+    """Yield times without end, at `rate` requests per second: with equal gaps, or exponential ones with mean 1/rate."""
     if law is Arrivals.CONSTANT:
         return _constant(rate)
     return _poisson(rate, random.Random(seed))  # noqa: S311 - has to be repeatable, not secret

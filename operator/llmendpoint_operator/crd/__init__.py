@@ -1,1 +1,1 @@
-"""From typed models to CustomResourceDefinitions."""
+"""CustomResourceDefinitions, generated from the typed models of the API."""

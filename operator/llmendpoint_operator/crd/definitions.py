@@ -1,86 +1,139 @@
-"""The CustomResourceDefinitions, built from the models; `make generate` writes them into manifests and chart."""
+"""The CustomResourceDefinitions of this operator, from one list; `make generate` writes them to manifests and chart.
+
+A new resource is a row in the table of kinds (which has its name and plural) and an item of `RESOURCES`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
-from llmendpoint_common.api import endpoint, loadtest
-from llmendpoint_common.contracts.cluster import GROUP, VERSION
+from llmendpoint_common.api.endpoint import LLMEndpoint
+from llmendpoint_common.api.loadtest import LoadTest
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
+from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.crd.schema import structural_schema
 
 
-def custom_resource_definitions() -> list[dict[str, Any]]:
-    """Return the CRDs of this operator."""
-    return [_llmendpoint(), _loadtest()]
+@dataclass(frozen=True)
+class Column:
+    """A column of `kubectl get`; a wide one is shown with `-o wide` only."""
+
+    name: str
+    path: str
+    description: str
+    type: str = "string"
+    wide: bool = False
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the column as the API takes it."""
+        column = {"name": self.name, "type": self.type, "jsonPath": self.path, "description": self.description}
+        return {**column, "priority": 1} if self.wide else column
 
 
-def _llmendpoint() -> dict[str, Any]:
-    columns = [
-        _column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether the model answers."),
-        _column("Model", ".spec.models[0].name", "The first model."),
-        _column("Replicas", ".status.readyReplicas", "Replicas that answer.", kind="integer"),
-        _column("GPU", ".status.gpu", "GPUs of a replica."),
-        _column("URL", ".status.url", "Where clients connect."),
-        _column("Age", ".metadata.creationTimestamp", "Since when.", kind="date"),
-        _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not.", wide=True),
-        _column("VRAM", ".status.models[0].vramBytes", "GPU memory of the first model.", kind="integer", wide=True),
-    ]
-    scale = {
-        "specReplicasPath": ".spec.replicas",
-        "statusReplicasPath": ".status.replicas",
-        "labelSelectorPath": ".status.selector",
-    }
-    return _definition("LLMEndpoint", "llm", endpoint.LLMEndpoint, columns, {"status": {}, "scale": scale})
+@dataclass(frozen=True)
+class Resource:
+    """A resource of this operator. `model` has the fields `spec` and `status`, `scalable` adds `kubectl scale`."""
+
+    kind: str
+    short_name: str
+    model: type[BaseModel]
+    columns: tuple[Column, ...]
+    scalable: bool = False
 
 
-def _loadtest() -> dict[str, Any]:
-    columns = [
-        _column("Verdict", ".status.verdict", "Passed, Failed, Invalid, Error or None."),
-        _column("Reason", '.status.conditions[?(@.type=="Passed")].reason', "Why."),
-        _column("Target", ".status.target", "What was driven."),
-        _column("Req/s", ".status.summary.requestsPerSecond", "Answered requests a second."),
-        _column("TTFT-p95", ".status.summary.ttft.p95", "95th percentile of the time to first token."),
-        _column("Age", ".metadata.creationTimestamp", "Since when.", kind="date"),
-    ]
-    return _definition("LoadTest", "lt", loadtest.LoadTest, columns, {"status": {}})
+_AGE = Column("Age", ".metadata.creationTimestamp", "Time since the object was created.", type="date")
 
 
-def _column(name: str, path: str, text: str, kind: str = "string", *, wide: bool = False) -> dict[str, Any]:
-    column = {"name": name, "type": kind, "jsonPath": path, "description": text}
-    return {**column, "priority": 1} if wide else column
+def _condition(kind: str, field: str) -> str:
+    """Return the JSON path of a condition's field."""
+    return f'.status.conditions[?(@.type=="{kind}")].{field}'
 
 
-def _definition(
-    kind: str, short: str, model: type[BaseModel], columns: list[dict[str, Any]], subresources: dict[str, Any]
-) -> dict[str, Any]:
-    singular = kind.lower()
-    schema = structural_schema(model)
-    # apiVersion, kind and metadata are the API server's own.
-    schema["properties"]["metadata"] = {"type": "object"}
-    version = {
-        "name": VERSION,
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": schema},
-        "subresources": subresources,
-        "additionalPrinterColumns": columns,
+RESOURCES = (
+    Resource(
+        LLMENDPOINT,
+        "llm",
+        LLMEndpoint,
+        (
+            Column("Ready", _condition("Ready", "status"), "Whether at least one replica answers requests."),
+            Column("Model", ".spec.models[0].name", "Name of the first model."),
+            Column("Replicas", ".status.readyReplicas", "Number of replicas that answer requests.", type="integer"),
+            Column("GPU", ".status.gpu", "Number and type of the GPUs of one replica."),
+            Column("URL", ".status.url", "Base URL for clients in the cluster."),
+            _AGE,
+            Column("Reason", _condition("Ready", "reason"), "Reason of the condition Ready.", wide=True),
+            Column(
+                "VRAM",
+                ".status.models[0].vramBytes",
+                "GPU memory that the first model uses in one replica, in bytes.",
+                type="integer",
+                wide=True,
+            ),
+        ),
+        scalable=True,
+    ),
+    Resource(
+        LOADTEST,
+        "lt",
+        LoadTest,
+        (
+            Column("Verdict", ".status.verdict", "Verdict of the run: Passed, Failed, Invalid, Error or None."),
+            Column("Reason", _condition("Passed", "reason"), "Reason of the condition Passed."),
+            Column("Target", ".status.target", "URL of the server under test."),
+            Column("Req/s", ".status.summary.requestsPerSecond", "Answered requests per second."),
+            Column("TTFT-p95", ".status.summary.ttft.p95", "95th percentile of the time to first token."),
+            _AGE,
+        ),
+    ),
+)
+
+_SCALE = {
+    "specReplicasPath": ".spec.replicas",
+    "statusReplicasPath": ".status.replicas",
+    "labelSelectorPath": ".status.selector",
+}
+
+
+def custom_resource_definitions(resources: Iterable[Resource] = RESOURCES) -> list[dict[str, Any]]:
+    """Return the CRDs."""
+    return [_definition(resource) for resource in resources]
+
+
+def _definition(resource: Resource) -> dict[str, Any]:
+    kind = KINDS[resource.kind]
+    names = {
+        "kind": kind.name,
+        "listKind": f"{kind.name}List",
+        "singular": kind.name.lower(),
+        "plural": kind.plural,
+        "shortNames": [resource.short_name],
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{singular}s.{GROUP}", "labels": {"app.kubernetes.io/part-of": "llmendpoint"}},
+        "metadata": {"name": f"{kind.plural}.{kind.group}", "labels": {"app.kubernetes.io/part-of": "llmendpoint"}},
         "spec": {
-            "group": GROUP,
+            "group": kind.group,
             "scope": "Namespaced",
-            "names": {
-                "kind": kind,
-                "listKind": f"{kind}List",
-                "singular": singular,
-                "plural": f"{singular}s",
-                "shortNames": [short],
-            },
-            "versions": [version],
+            "names": names,
+            "versions": [_version(resource, kind.version)],
         },
+    }
+
+
+def _version(resource: Resource, name: str) -> dict[str, Any]:
+    schema = structural_schema(resource.model)
+    # The API server adds apiVersion and kind, and defines the content of metadata.
+    schema["properties"]["metadata"] = {"type": "object"}
+    return {
+        "name": name,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}, "scale": _SCALE} if resource.scalable else {"status": {}},
+        "additionalPrinterColumns": [column.manifest() for column in resource.columns],
     }

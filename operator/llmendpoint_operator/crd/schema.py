@@ -1,4 +1,8 @@
-"""A structural OpenAPI schema (what a CRD takes) from a pydantic model."""
+"""Structural OpenAPI schemas, which CustomResourceDefinitions need, from pydantic models.
+
+A structural schema has no references and no titles, and says nothing about null: pydantic's `anyOf` of a type and null
+becomes the type, since an absent field and a field of null mean the same here.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+#: Keywords that pydantic writes and a structural schema may not have (additionalProperties only if it is a schema).
 _DROPPED = {"title", "$defs", "additionalProperties", "exclusiveMinimum", "propertyNames"}
 
 
 def structural_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the schema of a model: references inlined, null removed, titles dropped."""
+    """Return the schema of a model, with references inlined."""
     schema = model.model_json_schema(by_alias=True)
     return _structural(schema, schema.get("$defs", {}))
 
@@ -33,7 +38,7 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 
 def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return a node without `$ref` and without the null branch; what stands beside them wins."""
+    """Return a node without `$ref` and without the branch for null. Keywords beside them override the target's."""
     beside = {key: value for key, value in node.items() if key not in ("$ref", "anyOf", "allOf")}
     if "$ref" in node:
         target = _resolved(definitions[node["$ref"].rpartition("/")[2]], definitions)

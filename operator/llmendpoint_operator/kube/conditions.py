@@ -50,7 +50,7 @@ def merge(
 
 
 def is_true(conditions: Sequence[dict[str, Any]], kind: str) -> bool:
-    """Tell whether the condition of a type is there and True."""
+    """Return whether the condition of a type is there and True."""
     return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
 
 

@@ -1,4 +1,4 @@
-"""The object whose children are built: what its builders need to know of it."""
+"""The owner of children: its identity, and the metadata that every child gets from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Owner:
     uid: str
 
     def reference(self) -> Manifest:
-        """Return the controller owner reference: what lets the cluster delete children without the operator."""
+        """Return the controller owner reference. With it, the cluster deletes children without the operator."""
         return {
             "apiVersion": API_VERSION,
             "kind": self.kind,
@@ -67,7 +67,7 @@ class Owner:
         return {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata}
 
     def labels(self, component: str) -> dict[str, str]:
-        """Return the labels of a child, and of the pods that it makes."""
+        """Return the labels of a child, and of the pods that it creates."""
         return {
             _OWNER_LABELS[self.kind]: self.name,
             COMPONENT_LABEL: component,
@@ -78,12 +78,12 @@ class Owner:
 
 
 def owner_of(manifest: Manifest) -> Owner:
-    """Return the owner that an object of the API is."""
+    """Return the identity of an LLMEndpoint or a LoadTest, as read from the API."""
     metadata = manifest["metadata"]
     return Owner(manifest["kind"], metadata["namespace"], metadata["name"], metadata["uid"])
 
 
 def is_controlled_by(manifest: Manifest, owner: Owner) -> bool:
-    """Tell whether an object is this owner's child, by UID."""
+    """Return whether an object's controller is this owner. UIDs are compared, since names can be used again."""
     references = manifest.get("metadata", {}).get("ownerReferences") or []
     return any(reference.get("controller") and reference.get("uid") == owner.uid for reference in references)

@@ -1,1 +1,1 @@
-"""The admin port (8001): metrics, status and probes. aiohttp serves it; the data path does not use it."""
+"""Admin port (8001): metrics, status and probes, served by aiohttp. The data path does not use it."""

@@ -1,4 +1,4 @@
-"""`/metrics`, `/status`, `/status/requests/ID`, `/livez` and `/readyz`."""
+"""Pages of the admin port: `/metrics`, `/status`, `/status/requests/ID`, `/livez` and `/readyz`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def admin_server(
     find: Callable[[str], Awaitable[RequestRecord | None]],
     refresh: Callable[[], Awaitable[None]],
 ) -> PageServer:
-    """Return the server of the side door; `refresh` is awaited before numbers are shown."""
+    """Return the server of the admin port. `refresh` is awaited before `/metrics` and `/status` are answered."""
 
     async def show(_: web.Request) -> web.Response:
         await refresh()
@@ -27,7 +27,7 @@ def admin_server(
     async def show_request(request: web.Request) -> web.Response:
         record = await find(request.match_info["id"])
         if record is None:
-            return web.json_response({"error": "no request of that ID ended within the last two minutes"}, status=404)
+            return web.json_response({"error": "no request with this ID ended within the last two minutes"}, status=404)
         return web.Response(body=msgspec.json.encode(record), content_type="application/json")
 
     async def ready(_: web.Request) -> web.Response:

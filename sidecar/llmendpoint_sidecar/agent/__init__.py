@@ -1,4 +1,4 @@
-"""The model agent: brings the declared models, keeps the preloaded ones in memory, and says how far it is.
+"""Model agent: pulls the declared models, keeps the preloaded ones in memory, and reports its progress.
 
-It speaks to Ollama beside the data path, so what it does is never counted as a client's request.
+It calls Ollama directly and not through the proxy, so its requests are never counted as a client's.
 """

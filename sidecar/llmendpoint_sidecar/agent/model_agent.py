@@ -1,4 +1,9 @@
-"""Brings every declared model to where it should be, again and again: present, in memory, answering."""
+"""Reconciles the declared models with Ollama: each one present, and a preloaded one in memory and answering.
+
+Every two seconds, the agent compares each declared model with the state that the upstream watch last saw, and does the
+missing steps: pull, copy to the declared name, load, and one request as a check. A model that was evicted is loaded
+again. A failed step is retried after 2 s, then after twice the last delay, up to a minute.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,16 @@ from collections.abc import Callable
 import msgspec
 
 from llmendpoint_common.contracts.ollama import canonical_name
-from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, ModelPhase, ModelStatus, SidecarConfig
+from llmendpoint_common.contracts.sidecar import (
+    DeclaredModel,
+    Load,
+    ModelPhase,
+    ModelReason,
+    ModelStatus,
+    SidecarConfig,
+)
 from llmendpoint_common.process.errors import ModelError, OllamaError
-from llmendpoint_sidecar.agent.progress import PullMeter
+from llmendpoint_sidecar.agent.progress import PullTotals
 from llmendpoint_sidecar.ollama.client import Ollama
 from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 
@@ -21,11 +33,12 @@ _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 60.0
 _LOAD_SECONDS = 1800.0
 _INTERVAL_SECONDS = 2.0
+#: Parts of Ollama's messages which mean that the registry does not have the model.
 _NOT_FOUND = ("file does not exist", "not found", "manifest unknown")
 
 
 class ModelAgent:
-    """Works through the declared models; one at a time, since they share one disk and one GPU."""
+    """Reconciles the declared models, one at a time, because they share one disk and one GPU."""
 
     def __init__(self, ollama: Ollama, watch: UpstreamWatch, clock: Callable[[], float]) -> None:
         self._ollama = ollama
@@ -38,29 +51,30 @@ class ModelAgent:
         self._was_ready = False
 
     def configure(self, config: SidecarConfig) -> None:
-        """Take a new declaration; what is already there stays in use."""
+        """Apply a new configuration. Models that are still declared keep their status, and retries start at once."""
         self._config = config
-        kept = {model.name: self._statuses.get(model.name, ModelStatus(model.name)) for model in config.models}
-        self._statuses = kept
+        self._statuses = {
+            model.name: self._statuses.get(model.name, ModelStatus(model.name)) for model in config.models
+        }
         self._retries = {}
         self._configured.set()
 
     @property
     def ready(self) -> bool:
-        """Whether the declared models answer: all at first, later as long as none fails to load."""
+        """Whether the declared models answer: all of them at first, and afterwards as long as none fails to load."""
         phases = {status.phase for status in self._statuses.values()}
         if phases <= {ModelPhase.READY}:
             self._was_ready = True
-        elif any(s.reason == "LoadFailed" for s in self._statuses.values()):
+        elif any(status.reason == ModelReason.LOAD_FAILED for status in self._statuses.values()):
             self._was_ready = False
         return self._was_ready
 
     def statuses(self) -> tuple[ModelStatus, ...]:
-        """Return the declared models as `/status` shows them."""
-        return tuple(self._with_facts(status) for status in self._statuses.values())
+        """Return the status of each declared model, for `/status`."""
+        return tuple(self._with_upstream_state(status) for status in self._statuses.values())
 
     async def run(self) -> None:
-        """Reconcile for ever: at once after a new declaration, else every two seconds."""
+        """Reconcile every two seconds, and at once after a new configuration."""
         while True:
             for model in self._config.models:
                 if self._watch.up:
@@ -76,7 +90,7 @@ class ModelAgent:
         if self._is_settled(model) or self._clock() < self._retries.get(model.name, (0.0, 0.0))[0]:
             return
         try:
-            await self._bring(model)
+            await self._make_available(model)
         except ModelError as failure:
             self._retry_later(model, failure)
         else:
@@ -91,18 +105,18 @@ class ModelAgent:
             return False
         return model.load is Load.ON_DEMAND or name in self._watch.loaded
 
-    async def _bring(self, model: DeclaredModel) -> None:
+    async def _make_available(self, model: DeclaredModel) -> None:
         name = canonical_name(model.name)
         listed = self._watch.listed.get(name)
         if listed is None or not _has_digest(listed.digest, model):
             await self._pull(model)
-            await self._watch.look()
+            await self._watch.poll()
             listed = self._watch.listed.get(name)
         if listed is not None and not _has_digest(listed.digest, model):
             raise ModelError(
-                "DigestMismatch",
-                f"{model.name} has digest sha256:{listed.digest.removeprefix('sha256:')}, spec wants {model.digest}; "
-                "correct the digest, or name the tag that has it",
+                ModelReason.DIGEST_MISMATCH,
+                f"{model.name} has digest sha256:{listed.digest.removeprefix('sha256:')}, the spec declares "
+                f"{model.digest}; correct the digest, or use a tag with this digest",
             )
         if model.load is Load.PRELOAD:
             await self._load(model)
@@ -117,11 +131,11 @@ class ModelAgent:
                 source += ":" + canonical_name(model.name).rpartition(":")[2]
         log.info("pulling %s", source)
         self._set(model, phase=ModelPhase.PULLING, reason="", message=f"pulling {source}", progress_percent=0)
-        meter = PullMeter()
+        totals = PullTotals()
         try:
             async for progress in self._ollama.pull(source, insecure=insecure):
-                message = meter.update(progress)
-                self._set(model, message=message, progress_percent=meter.percent)
+                message = totals.update(progress)
+                self._set(model, message=message, progress_percent=totals.percent)
             if canonical_name(source) != canonical_name(model.name):
                 await self._ollama.copy(source, model.name)
         except OllamaError as error:
@@ -132,17 +146,17 @@ class ModelAgent:
         self._set(model, phase=ModelPhase.LOADING, reason="", message="loading into memory", progress_percent=100)
         try:
             embedding = await self._ollama.is_embedding(name)
-            await self._ollama.answer(name, embedding=embedding, seconds=_LOAD_SECONDS)
+            await self._ollama.load(name, embedding=embedding, seconds=_LOAD_SECONDS)
         except OllamaError as error:
             advice = "see the logs of container ollama; a smaller model or more GPU memory may be needed"
-            raise ModelError("LoadFailed", f"{model.name} does not answer: {error}; {advice}") from error
-        await self._watch.look()
+            raise ModelError(ModelReason.LOAD_FAILED, f"{model.name} does not answer: {error}; {advice}") from error
+        await self._watch.poll()
         loaded = self._watch.loaded.get(name)
         if self._config.require_full_offload and loaded is not None and loaded.size_vram < loaded.size:
             share = 100 * loaded.size_vram // max(1, loaded.size)
             raise ModelError(
-                "NotOnGPU",
-                f"{share} % of {model.name} is in GPU memory; use a larger GPU, a smaller model or context, "
+                ModelReason.NOT_ON_GPU,
+                f"{share} % of {model.name} is in GPU memory; use a larger GPU, a smaller model or a smaller context, "
                 "or allow a partial offload with gpu.requireFullOffload: false",
             )
 
@@ -150,7 +164,7 @@ class ModelAgent:
         _, last = self._retries.get(model.name, (0.0, 0.0))
         pause = min(_LAST_RETRY_SECONDS, max(_FIRST_RETRY_SECONDS, 2 * last))
         self._retries[model.name] = (self._clock() + pause, pause)
-        log.warning("%s: %s (again in %g s)", failure.reason, failure, pause)
+        log.warning("%s: %s (next attempt in %g s)", failure.reason, failure, pause)
         self._set(model, phase=ModelPhase.FAILED, reason=failure.reason, message=str(failure))
 
     def _set(self, model: DeclaredModel, **changes: object) -> None:
@@ -158,7 +172,7 @@ class ModelAgent:
         if status is not None:
             self._statuses[model.name] = msgspec.structs.replace(status, **changes)
 
-    def _with_facts(self, status: ModelStatus) -> ModelStatus:
+    def _with_upstream_state(self, status: ModelStatus) -> ModelStatus:
         name = canonical_name(status.name)
         listed, loaded = self._watch.listed.get(name), self._watch.loaded.get(name)
         return msgspec.structs.replace(
@@ -181,7 +195,8 @@ def _pull_failure(model: DeclaredModel, source: str, error: OllamaError) -> Mode
     if any(sign in words for sign in _NOT_FOUND):
         where = "the registry" if model.registry else "Ollama's library (https://ollama.com/library)"
         return ModelError(
-            "ModelNotFound",
+            ModelReason.MODEL_NOT_FOUND,
             f"{source} does not exist: {words}; check the name and tag against {where}, or push it there",
         )
-    return ModelError("PullFailed", f"{source}: {words}; check the registry's address, and that the pod may reach it")
+    advice = "check the registry's address, and that the pod can reach it"
+    return ModelError(ModelReason.PULL_FAILED, f"{source}: {words}; {advice}")

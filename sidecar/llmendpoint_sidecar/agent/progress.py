@@ -1,26 +1,26 @@
-"""Progress of a pull over all its layers: Ollama reports bytes layer by layer."""
+"""Progress of a pull over all layers of a model. Ollama reports the bytes of each layer separately."""
 
 from __future__ import annotations
 
 from llmendpoint_sidecar.ollama.client import PullProgress
 
 
-class PullMeter:
-    """Adds up the layers seen so far; the percentage never falls."""
+class PullTotals:
+    """Sums the layers seen so far. `percent` never decreases."""
 
     def __init__(self) -> None:
         self._layers: dict[str, tuple[int, int]] = {}
         self.percent = 0
 
     def update(self, progress: PullProgress) -> str:
-        """Take one line and return a sentence for a person."""
+        """Count one progress line, and return a status message for users."""
         if progress.status == "success":
             self.percent = 100
         if progress.digest and progress.total:
             self._layers[progress.digest] = (progress.completed, progress.total)
             done = sum(completed for completed, _ in self._layers.values())
             total = sum(total for _, total in self._layers.values())
-            # 100 is said by `success` alone: verifying and writing the manifest come after the last byte.
+            # Ollama verifies the layers and writes the manifest after the last byte, so only `success` means 100.
             self.percent = max(self.percent, min(99, 100 * done // total))
             return f"pulled {_size(done)} of {_size(total)}"
         return progress.status

@@ -1,1 +1,1 @@
-"""What is counted: exchanges in, Prometheus families out. Nothing here can change or delay a byte of the stream."""
+"""The meter: turns exchanges into Prometheus metrics and records. It can neither change nor delay a byte."""

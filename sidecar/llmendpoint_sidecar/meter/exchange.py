@@ -1,10 +1,15 @@
-"""What is noted of one exchange while it runs. Reading the notes is left for later (`account`): bytes go first."""
+"""Notes on one exchange while it runs: times, and the bytes of the request and of the answer.
+
+The notes are read in batches, and turned into numbers after the exchange has ended (`recorder`), so that bytes are
+forwarded first.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from operator import sub
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
@@ -14,23 +19,25 @@ from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.dialects.reading import Dialect, Reading
 from llmendpoint_common.wire.request_body import read_request_body
 from llmendpoint_common.wire.routes import METERED, TRANSFERS, dialect_of, is_stream
+from llmendpoint_sidecar.meter.families import INTER_CHUNK_BOUNDS
 from llmendpoint_sidecar.meter.histogram import Histogram
-from llmendpoint_sidecar.meter.metrics import INTER_CHUNK_BOUNDS
-
-if TYPE_CHECKING:
-    from llmendpoint_sidecar.meter.meter import Meter
+from llmendpoint_sidecar.meter.in_flight import InFlight
+from llmendpoint_sidecar.meter.metrics import Metrics
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
 
 log = logging.getLogger(__name__)
 
+#: Longer requests are not kept: their model is learnt from the answer. Prompts with images have some MiB.
 _MAX_REQUEST_BYTES = 32 * 1024 * 1024
-_BODIES = METERED | TRANSFERS
-#: Pieces of an answer are read this many at a time, which halves the work; a large one is read at once.
+#: Operations whose request names a model and whose answer is read.
+_READ_OPERATIONS = METERED | TRANSFERS
+#: Pieces of an answer are read this many at a time, which halves the work, or as soon as they are large.
 BATCH = 32
 LARGE_BYTES = 4096
 
 
 class _Request(msgspec.Struct):
-    """All that the meter wants of a request's body."""
+    """The one field of a request's body that the meter needs."""
 
     model: str = ""
 
@@ -38,14 +45,30 @@ class _Request(msgspec.Struct):
 _decode_request = msgspec.json.Decoder(_Request).decode
 
 
+class Meter(Protocol):
+    """The part of the process' meter that the notes of an exchange use."""
+
+    metrics: Metrics
+    model_labels: ModelLabels
+    in_flight: InFlight
+    clock: Callable[[], float]
+
+    def add_ended(self, exchange: ExchangeMeter) -> None:
+        """Keep an exchange that has ended until it is accounted for."""
+
+    def settle(self) -> None:
+        """Account for every exchange that has ended."""
+
+
 class ExchangeMeter:
-    """The notes of one exchange. Times are the meter's clock, in seconds."""
+    """The notes of one exchange. Times are readings of the meter's clock, in seconds."""
 
     __slots__ = (
         "_arrivals",
         "_content_type",
         "_dialect",
-        "_flying",
+        "_label",
+        "_meter",
         "_reads",
         "_request",
         "_tokens",
@@ -57,7 +80,6 @@ class ExchangeMeter:
         "gaps",
         "last",
         "made_id",
-        "meter",
         "model",
         "noted",
         "operation",
@@ -74,39 +96,45 @@ class ExchangeMeter:
     )
 
     def __init__(self, meter: Meter, operation: Operation) -> None:
-        self.meter = meter
+        self._meter = meter
         self.operation = operation
-        self.broken = self.finished = self.stream = self._reads = False
+        # The request.
         self.tenant = self.model = ""
-        #: The client's own where it is a plain word, else one that the proxy made; empty where there is none.
+        #: The client's own if it is a plain word, else one that the proxy made; empty if there is neither.
         self.request_id = ""
-        #: The same only where the proxy made it: what a client wrote is in no label, not even an exemplar's.
+        #: The same, if the proxy made it. No label holds text of a client, not even the label of an exemplar.
         self.made_id = ""
         self.trace_parent = b""
         #: The request's Content-Encoding.
         self.coding = b""
+        self.request_bytes = 0
+        self._request: list[bytes] = []
+        #: The model's label while the request is in flight.
+        self._label: str | None = None
+        # Times: arrival of the head, of the whole request, its hand-over to the upstream, and the end.
         self.started = meter.clock()
         self.requested: float | None = None
         self.sent: float | None = None
         self.ended = 0.0
-        #: None where the response came whole and says itself how it ended.
-        self.outcome: Outcome | None = None
+        # The answer. `outcome` is None if the answer is whole, so that its content says how it ended.
         self.status = 0
-        self.request_bytes = 0
-        #: First and last piece of content, and the gaps between them all.
+        self.outcome: Outcome | None = None
+        self.broken = self.finished = self.stream = self._reads = False
+        #: Pieces of the answer with their times of arrival. The data path appends to this list, which needs no call.
+        self.noted: list[tuple[float, bytes]] = []
+        self._content_type = b""
+        self._dialect: Dialect | None = None
+        self._tokens: int | None = None
+        #: Arrivals of content that are not counted yet, the first and the last one, and the gaps between them all.
+        self._arrivals: list[float] = []
         self.first: float | None = None
         self.last = 0.0
         self.gaps: Histogram | None = None
-        self._request: list[bytes] = []
-        self._flying: str | None = None
-        #: Where the data path leaves the pieces of an answer and the times when they came: one append, no call.
-        self.noted: list[tuple[float, bytes]] = []
-        self._tokens: int | None = None
 
     def request_body(self, data: bytes) -> None:
-        """Note a piece of the request; past 32 MiB the model is learnt from the answer."""
+        """Note a piece of the request."""
         operation = self.operation
-        if operation in _BODIES:
+        if operation in _READ_OPERATIONS:
             self.request_bytes += len(data)
             self._request.append(data)
             if self.request_bytes > _MAX_REQUEST_BYTES:
@@ -115,40 +143,38 @@ class ExchangeMeter:
             self.request_bytes += len(data)
 
     def request_end(self, now: float) -> None:
-        """Learn which model is asked for: from now on the request is in flight."""
+        """Read the model's name. From now on the request is in flight."""
         self.requested = now
-        if self.operation not in _BODIES:
+        if self.operation not in _READ_OPERATIONS:
             return
         try:
-            self.model = self._asked_model()
+            self.model = self._model_of_request()
             if self.operation not in TRANSFERS:
-                self._flying = flying = self.meter.model_labels.label(self.model)
-                self.meter.in_flight[flying] += 1
+                self._label = self._meter.model_labels.label(self.model)
+                self._meter.in_flight.enter(self._label)
         except Exception as error:
             self.fail(error)
 
     def request_sent(self) -> None:
-        """The request was handed to the upstream's connection; only the time of the whole request counts."""
+        """Note that the whole request was handed to the upstream's connection."""
         if self.requested is not None and self.sent is None:
-            self.sent = self.meter.clock()
+            self.sent = self._meter.clock()
 
     def response_head(self, status: int, content_type: bytes) -> None:
-        """Note the final status; only a success is read further."""
+        """Note the final status; only the body of a success is read."""
         self.status = status
-        if status == 200 and self.operation in _BODIES:
+        if status == 200 and self.operation in _READ_OPERATIONS:
             self._reads = True
             self.stream = is_stream(content_type)
-            self._dialect: Dialect | None = None
             self._content_type = content_type
 
     def read_noted(self) -> None:
-        """Read the pieces that were noted, or forget them where there is nothing to learn."""
+        """Read the pieces that were noted, or forget them if they tell nothing."""
         if not self._reads:
             self.noted.clear()
             return
         try:
             if self._dialect is None:
-                self._arrivals: list[float] = []
                 self._dialect = dialect_of(self.operation, self._content_type, self._arrivals.append)
             feed = self._dialect.feed
             for now, piece in self.noted:
@@ -159,35 +185,32 @@ class ExchangeMeter:
         self.noted.clear()
 
     def finish(self, outcome: Outcome | None) -> None:
-        """Close the notes, once; they are accounted for with others, or when somebody looks."""
+        """Close the notes, once. They are accounted for in the next batch, or when a number is read."""
         if self.finished:
             return
         self.finished = True
         self.outcome = outcome
-        self.ended = self.meter.clock()
-        if self._flying is not None:
-            in_flight = self.meter.in_flight
-            in_flight[self._flying] -= 1
-            if not in_flight[self._flying]:
-                del in_flight[self._flying]
-        self.meter.add_ended(self)
+        self.ended = self._meter.clock()
+        if self._label is not None:
+            self._meter.in_flight.leave(self._label)
+        self._meter.add_ended(self)
 
     @property
     def tokens(self) -> int:
-        """Prompt and generated tokens of a finished exchange, as they are counted."""
+        """The prompt and generated tokens of a finished exchange, as they are counted."""
         if self._tokens is None:
-            self.meter.settle()
+            self._meter.settle()
         return self._tokens or 0
 
     def fail(self, error: Exception) -> None:
-        """Count a failure of the meter itself and stop metering this exchange: the stream goes on."""
+        """Count a failure of the meter itself, and stop metering this exchange. The stream goes on."""
         self.broken = True
         self._reads = False
-        self.meter.metrics.count("meter_failures", ())
+        self._meter.metrics.count("meter_failures", ())
         log.error("metering failed; the stream goes on", exc_info=error)
 
     def read(self) -> Reading | None:
-        """Return what a finished exchange's answer told; None where there was nothing to read."""
+        """Return the reading of a finished exchange's answer; None if there was nothing to read."""
         if not self._reads:
             return None
         self.read_noted()
@@ -202,7 +225,7 @@ class ExchangeMeter:
 
     # ---- inside
 
-    def _asked_model(self) -> str:
+    def _model_of_request(self) -> str:
         body, self._request = b"".join(self._request), []
         try:
             if not self.coding and (name := _decode_request(body).model):
@@ -212,7 +235,7 @@ class ExchangeMeter:
             return ""
 
     def _fold(self) -> None:
-        """Turn times of content into gaps between them."""
+        """Turn arrivals of content into gaps between them."""
         arrivals = self._arrivals
         if not arrivals:
             return
@@ -229,7 +252,7 @@ class ExchangeMeter:
 
 
 def _tokens_of(reading: Reading) -> int:
-    """Return prompt and generated tokens as counted; of a stream that was cut, the pieces seen."""
+    """Return the prompt and generated tokens; of a stream that was cut, the pieces that came."""
     if reading.usage is None:
         return reading.chunks
     return (reading.usage.prompt_tokens or 0) + (reading.usage.generation_tokens or 0)

@@ -1,4 +1,4 @@
-"""Histograms without locks: the data path has one thread, and a scrape reads between two of its steps."""
+"""Histograms without locks: the data path has one thread, and a scrape is answered between two of its steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class Histogram:
-    """Counts a bucket (upper bounds inclusive, the last one +Inf) and the sum of what was observed."""
+    """Counts per bucket (upper bounds inclusive, the last one +Inf), and the sum of all values."""
 
     __slots__ = ("bounds", "counts", "exemplars", "sum")
 
@@ -16,7 +16,7 @@ class Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
-        #: By bucket, the last value that has one, and the ID of its request.
+        #: Per bucket, the request ID and the value of the last observation that has an ID.
         self.exemplars: dict[int, tuple[str, float]] = {}
 
     def observe(self, value: float, exemplar: str = "") -> None:
@@ -35,14 +35,14 @@ class Histogram:
             self.sum += value
 
     def merge(self, other: Histogram) -> None:
-        """Add another distribution with the same bounds."""
+        """Add a histogram with the same bounds."""
         for index, count in enumerate(other.counts):
             self.counts[index] += count
         self.sum += other.sum
         self.exemplars.update(other.exemplars)
 
     def lines(self, name: str, labels: str, *, exemplars: bool) -> Iterable[str]:
-        """Yield the samples of a Prometheus histogram; `labels` is like `model_name="m",operation="chat"`."""
+        """Yield the samples of a Prometheus histogram; `labels` looks like `model_name="m",operation="chat"`."""
         total = 0
         for index, (bound, count) in enumerate(zip(_texts(self.bounds), self.counts, strict=True)):
             total += count

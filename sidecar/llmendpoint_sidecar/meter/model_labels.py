@@ -1,4 +1,7 @@
-"""Which names may become a label: those that Ollama itself lists. Everything else is `other`."""
+"""The values of the label model_name: names that Ollama itself lists, and `other` for all else.
+
+So a client cannot create series, and no text of a client becomes a label.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,23 @@ from collections.abc import Callable, Iterable
 from llmendpoint_common.contracts.ollama import canonical_name
 
 OTHER = "other"
+#: Labels per process; further models are `other`. Each model has up to eleven histograms per operation.
 MAX_MODELS = 128
+#: Requests that wait for their model to be listed; further ones are accounted for at once.
 _MAX_DEFERRED = 4096
 
 
 class ModelLabels:
-    """The models that Ollama lists, and the accounts that wait for a name that is not listed yet.
+    """The models that Ollama lists, and requests whose model is not listed yet.
 
-    A model pulled a second ago is answered before it is listed here; its request is accounted after the next look.
+    A model that was pulled a second ago answers before it is listed here. Its requests are accounted for after the
+    next poll of `/api/tags`.
     """
 
     def __init__(self, on_overflow: Callable[[], None]) -> None:
+        #: Set when a poll is needed, because requests wait for it.
         self.wanted = asyncio.Event()
-        #: Listed models that run elsewhere (`:cloud`): their tokens are not this GPU's.
+        #: Listed models that run elsewhere (`:cloud`), not on this GPU.
         self.remote: frozenset[str] = frozenset()
         self._on_overflow = on_overflow
         self._listed: frozenset[str] = frozenset()
@@ -44,11 +51,11 @@ class ModelLabels:
         return canonical
 
     def known(self, name: str) -> str | None:
-        """Return the label of a listed model; None where it has to be looked at closer."""
+        """Return the label of a name that was looked up before; None for any other name."""
         return self._known.get(name)
 
     def when_listed(self, name: str, account: Callable[[str], None]) -> None:
-        """Call `account(label)`: at once for a known name, else after the next listing."""
+        """Call `account(label)`: at once if the name is listed, else after the next poll."""
         if canonical_name(name) in self._listed or not name or len(self._deferred) >= _MAX_DEFERRED:
             account(self._accounted(name))
             return
@@ -56,20 +63,20 @@ class ModelLabels:
         self.wanted.set()
 
     def list(self, names: Iterable[str], remote: Iterable[str] = ()) -> None:
-        """Take what `/api/tags` lists now; a label that was given once stays."""
+        """Replace the listed models. A label that was given once stays."""
         self.remote = frozenset(remote)
         self._listed = frozenset(names) | self._labels
         self._known.clear()
         self.settle()
 
     def settle(self) -> None:
-        """Account what waited, with the names known now."""
+        """Account for the requests that wait, with the names that are listed now."""
         deferred, self._deferred = self._deferred, []
         for name, account in deferred:
             account(self._accounted(name))
 
     def _accounted(self, name: str) -> str:
-        """Return the label of a request's model, counting one that is `other` only because there are too many."""
+        """Return the label of a request's model. Count it if it is `other` only because there are too many models."""
         label = self.label(name)
         if label == OTHER and canonical_name(name) in self._listed:
             self._on_overflow()

@@ -1,4 +1,4 @@
-"""The few calls of Ollama's API that the agent makes (api/types.go of Ollama)."""
+"""Client for the calls of Ollama's API that the sidecar itself makes (types as in Ollama's api/types.go)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from llmendpoint_common.wire.decoding import UNREADABLE
 
 T = TypeVar("T")
 
+_CONNECT_SECONDS = 5.0
+_GET_SECONDS = 5.0
+
 
 class ListedModel(msgspec.Struct, frozen=True):
-    """One model of /api/tags; `size` in bytes; `remote_host` where it runs elsewhere (`:cloud` models)."""
+    """One model of `/api/tags`. `size` is in bytes; `remote_host` is set if it runs elsewhere (`:cloud` models)."""
 
     name: str
     digest: str = ""
@@ -24,7 +27,7 @@ class ListedModel(msgspec.Struct, frozen=True):
 
 
 class LoadedModel(msgspec.Struct, frozen=True):
-    """One model of /api/ps: bytes in all and in GPU memory, and when it will be unloaded (RFC 3339)."""
+    """One model of `/api/ps`: bytes of memory in total and on the GPU, and the time of its unload (RFC 3339)."""
 
     name: str
     size: int = 0
@@ -50,7 +53,7 @@ class _Show(msgspec.Struct):
 
 
 class PullProgress(msgspec.Struct):
-    """One line of a pull: bytes of the layer in hand."""
+    """One line of a pull. `total` and `completed` are bytes of the layer `digest`."""
 
     status: str = ""
     digest: str = ""
@@ -60,7 +63,7 @@ class PullProgress(msgspec.Struct):
 
 
 class Ollama:
-    """A client of one Ollama server; close it with `await close()`."""
+    """Client of one Ollama. Every call raises OllamaError if Ollama refuses it or cannot be reached."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -73,9 +76,11 @@ class Ollama:
 
     @property
     def _session(self) -> aiohttp.ClientSession:
-        """Connections, from the first call on: a process that does not come up has none to close."""
+        """Connections, created at the first call, so that a process that fails to start has none to close."""
         if self._opened is None:
-            self._opened = aiohttp.ClientSession(self._url, timeout=aiohttp.ClientTimeout(total=None, sock_connect=5))
+            self._opened = aiohttp.ClientSession(
+                self._url, timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+            )
         return self._opened
 
     async def version(self) -> str:
@@ -91,12 +96,12 @@ class Ollama:
         return (await self._get("/api/ps", _Loaded)).models
 
     async def is_embedding(self, name: str) -> bool:
-        """Tell whether the model embeds and does not complete."""
+        """Return whether the model only makes embeddings."""
         capabilities = msgspec.json.decode(await self._post("/api/show", {"model": name}), type=_Show).capabilities
         return "embedding" in capabilities and "completion" not in capabilities
 
     async def pull(self, name: str, *, insecure: bool) -> AsyncIterator[PullProgress]:
-        """Pull a model; yields progress, and raises OllamaError with the registry's words, which come in the stream."""
+        """Pull a model and yield the progress. Errors of the registry arrive in the stream, after status 200."""
         body = {"model": name, "insecure": insecure, "stream": True}
         try:
             async with self._session.post("/api/pull", json=body) as response:
@@ -108,14 +113,14 @@ class Ollama:
                         raise OllamaError(progress.error, 200)
                     yield progress
         except (aiohttp.ClientError, OSError, *UNREADABLE) as error:
-            raise OllamaError(f"the pull was cut: {error}") from error
+            raise OllamaError(f"the pull was interrupted: {error}") from error
 
     async def copy(self, source: str, destination: str) -> None:
-        """Give a present model a second name."""
+        """Copy a present model to a second name."""
         await self._post("/api/copy", {"source": source, "destination": destination})
 
-    async def answer(self, name: str, *, embedding: bool, seconds: float) -> None:
-        """Bring a model into memory to stay, and have it answer: one token, or one embedding."""
+    async def load(self, name: str, *, embedding: bool, seconds: float) -> None:
+        """Load a model into memory without expiry, and wait for one token or one embedding, `seconds` at most."""
         if embedding:
             await self._post("/api/embed", {"model": name, "input": "ready?", "keep_alive": -1}, seconds)
         else:
@@ -124,13 +129,13 @@ class Ollama:
 
     async def _get(self, path: str, kind: type[T]) -> T:
         try:
-            async with self._session.get(path, timeout=aiohttp.ClientTimeout(total=5)) as response:
+            async with self._session.get(path, timeout=aiohttp.ClientTimeout(total=_GET_SECONDS)) as response:
                 body = await response.read()
                 if response.status != 200:
                     raise OllamaError(_sentence(body), response.status)
                 return msgspec.json.decode(body, type=kind)
         except (aiohttp.ClientError, OSError, TimeoutError, *UNREADABLE) as error:
-            raise OllamaError(f"{path}: {str(error) or 'no answer in 5 s'}") from error
+            raise OllamaError(f"{path}: {str(error) or f'no answer within {_GET_SECONDS:g} s'}") from error
 
     async def _post(self, path: str, body: dict[str, Any], seconds: float = 60) -> bytes:
         try:
@@ -140,11 +145,11 @@ class Ollama:
                     raise OllamaError(_sentence(data), response.status)
                 return data
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise OllamaError(f"{path}: {str(error) or f'no answer in {seconds:g} s'}") from error
+            raise OllamaError(f"{path}: {str(error) or f'no answer within {seconds:g} s'}") from error
 
 
 def _sentence(body: bytes) -> str:
-    """Return Ollama's own words from an error body."""
+    """Return the message in an error body of Ollama."""
     try:
         return str(msgspec.json.decode(body, type=dict[str, Any])["error"])
     except (*UNREADABLE, KeyError):

@@ -1,4 +1,4 @@
-"""What Ollama says of itself, asked again and again: is it up, what has it, what is in memory."""
+"""Polls Ollama: whether it is up, which models it has, and which are in memory."""
 
 from __future__ import annotations
 
@@ -15,34 +15,33 @@ _FAILURES_UNTIL_DOWN = 2
 
 
 class UpstreamWatch:
-    """The last known state of the upstream; `changed` is set after every look."""
+    """State of the upstream at the last poll. `listed` and `loaded` are models by name."""
 
     def __init__(self, ollama: Ollama, model_labels: ModelLabels, interval: float) -> None:
         self.up = False
         self.version = ""
         self.listed: dict[str, ListedModel] = {}
         self.loaded: dict[str, LoadedModel] = {}
-        self.looked = asyncio.Event()
         self._ollama = ollama
         self._model_labels = model_labels
         self._interval = interval
         self._failures = 0
 
     async def run(self) -> None:
-        """Look every interval, and at once when the meter meets a name it does not know."""
+        """Poll every interval, and at once if the meter sees a model name that it does not know."""
         while True:
-            await self.look()
+            await self.poll()
             wanted = self._model_labels.wanted
             try:
-                # Not wait_for: before Python 3.12 it loses a cancellation that comes with the event.
+                # Before Python 3.12, wait_for() loses a cancellation that arrives together with the event.
                 async with asyncio.timeout(self._interval):
                     await wanted.wait()
             except TimeoutError:
                 continue
             wanted.clear()
 
-    async def look(self) -> None:
-        """Ask once."""
+    async def poll(self) -> None:
+        """Poll once. The upstream counts as down after two failures in a row."""
         try:
             if not self.up or not self.version:
                 self.version = await self._ollama.version()
@@ -58,11 +57,10 @@ class UpstreamWatch:
         self.listed = {model.name: model for model in listed}
         self.loaded = {model.name: model for model in loaded}
         self._model_labels.list(self.listed, (model.name for model in listed if model.remote_host))
-        self.looked.set()
 
     def _failed(self, error: OllamaError) -> None:
         self._failures += 1
-        # One slow answer of a busy server is no outage.
+        # One slow answer of a busy server is not an outage.
         if self.up and self._failures >= _FAILURES_UNTIL_DOWN:
             log.warning("upstream is down: %s", error)
             self.up, self.version = False, ""

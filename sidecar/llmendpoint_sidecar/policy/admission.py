@@ -1,14 +1,13 @@
-"""Which requests may pass: host, key, model management, quotas, models, and a bounded queue.
+"""Decides which requests may pass: by host, key, model management, quotas, models, and the length of the queue.
 
-What its head tells is judged at once. A limit that depends on the model holds a request until its body is whole,
-which costs nothing: Ollama reads all of it before it begins.
+Most rules need only the head. A limit that depends on the model holds a request until its body is whole, which adds no
+wait: Ollama reads all of it before it begins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import NamedTuple
 
 from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_common.contracts.sidecar import (
@@ -19,33 +18,22 @@ from llmendpoint_common.contracts.sidecar import (
     SidecarConfig,
     TenantLimits,
 )
-from llmendpoint_common.wire.request_body import RequestBody
-from llmendpoint_common.wire.routes import WITH_MODEL
-from llmendpoint_sidecar.meter.meter import Meter
+from llmendpoint_common.wire.routes import MANAGEMENT, USAGE_ON_REQUEST, WITH_MODEL
+from llmendpoint_sidecar.meter.in_flight import InFlight
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.policy.limits import Allowance, retry_after
+from llmendpoint_sidecar.policy.refusals import Refusal
 
-MANAGEMENT = frozenset(
-    {Operation.PULL, Operation.PUSH, Operation.CREATE, Operation.COPY, Operation.DELETE, Operation.BLOB}
-)
-_WITHOUT_USAGE = frozenset({Operation.OPENAI_CHAT, Operation.OPENAI_COMPLETIONS})
+#: Methods that run no model.
 _NOT_COUNTED = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+#: Retry-After of a full queue: how long it stays full is not known.
 _QUEUE_SECONDS = 5.0
-#: Bodies that are held at once, of all connections together.
+#: All bodies that are held at once: four of the largest, so that held bodies cannot fill a pod's memory.
 _MAX_HELD_BYTES = 256 * 1024 * 1024
 
 
-class Refusal(NamedTuple):
-    """An answer of the proxy's own: a sentence for the client, an outcome for the meter."""
-
-    status: HTTPStatus
-    sentence: str
-    outcome: Outcome
-    retry_after: int | None = None
-
-
 class Ticket:
-    """A request that was let in: whose it is, and what is given back when it ends."""
+    """A request that was let in: its tenant, and the allowance that it uses until it ends."""
 
     __slots__ = ("allowance", "operation", "tenant")
 
@@ -56,7 +44,7 @@ class Ticket:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether `close` wants to know the tokens."""
+        """Whether `close` needs the number of tokens."""
         return self.allowance is not None and self.allowance.counts_tokens
 
     def close(self, tokens: int) -> None:
@@ -69,11 +57,10 @@ class Ticket:
 class Admission:
     """Judges requests by the configuration, which may change at any time."""
 
-    def __init__(self, meter: Meter, keyring: Keyring, clock: Callable[[], float], parallel: int) -> None:
+    def __init__(self, in_flight: InFlight, keyring: Keyring, clock: Callable[[], float]) -> None:
         self.keyring = keyring
-        self._meter = meter
+        self._in_flight = in_flight
         self._clock = clock
-        self._parallel = parallel
         self._config = SidecarConfig()
         self._allowances: dict[str, Allowance] = {}
         self._held_bytes = 0
@@ -81,18 +68,18 @@ class Admission:
         self.configure(self._config)
 
     def configure(self, config: SidecarConfig) -> None:
-        """Take a new configuration; a tenant whose limits stay keeps its account."""
+        """Apply a new configuration. A tenant whose limits have not changed keeps its allowance."""
         limits: dict[str, TenantLimits] = {tenant.name: tenant for tenant in config.tenants}
         kept = {
-            name: account
-            for name, account in self._allowances.items()
-            if account.limits == limits.get(name, config.default_tenant)
+            name: allowance
+            for name, allowance in self._allowances.items()
+            if allowance.limits == limits.get(name, config.default_tenant)
         }
         self._config, self._limits, self._allowances = config, limits, kept
         self._hosts = frozenset(host.lower().encode() for host in config.allowed_hosts)
         self._forbids_management = config.model_management is ModelManagement.FORBIDDEN
         self._injects = config.include_usage is IncludeUsage.INJECT
-        #: Nothing is configured: the data path asks no further.
+        #: Nothing is configured, so the data path does not ask.
         self.open = not (
             self.keyring.folders
             or self._hosts
@@ -109,7 +96,7 @@ class Admission:
             sentence = "this host name is not allowed here; use one of metering.allowedHosts"
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED)
         tenant = ""
-        # A browser's preflight cannot carry a key, and tells nothing.
+        # A browser's preflight cannot carry a key, and its answer holds no secret.
         if self.keyring.folders and method != b"OPTIONS":
             known = self.keyring.tenant_of(fields)
             if known is None:
@@ -124,14 +111,14 @@ class Admission:
         allowance = self._allowance(tenant)
         spent = allowance.quota(self._clock())
         if spent is not None:
-            what, seconds = spent
-            sentence = f"the limit of {what} is reached; try again in {seconds} s"
+            limit, seconds = spent
+            sentence = f"the limit of {limit} is reached; try again in {seconds} s"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, sentence, Outcome.REJECTED_QUOTA, seconds)
         allowance.enter()
         return Ticket(tenant, operation, allowance)
 
     def needs_body(self, ticket: Ticket) -> bool:
-        """Tell whether the model decides, so that the body has to be read before anything is sent."""
+        """Return whether the model decides, so that the body has to be read before anything is sent."""
         if ticket.allowance is None or ticket.operation not in WITH_MODEL:
             return False
         if self.injects_usage(ticket):
@@ -139,27 +126,26 @@ class Admission:
         return self._config.max_waiting is not None or ticket.allowance.models is not None
 
     def injects_usage(self, ticket: Ticket) -> bool:
-        """Tell whether this request is to be asked for its usage, should the client not do so."""
-        return self._injects and ticket.operation in _WITHOUT_USAGE
+        """Return whether the proxy asks this request for its usage if the client does not."""
+        return self._injects and ticket.operation in USAGE_ON_REQUEST
 
-    def at_body(self, ticket: Ticket, asked: RequestBody) -> Refusal | None:
-        """Judge a request by the model that it asks for."""
+    def at_body(self, ticket: Ticket, model: str) -> Refusal | None:
+        """Judge a request by the model that its body names; empty if it names none."""
         allowance = ticket.allowance
         models = None if allowance is None else allowance.models
-        if models is not None and asked.model and canonical_name(asked.model) not in models:
+        if models is not None and model and canonical_name(model) not in models:
             sentence = f"this model is not allowed here; allowed: {', '.join(sorted(models)) or 'none'}"
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MODEL)
         limit = self._config.max_waiting
-        if limit is not None:
-            waiting = self._meter.in_flight[self._meter.model_labels.label(asked.model)] - self._parallel
-            if waiting >= limit:
-                sentence = f"server busy, please try again: {limit} requests wait for this model already"
-                seconds = retry_after(_QUEUE_SECONDS)
-                return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED_QUEUE, seconds)
+        if limit is not None and not self._in_flight.has_room(model, limit):
+            sentence = f"server busy, please try again: {limit} requests wait for this model already"
+            return Refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED_QUEUE, retry_after(_QUEUE_SECONDS)
+            )
         return None
 
     def hold(self, size: int) -> bool:
-        """Count bytes of a body that is held; False where all held bodies together would be too large."""
+        """Count bytes of a body that is held; False if all held bodies together would be too large."""
         if self._held_bytes + size > _MAX_HELD_BYTES:
             return False
         self._held_bytes += size

@@ -1,4 +1,4 @@
-"""Who asks: API keys from mounted Secrets, one file a tenant, taken anew when they change."""
+"""API keys of tenants, from mounted Secrets with one file per tenant. They are reloaded when they change."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _BEARER = b"bearer "
 
 
 class Keyring:
-    """The keys of all tenants. A file's name is the tenant, its content the key; several folders allow rotation.
+    """The keys of all tenants. The name of a file is the tenant, its content is the key; two folders allow rotation.
 
-    Keys are kept and looked up as a keyed hash under a secret of this process, so that neither memory nor the time
-    of a look-up tells anything of them.
+    Keys are kept as a keyed hash (HMAC) under a secret of this process, so that neither a memory dump nor the time of
+    a look-up reveals them.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -34,7 +34,7 @@ class Keyring:
         return len(self._tenants)
 
     def tenant_of(self, fields: Mapping[bytes, bytes]) -> str | None:
-        """Return the tenant of `Authorization: Bearer KEY` or `x-api-key: KEY`; None where there is none."""
+        """Return the tenant of `Authorization: Bearer KEY` or `x-api-key: KEY`; None for an unknown or missing key."""
         authorization = fields.get(b"authorization", b"")
         if authorization[:7].lower() == _BEARER:
             key = authorization[7:].strip()
@@ -43,7 +43,7 @@ class Keyring:
         return self._tenants.get(self._digest(key)) if key else None
 
     def read(self) -> bool:
-        """Read every key; return whether anything changed. A folder that is not there has no keys."""
+        """Read all keys. Return whether any has changed. A missing folder has no keys."""
         found: dict[bytes, str] = {}
         for folder in self.folders:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -52,21 +52,21 @@ class Keyring:
                     continue
                 key = path.read_bytes()[: _MAX_KEY_BYTES + 1].strip()
                 if not key or len(key) > _MAX_KEY_BYTES:
-                    log.error("the key of tenant %s is empty or too long: not used", path.name)
+                    log.error("the API key of tenant %s is not used: it is empty or longer than 4096 bytes", path.name)
                     continue
                 found[self._digest(key)] = path.name
         changed, self._tenants = found != self._tenants, found
         return changed
 
     async def watch(self) -> None:
-        """Take changed keys within seconds; a folder that cannot be read keeps the old ones."""
+        """Reload changed keys within seconds. If a folder cannot be read, the old keys stay."""
         while True:
             await asyncio.sleep(_INTERVAL_SECONDS)
             try:
                 if await asyncio.to_thread(self.read):
-                    log.info("took new keys of %d tenants", len(set(self._tenants.values())))
+                    log.info("reloaded the API keys of %d tenants", len(set(self._tenants.values())))
             except OSError as error:
-                log.error("keys stay as they were: %s", error.strerror)
+                log.error("cannot reload API keys; the old ones stay in use: %s", error.strerror)
 
     def _digest(self, key: bytes) -> bytes:
         return hmac.digest(self._pepper, key, hashlib.sha256)

@@ -1,4 +1,4 @@
-"""How much a tenant may: what is left of a minute's requests and tokens, and what runs. Each process counts alone."""
+"""Per-tenant limits: requests and tokens per minute (token buckets), and concurrent requests. One set per process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_RETRY_SECONDS = 60
 
 
 class Bucket:
-    """A token bucket that holds one minute's worth; `level` may go below zero, since tokens are known afterwards."""
+    """A token bucket with the capacity of one minute. It may go below zero, because tokens are known afterwards."""
 
     __slots__ = ("_level", "_per_minute", "_then")
 
@@ -21,18 +21,18 @@ class Bucket:
         self._then = now
 
     def wait(self, now: float, amount: float) -> float:
-        """Return the seconds until `amount` is there; 0 where it is."""
+        """Return the seconds until `amount` is available; 0 if it is now."""
         self._level = min(self._per_minute, self._level + (now - self._then) * self._per_minute / _MINUTE)
         self._then = now
         return max(0.0, (amount - self._level) * _MINUTE / self._per_minute)
 
     def spend(self, amount: float) -> None:
-        """Take `amount`, whether it is there or not."""
+        """Take `amount`, whether it is available or not."""
         self._level -= amount
 
 
 class Allowance:
-    """One tenant's limits and what is used of them. Times are the proxy's clock, in seconds."""
+    """The limits of one tenant, and their use so far. Times are readings of the proxy's clock, in seconds."""
 
     __slots__ = ("_requests", "_tokens", "limits", "models", "running")
 
@@ -49,11 +49,11 @@ class Allowance:
         return self._tokens is not None
 
     def quota(self, now: float) -> tuple[str, int] | None:
-        """Return which quota is used up and when to come again, in whole seconds; None where none is."""
+        """Return the limit that is reached, and whole seconds until the next attempt; None if none is reached."""
         if self._requests is not None and (wait := self._requests.wait(now, 1.0)) > 0:
-            return f"{self.limits.requests_per_minute} requests a minute", retry_after(wait)
+            return f"{self.limits.requests_per_minute} requests per minute", retry_after(wait)
         if self._tokens is not None and (wait := self._tokens.wait(now, 1.0)) > 0:
-            return f"{self.limits.tokens_per_minute} tokens a minute", retry_after(wait)
+            return f"{self.limits.tokens_per_minute} tokens per minute", retry_after(wait)
         if self.limits.max_concurrent is not None and self.running >= self.limits.max_concurrent:
             return f"{self.limits.max_concurrent} requests at once", 1
         return None
@@ -65,12 +65,12 @@ class Allowance:
             self._requests.spend(1.0)
 
     def leave(self, tokens: int) -> None:
-        """Count a request that ended, and the tokens that it turned out to have."""
+        """Count the end of a request, and its tokens."""
         self.running -= 1
         if self._tokens is not None:
             self._tokens.spend(tokens)
 
 
 def retry_after(seconds: float) -> int:
-    """Return whole seconds for a Retry-After header, within a minute."""
+    """Return whole seconds for a Retry-After header, from 1 to 60."""
     return min(_MAX_RETRY_SECONDS, max(1, math.ceil(seconds)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from typing import NamedTuple
 
+from llmendpoint_common.contracts.sidecar import Outcome
 from llmendpoint_common.wire.http1 import heads
 
 #: Anthropic's error types by status (docs.anthropic.com, errors).
@@ -21,28 +23,30 @@ _OPENAI = {
 }
 
 
-def refusal(
-    status: HTTPStatus,
-    sentence: str,
-    target: bytes,
-    *,
-    close: bool,
-    headers_only: bool = False,
-    retry: int | None = None,
-) -> bytes:
-    """Return a whole response whose JSON body holds `sentence` where the client of `target` looks for it.
+class Refusal(NamedTuple):
+    """An answer of the proxy itself: a sentence for the client, an outcome for the meter, Retry-After in seconds."""
 
-    `retry` is Retry-After in seconds; an answer to HEAD has no body.
+    status: HTTPStatus
+    sentence: str
+    outcome: Outcome
+    retry_after: int | None = None
+
+
+def write_refusal(refusal: Refusal, target: bytes, *, close: bool, headers_only: bool = False) -> bytes:
+    """Return a whole response. Its JSON body has the sentence in the error shape of the API that `target` is part of.
+
+    `close` announces the end of the connection. `headers_only` leaves out the body, for HEAD.
     """
-    data = json.dumps(_body(status, sentence, heads.path_of(target))).encode()
+    status = refusal.status
+    data = json.dumps(_body(status, refusal.sentence, heads.path_of(target))).encode()
     headers = [
         (b"Content-Type", b"application/json; charset=utf-8"),
         (b"Content-Length", b"%d" % len(data)),
     ]
     if status is HTTPStatus.UNAUTHORIZED:
         headers.append((b"WWW-Authenticate", b"Bearer"))
-    if retry is not None:
-        headers.append((b"Retry-After", b"%d" % retry))
+    if refusal.retry_after is not None:
+        headers.append((b"Retry-After", b"%d" % refusal.retry_after))
     if close:
         headers.append((b"Connection", b"close"))
     head = heads.write_head(b"HTTP/1.1 %d %s" % (status, status.phrase.encode()), headers)

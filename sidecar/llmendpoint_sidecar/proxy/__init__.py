@@ -1,1 +1,1 @@
-"""The data path: asyncio protocols that carry bytes between a client and Ollama, and never wait for the meter."""
+"""The data path: asyncio protocols that carry bytes between clients and Ollama. The meter never delays them."""

@@ -1,8 +1,7 @@
-"""The data path of one process: the proxy, who is let in, and where its records go."""
+"""The data path of one process: the proxy, its admission rules, and the outputs for records of requests."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import socket
 import time
@@ -10,11 +9,10 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeAlias
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
-from llmendpoint_sidecar.config import watch_config
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.proxy.client import Timeouts
 from llmendpoint_sidecar.proxy.server import Proxy
+from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.tls import Certificate
 from llmendpoint_sidecar.records.access_log import AccessLog
 from llmendpoint_sidecar.runtime import Runtime
@@ -29,13 +27,13 @@ Job: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 
 class ProxyService:
-    """Serves clients on listening sockets. OSError at once where keys, a certificate or a library cannot be had."""
+    """Serves clients on listening sockets. OSError if keys, a certificate or a library cannot be loaded."""
 
     def __init__(self, settings: Settings, runtime: Runtime, config: SidecarConfig) -> None:
         self._settings = settings
         self._meter = runtime.meter
         self.keyring = Keyring(settings.keys)
-        self.admission = Admission(runtime.meter, self.keyring, time.monotonic, settings.parallel)
+        self.admission = Admission(runtime.meter.in_flight, self.keyring, time.monotonic)
         self.admission.configure(config)
         timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
         self.proxy = Proxy(settings.upstream, timeouts, runtime.meter.begin, self.admission, time.monotonic)
@@ -45,15 +43,13 @@ class ProxyService:
             self._meter.journal.listeners.append(self.telemetry.record)
 
     async def start(self, sockets: list[socket.socket]) -> list[Job]:
-        """Serve; return what is to run beside it."""
+        """Serve. Return the jobs that have to run as long as it does."""
         jobs: list[Job] = [self._meter.run]
         settings, certificate = self._settings, self._certificate
         if certificate is not None:
             jobs.append(certificate.watch)
         if settings.keys:
             jobs.append(self.keyring.watch)
-        if settings.config is not None:
-            jobs.append(functools.partial(watch_config, settings.config, self.admission.configure))
         if settings.access_log:
             access = AccessLog()
             self._meter.journal.listeners.append(access.add)
@@ -62,26 +58,26 @@ class ProxyService:
         return jobs
 
     async def drain(self) -> None:
-        """Serve on for a moment, then let streams finish."""
+        """Accept connections for a moment longer, then let streams finish."""
         cut = await self.proxy.drain(self._settings.drain_delay, self._settings.drain_timeout)
         if cut:
-            log.warning("%d streams were cut at the end of the drain", cut)
+            log.warning("%d connections were cut at the end of the drain", cut)
 
     async def close(self) -> None:
-        """Close every connection at once; records that wait are given to those who listen."""
+        """Close every connection at once, and give the records of ended requests to their listeners."""
         await self.proxy.close()
         self._meter.settle()
 
 
 def certificate_of(settings: Settings) -> Certificate | None:
-    """Return the certificate for clients, where one is set; OSError where it cannot be used."""
+    """Return the certificate for clients; None if none is set. OSError if it cannot be used."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     return Certificate(settings.tls_cert, settings.tls_key)
 
 
 def _telemetry(endpoint: str) -> Telemetry:
-    """Return the OTLP export; OSError where its libraries, which are an extra, are not here."""
+    """Return the OTLP export. OSError if its libraries, which are an extra, are not installed."""
     try:
         from llmendpoint_sidecar.records.otlp import Telemetry  # noqa: PLC0415
     except ImportError:

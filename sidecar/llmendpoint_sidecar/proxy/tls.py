@@ -1,4 +1,4 @@
-"""TLS towards clients: HTTP/1.1, TLS 1.2 or newer; a renewed certificate serves the next connection."""
+"""TLS towards clients: TLS 1.2 or newer, HTTP/1.1. New connections get a renewed certificate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INTERVAL_SECONDS = 5.0
 
 
 class Certificate:
-    """A certificate and its key on disk, and the context that holds them; OSError where they cannot be used."""
+    """A certificate and its key on disk, and the TLS context that uses them. OSError if they cannot be used."""
 
     def __init__(self, cert: Path, key: Path) -> None:
         self._cert = cert
@@ -24,23 +24,23 @@ class Certificate:
         self._load()
 
     async def watch(self) -> None:
-        """Take a renewed certificate within seconds; one that cannot be used leaves the old one."""
+        """Reload a renewed certificate within seconds. If it cannot be used, the old one stays."""
         while True:
             await asyncio.sleep(_INTERVAL_SECONDS)
             await asyncio.to_thread(self.reload)
 
     def reload(self) -> bool:
-        """Read both files if they changed; return whether a new certificate is in use."""
+        """Read both files if they have changed. Return whether a new certificate is in use."""
         try:
             content = self._content()
             if content == self._seen:
                 return False
             self._load()
         except OSError as error:
-            log.error("the certificate stays as it was: %s", error)
+            log.error("cannot reload the TLS certificate; the old one stays in use: %s", error)
             return False
         self._seen = content
-        log.info("took the new %s", self._cert)
+        log.info("reloaded the TLS certificate %s", self._cert)
         return True
 
     def _content(self) -> tuple[bytes, bytes]:
@@ -50,4 +50,4 @@ class Certificate:
         try:
             self.context.load_cert_chain(self._cert, self._key)
         except ssl.SSLError as error:
-            raise OSError(f"{self._cert} and {self._key} are no certificate and its key: {error.reason}") from None
+            raise OSError(f"{self._cert} and {self._key} are not a certificate and its key: {error.reason}") from None

@@ -1,1 +1,1 @@
-"""Records of single requests: the journal, the access log and OTLP."""
+"""Records of single requests: the journal, the access log, and OTLP export."""

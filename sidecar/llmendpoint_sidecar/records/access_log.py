@@ -1,4 +1,4 @@
-"""The access log: one JSON object a request on stdout, without content; off unless asked for."""
+"""The access log: one JSON object per request on stdout, without content. It is off by default."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import msgspec
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 
+#: Records that are not written yet; at 3,000 requests per second these are three seconds of them.
 _MAX_WAITING = 10_000
 _FLUSH_SECONDS = 0.2
+#: A write to a pipe up to this size is not mixed with those of other processes (pipe(7)).
 _ATOMIC_BYTES = select.PIPE_BUF
 
 
 class AccessLog:
-    """Takes records on the data path and writes them beside it; where stdout does not keep up, the oldest are lost."""
+    """Keeps records on the data path, and writes them in a thread. If stdout is too slow, the oldest are lost."""
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._stream = stream or sys.stdout.buffer
@@ -29,19 +31,19 @@ class AccessLog:
         self._waiting.append(msgspec.json.encode(record))
 
     async def run(self) -> None:
-        """Write what waits, again and again; the last time when cancelled."""
+        """Write the records at an interval, and a last time when cancelled."""
         try:
             while True:
                 await asyncio.sleep(_FLUSH_SECONDS)
                 if self._waiting:
-                    await asyncio.to_thread(self._write)
+                    await asyncio.to_thread(self.flush)
         finally:
-            self._write()
+            self.flush()
 
-    def _write(self) -> None:
+    def flush(self) -> None:
+        """Write all records that wait; blocking."""
         lines = deque(self._waiting.popleft() + b"\n" for _ in range(len(self._waiting)))
         while lines:
-            # What is written at once and is no larger than this is not torn by other workers (pipe(7)).
             whole = b""
             while lines and len(whole) + len(lines[0]) <= _ATOMIC_BYTES:
                 whole += lines.popleft()

@@ -1,6 +1,6 @@
-"""What became of the last requests, by their ID: for the load tester's join and for a person with one slow request.
+"""Records of the last requests by their ID, for the load tester and for people who look into one slow request.
 
-Bounded in number and in time, without content; in this process only.
+The journal is bounded in number and time, holds no content, and covers this process only.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from collections.abc import Callable
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 
+#: A record takes some hundred bytes.
 _MAX_RECORDS = 4096
+#: Long enough for a load run to ask for its requests after they ended.
 _KEPT_SECONDS = 120.0
 _TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 class Journal:
-    """Keeps the last records, and tells listeners of each (the access log, OTLP)."""
+    """Keeps the last records, and passes each one to the listeners (access log, OTLP)."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.listeners: list[Callable[[RequestRecord], None]] = []
@@ -26,7 +28,7 @@ class Journal:
         self._records: OrderedDict[str, tuple[float, RequestRecord]] = OrderedDict()
 
     def add(self, record: RequestRecord, now: float) -> None:
-        """Take a finished request; one without an ID, or with a wild one, can be listened to and not be asked for."""
+        """Add the record of an ended request. Without a plain ID it goes to the listeners and is not kept."""
         for listener in self.listeners:
             listener(record)
         if record.request_id:
@@ -43,11 +45,11 @@ class Journal:
 
 
 def is_plain_id(text: str) -> bool:
-    """Tell whether a client's own request ID may be kept: letters, digits and `_.:-`, at most 128."""
+    """Return whether a client's own request ID may be kept: letters, digits and `_.:-`, at most 128 characters."""
     return _ID.fullmatch(text) is not None
 
 
 def plain_trace_parent(value: bytes) -> str:
-    """Return a `traceparent` that is well formed (W3C Trace Context, 3.2), else nothing."""
+    """Return a `traceparent` if it is well formed (W3C Trace Context, 3.2), else an empty text."""
     text = value.decode("latin-1")
     return text if _TRACE_PARENT.fullmatch(text) else ""

@@ -1,7 +1,7 @@
-"""OTLP, where asked for: one span a request and its metrics, named by OpenTelemetry's GenAI conventions (v1.37).
+"""OTLP export: one span per request, and metrics, named by OpenTelemetry's GenAI conventions (v1.37).
 
-Needs the extra `llmendpoint[otlp]`, which is imported only here. Export runs in threads of the SDK and drops what a
-collector does not take; nothing here is on the data path but the copying of one record.
+Needs the extra `llmendpoint[otlp]`, which is imported only here. The SDK exports in threads of its own, and drops what
+a collector does not accept. The data path only hands over one record per request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from llmendpoint_common.process.version import VERSION
 _NANOSECONDS = 1e9
 _EXPORT_MILLISECONDS = 15_000
 _GOOD = frozenset({Outcome.OK, Outcome.LENGTH, Outcome.LOAD, Outcome.UNLOAD})
-#: `gen_ai.operation.name`; operations that are none of these have no span.
+#: `gen_ai.operation.name`. Other operations have no span.
 _NAMES = {
     Operation.CHAT: "chat",
     Operation.OPENAI_CHAT: "chat",
@@ -37,7 +37,7 @@ _NAMES = {
 
 
 class Telemetry:
-    """Turns records into spans and metrics; `close` sends what is left."""
+    """Turns records into spans and metrics. `close` sends those that are still buffered."""
 
     def __init__(self, endpoint: str) -> None:
         resource = Resource.create({"service.name": "llmendpoint", "service.version": VERSION})
@@ -55,7 +55,7 @@ class Telemetry:
         self._context = TraceContextTextMapPropagator()
 
     def record(self, record: RequestRecord) -> None:
-        """Record one finished request; the client's trace context, where it sent one, is the span's parent."""
+        """Record one ended request. If the client sent a trace context, it is the parent of the span."""
         name = _NAMES.get(record.operation)
         if name is None:
             return
@@ -87,7 +87,7 @@ class Telemetry:
         span.end(end_time=end)
 
     def close(self) -> None:
-        """Send what is left, for some seconds at most; blocking."""
+        """Send what is buffered; blocks for some seconds at most."""
         self._traces.shutdown()
         self._metrics.shutdown(timeout_millis=5000)
 

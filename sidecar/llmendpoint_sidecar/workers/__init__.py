@@ -1,1 +1,1 @@
-"""Several processes on one port: each carries traffic and counts; their parent adds up, and owns the side door."""
+"""Several processes on one port. Each worker carries requests and counts them; the parent sums the counts."""

@@ -1,6 +1,7 @@
-"""`python -m llmendpoint_sidecar.workers CHANNEL SOCKET[,SOCKET] FLAGS…`: how a parent starts a worker; not for people.
+"""Entry point of a worker: `python -m llmendpoint_sidecar.workers CHANNEL SOCKET[,SOCKET] FLAGS…`.
 
-The first two are file descriptors that the parent passes on; the rest is the sidecar's own command line.
+Only the supervisor starts it. CHANNEL and SOCKET are file descriptors that the worker inherits; FLAGS are the command
+line of the sidecar.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from llmendpoint_sidecar.workers.worker import work
 
 
 def main() -> int:
-    """Run one worker."""
+    """Run one worker, and return its exit code."""
     channel, sockets, *arguments = sys.argv[1:]
     settings = parse_settings(arguments)
     configure_logs(settings.log_level)

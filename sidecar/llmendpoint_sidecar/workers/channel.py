@@ -1,4 +1,7 @@
-"""What parent and worker say to each other: MessagePack in frames of a length and so many bytes, over a socket pair."""
+"""Messages between the supervisor and a worker, over a socket pair.
+
+A frame is a length (4 bytes, big-endian) and a message in MessagePack.
+"""
 
 from __future__ import annotations
 
@@ -18,28 +21,28 @@ _MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 
 class AskNumbers(msgspec.Struct, frozen=True, tag=True):
-    """What have you counted since you started?"""
+    """Request for `Numbers`."""
 
 
 class AskRecord(msgspec.Struct, frozen=True, tag=True):
-    """What became of that request?"""
+    """Request for `Found`: the record of a request ID."""
 
     request_id: str
 
 
 class Serving(msgspec.Struct, frozen=True, tag=True):
-    """I take connections: the first thing that a worker says."""
+    """First message of a worker: it accepts connections."""
 
 
 class Numbers(msgspec.Struct, frozen=True, tag=True):
-    """Counted since the worker started, and requests in flight by model."""
+    """Metrics of a worker since it started, and its requests in flight by model."""
 
     metrics: Snapshot
     in_flight: dict[str, int]
 
 
 class Found(msgspec.Struct, frozen=True, tag=True):
-    """The record, where this worker has it."""
+    """Answer to `AskRecord`; None if this worker does not have the record."""
 
     record: RequestRecord | None
 
@@ -57,11 +60,11 @@ class Channel:
 
     @classmethod
     async def over(cls, end: socket.socket) -> Channel:
-        """Return a channel over one end of a socket pair, which it owns from now on."""
+        """Return a channel over one end of a socket pair. The channel owns the socket and closes it."""
         return cls(*await asyncio.open_unix_connection(sock=end))
 
     async def send(self, message: Message) -> None:
-        """Send; ChannelClosedError where nobody is there."""
+        """Send a message. ChannelClosedError if the other process is gone."""
         data = msgspec.msgpack.encode(message)
         try:
             self._writer.write(_LENGTH.pack(len(data)) + data)
@@ -70,7 +73,7 @@ class Channel:
             raise ChannelClosedError from None
 
     async def receive(self) -> Message:
-        """Return the next message; ChannelClosedError where there will be none."""
+        """Wait for the next message. ChannelClosedError if the other process is gone."""
         try:
             (size,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             if size > _MAX_FRAME_BYTES:

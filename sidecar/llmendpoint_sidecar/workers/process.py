@@ -1,4 +1,4 @@
-"""One worker as its parent sees it: a process, a channel, and the last numbers that came over it."""
+"""A worker in the supervisor: its process, its channel, and the last numbers that it sent."""
 
 from __future__ import annotations
 
@@ -17,74 +17,75 @@ _ANSWER_SECONDS = 2.0
 
 
 class WorkerProcess:
-    """Lives once: one that has ended is replaced by another."""
+    """A running worker. It is not restarted; the supervisor replaces it by another one."""
 
     def __init__(self, process: asyncio.subprocess.Process, channel: Channel) -> None:
         self.process = process
         self.numbers: Numbers | None = None
         self._channel = channel
-        self._turn = asyncio.Lock()
-        self._owed: asyncio.Task[Message] | None = None
+        self._lock = asyncio.Lock()
+        #: Receives an answer that has not arrived yet; it may belong to a question that timed out.
+        self._receiving: asyncio.Task[Message] | None = None
 
     @classmethod
     async def start(cls, arguments: Sequence[str], sockets: list[socket.socket]) -> WorkerProcess:
-        """Start a worker that serves on `sockets`; OSError where it does not come up."""
-        ours, its = socket.socketpair()
+        """Start a worker that serves on `sockets`, and wait until it does. OSError if it does not start within 30 s."""
+        ours, theirs = socket.socketpair()
         numbers = ",".join(str(sock.fileno()) for sock in sockets)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "llmendpoint_sidecar.workers", str(its.fileno()), numbers, *arguments,
-            pass_fds=[its.fileno(), *(sock.fileno() for sock in sockets)],
-            # What a terminal interrupts is the parent: it drains its workers.
+            sys.executable, "-m", "llmendpoint_sidecar.workers", str(theirs.fileno()), numbers, *arguments,
+            pass_fds=[theirs.fileno(), *(sock.fileno() for sock in sockets)],
+            # Ctrl-C on a terminal then reaches only the supervisor, which drains its workers.
             start_new_session=True,
         )  # fmt: skip
-        its.close()
+        theirs.close()
         worker = cls(process, await Channel.over(ours))
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await worker._channel.receive()
         except (ChannelClosedError, TimeoutError):
             worker.kill()
-            raise OSError("a worker process did not start; its own message says why") from None
+            raise OSError("a worker process did not start; see its message above") from None
         return worker
 
     async def refresh(self) -> None:
-        """Ask for its numbers; a worker that does not answer keeps its last ones."""
+        """Fetch the numbers of the worker. If it does not answer within 2 s, the last numbers stay."""
         answer = await self._ask(AskNumbers())
         if isinstance(answer, Numbers):
             self.numbers = answer
 
     async def find(self, request_id: str) -> RequestRecord | None:
-        """Ask for a request's record."""
+        """Return the record of a request, or None if this worker does not have it or does not answer within 2 s."""
         answer = await self._ask(AskRecord(request_id))
         return answer.record if isinstance(answer, Found) else None
 
     def drain(self) -> None:
-        """Ask it to stop."""
+        """Let the worker finish its streams and stop."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
-        if self._owed is not None:
-            self._owed.cancel()
+        """Kill the worker."""
+        if self._receiving is not None:
+            self._receiving.cancel()
         self._channel.close()
         if self.process.returncode is None:
             self.process.kill()
 
     async def _ask(self, question: Message) -> Message | None:
-        """Return the answer; None where none came in time: a busy worker carries streams, and is left alone."""
-        async with self._turn:
+        """Send a question and return the answer. None after 2 s: a busy worker carries streams, so it is not killed."""
+        async with self._lock:
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    if self._owed is not None:
-                        # Late, and to another question.
-                        await asyncio.shield(self._owed)
+                    if self._receiving is not None:
+                        # This is the late answer to an earlier question.
+                        await asyncio.shield(self._receiving)
                     await self._channel.send(question)
-                    self._owed = asyncio.create_task(self._channel.receive())
-                    answer = await asyncio.shield(self._owed)
+                    self._receiving = asyncio.create_task(self._channel.receive())
+                    answer = await asyncio.shield(self._receiving)
             except TimeoutError:
                 return None
             except ChannelClosedError:
                 answer = None
-            self._owed = None
+            self._receiving = None
             return answer

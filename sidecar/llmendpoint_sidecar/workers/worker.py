@@ -1,37 +1,40 @@
-"""One worker: a data path that answers its parent's questions, and ends when its parent is gone."""
+"""A worker: carries requests, answers the supervisor's questions, and stops if the supervisor is gone."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ChannelClosedError
-from llmendpoint_sidecar.proxy.service import ProxyService
+from llmendpoint_sidecar.config import watch_config
+from llmendpoint_sidecar.proxy.service import Job, ProxyService
 from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
 from llmendpoint_sidecar.workers.channel import AskNumbers, AskRecord, Channel, Found, Numbers, Serving
 
 log = logging.getLogger(__name__)
 
-_FIRST_LOOK_SECONDS = 2.0
+_FIRST_POLL_SECONDS = 2.0
 
 
 async def work(
     settings: Settings, config: SidecarConfig, end: socket.socket, sockets: list[socket.socket], stopping: asyncio.Event
 ) -> int:
-    """Serve on `sockets` until asked to stop; return the exit code."""
+    """Serve on `sockets` until `stopping` is set or the supervisor is gone, and return the exit code."""
     runtime = Runtime(settings)
     service = ProxyService(settings, runtime, config)
     channel = await Channel.over(end)
-    # The models are known before the first request, so that none is in flight under `other`.
+    # The models must be known before the first request, otherwise it would be in flight as model `other`.
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_FIRST_LOOK_SECONDS):
-            await runtime.watch.look()
-    jobs = [runtime.watch.run, *await service.start(sockets)]
+        async with asyncio.timeout(_FIRST_POLL_SECONDS):
+            await runtime.watch.poll()
+    watch = functools.partial(watch_config, settings.config, config, service.admission.configure)
+    jobs: list[Job] = [runtime.watch.run, watch, *await service.start(sockets)]
     tasks = [asyncio.create_task(job()) for job in jobs]
     answering = asyncio.create_task(_answer(runtime, channel))
     stopped = asyncio.create_task(stopping.wait())
@@ -52,14 +55,14 @@ async def work(
 
 
 async def _answer(runtime: Runtime, channel: Channel) -> None:
-    """Answer questions until the parent is gone."""
+    """Answer questions until the supervisor is gone."""
     try:
         await channel.send(Serving())
         while True:
             question = await channel.receive()
             if isinstance(question, AskNumbers):
-                await channel.send(Numbers(runtime.metrics.snapshot(), dict(runtime.meter.in_flight)))
+                await channel.send(Numbers(runtime.metrics.snapshot(), runtime.meter.in_flight.counts()))
             elif isinstance(question, AskRecord):
                 await channel.send(Found(runtime.meter.find(question.request_id)))
     except ChannelClosedError:
-        log.error("the parent process is gone: stopping")
+        log.error("the supervisor is gone; stopping")

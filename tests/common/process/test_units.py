@@ -1,4 +1,4 @@
-"""Durations, shares and addresses as people write them."""
+"""Parsers of durations, shares, numbers and addresses."""
 
 from __future__ import annotations
 

@@ -17,10 +17,13 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"replicas": -1}, "spec.replicas"),
     (
         {"storage": {"type": "Ephemeral", "size": "5Gi"}},
-        "size and storageClassName go with type PersistentVolumeClaim only",
+        "size and storageClassName may only be set if type is PersistentVolumeClaim",
     ),
-    ({"storage": {"type": "ExistingClaim"}}, "type ExistingClaim needs claimName"),
-    ({"ollama": {"env": [{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]}}, "they keep the meter in the path"),
+    ({"storage": {"type": "ExistingClaim"}}, "claimName is required if type is ExistingClaim"),
+    (
+        {"ollama": {"env": [{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]}},
+        "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator",
+    ),
     ({"ollama": {"keepAlive": "soon"}}, "spec.ollama.keepAlive"),
     ({"service": {"port": 99999}}, "spec.service.port"),
     ({"metering": {"mode": "Exporter", "maxWaiting": 3}}, "need mode Proxy"),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from llmendpoint_operator.cluster.kinds import TABLE, Role
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
 
 ROOT = Path(__file__).parents[3]
@@ -29,6 +30,30 @@ def test_every_field_has_a_description_and_no_float() -> None:
                 assert node.get("description"), path
             assert node.get("type") != "number", path
             assert not {"$ref", "title", "anyOf"} & node.keys() or node.get("x-kubernetes-int-or-string"), path
+
+
+def test_descriptions_are_sentences() -> None:
+    for definition in custom_resource_definitions():
+        version = definition["spec"]["versions"][0]
+        texts = [
+            (path, node["description"])
+            for path, node in nodes(version["schema"]["openAPIV3Schema"])
+            if "description" in node
+        ]
+        texts += [(column["name"], column["description"]) for column in version["additionalPrinterColumns"]]
+        for path, text in texts:
+            assert text.endswith("."), (path, text)
+            assert not text[0].islower(), (path, text)
+
+
+def test_names_come_from_the_table_of_kinds() -> None:
+    names = {
+        definition["metadata"]["name"]: definition["spec"]["names"] for definition in custom_resource_definitions()
+    }
+    ours = [kind for kind in TABLE if kind.role is Role.RESOURCE]
+    assert {name: row["kind"] for name, row in names.items()} == {
+        f"{kind.plural}.{kind.group}": kind.name for kind in ours
+    }
 
 
 def test_generated_files_are_current() -> None:

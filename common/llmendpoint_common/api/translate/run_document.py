@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmendpoint_common.api import defaults
 from llmendpoint_common.api.loadtest import LoadShape, LoadTestSpec, Request, SloItem
 from llmendpoint_common.contracts.loadrun import (
-    DEFAULT_CONCURRENCY,
     METRICS,
     Api,
     Arrivals,
@@ -51,7 +51,7 @@ def run_document(spec: LoadTestSpec, target: ResolvedTarget) -> RunDocument:
 def _load(load: LoadShape) -> RunLoad:
     is_open = load.rate is not None
     return RunLoad(
-        concurrency=None if is_open else load.concurrency or DEFAULT_CONCURRENCY,
+        concurrency=None if is_open else load.concurrency or defaults.LOAD_CONCURRENCY,
         rate=float(load.rate) if load.rate is not None else None,
         arrivals=(Arrivals(load.arrivals.lower()) if load.arrivals else Arrivals.POISSON) if is_open else None,
         duration_seconds=parse_duration(load.duration),

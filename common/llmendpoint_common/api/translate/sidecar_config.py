@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, Metering, MeteringMode, Model, TenantLimits
+from llmendpoint_common.api.endpoint import LLMEndpointSpec, Model
+from llmendpoint_common.api.metering import Metering, MeteringMode, TenantLimits
 from llmendpoint_common.contracts import sidecar
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Registry, SidecarConfig, TenantConfig
 

@@ -1,1 +1,1 @@
-"""One module a family of APIs: what a piece of its response says about tokens, durations and the end."""
+"""Readers for the answers of each API, one module per API: content, tokens, durations, errors and the end."""

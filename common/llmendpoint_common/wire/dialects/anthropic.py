@@ -1,4 +1,4 @@
-"""Anthropic's messages: `message_start` estimates the usage, `message_delta` has the true one, `message_stop` ends."""
+"""Dialect of Anthropic's messages: `message_delta` has the final usage, and `message_stop` is the last event."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 
 
 class _MessageReader(Reader):
-    """What a stream and an object have in common."""
+    """Reads the fields that streams and whole answers share."""
 
     __slots__ = ()
 
@@ -74,7 +74,7 @@ class MessagesStreamDialect(_MessageReader, EventReader):
             return
         item = _decode_event(event.data)
         if item.message is not None:
-            # Its usage is an estimate: a stream that is cut here has no usage at all.
+            # The usage in message_start is an estimate, so it is not read: a stream that is cut here has no usage.
             reading.model = item.message.model or reading.model
         self._read_usage(item.usage)
         if item.delta is not None:

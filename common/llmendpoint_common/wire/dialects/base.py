@@ -1,4 +1,4 @@
-"""What dialects have in common: an account, and how bytes become events or one object."""
+"""Base classes of the dialects: readers for a stream of events and for one object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmendpoint_common.wire.sse import EventSplitter, ServerSentEvent
 
 
 class Reader:
-    """Keeps the account of one response, and tells of each piece of content."""
+    """Holds the reading of one response, and reports each piece of content to `on_content`."""
 
     __slots__ = ("_now", "_on_content", "reading")
 
@@ -35,7 +35,7 @@ class EventReader(Reader, ABC):
         self._events = EventSplitter()
 
     def feed(self, data: bytes, now: float) -> None:
-        """Take the next bytes of the body; an event that is not what it should be is counted."""
+        """Read the next bytes of the body. An event that cannot be decoded is counted as unreadable."""
         self._now = now
         for event in self._events.feed(data):
             try:
@@ -44,12 +44,12 @@ class EventReader(Reader, ABC):
                 self.reading.unreadable += 1
 
     def close(self, now: float) -> None:
-        """An event that was not dispatched does not count (WHATWG HTML, 9.2.6)."""
+        """Count lines that were too long. An incomplete event at the end is discarded (WHATWG HTML, 9.2.6)."""
         self.reading.unreadable += self._events.overlong
 
     @abstractmethod
     def _read_event(self, event: ServerSentEvent) -> None:
-        """Account for one event; one of UNREADABLE where it cannot be read."""
+        """Add one event to the reading. One of UNREADABLE if it cannot be decoded."""
 
 
 class ObjectReader(Reader, ABC):
@@ -62,11 +62,11 @@ class ObjectReader(Reader, ABC):
         self._body = BoundedBody()
 
     def feed(self, data: bytes, now: float) -> None:
-        """Take the next bytes of the body."""
+        """Collect the next bytes of the body."""
         self._body.feed(data)
 
     def close(self, now: float) -> None:
-        """The object is whole: read it. One that is too large to keep is whole, and not read."""
+        """Read the object. One that was too large to collect counts as finished and as unreadable."""
         self._now = now
         body = self._body.finish()
         if body is None:
@@ -82,4 +82,4 @@ class ObjectReader(Reader, ABC):
 
     @abstractmethod
     def _read_object(self, body: bytes) -> None:
-        """Account for the object; one of UNREADABLE where it cannot be read."""
+        """Add the object to the reading. One of UNREADABLE if it cannot be decoded."""

@@ -1,4 +1,4 @@
-"""Ollama's own API: NDJSON objects or one JSON object, ending with `done: true` (api/types.go)."""
+"""Dialect of Ollama's own API (api/types.go): NDJSON lines or one JSON object; the last one has `done: true`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Line(msgspec.Struct, gc=False):
-    """One object of /api/generate or /api/chat; every metric is omitted by Ollama where it is zero."""
+    """One object of `/api/generate` or `/api/chat`. Ollama omits every count and duration that is zero."""
 
     model: str = ""
     response: str = ""
@@ -43,7 +43,7 @@ class _Line(msgspec.Struct, gc=False):
     eval_duration: int = 0
 
     def usage(self) -> Usage:
-        """Return what the final object says; absent means 0."""
+        """Return the usage in the final object. A missing field means 0."""
         return Usage(
             prompt_tokens=self.prompt_eval_count,
             generation_tokens=self.eval_count,
@@ -59,18 +59,18 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 class OllamaDialect(Reader):
-    """Reads /api/generate and /api/chat, streamed or not: a JSON body is a stream of one line."""
+    """Reads `/api/generate` and `/api/chat`, streamed or not: a JSON body is read as a stream of one line."""
 
     __slots__ = ("_first", "_lines")
 
     def __init__(self, on_content: OnContent) -> None:
         super().__init__(on_content)
-        #: A whole answer comes in one piece, and a stream a line at a time: only others need to be put together.
+        #: A whole answer usually arrives in one piece, and a stream line by line; a splitter is created only if not.
         self._first = b""
         self._lines: LineSplitter | None = None
 
     def feed(self, data: bytes, now: float) -> None:
-        """Take the next bytes of the body."""
+        """Read the next bytes of the body."""
         self._now = now
         lines = self._lines
         if lines is None:
@@ -91,7 +91,7 @@ class OllamaDialect(Reader):
             self._read(line)
 
     def close(self, now: float) -> None:
-        """Read a last line without line end."""
+        """Read a last line that has no line end."""
         self._now = now
         if self._lines is None:
             self._read(self._first)
@@ -120,7 +120,7 @@ class OllamaDialect(Reader):
 
 
 class EmbedDialect(ObjectReader):
-    """Reads /api/embed and /api/embeddings: one object; the second tells nothing, not even the model."""
+    """Reads `/api/embed` and `/api/embeddings`: one object. The second one reports nothing, not even the model."""
 
     __slots__ = ()
 
@@ -142,7 +142,7 @@ _decode_progress = msgspec.json.Decoder(_Progress).decode
 
 
 class ProgressDialect(Reader):
-    """Reads the progress of /api/pull, /api/push and /api/create, streamed or not; its end is `success`."""
+    """Reads the progress of `/api/pull`, `/api/push` and `/api/create`, streamed or not. It ends with `success`."""
 
     __slots__ = ("_completed", "_lines")
 
@@ -152,12 +152,12 @@ class ProgressDialect(Reader):
         self._completed: dict[str, int] = {}
 
     def feed(self, data: bytes, now: float) -> None:
-        """Take the next bytes of the body."""
+        """Read the next bytes of the body."""
         for line in self._lines.feed(data):
             self._read(line)
 
     def close(self, now: float) -> None:
-        """Read a last line without line end."""
+        """Read a last line that has no line end."""
         self._read(self._lines.flush())
 
     def _read(self, text: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a response told so far, in one vocabulary for all dialects."""
+"""Result of reading a response, in the same terms for all dialects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Usage(msgspec.Struct, gc=False):
-    """Tokens and durations as the server reports them: counts, and seconds; None where it said nothing."""
+    """Token counts and durations in seconds as the server reports them. None if it did not report them."""
 
     prompt_tokens: int | None = None
     generation_tokens: int | None = None
@@ -21,7 +21,7 @@ class Usage(msgspec.Struct, gc=False):
 
     @property
     def queue_seconds(self) -> float | None:
-        """What is left of the total: the wait for a slot, which no field tells."""
+        """Wait for a slot: the total minus all reported durations, because Ollama has no field for it."""
         if self.total_seconds is None:
             return None
         known = (self.load_seconds or 0.0) + (self.prefill_seconds or 0.0) + (self.decode_seconds or 0.0)
@@ -29,10 +29,12 @@ class Usage(msgspec.Struct, gc=False):
 
 
 class Reading(msgspec.Struct, gc=False):
-    """The running account of one response.
+    """Running summary of one response.
 
-    `chunks` counts pieces with content, thinking or tool calls: they are not tokens. `finished` is set by the
-    dialect's own terminal event, without which a stream was cut. `transferred` counts bytes of model files.
+    `chunks` counts pieces with content, thinking or tool calls; a piece is not always one token. `finished` is set by
+    the terminal event of the dialect; a stream that ends without it was cut. `failed` is set by an error in the stream.
+    `reason` is why the generation ended. `unreadable` counts parts that could not be decoded. `transferred` is in bytes
+    of model files.
     """
 
     model: str = ""
@@ -45,17 +47,17 @@ class Reading(msgspec.Struct, gc=False):
     transferred: int = 0
 
 
-#: Called once a piece of content, with the time that came with its bytes.
+#: Called for each piece with content, with the time at which its bytes arrived.
 OnContent = Callable[[float], object]
 
 
 class Dialect(Protocol):
-    """Reads the body of one response."""
+    """Reads the body of one response into `reading`."""
 
     reading: Reading
 
     def feed(self, data: bytes, now: float) -> None:
-        """Take the next bytes of the body, split anywhere, and the time when they came."""
+        """Read the next bytes of the body, split anywhere. `now` is the time at which they arrived."""
 
     def close(self, now: float) -> None:
-        """The body has ended: read what was not yet a whole line."""
+        """Read the rest after the end of the body."""

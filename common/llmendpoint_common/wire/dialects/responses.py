@@ -1,4 +1,4 @@
-"""OpenAI's responses: named events, the last one of which carries the whole response and its usage."""
+"""Dialect of OpenAI's responses: named events, of which the last one contains the whole response and its usage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Response(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    """An event's data: `delta` is text of the answer, of reasoning or of a function call's arguments."""
+    """Data of an event. `delta` is text of the answer, of reasoning, or of the arguments of a function call."""
 
     type: str = ""
     delta: str = ""
@@ -42,7 +42,7 @@ _decode_response = msgspec.json.Decoder(_Response).decode
 
 
 class _ResponseReader(Reader):
-    """What a stream and an object have in common."""
+    """Reads the response object that streams and whole answers share."""
 
     __slots__ = ()
 
@@ -63,7 +63,7 @@ class _ResponseReader(Reader):
 
 
 class ResponsesStreamDialect(_ResponseReader, EventReader):
-    """Reads the event stream; there is no `[DONE]`, its end is `response.completed`."""
+    """Reads the event stream. It ends with `response.completed`, without `[DONE]`."""
 
     __slots__ = ()
 

@@ -1,20 +1,23 @@
-"""Where a chunked body ends (RFC 9112, 7.1), and what trailers it has.
+"""Finds the end of a chunked body, and its trailers (RFC 9112, 7.1).
 
-Only the framing: llhttp reads the same bytes beside this and is the stricter of the two. Bytes about which they
-disagree are refused.
+llhttp reads the same bytes, and is the stricter of the two. Bytes about which they disagree are refused by the reader
+that uses both.
 """
 
 from __future__ import annotations
 
 from llmendpoint_common.process.errors import BodyError
 
+#: A chunk's size and extensions (RFC 9112, 7.1.1 asks for a limit), or one trailer. Go's net/http allows 4 KiB.
 _MAX_LINE_BYTES = 16 * 1024
+#: As much as a head.
 _MAX_TRAILER_BYTES = 64 * 1024
+#: RFC 9112, 7.1 asks recipients to prevent overflows. Sizes are 64 bits wide in other implementations.
 _MAX_CHUNK_BYTES = 2**63
 
 
 class ChunkedFraming:
-    """Follows one body. `ended` tells whether its last byte was seen, `trailers` holds its trailer lines."""
+    """Follows one body. `ended` is True once its last byte came; `trailers` holds the trailer lines."""
 
     __slots__ = ("_left", "_line", "_reads_trailers", "ended", "trailers")
 
@@ -37,7 +40,7 @@ class ChunkedFraming:
             end = data.find(b"\n", at)
             self._line += data[at : end if end >= 0 else size]
             if len(self._line) > _MAX_LINE_BYTES:
-                raise BodyError("a line of its framing is too long")
+                raise BodyError("a line of the chunked framing is too long")
             if end < 0:
                 return size
             at = end + 1
@@ -51,7 +54,7 @@ class ChunkedFraming:
         elif line:
             self.trailers += line + b"\r\n"
             if len(self.trailers) > _MAX_TRAILER_BYTES:
-                raise BodyError("its trailers are too large")
+                raise BodyError("the trailers are too large")
         else:
             self.ended = True
 
@@ -59,11 +62,11 @@ class ChunkedFraming:
         try:
             size = int(line.partition(b";")[0], 16)
         except ValueError:
-            raise BodyError("a chunk's size is no number") from None
+            raise BodyError("the size of a chunk is not a number") from None
         if not 0 <= size < _MAX_CHUNK_BYTES:
-            raise BodyError("a chunk's size is out of bounds")
+            raise BodyError("the size of a chunk is out of bounds")
         if size:
-            # A chunk's data ends with a line end of its own.
+            # The data of a chunk is followed by a line end.
             self._left = size + 2
         else:
             self._reads_trailers = True

@@ -1,6 +1,7 @@
-"""HTTP/1.1 heads: how one is read, what of it a proxy may pass on, and how one is written (RFC 9110, 9112).
+"""Reads and writes HTTP/1.1 heads, and selects the lines that a proxy may forward (RFC 9110, RFC 9112).
 
-llhttp judges whether bytes are HTTP. What it accepted is cut into lines here, and travels on as the lines that came.
+llhttp judges whether bytes are HTTP. A head that it accepted is cut into lines here. Lines are forwarded as they were
+received.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 Fields: TypeAlias = dict[bytes, bytes]
 
 HEAD_END = b"\r\n\r\n"
+#: llhttp has no limit, and memory must have one. The readers name the limits of others.
 MAX_HEAD_BYTES = 64 * 1024
 _LINE_END = b"\r\n"
 
-#: RFC 9110, 7.6.1, with the two that old clients still send.
+#: Lines that belong to one connection (RFC 9110, 7.6.1), with two that old clients still send.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"proxy-authenticate"})
 
+#: Connection cannot name these: "Connection: content-length" must not strip framing or Host.
 _NEVER_NAMED = frozenset({b"content-length", b"transfer-encoding", b"host", b"close", b"keep-alive", b""})
 #: Values of Connection that name no header.
 _PLAIN_OPTIONS = frozenset({b"keep-alive", b"Keep-Alive", b"close", b"Close"})
+#: Bounds on the lines that are remembered, so that a client cannot fill memory with them.
 _MAX_KNOWN_LINES = 1024
 _MAX_KNOWN_BYTES = 256
-#: What clients and Ollama write in every head. Lines of any other name, which may hold a key, are forgotten at once.
+#: Names that clients and Ollama send in every head. Other lines may hold a key and are not remembered.
 _WORTH_KEEPING = frozenset(
     b"accept accept-encoding accept-language cache-control connection content-length content-type date host "
     b"transfer-encoding user-agent".split()
@@ -37,7 +41,7 @@ _WORTH_KEEPING = frozenset(
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """A head as it came: its start line, its header lines without line ends, and what they say."""
+    """A head as it was received: its start line, its header lines without line ends, and their names and values."""
 
     start: bytes
     lines: list[bytes]
@@ -45,7 +49,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 class _KnownLines(dict[bytes, tuple[bytes, bytes]]):
-    """Name and value by header line: clients send the same lines again and again, and each is cut up once."""
+    """Cache of name and value by header line. Clients repeat the same lines, so each is parsed once."""
 
     def __missing__(self, line: bytes) -> tuple[bytes, bytes]:
         name, colon, value = line.partition(b":")
@@ -64,7 +68,7 @@ _read_line = _known.__getitem__
 
 
 def read_head(raw: bytes) -> Head:
-    """Return a whole head, given with its empty line; HeadError where a line end is bare."""
+    """Parse a whole head, given with its empty line. HeadError if a line end is bare or a line has no colon."""
     start, *lines = raw[:-4].split(_LINE_END)
     ends = len(lines) + 2
     if raw.count(b"\n") != ends or raw.count(b"\r") != ends:
@@ -73,7 +77,7 @@ def read_head(raw: bytes) -> Head:
 
 
 def end_to_end(head: Head, dropped: Collection[bytes] = HOP_BY_HOP) -> list[bytes]:
-    """Return the lines that travel on, as they came; `dropped` holds the lower-case names of those that do not."""
+    """Return the lines to forward, as they were received. `dropped` has the lower-case names of lines to leave out."""
     lines, fields = head.lines, head.fields
     unique = len(fields) == len(lines)
     names = fields if unique else [_read_line(line)[0] for line in lines]
@@ -81,24 +85,23 @@ def end_to_end(head: Head, dropped: Collection[bytes] = HOP_BY_HOP) -> list[byte
     options = fields.get(b"connection")
     if options is None or (unique and options in _PLAIN_OPTIONS):
         return kept
-    said = b",".join(value for name, value in map(_read_line, lines) if name == b"connection")
-    # Framing and Host are never a hop's to name: "Connection: content-length" must not strip them.
-    named = {token.strip() for token in said.lower().split(b",")} - _NEVER_NAMED
+    listed = b",".join(value for name, value in map(_read_line, lines) if name == b"connection")
+    named = {token.strip() for token in listed.lower().split(b",")} - _NEVER_NAMED
     return [line for line in kept if _read_line(line)[0] not in named]
 
 
 def count(head: Head, wanted: bytes) -> int:
-    """Return how many lines a head has of a lower-case name."""
+    """Return the number of lines with a lower-case name."""
     return sum(_read_line(line)[0] == wanted for line in head.lines)
 
 
 def join_head(start: bytes, lines: list[bytes]) -> bytes:
-    """Return a head of lines, with its empty line."""
+    """Return a head made of lines, with its empty line."""
     return _LINE_END.join((start, *lines)) + HEAD_END
 
 
 def write_head(start_line: bytes, headers: Headers) -> bytes:
-    """Return a head with its empty line."""
+    """Return a head made of names and values, with its empty line."""
     lines = [start_line]
     lines += [name + b": " + value for name, value in headers]
     return b"\r\n".join(lines) + HEAD_END

@@ -1,8 +1,8 @@
 """A reader of HTTP/1.1 requests: bytes in, calls of a handler out. It has no transport and no clock.
 
 One reader serves one connection, and reads pipelined requests one after the other. llhttp judges whether the bytes
-are HTTP. Where a request begins and ends is found beside it, a second time; the two have to agree, because a request
-that two recipients end at different bytes can smuggle another one past the first (RFC 9112, 11.2).
+are HTTP. The reader finds the beginning and the end of each request a second time, and both have to agree: a request
+that two recipients end at different bytes can smuggle another request past the first one (RFC 9112, 11.2).
 
 State        Event                                    Calls                         Next state
 -----------  ---------------------------------------  ----------------------------  ----------
@@ -22,7 +22,7 @@ Rules and their sources:
 
 - A body has the length of Content-Length, or ends by its chunks; a request without either has none (RFC 9112, 6.3).
   llhttp refuses both together, two different lengths, and codings other than a final `chunked`.
-- Line ends are CRLF. RFC 9112, 2.2 allows a bare LF, and recipients differ in what they make of one, so it is refused.
+- Line ends are CRLF. RFC 9112, 2.2 allows recipients to accept a bare LF. Not all do, so it is refused.
 - An offer to upgrade (h2c, WebSocket) is declined by going on in HTTP/1.1 (RFC 9110, 7.8). llhttp stops reading at the
   offer, so another parser reads the body.
 - A head is at most 64 KiB (`heads.MAX_HEAD_BYTES`): llhttp has no limit, and memory must have one. Node.js allows
@@ -50,7 +50,7 @@ _FRAMING = (b"transfer-encoding", b"content-length")
 
 
 class RequestState(Enum):
-    """Where a reader is; the table above lists the transitions."""
+    """The state of a reader. The table above lists the transitions."""
 
     START = "start"
     HEAD = "head"
@@ -115,7 +115,7 @@ class RequestReader:
         #: The bytes of a Content-Length that are still to come, or the chunks.
         self._left = 0
         self._chunks: ChunkedFraming | None = None
-        # What llhttp said of the bytes so far. `_keep_alive` is None until a head is whole; llhttp forgets it when the
+        # State of llhttp. `_keep_alive` is None until a head is whole; llhttp forgets it when the
         # message ends.
         self._keep_alive: bool | None = None
         self._message_ended = False
@@ -144,7 +144,7 @@ class RequestReader:
 
     @property
     def partial_target(self) -> bytes:
-        """The target of a request whose head is not whole, or not HTTP; empty if it cannot be told."""
+        """The target of a request whose head is not whole, or not HTTP; empty if there is none yet."""
         return self._partial.partition(b" ")[2].partition(b" ")[0]
 
     # ---- heads
@@ -202,7 +202,7 @@ class RequestReader:
             self._end(b"")
 
     def _decline_upgrade(self, fields: heads.Fields) -> None:
-        """Read on with another parser, which is given a head that says of the body what this one says."""
+        """Read on with another parser. It is given a head with the same framing fields."""
         self._offered = self._message_ended = False
         self._parser = self._new_parser()
         headers = [(name, fields[name]) for name in _FRAMING if name in fields]
@@ -211,7 +211,7 @@ class RequestReader:
     # ---- bodies
 
     def _read_body(self, data: bytes) -> bytes:
-        """Read what belongs to the body, and return the bytes behind it."""
+        """Read the bytes of the body, and return those behind it."""
         chunks = self._chunks
         if chunks is not None:
             size = chunks.feed(data)

@@ -1,20 +1,21 @@
-"""What the replicas report of their models, as several conditions need it.
+"""Reports of the replicas about their models, as several conditions need them.
 
-A replica whose sidecar does not answer reports nothing and is left out: conditions about models speak of the replicas
+A replica whose sidecar does not answer reports nothing. It is left out: conditions about models are about the replicas
 that report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 
-from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus
 from llmendpoint_operator.endpoint.observe import PodView
 
-#: Reasons of a model that could not be made present, as the sidecar's contract names them.
-AVAILABILITY_FAILURES = frozenset({"ModelNotFound", "PullFailed", "DigestMismatch"})
-#: Reasons of a present model that could not be loaded as the spec wants.
-LOADING_FAILURES = frozenset({"LoadFailed", "NotOnGPU"})
+#: A report carries its reason as a string, since a newer sidecar may have reasons that this operator does not know.
+AVAILABILITY_FAILURES: frozenset[str] = frozenset(
+    {ModelReason.MODEL_NOT_FOUND, ModelReason.PULL_FAILED, ModelReason.DIGEST_MISMATCH}
+)
+LOADING_FAILURES: frozenset[str] = frozenset({ModelReason.LOAD_FAILED, ModelReason.NOT_ON_GPU})
 
 NO_REPORT = "No replica reports its models yet. A replica reports them as soon as its sidecar runs."
 
@@ -24,26 +25,28 @@ def reports(pods: Sequence[PodView]) -> list[ModelStatus]:
     return [model for pod in pods if pod.status for model in pod.status.models]
 
 
-def first_failure(pods: Sequence[PodView], reasons: Iterable[str] | None = None) -> ModelStatus | None:
-    """Return a model that failed, for one of these reasons if any are given."""
-    if reasons is None:
-        return next((model for model in reports(pods) if model.phase is ModelPhase.FAILED), None)
-    wanted = frozenset(reasons)
-    return next((model for model in reports(pods) if model.reason in wanted), None)
+def first_failed(pods: Sequence[PodView]) -> ModelStatus | None:
+    """Return the first model that failed, for any reason."""
+    return next((model for model in reports(pods) if model.phase is ModelPhase.FAILED), None)
+
+
+def first_failure(pods: Sequence[PodView], reasons: Container[str]) -> ModelStatus | None:
+    """Return the first model that failed for one of these reasons."""
+    return next((model for model in reports(pods) if model.reason in reasons), None)
 
 
 def everywhere(pods: Sequence[PodView], name: str, holds: Callable[[ModelStatus], bool]) -> bool:
-    """Tell whether at least one replica reports the model, and something holds for it on all that do."""
+    """Return whether at least one replica reports the model, and `holds` is true on every replica that does."""
     mine = [model for model in reports(pods) if model.name == name]
     return bool(mine) and all(holds(model) for model in mine)
 
 
 def slowest(pods: Sequence[PodView], name: str) -> ModelStatus | None:
-    """Return the model as the replica reports it that has the least of it, None if no replica reports it."""
+    """Return the model's report with the least progress; None if no replica reports the model."""
     mine = [model for model in reports(pods) if model.name == name]
     return min(mine, key=lambda model: model.progress_percent, default=None)
 
 
 def activity(model: ModelStatus) -> str:
-    """Return what is being done for a model, as a message that names it."""
+    """Return a message with the model's name and the current step."""
     return f"{model.name}: {model.message}" if model.message else f"{model.name} is waiting to be pulled or loaded."

@@ -8,7 +8,7 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions import refusals
-from llmendpoint_operator.endpoint.conditions.model_reports import activity, first_failure, reports
+from llmendpoint_operator.endpoint.conditions.model_reports import activity, first_failed, reports
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 
@@ -35,7 +35,7 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition:
 
 
 def _failure(pods: Sequence[PodView]) -> Condition | None:
-    failed = first_failure(pods)
+    failed = first_failed(pods)
     if failed is not None:
         return Condition(_TYPE, False, failed.reason, failed.message)
     trouble = next((pod.trouble for pod in pods if pod.trouble), "")

@@ -12,7 +12,7 @@ from llmendpoint_operator.kube.fault import Fault
 
 
 def is_lacking_kind(fault: Fault) -> bool:
-    """Tell whether a child was refused because the cluster lacks its kind, which it may."""
+    """Return whether a child was refused because the cluster lacks its kind, which it may."""
     return fault.reason is FaultReason.UNKNOWN_KIND and KINDS[fault.kind].optional
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, MeteringMode
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.metering import MeteringMode
 from llmendpoint_common.api.translate.ollama_environment import ollama_environment
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_operator.endpoint import layout
@@ -38,7 +39,7 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
 
 
 def _is_open(spec: LLMEndpointSpec) -> bool:
-    """Tell whether clients connect to Ollama itself, which they do if the sidecar is only an exporter."""
+    """Return whether clients connect to Ollama itself, which they do if the sidecar is only an exporter."""
     return spec.metering.mode is MeteringMode.EXPORTER
 
 

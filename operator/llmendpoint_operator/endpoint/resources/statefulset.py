@@ -54,7 +54,8 @@ def _pod(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest:
     return {
         "serviceAccountName": layout.service_account_name(owner),
         "automountServiceAccountToken": False,
-        # Service links set variables such as LLMENDPOINT_SIDECAR_PORT, which the sidecar would read as settings.
+        # Service links add variables that are named after Services; a Service called llmendpoint-sidecar would set
+        # variables with the prefix of the sidecar's settings.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": spec.pod.termination_grace_period_seconds,
         "securityContext": pod_security.pod_security_context(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmendpoint_common.api import defaults
 from llmendpoint_common.api.loadtest import LoadTestSpec
 from llmendpoint_common.contracts.loadrun import API_KEY_VARIABLE, RUN_KEY, STATUS_PORT
 from llmendpoint_operator.kube import pod_fields, pod_security
@@ -66,7 +67,7 @@ def _container(owner: Owner, spec: LoadTestSpec, images: Images) -> Manifest:
         ],
         **_api_key(spec),
         "ports": [{"name": "metrics", "containerPort": STATUS_PORT, "protocol": "TCP"}],
-        "resources": pod_fields.resources(spec.pod.resources, {"cpu": "500m", "memory": "128Mi"}, {"memory": "1Gi"}),
+        "resources": pod_fields.resources(spec.pod.resources, defaults.LOADJOB_REQUESTS, defaults.LOADJOB_LIMITS),
         "securityContext": pod_security.container_security_context(),
         # If a run cannot begin, the last lines of the log say why, and the status of the LoadTest quotes them.
         "terminationMessagePolicy": "FallbackToLogsOnError",

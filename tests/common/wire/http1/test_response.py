@@ -20,7 +20,7 @@ SURPLUS = {"two-answers", "found-line-ends-behind"}
 
 
 class Recorder:
-    """Keeps what the reader calls: one entry a call, except that the pieces of a body are joined."""
+    """Keeps what the reader calls: one entry per call, except that the pieces of a body are joined."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -35,7 +35,7 @@ class Recorder:
         self.events.append(("head", head.status, head.raw, head.chunked, head.delimited))
 
     def response_head_alone(self) -> None:
-        """Depends on the split, so it is no event here."""
+        """Ignore the call: it depends on the split."""
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         self.raw += raw

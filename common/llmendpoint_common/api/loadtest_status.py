@@ -1,0 +1,116 @@
+"""The status of a LoadTest, which the operator writes."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from llmendpoint_common.api.fields import ApiModel, ConditionState, list_map
+from llmendpoint_common.contracts.loadrun import MetricName, Verdict
+
+
+class LatencyState(ApiModel):
+    """Percentiles of a latency over all answered requests, as durations such as 212ms."""
+
+    p50: str = Field(description="Median, as a duration such as 212ms.")
+    p95: str = Field(description="95th percentile, as a duration such as 212ms.")
+    p99: str = Field(description="99th percentile, as a duration such as 212ms.")
+
+
+class CategoryState(ApiModel):
+    """Result of one category of questions."""
+
+    category: str = Field(description="Name of the category.")
+    requests: int = Field(description="Number of measured requests with questions of this category.")
+    errors: int = Field(description="Number of these requests that failed.")
+    ttft_p95: str | None = Field(
+        None,
+        description="95th percentile of the time to first token, as a duration such as 212ms. Absent if it was not "
+        "measured.",
+    )
+
+
+class SummaryState(ApiModel):
+    """Result of a run in short. The result ConfigMap has all of it."""
+
+    requests: int = Field(description="Number of measured requests. Those of the warm-up do not count.")
+    errors: int = Field(description="Number of measured requests that failed.")
+    requests_per_second: str = Field(description="Answered requests per second.")
+    input_tokens: int = Field(
+        description="Number of prompt tokens of all answered requests, as the server reported them.",
+        json_schema_extra={"format": "int64"},
+    )
+    output_tokens: int = Field(
+        description="Number of generated tokens of all answered requests, as the server reported them.",
+        json_schema_extra={"format": "int64"},
+    )
+    ttft: LatencyState | None = Field(
+        None, description="Time to first token of answered requests. Absent if answers were not streamed."
+    )
+    tpot: LatencyState | None = Field(
+        None, description="Time per output token after the first one, of answered requests. Absent if not measured."
+    )
+    request_latency: LatencyState | None = Field(
+        None, description="Time from sending a request to the end of its answer, of answered requests."
+    )
+    categories: list[CategoryState] = Field(
+        default_factory=list,
+        description="Result of each category of questions that was asked.",
+        json_schema_extra=list_map("category"),
+    )
+
+
+class SloState(ApiModel):
+    """An objective with its threshold and the measured value."""
+
+    metric: MetricName = Field(description="Metric that the objective bounds.")
+    percentile: int | None = Field(None, description="Percentile of the latency. Absent for ErrorRate and Attainment.")
+    threshold: str = Field(description="Threshold, as a duration such as 1s or a share such as 1%.")
+    measured: str = Field(
+        description='Measured value, as a duration such as 212ms or a share such as 0.5%, or "nothing measured".'
+    )
+    met: bool = Field(description="Whether the measured value meets the threshold. False if nothing was measured.")
+
+
+class LoadTestStatus(ApiModel):
+    """Observed state of a load test."""
+
+    observed_generation: int | None = Field(
+        None,
+        description="Generation of the spec that the operator processed last.",
+        json_schema_extra={"format": "int64"},
+    )
+    start_time: str | None = Field(
+        None,
+        description="Time at which the Job was created. From then on, the spec cannot be changed.",
+        json_schema_extra={"format": "date-time"},
+    )
+    completion_time: str | None = Field(
+        None, description="Time at which the run ended.", json_schema_extra={"format": "date-time"}
+    )
+    job_name: str | None = Field(None, description="Name of the Job that sends the requests.")
+    target: str | None = Field(None, description="Base URL of the server under test.")
+    model: str | None = Field(None, description="Model that the requests name.")
+    model_digest: str | None = Field(
+        None, description="Digest of the model in the endpoint when the run started. Absent for other servers."
+    )
+    gpu: str | None = Field(
+        None,
+        description="Number and type of the GPUs of one replica of the endpoint when the run started. Absent for other "
+        "servers.",
+    )
+    progress_percent: int = Field(0, description="Progress of the run, in percent.")
+    verdict: Verdict | None = Field(
+        None,
+        description="Passed: all objectives were met. Failed: at least one was missed, or nothing was measured. "
+        "Invalid: the load generator itself was the limit. Error: the run could not be done. None: there are no "
+        "objectives. Absent until the run has ended.",
+    )
+    summary: SummaryState | None = Field(None, description="Result of the run in short.")
+    slo: list[SloState] = Field(
+        default_factory=list, description="Each objective of spec.slo with its threshold and the measured value."
+    )
+    conditions: list[ConditionState] = Field(
+        default_factory=list,
+        description="Conditions of the types Complete and Passed.",
+        json_schema_extra=list_map("type"),
+    )

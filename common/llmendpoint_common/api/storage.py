@@ -1,0 +1,89 @@
+"""`spec.storage` of an LLMEndpoint: where each replica keeps its models."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.fields import ApiModel, Name, Quantity, rules
+
+
+class RetentionAction(StrEnum):
+    """What happens to a claim."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class RetentionPolicy(ApiModel):
+    """Whether the claims of replicas are deleted. It applies to type PersistentVolumeClaim."""
+
+    when_deleted: RetentionAction = Field(
+        RetentionAction.RETAIN,
+        description="Retain keeps the claims when the endpoint is deleted; Delete deletes them. Defaults to Retain.",
+    )
+    when_scaled: RetentionAction = Field(
+        RetentionAction.RETAIN,
+        description="Retain keeps the claims of replicas that are removed by scaling down; Delete deletes them. "
+        "Defaults to Retain.",
+    )
+
+
+class StorageType(StrEnum):
+    """Kinds of storage for models."""
+
+    PERSISTENT_VOLUME_CLAIM = "PersistentVolumeClaim"
+    EXISTING_CLAIM = "ExistingClaim"
+    EPHEMERAL = "Ephemeral"
+
+
+class Storage(ApiModel):
+    """Where each replica keeps its models. It cannot be changed."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.type == 'ExistingClaim' || !has(self.claimName)",
+                "claimName may only be set if type is ExistingClaim",
+            ),
+            ("self.type != 'ExistingClaim' || has(self.claimName)", "claimName is required if type is ExistingClaim"),
+            ("self.type == 'Ephemeral' || !has(self.sizeLimit)", "sizeLimit may only be set if type is Ephemeral"),
+            (
+                "self.type == 'PersistentVolumeClaim' || (!has(self.size) && !has(self.storageClassName))",
+                "size and storageClassName may only be set if type is PersistentVolumeClaim",
+            ),
+        )
+    )
+
+    type: StorageType = Field(
+        StorageType.PERSISTENT_VOLUME_CLAIM,
+        description="PersistentVolumeClaim creates a claim for each replica. ExistingClaim uses one existing claim for "
+        "all replicas. Ephemeral keeps the models on the node until the pod is deleted. Defaults to "
+        "PersistentVolumeClaim.",
+    )
+    size: Quantity | None = Field(
+        None,
+        description="Size of each replica's claim, for type PersistentVolumeClaim. "
+        f"Defaults to {defaults.STORAGE_SIZE}.",
+    )
+    storage_class_name: Name | None = Field(
+        None,
+        description="StorageClass of the claims, for type PersistentVolumeClaim. If absent, the cluster's default "
+        "StorageClass is used.",
+    )
+    claim_name: Name | None = Field(
+        None,
+        description="Name of the existing PersistentVolumeClaim, in the namespace of the endpoint. Required for type "
+        "ExistingClaim.",
+    )
+    size_limit: Quantity | None = Field(
+        None,
+        description="Maximum size of the models on the node, for type Ephemeral; a pod that exceeds it is evicted. If "
+        "absent, there is no limit.",
+    )
+    retention_policy: RetentionPolicy = Field(
+        default_factory=RetentionPolicy,
+        description="Whether the claims are deleted, for type PersistentVolumeClaim. By default they are kept.",
+    )

@@ -1,0 +1,94 @@
+"""Request bodies that are read as a whole before anything is sent, because their model decides whether they may pass.
+
+Ollama decodes the whole object before it begins, so holding a body adds no wait. It costs memory, which is bounded for
+one request and for all requests together.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import NamedTuple
+
+from llmendpoint_common.contracts.sidecar import Operation, Outcome
+from llmendpoint_common.process.errors import RequestBodyError
+from llmendpoint_common.wire.http1 import heads
+from llmendpoint_common.wire.http1.request import RequestHead
+from llmendpoint_common.wire.request_body import MAX_REQUEST_BODY_BYTES, read_request_body
+from llmendpoint_common.wire.usage_filter import ask_for_usage
+from llmendpoint_sidecar.policy.admission import Admission, Ticket
+from llmendpoint_sidecar.policy.refusals import Refusal
+
+_TOO_LARGE = Refusal(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB",
+    Outcome.REJECTED,
+)
+_TOO_MANY = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "server busy, please try again: too many large requests are being read",
+    Outcome.REJECTED_QUEUE,
+    retry_after=1,
+)
+#: With two of these, the upstream and the proxy could read the body in different ways.
+_SINGLE = (b"content-type", b"content-encoding")
+
+
+class AdmittedBody(NamedTuple):
+    """A body that may pass. `asks_for_usage`: the proxy changed it, and the answer has to lose its usage again."""
+
+    data: bytes
+    asks_for_usage: bool
+
+
+class HeldBody:
+    """The body of one request. `release` has to be called at the end, so that the memory is counted as free."""
+
+    __slots__ = ("_admission", "_pieces", "_size", "_ticket")
+
+    def __init__(self, admission: Admission, ticket: Ticket) -> None:
+        self._admission = admission
+        self._ticket = ticket
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> Refusal | None:
+        """Keep a piece; a refusal if it does not fit."""
+        if self._size + len(data) > MAX_REQUEST_BODY_BYTES:
+            return _TOO_LARGE
+        if not self._admission.hold(len(data)):
+            return _TOO_MANY
+        self._size += len(data)
+        self._pieces.append(data)
+        return None
+
+    def release(self) -> None:
+        """Forget the body."""
+        self._admission.let_go(self._size)
+        self._size = 0
+        self._pieces.clear()
+
+    def judge(self, request: RequestHead) -> AdmittedBody | Refusal:
+        """Judge the whole body by its model, and forget it. A body that passes is returned as it came.
+
+        If usage is to be injected and the client does not ask for it, the returned body does.
+        """
+        data = b"".join(self._pieces)
+        self.release()
+        fields = request.fields
+        # Ollama reads a form on one route and JSON on all others, whatever the header says.
+        is_form = self._ticket.operation is Operation.OPENAI_TRANSCRIPTIONS
+        try:
+            if any(heads.count(request.head, name) > 1 for name in _SINGLE):
+                raise RequestBodyError("the type or the coding of the body is given twice")
+            content_type = fields.get(b"content-type", b"") if is_form else b""
+            body = read_request_body(data, content_type, fields.get(b"content-encoding", b""))
+        except RequestBodyError as error:
+            return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
+        refused = self._admission.at_body(self._ticket, body.model)
+        if refused is not None:
+            return refused
+        if self._admission.injects_usage(self._ticket) and b"content-encoding" not in fields:
+            changed = ask_for_usage(body.fields)
+            if changed is not None:
+                return AdmittedBody(changed, asks_for_usage=True)
+        return AdmittedBody(data, asks_for_usage=False)

@@ -1,0 +1,49 @@
+"""Rewrites response bodies that cannot travel on as they came.
+
+That is the case for chunked bodies to HTTP/1.0 clients, which do not know chunks (RFC 9112, 6.1), and for event streams
+whose usage the proxy asked for and the client did not.
+"""
+
+from __future__ import annotations
+
+from llmendpoint_common.wire.http1 import heads
+from llmendpoint_common.wire.usage_filter import UsageFilter
+
+
+class BodyRewriter:
+    """Turns the pieces of one chunked body into the bytes that the client gets."""
+
+    __slots__ = ("_chunked", "_usage_filter")
+
+    def __init__(self, usage_filter: UsageFilter | None, *, chunked: bool) -> None:
+        self._usage_filter = usage_filter
+        #: Whether the client gets chunks.
+        self._chunked = chunked
+
+    def rewrite(self, pieces: list[bytes]) -> bytes:
+        """Return the bytes for some pieces of the body; there may be none."""
+        data = b"".join(pieces)
+        if self._usage_filter is not None:
+            data = self._usage_filter.feed(data)
+        return self._framed(data)
+
+    def finish(self) -> bytes:
+        """Return the bytes for the end of the body."""
+        rest = b"" if self._usage_filter is None else self._framed(self._usage_filter.flush())
+        return rest + b"0\r\n\r\n" if self._chunked else rest
+
+    def _framed(self, data: bytes) -> bytes:
+        return heads.chunk(data) if data and self._chunked else data
+
+
+def rewriter_for(content_type: bytes, usage_filter: UsageFilter | None, *, unchunked: bool) -> BodyRewriter | None:
+    """Return the rewriter of a chunked body; None if it travels on as it came.
+
+    Usage is removed from event streams only: nothing else carries the event that the proxy asked for. `unchunked`: the
+    client does not know chunks.
+    """
+    if not content_type.startswith(b"text/event-stream"):
+        usage_filter = None
+    if usage_filter is None and not unchunked:
+        return None
+    return BodyRewriter(usage_filter, chunked=not unchunked)

@@ -1,0 +1,62 @@
+"""Contents of the images: the small ones contain neither the API types' library nor a Kubernetes client.
+
+Each image installs `requirements/COMPONENT.txt` and starts the component's `main`, so both are checked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: Only the operator may use these packages.
+OPERATOR_PACKAGES = {"pydantic", "kopf", "kubernetes", "lightkube"}
+COMPONENTS = {
+    "sidecar": "llmendpoint_sidecar",
+    "loadjob": "llmendpoint_loadjob",
+    "simulator": "llmendpoint_simulator",
+    "operator": "llmendpoint_operator",
+    "cli": "llmendpoint_cli",
+}
+SMALL = ("sidecar", "loadjob", "simulator")
+
+
+def imported_by(module: str) -> set[str]:
+    """Return the top-level packages that a new interpreter has after importing a module."""
+    code = f"import {module}, sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60, env=environment
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("component", SMALL)
+def test_a_small_component_imports_no_kubernetes_client_and_no_other_component(component: str) -> None:
+    found = imported_by(f"{COMPONENTS[component]}.main")
+    assert COMPONENTS[component] in found
+    assert not found & OPERATOR_PACKAGES
+    assert not found & {name for other, name in COMPONENTS.items() if other != component}
+
+
+def test_a_worker_of_the_sidecar_imports_nothing_else() -> None:
+    found = imported_by("llmendpoint_sidecar.workers.__main__")
+    assert not found & (OPERATOR_PACKAGES | {name for other, name in COMPONENTS.items() if other != "sidecar"})
+
+
+def test_the_operator_imports_no_other_component() -> None:
+    found = imported_by("llmendpoint_operator.main")
+    assert not found & {name for other, name in COMPONENTS.items() if other != "operator"}
+
+
+@pytest.mark.parametrize("component", ["sidecar", "loadjob"])
+def test_the_requirements_of_a_small_image_contain_no_kubernetes_client(component: str) -> None:
+    text = (ROOT / "requirements" / f"{component}.txt").read_text(encoding="utf-8")
+    packages = {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)}
+    assert "aiohttp" in packages
+    assert not {name for name in packages if name.split("-")[0] in OPERATOR_PACKAGES}

@@ -1,0 +1,50 @@
+"""Specs of load tests: what pydantic refuses, and what the descriptions say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from llmendpoint_common.api.loadtest import LoadPod, LoadShape, Request, parse_spec
+
+
+@pytest.mark.parametrize(
+    ("item", "sentence"),
+    [
+        ({"metric": "TTFT", "threshold": "1s"}, "TTFT needs a percentile"),
+        ({"metric": "ErrorRate", "percentile": 95, "threshold": "1%"}, "ErrorRate has no percentile"),
+        ({"metric": "TTFT", "percentile": 95, "threshold": "5%"}, "is not a duration"),
+        ({"metric": "Attainment", "threshold": "1s"}, "is not a share"),
+        ({"metric": "ErrorRate", "threshold": "100.5%"}, "should match pattern"),
+        ({"metric": "ErrorRate", "threshold": "101%"}, "should match pattern"),
+    ],
+)
+def test_an_objective_that_cannot_be_judged_is_refused_without_the_api_server_too(
+    item: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        parse_spec({"spec": {"endpointRef": {"name": "a"}, "slo": [item]}})
+
+
+@pytest.mark.parametrize("threshold", ["0%", "0.5%", "99.99%", "100%", "100.0%"])
+def test_a_share_of_up_to_all_requests_is_a_threshold(threshold: str) -> None:
+    spec = parse_spec({"spec": {"slo": [{"metric": "ErrorRate", "threshold": threshold}]}})
+    assert spec.slo[0].threshold == threshold
+
+
+@pytest.mark.parametrize(
+    ("description", "default"),
+    [
+        (LoadShape.model_fields["concurrency"].description, "Defaults to 1 if rate is absent."),
+        (LoadShape.model_fields["duration"].description, "Defaults to 30s."),
+        (LoadShape.model_fields["warmup"].description, "Defaults to 0s."),
+        (LoadShape.model_fields["seed"].description, "Defaults to 1."),
+        (Request.model_fields["timeout"].description, "Defaults to 5m."),
+        (LoadPod.model_fields["resources"].description, "default to 500m CPU and 128Mi memory, limits to 1Gi memory."),
+    ],
+)
+def test_descriptions_name_the_default(description: str | None, default: str) -> None:
+    assert description is not None
+    assert default in description

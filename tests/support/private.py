@@ -1,0 +1,27 @@
+"""Access to private attributes, for facts that a test can observe in no other way.
+
+Only this module knows their names, so that a rename breaks nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llmendpoint_common.wire.http1 import heads
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.proxy.connection import ClientConnection
+
+
+def kept_header_lines() -> list[bytes]:
+    """Return the header lines that the process remembers."""
+    return list(heads._known)
+
+
+def labels_given(model_labels: ModelLabels) -> int:
+    """Return the number of model names that became labels."""
+    return len(model_labels._labels)
+
+
+def unsent_bytes(connections: Iterable[ClientConnection]) -> list[int]:
+    """Return the size of the send buffer of each open connection."""
+    return [one._transport.get_write_buffer_size() for one in connections if one._transport is not None]
