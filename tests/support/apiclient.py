@@ -61,6 +61,14 @@ class Client:
         path = _path(kind, namespace, name)
         return dict(json.loads(self.request("PATCH", path, [], patch, "application/merge-patch+json")))
 
+    def may(self, verb: str, resource: str, namespace: str) -> bool:
+        """Return whether the API server allows the user of this client to do something in the core group."""
+        attributes = {"verb": verb, "resource": resource, "namespace": namespace}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes}}  # fmt: skip
+        answer = self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", [], body)
+        return bool(json.loads(answer)["status"]["allowed"])
+
     def delete(self, kind: str, namespace: str, name: str) -> None:
         # Foreground and orphan deletion wait for the garbage collector, which is not part of an API server.
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
