@@ -1,4 +1,4 @@
-"""The operator's own window: `/livez` and `/metrics`."""
+"""The operator's own HTTP server: `/livez` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ class _QueueMetrics(Collector):
         self._queue = queue
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the queue's numbers."""
-        yield CounterMetricFamily(_PREFIX + "reconciles", "Reconciliations.", value=self._queue.reconciles)
+        """Yield the metrics of the work queue."""
+        yield CounterMetricFamily(_PREFIX + "reconciles", "Number of reconciles.", value=self._queue.reconciles)
         yield CounterMetricFamily(
-            _PREFIX + "reconcile_errors", "Reconciliations that failed.", value=self._queue.errors
+            _PREFIX + "reconcile_errors", "Number of reconciles that failed.", value=self._queue.errors
         )
-        yield GaugeMetricFamily(_PREFIX + "queue_depth", "Objects that wait.", value=self._queue.depth)
+        yield GaugeMetricFamily(
+            _PREFIX + "queue_depth", "Number of resources that wait to be reconciled.", value=self._queue.depth
+        )
 
 
 def health_server(queue: WorkQueue) -> PageServer:

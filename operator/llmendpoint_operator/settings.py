@@ -1,4 +1,4 @@
-"""The operator's settings: parsed once, frozen, and passed on."""
+"""The operator's settings, parsed from flags and environment variables at the start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Images:
-    """Images of the containers that the operator makes."""
+    """Images, pull policies and pull secrets of the containers in endpoint and load pods."""
 
     sidecar: str
     loadjob: str
@@ -35,7 +35,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Settings:
-    """What to watch, and what to deploy. `own_namespace` is where the chart keeps its questions."""
+    """The settings of the process. `own_namespace` has the ConfigMaps with the questions of the chart."""
 
     namespaces: tuple[str, ...]
     own_namespace: str

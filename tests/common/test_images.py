@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: Only the operator may use these packages.
-OPERATOR_PACKAGES = {"pydantic", "kopf", "kubernetes", "lightkube"}
+OPERATOR_PACKAGES = {"pydantic", "kopf", "kubernetes"}
 COMPONENTS = {
     "sidecar": "llmendpoint_sidecar",
     "loadjob": "llmendpoint_loadjob",

@@ -20,3 +20,14 @@ def loadtest(name: str, **spec: Any) -> dict[str, Any]:
 def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     given = {field: value for field, value in spec.items() if value is not None}
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": given}
+
+
+def pod(name: str, owner: str) -> dict[str, Any]:
+    """Return a pod as the StatefulSet controller makes it for an endpoint, as far as the operator looks at it."""
+    labels = {
+        "llmendpoint.dev/endpoint": owner,
+        "app.kubernetes.io/component": "endpoint",
+        "app.kubernetes.io/managed-by": "llmendpoint",
+    }
+    spec = {"containers": [{"name": "sidecar", "image": "none"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}

@@ -1,1 +1,1 @@
-"""Where the operator touches the cluster: reads, server-side apply, prune, events, and the sidecars in pods."""
+"""Everything that talks to the cluster: the client, the inventory of what exists, faults, Events, and pods' status."""

@@ -1,4 +1,4 @@
-"""Events for what a person would look for with `kubectl describe`."""
+"""Kubernetes Events for what a person looks for with `kubectl describe`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import uuid
 from datetime import datetime
 
 from llmendpoint_common.contracts.cluster import FIELD_MANAGER
-from llmendpoint_operator.cluster.objects import TRANSIENT, Objects
+from llmendpoint_operator.cluster.client import API_ERRORS
+from llmendpoint_operator.cluster.faults import describe
+from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.kube.conditions import timestamp
 from llmendpoint_operator.kube.owner import Manifest
 
 log = logging.getLogger(__name__)
 
+_MAX_MESSAGE = 1024
+
 
 async def emit(
     objects: Objects, about: Manifest, reason: str, message: str, now: datetime, *, warning: bool = False
 ) -> None:
-    """Write one Event about an object; an Event that cannot be written is no reason to stop."""
+    """Write one Event about an object. An Event that cannot be written is logged and dropped."""
     metadata = about["metadata"]
     event = {
         "apiVersion": "v1",
@@ -32,13 +36,13 @@ async def emit(
         },
         "type": "Warning" if warning else "Normal",
         "reason": reason,
-        "message": message[:1024],
+        "message": message[:_MAX_MESSAGE],
         "source": {"component": FIELD_MANAGER},
         "firstTimestamp": timestamp(now),
         "lastTimestamp": timestamp(now),
         "count": 1,
     }
     try:
-        await objects.create(event)
-    except TRANSIENT as error:
-        log.debug("event not written: %s", error)
+        await objects.record(event)
+    except API_ERRORS as error:
+        log.debug("Event %s not written: %s", reason, describe(error))

@@ -29,7 +29,8 @@ class Role(Enum):
 class Kind:
     """One row: how the API server addresses a kind, and what the operator does with it.
 
-    `owners` are the kinds of our resources that own such objects. A cluster may lack an `optional` kind.
+    `owners` are the kinds of our resources that own such objects. A cluster may lack an `optional` kind. `keeps` is the
+    field of its objects that reconciles read; the inventory keeps no other content of children and pods.
     """
 
     group: str
@@ -40,11 +41,18 @@ class Kind:
     owners: tuple[str, ...] = ()
     optional: bool = False
     verbs: tuple[str, ...] = (*_READ, *_WRITE)
+    keeps: str = ""
 
     @property
     def api_version(self) -> str:
         """The apiVersion of its manifests."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        """Return the path of an object, or of all objects in a namespace if there is no name."""
+        root = f"/apis/{self.group}" if self.group else "/api"
+        parts = (root, self.version, "namespaces", namespace, self.plural, name, subresource)
+        return "/".join(part for part in parts if part)
 
     @property
     def watched(self) -> bool:
@@ -58,16 +66,17 @@ TABLE = (
     Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_READ),
     # A LoadTest with ttlSecondsAfterFinished is deleted by the operator.
     Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_READ, "delete")),
-    Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH),
+    # Only the result of a load run is read.
+    Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps="data"),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", Role.CHILD, _BOTH),
     Kind("", "v1", "Service", "services", Role.CHILD, (LLMENDPOINT,)),
-    Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,)),
+    Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,), keeps="status"),
     Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
-    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,)),
+    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps="status"),
     # Each load run gets a Role that may patch its own result and nothing else.
     Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,)),
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
-    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ),
+    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ, keeps="status"),
     Kind("", "v1", "Event", "events", Role.RECORDED, verbs=("create",)),
 )
 

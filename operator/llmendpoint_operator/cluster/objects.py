@@ -1,146 +1,94 @@
-"""Reading and writing objects: all writes are server-side apply with one field manager."""
+"""Reads and writes of objects. All writes of children and of status are server-side apply with one field manager."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
 from typing import Any
 
-import httpx2 as httpx
-from lightkube import ApiError, AsyncClient
-from lightkube.generic_resource import GenericNamespacedResource, create_namespaced_resource
+from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import FIELD_MANAGER
-from llmendpoint_operator.cluster.kinds import TABLE
-from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
+from llmendpoint_operator.cluster.client import APPLY, ApiServer
+from llmendpoint_operator.cluster.kinds import KINDS
+from llmendpoint_operator.kube.owner import Manifest
 
 NOT_FOUND = 404
+CONFLICT = 409
 
-_RESOURCES: dict[str, type[GenericNamespacedResource]] = {
-    kind.name: create_namespaced_resource(kind.group, kind.version, kind.name, kind.plural) for kind in TABLE
-}
-
-
-def resource(kind: str) -> Any:
-    """Return the class by which lightkube addresses a kind."""
-    return _RESOURCES[kind]
-
-
-#: The API server's "no": a Status, or plain text where it does not even know the kind.
-REFUSALS = (ApiError, httpx.HTTPStatusError)
+# The revision of an empty etcd: no object can have it, so an apply that names it is refused if the object exists.
+_NO_VERSION = "1"
+_APPLY_QUERY = (("fieldManager", FIELD_MANAGER), ("force", "true"))
 
 
 class Objects:
-    """The objects of one cluster, as plain dicts."""
+    """The objects of one cluster, as plain dicts. A refusal raises one of `API_ERRORS`."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-        #: Resource versions that our own applies returned, by UID: events that show them are echoes.
-        self._echoes: dict[str, str] = {}
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        """Return an object, None where it is not there."""
+        """Return an object, or None if it does not exist."""
         try:
-            return _plain(await self._client.get(resource(kind), name, namespace=namespace), kind)
-        except REFUSALS as error:
-            if _code(error) == NOT_FOUND:
+            return _whole(await self._server.request("GET", KINDS[kind].path(namespace, name)), kind)
+        except ApiException as error:
+            if error.status == NOT_FOUND:
                 return None
             raise
 
     async def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[Manifest]:
-        """Return the objects with all these labels; none where the cluster does not know the kind."""
-        found = []
-        try:
-            async for item in self._client.list(resource(kind), namespace=namespace, labels=dict(labels)):
-                found.append(_plain(item, kind))  # noqa: PERF401 - mypy cannot see through the generic
-        except REFUSALS as error:
-            if _code(error) != NOT_FOUND:
-                raise
-        return found
+        """Return the objects that have all these labels."""
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        found = await self._server.request("GET", KINDS[kind].path(namespace), [("labelSelector", selector)])
+        return [_whole(item, kind) for item in found["items"]]
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Apply a manifest that must not exist yet, and return the object. `ApiException` 409 if it exists.
+
+        Server-side apply has no precondition "does not exist", but a resourceVersion in the body is one: an object of
+        another version is refused with 409, and if there is no object, the field is ignored. Unlike a POST, this makes
+        our fields owned by an Apply entry from the start, so that a later apply can remove them.
+        """
+        metadata = {**manifest["metadata"], "resourceVersion": _NO_VERSION}
+        return await self.apply({**manifest, "metadata": metadata})
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Apply one manifest; ApiError 404 where the cluster does not know its kind."""
-        kind = manifest["kind"]
-        applied = _plain(
-            await self._client.apply(resource(kind)(manifest), field_manager=FIELD_MANAGER, force=True), kind
-        )
-        self._echoes[applied["metadata"]["uid"]] = applied["metadata"]["resourceVersion"]
-        return applied
+        """Apply a manifest and return the object."""
+        path = KINDS[manifest["kind"]].path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        return await self._apply(path, manifest)
 
-    async def apply_children(self, owner: Owner, manifests: Iterable[Manifest]) -> tuple[str, ...]:
-        """Apply an owner's children and return `Kind/name` of those that a stranger's object stands in the way of."""
-        conflicts = []
-        for manifest in manifests:
-            kind, name = manifest["kind"], manifest["metadata"]["name"]
-            existing = await self.get(kind, owner.namespace, name)
-            if existing is not None and not is_controlled_by(existing, owner):
-                conflicts.append(f"{kind}/{name}")
-            else:
-                await self.apply(manifest)
-        return tuple(conflicts)
-
-    async def prune(self, owner: Owner, kinds: Iterable[str], labels: dict[str, str], keep: Iterable[Manifest]) -> None:
-        """Delete this owner's children of these kinds that are no longer desired."""
-        kept = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in keep}
-        for kind in kinds:
-            for item in await self.list(kind, owner.namespace, labels):
-                if (kind, item["metadata"]["name"]) not in kept and is_controlled_by(item, owner):
-                    await self.delete(kind, owner.namespace, item["metadata"]["name"])
-
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
-        """Delete an object and what it owns; it may be gone already."""
-        try:
-            await self._client.delete(resource(kind), name, namespace=namespace)
-        except REFUSALS as error:
-            if _code(error) != NOT_FOUND:
-                raise
-
-    async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
-        """Write the status of one of our resources, if it differs from what is there."""
-        if manifest.get("status") == status:
-            return
+    async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:
+        """Write the status of one of our resources and return the object. 409 if another object has its name by now."""
         kind, metadata = manifest["kind"], manifest["metadata"]
         body = {
             "apiVersion": manifest["apiVersion"],
             "kind": kind,
-            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
             "status": status,
         }
-        applied = await self._client.apply(resource(kind).Status(body), field_manager=FIELD_MANAGER, force=True)
-        self._echoes[metadata["uid"]] = _plain(applied, kind)["metadata"]["resourceVersion"]
+        return await self._apply(KINDS[kind].path(metadata["namespace"], metadata["name"], "status"), body)
 
-    async def create(self, manifest: Manifest) -> None:
-        """Create an object that is never updated, such as an Event."""
-        await self._client.create(resource(manifest["kind"])(manifest))
+    async def record(self, event: Manifest) -> None:
+        """Create an object that is never read or updated: an Event."""
+        path = KINDS[event["kind"]].path(event["metadata"]["namespace"])
+        await self._server.request("POST", path, [("fieldManager", FIELD_MANAGER)], event)
 
-    def is_echo(self, manifest: Manifest) -> bool:
-        """Tell whether an object is as our own last write left it."""
-        metadata = manifest["metadata"]
-        return bool(self._echoes.get(metadata.get("uid", "")) == metadata.get("resourceVersion"))
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Delete an object and, in the background, what it owns. An object of another UID is left alone."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        try:
+            await self._server.request("DELETE", KINDS[kind].path(namespace, name), body=options)
+        except ApiException as error:
+            if error.status not in (NOT_FOUND, CONFLICT):
+                raise
 
-    def forget(self, uid: str) -> None:
-        """An object is gone."""
-        self._echoes.pop(uid, None)
-
-
-def is_unknown_kind(error: Exception) -> bool:
-    """Tell whether the cluster does not know the kind."""
-    return _code(error) == NOT_FOUND
-
-
-#: What a cluster that is away or busy raises: worth another try.
-TRANSIENT = (ApiError, httpx.HTTPError, OSError, asyncio.TimeoutError)
-
-
-def _code(error: Exception) -> int:
-    if isinstance(error, ApiError):
-        return int(error.status.code or 0)
-    return error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+    async def _apply(self, path: str, body: Manifest) -> Manifest:
+        return _whole(await self._server.request("PATCH", path, _APPLY_QUERY, body, APPLY), body["kind"])
 
 
-def _plain(item: Any, kind: str) -> Manifest:
-    """Return the dict of a generic resource, with the kind that lists leave out."""
-    manifest: Manifest = item.to_dict() if hasattr(item, "to_dict") else dict(item)
-    manifest.setdefault("kind", kind)
-    manifest.setdefault("apiVersion", resource(kind)._api_info.resource.api_version)  # noqa: SLF001
-    return manifest
+def _whole(item: Manifest, kind: str) -> Manifest:
+    """Return an object with apiVersion and kind, which the items of a list lack."""
+    return {"apiVersion": KINDS[kind].api_version, "kind": kind, **item}

@@ -1,4 +1,4 @@
-"""What a pod says of itself: the sidecar's and the load generator's `/status`, on the pod's address."""
+"""Reads `/status` of the sidecars and load generators, at the addresses of their pods."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from llmendpoint_operator.kube.owner import Manifest
 
 T = TypeVar("T")
 
-_SECONDS = 2.0
+_TIMEOUT_SECONDS = 2.0
 _MAX_BYTES = 1024 * 1024
 
 
 class PodStatuses:
-    """Asks pods; what does not answer, or answers nonsense, is None."""
+    """Asks pods for their status. A pod that does not answer, or whose answer cannot be read, yields None."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -29,23 +29,29 @@ class PodStatuses:
             await self._session.close()
 
     async def sidecar(self, pod: Manifest) -> SidecarStatus | None:
-        """Return what the metering sidecar of a pod says."""
+        """Return the status of a pod's metering sidecar."""
         return await self._ask(pod, ADMIN_PORT, SidecarStatus)
 
     async def load(self, pod: Manifest) -> Progress | None:
-        """Return how far the load generator in a pod is."""
+        """Return the progress of the load generator in a pod."""
         return await self._ask(pod, STATUS_PORT, Progress)
 
     async def _ask(self, pod: Manifest, port: int, kind: type[T]) -> T | None:
         address = pod.get("status", {}).get("podIP")
         if not address:
             return None
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS))
         host = f"[{address}]" if ":" in address else address
         try:
-            async with self._session.get(f"http://{host}:{port}/status", allow_redirects=False) as response:
+            async with self._connected().get(f"http://{host}:{port}/status", allow_redirects=False) as response:
                 body = await response.content.read(_MAX_BYTES)
                 return msgspec.json.decode(body, type=kind) if response.status == 200 else None
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
             return None
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # No limit of connections: pods that do not answer must not make the others wait.
+            connector = aiohttp.TCPConnector(limit=0)
+            timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        return self._session

@@ -1,4 +1,4 @@
-"""What is seen of an endpoint: its StatefulSet's counts, and what each pod's sidecar says."""
+"""Observes an endpoint: the counts of its StatefulSet, and what the sidecar of each pod reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmendpoint_operator.kube.owner import Manifest
 
 @dataclass(frozen=True)
 class PodView:
-    """One pod; `status` is None where its sidecar does not answer."""
+    """One pod. `status` is None if its sidecar does not answer."""
 
     name: str
     ready: bool
@@ -31,7 +31,7 @@ class Observation:
 
 
 def is_ready(pod: Manifest) -> bool:
-    """Tell whether a pod is Ready and not on its way out."""
+    """Tell whether a pod is Ready and is not being deleted."""
     if pod["metadata"].get("deletionTimestamp"):
         return False
     conditions = pod.get("status", {}).get("conditions") or []
@@ -39,7 +39,7 @@ def is_ready(pod: Manifest) -> bool:
 
 
 def trouble(pod: Manifest) -> str:
-    """Return why a pod does not run, in Kubernetes' words; empty where nothing is wrong."""
+    """Return why a pod does not run, in Kubernetes' words; an empty string if nothing is wrong."""
     status = pod.get("status", {})
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -53,7 +53,7 @@ def trouble(pod: Manifest) -> str:
 
 
 def replicas_of(statefulset: Manifest | None) -> tuple[int, int, bool]:
-    """Return pods that exist, pods that are ready, and whether all are of the latest template."""
+    """Return the numbers of pods and of ready pods, and whether all pods have the latest template."""
     if statefulset is None:
         return 0, 0, False
     status = statefulset.get("status", {})

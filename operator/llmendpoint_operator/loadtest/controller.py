@@ -1,140 +1,182 @@
-"""Reconciles one LoadTest: wait for the endpoint, snapshot the questions, start one Job, read its result."""
+"""Reconciles LoadTests: waits for the endpoint, copies the questions, starts one Job, and reads its result.
+
+    status of the LoadTest     what a reconcile does                                      children
+    not started                resolves target and questions; if it can, starts the Job    created
+    startTime is set           follows the Job, and ends with its result                   left alone
+    Complete is True           deletes the LoadTest when its time to live is over          left alone
+
+The start is written into the status before the Job is created, so that a Job that was started is never created again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
-
-from pydantic import ValidationError
 
 from llmendpoint_common.api.loadtest import LoadTestSpec, Protocol, parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
-from llmendpoint_common.contracts.cluster import LOADTEST_LABEL, QUESTIONS_LABEL
-from llmendpoint_common.contracts.loadrun import Api
+from llmendpoint_common.contracts.cluster import (
+    LLMENDPOINT,
+    LOADTEST,
+    QUESTIONS_LABEL,
+    EndpointCondition,
+    FaultReason,
+    LoadTestCondition,
+)
+from llmendpoint_common.contracts.loadrun import Api, Verdict
 from llmendpoint_common.process.errors import NotReadyError
-from llmendpoint_operator.cluster.events import emit
-from llmendpoint_operator.cluster.objects import Objects
-from llmendpoint_operator.cluster.pod_status import PodStatuses
+from llmendpoint_operator.cluster.faults import name_conflict
+from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.kube.conditions import is_true
-from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by, owner_of
+from llmendpoint_operator.kube.fault import Fault
+from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
 from llmendpoint_operator.loadtest import phases
 from llmendpoint_operator.loadtest.resources.job import job, job_name
 from llmendpoint_operator.loadtest.resources.questions import snapshot
 from llmendpoint_operator.loadtest.resources.rbac import access, result_name
 from llmendpoint_operator.loadtest.resources.run import run_config_map
 from llmendpoint_operator.loadtest.results import read_result
-from llmendpoint_operator.reconcile.workqueue import Key
+from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.settings import Images
 
-KIND = "LoadTest"
+_POD_COMPONENT = "load"
+# The inventory is looked at again: the endpoint may be Ready, the load pod may have progressed. No request is sent.
 _WAITING_SECONDS = 2.0
 _RUNNING_SECONDS = 2.0
+# Other people's objects are not watched, so they are read again.
+_READING_SECONDS = 10.0
+# Longer than it takes to create a Job after its start was written, and for the watch to show it.
+_YOUNG_SECONDS = 5.0
 _APIS = {Protocol.OLLAMA: Api.OLLAMA_CHAT, Protocol.OPENAI: Api.OPENAI_CHAT}
 
 
-class LoadTestController:
+class LoadTestController(Controller[LoadTestSpec]):
     """Runs each LoadTest once."""
 
-    def __init__(
-        self, objects: Objects, pods: PodStatuses, images: Images, own_namespace: str, now: Callable[[], datetime]
-    ) -> None:
-        self._objects = objects
-        self._pods = pods
+    kind = LOADTEST
+    # The questions and the result of a run stay as they are, whatever the sources say later.
+    prunes = False
+
+    def __init__(self, cluster: Cluster, images: Images, own_namespace: str) -> None:
+        super().__init__(cluster)
+        self._objects = cluster.objects
+        self._pods = cluster.pods
         self._images = images
         self._own_namespace = own_namespace
-        self._now = now
+        #: Runs that have started, but whose Job could not be created because the API server was away.
+        self._unmade: dict[Key, list[Manifest]] = {}
 
-    async def reconcile(self, key: Key) -> float | None:
-        """Reconcile once; return when to look again."""
-        manifest = await self._objects.get(KIND, key.namespace, key.name)
-        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
-            return None
-        status = manifest.get("status") or {}
+    def parse(self, manifest: Manifest) -> LoadTestSpec:
+        """Return the spec."""
+        return parse_spec(manifest)
+
+    def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
+        """Return the status of a run that ends at once."""
+        return phases.loadtest_status(manifest, phases.failed(sentence, self._now()), self._now())
+
+    def gone(self, key: Key) -> None:
+        """Forget a LoadTest that no longer exists."""
+        self._unmade.pop(key, None)
+
+    async def course(self, resource: Resource[LoadTestSpec]) -> Course:
+        """Return what the state of the run asks for."""
+        if is_true(resource.conditions, LoadTestCondition.COMPLETE):
+            return Course(None, partial(self._expire, resource))
+        if resource.status.get("startTime"):
+            return Course(self._unmade.get(resource.key), partial(self._follow, resource))
         try:
-            spec = parse_spec(manifest)
-        except ValidationError as error:
-            first = error.errors()[0]
-            sentence = f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            await self._write(manifest, phases.failed(sentence, self._now()))
-            return None
-        if is_true(status.get("conditions") or [], "Complete"):
-            return await self._expire(manifest, spec)
-        if status.get("startTime"):
-            return await self._follow(manifest)
-        try:
-            return await self._start(manifest, spec)
+            target = self._target(resource)
         except NotReadyError as reason:
-            await self._write(manifest, phases.waiting(str(reason)))
-            return _WAITING_SECONDS
+            return Course(None, partial(self._wait, resource, str(reason), _WAITING_SECONDS))
+        try:
+            questions = snapshot(resource.owner, await self._sources(resource))
+            await self._check_job_name(resource.owner)
+        except NotReadyError as reason:
+            return Course(None, partial(self._wait, resource, str(reason), _READING_SECONDS))
+        run = run_config_map(resource.owner, run_document(resource.spec, target))
+        children = [run, *questions, *access(resource.owner)]
+        load = job(resource.owner, resource.spec, [item["metadata"]["name"] for item in questions], self._images)
+        return Course(children, partial(self._start, resource, target, [*children, load]))
 
-    async def _start(self, manifest: Manifest, spec: LoadTestSpec) -> float:
-        owner = owner_of(manifest)
-        target = await self._target(owner, spec)
-        sources = await self._sources(owner, spec)
-        questions = snapshot(owner, sources)
-        run = run_config_map(owner, run_document(spec, target))
-        conflicts = await self._objects.apply_children(owner, [run, *questions, *access(owner)])
-        existing = await self._objects.get("Job", owner.namespace, job_name(owner))
-        if existing is not None and not is_controlled_by(existing, owner):
-            conflicts = (*conflicts, f"Job/{job_name(owner)}")
-        if conflicts:
-            raise NotReadyError(f"{', '.join(conflicts)} exists and is not this LoadTest's; delete or rename it")
-        # The start is written down before the Job is made: a Job that was started is never made again.
-        begun = phases.running(0, "the Job is being made")
-        fields = {**phases.started(job_name(owner), target, self._now()), **begun.fields}
-        await self._write(manifest, phases.Phase(False, None, begun.reason, begun.message, fields))
-        names = [question["metadata"]["name"] for question in questions]
-        await self._objects.apply(job(owner, spec, names, self._images))
-        await emit(self._objects, manifest, "Started", f"driving {target.model} at {target.url}", self._now())
+    async def _wait(
+        self, resource: Resource[LoadTestSpec], reason: str, pause: float | None, _: tuple[Fault, ...] = ()
+    ) -> float | None:
+        await self._write(resource, phases.waiting(reason))
+        return pause
+
+    async def _start(
+        self,
+        resource: Resource[LoadTestSpec],
+        target: ResolvedTarget,
+        children: list[Manifest],
+        refused: tuple[Fault, ...],
+    ) -> float | None:
+        if refused:
+            return await self._wait(resource, "; ".join(fault.message for fault in refused), None)
+        await self._write(resource, phases.starting(job_name(resource.owner), target, self._now()))
+        self._unmade[resource.key] = children
+        await self.emit(resource, "Started", f"Sending requests to {target.model} at {target.url}.")
+        return await self._created(resource, await self.converge(resource, children))
+
+    async def _created(self, resource: Resource[LoadTestSpec], refused: tuple[Fault, ...]) -> float | None:
+        """Judge the creation of the Job: it is tried again if the API server was away, and only then."""
+        if any(fault.reason is not FaultReason.UNAVAILABLE for fault in refused):
+            self._unmade.pop(resource.key, None)
+            return await self._finish(resource, phases.failed(refused[0].message, self._now()))
+        if not refused:
+            self._unmade.pop(resource.key, None)
         return _RUNNING_SECONDS
 
-    async def _follow(self, manifest: Manifest) -> float | None:
-        owner = owner_of(manifest)
-        summary = read_result(await self._objects.get("ConfigMap", owner.namespace, result_name(owner)))
+    async def _follow(self, resource: Resource[LoadTestSpec], refused: tuple[Fault, ...]) -> float | None:
+        if resource.key in self._unmade:
+            return await self._created(resource, refused)
+        published = self._inventory.child(resource.key, "ConfigMap", result_name(resource.owner))
+        summary = read_result(published.body if published else None)
         if summary is not None:
-            await self._finish(manifest, phases.finished(summary, self._now()))
-            return 0.0
-        run = await self._objects.get("Job", owner.namespace, job_name(owner))
+            return await self._finish(resource, phases.finished(summary, self._now()))
+        run = self._inventory.child(resource.key, "Job", job_name(resource.owner))
         if run is None:
-            if self._is_young(manifest):
+            if self._is_young(resource) or not self._inventory.complete:
                 return _RUNNING_SECONDS
-            await self._finish(manifest, phases.failed("its Job is gone; make another LoadTest", self._now()))
-            return 0.0
-        pods = await self._objects.list("Pod", owner.namespace, {LOADTEST_LABEL: owner.name})
-        if _has_ended(run):
-            await self._finish(manifest, phases.failed(_why(pods), self._now()))
-            return 0.0
+            message = "The Job of this run was deleted. Create another LoadTest to run it again."
+            return await self._finish(resource, phases.failed(message, self._now()))
+        pods = self._inventory.pods(resource.key, _POD_COMPONENT)
+        if _has_ended(run.body):
+            return await self._finish(resource, phases.failed(_last_words(pods), self._now()))
+        await self._report_progress(resource, pods)
+        return _RUNNING_SECONDS
+
+    async def _report_progress(self, resource: Resource[LoadTestSpec], pods: list[Manifest]) -> None:
         for pod in pods:
             progress = await self._pods.load(pod)
             if progress is not None:
                 message = f"{progress.requests} requests, {progress.errors} errors, {progress.output_tokens} tokens"
-                await self._write(manifest, phases.running(min(99, progress.percent), message))
-        return _RUNNING_SECONDS
+                await self._write(resource, phases.running(min(99, progress.percent), message))
 
-    async def _expire(self, manifest: Manifest, spec: LoadTestSpec) -> float | None:
-        if spec.ttl_seconds_after_finished is None:
+    async def _expire(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...]) -> float | None:
+        lifetime = resource.spec.ttl_seconds_after_finished
+        if lifetime is None:
             return None
-        ended = datetime.fromisoformat(manifest["status"]["completionTime"])
-        left = (ended + timedelta(seconds=spec.ttl_seconds_after_finished) - self._now()).total_seconds()
+        ended = datetime.fromisoformat(resource.status["completionTime"])
+        left = (ended + timedelta(seconds=lifetime) - self._now()).total_seconds()
         if left > 0:
             return left
-        metadata = manifest["metadata"]
-        await self._objects.delete(KIND, metadata["namespace"], metadata["name"])
+        await self._objects.delete(LOADTEST, resource.owner.namespace, resource.owner.name, resource.owner.uid)
         return None
 
-    async def _target(self, owner: Owner, spec: LoadTestSpec) -> ResolvedTarget:
+    def _target(self, resource: Resource[LoadTestSpec]) -> ResolvedTarget:
+        """Return the target. `NotReadyError` if the endpoint is not Ready, or the model is not clear."""
+        spec, namespace = resource.spec, resource.owner.namespace
         if spec.target is not None:
             return ResolvedTarget(spec.target.url, _APIS[spec.target.protocol], spec.model or "")
         name = spec.endpoint_ref.name if spec.endpoint_ref else ""
-        endpoint = await self._objects.get("LLMEndpoint", owner.namespace, name)
+        endpoint = self._inventory.resource(Key(LLMENDPOINT, namespace, name))
         if endpoint is None:
-            raise NotReadyError(
-                f"LLMEndpoint {name} is not in namespace {owner.namespace}; the run begins when it is Ready"
-            )
+            raise NotReadyError(f"LLMEndpoint {name} does not exist in namespace {namespace}. The run waits for it.")
         status = endpoint.get("status") or {}
-        if not is_true(status.get("conditions") or [], "Ready"):
-            raise NotReadyError(f"LLMEndpoint {name} is not Ready; the run begins when it is")
+        if not is_true(status.get("conditions") or [], EndpointCondition.READY):
+            raise NotReadyError(f"LLMEndpoint {name} is not Ready. The run begins when it is.")
         names = [model["name"] for model in endpoint["spec"]["models"]]
         if spec.model is None and len(names) > 1:
             raise NotReadyError(
@@ -146,34 +188,47 @@ class LoadTestController:
         ]
         return ResolvedTarget(status["url"], Api.OLLAMA_CHAT, model, ",".join(digests), status.get("gpu", ""))
 
-    async def _sources(self, owner: Owner, spec: LoadTestSpec) -> list[Manifest]:
-        references = spec.dataset.questions.config_map_refs
+    async def _sources(self, resource: Resource[LoadTestSpec]) -> list[Manifest]:
+        """Read the ConfigMaps with questions. `NotReadyError` if there are none."""
+        references = resource.spec.dataset.questions.config_map_refs
         if not references:
             sources = await self._objects.list("ConfigMap", self._own_namespace, {QUESTIONS_LABEL: "true"})
             if not sources:
-                raise NotReadyError(f"namespace {self._own_namespace} has no ConfigMap labelled {QUESTIONS_LABEL}=true")
+                raise NotReadyError(
+                    f"No ConfigMap in namespace {self._own_namespace} has the label {QUESTIONS_LABEL}=true. The chart "
+                    "installs them."
+                )
             return sorted(sources, key=lambda source: str(source["metadata"]["name"]))
         found = []
         for reference in references:
-            source = await self._objects.get("ConfigMap", owner.namespace, reference.name)
+            source = await self._objects.get("ConfigMap", resource.owner.namespace, reference.name)
             if source is None:
-                raise NotReadyError(f"ConfigMap {reference.name} of dataset.questions.configMapRefs does not exist")
+                raise NotReadyError(f"ConfigMap {reference.name} of dataset.questions.configMapRefs does not exist.")
             found.append(source)
         return found
 
-    def _is_young(self, manifest: Manifest) -> bool:
-        """The start was written, the Job perhaps not yet: another try is due before it counts as gone."""
-        begun = datetime.fromisoformat(manifest["status"]["startTime"])
-        return (self._now() - begun).total_seconds() < 5
+    async def _check_job_name(self, owner: Owner) -> None:
+        """Raise `NotReadyError` if somebody else's Job has the name: once a start is written, there is no way back."""
+        existing = await self._objects.get("Job", owner.namespace, job_name(owner))
+        if existing is not None and not is_controlled_by(existing, owner):
+            raise NotReadyError(name_conflict(ChildKey("Job", job_name(owner)), LOADTEST).message)
 
-    async def _finish(self, manifest: Manifest, phase: phases.Phase) -> None:
-        await self._write(manifest, phase)
+    def _is_young(self, resource: Resource[LoadTestSpec]) -> bool:
+        """Tell whether the start was written so recently that the watch may not have shown the Job yet."""
+        begun = datetime.fromisoformat(resource.status["startTime"])
+        return (self._now() - begun).total_seconds() < _YOUNG_SECONDS
+
+    async def _finish(self, resource: Resource[LoadTestSpec], phase: phases.Phase) -> float:
+        await self._write(resource, phase)
         verdict = str(phase.fields["verdict"])
-        warning = verdict not in ("Passed", "None")
-        await emit(self._objects, manifest, verdict, f"{phase.reason}: {phase.message}", self._now(), warning=warning)
+        warning = verdict not in (Verdict.PASSED, Verdict.NONE)
+        await self.emit(resource, verdict, f"{phase.reason}: {phase.message}", warning=warning)
+        return 0.0
 
-    async def _write(self, manifest: Manifest, phase: phases.Phase) -> None:
-        await self._objects.apply_status(manifest, phases.loadtest_status(manifest, phase, self._now()))
+    async def _write(self, resource: Resource[LoadTestSpec], phase: phases.Phase) -> None:
+        # Not the manifest that was read: a reconcile that starts a run writes more than one status.
+        manifest = self._inventory.resource(resource.key) or resource.manifest
+        await self.write_status(manifest, phases.loadtest_status(manifest, phase, self._now()))
 
 
 def _has_ended(run: Manifest) -> bool:
@@ -181,13 +236,13 @@ def _has_ended(run: Manifest) -> bool:
     return any(item["type"] in ("Complete", "Failed") and item["status"] == "True" for item in conditions)
 
 
-def _why(pods: list[Manifest]) -> str:
-    """Return what the load pod said last."""
+def _last_words(pods: list[Manifest]) -> str:
+    """Return why the load pod ended, as far as Kubernetes knows."""
     for pod in pods:
         for container in (pod.get("status") or {}).get("containerStatuses") or []:
             ended = (container.get("state") or {}).get("terminated") or {}
             if ended.get("message"):
                 return str(ended["message"]).strip()[-900:]
             if ended.get("reason"):
-                return f"the load pod ended with {ended['reason']} (exit code {ended.get('exitCode')})"
-    return "the Job ended without a result and without a pod; see its events"
+                return f"The load pod ended with {ended['reason']} (exit code {ended.get('exitCode')})."
+    return "The Job ended without a result and without a pod. See the events of the Job."

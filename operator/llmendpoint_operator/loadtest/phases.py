@@ -1,4 +1,4 @@
-"""The status of a load test at each phase: pure, and in one place."""
+"""The status of a load test in each phase. Pure, and in one place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
-from llmendpoint_common.contracts.loadrun import Summary, Verdict
+from llmendpoint_common.contracts.cluster import LoadTestCondition, LoadTestReason
+from llmendpoint_common.contracts.loadrun import Summary, Verdict, VerdictReason
 from llmendpoint_operator.kube.conditions import Condition, merge, timestamp
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.loadtest.results import slo_state, summary_state
@@ -17,7 +18,7 @@ _PASSED = {Verdict.PASSED: True, Verdict.FAILED: False, Verdict.ERROR: False, Ve
 
 @dataclass(frozen=True)
 class Phase:
-    """Where a run is: its two conditions, and what is known so far."""
+    """How far a run is: status and reason of its two conditions, and the fields that are known."""
 
     complete: bool
     passed: bool | None
@@ -27,17 +28,37 @@ class Phase:
 
 
 def waiting(message: str) -> Phase:
-    """The run cannot begin yet."""
-    return Phase(False, None, "Pending", message, {"progressPercent": 0})
+    """Return the phase of a run that cannot begin yet."""
+    return Phase(False, None, LoadTestReason.PENDING, message, {"progressPercent": 0})
+
+
+def starting(job_name: str, target: ResolvedTarget, now: datetime) -> Phase:
+    """Return the phase of a run whose Job is about to be created. These fields never change afterwards."""
+    fields = {
+        "startTime": timestamp(now),
+        "jobName": job_name,
+        "target": target.url,
+        "model": target.model,
+        "modelDigest": target.digest,
+        "gpu": target.gpu,
+    }
+    begun = running(0, "The Job is being created.")
+    return Phase(
+        begun.complete,
+        begun.passed,
+        begun.reason,
+        begun.message,
+        {name: value for name, value in fields.items() if value} | begun.fields,
+    )
 
 
 def running(percent: int, message: str) -> Phase:
-    """The Job runs."""
-    return Phase(False, None, "Running", message, {"progressPercent": percent})
+    """Return the phase of a run whose Job runs."""
+    return Phase(False, None, LoadTestReason.RUNNING, message, {"progressPercent": percent})
 
 
 def finished(summary: Summary, now: datetime) -> Phase:
-    """The load pod has judged."""
+    """Return the phase of a run whose load pod has published its result."""
     fields = {
         "verdict": summary.verdict.value,
         "summary": summary_state(summary),
@@ -49,29 +70,19 @@ def finished(summary: Summary, now: datetime) -> Phase:
 
 
 def failed(message: str, now: datetime) -> Phase:
-    """The run ended without a result."""
+    """Return the phase of a run that ended without a result."""
     fields = {"verdict": Verdict.ERROR.value, "completionTime": timestamp(now)}
-    return Phase(True, False, "RunError", message, fields)
-
-
-def started(name: str, target: ResolvedTarget, now: datetime) -> dict[str, Any]:
-    """Return what is written down when the Job is made, and never changed."""
-    fields = {
-        "startTime": timestamp(now),
-        "jobName": name,
-        "target": target.url,
-        "model": target.model,
-        "modelDigest": target.digest,
-        "gpu": target.gpu,
-    }
-    return {name: value for name, value in fields.items() if value}
+    return Phase(True, False, VerdictReason.RUN_ERROR, message, fields)
 
 
 def loadtest_status(manifest: Manifest, phase: Phase, now: datetime) -> dict[str, Any]:
-    """Return the whole status: what was there, with the phase's fields over it."""
+    """Return the whole status: the one that was read, with the phase's fields over it."""
     before = manifest.get("status") or {}
     generation = manifest["metadata"]["generation"]
-    complete = Condition("Complete", phase.complete, "Finished" if phase.complete else phase.reason, phase.message)
-    conditions = [complete, Condition("Passed", phase.passed, phase.reason, phase.message)]
+    reason = LoadTestReason.FINISHED if phase.complete else phase.reason
+    conditions = [
+        Condition(LoadTestCondition.COMPLETE, phase.complete, reason, phase.message),
+        Condition(LoadTestCondition.PASSED, phase.passed, phase.reason, phase.message),
+    ]
     merged = merge(before.get("conditions") or [], conditions, generation, now)
     return {**before, **phase.fields, "observedGeneration": generation, "conditions": merged}

@@ -1,4 +1,4 @@
-"""From the load pod's summary to the fields of the status."""
+"""Reads the summary that a load pod published, and turns it into fields of the status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmendpoint_operator.kube.owner import Manifest
 
 
 def read_result(config_map: Manifest | None) -> Summary | None:
-    """Return the summary that a load pod wrote; None where it has not, or wrote what is none."""
+    """Return the summary in a result ConfigMap; None if there is none, or if it cannot be read."""
     text = ((config_map or {}).get("data") or {}).get(RESULT_KEY)
     if not text:
         return None

@@ -1,62 +1,59 @@
-"""A level-triggered queue: a key is dirty or not, and one worker a key makes it clean."""
+"""A level-triggered work queue: a key is dirty or not, and one worker per key reconciles it until it is clean.
+
+Workers of different keys do not wait for each other: a resource whose requests hang, or whose pods do not answer,
+delays nobody else. A reconcile that fails is tried again after a pause that doubles with each failure of its key.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+
+from llmendpoint_operator.cluster.faults import describe
+from llmendpoint_operator.cluster.keys import Key
 
 log = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 60.0
 
-
-class Key(NamedTuple):
-    """What is reconciled."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
-
-
-#: Reconciles a key and returns in how many seconds to look again; None where only an event is a reason to.
+#: Reconciles a key and returns in how many seconds to look again, or None if only an event is a reason to.
 Reconcile = Callable[[Key], Awaitable[float | None]]
 
 
 class WorkQueue:
-    """Runs `reconcile` for dirty keys, at most once at a time for each key and `parallel` times in all."""
+    """Runs `reconcile` for dirty keys, at most once at a time for each key."""
 
-    def __init__(self, reconcile: Reconcile, parallel: int = 16) -> None:
+    def __init__(self, reconcile: Reconcile) -> None:
         self._reconcile = reconcile
-        self._slots = asyncio.Semaphore(parallel)
         self._dirty: set[Key] = set()
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
+        self._closed = False
         self.reconciles = 0
         self.errors = 0
 
     @property
     def depth(self) -> int:
-        """How many keys are dirty."""
+        """The number of dirty keys."""
         return len(self._dirty)
 
     def mark(self, key: Key) -> None:
-        """Something about a key may have changed."""
+        """Note that something about a key may have changed."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
+        if self._closed:
+            return
         self._dirty.add(key)
         if key not in self._running:
             self._running[key] = asyncio.get_running_loop().create_task(self._work(key))
 
     async def close(self) -> None:
-        """Stop all work."""
+        """Stop all work; later marks are ignored."""
+        self._closed = True
         for timer in self._timers.values():
             timer.cancel()
         tasks = list(self._running.values())
@@ -65,11 +62,11 @@ class WorkQueue:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, key: Key) -> None:
+        pause: float | None = None
         try:
             while key in self._dirty:
-                async with self._slots:
-                    self._dirty.discard(key)
-                    pause = await self._once(key)
+                self._dirty.discard(key)
+                pause = await self._once(key)
             if pause is not None:
                 self._later(key, pause)
         finally:
@@ -83,7 +80,8 @@ class WorkQueue:
             self.errors += 1
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             pause = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10))
-            log.warning("%s: %s (again in %g s)", key, error, pause, exc_info=log.isEnabledFor(logging.DEBUG))
+            verbose = log.isEnabledFor(logging.DEBUG)
+            log.warning("%s: %s (next try in %g s)", key, describe(error), pause, exc_info=verbose)
         else:
             self._failures.pop(key, None)
         return pause

@@ -18,15 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
+import urllib3
 import yaml
-from lightkube import ApiError, Client, KubeConfig
-from lightkube.codecs import load_all_yaml
-from lightkube.types import CascadeType
+from kubernetes.client.exceptions import ApiException
 
-from llmendpoint_common.contracts.cluster import MANAGED_BY_LABEL
-from llmendpoint_operator.cluster.objects import resource
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST, MANAGED_BY, MANAGED_BY_LABEL
+from llmendpoint_operator.cluster.kinds import KINDS, Role
+from support.apiclient import Client
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -123,12 +122,12 @@ def _kubeconfigs(folder: Path, port: int, tokens: dict[str, str]) -> ControlPlan
 def _connect(plane: ControlPlane, log: Path) -> Client:
     """Return an administrator's client once the API server answers."""
     wait_until((plane.admin.parent / "pki/apiserver.crt").exists)
-    client, last = Client(config=KubeConfig.from_file(plane.admin), field_manager="test"), ""
+    client, last = Client(plane.admin), ""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            next(iter(client.list(resource("ConfigMap"), namespace="kube-system")), None)
-        except (httpx2.HTTPError, ApiError) as error:
+            client.items("ConfigMap", "kube-system")
+        except (urllib3.exceptions.HTTPError, ApiException) as error:
             last = repr(error)
             time.sleep(0.2)
         else:
@@ -137,21 +136,21 @@ def _connect(plane: ControlPlane, log: Path) -> Client:
 
 
 def _install(client: Client) -> None:
-    """Apply CRDs and what `kubectl apply -k manifests/` applies, but for the Deployment."""
+    """Apply CRDs and what `kubectl apply -k manifests/` applies, except what needs more than an API server."""
     for path in sorted((ROOT / "manifests/crds").glob("*.yaml")):
-        for item in load_all_yaml(path.read_text()):
-            client.apply(item)
+        for document in yaml.safe_load_all(path.read_text()):
+            client.apply(document)
     for document in yaml.safe_load_all((ROOT / "manifests/install.yaml").read_text()):
         if document["kind"] not in ("Deployment", "Service", "ServiceMonitor"):
-            client.apply(load_all_yaml(yaml.dump(document))[0])
-    for kind in ("LLMEndpoint", "LoadTest"):
+            client.apply(document)
+    for kind in (LLMENDPOINT, LOADTEST):
         wait_until(functools.partial(_is_served, client, kind))
 
 
 def _is_served(client: Client, kind: str) -> bool:
     try:
-        next(iter(client.list(resource(kind), namespace="default")), None)
-    except ApiError:
+        client.items(kind, "default")
+    except ApiException:
         return False
     return True
 
@@ -164,39 +163,44 @@ class Api:
         self.namespace = namespace
 
     def apply(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        body = {**manifest, "metadata": {"namespace": self.namespace, **manifest["metadata"]}}
-        return dict(self.client.apply(resource(manifest["kind"])(body), field_manager="test", force=True))
+        return self.client.apply(self._placed(manifest))
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        try:
-            return dict(self.client.get(resource(kind), name, namespace=self.namespace).to_dict())
-        except ApiError as error:
-            if error.status.code == 404:
-                return None
-            raise
+        return self.client.get(kind, self.namespace, name)
+
+    def patch(self, kind: str, name: str, patch: Any) -> dict[str, Any]:
+        return self.client.patch(kind, self.namespace, name, patch)
 
     def delete(self, kind: str, name: str) -> None:
-        # The default for Jobs waits for the garbage collector, which is no part of an API server.
-        self.client.delete(resource(kind), name, namespace=self.namespace, cascade=CascadeType.BACKGROUND)
+        self.client.delete(kind, self.namespace, name)
+
+    def delete_if_there(self, kind: str, name: str) -> None:
+        if self.get(kind, name) is not None:
+            self.delete(kind, name)
+
+    def is_refused(self, manifest: dict[str, Any]) -> bool:
+        """Tell whether the API server refuses a manifest; otherwise it is applied."""
+        try:
+            self.apply(manifest)
+        except ApiException:
+            return True
+        return False
 
     def apply_status(self, manifest: dict[str, Any]) -> None:
-        body = {**manifest, "metadata": {"namespace": self.namespace, **manifest["metadata"]}}
-        self.client.apply(resource(manifest["kind"]).Status(body), field_manager="kubelet", force=True)
+        self.client.apply(self._placed(manifest), manager="kubelet", subresource="status")
 
     def children(self) -> dict[str, str]:
         """Return the resource versions of all children in the namespace."""
         found = {}
-        for kind in ("ConfigMap", "Service", "ServiceAccount", "StatefulSet", "Role", "RoleBinding", "Job"):
-            for item in self.client.list(
-                resource(kind), namespace=self.namespace, labels={MANAGED_BY_LABEL: "llmendpoint"}
-            ):
-                body = item.to_dict()
-                found[f"{kind}/{body['metadata']['name']}"] = body["metadata"]["resourceVersion"]
+        for kind in KINDS.values():
+            if kind.role is Role.CHILD and not kind.optional:
+                for body in self.client.items(kind.name, self.namespace, f"{MANAGED_BY_LABEL}={MANAGED_BY}"):
+                    found[f"{kind.name}/{body['metadata']['name']}"] = body["metadata"]["resourceVersion"]
         return found
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the Events that are about an object."""
-        found = [item.to_dict() for item in self.client.list(resource("Event"), namespace=self.namespace)]
+        found = self.client.items("Event", self.namespace)
         return [event for event in found if event["involvedObject"]["name"] == name]
 
     def conditions(self, kind: str, name: str) -> dict[str, tuple[str, str]]:
@@ -205,6 +209,9 @@ class Api:
         rows = (body.get("status") or {}).get("conditions") or []
         return {row["type"]: (row["status"], row["reason"]) for row in rows}
 
+    def _placed(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        return {**manifest, "metadata": {"namespace": self.namespace, **manifest["metadata"]}}
+
 
 @pytest.fixture
 def api(control_plane: ControlPlane) -> Api:
@@ -212,28 +219,41 @@ def api(control_plane: ControlPlane) -> Api:
     client = control_plane.client
     assert client is not None
     name = f"test-{secrets.token_hex(4)}"
-    client.apply(load_all_yaml(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}")[0], field_manager="test")
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return Api(client, name)
+
+
+class OperatorProcess(subprocess.Popen[bytes]):
+    """The operator as a process, with the address of its /metrics."""
+
+    health: str = ""
+
+    def metric(self, name: str) -> float:
+        """Return the value of a metric without labels."""
+        with urllib.request.urlopen(f"{self.health}/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
 
 
 @pytest.fixture(scope="session")
 def start_operator(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], subprocess.Popen[bytes]]:
+) -> Callable[[], OperatorProcess]:
     """Start the operator as a process; the caller ends it."""
 
-    def start() -> subprocess.Popen[bytes]:
+    def start() -> OperatorProcess:
         port = free_port()
         path = tmp_path_factory.mktemp("operator") / "log"
         command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
                    "--health-listen", f"127.0.0.1:{port}"]  # fmt: skip
         environment = os.environ | {"KUBECONFIG": str(control_plane.operator)}
         with path.open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
+        process.health = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=1).close()
+                urllib.request.urlopen(f"{process.health}/livez", timeout=1).close()
             except OSError:
                 assert process.poll() is None, path.read_text()[-3000:]
                 time.sleep(0.1)
@@ -245,7 +265,7 @@ def start_operator(
 
 
 @pytest.fixture(scope="session")
-def operator(start_operator: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
+def operator(start_operator: Callable[[], OperatorProcess]) -> Iterator[OperatorProcess]:
     """One operator for all tests that do not stop it."""
     process = start_operator()
     yield process

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from lightkube import ApiError
+from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.loadrun import (
     MetricName,
@@ -149,7 +149,7 @@ def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
     assert "category: Coding" in json.dumps(
         [api.get("ConfigMap", f"smoke-questions-{index}")["data"] for index in range(11)]
     )
-    with pytest.raises(ApiError, match="spec cannot be changed once the run has started"):
+    with pytest.raises(ApiException, match="spec cannot be changed once the run has started"):
         api.apply(loadtest("smoke", load={"concurrency": 9}))
     api.apply(
         {
@@ -242,7 +242,8 @@ def pod_address(tmp_path: Path) -> Iterator[str]:
 
 def test_status_and_events_show_how_far_a_pull_is(api: Any, pod_address: str) -> None:
     make(api)
-    labels = {"llmendpoint.dev/endpoint": "assistant", "app.kubernetes.io/component": "endpoint"}
+    labels = {"llmendpoint.dev/endpoint": "assistant", "app.kubernetes.io/component": "endpoint",
+              "app.kubernetes.io/managed-by": "llmendpoint"}  # fmt: skip
     api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0", "labels": labels},
                "spec": {"containers": [{"name": "sidecar", "image": "none"}]}})  # fmt: skip
     api.apply_status({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0"},

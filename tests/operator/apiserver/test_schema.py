@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from lightkube import ApiError
+from kubernetes.client.exceptions import ApiException
 
 from support.manifests import endpoint, loadtest
 
@@ -37,13 +37,13 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "sentence"), ENDPOINTS)
 def test_a_wrong_endpoint_is_refused_by_name(api: Any, change: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ApiError, match=sentence.replace(".", r"\.")):
+    with pytest.raises(ApiException, match=sentence.replace(".", r"\.")):
         api.apply(endpoint("wrong", **change))
 
 
 @pytest.mark.parametrize("name", ["a" * 41, "1abc", "a.b"])
 def test_a_name_that_children_could_not_carry_is_refused(api: Any, name: str) -> None:
-    with pytest.raises(ApiError, match="at most 40 characters"):
+    with pytest.raises(ApiException, match="at most 40 characters"):
         api.apply(endpoint(name))
 
 
@@ -63,7 +63,7 @@ LOADTESTS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "sentence"), LOADTESTS)
 def test_a_wrong_load_test_is_refused_by_name(api: Any, change: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ApiError, match=sentence.replace(".", r"\.")):
+    with pytest.raises(ApiException, match=sentence.replace(".", r"\.")):
         api.apply(loadtest("wrong", **change))
 
 
@@ -74,5 +74,5 @@ def test_numbers_may_be_written_with_or_without_quotes(api: Any) -> None:
 
 def test_storage_cannot_be_changed(api: Any) -> None:
     api.apply(endpoint("fixed", storage={"size": "5Gi"}))
-    with pytest.raises(ApiError, match="storage cannot be changed"):
+    with pytest.raises(ApiException, match="storage cannot be changed"):
         api.apply(endpoint("fixed", storage={"size": "9Gi"}))

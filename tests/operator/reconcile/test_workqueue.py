@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from llmendpoint_operator.reconcile.workqueue import Key, WorkQueue
+import pytest
+
+from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.reconcile.workqueue import WorkQueue
 from support.waiting import eventually
 
 A, B = Key("LLMEndpoint", "ns", "a"), Key("LLMEndpoint", "ns", "b")
@@ -64,3 +67,35 @@ async def test_a_key_is_looked_at_again_when_its_time_comes() -> None:
     queue.mark(A)
     await eventually(lambda: len(looks) == 3)
     await queue.close()
+
+
+async def test_keys_that_hang_delay_no_other_key() -> None:
+    hanging = {Key("LLMEndpoint", "ns", f"hangs-{index}") for index in range(100)}
+    done: list[Key] = []
+
+    async def reconcile(key: Key) -> float | None:
+        if key in hanging:
+            await asyncio.Event().wait()
+        done.append(key)
+        return None
+
+    queue = WorkQueue(reconcile)
+    for key in (*hanging, A):
+        queue.mark(key)
+    await eventually(lambda: done == [A])
+    await queue.close()
+
+
+async def test_retries_back_off_for_each_key(caplog: pytest.LogCaptureFixture) -> None:
+    async def reconcile(key: Key) -> float | None:
+        raise OSError("away")
+
+    queue = WorkQueue(reconcile)
+    for _ in range(3):
+        queue.mark(A)
+        await eventually(lambda: queue.depth == 0 and not queue._running)
+    queue.mark(B)
+    await eventually(lambda: queue.errors == 4)
+    await queue.close()
+    pauses = [record.getMessage().rpartition("next try in ")[2] for record in caplog.records]
+    assert pauses == ["0.5 s)", "1 s)", "2 s)", "0.5 s)"]

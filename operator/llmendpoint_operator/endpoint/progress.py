@@ -1,0 +1,93 @@
+"""Compares two statuses of an endpoint: what changed, and whether it is worth an Event or a write. Pure.
+
+While a model is pulled, its progress changes with every poll. Writing each change would be a request every 2 s per
+endpoint, so a status that differs in progress alone is written less often (`Throttle`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_operator.cluster.keys import Key
+
+Status = dict[str, Any]
+
+#: The conditions whose changes become Events.
+_REPORTED = (EndpointCondition.READY, EndpointCondition.MODELS_AVAILABLE)
+#: Reasons of a False condition that are steps on the way, and no failures.
+_ON_THE_WAY = frozenset(
+    {
+        EndpointReason.STARTING,
+        EndpointReason.PULLING,
+        EndpointReason.SCALED_TO_ZERO,
+        EndpointReason.MODEL_PENDING,
+        EndpointReason.MODEL_PULLING,
+        EndpointReason.MODEL_LOADING,
+    }
+)
+_PROGRESS_SECONDS = 10.0
+
+
+class Throttle:
+    """Decides when a status is written. One object serves all endpoints."""
+
+    def __init__(self) -> None:
+        self._written: dict[Key, datetime] = {}
+
+    def is_due(self, key: Key, before: Status, after: Status, now: datetime) -> bool:
+        """Tell whether to write `after`: at once, or 10 s after the last write if it differs in progress alone."""
+        last = self._written.get(key)
+        if last is None or not only_progress(before, after) or (now - last).total_seconds() >= _PROGRESS_SECONDS:
+            self._written[key] = now
+            return True
+        return False
+
+    def forget(self, key: Key) -> None:
+        """Forget an endpoint."""
+        self._written.pop(key, None)
+
+
+def only_progress(before: Status, after: Status) -> bool:
+    """Tell whether two statuses differ in the progress of pulls at most, and no quarter of a pull was passed."""
+    return _without_progress(before) == _without_progress(after) and not quarters_passed(before, after)
+
+
+def quarters_passed(before: Status, after: Status) -> list[dict[str, Any]]:
+    """Return the models whose pull has passed another quarter."""
+    last = {model["name"]: model["progressPercent"] for model in before.get("models") or []}
+    return [
+        model
+        for model in after["models"]
+        if model["progressPercent"] < 100 and model["progressPercent"] // 25 > last.get(model["name"], 0) // 25
+    ]
+
+
+def new_reasons(before: Status, after: Status) -> list[dict[str, Any]]:
+    """Return the conditions that people wait for, if their reason changed; one for each reason."""
+    reasons = {condition["type"]: condition["reason"] for condition in before.get("conditions") or []}
+    changed = {
+        condition["reason"]: condition
+        for condition in after["conditions"]
+        if condition["type"] in _REPORTED and reasons.get(condition["type"]) != condition["reason"]
+    }
+    return list(changed.values())
+
+
+def is_failure(condition: dict[str, Any]) -> bool:
+    """Tell whether a condition's Event is a warning."""
+    return condition["status"] == "False" and condition["reason"] not in _ON_THE_WAY
+
+
+def _without_progress(status: Status) -> Status:
+    rest = {name: value for name, value in status.items() if name not in ("models", "conditions")}
+    rest["models"] = [
+        {name: value for name, value in model.items() if name not in ("progressPercent", "message")}
+        for model in status.get("models", [])
+    ]
+    rest["conditions"] = [
+        {name: value for name, value in condition.items() if name != "message"}
+        for condition in status.get("conditions", [])
+    ]
+    return rest

@@ -1,0 +1,99 @@
+"""Carries out plans: writes children one after the other, and keeps the inventory in step.
+
+A refused child does not keep the others from being written. Its fault is remembered, so that reconciles for other
+reasons do not repeat the write before its time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from http import HTTPStatus
+
+from kubernetes.aio.client.exceptions import ApiException
+
+from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_operator.cluster.client import API_ERRORS
+from llmendpoint_operator.cluster.discovery import Discovery
+from llmendpoint_operator.cluster.faults import classify, name_conflict
+from llmendpoint_operator.cluster.inventory import Inventory, controller_uid
+from llmendpoint_operator.cluster.keys import ChildKey, Key
+from llmendpoint_operator.cluster.objects import Objects
+from llmendpoint_operator.kube.fault import Fault
+from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.reconcile.plan import Apply, Create, Delete, Keep, Refuse, key_of, plan, stamp_of
+
+log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Makes the children of an owner be as desired."""
+
+    def __init__(self, objects: Objects, inventory: Inventory, discovery: Discovery) -> None:
+        self._objects = objects
+        self._inventory = inventory
+        self._discovery = discovery
+
+    async def converge(
+        self, owner: Owner, desired: Sequence[Manifest], prune: Collection[str] = ()
+    ) -> tuple[Fault, ...]:
+        """Write what differs from the desired children, and return what was refused.
+
+        Children of the kinds in `prune` that are not desired are deleted.
+        """
+        key = Key(owner.kind, owner.namespace, owner.name)
+        self._inventory.keep_refusals(key, map(key_of, desired))
+        faults: list[Fault] = []
+        for step in plan(owner, desired, self._inventory.seen(key), self._discovery.missing, prune):
+            match step:
+                case Keep(name):
+                    self._inventory.accept(key, name)
+                case Refuse(fault):
+                    faults.append(fault)
+                case Delete(name, uid):
+                    faults.extend(await self._delete(key, name, uid))
+                case Create(manifest):
+                    faults.extend(await self._write(key, owner, manifest, exists=False))
+                case Apply(manifest):
+                    faults.extend(await self._write(key, owner, manifest, exists=True))
+        return tuple(faults)
+
+    async def _write(self, key: Key, owner: Owner, manifest: Manifest, *, exists: bool) -> list[Fault]:
+        name = key_of(manifest)
+        try:
+            fault = None if exists else await self._create(key, owner, manifest)
+            if exists:
+                self._inventory.wrote_child(key, await self._objects.apply(manifest))
+        except API_ERRORS as error:
+            fault = classify(error, name)
+        if fault is None:
+            return []
+        if fault.reason is FaultReason.UNKNOWN_KIND:
+            self._discovery.lost(name.kind)
+        log.info("%s: %s refused: %s", key, name, fault.message)
+        self._inventory.refused(key, name, stamp_of(manifest), fault)
+        return [fault]
+
+    async def _create(self, key: Key, owner: Owner, manifest: Manifest) -> Fault | None:
+        """Create a child. If an object of its name exists, one read decides whether it is ours."""
+        try:
+            self._inventory.wrote_child(key, await self._objects.create(manifest))
+        except ApiException as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+            name = key_of(manifest)
+            existing = await self._objects.get(name.kind, owner.namespace, name.name)
+            if existing is None:
+                raise
+            if controller_uid(existing) != owner.uid:
+                return name_conflict(name, owner.kind)
+            self._inventory.wrote_child(key, await self._objects.apply(manifest))
+        return None
+
+    async def _delete(self, key: Key, name: ChildKey, uid: str) -> list[Fault]:
+        try:
+            await self._objects.delete(name.kind, key.namespace, name.name, uid)
+        except API_ERRORS as error:
+            return [classify(error, name)]
+        self._inventory.deleting(key, name)
+        return []

@@ -1,0 +1,119 @@
+"""Refusals of the API server, one by one, in its own words (recorded from kube-apiserver 1.35)."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+from kubernetes.aio.client.exceptions import ApiException
+
+from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_operator.cluster.faults import classify, describe, is_unknown_kind
+from llmendpoint_operator.cluster.keys import ChildKey
+
+CHILD = ChildKey("StatefulSet", "assistant")
+
+
+def refused(code: int, message: str, details: dict[str, Any] | None = None, **headers: str) -> ApiException:
+    """Return what a response with a Status raises."""
+    status = {"kind": "Status", "message": message, "code": code, "details": {"name": "assistant", **(details or {})}}
+    return plain(code, json.dumps(status), **headers)
+
+
+def plain(code: int, text: str, **headers: str) -> ApiException:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return ApiException(http_resp=SimpleNamespace(status=code, reason="", data=text.encode(), headers=named))
+
+
+FORBIDDEN = 'statefulsets.apps "assistant" is forbidden: User "system:serviceaccount:a:b" cannot patch resource'
+QUOTA = 'statefulsets.apps "assistant" is forbidden: exceeded quota: q, requested: count/statefulsets.apps=1, used: 0'
+WEBHOOK = 'admission webhook "validate.example.com" denied the request: no GPUs on Fridays'
+POLICY = (
+    "statefulsets.apps \"assistant\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"
+)
+TERMINATING = 'statefulsets.apps "assistant" is forbidden: unable to create new content in namespace a because it is being terminated'
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (refused(403, FORBIDDEN), FaultReason.FORBIDDEN),
+        (refused(401, "Unauthorized"), FaultReason.FORBIDDEN),
+        (refused(403, QUOTA), FaultReason.QUOTA_EXCEEDED),
+        (refused(403, TERMINATING), FaultReason.NAMESPACE_TERMINATING),
+        (refused(404, 'namespaces "a" not found'), FaultReason.NAMESPACE_TERMINATING),
+        (refused(400, WEBHOOK), FaultReason.ADMISSION_DENIED),
+        (refused(403, WEBHOOK), FaultReason.ADMISSION_DENIED),
+        (refused(422, POLICY), FaultReason.ADMISSION_DENIED),
+        (refused(500, 'Internal error occurred: failed calling webhook "w": timeout'), FaultReason.ADMISSION_DENIED),
+        (refused(422, 'StatefulSet.apps "assistant" is invalid: spec: Forbidden'), FaultReason.INVALID),
+        (refused(400, "strict decoding error"), FaultReason.INVALID),
+        (refused(409, 'Operation cannot be fulfilled on statefulsets.apps "assistant"'), FaultReason.CONFLICT),
+        (plain(404, "404 page not found\n"), FaultReason.UNKNOWN_KIND),
+        (plain(404, '{"kind":"Status","message":"the server could not find the requested resource","details":{}}'), FaultReason.UNKNOWN_KIND),
+        (refused(403, "create not allowed while custom resource definition is terminating"), FaultReason.UNKNOWN_KIND),
+        (refused(429, "too many requests"), FaultReason.UNAVAILABLE),
+        (refused(503, "etcdserver: leader changed"), FaultReason.UNAVAILABLE),
+        (plain(502, "<html>bad gateway</html>"), FaultReason.UNAVAILABLE),
+        (aiohttp.ClientConnectionError("connection refused"), FaultReason.UNAVAILABLE),
+        (TimeoutError(), FaultReason.UNAVAILABLE),
+    ],
+)  # fmt: skip
+def test_reason(error: Exception, reason: FaultReason) -> None:
+    fault = classify(error, CHILD)
+    assert fault.reason is reason
+    assert fault.child == "StatefulSet/assistant"
+
+
+@pytest.mark.parametrize(
+    ("error", "unknown"),
+    [
+        (plain(404, "404 page not found\n"), True),
+        (plain(404, '{"kind":"Status","message":"the server could not find the requested resource"}'), True),
+        (refused(404, 'statefulsets.apps "assistant" not found'), False),
+        (plain(502, "<html>bad gateway</html>"), False),
+    ],
+)
+def test_an_unknown_kind_is_no_missing_object(error: Exception, unknown: bool) -> None:
+    assert is_unknown_kind(error) is unknown
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "advice"),
+    [
+        (refused(403, QUOTA), QUOTA, "Raise the ResourceQuota"),
+        (refused(403, FORBIDDEN), FORBIDDEN, "Grant the operator's ServiceAccount"),
+        (refused(400, WEBHOOK), f"StatefulSet/assistant: {WEBHOOK}", "policy"),
+        (TimeoutError(), "StatefulSet/assistant: The API server does not answer: TimeoutError", "tries again"),
+    ],
+)
+def test_the_message_is_the_api_servers_and_says_what_to_do(error: Exception, words: str, advice: str) -> None:
+    message = classify(error, CHILD).message
+    assert message.startswith(words.rstrip("."))
+    assert advice in message
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (refused(429, "busy", Retry_After="7"), 7.0),
+        (refused(503, "busy", {"retryAfterSeconds": 3}), 3.0),
+        (refused(503, "busy"), None),
+        (refused(429, "busy", Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), None),
+    ],
+)
+def test_the_api_server_says_when_to_come_back(error: Exception, seconds: float | None) -> None:
+    assert classify(error, CHILD).retry_after == seconds
+
+
+def test_a_cluster_without_the_prometheus_operator_gets_its_own_advice() -> None:
+    fault = classify(plain(404, "404 page not found\n"), ChildKey("ServiceMonitor", "assistant"))
+    assert "Install the Prometheus Operator, or set monitoring.mode to None." in fault.message
+
+
+def test_an_error_is_one_line_in_the_log() -> None:
+    assert describe(refused(403, "no\n  way")) == "403 no way"
+    assert describe(TimeoutError()) == "TimeoutError"

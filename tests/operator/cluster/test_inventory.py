@@ -1,0 +1,198 @@
+"""The inventory: what events and responses of our own writes leave in it, and which owners they make dirty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_operator.cluster.inventory import Inventory
+from llmendpoint_operator.cluster.keys import ChildKey
+from llmendpoint_operator.kube.fault import Fault
+from support.children import KEY, OWNER, config_map, endpoint_body, live, newer, stateful_set
+from support.manifests import pod
+
+CONFIG = ChildKey("ConfigMap", "assistant")
+SET = ChildKey("StatefulSet", "assistant")
+REFUSED = Fault(FaultReason.FORBIDDEN, "ConfigMap/assistant", "no")
+
+
+class Clock:
+    """A clock that tests move."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def inventory(clock: Clock) -> Inventory:
+    return Inventory(clock)
+
+
+def test_the_event_of_our_own_write_marks_nothing(inventory: Inventory) -> None:
+    body = live(config_map())
+    inventory.wrote_child(KEY, body)
+    assert inventory.shows("ConfigMap", body) is None
+    child = inventory.seen(KEY).children[CONFIG]
+    assert child.accepted == child.content
+    assert child.unjudged is None
+
+
+def test_a_late_event_of_an_older_version_changes_nothing(inventory: Inventory) -> None:
+    old = live(config_map("old"))
+    inventory.wrote_child(KEY, newer(old, data={"models.json": "new"}))
+    assert inventory.shows("ConfigMap", old) is None
+    child = inventory.seen(KEY).children[CONFIG]
+    assert child.accepted == child.content
+
+
+def test_an_event_that_is_faster_than_the_response_of_our_write_is_not_lost(inventory: Inventory) -> None:
+    ours = live(config_map())
+    edited = newer(ours, data={"models.json": "edited"})
+    assert inventory.shows("ConfigMap", edited) == KEY
+    inventory.wrote_child(KEY, ours)
+    child = inventory.seen(KEY).children[CONFIG]
+    assert child.accepted != child.content
+    assert child.unjudged is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "dirty"),
+    [
+        ({"data": {"models.json": "edited"}}, True),
+        ({"metadata": {"labels": {}}}, True),
+        ({"metadata": {"annotations": {"note": "x"}}}, True),
+        ({"metadata": {"managedFields": []}}, False),
+        ({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}}, False),
+    ],
+)
+def test_only_changed_content_of_a_child_marks_its_owner(
+    inventory: Inventory, change: dict[str, Any], dirty: bool
+) -> None:
+    body = live(config_map())
+    inventory.wrote_child(KEY, body)
+    assert (inventory.shows("ConfigMap", newer(body, **change)) == KEY) is dirty
+    assert (inventory.seen(KEY).children[CONFIG].unjudged is not None) is dirty
+
+
+def test_a_status_is_news_but_no_change_of_content(inventory: Inventory) -> None:
+    body = live(stateful_set(), status={"replicas": 0})
+    inventory.wrote_child(KEY, body)
+    assert inventory.shows("StatefulSet", newer(body, status={"replicas": 1})) == KEY
+    child = inventory.seen(KEY).children[SET]
+    assert child.accepted == child.content
+    assert child.body["status"] == {"replicas": 1}
+    assert "spec" not in child.body
+
+
+def test_only_the_data_of_a_result_is_kept(inventory: Inventory) -> None:
+    result = {**OWNER.child("ConfigMap", "result-0", "result"), "data": {"summary.json": "{}"}}
+    inventory.wrote_child(KEY, live(result))
+    inventory.wrote_child(KEY, live(config_map()))
+    children = inventory.seen(KEY).children
+    assert children[ChildKey("ConfigMap", "result-0")].body["data"] == {"summary.json": "{}"}
+    assert "data" not in children[CONFIG].body
+
+
+def test_a_child_belongs_to_its_controller_even_if_its_labels_were_edited(inventory: Inventory) -> None:
+    body = live(config_map())
+    inventory.wrote_child(KEY, body)
+    assert inventory.shows("ConfigMap", newer(body, metadata={"labels": {"llmendpoint.dev/endpoint": "other"}})) == KEY
+
+
+def test_pods_are_found_by_labels(inventory: Inventory) -> None:
+    body = live(pod("assistant-0", "assistant"), "uid-pod", stamp=False, status={"podIP": "10.0.0.1"})
+    body["metadata"]["namespace"] = "ns"
+    assert inventory.shows("Pod", body) == KEY
+    assert [item["status"] for item in inventory.pods(KEY, "endpoint")] == [{"podIP": "10.0.0.1"}]
+    assert inventory.pods(KEY, "load") == []
+    assert inventory.gone("Pod", body) == KEY
+    assert inventory.pods(KEY, "endpoint") == []
+
+
+def test_a_new_object_of_the_same_name_survives_the_late_deletion_of_the_old(inventory: Inventory) -> None:
+    old, new = live(config_map(), "uid-old"), live(config_map(), "uid-new")
+    inventory.wrote_child(KEY, old)
+    inventory.shows("ConfigMap", new)
+    assert inventory.gone("ConfigMap", old) is None
+    assert inventory.seen(KEY).children[CONFIG].uid == "uid-new"
+
+
+@pytest.mark.parametrize(
+    ("change", "dirty"),
+    [
+        ({"spec": {}, "metadata": {"generation": 2}}, True),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, True),
+        ({"metadata": {"annotations": {"a": "b"}}}, True),
+        ({"status": {"url": "somebody else wrote this"}}, True),
+        ({"metadata": {"managedFields": [{}]}}, False),
+    ],
+)
+def test_a_resource_is_dirty_if_its_spec_metadata_or_status_changed(
+    inventory: Inventory, change: dict[str, Any], dirty: bool
+) -> None:
+    body = endpoint_body()
+    assert inventory.shows("LLMEndpoint", body) == KEY
+    written = newer(body, status={"url": "x"})
+    inventory.wrote_resource(written)
+    assert inventory.shows("LLMEndpoint", written) is None
+    assert (inventory.shows("LLMEndpoint", newer(written, **change)) == KEY) is dirty
+    assert "managedFields" not in (inventory.resource(KEY) or {})["metadata"]
+
+
+def test_a_listing_removes_what_it_does_not_show(inventory: Inventory) -> None:
+    kept, gone = live(config_map(), "uid-kept"), live(stateful_set(), "uid-gone")
+    for body in (kept, gone):
+        inventory.wrote_child(KEY, body)
+    inventory.shows("LLMEndpoint", endpoint_body())
+    inventory.begin_listing()
+    completed = [inventory.complete]
+    inventory.shows("ConfigMap", kept)
+    during = live(config_map(name="written-meanwhile"), "uid-new")
+    inventory.wrote_child(KEY, during)
+    assert inventory.end_listing() == {KEY}
+    assert [*completed, inventory.complete] == [False, True]
+    assert {child.uid for child in inventory.seen(KEY).children.values()} == {"uid-kept", "uid-new"}
+    assert inventory.resource(KEY) is None
+
+
+def test_a_refusal_is_kept_longer_each_time_and_ends_with_a_write(inventory: Inventory, clock: Clock) -> None:
+    pauses = []
+    for _ in range(8):
+        inventory.refused(KEY, CONFIG, "hash", REFUSED)
+        pauses.append(inventory.seconds_to_retry(KEY))
+        assert inventory.seen(KEY).refused[CONFIG].fault is REFUSED
+        clock.now += pauses[-1] or 0
+        assert CONFIG not in inventory.seen(KEY).refused
+        assert inventory.seconds_to_retry(KEY) is None
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+    inventory.refused(KEY, CONFIG, "another manifest", REFUSED)
+    assert inventory.seconds_to_retry(KEY) == 2
+    inventory.wrote_child(KEY, live(config_map()))
+    assert inventory.seconds_to_retry(KEY) is None
+
+
+def test_the_api_server_may_ask_for_a_longer_pause(inventory: Inventory) -> None:
+    inventory.refused(KEY, CONFIG, "hash", Fault(FaultReason.UNAVAILABLE, "ConfigMap/assistant", "busy", 30.0))
+    assert inventory.seconds_to_retry(KEY) == 30
+
+
+def test_refusals_of_children_that_are_no_longer_desired_are_forgotten(inventory: Inventory) -> None:
+    inventory.refused(KEY, CONFIG, "hash", REFUSED)
+    inventory.keep_refusals(KEY, [SET])
+    assert inventory.seconds_to_retry(KEY) is None
+
+
+def test_bodies_of_children_that_nobody_judges_are_not_kept(inventory: Inventory) -> None:
+    inventory.shows("ConfigMap", live(config_map()))
+    assert inventory.seen(KEY).children[CONFIG].unjudged is not None
+    inventory.accept_all(KEY)
+    assert inventory.seen(KEY).children[CONFIG].unjudged is None

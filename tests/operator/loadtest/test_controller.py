@@ -1,0 +1,163 @@
+"""The controller of load tests, on a cluster in memory: a run is started once, whatever is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from llmendpoint_operator.cluster.inventory import Inventory
+from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.kube.owner import Owner
+from llmendpoint_operator.loadtest.controller import LoadTestController
+from llmendpoint_operator.reconcile.controller import Cluster
+from llmendpoint_operator.settings import Images
+from support.children import live
+from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
+
+KEY = Key("LoadTest", "ns", "smoke")
+IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1")
+QUESTIONS = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "math", "namespace": "chart"},
+    "data": {"m.yaml": "x"},
+}
+TARGET = {"target": {"url": "http://x"}, "model": "m:1"}
+
+
+class FakePods:
+    """Load pods that do not answer."""
+
+    async def load(self, pod: dict[str, Any]) -> None:
+        return None
+
+
+class World:
+    """A controller of load tests on a cluster in memory."""
+
+    def __init__(self) -> None:
+        self.objects = FakeObjects()
+        self.time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        self.seconds = 0.0
+        self.inventory = Inventory(lambda: self.seconds)
+        self.inventory.end_listing()
+        cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), FakePods(), lambda: self.time)  # type: ignore[arg-type]
+        self.controller = LoadTestController(cluster, IMAGES, "chart")
+
+    def show(self, **spec: Any) -> None:
+        body = {"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LoadTest",
+                "metadata": {"name": "smoke", "namespace": "ns"}, "spec": spec}  # fmt: skip
+        self.inventory.shows("LoadTest", live(body, "uid-run", stamp=False))
+
+    def later(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+    async def reconcile(self) -> float | None:
+        return await self.controller.reconcile(KEY)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return dict((self.inventory.resource(KEY) or {})["status"])
+
+    @property
+    def passed(self) -> tuple[str, str]:
+        return next((row["reason"], row["message"]) for row in self.status["conditions"] if row["type"] == "Passed")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_run_starts_once_and_follows_without_requests(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.show(**TARGET)
+    assert await world.reconcile() == 2
+    assert world.objects.calls.count("create Job/smoke") == 1
+    assert world.objects.calls.index("status LoadTest/smoke") < world.objects.calls.index("create Job/smoke")
+    assert world.passed[0] == "Running"
+    assert [event["reason"] for event in world.objects.events] == ["Started"]
+    calls = len(world.objects.calls)
+    for _ in range(3):
+        world.later(60)
+        assert await world.reconcile() == 2
+    assert len(world.objects.calls) == calls
+
+
+async def test_a_run_waits_for_its_endpoint_without_requests(world: World) -> None:
+    world.show(endpointRef={"name": "assistant"})
+    for _ in range(3):
+        assert await world.reconcile() == 2
+    assert world.objects.calls == ["status LoadTest/smoke"]
+    assert world.passed == (
+        "Pending", "LLMEndpoint assistant does not exist in namespace ns. The run waits for it.",
+    )  # fmt: skip
+
+
+async def test_a_strangers_job_keeps_a_run_from_starting(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    stranger = Owner("LoadTest", "ns", "smoke", "uid-other").child("Job", "smoke", "load")
+    world.objects.put(live(stranger, stamp=False))
+    world.show(**TARGET)
+    assert await world.reconcile() == 10
+    assert world.passed[0] == "Pending"
+    assert "Job/smoke exists but does not belong to this LoadTest" in world.passed[1]
+    assert "startTime" not in world.status
+
+
+async def test_a_refused_child_keeps_a_run_from_starting_and_is_tried_again(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.objects.refuse["Role"] = forbidden()
+    world.show(**TARGET)
+    assert await world.reconcile() == 2
+    assert world.passed[0] == "Pending"
+    assert "you may not" in world.passed[1]
+    assert "create Job/smoke" not in world.objects.calls
+    del world.objects.refuse["Role"]
+    world.later(2)
+    await world.reconcile()
+    assert world.passed[0] == "Running"
+
+
+async def test_a_refused_job_ends_the_run_in_the_api_servers_words(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.objects.refuse["Job"] = refusal(403, '{"message":"exceeded quota: q","details":{"name":"smoke"}}')
+    world.show(**TARGET)
+    await world.reconcile()
+    assert world.status["verdict"] == "Error"
+    assert world.status["startTime"]
+    assert world.passed[0] == "RunError"
+    assert "exceeded quota: q" in world.passed[1]
+    assert [event["type"] for event in world.objects.events] == ["Normal", "Warning"]
+
+
+async def test_a_job_is_created_later_if_the_api_server_was_away(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.objects.refuse["Job"] = TimeoutError()
+    world.show(**TARGET)
+    assert await world.reconcile() == 2
+    world.later(60)
+    assert await world.reconcile() == 2
+    assert world.passed[0] == "Running"
+    del world.objects.refuse["Job"]
+    world.later(60)
+    await world.reconcile()
+    assert world.objects.get_now("Job", "smoke")
+
+
+async def test_a_run_whose_job_is_gone_is_an_error_once_everything_was_listed(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.show(**TARGET)
+    await world.reconcile()
+    job = world.objects.get_now("Job", "smoke")
+    world.later(60)
+    world.inventory.gone("Job", job)
+    world.inventory.complete = False
+    assert await world.reconcile() == 2
+    world.inventory.complete = True
+    await world.reconcile()
+    assert world.passed == ("RunError", "The Job of this run was deleted. Create another LoadTest to run it again.")
+    assert world.objects.calls.count("create Job/smoke") == 1

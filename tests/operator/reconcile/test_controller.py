@@ -1,0 +1,154 @@
+"""The reconcile that all resources share, and what an endpoint's controller adds: on a cluster in memory."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
+from llmendpoint_operator.cluster.inventory import Inventory
+from llmendpoint_operator.endpoint.controller import EndpointController
+from llmendpoint_operator.reconcile.controller import Cluster
+from llmendpoint_operator.settings import Images
+from support.children import KEY, endpoint_body, live, newer
+from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
+from support.manifests import pod
+
+IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1")
+LOADED = ModelStatus("tiny:latest", ModelPhase.READY, present=True, loaded=True, loaded_bytes=1, vram_bytes=1)
+LOADING = ModelStatus("tiny:latest", ModelPhase.LOADING, present=True)
+
+
+class FakePods:
+    """Sidecars that all report the same model, or do not answer."""
+
+    def __init__(self) -> None:
+        self.model: ModelStatus | None = None
+        self.polls = 0
+
+    async def sidecar(self, pod: dict[str, Any]) -> SidecarStatus | None:
+        self.polls += 1
+        if self.model is None:
+            return None
+        return SidecarStatus("1", True, False, True, "0.17.4", (self.model,), Totals())
+
+
+class World:
+    """An endpoint's controller on a cluster in memory."""
+
+    def __init__(self) -> None:
+        self.objects, self.pods, self.discovery = FakeObjects(), FakePods(), FakeDiscovery()
+        self.inventory = Inventory(lambda: 0.0)
+        cluster = Cluster(self.objects, self.inventory, self.discovery, self.pods, self.now)  # type: ignore[arg-type]
+        self.controller = EndpointController(cluster, IMAGES)
+
+    @staticmethod
+    def now() -> datetime:
+        return datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    def show(self, **spec: Any) -> None:
+        body = endpoint_body()
+        self.inventory.shows("LLMEndpoint", {**body, "spec": {**body["spec"], **spec}})
+
+    def show_ready_pod(self) -> None:
+        replicas = {"replicas": 1, "readyReplicas": 1, "observedGeneration": 1}
+        body = newer(self.objects.get_now("StatefulSet", "assistant"), status=replicas)
+        self.inventory.shows("StatefulSet", body)
+        status = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+        made = live(pod("assistant-0", "assistant"), "uid-pod", stamp=False, status=status)
+        made["metadata"]["namespace"] = "ns"
+        self.inventory.shows("Pod", made)
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        return {row["type"]: row["reason"] for row in self.objects.statuses[-1]["conditions"]}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_reconcile_reads_nothing_and_a_second_one_sends_nothing(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    assert not [call for call in world.objects.calls if not call.startswith(("create", "status"))]
+    assert len(world.objects.calls) == 7
+    await world.controller.reconcile(KEY)
+    assert len(world.objects.calls) == 7
+
+
+async def test_a_resource_that_is_gone_or_on_its_way_is_left_alone(world: World) -> None:
+    assert await world.controller.reconcile(KEY) is None
+    body = endpoint_body()
+    world.inventory.shows("LLMEndpoint", newer(body, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}))
+    assert await world.controller.reconcile(KEY) is None
+    assert world.objects.calls == []
+
+
+async def test_a_spec_that_cannot_be_parsed_is_reported_by_field(world: World) -> None:
+    world.show(replicas="many")
+    assert await world.controller.reconcile(KEY) is None
+    assert world.objects.calls == ["status LLMEndpoint/assistant"]
+    (condition,) = world.objects.statuses[-1]["conditions"]
+    assert condition["reason"] == "InvalidSpec"
+    assert condition["message"].startswith("spec.replicas: ")
+
+
+async def test_a_refused_child_does_not_stop_the_others_nor_the_status(world: World) -> None:
+    world.objects.refuse["Service"] = forbidden()
+    world.show()
+    assert await world.controller.reconcile(KEY) == 2
+    assert "create StatefulSet/assistant" in world.objects.calls
+    assert world.conditions["Degraded"] == "Forbidden"
+
+
+async def test_a_status_that_meets_no_resource_means_that_it_is_gone(world: World) -> None:
+    world.objects.refuse["LLMEndpoint"] = refusal(404, "{}")
+    world.show()
+    await world.controller.reconcile(KEY)
+    assert world.inventory.resource(KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "replicas", "seconds"),
+    [(LOADED, 1, 30), (LOADING, 1, 2), (None, 1, 2)],
+)
+async def test_sidecars_are_polled_often_while_models_load(
+    world: World, model: ModelStatus | None, replicas: int, seconds: float
+) -> None:
+    world.show(replicas=replicas)
+    await world.controller.reconcile(KEY)
+    world.pods.model = model
+    world.show_ready_pod()
+    assert await world.controller.reconcile(KEY) == seconds
+    assert world.pods.polls == 1
+
+
+async def test_an_endpoint_that_is_scaled_to_zero_is_settled(world: World) -> None:
+    world.show(replicas=0)
+    assert await world.controller.reconcile(KEY) == 30
+    assert world.conditions["Ready"] == "ScaledToZero"
+    # Its last pod may still be there: then it is not settled yet.
+    world.show_ready_pod()
+    assert await world.controller.reconcile(KEY) == 2
+
+
+async def test_an_endpoint_without_pods_waits_for_events(world: World) -> None:
+    world.show()
+    assert await world.controller.reconcile(KEY) == 30
+    assert world.pods.polls == 0
+
+
+async def test_each_new_reason_becomes_one_event(world: World) -> None:
+    world.show()
+    for _ in range(2):
+        await world.controller.reconcile(KEY)
+    assert [event["reason"] for event in world.objects.events] == ["Starting"]
+    world.pods.model = LOADED
+    world.show_ready_pod()
+    await world.controller.reconcile(KEY)
+    assert [event["reason"] for event in world.objects.events] == ["Starting", "ModelsAnswer", "AllPresent"]
+    assert {event["type"] for event in world.objects.events} == {"Normal"}

@@ -1,0 +1,150 @@
+"""Plans as tables: desired children against what the inventory knows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_operator.cluster.inventory import Inventory, Refusal, Seen
+from llmendpoint_operator.cluster.keys import ChildKey
+from llmendpoint_operator.kube.fault import Fault
+from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.reconcile.plan import (
+    Apply,
+    Create,
+    Delete,
+    Keep,
+    Refuse,
+    Step,
+    covers,
+    plan,
+    stamp_of,
+    stamped,
+)
+from support.children import KEY, OWNER, config_map, live, newer, stateful_set
+
+CONFIG = ChildKey("ConfigMap", "assistant")
+STRANGER = replace(OWNER, uid="uid-of-an-owner-that-is-gone")
+
+
+def seen(*bodies: Manifest, written: tuple[Manifest, ...] = ()) -> Seen:
+    """Return what is known after our writes, and then these events."""
+    inventory = Inventory()
+    for body in written:
+        inventory.wrote_child(KEY, body)
+    for body in bodies:
+        inventory.shows(body["kind"], body)
+    return inventory.seen(KEY)
+
+
+def only(known: Seen, desired: Manifest | None = None, **given: Any) -> Step:
+    missing, prune = given.get("missing", ()), given.get("prune", ("ConfigMap",))
+    (step,) = plan(OWNER, [config_map() if desired is None else desired], known, missing, prune)
+    return step
+
+
+OURS = live(config_map())
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        # Nothing is known: it is created.
+        (seen(), Create),
+        # As our write left it.
+        (seen(written=(OURS,)), Keep),
+        # The same after a restart, when only the watch has shown it.
+        (seen(OURS), Keep),
+        # Applied from another manifest: before, or by an older version of the operator.
+        (seen(written=(live(config_map("b")),)), Apply),
+        (seen(live(config_map("b"))), Apply),
+        (seen(live(config_map(), stamp=False)), Apply),
+        # Edited: with the operator watching, or while it was away.
+        (seen(newer(OURS, data={"models.json": "edited"}), written=(OURS,)), Apply),
+        (seen(newer(OURS, data={"models.json": "edited"})), Apply),
+        (seen(newer(OURS, data={})), Apply),
+        # Somebody added something of their own.
+        (seen(newer(OURS, data={**OURS["data"], "more": "x"}), written=(OURS,)), Keep),
+        # It is being deleted: the watch will show when it is gone.
+        (seen(newer(OURS, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})), Keep),
+        # It belongs to somebody else.
+        (seen(live(config_map(owner=STRANGER))), Refuse),
+        (seen(newer(OURS, metadata={"ownerReferences": []})), Refuse),
+    ],
+)
+def test_a_desired_child(known: Seen, expected: type[Step]) -> None:
+    assert isinstance(only(known), expected)
+
+
+def test_a_created_child_carries_its_hash() -> None:
+    step = only(seen())
+    assert isinstance(step, Create)
+    assert step.manifest == stamped(config_map())
+    assert stamp_of(step.manifest) == stamp_of(stamped(config_map()))
+    assert stamp_of(step.manifest) != stamp_of(stamped(config_map("b")))
+
+
+def test_somebody_elses_child_is_named_with_advice() -> None:
+    step = only(seen(live(config_map(owner=STRANGER))))
+    assert isinstance(step, Refuse)
+    assert step.fault.reason is FaultReason.NAME_CONFLICT
+    assert step.fault.child == "ConfigMap/assistant"
+    assert step.fault.message == (
+        "ConfigMap/assistant exists but does not belong to this LLMEndpoint. Delete it, or give this resource another name."
+    )
+
+
+def test_a_child_of_a_kind_that_the_cluster_lacks_is_not_written() -> None:
+    step = only(seen(), missing=("ConfigMap",))
+    assert isinstance(step, Refuse)
+    assert step.fault.reason is FaultReason.UNKNOWN_KIND
+
+
+@pytest.mark.parametrize(("manifest", "expected"), [(config_map(), Refuse), (config_map("changed"), Create)])
+def test_a_refused_manifest_waits_and_a_changed_one_does_not(manifest: Manifest, expected: type[Step]) -> None:
+    fault = Fault(FaultReason.QUOTA_EXCEEDED, "ConfigMap/assistant", "exceeded quota")
+    refusal = Refusal(fault, stamp_of(stamped(config_map())), 1, 0.0)
+    assert isinstance(only(Seen({}, {CONFIG: refusal}), manifest), expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "prune", "expected"),
+    [
+        (OURS, ("ConfigMap",), [Delete(CONFIG, "uid-ConfigMap-assistant")]),
+        (OURS, (), []),
+        (live(config_map(owner=STRANGER)), ("ConfigMap",), []),
+        (newer(OURS, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}), ("ConfigMap",), []),
+    ],
+)
+def test_a_child_that_is_not_desired(body: Manifest, prune: tuple[str, ...], expected: list[Step]) -> None:
+    assert plan(OWNER, [], seen(body), (), prune) == expected
+
+
+def test_children_are_planned_in_their_order_and_deletions_come_last() -> None:
+    known = seen(live(config_map(name="old")))
+    steps = plan(OWNER, [config_map(), stateful_set()], known, (), ("ConfigMap",))
+    assert [type(step) for step in steps] == [Create, Create, Delete]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "expected"),
+    [
+        ({"a": 1, "default": True}, {"a": 1}, True),
+        ({"a": 2}, {"a": 1}, False),
+        ({}, {"a": 1}, False),
+        ({}, {"a": {}, "b": []}, True),
+        ({"a": "x"}, {"a": {"b": 1}}, False),
+        ([1, 2], [1, 2], True),
+        ([2, 1], [1, 2], False),
+        ([{"name": "b", "v": 2}, {"name": "a", "v": 1}], [{"name": "a", "v": 1}], True),
+        ([{"name": "a", "v": 2}], [{"name": "a", "v": 1}], False),
+        ([{"key": "a", "effect": "x"}], [{"key": "a"}], True),
+        ([{"key": "a"}, {"key": "b"}], [{"key": "a"}], False),
+        (None, [{"name": "a"}], False),
+    ],
+)
+def test_what_a_live_value_covers(found: Any, wanted: Any, expected: bool) -> None:
+    assert covers(found, wanted) is expected

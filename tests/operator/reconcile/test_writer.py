@@ -1,0 +1,117 @@
+"""Carrying out plans: which requests are sent, what is refused, and that one refusal does not stop the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_operator.cluster.inventory import Inventory
+from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.reconcile.writer import Writer
+from support.children import KEY, OWNER, config_map, live, newer, stateful_set
+from support.fakes import FakeDiscovery, FakeObjects, forbidden, plain_not_found
+
+CHILDREN = [config_map(), stateful_set()]
+
+
+class World:
+    """A writer on a cluster in memory."""
+
+    def __init__(self) -> None:
+        self.objects = FakeObjects()
+        self.inventory = Inventory(lambda: self.now)
+        self.discovery = FakeDiscovery()
+        self.writer = Writer(self.objects, self.inventory, self.discovery)  # type: ignore[arg-type]
+        self.now = 0.0
+
+    async def converge(self, *children: Manifest, prune: tuple[str, ...] = ()) -> list[FaultReason]:
+        return [fault.reason for fault in await self.writer.converge(OWNER, children, prune)]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_children_are_created_once(world: World) -> None:
+    assert await world.converge(*CHILDREN) == []
+    assert world.objects.calls == ["create ConfigMap/assistant", "create StatefulSet/assistant"]
+    assert await world.converge(*CHILDREN) == []
+    assert len(world.objects.calls) == 2
+
+
+async def test_only_the_changed_child_is_applied(world: World) -> None:
+    await world.converge(*CHILDREN)
+    world.objects.calls.clear()
+    await world.converge(config_map("b"), stateful_set())
+    assert world.objects.calls == ["apply ConfigMap/assistant"]
+
+
+async def test_a_child_that_is_no_longer_desired_is_deleted_once(world: World) -> None:
+    await world.converge(*CHILDREN)
+    world.objects.calls.clear()
+    for _ in range(2):
+        await world.converge(stateful_set(), prune=("ConfigMap",))
+    assert world.objects.calls == ["delete ConfigMap/assistant"]
+
+
+async def test_a_strangers_object_is_read_once_and_never_written(world: World) -> None:
+    world.objects.put(live(config_map(owner=replace(OWNER, uid="other")), stamp=False))
+    assert await world.converge(*CHILDREN) == [FaultReason.NAME_CONFLICT]
+    assert world.objects.calls == [
+        "create ConfigMap/assistant", "get ConfigMap/assistant", "create StatefulSet/assistant",
+    ]  # fmt: skip
+    # Reconciles for other reasons do not try again before the time has come.
+    assert await world.converge(*CHILDREN) == [FaultReason.NAME_CONFLICT]
+    assert len(world.objects.calls) == 3
+    # It goes away, and no event says so: it has none of our labels.
+    world.objects.remove("ConfigMap", "assistant")
+    world.now += 2
+    assert await world.converge(*CHILDREN) == []
+    assert world.objects.calls[3:] == ["create ConfigMap/assistant"]
+
+
+async def test_our_own_object_that_the_inventory_does_not_know_is_applied(world: World) -> None:
+    world.objects.put(live(config_map("old")))
+    assert await world.converge(config_map()) == []
+    assert world.objects.calls == ["create ConfigMap/assistant", "get ConfigMap/assistant", "apply ConfigMap/assistant"]
+
+
+async def test_a_refused_child_does_not_stop_the_others_and_comes_later(world: World) -> None:
+    world.objects.refuse["ConfigMap"] = forbidden()
+    assert await world.converge(*CHILDREN) == [FaultReason.FORBIDDEN]
+    assert world.objects.calls[-1] == "create StatefulSet/assistant"
+    del world.objects.refuse["ConfigMap"]
+    assert await world.converge(*CHILDREN) == [FaultReason.FORBIDDEN]
+    world.now += 2
+    assert await world.converge(*CHILDREN) == []
+    assert world.inventory.seconds_to_retry(KEY) is None
+
+
+async def test_a_refused_child_is_tried_at_once_if_its_manifest_changes(world: World) -> None:
+    world.objects.refuse["ConfigMap"] = forbidden()
+    await world.converge(config_map())
+    del world.objects.refuse["ConfigMap"]
+    assert await world.converge(config_map("b")) == []
+
+
+async def test_a_kind_that_is_gone_is_remembered(world: World) -> None:
+    world.objects.refuse["ConfigMap"] = plain_not_found()
+    assert await world.converge(*CHILDREN) == [FaultReason.UNKNOWN_KIND]
+    assert world.discovery.missing == {"ConfigMap"}
+    world.now += 1000
+    calls = len(world.objects.calls)
+    assert await world.converge(*CHILDREN) == [FaultReason.UNKNOWN_KIND]
+    assert len(world.objects.calls) == calls
+
+
+async def test_an_edited_child_is_applied_once(world: World) -> None:
+    await world.converge(config_map())
+    edited = newer(world.objects.get_now("ConfigMap", "assistant"), data={"models.json": "edited"})
+    assert world.inventory.shows("ConfigMap", edited) == KEY
+    world.objects.calls.clear()
+    for _ in range(2):
+        await world.converge(config_map())
+    assert world.objects.calls == ["apply ConfigMap/assistant"]

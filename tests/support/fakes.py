@@ -1,0 +1,96 @@
+"""A cluster in memory, as far as writers and controllers use one. Use a real API server where its behaviour matters."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from kubernetes.aio.client.exceptions import ApiException
+
+from llmendpoint_operator.kube.owner import Manifest
+from support.children import live, newer
+
+
+def refusal(code: int, text: str) -> ApiException:
+    """Return what a response raises."""
+    return ApiException(http_resp=SimpleNamespace(status=code, reason="", data=text.encode(), headers={}))
+
+
+def forbidden() -> ApiException:
+    return refusal(403, '{"kind":"Status","message":"you may not","details":{"name":"assistant"}}')
+
+
+def plain_not_found() -> ApiException:
+    return refusal(404, "404 page not found")
+
+
+class FakeDiscovery:
+    """The kinds that the cluster lacks."""
+
+    def __init__(self) -> None:
+        self.missing: set[str] = set()
+
+    def lost(self, kind: str) -> None:
+        self.missing.add(kind)
+
+
+class FakeObjects:
+    """Objects by kind and name. `refuse` holds an error for each kind whose writes fail."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.refuse: dict[str, Exception] = {}
+        self.statuses: list[dict[str, Any]] = []
+        self.events: list[Manifest] = []
+        self._objects: dict[tuple[str, str], Manifest] = {}
+
+    def put(self, body: Manifest) -> None:
+        self._objects[body["kind"], body["metadata"]["name"]] = body
+
+    def remove(self, kind: str, name: str) -> None:
+        self._objects.pop((kind, name), None)
+
+    def get_now(self, kind: str, name: str) -> Manifest:
+        return self._objects[kind, name]
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        self.calls.append(f"get {kind}/{name}")
+        return self._objects.get((kind, name))
+
+    async def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[Manifest]:
+        self.calls.append(f"list {kind}")
+        return [body for (found, _), body in self._objects.items() if found == kind]
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        kind, name = self._note("create", manifest)
+        if (kind, name) in self._objects:
+            raise refusal(409, '{"kind":"Status","message":"modified","details":{"name":"x"}}')
+        return self._store(manifest)
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        self._note("apply", manifest)
+        return self._store(manifest)
+
+    async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:
+        self._note("status", manifest)
+        self.statuses.append(status)
+        return newer(manifest, status=status)
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        self.calls.append(f"delete {kind}/{name}")
+        self._objects.pop((kind, name), None)
+
+    async def record(self, event: Manifest) -> None:
+        self.events.append(event)
+
+    def _note(self, verb: str, manifest: Manifest) -> tuple[str, str]:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        self.calls.append(f"{verb} {kind}/{name}")
+        if kind in self.refuse:
+            raise self.refuse[kind]
+        return kind, name
+
+    def _store(self, manifest: Manifest) -> Manifest:
+        body = live(manifest, stamp=False)
+        self.put(body)
+        return body

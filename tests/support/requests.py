@@ -1,0 +1,51 @@
+"""Counts of API requests, from the API server's own metric `apiserver_request_total`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeAlias
+
+from llmendpoint_operator.cluster.kinds import TABLE
+from support.apiclient import Client
+
+#: Verb and resource, with a subresource behind a slash.
+Counts: TypeAlias = Counter[tuple[str, str]]
+
+_SERIES = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+#: The API server itself reads and writes other resources (leases, endpoints), but none of these.
+_RESOURCES = frozenset(kind.plural for kind in TABLE)
+
+
+def counted(client: Client) -> Counts:
+    """Return the requests so far for the kinds of the table. Watches are not counted: they reconnect now and then."""
+    counts: Counts = Counter()
+    for text, value in _SERIES.findall(client.request("GET", "/metrics")):
+        labels = dict(_LABEL.findall(text))
+        if labels["resource"] in _RESOURCES and labels["verb"] != "WATCH":
+            name = "/".join(part for part in (labels["resource"], labels["subresource"]) if part)
+            counts[labels["verb"], name] += int(float(value))
+    return counts
+
+
+def counted_when_quiet(client: Client, seconds: float = 2.0) -> Counts:
+    """Return the requests so far, once there was none for a time."""
+    last, since = counted(client), time.monotonic()
+    deadline = since + 60
+    while time.monotonic() - since < seconds:
+        assert time.monotonic() < deadline, "there are requests all the time"
+        time.sleep(0.2)
+        now = counted(client)
+        if now != last:
+            last, since = now, time.monotonic()
+    return last
+
+
+def counted_during(client: Client, action: Callable[[], object], seconds: float = 2.0) -> Counts:
+    """Return the requests that an action leads to, its own included, until there are no more."""
+    before = counted_when_quiet(client, seconds)
+    action()
+    return counted_when_quiet(client, seconds) - before
