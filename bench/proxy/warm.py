@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from llmendpoint_common.process.errors import ProtocolError
 from llmendpoint_common.process.units import Address
-from llmendpoint_common.wire.http1.request import RequestHead, RequestReader
-from llmendpoint_common.wire.http1.response import ResponseHead, ResponseReader
+from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader
+from llmendpoint_common.wire.http1.response_reader import ResponseHead, ResponseReader
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels

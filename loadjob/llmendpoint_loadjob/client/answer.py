@@ -7,7 +7,7 @@ from collections.abc import Callable
 from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_common.process.errors import ProtocolError, UpstreamError
 from llmendpoint_common.wire.dialects.reading import Dialect
-from llmendpoint_common.wire.http1.response import ResponseHead
+from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_common.wire.routes import dialect_of
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample, error_of_status
 

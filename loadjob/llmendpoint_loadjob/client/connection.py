@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from llmendpoint_common.contracts.loadrun import Api
-from llmendpoint_common.wire.http1.response import ResponseReader
+from llmendpoint_common.wire.http1.response_reader import ResponseReader
 from llmendpoint_loadjob.client.answer import Answer
 from llmendpoint_loadjob.client.requests import OPERATIONS, Target
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample

@@ -26,7 +26,7 @@ from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pod_status import PodStatuses
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
-from llmendpoint_operator.reconcile.writer import Writer
+from llmendpoint_operator.reconcile.executor import Executor
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Controller(ABC, Generic[Spec]):
         self._cluster = cluster
         self._inventory = cluster.inventory
         self._now = cluster.now
-        self._writer = Writer(cluster.objects, cluster.inventory, cluster.discovery)
+        self._executor = Executor(cluster.objects, cluster.inventory, cluster.discovery)
         self._prune = frozenset(kind.name for kind in children_of(self.kind)) if self.prunes else frozenset()
 
     @abstractmethod
@@ -129,7 +129,7 @@ class Controller(ABC, Generic[Spec]):
 
     async def converge(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[Fault, ...]:
         """Write what differs from these children and return what was refused."""
-        return await self._writer.converge(resource.owner, children, self._prune)
+        return await self._executor.converge(resource.owner, children, self._prune)
 
     async def write_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
         """Write the status, if it differs from what was read."""

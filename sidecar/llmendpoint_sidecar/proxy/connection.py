@@ -31,7 +31,7 @@ from typing import cast
 
 from llmendpoint_common.contracts.sidecar import Outcome
 from llmendpoint_common.process.errors import HeadTooLargeError, ProtocolError
-from llmendpoint_common.wire.http1.request import RequestHead, RequestReader, RequestState, fault_of
+from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader, RequestState, fault_of
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal

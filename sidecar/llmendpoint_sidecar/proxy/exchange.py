@@ -38,8 +38,8 @@ from typing import Protocol
 from llmendpoint_common.contracts.sidecar import Outcome
 from llmendpoint_common.process.errors import ProtocolError, UpstreamError
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.http1.request import RequestHead
-from llmendpoint_common.wire.http1.response import ResponseHead
+from llmendpoint_common.wire.http1.request_reader import RequestHead
+from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_common.wire.usage_filter import UsageFilter
 from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission, Ticket

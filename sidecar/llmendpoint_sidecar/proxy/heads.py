@@ -10,8 +10,8 @@ import secrets
 
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.http1.request import RequestHead
-from llmendpoint_common.wire.http1.response import ResponseHead
+from llmendpoint_common.wire.http1.request_reader import RequestHead
+from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_sidecar.records.journal import is_plain_id
 
 _VERSION = b"HTTP/1.1"

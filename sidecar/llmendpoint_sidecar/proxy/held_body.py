@@ -12,7 +12,7 @@ from typing import NamedTuple
 from llmendpoint_common.contracts.sidecar import Operation, Outcome
 from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.http1.request import RequestHead
+from llmendpoint_common.wire.http1.request_reader import RequestHead
 from llmendpoint_common.wire.request_body import MAX_REQUEST_BODY_BYTES, read_request_body
 from llmendpoint_common.wire.usage_filter import ask_for_usage
 from llmendpoint_sidecar.policy.admission import Admission, Ticket

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from llmendpoint_common.wire.http1.response import ResponseHandler, ResponseReader
+from llmendpoint_common.wire.http1.response_reader import ResponseHandler, ResponseReader
 
 
 def drop(data: bytes) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
-from llmendpoint_operator.endpoint.conditions import refusals
+from llmendpoint_operator.endpoint.conditions import refused_children
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
 
@@ -16,9 +16,9 @@ _TYPE = EndpointCondition.DEGRADED
 
 def degraded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     """Return the condition."""
-    faults = refusals.faults(seen)
+    faults = refused_children.faults(seen)
     if faults:
-        return refusals.refused(_TYPE, faults, status=True)
+        return refused_children.refused(_TYPE, faults, status=True)
     if seen.ready_replicas < spec.wanted_replicas:
         message = (
             f"{seen.ready_replicas} of {spec.wanted_replicas} replicas answer requests. The events of the other pods "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
-from llmendpoint_operator.endpoint.conditions import refusals
+from llmendpoint_operator.endpoint.conditions import refused_children
 from llmendpoint_operator.endpoint.conditions.model_reports import activity, first_failed, reports
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
@@ -28,9 +28,9 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     if seen.ready_replicas:
         message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas answer requests."
         return Condition(_TYPE, True, EndpointReason.MODELS_ANSWER, message)
-    conflicts = refusals.name_conflicts(seen)
+    conflicts = refused_children.name_conflicts(seen)
     if conflicts:
-        return refusals.refused(_TYPE, conflicts, status=False)
+        return refused_children.refused(_TYPE, conflicts, status=False)
     return _failure(seen.pods) or _unfinished(seen.pods) or _no_pods(seen)
 
 
@@ -49,7 +49,7 @@ def _unfinished(pods: Sequence[PodView]) -> Condition | None:
 
 def _no_pods(seen: Observation) -> Condition:
     """Return why nothing is known of pods: a child was refused, or they have only just been created."""
-    faults = refusals.faults(seen)
+    faults = refused_children.faults(seen)
     if faults:
-        return refusals.refused(_TYPE, faults, status=False)
+        return refused_children.refused(_TYPE, faults, status=False)
     return Condition(_TYPE, False, EndpointReason.STARTING, "No replica is ready yet. The pods are starting.")

@@ -9,7 +9,7 @@ import pytest
 
 from llmendpoint_common.process.errors import BodyError, HeadError, HeadTooLargeError, ProtocolError
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.http1.request import RequestHead, RequestReader, RequestState, fault_of
+from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader, RequestState, fault_of
 from support.corpus import all_splits, corpus
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -9,7 +9,7 @@ import pytest
 from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.kube.owner import Manifest
-from llmendpoint_operator.reconcile.writer import Writer
+from llmendpoint_operator.reconcile.executor import Executor
 from support.children import KEY, OWNER, config_map, live, newer, stateful_set
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, plain_not_found
 
@@ -23,11 +23,11 @@ class World:
         self.objects = FakeObjects()
         self.inventory = Inventory(lambda: self.now)
         self.discovery = FakeDiscovery()
-        self.writer = Writer(self.objects, self.inventory, self.discovery)  # type: ignore[arg-type]
+        self.executor = Executor(self.objects, self.inventory, self.discovery)  # type: ignore[arg-type]
         self.now = 0.0
 
     async def converge(self, *children: Manifest, prune: tuple[str, ...] = ()) -> list[FaultReason]:
-        return [fault.reason for fault in await self.writer.converge(OWNER, children, prune)]
+        return [fault.reason for fault in await self.executor.converge(OWNER, children, prune)]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from llmendpoint_operator.reconcile.plan import Apply, Create, Delete, Keep, Ref
 log = logging.getLogger(__name__)
 
 
-class Writer:
+class Executor:
     """Makes the children of an owner be as desired."""
 
     def __init__(self, objects: Objects, inventory: Inventory, discovery: Discovery) -> None:
