@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
@@ -87,10 +87,14 @@ def _refuse(program: str, error: Exception) -> int:
     return exit_codes.USAGE
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_loadjob") -> int:
-    """Run one load test, and return the exit code of its verdict."""
+def main(
+    arguments: Sequence[str] | None = None,
+    program: str = "llmendpoint_loadjob",
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Run a load test, and return the exit code of its verdict. The parameters are those of `parse_settings`."""
     try:
-        settings = parse_settings(arguments, program)
+        settings = parse_settings(arguments, program, environment)
     except RunDocumentError as error:
         return _refuse(program, error)
     configure_logs(settings.log_level)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +38,14 @@ class Settings:
     log_level: str
 
 
-def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_loadjob") -> Settings:
+def parse_settings(
+    arguments: Sequence[str] | None = None,
+    program: str = "llmendpoint_loadjob",
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
     """Return the settings of a command line. A wrong one ends the process with exit code 2.
 
+    If `arguments` or `environment` is None, the command line or the environment of the process is used.
     RunDocumentError if the file of `--run` cannot be used.
     """
     flags = Flags(program, ENVIRONMENT_PREFIX, "Send load to a model server, measure it, and judge it.", _EXAMPLES)
@@ -49,7 +54,7 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
                "the options for target, load and requests")  # fmt: skip
     add_run_flags(flags)
     _process_options(flags.group("process"))
-    options = flags.parse(arguments)
+    options = flags.parse(arguments, environment)
     given = given_run_flags(options)
     if options.run is not None and given:
         flags.refuse(f"--run describes the whole run and excludes {', '.join(given)}")

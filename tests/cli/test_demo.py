@@ -38,6 +38,20 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     assert not _with_environment(f"demo-{os.getpid()}")
 
 
+def test_variables_of_the_other_programs_do_not_reach_the_demo() -> None:
+    variables = {
+        "LLMENDPOINT_LOAD_RATE": "1",
+        "LLMENDPOINT_SIDECAR_KEYS": "/nowhere",
+        "LLMENDPOINT_SIMULATOR_LISTEN": "127.0.0.1:1",
+    }
+    for _ in range(3):
+        done = run("demo", "--duration", "1s", **variables)
+        if "Invalid" not in done.stdout:
+            break
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Passed" in done.stdout
+
+
 def _with_environment(mark: str) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
@@ -49,9 +63,11 @@ def _with_environment(mark: str) -> list[str]:
     return found
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "llmendpoint_cli.main", *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=60, env=os.environ | environment
+    )
 
 
 def test_an_unknown_command_names_those_there_are() -> None:

@@ -75,7 +75,7 @@ def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Conso
             "--duration", duration, "--max-tokens", "32", "--out", str(out), "--log-level", "warning"]  # fmt: skip
     for objective in objectives:
         load += ["--slo", objective]
-    code = loadjob.main(load, "llmendpoint demo")
+    code = loadjob.main(load, "llmendpoint demo", environment={})
     _show_metrics(f"http://127.0.0.1:{admin}/metrics", console)
     say(f"results: {out}/summary.json and requests.jsonl")
     say("next: `llmendpoint load --help`, or on a cluster `kubectl apply -k manifests/` (see README.md)")

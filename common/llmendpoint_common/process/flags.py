@@ -7,8 +7,9 @@ sidecar is also `LLMENDPOINT_SIDECAR_DRAIN_DELAY`. A list is written as `[a, b]`
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -68,9 +69,16 @@ class Flags:
         """Start a group of options under its own heading of the help text."""
         return Group(self._parser.add_argument_group(title), self._prefix, self._lists)
 
-    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
-        """Return the values of all options. `arguments` None is the command line of the process."""
-        namespace: argparse.Namespace = self._parser.parse_args(None if arguments is None else list(arguments))
+    def parse(
+        self, arguments: Sequence[str] | None, environment: Mapping[str, str] | None = None
+    ) -> argparse.Namespace:
+        """Return the values of all options.
+
+        If `arguments` or `environment` is None, the command line or the environment of the process is used.
+        """
+        namespace: argparse.Namespace = self._parser.parse_args(
+            None if arguments is None else list(arguments), env_vars=os.environ if environment is None else environment
+        )
         for name, default in self._lists.items():
             if getattr(namespace, name) is None:
                 setattr(namespace, name, list(default))
