@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_common.contracts.loadrun import (
+    NOTHING_MEASURED,
     Api,
     Arrivals,
     MetricName,
@@ -148,7 +149,16 @@ def test_verdicts(samples: list[Sample], objectives: list[str], verdict: Verdict
 def test_a_missed_objective_shows_threshold_and_measured_side_by_side() -> None:
     summary = summary_of(outcome_of(sample(2.0)), "ttft:p95=1s")
     assert summary.slo == (ObjectiveResult(MetricName.TTFT, "1s", "2s", False, 95),)
-    assert "TTFT p95 was 2s, wanted 1s" in summary.message
+    assert summary.message == "TTFT p95 was 2s (objective: at most 1s)"
+
+
+def test_an_objective_that_could_not_be_measured_is_missed_with_a_sentence() -> None:
+    summary = summary_of(outcome_of(sample(error=ErrorClass.RESET)), "ttft:p95=1s", "attainment=95%")
+    assert summary.verdict is Verdict.FAILED
+    assert summary.slo[0].measured == NOTHING_MEASURED
+    assert summary.message == (
+        "TTFT p95 could not be measured (objective: at most 1s); Attainment was 0% (objective: at least 95%)"
+    )
 
 
 def test_a_client_that_was_the_limit_makes_the_run_invalid() -> None:

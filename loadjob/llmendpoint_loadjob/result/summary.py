@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from llmendpoint_common.contracts.loadrun import (
     METRICS,
+    NOTHING_MEASURED,
     CategoryResult,
     Metric,
     MetricName,
@@ -106,7 +107,7 @@ def _measure(
         metric=objective.metric,
         percentile=objective.percentile,
         threshold=metric.format(objective.threshold),
-        measured="nothing measured" if value is None else metric.format(value),
+        measured=NOTHING_MEASURED if value is None else metric.format(value),
         met=value is not None and metric.meets(value, objective.threshold),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from llmendpoint_common.contracts.loadrun import ObjectiveResult, Verdict, VerdictReason
+from llmendpoint_common.contracts.loadrun import METRICS, NOTHING_MEASURED, ObjectiveResult, Verdict, VerdictReason
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_loadjob.result.timings import Outcome
 
@@ -36,13 +36,17 @@ def judge(outcome: Outcome, slo: Sequence[ObjectiveResult]) -> Judgement:
         return Judgement(Verdict.NONE, VerdictReason.NO_OBJECTIVES, "the run has no objectives and only reports")
     missed = [result for result in slo if not result.met]
     if missed:
-        message = "; ".join(f"{_name(result)} was {result.measured}, wanted {result.threshold}" for result in missed)
+        message = "; ".join(map(_miss, missed))
         return Judgement(Verdict.FAILED, VerdictReason.OBJECTIVES_MISSED, message)
     return Judgement(Verdict.PASSED, VerdictReason.OBJECTIVES_MET, f"all {len(slo)} objectives were met")
 
 
-def _name(result: ObjectiveResult) -> str:
-    return f"{result.metric.value} p{result.percentile}" if result.percentile else result.metric.value
+def _miss(result: ObjectiveResult) -> str:
+    """Return the measured value and the objective, as a sentence."""
+    name = f"{result.metric.value} p{result.percentile}" if result.percentile else result.metric.value
+    measured = "could not be measured" if result.measured == NOTHING_MEASURED else f"was {result.measured}"
+    bound = "at least" if METRICS[result.metric].higher_is_better else "at most"
+    return f"{name} {measured} (objective: {bound} {result.threshold})"
 
 
 def _client_limits(outcome: Outcome) -> Iterable[str]:

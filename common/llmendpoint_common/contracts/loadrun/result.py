@@ -14,6 +14,8 @@ from llmendpoint_common.process import exit_codes
 STATUS_PORT = 8001
 #: The key of the summary in the ConfigMap that receives the result.
 RESULT_KEY = "summary.json"
+#: Text of `ObjectiveResult.measured` if no request had a value of the metric.
+NOTHING_MEASURED = "nothing measured"
 
 
 class Verdict(StrEnum):
