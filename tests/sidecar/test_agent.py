@@ -64,6 +64,16 @@ async def test_another_digest_is_refused(start_simulator: StartSimulator, start_
     assert not sidecar.status().ready
 
 
+async def test_a_digest_that_is_declared_later_is_checked_too(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar
+) -> None:
+    simulator = await start_simulator(models=["m:1b"])
+    sidecar = await start_sidecar(simulator.port, config(DeclaredModel("m:1b")))
+    await eventually(lambda: sidecar.status().ready)
+    sidecar.configure(config(DeclaredModel("m:1b", digest="sha256:" + "0" * 64)))
+    await eventually(lambda: sidecar.status().models[0].reason == "DigestMismatch")
+
+
 async def test_an_evicted_model_is_loaded_again_without_losing_readiness(
     start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
 ) -> None:

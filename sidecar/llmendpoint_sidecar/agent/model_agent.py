@@ -101,7 +101,8 @@ class ModelAgent:
         if status is None or status.phase is not ModelPhase.READY:
             return False
         name = canonical_name(model.name)
-        if name not in self._watch.listed:
+        listed = self._watch.listed.get(name)
+        if listed is None or not _has_digest(listed.digest, model):
             return False
         return model.load is Load.ON_DEMAND or name in self._watch.loaded
 
