@@ -1,4 +1,4 @@
-"""The process of the load generator: read questions, run, judge, and report."""
+"""The process of the load generator. It reads the questions, sends the load, and reports the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 def questions_of(settings: Settings) -> Iterator[Question]:
-    """Return the questions that a run asks. QuestionError or ValueError if there are none that it can use."""
+    """Return the questions of a run.
+
+    Raises QuestionError if a file is invalid, and ValueError if no question has one of the categories.
+    """
     document = settings.document
     is_shuffled = document.questions.order is Order.SHUFFLED
     questions = read_questions(settings.questions)
@@ -38,7 +41,7 @@ def questions_of(settings: Settings) -> Iterator[Question]:
 async def run_load(
     settings: Settings, questions: Iterator[Question], console: Console, stopping: asyncio.Event
 ) -> Summary:
-    """Run once, show the progress, write the files, and return the summary. `stopping` ends the load early."""
+    """Send the load, show the progress, write the files, and return the summary. `stopping` ends the load early."""
     run = LoadRun(settings.document, questions, settings.api_key)
     async with contextlib.AsyncExitStack() as stack:
         if settings.status_listen is not None:
@@ -65,7 +68,7 @@ async def _stop_at(stopping: asyncio.Event, run: LoadRun) -> None:
 
 
 async def serve(settings: Settings, stopping: asyncio.Event, program: str) -> int:
-    """Run, show and publish the result, and return the exit code."""
+    """Run the load test, show and publish its result, and return the exit code."""
     console = Console()
     try:
         questions = await asyncio.to_thread(questions_of, settings)

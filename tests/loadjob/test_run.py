@@ -1,4 +1,4 @@
-"""Load runs against the simulator, whose timing is known, and the verdicts that follow."""
+"""Load runs against the simulator, whose timing is known, and their verdicts."""
 
 from __future__ import annotations
 
@@ -161,14 +161,14 @@ def test_an_objective_that_could_not_be_measured_is_missed_with_a_sentence() -> 
     )
 
 
-def test_a_client_that_was_the_limit_makes_the_run_invalid() -> None:
+def test_a_load_generator_that_was_the_bottleneck_makes_the_run_invalid() -> None:
     late = outcome_of(sample())
     for _ in range(100):
         late.lag.record(0.05)
     assert judge(late, []).verdict is Verdict.INVALID
     unsent = outcome_of(*[sample()] * 100)
     unsent.sent = 80
-    assert "80 % of the offered requests" in judge(unsent, []).message
+    assert "80 % of the due requests" in judge(unsent, []).message
     throttled = outcome_of(sample())
     throttled.throttled_seconds = 0.5
     assert judge(throttled, []).reason is VerdictReason.CLIENT_LIMITED
@@ -176,7 +176,7 @@ def test_a_client_that_was_the_limit_makes_the_run_invalid() -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("ttft=1s", "needs a percentile"), ("error_rate:p95=1%", "no percentile"), ("speed:p95=1s", "write it like"),
+    [("ttft=1s", "has no percentile"), ("error_rate:p95=1%", "must not have a percentile"), ("speed:p95=1s", "write it like"),
      ("ttft:p95=fast", "not a duration"), ("error_rate=1", "not a share")],
 )  # fmt: skip
 def test_a_wrong_objective_is_refused_with_a_sentence(text: str, sentence: str) -> None:

@@ -71,9 +71,9 @@ def _answered(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _attains(sample: Sample, objectives: Sequence[Objective]) -> bool:
-    """Return whether a request met every latency objective. A failed request does not.
+    """Return whether a request met every latency objective. A failed request did not.
 
-    A latency that could not be measured does not count against a request.
+    Latencies that could not be measured are ignored.
     """
     if sample.error is not None:
         return False
@@ -113,7 +113,7 @@ def _measure(
 
 
 def _histograms(good: Sequence[Sample]) -> dict[str, Histogram]:
-    """Return the latency histograms of answered requests, by the field of the summary."""
+    """Return the latency histograms of successful requests, by field of the summary."""
     return {
         "ttft": histogram_of(sample.ttft for sample in good if sample.ttft is not None),
         "tpot": histogram_of(sample.tpot for sample in good if sample.tpot is not None),

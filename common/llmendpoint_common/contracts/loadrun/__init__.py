@@ -1,4 +1,4 @@
-"""Contract of a load run: document, metrics, result, and names in the cluster. Names are only ever added."""
+"""Contract of a load run: document, metrics, result, and names in the cluster. Names are added and never removed."""
 
 from __future__ import annotations
 
