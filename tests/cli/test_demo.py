@@ -1,4 +1,4 @@
-"""The command `llmendpoint` as users run it: the demo beside taken ports, errors and versions."""
+"""The command `llmendpoint` as users run it: the demo, errors and versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
             sock.close()  # another process has the port, so it is taken as well
             continue
         taken.append(sock)
-    # On a busy machine, the client may be the limit, and the verdict is Invalid: then the demo runs again.
+    # On a busy machine, the load generator may be the bottleneck. Then the verdict is Invalid, and the demo runs again.
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-m", "llmendpoint_cli.main", "demo", "--duration", "2s"],
@@ -32,7 +32,7 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     for sock in taken:
         sock.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "port 11435 is taken: using" in done.stdout
+    assert "port 11435 is in use: using" in done.stdout
     assert "Passed" in done.stdout
     assert "upstream: the" in done.stdout
     assert not _with_environment(f"demo-{os.getpid()}")
@@ -73,7 +73,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_an_unknown_command_names_those_there_are() -> None:
     done = run("fly")
     assert done.returncode == 2
-    assert "there are demo, load, sidecar, simulate" in done.stderr
+    assert "the commands are demo, load, sidecar, simulate" in done.stderr
     assert len(done.stderr.splitlines()) == 2
 
 

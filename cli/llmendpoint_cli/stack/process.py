@@ -1,4 +1,4 @@
-"""Processes of the local stack: a context manager starts one and ends it with the block."""
+"""Processes of the local stack. A context manager starts a process and ends it with the block."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _VARIABLES = "LLMENDPOINT_"
 
 @contextlib.contextmanager
 def process(name: str, arguments: Sequence[str], ready_url: str) -> Iterator[None]:
-    """Run `python -m NAME ARGUMENTS` until the block ends. StackError if `ready_url` does not answer within 20 s.
+    """Run `python -m NAME ARGUMENTS` until the block ends. Raises StackError if `ready_url` does not answer within 20
+    s.
 
     The settings of the process are the arguments only: it does not get the variables of our programs.
     """
