@@ -1,4 +1,4 @@
-"""A real kube-apiserver with etcd on free ports, and the operator as a process that has the shipped RBAC only."""
+"""A real kube-apiserver with etcd on free ports, and the operator as a process with only the shipped RBAC rules."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def find(name: str) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Skip the API tests where there is no API server: one line in the summary, and a failure in CI."""
+    """Skip the API tests if there is no API server, with one line in the summary. In CI, fail instead."""
     missing = [name for name in ("etcd", "kube-apiserver") if find(name) is None]
     if missing:
         message = f"API TESTS DID NOT RUN: no {' and no '.join(missing)} here; {HOW}"
@@ -59,7 +59,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """An API server: kubeconfigs of an administrator and of the operator."""
+    """An API server: the kubeconfigs of an administrator and of the operator."""
 
     admin: Path
     operator: Path
@@ -95,7 +95,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
             yield replace(plane, client=client)
             client.close()
         finally:
-            # Nothing here is kept, and the API server takes half a minute to say goodbye.
+            # Nothing has to be kept, and an orderly shutdown of the API server takes half a minute.
             for process in processes:
                 process.kill()
                 process.wait(20)
@@ -137,7 +137,7 @@ def _connect(plane: ControlPlane, log: Path) -> Client:
 
 
 def _install(client: Client) -> None:
-    """Apply CRDs and what `kubectl apply -k manifests/` applies, but for the Deployment."""
+    """Apply the CRDs and the manifests of `kubectl apply -k manifests/`, except the Deployment."""
     for path in sorted((ROOT / "manifests/crds").glob("*.yaml")):
         for item in load_all_yaml(path.read_text()):
             client.apply(item)
@@ -157,7 +157,7 @@ def _is_served(client: Client, kind: str) -> bool:
 
 
 class Api:
-    """What a person does with kubectl, in one namespace."""
+    """Operations of a kubectl user in one namespace."""
 
     def __init__(self, client: Client, namespace: str) -> None:
         self.client = client
@@ -176,7 +176,7 @@ class Api:
             raise
 
     def delete(self, kind: str, name: str) -> None:
-        # The default for Jobs waits for the garbage collector, which is no part of an API server.
+        # The default for Jobs requires the garbage collector, which is not part of an API server.
         self.client.delete(resource(kind), name, namespace=self.namespace, cascade=CascadeType.BACKGROUND)
 
     def apply_status(self, manifest: dict[str, Any]) -> None:
@@ -195,7 +195,7 @@ class Api:
         return found
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Return the Events that are about an object."""
+        """Return the Events of an object."""
         found = [item.to_dict() for item in self.client.list(resource("Event"), namespace=self.namespace)]
         return [event for event in found if event["involvedObject"]["name"] == name]
 
@@ -208,7 +208,7 @@ class Api:
 
 @pytest.fixture
 def api(control_plane: ControlPlane) -> Api:
-    """An administrator's client in a namespace of its own."""
+    """An administrator's client in its own namespace."""
     client = control_plane.client
     assert client is not None
     name = f"test-{secrets.token_hex(4)}"
@@ -220,7 +220,7 @@ def api(control_plane: ControlPlane) -> Api:
 def start_operator(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], subprocess.Popen[bytes]]:
-    """Start the operator as a process; the caller ends it."""
+    """Start the operator as a process. The caller ends it."""
 
     def start() -> subprocess.Popen[bytes]:
         port = free_port()
@@ -246,7 +246,7 @@ def start_operator(
 
 @pytest.fixture(scope="session")
 def operator(start_operator: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
-    """One operator for all tests that do not stop it."""
+    """An operator for all tests that do not stop it."""
     process = start_operator()
     yield process
     process.terminate()
