@@ -1,4 +1,4 @@
-"""Shared fixtures: real servers on free loopback ports, in the process of the tests."""
+"""Shared fixtures: real servers on free loopback ports in the test process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOPBACK = Address("127.0.0.1", 0)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run the tests on uvloop, as the programs run."""
+    """Run the tests on uvloop, as the programs do."""
     return {"uvloop": uvloop.new_event_loop}
 
 

@@ -1,4 +1,4 @@
-"""`llmendpoint COMMAND`: the commands of the local stack."""
+"""`llmendpoint COMMAND`: selects and runs a command."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _HELP = """usage: llmendpoint COMMAND [options]
 Run a metered, load-tested Ollama endpoint on one machine, without a cluster.
 
 commands:
-  demo       start the metering proxy in front of a model server, send load to it, and judge it
-  load       send load to a model server and judge it
-  sidecar    run the metering proxy in front of an Ollama
+  demo       run the metering proxy in front of a model server and a short load test through it
+  load       send requests to a model server and check the responses against objectives
+  sidecar    run the metering proxy in front of Ollama
   simulate   run a simulated Ollama
 
 options:
@@ -30,17 +30,17 @@ options:
 `llmendpoint COMMAND --help` lists the options and exit codes of a command.
 
 exit codes:
-  0    done; for demo and load: the objectives were met, or there were none
-  1    the command could not do its work
-  2    a wrong command, option or file
-  98   demo, load: the run cannot tell whether the objectives were met
-  99   demo, load: an objective was missed
-  130  interrupted
+  0    success; for demo and load: the objectives were met, or there were none
+  1    the command failed
+  2    invalid command, option or file
+  98   demo, load: the load generator was the bottleneck, so the result is invalid
+  99   demo, load: an objective was missed, or no request was measured
+  130  interrupted twice
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. `arguments` None is the command line of the process."""
+    """Run a command and return its exit code. If `arguments` is None, the command line of the process is used."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[Sequence[str], str], int]] = {
         "demo": demo.main,
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_codes.OK
     command = commands.get(words[0])
     if command is None:
-        sentence = f"{words[0]!r} is not a command; there are {', '.join(commands)}"
+        sentence = f"{words[0]!r} is not a command; the commands are {', '.join(commands)}"
         print(f"{_PROGRAM}: {sentence}\nSee --help for all commands.", file=sys.stderr)
         return exit_codes.USAGE
     return command(words[1:], f"{_PROGRAM} {words[0]}")

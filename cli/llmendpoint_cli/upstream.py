@@ -1,4 +1,4 @@
-"""Choice of the upstream for the local stack: an Ollama with a local model that answers."""
+"""Selects the upstream of the local stack: an Ollama with a local model that answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROBE_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Upstream:
-    """An upstream for the sidecar, and the model to ask. `is_real` is False for the simulator."""
+    """An upstream for the sidecar, and the model to send requests to. `is_real` is False for the simulator."""
 
     url: str
     model: str
@@ -21,7 +21,7 @@ class Upstream:
 
 
 def find_ollama(url: str) -> Upstream | str:
-    """Return the Ollama at `url` with a local completion model that answers within 3 s, or the reason for none."""
+    """Return the Ollama at `url` if it has a local completion model that answers within 3 s, otherwise the reason."""
     try:
         tags = _call(f"{url}/api/tags", None)
     except (OSError, ValueError) as error:

@@ -1,1 +1,1 @@
-"""Load generator: sends questions to a model server, measures every request, and ends with a verdict."""
+"""Load generator. It sends questions to a model server, measures every request, and ends with a verdict."""

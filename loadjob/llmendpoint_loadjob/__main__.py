@@ -1,4 +1,4 @@
-"""`python -m llmendpoint_loadjob`."""
+"""Entry point of `python -m llmendpoint_loadjob`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The process of the load generator: read questions, run, judge, and report."""
+"""The process of the load generator. It reads the questions, sends the load, and reports the result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 def questions_of(settings: Settings) -> Iterator[Question]:
-    """Return the questions that a run asks. QuestionError or ValueError if there are none that it can use."""
+    """Return the questions of a run.
+
+    Raises QuestionError if a file is invalid, and ValueError if no question has one of the categories.
+    """
     document = settings.document
     is_shuffled = document.questions.order is Order.SHUFFLED
     questions = read_questions(settings.questions)
@@ -38,7 +41,7 @@ def questions_of(settings: Settings) -> Iterator[Question]:
 async def run_load(
     settings: Settings, questions: Iterator[Question], console: Console, stopping: asyncio.Event
 ) -> Summary:
-    """Run once, show the progress, write the files, and return the summary. `stopping` ends the load early."""
+    """Send the load, show the progress, write the files, and return the summary. `stopping` ends the load early."""
     run = LoadRun(settings.document, questions, settings.api_key)
     async with contextlib.AsyncExitStack() as stack:
         if settings.status_listen is not None:
@@ -65,7 +68,7 @@ async def _stop_at(stopping: asyncio.Event, run: LoadRun) -> None:
 
 
 async def serve(settings: Settings, stopping: asyncio.Event, program: str) -> int:
-    """Run, show and publish the result, and return the exit code."""
+    """Run the load test, show and publish its result, and return the exit code."""
     console = Console()
     try:
         questions = await asyncio.to_thread(questions_of, settings)
@@ -87,10 +90,14 @@ def _refuse(program: str, error: Exception) -> int:
     return exit_codes.USAGE
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_loadjob") -> int:
-    """Run one load test, and return the exit code of its verdict."""
+def main(
+    arguments: Sequence[str] | None = None,
+    program: str = "llmendpoint_loadjob",
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Run a load test, and return the exit code of its verdict. The parameters are those of `parse_settings`."""
     try:
-        settings = parse_settings(arguments, program)
+        settings = parse_settings(arguments, program, environment)
     except RunDocumentError as error:
         return _refuse(program, error)
     configure_logs(settings.log_level)

@@ -1,4 +1,4 @@
-"""Writes the result of a load pod into the cluster: into the one ConfigMap that the pod may patch."""
+"""Writes the result of a load pod to the cluster. The pod may patch only one ConfigMap, which receives the result."""
 
 from __future__ import annotations
 
@@ -22,11 +22,17 @@ _PAUSE_SECONDS = 2.0
 
 
 async def publish(summary: Summary, config_map: str) -> None:
-    """Patch the ConfigMap `NAMESPACE/NAME` with the summary. PublishError after a minute without success."""
+    """Patch the ConfigMap `NAMESPACE/NAME` with the summary.
+
+    Raises PublishError after 30 failed attempts, 2 s apart.
+    """
     namespace, _, name = config_map.partition("/")
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host or not name:
-        raise PublishError(f"cannot write the result to {config_map!r}: this is not a pod of a cluster")
+        raise PublishError(
+            f"cannot write the result to {config_map!r}: the process does not run in a pod, or the name is not "
+            "NAMESPACE/NAME"
+        )
     url = f"https://{f'[{host}]' if ':' in host else host}:{port}/api/v1/namespaces/{namespace}/configmaps/{name}"
     body = msgspec.json.encode({"data": {RESULT_KEY: msgspec.json.encode(summary).decode()}})
     trust = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
@@ -35,14 +41,14 @@ async def publish(summary: Summary, config_map: str) -> None:
             sentence = await _patch(session, url, body, trust)
             if not sentence:
                 return
-            log.warning("the result is not written to %s yet: %s", config_map, sentence)
+            log.warning("could not write the result to %s: %s", config_map, sentence)
             if attempt < _ATTEMPTS:
                 await asyncio.sleep(_PAUSE_SECONDS)
-    raise PublishError(f"the result was not written to {config_map}: {sentence}")
+    raise PublishError(f"could not write the result to {config_map}: {sentence}")
 
 
 async def _patch(session: aiohttp.ClientSession, url: str, body: bytes, trust: ssl.SSLContext) -> str:
-    """Send the patch once. Return an empty string, or the reason why it failed."""
+    """Send the patch once. Return an empty string, or the reason for the failure."""
     token = await asyncio.to_thread((_ACCOUNT / "token").read_text)
     headers = {"Content-Type": "application/merge-patch+json", "Authorization": f"Bearer {token.strip()}"}
     try:

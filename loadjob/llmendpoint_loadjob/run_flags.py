@@ -1,7 +1,7 @@
-"""The flags that describe a load run, and the run document that they make.
+"""The flags that describe a load run, and their translation into a run document.
 
-Flags have no defaults of their own: those are in the contract of the run document. So a flag that is None was not
-given, and a run document together with such a flag can be refused.
+The flags have no defaults: the defaults are in the contract of the run document. Therefore a flag with the value None
+was not given, and `--run` together with one of the other flags can be rejected.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _REQUEST = RunRequest()
 
 
 def parse_url(text: str) -> str:
-    """Return the base URL of a model server; ValueError if it is not one."""
+    """Return the base URL of a model server. Raises ValueError if it is not a URL."""
     parse_target(text)
     return text
 
 
 def parse_rate(text: str) -> float:
-    """Return a rate in requests per second."""
+    """Parse a rate in requests per second."""
     try:
         rate = float(text)
     except ValueError:
@@ -60,16 +60,16 @@ def add_run_flags(flags: Flags) -> None:
 
 
 def given_run_flags(options: Namespace) -> list[str]:
-    """Return the flags that describe a run and have a value, from the command line or from a variable."""
+    """Return the flags that describe a run and are set, on the command line or with a variable."""
     return [f"--{name}" for name in _FLAGS if getattr(options, name.replace("-", "_")) not in (None, [], False)]
 
 
 def document_of_flags(options: Namespace) -> RunDocument:
-    """Return the run document that flags describe; ValueError if they contradict each other."""
+    """Return the run document for the flags. Raises ValueError if they cannot be combined."""
     if not options.model:
-        raise ValueError("--model is missing; name the model that the target serves")
+        raise ValueError("--model is required unless --run is set")
     if options.concurrency is not None and options.rate is not None:
-        raise ValueError("--concurrency and --rate exclude each other: a closed loop, or an open one")
+        raise ValueError("set either --concurrency (closed loop) or --rate (open loop), not both")
     is_open = options.rate is not None
     load = _given(
         concurrency=None if is_open else options.concurrency or DEFAULT_CONCURRENCY,
@@ -97,39 +97,45 @@ def document_of_flags(options: Namespace) -> RunDocument:
 
 
 def _given(**fields: Any) -> dict[str, Any]:
-    """Return the fields that have a value; for the others the contract has defaults."""
+    """Return the fields that have a value. The others get the defaults of the contract."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def _target_options(group: Group) -> None:
     group.option("url", parse_url, None, f"base URL of the model server (default: {DEFAULT_URL})", value="URL")
     group.option("api", choice(Api), None, f"{one_of(Api)} (default: {_TARGET.api})", value="API")
-    group.option("model", str, None, "name of the model to ask; required without --run", value="NAME")
+    group.option("model", str, None, "model to send requests to; required unless --run is set", value="NAME")
 
 
 def _load_options(group: Group) -> None:
-    group.option("concurrency", parse_positive, None, "closed loop: number of users, each of which waits for its "
-                 f"answer before it sends again (default: {DEFAULT_CONCURRENCY}, without --rate)")  # fmt: skip
-    group.option("rate", parse_rate, None, "open loop: requests per second, independent of the answers", value="RATE")
+    group.option("concurrency", parse_positive, None, "closed loop: number of concurrent users; each user waits "
+                 "for a response before sending the next request "
+                 f"(default: {DEFAULT_CONCURRENCY} if --rate is not set)")  # fmt: skip
+    group.option("rate", parse_rate, None, "open loop: requests per second, regardless of response times", value="RATE")
     group.option("arrivals", choice(Arrivals), None, "open loop: distribution of the gaps between requests, "
-                 f"{one_of(Arrivals)} (default: {Arrivals.POISSON})", value="LAW")  # fmt: skip
+                 f"{one_of(Arrivals)} (default: {Arrivals.POISSON})", value="DISTRIBUTION")  # fmt: skip
     group.option("duration", parse_duration, None,
-                 f"how long requests are sent, after the warm-up (default: {_LOAD.duration_seconds:g}s)")  # fmt: skip
-    group.option("warmup", parse_duration, None, "how long requests are sent before that; they do not count in the "
+                 f"duration of the load, after the warm-up (default: {_LOAD.duration_seconds:g}s)")  # fmt: skip
+    group.option("warmup", parse_duration, None, "duration of the warm-up, whose requests are not part of the "
                  f"result (default: {_LOAD.warmup_seconds:g}s)")  # fmt: skip
-    group.option("max-requests", parse_positive, None, "number of requests after which the run ends early")
-    group.option("seed", parse_integer, None, "seed of schedule and questions; the same seed gives the same run "
-                 f"(default: {_LOAD.seed})")  # fmt: skip
+    group.option("max-requests", parse_positive, None, "maximum number of requests, including those of the warm-up")
+    group.option("seed", parse_integer, None, "seed of the random numbers; the same seed gives the same schedule "
+                 f"and order of questions (default: {_LOAD.seed})")  # fmt: skip
 
 
 def _request_options(group: Group) -> None:
-    group.option("category", str, [], "category of questions to ask; without it, all categories are asked",
-                 value="NAME")  # fmt: skip
-    group.switch("in-order", "ask questions in the order of the files, not shuffled")
-    group.switch("no-stream", "request whole answers instead of streams")
-    group.option("max-tokens", parse_positive, None, "limit of tokens per answer; without it, the question's own limit")
-    group.option("temperature", parse_number, None, "sampling temperature; without it, the server chooses")
+    group.option("category", str, [], "category of questions to ask; if not set, all", value="NAME")  # fmt: skip
+    group.switch("in-order", "ask the questions in the order of the files instead of shuffled")
+    group.switch("no-stream", "request responses that are not streamed")
+    group.option(
+        "max-tokens",
+        parse_positive,
+        None,
+        "maximum number of tokens per response (default: the limit of each question)",
+    )
+    group.option("temperature", parse_number, None, "sampling temperature (default: the default of the server)")
     group.option("timeout", parse_duration, None,
-                 f"limit for one whole request (default: {_REQUEST.timeout_seconds:g}s)")  # fmt: skip
+                 "time limit for opening a connection, and again for the request with its "
+                 f"response (default: {_REQUEST.timeout_seconds:g}s)")  # fmt: skip
     group.option("slo", parse_objective, [], "objective: ttft:p95=1s, tpot:p95=50ms, request_latency:p99=30s, "
                  "error_rate=1% or attainment=95%", value="OBJECTIVE")  # fmt: skip

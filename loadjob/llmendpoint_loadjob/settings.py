@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,20 @@ from llmendpoint_loadjob.run_flags import add_run_flags, document_of_flags, give
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_LOAD_"
 
+_DESCRIPTION = "Send requests to a model server, measure the responses, and check them against objectives."
 _EXAMPLES = """examples:
-  llmendpoint load --model llama3.2:3b --concurrency 4 --duration 30s --slo ttft:p95=1s --slo error_rate=1%
-  llmendpoint load --url http://127.0.0.1:8000/v1 --api openai-chat --model m --rate 2 --arrivals poisson
-  llmendpoint load --run run.json --out results
+  COMMAND --model llama3.2:3b --concurrency 4 --duration 30s --slo ttft:p95=1s --slo error_rate=1%
+  COMMAND --url http://127.0.0.1:8000/v1 --api openai-chat --model m --rate 2 --arrivals poisson
+  COMMAND --run run.json --out results
 
-exit codes: 0 Passed or no objectives, 99 Failed, 98 Invalid (the client was the limit), 1 run error, 2 wrong setting
+exit codes: 0 Passed or no objectives, 99 Failed, 98 Invalid (the load generator was the bottleneck), 1 the run could
+not be completed, 2 invalid option, run document or question file, 130 interrupted twice
 """
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The run, and what belongs to this process alone. `result_config_map` is NAMESPACE/NAME, in a pod of a cluster."""
+    """The run document, and settings of the process. `result_config_map` is NAMESPACE/NAME."""
 
     document: RunDocument
     questions: Path
@@ -38,21 +40,28 @@ class Settings:
     log_level: str
 
 
-def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_loadjob") -> Settings:
-    """Return the settings of a command line. A wrong one ends the process with exit code 2.
+def parse_settings(
+    arguments: Sequence[str] | None = None,
+    program: str = "llmendpoint_loadjob",
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return the settings of a command line. An invalid setting ends the process with exit code 2.
 
-    RunDocumentError if the file of `--run` cannot be used.
+    If `arguments` or `environment` is None, the command line or the environment of the process is used. `program` is
+    the name in messages. Raises RunDocumentError if the file of `--run` cannot be read or is invalid.
     """
-    flags = Flags(program, ENVIRONMENT_PREFIX, "Send load to a model server, measure it, and judge it.", _EXAMPLES)
+    command = program if " " in program else f"python -m {program}"
+    examples = _EXAMPLES.replace("COMMAND", command)
+    flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, examples)
     run = flags.group("run document")
-    run.option("run", Path, None, "JSON file that describes the whole run (docs/schemas/run.schema.json), instead of "
-               "the options for target, load and requests")  # fmt: skip
+    run.option("run", Path, None, "run document (docs/schemas/run.schema.json), which replaces the options for target, "
+               "load and requests")  # fmt: skip
     add_run_flags(flags)
     _process_options(flags.group("process"))
-    options = flags.parse(arguments)
+    options = flags.parse(arguments, environment)
     given = given_run_flags(options)
     if options.run is not None and given:
-        flags.refuse(f"--run describes the whole run and excludes {', '.join(given)}")
+        flags.refuse(f"--run cannot be combined with {', '.join(given)}")
     try:
         document = document_of_flags(options) if options.run is None else read_run_document(options.run)
     except ValueError as error:
@@ -69,7 +78,7 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
 
 
 def read_run_document(path: Path) -> RunDocument:
-    """Return the document in a file. RunDocumentError names the file and the field."""
+    """Return the document in a file. Raises RunDocumentError, which names the file and the field."""
     try:
         document = parse_run_document(path.read_bytes(), str(path))
     except OSError as error:
@@ -82,11 +91,11 @@ def read_run_document(path: Path) -> RunDocument:
 
 
 def _process_options(group: Group) -> None:
-    group.option("questions", Path, None, "folder of question files; without it, the shipped questions")
-    group.option("api-key", str, None, "API key, sent as a bearer token; the variable keeps it off the command line",
-                 value="KEY")  # fmt: skip
-    group.option("out", Path, None, "folder to write summary.json and requests.jsonl to")
-    group.option("result-config-map", str, None, "ConfigMap to write the result to, in a pod of a cluster",
+    group.option("questions", Path, None, "folder of question files (default: the shipped questions)")
+    group.option("api-key", str, None, "API key, sent as a bearer token; prefer the environment variable, so that the "
+                 "key is not visible in the list of processes", value="KEY")  # fmt: skip
+    group.option("out", Path, None, "folder for the files summary.json and requests.jsonl")
+    group.option("result-config-map", str, None, "ConfigMap that receives the result; only works in a pod",
                  value="NAMESPACE/NAME")  # fmt: skip
-    group.option("status-listen", parse_address, None, "address for progress and metrics while the run lasts")
+    group.option("status-listen", parse_address, None, "address of /status and /metrics during the run")
     group.option("log-level", parse_level, "info", "debug, info, warning or error")

@@ -1,4 +1,4 @@
-"""Progress of a run over HTTP while it lasts: `/status` for the operator, `/metrics` for Prometheus."""
+"""HTTP server with the progress of a run: `/status` for the operator, `/metrics` for Prometheus."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ class _Families(Collector):
         now = self._progress()
         yield CounterMetricFamily(
             _PREFIX + "requests",
-            "Requests that have ended, failed ones and those of the warm-up included.",
+            "Number of requests that have ended, including failed requests and requests of the warm-up.",
             value=now.requests,
         )
         yield CounterMetricFamily(
-            _PREFIX + "errors", "Requests that have failed, those of the warm-up included.", value=now.errors
+            _PREFIX + "errors",
+            "Number of requests that have failed, including requests of the warm-up.",
+            value=now.errors,
         )
         yield CounterMetricFamily(
-            _PREFIX + "output_tokens", "Output tokens that the server reported.", value=now.output_tokens
+            _PREFIX + "output_tokens", "Number of output tokens, as reported by the server.", value=now.output_tokens
         )
-        yield GaugeMetricFamily(_PREFIX + "in_flight", "Requests that are in flight.", value=now.in_flight)
+        yield GaugeMetricFamily(_PREFIX + "in_flight", "Number of requests that are in flight.", value=now.in_flight)
         yield GaugeMetricFamily(
             _PREFIX + "progress_ratio", "Progress of the run, from 0 to 1.", value=now.percent / 100
         )

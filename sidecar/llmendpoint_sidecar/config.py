@@ -1,8 +1,8 @@
-"""The configuration file of the sidecar (`--config`): parsed, and reloaded when it changes.
+"""Parses the configuration file of the sidecar (`--config`), and reloads it when it changes.
 
-Each process has one watcher. Without workers, it configures admission and the model agent at the same moment. With
-workers, the parent watches for the model agent, and each worker for its own admission, so they reload within one poll
-interval of each other.
+Each process polls the file. Without workers, the process configures admission and the model agent at the same moment.
+With workers, the supervisor configures the model agent, and each worker its own admission, so they reload within one
+poll interval of each other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POLL_SECONDS = 2.0
 
 
 def read_config(path: Path) -> SidecarConfig:
-    """Return the configuration in a file. ConfigError if it cannot be read, or has an unknown field."""
+    """Return the configuration in a file. Raises ConfigError if the file cannot be read or is invalid."""
     try:
         return parse_config(path.read_bytes())
     except OSError as error:
@@ -34,7 +34,7 @@ def read_config(path: Path) -> SidecarConfig:
 
 
 def parse_config(data: bytes) -> SidecarConfig:
-    """Return the configuration in a JSON document. One of UNREADABLE if the document is invalid."""
+    """Return the configuration in a JSON document. Raises one of UNREADABLE if the document is invalid."""
     return msgspec.json.decode(data, type=SidecarConfig, strict=True)
 
 
@@ -44,9 +44,9 @@ async def watch_config(
     apply: Callable[[SidecarConfig], None],
     poll_seconds: float = _POLL_SECONDS,
 ) -> None:
-    """Poll a file and call `apply` once for each new configuration in it. Returns at once if there is no file.
+    """Poll a file and call `apply` once for each new configuration in it. Returns at once if `path` is None.
 
-    `current` is the configuration that is in use. If the file is invalid or gone, the last valid one stays in use.
+    `current` is the configuration in use. If the file is invalid or missing, the last valid configuration stays in use.
     """
     if path is None:
         return
@@ -62,11 +62,11 @@ async def watch_config(
 def _reload(
     path: Path, content: bytes, current: SidecarConfig, apply: Callable[[SidecarConfig], None]
 ) -> SidecarConfig:
-    """Apply the configuration in `content` if it differs from `current`; return the one that is in use afterwards."""
+    """Apply the configuration in `content` if it differs from `current`. Return the configuration in use afterwards."""
     try:
         config = parse_config(content)
     except UNREADABLE as error:
-        log.error("%s is invalid, the previous configuration stays in use: %s", path, error)
+        log.error("%s is invalid; the previous configuration stays in use: %s", path, error)
         return current
     if config != current:
         apply(config)

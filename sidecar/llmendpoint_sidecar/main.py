@@ -1,4 +1,4 @@
-"""Process of the sidecar: builds its parts, runs them, and drains them."""
+"""The process of the sidecar. It creates the parts, runs them, and drains them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Sidecar:
-    """A sidecar in one process: proxy, admin server and model agent."""
+    """A sidecar without workers: proxy, admin server and model agent in one process."""
 
     def __init__(self, settings: Settings, config: SidecarConfig) -> None:
         self._settings = settings
@@ -37,7 +37,7 @@ class Sidecar:
         self.port = self.admin_port = 0
 
     async def start(self) -> None:
-        """Listen, and start the background tasks. OSError if a port is taken."""
+        """Listen, and start the background tasks. Raises OSError if a port is in use."""
         admin_sockets = bind_sockets(self._settings.admin_listen)
         self.admin_port = port_of(admin_sockets)
         jobs: list[Job] = [functools.partial(watch_config, self._settings.config, self._config, self.configure)]
@@ -59,12 +59,12 @@ class Sidecar:
         self.admin_service.agent.configure(config)
 
     async def drain(self) -> None:
-        """Turn unready, keep serving for `--drain-delay`, then let streams finish for up to `--drain-timeout`."""
+        """Report not ready, keep serving for `--drain-delay`, then let streams finish for up to `--drain-timeout`."""
         self.admin_service.draining = True
         await self.proxy_service.drain()
 
     async def stop(self) -> None:
-        """Stop at once, and close every connection."""
+        """Stop at once and close every connection."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -82,7 +82,7 @@ class Sidecar:
 
 
 async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[str], stopping: asyncio.Event) -> int:
-    """Serve until `stopping` is set, drain, and return the exit code. `arguments` are the flags for workers."""
+    """Serve until `stopping` is set, drain, and return the exit code. `arguments` are passed to the workers."""
     sidecar: Sidecar | Supervisor
     try:
         sidecar = Supervisor(settings, config, arguments) if settings.workers > 1 else Sidecar(settings, config)
@@ -103,7 +103,7 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
         await sidecar.drain()
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        log.error("%s%s", error, "; choose another with --listen or --admin-listen" if taken else "")
+        log.error("%s%s", error, "; choose another port with --listen or --admin-listen" if taken else "")
         return exit_codes.ERROR
     finally:
         await sidecar.stop()
@@ -111,9 +111,9 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sidecar") -> int:
-    """Run the sidecar. Returns 0 after a drain, 1 if it could not run, 2 for a wrong setting or configuration file.
+    """Run the sidecar. Returns 0 after a drain, 1 if it failed, and 2 for an invalid setting or configuration file.
 
-    `arguments` None is the command line of the process; `program` is the name in messages.
+    If `arguments` is None, the command line of the process is used. `program` is the name in messages.
     """
     settings = parse_settings(arguments, program)
     configure_logs(settings.log_level)

@@ -1,4 +1,4 @@
-"""Parts that every process of the sidecar has: metrics, meter, and the watch of Ollama."""
+"""Parts that every process of the sidecar has: metrics, meter, and the poller of Ollama."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POLL_SECONDS = 2.0
 
 
 class Runtime:
-    """Metrics, model labels, meter, client of Ollama, and upstream watch of one process."""
+    """Metrics, model labels, meter, and client and poller of Ollama of one process."""
 
     def __init__(self, settings: Settings) -> None:
         self.metrics = Metrics()
@@ -27,6 +27,6 @@ class Runtime:
 
 
 def tune_garbage_collector() -> None:
-    """Make collections rarer. Modules stay loaded, and the data path creates few reference cycles."""
+    """Reduce garbage collections: modules stay loaded, and the data path creates few reference cycles."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)

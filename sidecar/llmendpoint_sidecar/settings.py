@@ -17,17 +17,17 @@ ENVIRONMENT_PREFIX = "LLMENDPOINT_SIDECAR_"
 
 _EXAMPLES = """examples:
   python -m llmendpoint_sidecar
-      in front of the Ollama on this machine; clients use :11435, metrics are at :8001/metrics
+      run in front of the Ollama on this machine; clients use port 11435, metrics are at :8001/metrics
   python -m llmendpoint_sidecar --listen 127.0.0.1:8080 --upstream http://127.0.0.1:11434 --config config.json
       also pull and load the models in config.json: {"models": [{"name": "llama3.2:3b"}]}
 
-exit codes: 0 drained, 1 could not run, 2 wrong setting, 130 stopped by a second signal
+exit codes: 0 drained, 1 failed, 2 invalid option or configuration file, 130 interrupted twice
 """
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of one sidecar. Times are in seconds."""
+    """Settings of a sidecar. Times are in seconds."""
 
     listen: Address
     upstream: Address
@@ -66,48 +66,54 @@ def parse_endpoint(text: str) -> str:
 
 
 def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sidecar") -> Settings:
-    """Return the settings of a command line. A wrong one ends the process with exit code 2."""
+    """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
     flags = Flags(program, ENVIRONMENT_PREFIX, "Run the metering proxy in front of one Ollama.", _EXAMPLES)
     addresses = flags.group("addresses")
     addresses.option("listen", parse_address, f":{PROXY_PORT}", "address for clients")
     addresses.option("upstream", parse_upstream, f"http://127.0.0.1:{OLLAMA_PORT}", "base URL of Ollama", value="URL")
     addresses.option("admin-listen", parse_address, f":{ADMIN_PORT}", "address for metrics, status and probes")
     addresses.option(
-        "workers", parse_positive, "1", "number of processes that share the port; each counts limits on its own"
+        "workers",
+        parse_positive,
+        "1",
+        "number of processes that share the port; each process counts the limits separately",
     )
     addresses.switch(
-        "exporter", "do not run a proxy, only watch Ollama and serve metrics; clients keep Ollama's address"
+        "exporter", "do not run the proxy: clients connect to Ollama, and there are no metrics of requests"
     )
     models = flags.group("models")
-    models.option("config", Path, None, "JSON file with models, limits and tenants, reloaded when it changes; without "
-                  "it, no model is pulled and nothing is limited")  # fmt: skip
+    models.option("config", Path, None, "JSON file with models, limits and tenants, reloaded when it changes "
+                  "(default: no models and no limits)")  # fmt: skip
     models.option(
         "parallel",
         parse_positive,
         "1",
-        "requests that Ollama runs at the same time for one model (OLLAMA_NUM_PARALLEL)",
+        "number of requests that Ollama runs at the same time for each model (OLLAMA_NUM_PARALLEL)",
     )
     access = flags.group("access")
-    access.option("keys", Path, [], "folder of API keys, one file per tenant, reloaded when it changes; without it, no "
-                  "key is required")  # fmt: skip
-    access.option("tls-cert", Path, None, "certificate chain (PEM) for clients, reloaded when it changes")
-    access.option("tls-key", Path, None, "private key (PEM) of --tls-cert")
+    access.option("keys", Path, [], "folder of API keys with one file per tenant, reloaded when it changes; if not "
+                  "set, no key is required")  # fmt: skip
+    access.option(
+        "tls-cert", Path, None, "file with the certificate chain (PEM) of the proxy, reloaded when it changes"
+    )
+    access.option("tls-key", Path, None, "file with the private key (PEM) of --tls-cert")
     times = flags.group("times (250ms, 15s, 1h30m)")
-    times.option("connect-timeout", parse_duration, "5s", "limit until the upstream accepts a connection")
-    times.option("first-byte-timeout", parse_duration, "10m", "limit from the end of a request to the first byte of "
-                 "its response")  # fmt: skip
-    times.option("idle-timeout", parse_duration, "2m", "limit between two pieces of a response")
-    times.option("drain-delay", parse_duration, "5s", "after SIGTERM, how long the sidecar accepts requests while it "
-                 "is not ready")  # fmt: skip
-    times.option("drain-timeout", parse_duration, "4m40s", "after --drain-delay, how long streams may take to finish")
+    times.option("connect-timeout", parse_duration, "5s", "maximum time until Ollama accepts a connection")
+    times.option("first-byte-timeout", parse_duration, "10m", "maximum time from the end of a request to the first "
+                 "byte of its response")  # fmt: skip
+    times.option("idle-timeout", parse_duration, "2m", "maximum time without receiving more of a request body or of a "
+                 "response")  # fmt: skip
+    times.option("drain-delay", parse_duration, "5s", "time after SIGTERM during which requests are still accepted, "
+                 "although the sidecar is not ready")  # fmt: skip
+    times.option("drain-timeout", parse_duration, "4m40s", "time after --drain-delay for requests to finish")
     logs = flags.group("logs")
     logs.option("log-level", parse_level, "info", "debug, info, warning or error")
     logs.switch("access-log", "write one JSON object per request, without content, to stdout")
-    logs.option("otlp-endpoint", parse_endpoint, None, "base URL of a collector that gets spans and metrics over "
-                "OTLP/HTTP, such as http://127.0.0.1:4318", value="URL")  # fmt: skip
+    logs.option("otlp-endpoint", parse_endpoint, None, "base URL of the collector that receives spans and metrics "
+                "over OTLP/HTTP, such as http://127.0.0.1:4318", value="URL")  # fmt: skip
     settings = Settings(**vars(flags.parse(arguments)))
     if (settings.tls_cert is None) != (settings.tls_key is None):
-        flags.refuse("--tls-cert and --tls-key go together; give both or neither")
+        flags.refuse("set both --tls-cert and --tls-key, or neither")
     if settings.exporter and settings.workers > 1:
-        flags.refuse("--exporter cannot be combined with --workers, because it carries no requests")
+        flags.refuse("--exporter cannot be combined with --workers, because an exporter does not carry requests")
     return settings

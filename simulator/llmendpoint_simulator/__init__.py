@@ -1,4 +1,4 @@
-"""Simulated Ollama: its API with known timings, and a ledger of the tokens that were served.
+"""A simulated Ollama. It has Ollama's API, known timings, and a ledger of the served tokens.
 
-The demo uses it if no Ollama answers, the benchmark as upstream, and the tests compare the meter with its ledger.
+The demo uses it if no Ollama answers, the benchmark uses it as upstream, and tests compare the meter with its ledger.
 """

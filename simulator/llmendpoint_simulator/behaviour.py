@@ -1,4 +1,4 @@
-"""Behaviour of the simulator: timings, sizes, faults and models. `PUT /simulator/behaviour` changes it at run time."""
+"""Behaviour of the simulator: timings, sizes, faults and models. It can be changed with `PUT /simulator/behaviour`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Fault(StrEnum):
-    """Fault of an answer. TRUNCATE and NO_DONE end a stream early, with and without closing the connection."""
+    """Faults that can be injected. TRUNCATE and NO_DONE end a stream early, with and without closing the connection."""
 
     NONE = "none"
     STATUS_500 = "status_500"
@@ -21,9 +21,9 @@ class Fault(StrEnum):
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Timings in seconds, sizes in tokens, and models by name.
 
-    A request gets `tokens` tokens, or fewer if it asks for fewer (`num_predict`, `max_tokens`). For each model,
-    `parallel` requests run at the same time and up to `max_queue` wait; further ones are answered with 503. A `fault`
-    occurs after `fault_after` pieces. `models` are present, `registry` can be pulled.
+    A response has `tokens` tokens, or fewer if the request limits them (`num_predict`, `max_tokens`). For each model,
+    `parallel` requests run at the same time and up to `max_queue` wait. Further requests get 503. A `fault` in a stream
+    occurs after `fault_after` chunks with content. `models` are present, and those in `registry` can be pulled.
     """
 
     ttft: float = 0.2
@@ -42,6 +42,9 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def change(behaviour: Behaviour, changes: bytes) -> Behaviour:
-    """Return a behaviour with the fields of a JSON object replaced. msgspec.MsgspecError names an invalid field."""
+    """Return the behaviour with the fields in a JSON object replaced.
+
+    Raises msgspec.MsgspecError, which names the invalid field.
+    """
     merged = msgspec.to_builtins(behaviour) | msgspec.json.decode(changes, type=dict)
     return msgspec.convert(merged, Behaviour)

@@ -1,4 +1,4 @@
-"""Answers of the routes that generate text, with the timings of the current behaviour."""
+"""Responses of the routes that generate text, with the timings of the current behaviour."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Completions:
         return response
 
     async def _pieces(self, work: Work, behaviour: Behaviour, timings: Timings) -> AsyncIterator[str]:
-        """Yield each piece of the answer at its scheduled time, so that delays do not accumulate."""
+        """Yield each chunk of text at its time. Times are computed from the start, so that delays do not accumulate."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         if not self._store.is_loaded(work.model):
@@ -149,7 +149,7 @@ class Completions:
 
 
 def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
-    """Close a connection without the last chunk: after the buffered bytes, or at once with a TCP reset."""
+    """Close a connection before the last chunk is sent, after flushing the buffer or at once with a TCP reset."""
     if reset:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
@@ -158,7 +158,7 @@ def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
 
 
 def read_work(body: dict[str, Any], model: str, behaviour: Behaviour, entry: Entry, shape: Shape) -> Work:
-    """Return the work that a request body describes."""
+    """Return the work for a request body, which must be a JSON object."""
     options = body.get("options") or {}
     limits = ("max_completion_tokens", "max_output_tokens", "max_tokens")
     limit = (
@@ -179,7 +179,7 @@ def read_work(body: dict[str, Any], model: str, behaviour: Behaviour, entry: Ent
 
 
 def _prompt(body: dict[str, Any]) -> str:
-    """Return the text of a request from the field that its API uses."""
+    """Return the text of a request: its prompt, input or messages."""
     given = body.get("prompt") or body.get("input") or body.get("messages") or ""
     return given if isinstance(given, str) else " ".join(_text(part) for part in given)
 
@@ -192,6 +192,7 @@ def _text(part: Any) -> str:
 
 
 def _keep_alive(value: Any) -> timedelta:
+    """Return the time that the model stays in memory. A duration as text is not supported and means 5 minutes."""
     if isinstance(value, int | float):
         return FOREVER if value < 0 else timedelta(seconds=value)
     return timedelta(minutes=5)

@@ -1,4 +1,4 @@
-"""Ledger of the simulator: requests and tokens, counted where they are served."""
+"""The simulator's own count of requests and tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEPT_ENTRIES = 20_000
 
 
 class Entry(msgspec.Struct):
-    """One request. Times are seconds of the monotonic clock; `sent` is the number of pieces with content."""
+    """A request. Times are seconds of the monotonic clock. `sent` is the number of sent chunks with content."""
 
     request_id: str
     model: str
@@ -27,7 +27,7 @@ class Entry(msgspec.Struct):
 
 
 class Account(msgspec.Struct):
-    """Totals of one model and operation."""
+    """Totals of a model and operation. `faulted` counts error responses, with or without an injected fault."""
 
     requests: int = 0
     completed: int = 0
@@ -53,7 +53,10 @@ class Ledger:
         return entry
 
     def close(self, entry: Entry, outcome: str) -> None:
-        """Record how a request ended: completed, cancelled or faulted. Only completed answers count tokens."""
+        """Record the end of a request: completed, cancelled or faulted.
+
+        Only the tokens of completed requests are counted.
+        """
         if entry.ended_at is not None:
             return
         entry.ended_at = self._clock()

@@ -1,4 +1,4 @@
-"""Process of the simulator."""
+"""The process of the simulator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
     try:
         sockets = bind_sockets(settings.listen)
     except OSError as error:
-        log.error("%s; choose another with --listen", error)
+        log.error("%s; choose another port with --listen", error)
         return exit_codes.ERROR
     simulator = Simulator(settings.behaviour)
     await simulator.start(sockets)
@@ -31,7 +31,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_simulator") -> int:
-    """Run the simulator. `program` is the name in its messages."""
+    """Run the simulator, and return its exit code. `program` is the name in messages."""
     settings = parse_settings(arguments, program)
     configure_logs(settings.log_level)
     return lifecycle.run(lambda stopping: serve(settings, stopping))

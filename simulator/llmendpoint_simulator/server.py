@@ -32,7 +32,7 @@ _DIMENSIONS = 8
 
 
 class Simulator:
-    """One simulated Ollama."""
+    """A simulated Ollama."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -136,7 +136,10 @@ class Simulator:
         return web.Response(status=200 if request.match_info["digest"] in self.blobs else 404)
 
     async def _upload(self, request: web.Request) -> web.Response:
-        """As Ollama, answer before the body is read if the blob exists, and after all of it if its digest is wrong."""
+        """Store a blob.
+
+        As in Ollama, an existing blob is answered at once, and a wrong digest after the complete body.
+        """
         digest = request.match_info["digest"]
         if digest in self.blobs:
             return web.Response(status=200)
@@ -188,7 +191,7 @@ class Simulator:
     async def _embedding_work(
         self, request: web.Request, operation: Operation, field: str
     ) -> tuple[str, list[str], int] | web.Response:
-        """Return model, texts and token count of a request, or the error response. The request is in the ledger."""
+        """Return model, texts and token count of a request, or an error response. Add the request to the ledger."""
         body = await _body(request)
         name = canonical_name(str(body.get("model", "")))
         entry = self.ledger.open(request.headers.get(REQUEST_ID_HEADER, ""), name, operation)
@@ -198,7 +201,7 @@ class Simulator:
         inputs = body.get(field, "")
         texts = [str(text) for text in inputs] if isinstance(inputs, list) else [str(inputs)]
         self.store.load(name, FOREVER)
-        # /api/embeddings reports no tokens, so the ledger has none for it either.
+        # /api/embeddings reports no tokens, so the ledger counts none.
         entry.prompt_tokens = 0 if operation is Operation.EMBEDDINGS else sum(prompt_tokens(text) for text in texts)
         self.ledger.close(entry, "completed")
         return name, texts, entry.prompt_tokens

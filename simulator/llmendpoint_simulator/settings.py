@@ -24,7 +24,7 @@ _EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of one simulator. `behaviour` is the initial one; `PUT /simulator/behaviour` changes it."""
+    """Settings of a simulator. `behaviour` is the initial behaviour."""
 
     listen: Address
     behaviour: Behaviour
@@ -32,7 +32,7 @@ class Settings:
 
 
 def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_simulator") -> Settings:
-    """Return the settings of a command line. A wrong one ends the process with exit code 2."""
+    """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
     flags = Flags(program, ENVIRONMENT_PREFIX, "Run a simulated Ollama with known timings and a ledger.", _EXAMPLES)
     flags.group("address").option("listen", parse_address, f"127.0.0.1:{OLLAMA_PORT}", "address for clients")
     timing = flags.group("timing (250ms, 15s, 1h30m)")
@@ -41,10 +41,12 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
     timing.option("load", parse_duration, "0", "time to load a model that is not in memory")
     timing.option("pull", parse_duration, "0", "time to pull a model")
     size = flags.group("size")
-    size.option("tokens", parse_positive, "50", "number of tokens in an answer")
-    size.option("tokens-per-chunk", parse_positive, "1", "number of tokens in one piece of a stream")
-    size.option("parallel", parse_positive, "4", "requests that run at the same time for one model")
-    size.option("max-queue", parse_positive, "512", "requests that may wait for one model; more are answered with 503")
+    size.option("tokens", parse_positive, "50", "number of tokens in a response")
+    size.option("tokens-per-chunk", parse_positive, "1", "number of tokens in one chunk of a stream")
+    size.option("parallel", parse_positive, "4", "number of requests that run at the same time for each model")
+    size.option(
+        "max-queue", parse_positive, "512", "number of requests that may wait for each model; further ones get 503"
+    )
     models = flags.group("models")
     models.option("model", str, [_DEFAULT_MODEL], "name of a model that is present", value="NAME")
     models.option("embedding-model", str, [], "name of an embedding model that is present", value="NAME")

@@ -1,4 +1,4 @@
-"""Shapes: the format of an answer in each API, streamed and whole."""
+"""Shapes: the formats of the responses of each API, streamed and not streamed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _encode = msgspec.json.encode
 
 
 class Timings(msgspec.Struct):
-    """Durations of one answer in seconds, as Ollama reports them. `arrived` is the event loop's time of the request."""
+    """Durations of a response in seconds, as Ollama reports them.
+
+    `arrived` is the time of the request on the event loop's clock.
+    """
 
     arrived: float = 0.0
     total: float = 0.0
@@ -26,7 +29,7 @@ class Timings(msgspec.Struct):
 
 
 class Work(msgspec.Struct):
-    """One request to answer. `tokens` is the number of tokens that the answer will have."""
+    """A request to answer. `tokens` is the number of tokens of the response."""
 
     model: str
     prompt: str
@@ -38,23 +41,23 @@ class Work(msgspec.Struct):
 
 
 class Shape(Protocol):
-    """Format of the answers of one API."""
+    """Format of the responses of one API."""
 
     operation: Operation
     content_type: str
     is_ollama: bool
 
     def piece(self, work: Work, text: str) -> bytes:
-        """Return one piece of a stream, with `text` as its content."""
+        """Return one chunk of a stream, with `text` as its content."""
 
     def last(self, work: Work, timings: Timings) -> bytes:
-        """Return the bytes that end a complete stream."""
+        """Return the last bytes of a complete stream."""
 
     def whole(self, work: Work, text: str, timings: Timings) -> bytes:
-        """Return an answer that is not streamed."""
+        """Return a response that is not streamed."""
 
     def error(self, sentence: str) -> bytes:
-        """Return an error inside a stream. Empty if Ollama ends streams of this API without an error."""
+        """Return an error inside a stream, or nothing if Ollama ends streams of this API without an error."""
 
 
 class OllamaShape:
@@ -133,7 +136,7 @@ class OpenAIShape:
 
 
 class OpenAICompletionsShape(OpenAIShape):
-    """Events of `/v1/completions`. As in Ollama, each piece has a usage of zero, and the last event the real one."""
+    """Events of `/v1/completions`. As in Ollama, each chunk has a usage of zero, and the last event the real usage."""
 
     operation = Operation.OPENAI_COMPLETIONS
 
@@ -155,7 +158,7 @@ class OpenAICompletionsShape(OpenAIShape):
 
 
 class _NamedEventsShape:
-    """Parts that the two APIs with named events share."""
+    """Parts that the two APIs with named events have in common."""
 
     content_type = "text/event-stream"
     is_ollama = False
@@ -174,7 +177,7 @@ class _NamedEventsShape:
 
 
 class ResponsesShape(_NamedEventsShape):
-    """Events of `/v1/responses`. The last event contains the whole response; there is no `[DONE]`."""
+    """Events of `/v1/responses`. The last event contains the complete response, and there is no `[DONE]`."""
 
     operation = Operation.OPENAI_RESPONSES
 

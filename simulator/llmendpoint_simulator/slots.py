@@ -1,4 +1,4 @@
-"""Slots of a model: a limited number of requests run, and the others wait in a queue."""
+"""Slots of a model. A limited number of requests run, and the others wait in a queue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Slots:
 
     @asynccontextmanager
     async def slot(self, parallel: int, max_queue: int) -> AsyncIterator[None]:
-        """Hold a slot until the block ends. QueueFullError if `max_queue` requests already wait."""
+        """Hold a slot until the block ends. Raises QueueFullError if `max_queue` requests already wait."""
         if self.running >= parallel:
             if len(self._line) >= max_queue:
                 raise QueueFullError

@@ -1,4 +1,4 @@
-"""Models of the simulator: which ones are present, and which ones are in memory."""
+"""Models of the simulator, and their state: present or in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Store:
         self.slots.setdefault(canonical, Slots())
 
     def remove(self, name: str) -> bool:
-        """Remove a model. False if it was not present."""
+        """Remove a model. Returns False if it was not present."""
         canonical = canonical_name(name)
         self.unload(canonical)
         return self.present.pop(canonical, None) is not None

@@ -1,4 +1,4 @@
-"""The command `llmendpoint` as users run it: the demo beside taken ports, errors and versions."""
+"""The command `llmendpoint` as users run it: the demo, errors and versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
             sock.close()  # another process has the port, so it is taken as well
             continue
         taken.append(sock)
-    # On a busy machine, the client may be the limit, and the verdict is Invalid: then the demo runs again.
+    # On a busy machine, the load generator may be the bottleneck. Then the verdict is Invalid, and the demo runs again.
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-m", "llmendpoint_cli.main", "demo", "--duration", "2s"],
@@ -32,10 +32,24 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     for sock in taken:
         sock.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "port 11435 is taken: using" in done.stdout
+    assert "port 11435 is in use: using" in done.stdout
     assert "Passed" in done.stdout
     assert "upstream: the" in done.stdout
     assert not _with_environment(f"demo-{os.getpid()}")
+
+
+def test_variables_of_the_other_programs_do_not_reach_the_demo() -> None:
+    variables = {
+        "LLMENDPOINT_LOAD_RATE": "1",
+        "LLMENDPOINT_SIDECAR_KEYS": "/nowhere",
+        "LLMENDPOINT_SIMULATOR_LISTEN": "127.0.0.1:1",
+    }
+    for _ in range(3):
+        done = run("demo", "--duration", "1s", **variables)
+        if "Invalid" not in done.stdout:
+            break
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Passed" in done.stdout
 
 
 def _with_environment(mark: str) -> list[str]:
@@ -49,15 +63,17 @@ def _with_environment(mark: str) -> list[str]:
     return found
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "llmendpoint_cli.main", *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=60, env=os.environ | environment
+    )
 
 
 def test_an_unknown_command_names_those_there_are() -> None:
     done = run("fly")
     assert done.returncode == 2
-    assert "there are demo, load, sidecar, simulate" in done.stderr
+    assert "the commands are demo, load, sidecar, simulate" in done.stderr
     assert len(done.stderr.splitlines()) == 2
 
 

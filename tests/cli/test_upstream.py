@@ -1,4 +1,4 @@
-"""Choice of the upstream for the demo."""
+"""Selection of the upstream for the demo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures of the cluster tests; `support/cluster.py` tells their parameters."""
+"""Fixtures of the cluster tests. `support/cluster.py` documents their parameters."""
 
 from support.cluster import assistant, chart, parameters
 

@@ -1,4 +1,4 @@
-"""The install without helm: `kubectl apply -k manifests/` alone, then the sample for a cluster without GPU."""
+"""Installation without Helm: `kubectl apply -k manifests/`, and the sample for a cluster without GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def manifests() -> Iterator[None]:
-    """Installed from the plain manifests; gone again before another test installs the chart."""
+    """The operator, installed from the plain manifests. It is removed before another test installs the chart."""
     if kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name").strip():
         pytest.fail(f"namespace {NAMESPACE} exists: helm uninstall it (or kubectl delete -k manifests/) first")
     kubectl("apply", "-k", str(ROOT / "manifests"))
@@ -31,6 +31,6 @@ def test_the_plain_install_makes_the_cpu_sample_ready(manifests: None, parameter
     pod = namespace.get("pod", "assistant-0")
     containers = pod["spec"]["initContainers"] + pod["spec"]["containers"]
     assert not [item for item in containers if "nvidia.com/gpu" in item["resources"].get("limits", {})]
-    # The endpoint is deleted while the operator is there and the pods after it: neither waits for the other.
+    # The endpoint is deleted while the operator runs, and its pods later: neither waits for the other.
     namespace.run("delete", "llmendpoint/assistant", "--timeout=60s")
     kubectl("delete", "namespace", namespace.name, "--wait=false")

@@ -93,7 +93,7 @@ def finished(namespace: Namespace, name: str) -> dict[str, Any]:
 
 
 def judged(namespace: Namespace, name: str, **spec: Any) -> tuple[str, dict[str, Any]]:
-    """Run a load test until its client was not the limit, three times at most; return the last one's name and status."""
+    """Run a load test, up to three times while it is Invalid. Return the name and status of the last run."""
     for attempt in range(3):
         namespace.apply(loadtest(f"{name}-{attempt}", **spec))
         status = finished(namespace, f"{name}-{attempt}")
@@ -103,7 +103,7 @@ def judged(namespace: Namespace, name: str, **spec: Any) -> tuple[str, dict[str,
 
 
 def test_the_sample_load_test_passes(assistant: Namespace, parameters: Parameters) -> None:
-    # On a busy machine the client is the limit, and the run says so: then it is done again, three times at most.
+    # On a busy machine, the load generator can be the bottleneck. Then the run is Invalid and is repeated, up to twice.
     for _ in range(3):
         assistant.run("delete", "loadtest", "smoke", "--ignore-not-found")
         assistant.run("apply", "-f", str(ROOT / "manifests/samples/loadtest.yaml"))
@@ -185,7 +185,7 @@ def test_a_real_prometheus_scrapes_it_through_the_service_monitor(assistant: Nam
             result = json.loads(fetch(f"{url}/api/v1/query?query={quote(query)}"))["data"]["result"]
             return result and result[0]["value"][1]
 
-        # The Prometheus operator's config reloader looks every three minutes where it misses a change.
+        # If the Prometheus Operator's config reloader misses a change, it only notices it after three minutes.
         assert wait_until(value, 300) == "1"
 
 
@@ -202,11 +202,11 @@ def test_what_is_no_longer_desired_is_pruned(assistant: Namespace) -> None:
 
 
 def test_a_stream_outlives_the_deletion_of_its_pod(assistant: Namespace, parameters: Parameters) -> None:
-    # 700 tokens of the tiny model take some seconds: longer than kubelet needs to say SIGTERM.
+    # 700 tokens of the tiny model take several seconds, longer than kubelet takes to send SIGTERM.
     options = {"num_predict": 700, "num_ctx": 1024, "repeat_penalty": 1.5}
     question = {"model": parameters.model, "prompt": "hello", "options": options}
     with assistant.forward("pod/assistant-0", 11435) as url:
-        # Ollama itself ends an answer without `done` after 30 equal tokens: take a seed that does not lead there.
+        # Ollama ends a response without `done` after 30 equal tokens. This seed avoids that.
         for seed in range(1, 9):
             options["seed"] = seed
             *_, last = fetch(f"{url}/api/generate", question).splitlines()
@@ -267,7 +267,7 @@ def test_an_idle_operator_writes_nothing(assistant: Namespace) -> None:
     )
 
     def stays() -> bool:
-        """Longer than the steady poll: nothing changed. The first rounds may see a pod of a test before settle."""
+        """Return whether nothing changes for longer than the steady poll. The first round may see pods of other tests."""
         before = assistant.run(*query)
         time.sleep(40)
         return assistant.run(*query) == before

@@ -1,4 +1,4 @@
-"""The clients that people have, unchanged, through an endpoint that asks for keys and counts by tenant."""
+"""Common clients, unchanged, through an endpoint that requires keys and counts per tenant."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from support.waiting import wait_until
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.timeout(900),
-    # These clients leave their sockets to the garbage collector.
+    # These clients leave closing their sockets to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
-    """Collect what the clients left while their warnings are expected."""
+    """Collect unclosed sockets of the clients, while their warnings are expected."""
     yield
     gc.collect()
 
@@ -37,7 +37,7 @@ KEY, SECOND, RENEWED = "key-of-team-a", "key-of-team-b", "renewed-key-of-team-a"
 
 @dataclass(frozen=True)
 class Guarded:
-    """An endpoint with keys: the URL of its Service, of its meter, and its model."""
+    """An endpoint with keys: the URLs of its Service and of its metrics, and its model."""
 
     namespace: Namespace
     url: str
@@ -45,20 +45,20 @@ class Guarded:
     model: str
 
     def tokens(self, kind: str, tenant: str, operation: str) -> float:
-        """Return what the meter has counted."""
+        """Return the counts of the meter."""
         pattern = rf'llmendpoint_{kind}_tokens_total{{model_name="{self.model}",operation="{operation}",tenant="{tenant}"}} (\S+)'
         found = re.search(pattern, fetch(f"{self.admin}/metrics").decode())
         return float(found[1]) if found else 0.0
 
     def counted(self, tenant: str, operation: str, prompt: int | None, generated: int | None) -> bool:
-        """Tell whether the meter's counts are these."""
+        """Return whether the meter has these counts."""
         seen = self.tokens("prompt", tenant, operation), self.tokens("generation", tenant, operation)
         return seen == (prompt, generated)
 
 
 @pytest.fixture(scope="module")
 def guarded(chart: None, parameters: Parameters) -> Iterator[Guarded]:
-    """Two tenants; the second one may send two requests a minute."""
+    """An endpoint with two tenants. The second tenant may send two requests per minute."""
     namespace = new_namespace("guarded")
     secret(namespace, KEY)
     spec = {

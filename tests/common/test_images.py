@@ -1,4 +1,4 @@
-"""Contents of the images: the small ones contain neither the API types' library nor a Kubernetes client.
+"""Contents of the images: the images of sidecar and load generator do not contain pydantic, kopf or a Kubernetes client.
 
 Each image installs `requirements/COMPONENT.txt` and starts the component's `main`, so both are checked.
 """
@@ -27,7 +27,7 @@ SMALL = ("sidecar", "loadjob", "simulator")
 
 
 def imported_by(module: str) -> set[str]:
-    """Return the top-level packages that a new interpreter has after importing a module."""
+    """Return the top-level packages that a new interpreter has loaded after importing a module."""
     code = f"import {module}, sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Metric names that other components read are names that a sidecar exposes."""
+"""The metric names that other components read are exposed by the sidecar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client reads answers by the rules that the proxy reads them by: interim heads, old versions, ends of bodies."""
+"""The client reads responses by the same rules as the proxy: interim heads, old versions, ends of bodies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Serve = Callable[..., Awaitable[Client]]
 
 
 class Answering:
-    """A server that answers each request with the next of some bytes, and then closes, resets or keeps the connection."""
+    """A server that answers each request with the next bytes of a list, and then closes, resets or keeps the connection."""
 
     def __init__(self, answers: list[bytes], end: str, piece: int) -> None:
         self.answers = answers

@@ -1,4 +1,4 @@
-"""HDR histograms: three digits, and merging that loses nothing."""
+"""HDR histograms: three digits, and merging without loss."""
 
 from __future__ import annotations
 

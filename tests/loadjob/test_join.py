@@ -1,4 +1,4 @@
-"""What the client measured and what the sidecar knows of the same request, joined by its ID."""
+"""The measurements of the load generator and the sidecar's records of the same requests, joined by request ID."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_every_request_of_a_run_can_be_split_into_its_parts(
         assert (record.prompt_tokens, record.generation_tokens) == (sample.input_tokens, sample.output_tokens)
         assert record.time_to_first_token is not None
         assert sample.ttft is not None
-        # What the client lived through is what the sidecar saw, and the way between them.
+        # The latency of the client is the duration in the sidecar, and the way between them.
         assert 0 <= sample.ttft - record.time_to_first_token < 0.05
         assert record.duration <= sample.request_latency + 0.01
         if api is Api.OLLAMA_CHAT:
@@ -41,5 +41,5 @@ async def test_every_request_of_a_run_can_be_split_into_its_parts(
             assert known == pytest.approx(record.time_to_first_token, abs=0.06)
             waited += (record.queue or 0.0) > 0.05
     if api is Api.OLLAMA_CHAT:
-        # Four at once and two slots: somebody waited, and the record says so.
+        # Four concurrent requests and two slots: some requests waited, and their records show it.
         assert waited

@@ -1,4 +1,4 @@
-"""Question files: the shipped ones are whole, a wrong one is refused with file, line and reason."""
+"""Question files: the shipped files are complete, and an invalid file is rejected with file, line and reason."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_eleven_categories_are_shipped_with_at_least_ten_questions_each() -> Non
     [
         ("category: X\nquestions: []\n", 2, "at least one"),
         ("category: X\nquestions:\n  - id: a\n", 3, "'prompt' is missing"),
-        ("category: X\nquestions:\n  - {id: a, prompt: p}\n  - {id: a, prompt: q}\n", 4, "there twice"),
+        ("category: X\nquestions:\n  - {id: a, prompt: p}\n  - {id: a, prompt: q}\n", 4, "occurs twice"),
         ("category: X\nquestions:\n  - {id: a, prompt: p, promt: q}\n", 3, "unknown field 'promt'"),
-        ("category: X\nquestions:\n  - {id: A b, prompt: p}\n", 3, "lower-case"),
+        ("category: X\nquestions:\n  - {id: A b, prompt: p}\n", 3, "lowercase letters"),
         ("category: X\nquestions:\n  - id: a\n    prompt: p\n    maxTokens: many\n", 5, "whole number"),
         ("category: X\nquestions:\n  - id: a\n    prompt: p\n    expect: '('\n", 5, "regular expression"),
-        ("category: X\nquestions:\n  - id: a\n   prompt: p\n", 4, "not YAML"),
-        ("- just\n- a list\n", 1, "expected fields"),
-        ("", 1, "expected fields"),
+        ("category: X\nquestions:\n  - id: a\n   prompt: p\n", 4, "not valid YAML"),
+        ("- just\n- a list\n", 1, "expected an object with the fields category, questions"),
+        ("", 1, "expected an object with the fields category, questions"),
     ],
 )
 def test_a_wrong_file_is_refused_with_file_line_and_reason(text: str, line: int, reason: str) -> None:
@@ -58,5 +58,5 @@ def test_the_same_seed_asks_the_same_questions() -> None:
 
 
 def test_an_unknown_category_names_those_that_are_there() -> None:
-    with pytest.raises(ValueError, match="there are Analysis, Coding"):
+    with pytest.raises(ValueError, match="the categories are Analysis, Coding"):
         choose(read_questions(shipped_questions()), ["Poetry"], shuffled=False, seed=1)

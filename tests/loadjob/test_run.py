@@ -1,4 +1,4 @@
-"""Load runs against the simulator, whose timing is known, and the verdicts that follow."""
+"""Load runs against the simulator, whose timing is known, and their verdicts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_common.contracts.loadrun import (
+    NOTHING_MEASURED,
     Api,
     Arrivals,
     MetricName,
@@ -148,17 +149,26 @@ def test_verdicts(samples: list[Sample], objectives: list[str], verdict: Verdict
 def test_a_missed_objective_shows_threshold_and_measured_side_by_side() -> None:
     summary = summary_of(outcome_of(sample(2.0)), "ttft:p95=1s")
     assert summary.slo == (ObjectiveResult(MetricName.TTFT, "1s", "2s", False, 95),)
-    assert "TTFT p95 was 2s, wanted 1s" in summary.message
+    assert summary.message == "TTFT p95 was 2s (objective: at most 1s)"
 
 
-def test_a_client_that_was_the_limit_makes_the_run_invalid() -> None:
+def test_an_objective_that_could_not_be_measured_is_missed_with_a_sentence() -> None:
+    summary = summary_of(outcome_of(sample(error=ErrorClass.RESET)), "ttft:p95=1s", "attainment=95%")
+    assert summary.verdict is Verdict.FAILED
+    assert summary.slo[0].measured == NOTHING_MEASURED
+    assert summary.message == (
+        "TTFT p95 could not be measured (objective: at most 1s); Attainment was 0% (objective: at least 95%)"
+    )
+
+
+def test_a_load_generator_that_was_the_bottleneck_makes_the_run_invalid() -> None:
     late = outcome_of(sample())
     for _ in range(100):
         late.lag.record(0.05)
     assert judge(late, []).verdict is Verdict.INVALID
     unsent = outcome_of(*[sample()] * 100)
     unsent.sent = 80
-    assert "80 % of the offered requests" in judge(unsent, []).message
+    assert "80 % of the due requests" in judge(unsent, []).message
     throttled = outcome_of(sample())
     throttled.throttled_seconds = 0.5
     assert judge(throttled, []).reason is VerdictReason.CLIENT_LIMITED
@@ -166,7 +176,7 @@ def test_a_client_that_was_the_limit_makes_the_run_invalid() -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("ttft=1s", "needs a percentile"), ("error_rate:p95=1%", "no percentile"), ("speed:p95=1s", "write it like"),
+    [("ttft=1s", "has no percentile"), ("error_rate:p95=1%", "must not have a percentile"), ("speed:p95=1s", "write it like"),
      ("ttft:p95=fast", "not a duration"), ("error_rate=1", "not a share")],
 )  # fmt: skip
 def test_a_wrong_objective_is_refused_with_a_sentence(text: str, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Run documents: the same from flags and from a LoadTest, and a wrong one is refused with file and field."""
+"""Run documents: equal from flags and from a LoadTest, and an invalid one is rejected with file and field."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_document_and_flags_that_describe_a_run_exclude_each_other(
     with pytest.raises(SystemExit) as ended:
         main([f"--run={path}", "--rate=2", "--slo=error_rate=1%", "--no-stream", "--duration=30s"])
     assert ended.value.code == 2
-    sentence = "--run describes the whole run and excludes --rate, --duration, --seed, --no-stream, --slo"
+    sentence = "--run cannot be combined with --rate, --duration, --seed, --no-stream, --slo"
     assert capsys.readouterr().err.startswith(f"llmendpoint_loadjob: {sentence}\n")
 
 
@@ -100,23 +100,26 @@ def wrong(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[]", "Expected `object`"),
         ("{}", "missing required field `target`"),
         (wrong(speed=1), "unknown field `speed`"),
         (wrong(load={"concurrency": 1, "speed": 1}), "load: .*unknown field `speed`"),
         (wrong(load={"rate": 0}), "load.rate: Expected `float` > 0"),
         (wrong(load={"concurrency": "many"}), "load.concurrency: Expected `int"),
-        (wrong(load={}), "load: exactly one of concurrency"),
-        (wrong(load={"rate": 1, "concurrency": 1}), "load: exactly one of concurrency"),
+        (wrong(load={}), "load: set exactly one of concurrency"),
+        (wrong(load={"rate": 1, "concurrency": 1}), "load: set exactly one of concurrency"),
         (wrong(load={"concurrency": 1, "arrivals": "poisson"}), "load: arrivals is only allowed with rate"),
         (wrong(model=""), "model: Expected `str` of length >= 1"),
         (wrong(target={"url": "ftp://x"}), "target.url: 'ftp://x' is not a URL"),
         (wrong(target={"url": "http://x:99999"}), "target.url: Port out of range"),
         (wrong(objectives=[{"metric": "Speed", "threshold": 1}]), r"objectives\[0\].metric: Invalid enum value"),
-        (wrong(objectives=[{"metric": "TTFT", "threshold": 1}]), r"objectives\[0\]: TTFT needs a percentile"),
-        (wrong(objectives=[{"metric": "ErrorRate", "threshold": 1, "percentile": 9}]), "has no percentile"),
-        (wrong(objectives=[{"metric": "ErrorRate", "threshold": 1.5}]), "a fraction from 0 to 1"),
+        (wrong(objectives=[{"metric": "TTFT", "threshold": 1}]), r"objectives\[0\]: percentile is required for TTFT"),
+        (
+            wrong(objectives=[{"metric": "ErrorRate", "threshold": 1, "percentile": 9}]),
+            "percentile is not allowed for ErrorRate",
+        ),
+        (wrong(objectives=[{"metric": "ErrorRate", "threshold": 1.5}]), "must be a fraction from 0 to 1"),
     ],
 )
 def test_a_wrong_document_is_refused_with_file_and_field(
@@ -140,7 +143,7 @@ async def test_the_process_runs_a_document(start_simulator: StartSimulator, tmp_
         sys.executable, "-m", "llmendpoint_loadjob", f"--run={tmp_path}/run.json", f"--out={tmp_path}",
         stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    # On a busy machine the client may be the limit, which makes the run Invalid.
+    # On a busy machine, the load generator may be the bottleneck, which makes the run Invalid.
     assert await process.wait() in (exit_codes.OK, exit_codes.INVALID)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["target"], summary["model"], summary["seed"]) == (simulator.url, "simulated", 7)

@@ -1,4 +1,4 @@
-"""Keys, limits, the bounded queue, management and hosts: who is let in, and how a refusal reads in each API."""
+"""Keys, limits, the bounded queue, management and hosts: admitted requests, and refusals in the format of each API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEY = {"Authorization": "Bearer key-of-a"}
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """Two tenants' keys as kubelet mounts a Secret: files are links into a folder that is swapped."""
+    """Keys of two tenants, as kubelet mounts a Secret: files are links into a folder that is replaced."""
     for version, suffix in (("..1", ""), ("..2", "-new")):
         (tmp_path / version).mkdir()
         for tenant in ("a", "b"):
@@ -137,7 +137,7 @@ async def test_a_swapped_secret_is_taken_without_restart_and_two_secrets_allow_r
     (keys / "..data").symlink_to("..2")
     ask.sidecar.proxy_service.keyring.read()
     assert (await ask(headers=KEY))[0] == 401
-    # No keys at all lets nobody in: a Secret that vanished is no open door.
+    # Without keys, all requests are refused, so that a deleted Secret does not open the endpoint.
     for folder in (keys, second):
         for name in ("a", "b"):
             (folder / name).unlink(missing_ok=True)
@@ -245,7 +245,7 @@ async def test_a_model_that_is_not_allowed_is_403_however_it_is_asked_for(
 
 
 @pytest.mark.parametrize(("path", "body", "headers"), UNCLEAR, ids=range(len(UNCLEAR)))
-async def test_a_body_whose_model_is_in_doubt_is_400(
+async def test_a_body_whose_model_is_ambiguous_is_400(
     start_simulator: StartSimulator,
     start_sidecar: StartSidecar,
     http: aiohttp.ClientSession,
@@ -363,7 +363,7 @@ async def test_a_model_that_is_no_utf_8_is_refused_where_the_model_decides(
     url = f"http://127.0.0.1:{sidecar.port}/api/chat"
     async with http.post(url, data=b'{"model":"\xff"}') as response:
         assert response.status == 400
-        assert "not one JSON object" in (await response.json())["error"]
+        assert "must be a single JSON object" in (await response.json())["error"]
 
 
 async def test_limits_change_without_a_restart_and_unchanged_ones_keep_their_account(

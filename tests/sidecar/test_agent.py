@@ -52,7 +52,7 @@ async def test_a_model_that_does_not_exist_is_said_and_recovers_by_itself(
     simulator = await start_simulator(models=[])
     sidecar = await start_sidecar(simulator.port, config(DeclaredModel("nope:1b")))
     await eventually(lambda: sidecar.status().models[0].reason == "ModelNotFound")
-    assert "check the name and tag" in sidecar.status().models[0].message
+    assert "Check the name and the tag" in sidecar.status().models[0].message
     simulator.behave(registry=["nope:1b"])
     await eventually(lambda: sidecar.status().ready, seconds=20)
 
@@ -62,6 +62,16 @@ async def test_another_digest_is_refused(start_simulator: StartSimulator, start_
     sidecar = await start_sidecar(simulator.port, config(DeclaredModel("m:1b", digest="sha256:" + "0" * 64)))
     await eventually(lambda: sidecar.status().models[0].reason == "DigestMismatch")
     assert not sidecar.status().ready
+
+
+async def test_a_digest_that_is_declared_later_is_checked_too(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar
+) -> None:
+    simulator = await start_simulator(models=["m:1b"])
+    sidecar = await start_sidecar(simulator.port, config(DeclaredModel("m:1b")))
+    await eventually(lambda: sidecar.status().ready)
+    sidecar.configure(config(DeclaredModel("m:1b", digest="sha256:" + "0" * 64)))
+    await eventually(lambda: sidecar.status().models[0].reason == "DigestMismatch")
 
 
 async def test_an_evicted_model_is_loaded_again_without_losing_readiness(
@@ -90,7 +100,7 @@ async def test_probes_and_metrics_over_http(
         assert response.status == 200
     async with http.get(f"{url}/readyz") as response:
         assert response.status == 503
-        assert "the upstream does not answer" in await response.text()
+        assert "Ollama does not answer" in await response.text()
     async with http.get(f"{url}/metrics") as response:
         assert "llmendpoint_upstream_up 0.0" in await response.text()
     async with http.get(f"{url}/metrics", headers={"Accept": "application/openmetrics-text"}) as response:

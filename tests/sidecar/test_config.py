@@ -31,7 +31,7 @@ def replace(path: Path, text: str) -> None:
 
 
 class Watched:
-    """A file that is polled every millisecond, and the configurations that were applied from it."""
+    """A file that is polled every millisecond, and the configurations that were applied."""
 
     def __init__(self, path: Path, stack: AsyncExitStack) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The readers and the data path beside an independent parser (h11): the corpus whole, in bytes, and damaged at random."""
+"""The readers and the data path compared with an independent parser (h11), on the corpus and on damaged cases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK = 500
 def test_a_kept_case_is_read_as_an_independent_parser_reads_it(kind: str, name: str) -> None:
     data = corpus(kind)[name]
     whole = WHOLE_PATH[kind](data, ())
-    # However it is split, the answer is the same.
+    # The result does not depend on the split.
     assert WHOLE_PATH[kind](data, range(len(data))) == whole
     if name.startswith("refused-"):
         assert len(whole) == 1
@@ -38,7 +38,7 @@ def test_damaged_bytes_are_never_read_in_two_ways(name: str, block: int) -> None
 
 
 def test_a_proxy_that_lets_a_second_request_through_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The net holds: with a head that smuggles, each case that is forwarded is a finding."""
+    """The check works: with a head that smuggles a request, every forwarded case is a finding."""
     smuggled = b"Content-Length: 0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
     monkeypatch.setattr(heads, "join_head", lambda start, lines: start + b"\r\nHost: 127.0.0.1:1\r\n" + smuggled)
     for name in ("get", "pipelined", "absolute-target"):

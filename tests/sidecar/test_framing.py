@@ -1,4 +1,4 @@
-"""Random requests, pipelined and split anywhere: the upstream sees exactly these, and answers come back in order."""
+"""Random requests, pipelined and split anywhere: the upstream gets exactly these, and the responses are in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.servers import StartSidecar
 
 
 class Echo:
-    """A strict upstream: parses requests itself, and answers each with what it got, in random framing."""
+    """A strict upstream. It parses requests itself, and returns each request as the response, in random framing."""
 
     def __init__(self, seed: int) -> None:
         self.seen: list[tuple[str, str, str]] = []
@@ -74,7 +74,7 @@ def split(data: bytes, source: random.Random) -> list[bytes]:
 
 
 def random_request(index: int, source: random.Random) -> tuple[bytes, tuple[str, str, str]]:
-    """Return a request's bytes, and what an upstream should see of it."""
+    """Return the bytes of a request, and the request that the upstream should get."""
     method = source.choice(("GET", "POST", "PUT", "DELETE"))
     path = f"/random/{index}"
     body = source.randbytes(source.choice((0, 1, 30, 3000))) if method != "GET" else b""

@@ -1,4 +1,4 @@
-"""What nobody well-behaved sends: smuggling, malformed heads, slow senders, slow readers, junk names."""
+"""Hostile clients: smuggling, malformed heads, slow senders, slow readers, invalid names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REFUSED = {name: data for name, data in corpus("requests").items() if name.start
 
 
 class Recorder:
-    """An upstream that answers everything and keeps every byte that it got."""
+    """An upstream that answers every request and keeps all received bytes."""
 
     def __init__(self) -> None:
         self.got = b""
@@ -40,7 +40,7 @@ class Recorder:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         watching = False
         while data := await reader.read(65536):
-            # The sidecar's own look at the models comes on connections of its own.
+            # The sidecar polls the models on separate connections.
             watching = watching or data.startswith(b"GET /api/")
             self.got += b"" if watching else data
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
@@ -57,7 +57,7 @@ async def recorder() -> AsyncIterator[Recorder]:
 
 
 async def talk(port: int, data: bytes, seconds: float = 5.0) -> bytes:
-    """Send bytes and return all that comes back until the proxy closes, or for a while."""
+    """Send bytes, and return all received bytes until the proxy closes or a timeout expires."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer = b""
     try:
@@ -72,7 +72,7 @@ async def talk(port: int, data: bytes, seconds: float = 5.0) -> bytes:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_is_not_http_beyond_doubt_is_refused_and_goes_no_further(
+async def test_invalid_or_ambiguous_bytes_are_refused_and_not_forwarded(
     start_sidecar: StartSidecar, recorder: Recorder, name: str
 ) -> None:
     sidecar = await start_sidecar(recorder.port)
@@ -80,7 +80,7 @@ async def test_what_is_not_http_beyond_doubt_is_refused_and_goes_no_further(
     assert answer.split(b" ")[1][:1] in (b"4", b"5"), answer[:80]
     assert b"smuggled" not in recorder.got
     assert answer.count(b"HTTP/1.1 ") == 1
-    # The process serves on.
+    # The process still serves.
     fine = await talk(sidecar.port, b"GET /fine HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")
     assert fine.startswith(b"HTTP/1.1 200")
 
@@ -122,7 +122,7 @@ async def test_extensions_trailers_and_offers_are_no_way_in(start_sidecar: Start
 async def test_an_offered_upgrade_hides_no_request_in_its_body(
     start_sidecar: StartSidecar, recorder: Recorder, framing: bytes, cut: int
 ) -> None:
-    """Java's HTTP client offers h2c with every POST; httptools reads no body behind an offer."""
+    """Java's HTTP client offers h2c with every POST, and httptools does not read a body after an offer."""
     sidecar = await start_sidecar(recorder.port)
     smuggled = framing.replace(b"hello", b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")
     smuggled = smuggled.replace(b"5\r\n", b"%x\r\n" % 35 if b"chunked" in framing else b"35\r\n", 1)
@@ -190,7 +190,7 @@ async def test_a_connection_is_idle_only_from_the_end_of_its_last_response(
 
 
 class Torrent:
-    """An upstream whose answers never end."""
+    """An upstream whose responses never end."""
 
     def __init__(self) -> None:
         self.sent: list[int] = []
@@ -213,7 +213,7 @@ class Torrent:
         line = json.dumps({"model": "m", "response": "x" * 16_000}).encode() + b"\n"
         self.sent.append(0)
         index, self.running = len(self.sent) - 1, self.running + 1
-        # Little in the kernel's buffers, so that a hundred of these are quickly full.
+        # Small kernel buffers, so that those of a hundred clients fill quickly.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
         try:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -240,7 +240,7 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
             sock.sendall(request)
         await eventually(lambda: len(upstream.sent) == 100, 30)
         assert max(unsent_bytes(sidecar.proxy_service.proxy.connections)) < 1024 * 1024
-        # They take nothing for the idle timeout: each is ended, and its upstream told.
+        # They read nothing for the idle timeout. Each request is ended, and its upstream connection is closed.
         await eventually(lambda: upstream.running == 0, 40)
         ended = {"client_cancelled": 100}
         await eventually(lambda: dict(sidecar.runtime.metrics.totals_by("requests", "outcome")) == ended)
@@ -270,7 +270,7 @@ async def test_a_thousand_junk_model_names_make_no_series(
 async def test_requests_in_random_pieces_under_faults_reconcile_to_the_token(
     start_simulator: StartSimulator, start_sidecar: StartSidecar
 ) -> None:
-    """A thousand here; `python bench/proxy/reconcile.py` sends a hundred thousand, on more routes."""
+    """Send a thousand requests. `python bench/proxy/reconcile.py` sends a hundred thousand, on more routes."""
     simulator = await start_simulator(tokens=3)
     sidecar = await start_sidecar(simulator.port)
     body = json.dumps({"model": "simulated", "messages": [{"role": "user", "content": "a b"}]}).encode()
@@ -286,13 +286,13 @@ async def test_requests_in_random_pieces_under_faults_reconcile_to_the_token(
     cut = sum(entry.sent for entry in entries if entry.outcome != "completed")
     assert len(entries) == 1000
     assert sidecar.runtime.metrics.total("prompt_tokens") == sum(entry.prompt_tokens for entry in whole)
-    # Of an answer that was cut, the pieces that were sent.
+    # In a response that was cut off, each sent chunk counts as one token.
     assert sidecar.runtime.metrics.total("generation_tokens") == sum(entry.generation_tokens for entry in whole) + cut
     assert not sidecar.runtime.meter.in_flight.counts()
 
 
 async def converse(port: int, request: bytes, random_: random.Random) -> None:
-    """Send a request in random pieces, and read until its answer has ended or was cut."""
+    """Send a request in random pieces, and read until its response has ended or was cut off."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         rest = request

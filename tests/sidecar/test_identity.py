@@ -1,6 +1,6 @@
-"""Bytes through the proxy are those of a direct connection: exchanges recorded from Ollama 0.17.4, and random ones.
+"""Bytes through the proxy equal those of a direct connection, for recorded exchanges of Ollama 0.17.4 and random ones.
 
-`scripts/record_exchanges.py` made the recording.
+The exchanges were recorded with `scripts/record_exchanges.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MADE = b"x-request-id"
 
 
 class Player:
-    """An upstream that plays recorded answers, in the recorded pieces or in random ones, and keeps what it was sent."""
+    """An upstream that replays recorded responses, in the recorded or in random pieces, and keeps received requests."""
 
     def __init__(self, source: random.Random | None) -> None:
         self.answer: list[bytes] = []
@@ -45,7 +45,7 @@ class Player:
         fields = dict(line.lower().split(b": ", 1) for line in head.strip().split(b"\r\n")[1:])
         body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
         if b"user-agent" in fields:
-            # The sidecar's own look at the models.
+            # The sidecar polls the models.
             listed = json.dumps({"models": [{"name": "tiny:latest", "model": "tiny:latest", "size": 1, "digest": "0"}]})
             writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(listed)}\r\n\r\n{listed}".encode())
             return
@@ -67,7 +67,7 @@ class Player:
 
 
 async def ask(port: int, request: bytes, size: int) -> bytes:
-    """Send a request, and return `size` bytes of its answer; more than that is an error."""
+    """Send a request, and return the `size` bytes of its response. Further bytes are an error."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     try:
@@ -84,7 +84,7 @@ async def ask(port: int, request: bytes, size: int) -> bytes:
 
 
 def lines_of(request: bytes) -> tuple[Counter[bytes], bytes]:
-    """Return a request's lines, without those that are the proxy's own, and its body."""
+    """Return the lines of a request, without those that the proxy sets, and its body."""
     head, _, body = request.partition(b"\r\n\r\n")
     own = (MADE, b"host")
     return Counter(line for line in head.split(b"\r\n") if line.partition(b":")[0].lower() not in own), body
@@ -107,7 +107,7 @@ async def test_a_recorded_exchange_is_the_same_through_the_proxy(
     whole = b"".join(player.answer)
     direct = await ask(port, request, len(whole))
     assert direct == whole
-    # `Connection` is a connection's own (RFC 9110, 7.6.1); everything else is the same, in the same order.
+    # `Connection` belongs to one connection (RFC 9110, 7.6.1). All other lines are equal, in the same order.
     expected = whole.replace(b"Connection: keep-alive\r\n", b"", 1)
     assert await ask(sidecar.port, request, len(expected)) == expected
     sent, received = (lines_of(got) for got in player.got)
@@ -120,7 +120,7 @@ async def test_a_recorded_exchange_is_the_same_through_the_proxy(
 
 
 def tokens_of(answer: bytes) -> tuple[int, int]:
-    """Return prompt and generated tokens of a recorded answer, read by other means than the product's."""
+    """Return prompt and generated tokens of a recorded response, read without the product's code."""
     body = re.sub(r"\r\n[0-9a-f]+\r\n", "\n", "\r\n" + answer.partition(b"\r\n\r\n")[2].decode("latin-1"))
     found = [json.loads(text) for text in re.findall(r"^(?:data: )?(\{.*\})\s*$", body, re.MULTILINE)]
     prompt = generated = 0

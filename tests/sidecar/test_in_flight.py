@@ -1,4 +1,4 @@
-"""Requests in flight: running and waiting from the slots, room in a bounded queue, and sums over processes."""
+"""Requests in flight: running and waiting requests, room in the bounded queue, and sums over processes."""
 
 from __future__ import annotations
 

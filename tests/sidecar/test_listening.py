@@ -1,4 +1,4 @@
-"""Listening of the sidecar: over TLS with a certificate that is renewed, and as an exporter without a proxy."""
+"""Sockets of the sidecar: TLS with a renewed certificate, and an exporter without a proxy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_clients_speak_tls_and_a_renewed_certificate_needs_no_restart(
     certificate = Certificate(cert, key)
     assert not certificate.reload()
     key.write_text("broken")
-    assert not certificate.reload()  # half a renewal leaves what was there
+    assert not certificate.reload()  # an incomplete renewal keeps the old certificate
     issue(tmp_path, "second")
     assert certificate.reload()
 
@@ -74,7 +74,7 @@ def test_a_certificate_without_its_key_is_a_usage_error(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 2
-    assert "--tls-cert and --tls-key go together" in done.stderr
+    assert "set both --tls-cert and --tls-key, or neither" in done.stderr
 
 
 async def test_an_exporter_serves_metrics_and_no_clients(

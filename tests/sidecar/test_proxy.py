@@ -100,7 +100,7 @@ RawServer = Callable[[Callable[[bytes], list[bytes]]], Awaitable[int]]
 
 @pytest.fixture
 async def raw_server() -> object:
-    """A server that answers each request head with the given pieces, and keeps what it got."""
+    """A server that answers each request head with the given pieces, and keeps the received bytes."""
     servers: list[asyncio.Server] = []
 
     async def start(answer: Callable[[bytes], list[bytes]]) -> int:

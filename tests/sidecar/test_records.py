@@ -1,4 +1,4 @@
-"""What is told of single requests, and what is never told: records by ID, the access log, transfers, overhead."""
+"""Records of single requests: their content, records by ID, the access log, transfers and overhead."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from support.servers import RunningSimulator, StartSimulator
 
 
 class Running:
-    """A sidecar with two workers, in processes of their own."""
+    """A sidecar with two worker processes."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, admin_port: int) -> None:
         self.process = process
@@ -127,9 +127,9 @@ async def test_what_workers_count_adds_up_to_the_token(simulator: RunningSimulat
         assert await sidecar.total("llmendpoint_requests_total") == len(entries) == 60
         tokens = sum(entry.generation_tokens for entry in entries)
         assert await sidecar.total("llmendpoint_generation_tokens_total") == tokens > 0
-        # Histograms as well, bucket by bucket.
+        # The same holds for each bucket of histograms.
         assert await sidecar.total("llmendpoint_e2e_request_latency_seconds_count") == 60
-        # Both workers had requests: they keep connections to the upstream.
+        # Both workers had requests, because both have connections to the upstream.
         assert all(sockets_of(pid) > count for pid, count in before.items())
         async with aiohttp.ClientSession() as session, session.get(f"{sidecar.admin}/status") as response:
             assert (await response.json())["totals"]["requests"] == 60
@@ -180,7 +180,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(simulator: Run
 
         await until(two_again)
         assert await sidecar.total("llmendpoint_requests_total") == 20
-        # Connections that waited on the dead worker's socket are served by its successor.
+        # Connections that waited on the dead worker's socket are served by the next worker.
         assert set(await asyncio.gather(*(sidecar.chat() for _ in range(20)))) == {200}
 
         async def all_counted() -> bool:
@@ -189,7 +189,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(simulator: Run
         await until(all_counted)
 
 
-async def test_a_worker_that_does_not_answer_keeps_its_streams_and_its_last_numbers(
+async def test_a_worker_that_does_not_answer_keeps_its_streams_and_its_last_metrics(
     simulator: RunningSimulator,
 ) -> None:
     async with running(simulator.port) as sidecar:
@@ -207,7 +207,7 @@ async def test_a_worker_that_does_not_answer_keeps_its_streams_and_its_last_numb
         async def all_counted() -> bool:
             return await sidecar.total("llmendpoint_requests_total") == 40
 
-        # Late answers were not taken for answers to later questions.
+        # Late responses were not mistaken for responses to later requests.
         await until(all_counted)
 
 
@@ -291,4 +291,4 @@ async def test_a_port_that_other_workers_share_is_refused_to_a_second_sidecar(si
         )  # fmt: skip
         _, errors = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 1
-        assert b"Address already in use; choose another with --listen" in errors
+        assert b"Address already in use; choose another port with --listen" in errors

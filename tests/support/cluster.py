@@ -1,8 +1,8 @@
-"""A cluster on the current KUBECONFIG: the chart installed, the operator running as its own ServiceAccount.
+"""The cluster of the current KUBECONFIG, with the chart installed and the operator running with its own ServiceAccount.
 
-The cluster has the images under the names that are shipped. Parameters by environment: E2E_MODEL (name that the
-endpoint declares), E2E_REGISTRY and E2E_REPOSITORY (where it is pulled; empty: Ollama's library), E2E_GPU (0: the
-cluster has none, so the sample for CPUs takes the other one's place).
+The images must be available in the cluster under their published names. Environment variables: E2E_MODEL (model that
+the endpoint declares), E2E_REGISTRY and E2E_REPOSITORY (its source; if empty, Ollama's library), E2E_GPU (if 0, the
+cluster has no GPU and the sample for CPUs is used).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMESPACE = "llmendpoint-system"
 
 @dataclass(frozen=True)
 class Parameters:
-    """What differs between clusters."""
+    """Parameters that differ between clusters."""
 
     model: str = os.environ.get("E2E_MODEL", "llama3.2:3b")
     registry: str = os.environ.get("E2E_REGISTRY", "registry.kube-system.svc.cluster.local:5000")
@@ -45,7 +45,7 @@ class Parameters:
 
 
 def kubectl(*arguments: str, stdin: Any = None, check: bool = True) -> str:
-    """Run kubectl and return what it printed; what it complained of is the failure's text."""
+    """Run kubectl and return its output. If it fails, the error has its error output."""
     text = None if stdin is None else json.dumps(stdin)
     done = subprocess.run(["kubectl", *arguments], check=False, input=text, capture_output=True, text=True, timeout=900)
     if check and done.returncode:
@@ -54,7 +54,7 @@ def kubectl(*arguments: str, stdin: Any = None, check: bool = True) -> str:
 
 
 class Namespace:
-    """What a person does with kubectl in one namespace."""
+    """Operations of a kubectl user in one namespace."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -74,7 +74,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def forward(self, target: str, port: int) -> Iterator[str]:
-        """Forward a port of a pod or Service; yields the URL."""
+        """Forward a port of a pod or Service, and yield the URL."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             local = probe.getsockname()[1]
@@ -94,7 +94,7 @@ def _connects(port: int) -> bool:
 
 
 def fetch(url: str, body: Any = None) -> bytes:
-    """Return the body of a GET, or of a POST of JSON."""
+    """Return the response body of a GET, or of a POST with JSON."""
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=60) as response:
         return bytes(response.read())
@@ -107,7 +107,7 @@ def parameters() -> Parameters:
 
 @pytest.fixture(scope="session")
 def chart(parameters: Parameters) -> None:
-    """Install the chart as it is shipped, into a namespace that enforces the restricted standard."""
+    """Install the chart with its defaults into a namespace that enforces the restricted Pod Security Standard."""
     namespace = {
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -121,7 +121,7 @@ def chart(parameters: Parameters) -> None:
 
 
 def new_namespace(prefix: str) -> Namespace:
-    """Return a new namespace that enforces the restricted standard."""
+    """Return a new namespace that enforces the restricted Pod Security Standard."""
     name = f"{prefix}-{secrets.token_hex(3)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted", "llmendpoint-e2e": "true"}
     kubectl(
@@ -135,7 +135,7 @@ def new_namespace(prefix: str) -> Namespace:
 
 @pytest.fixture(scope="session")
 def assistant(chart: None, parameters: Parameters) -> Iterator[Namespace]:
-    """The sample endpoint, Ready, in a namespace other than the chart's."""
+    """The sample endpoint in a namespace other than the chart's. It is Ready."""
     namespace = new_namespace("models")
     namespace.apply(sample_endpoint("endpoint" if parameters.gpu else "cpu", parameters))
     namespace.run("wait", "--for=condition=Ready", "--timeout=10m", "llmendpoint/assistant")
@@ -144,7 +144,7 @@ def assistant(chart: None, parameters: Parameters) -> Iterator[Namespace]:
 
 
 def sample_endpoint(folder: str, parameters: Parameters) -> dict[str, Any]:
-    """Return a shipped sample with nothing changed but its model: under its own name, from the cluster's registry."""
+    """Return a shipped sample, in which only the model is changed to that of the cluster's registry."""
     text = kubectl("kustomize", str(ROOT / "manifests/samples" / folder))
     manifest: dict[str, Any] = yaml.safe_load(text)
     name = manifest["spec"]["models"][0]["name"] if parameters.registry else parameters.model

@@ -1,7 +1,7 @@
-"""The kept requests and answers, one a file, as they come from the wire; and ways to split them.
+"""The corpus: requests and responses as received from the network, one per file, and ways to split them.
 
-A request whose file is named `refused-…` must be refused; any other may be damaged at will. Files that the fuzzer
-found are named `found-…`.
+A request in a file named `refused-…` must be refused. All other files can be damaged for fuzzing. Findings of the fuzzer
+are in files named `found-…`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ def corpus(kind: str) -> dict[str, bytes]:
 
 
 def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """Cut bytes at positions; a position beyond the end wraps around."""
+    """Split bytes at positions. A position beyond the end wraps around."""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     return [data[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
 def all_splits(data: bytes) -> list[list[bytes]]:
-    """Return the bytes whole, cut once at every position, and cut into single bytes."""
+    """Return the bytes unsplit, split once at every position, and split into single bytes."""
     return [[data], *(split(data, [cut]) for cut in range(1, len(data))), split(data, range(len(data)))]

@@ -1,4 +1,4 @@
-"""Endpoints without a cluster: a spec in, the manifests of its children out."""
+"""Specs of endpoints and the manifests of their children, without a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests that API tests share."""
+"""Manifests for several API tests."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ API_VERSION = "llmendpoint.dev/v1alpha1"
 
 
 def endpoint(name: str, **spec: Any) -> dict[str, Any]:
-    """Return an LLMEndpoint; a field of None is left out."""
+    """Return an LLMEndpoint. Fields that are None are omitted."""
     return _object("LLMEndpoint", name, {"models": [{"name": "tiny:latest"}], **spec})
 
 
 def loadtest(name: str, **spec: Any) -> dict[str, Any]:
-    """Return a LoadTest; a field of None is left out."""
+    """Return a LoadTest. Fields that are None are omitted."""
     return _object("LoadTest", name, {"endpointRef": {"name": "assistant"}, **spec})
 
 

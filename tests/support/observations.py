@@ -12,7 +12,7 @@ from llmendpoint_operator.kube.fault import Fault
 
 
 def model(phase: ModelPhase = ModelPhase.READY, name: str = "tiny:latest", **facts: Any) -> ModelStatus:
-    """Return a model as `/status` has it."""
+    """Return the status of a model, as in `/status`."""
     return ModelStatus(name, phase, **facts)
 
 
@@ -28,7 +28,7 @@ def observed(*pods: PodView, refused: tuple[Fault, ...] = (), up_to_date: bool =
 
 
 def outcome(condition: Condition | None) -> tuple[bool | None, str]:
-    """Return status and reason of a condition that applies."""
+    """Return status and reason of a condition."""
     assert condition is not None
     assert condition.message
     return condition.status, condition.reason

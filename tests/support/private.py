@@ -1,6 +1,6 @@
-"""Access to private attributes, for facts that a test can observe in no other way.
+"""Access to private attributes, for state that tests cannot observe otherwise.
 
-Only this module knows their names, so that a rename breaks nothing else.
+Only this module uses the names of these attributes, so that only it has to follow a rename.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from llmendpoint_sidecar.proxy.connection import ClientConnection
 
 
 def kept_header_lines() -> list[bytes]:
-    """Return the header lines that the process remembers."""
+    """Return the header lines in the cache of the process."""
     return list(heads._known)
 
 

@@ -1,4 +1,4 @@
-"""Types of the servers that fixtures start."""
+"""Types of the servers that the fixtures start."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def wait_until(check: Callable[[], Any], seconds: float = 20.0, every: float = 0.05) -> Any:
-    """Call `check` until its result is true, and return the result. AssertionError after `seconds`."""
+    """Call `check` until its result is true, and return the result. Raises AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         result = check()
@@ -20,7 +20,7 @@ def wait_until(check: Callable[[], Any], seconds: float = 20.0, every: float = 0
 
 
 async def eventually(check: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until `check` returns True, while the event loop runs. AssertionError after `seconds`."""
+    """Wait until `check` returns True, while the event loop runs. Raises AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, f"the condition did not hold within {seconds:g} s"

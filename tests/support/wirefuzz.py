@@ -1,6 +1,6 @@
-"""Fuzzer for HTTP: damaged requests and answers, read by our readers and by an independent one (h11).
+"""Fuzzer for HTTP: damaged requests and responses, read by our readers and by an independent parser (h11).
 
-    python tests/support/wirefuzz.py --seconds 600    # longer than the tests; writes its findings into the corpus
+    python tests/support/wirefuzz.py --seconds 600    # longer than the tests; writes findings to the corpus
 
 Each case is read twice: by a reader alone, and by the whole data path without sockets. A second is enough
 for thousands of cases. Cases are made from the corpus (`support/corpus.py`).
@@ -46,11 +46,11 @@ _TOKENS = (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"0", b";", b"
 
 
 class FindingError(Exception):
-    """Our reading of a case differs from h11's, or from our own reading of the same bytes in other pieces."""
+    """Our result for a case differs from h11's, or from our result for the same bytes in other pieces."""
 
 
 class Wire:
-    """A transport that keeps what is written, and never blocks."""
+    """A transport that keeps the written bytes, and never blocks."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -75,13 +75,13 @@ class Wire:
         return True
 
     def pause_reading(self) -> None:
-        """Do nothing: nothing is read from it."""
+        """Do nothing, because there is nothing to read."""
 
     resume_reading = pause_reading
 
 
 class DataPath:
-    """A client's connection, and upstream connections that are opened at once."""
+    """A connection of a client, and upstream connections that are opened immediately."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
@@ -105,7 +105,7 @@ class DataPath:
 
 
 def requests_in(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """Return method, target and body of every whole request that h11 reads, up to its first error."""
+    """Return method, target and body of every complete request that h11 reads, up to its first error."""
     found: list[tuple[bytes, bytes, bytes]] = []
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
     try:
@@ -127,11 +127,11 @@ def requests_in(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
 
 
 def answers_in(data: bytes, count: int, *, ended: bool) -> list[int]:
-    """Return the final statuses of the answers that a client got. FindingError if these are not HTTP."""
+    """Return the final statuses of the responses to a client. Raises FindingError if they are not valid HTTP."""
     statuses: list[int] = []
     rest = data
     for _ in range(count + 1):
-        # Part of a stray line end may slip through where a packet ends in it; clients pass over it (RFC 9112, 2.2).
+        # If a packet ends in a stray line end, part of it can be forwarded. Clients ignore it (RFC 9112, 2.2).
         if not rest.strip(b"\r\n"):
             return statuses
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
@@ -155,7 +155,7 @@ def answers_in(data: bytes, count: int, *, ended: bool) -> list[int]:
 
 
 class RequestRecorder:
-    """Keeps the whole requests that a reader reads."""
+    """Records the complete requests that a reader reads."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[bytes, bytes, bytes]] = []
@@ -184,7 +184,7 @@ class RequestRecorder:
 
 
 class AnswerRecorder:
-    """Keeps the answer that a reader reads. `status` is 0 if it was not whole."""
+    """Records the response that a reader reads. `status` is 0 if it is incomplete."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -199,7 +199,7 @@ class AnswerRecorder:
         self._status = head.status
 
     def response_head_alone(self) -> None:
-        """Depends on the split."""
+        """Ignore the call, because it depends on the split."""
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         self.body += b"".join(pieces)
@@ -221,7 +221,10 @@ class AnswerRecorder:
 
 
 def read_requests(data: bytes, cuts: Iterable[int]) -> list[tuple[bytes, bytes, bytes]]:
-    """Return the whole requests that our reader reads. FindingError if they depend on the cuts or h11 reads others."""
+    """Return the complete requests that our reader reads.
+
+    Raises FindingError if they depend on the split or h11 reads others.
+    """
     whole, cut = RequestRecorder().read([data]), RequestRecorder().read(split(data, cuts))
     if (whole.requests, whole.failed) != (cut.requests, cut.failed):
         raise FindingError(f"whole: {whole.requests!r}, failed: {whole.failed}; cut: {cut.requests!r}, {cut.failed}")
@@ -234,12 +237,15 @@ def read_requests(data: bytes, cuts: Iterable[int]) -> list[tuple[bytes, bytes, 
 
 
 def read_answer(data: bytes, cuts: Iterable[int]) -> list[str]:
-    """Return the calls of our reader for an answer. FindingError if they depend on the cuts or h11 reads another one."""
+    """Return the calls of our reader for a response.
+
+    Raises FindingError if they depend on the split or h11 reads another response.
+    """
     whole, cut = AnswerRecorder().read([data]), AnswerRecorder().read(split(data, cuts))
     for one in (whole, cut):
         if one.calls.count("end") + one.calls.count("failed") != 1:
             raise FindingError(f"an answer ended in {one.calls!r}")
-    # Bytes behind an answer make it fail only if they come together with its end.
+    # Extra bytes after a response make it fail only if they arrive together with its end.
     if whole.status and (whole.status, whole.body) != (cut.status, cut.body):
         raise FindingError(f"whole: {whole.calls!r} {whole.body!r}; cut: {cut.calls!r} {cut.body!r}")
     if whole.status and (whole.status, whole.body) != (theirs := answer_in(data)):
@@ -248,7 +254,7 @@ def read_answer(data: bytes, cuts: Iterable[int]) -> list[str]:
 
 
 def answer_in(data: bytes) -> tuple[int, bytes]:
-    """Return status and body of the answer that h11 reads in bytes that the end of the connection follows."""
+    """Return status and body of the response that h11 reads, if the connection ends after the bytes."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
     connection.send(h11.Request(method="POST", target="/", headers=[("Host", "h"), ("Content-Length", "0")]))
     connection.send(h11.EndOfMessage())
@@ -267,7 +273,10 @@ def answer_in(data: bytes) -> tuple[int, bytes]:
 
 
 def try_requests(data: bytes, cuts: Iterable[int]) -> list[int]:
-    """Send bytes as a client; return the statuses of the answers. FindingError if an upstream got other requests."""
+    """Send bytes as a client, and return the statuses of the responses.
+
+    Raises FindingError if the upstream got other requests than h11 reads.
+    """
     path = DataPath()
     for piece in split(data, cuts):
         if not path.wire.closed:
@@ -293,7 +302,10 @@ def try_requests(data: bytes, cuts: Iterable[int]) -> list[int]:
 
 
 def try_answer(data: bytes, cuts: Iterable[int]) -> list[int]:
-    """Send bytes as an upstream; return the statuses that the client got. FindingError if it got bytes other than HTTP."""
+    """Send bytes as an upstream, and return the statuses that the client got.
+
+    Raises FindingError if the client got invalid HTTP.
+    """
     path = DataPath()
     body = b'{"model":"m"}'
     path.client.data_received(b"POST /api/chat HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
@@ -319,7 +331,7 @@ _METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b
 
 
 def damage(data: bytes, source: random.Random) -> bytes:
-    """Return the bytes with a few of them changed, left out, doubled, or with tokens of the grammar put between."""
+    """Return the bytes with a few of them changed, removed or doubled, or with tokens of the grammar inserted."""
     changed = bytearray(data)
     for _ in range(source.choice((1, 1, 1, 2, 3, 5))):
         at = source.randrange(len(changed) + 1)
@@ -339,7 +351,7 @@ def damage(data: bytes, source: random.Random) -> bytes:
 
 
 class Attempt(NamedTuple):
-    """A way to read a case, and the folder of the corpus that its cases are made from."""
+    """A way to read a case, and the folder of the corpus for its cases."""
 
     kind: str
     run: Callable[[bytes, Iterable[int]], object]
@@ -354,7 +366,7 @@ ATTEMPTS = {
 
 
 def damaged(kind: str, seed: int) -> tuple[bytes, list[int]]:
-    """Return the case of a seed: bytes, and the positions at which they are cut."""
+    """Return the case for a seed: bytes, and the positions at which they are split."""
     source = random.Random(seed)
     texts = [text for text in corpus_cache(kind) if len(text) < 20_000]
     data = damage(source.choice(texts), source)
@@ -377,7 +389,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    # Each refused answer is a warning of the proxy.
+    # The proxy logs a warning for each refused response.
     logging.disable(logging.CRITICAL)
     seed, found, deadline = options.seed, 0, time.monotonic() + options.seconds
     while time.monotonic() < deadline:

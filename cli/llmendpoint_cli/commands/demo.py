@@ -1,4 +1,7 @@
-"""`llmendpoint demo`: meter a model server, send load to it, and judge it. It ends by itself."""
+"""`llmendpoint demo`: starts the metering proxy in front of a model server, runs a short load test, and exits.
+
+The demo passes all settings to the other programs as arguments, so that their environment variables have no effect.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,15 @@ from llmendpoint_loadjob import main as loadjob
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DEMO_"
 
-_EXAMPLES = """The model server is the Ollama at 127.0.0.1:11434 if it answers with a local model, else the simulator.
+_DESCRIPTION = "Run the metering proxy in front of a model server, and a short load test through the proxy."
+_NOTES = """The demo uses the Ollama at 127.0.0.1:11434 if it has a local model that answers within 3 seconds, otherwise
+the simulator.
 
-exit codes: 0 the objectives were met, 99 one was missed, 98 the client was the limit, 1 the demo could not run,
-2 wrong setting
+exit codes: 0 the objectives were met, 99 one was missed, 98 the load generator was the bottleneck, 1 the demo failed,
+2 invalid option, 130 interrupted twice
 """
 _SIMULATED_MODEL = "simulated:latest"
-# The simulator's timing is known, so latency is judged. The latency of a real Ollama depends on the machine.
+# The simulator's timing is known, so there are objectives for latency. That of a real Ollama depends on the machine.
 _SIMULATED_OBJECTIVES = ("ttft:p95=1s", "tpot:p95=50ms", "error_rate=0%")
 _REAL_OBJECTIVES = ("error_rate=0%",)
 _SHOWN_METRICS = (
@@ -39,8 +44,8 @@ _SHOWN_METRICS = (
 
 def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint demo") -> int:
     """Run the demo and return the exit code of the load generator, or 1 if a process did not start."""
-    flags = Flags(program, ENVIRONMENT_PREFIX, "Meter a model server, send load to it, and judge it.", _EXAMPLES)
-    flags.group("load").option("duration", _duration, "8s", "how long requests are sent", value="DURATION")
+    flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, _NOTES)
+    flags.group("load").option("duration", _duration, "8s", "duration of the load", value="DURATION")
     duration: str = flags.parse(arguments).duration
     console = Console()
 
@@ -56,7 +61,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint dem
 
 
 def _duration(text: str) -> str:
-    """Return a duration as it was written: it is passed on to the load generator."""
+    """Check a duration and return it unchanged, to pass it to the load generator."""
     parse_duration(text)
     return text
 
@@ -67,7 +72,9 @@ def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Conso
     arguments = ["--listen", f"127.0.0.1:{proxy}", "--admin-listen", f"127.0.0.1:{admin}",
                  "--upstream", upstream.url, "--drain-delay", "0"]  # fmt: skip
     stack.enter_context(process("llmendpoint_sidecar", arguments, f"http://127.0.0.1:{admin}/readyz"))
-    say(f"metering proxy: http://127.0.0.1:{proxy} (any Ollama client), metrics: http://127.0.0.1:{admin}/metrics")
+    say(
+        f"metering proxy: http://127.0.0.1:{proxy} (accepts any Ollama client), metrics: http://127.0.0.1:{admin}/metrics"
+    )
     out = demo_folder()
     objectives = _REAL_OBJECTIVES if upstream.is_real else _SIMULATED_OBJECTIVES
     say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(objectives)}")
@@ -75,15 +82,15 @@ def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Conso
             "--duration", duration, "--max-tokens", "32", "--out", str(out), "--log-level", "warning"]  # fmt: skip
     for objective in objectives:
         load += ["--slo", objective]
-    code = loadjob.main(load, "llmendpoint demo")
+    code = loadjob.main(load, "llmendpoint demo", environment={})
     _show_metrics(f"http://127.0.0.1:{admin}/metrics", console)
-    say(f"results: {out}/summary.json and requests.jsonl")
+    say(f"results: summary.json and requests.jsonl in {out}")
     say("next: `llmendpoint load --help`, or on a cluster `kubectl apply -k manifests/` (see README.md)")
     return code
 
 
 def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstream:
-    """Return the Ollama on this machine if it answers; otherwise start the simulator and return that."""
+    """Return the Ollama on this machine if it answers, otherwise start the simulator and return its address."""
     found = find_ollama(f"http://127.0.0.1:{OLLAMA_PORT}")
     if isinstance(found, Upstream):
         say(f"upstream: the Ollama at {found.url}, model {found.model}")
@@ -97,7 +104,7 @@ def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstre
 
 
 def _show_metrics(url: str, console: Console) -> None:
-    """Print the sidecar's counts of the run."""
+    """Print selected metrics of the sidecar."""
     with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - loopback
         lines = response.read().decode().splitlines()
     console.print("metrics of the sidecar:", highlight=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""Processes of the local stack, and their ports."""
+"""Processes and ports of the local stack."""

@@ -11,14 +11,15 @@ _SEARCHED_PORTS = 50
 
 
 def free_port(wanted: int, say: Callable[[str], None]) -> int:
-    """Return `wanted` if that port is free, else the next free one, which is reported through `say`."""
+    """Return the port `wanted` if it is free, otherwise the next free port, which is reported with `say`."""
     for port in range(wanted, wanted + _SEARCHED_PORTS):
         if _is_free(port):
             if port != wanted:
-                say(f"port {wanted} is taken: using {port}")
+                say(f"port {wanted} is in use: using {port}")
             return port
     raise StackError(
-        f"no free port from {wanted} to {wanted + _SEARCHED_PORTS - 1}; stop a process that uses one of them"
+        f"the ports from {wanted} to {wanted + _SEARCHED_PORTS - 1} are all in use; stop a process that uses one of "
+        "them"
     )
 
 

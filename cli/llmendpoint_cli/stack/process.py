@@ -1,8 +1,9 @@
-"""Processes of the local stack: a context manager starts one and ends it with the block."""
+"""Processes of the local stack. A context manager starts a process and ends it with the block."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,13 +16,20 @@ from llmendpoint_common.process.errors import StackError
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
+#: Prefix of the variables with settings of our programs.
+_VARIABLES = "LLMENDPOINT_"
 
 
 @contextlib.contextmanager
 def process(name: str, arguments: Sequence[str], ready_url: str) -> Iterator[None]:
-    """Run `python -m NAME ARGUMENTS` until the block ends. StackError if `ready_url` does not answer within 20 s."""
+    """Run `python -m NAME ARGUMENTS` until the block ends. Raises StackError if `ready_url` does not answer within 20
+    s.
+
+    The settings of the process are the arguments only: it does not get the variables of our programs.
+    """
     with tempfile.TemporaryFile("w+b") as output:
-        child = subprocess.Popen([sys.executable, "-m", name, *arguments], stdout=output, stderr=output)  # noqa: S603
+        command = [sys.executable, "-m", name, *arguments]
+        child = subprocess.Popen(command, stdout=output, stderr=output, env=_environment())  # noqa: S603
         try:
             _wait_until_ready(child, ready_url, lambda: _tail(output, name))
             yield
@@ -32,6 +40,10 @@ def process(name: str, arguments: Sequence[str], ready_url: str) -> Iterator[Non
 def demo_folder() -> Path:
     """Return a new temporary folder for the results of a demo."""
     return Path(tempfile.mkdtemp(prefix="llmendpoint-"))
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLES)}
 
 
 def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Callable[[], str]) -> None:

@@ -1,1 +1,1 @@
-"""The resources as typed models, their defaults, and the translation of a spec into what processes read."""
+"""Typed models of the resources, their defaults, and the translation of a spec into the inputs of processes."""

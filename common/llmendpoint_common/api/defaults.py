@@ -1,8 +1,8 @@
-"""Defaults of the resources, each in one place.
+"""Defaults of the resources. Each default is defined only here.
 
-The API types put those into the schema that have a default there. A field in a union, or one that another field must be
-able to contradict, has no default in the schema: the code that reads the spec fills it in from here, and the field's
-description names it. Durations are strings as the API takes them, resources are Kubernetes quantities.
+Most defaults are part of the schema. If a field belongs to a union, or if another field can make its default wrong, the
+schema has no default. Then the code that reads the spec uses the default from here, and the description of the field
+names it. Durations are strings as in the API, and resources are Kubernetes quantities.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from llmendpoint_common.contracts.sidecar import IncludeUsage, Load, ModelManage
 
 # Models and replicas of an endpoint
 REPLICAS: Final = 1
-#: Number of models that an endpoint may declare.
+#: Maximum number of models of an endpoint.
 MAX_MODELS: Final = 32
 LOAD: Final = Load.PRELOAD
 
@@ -25,7 +25,7 @@ GPU_RESOURCE: Final = "nvidia.com/gpu"
 
 # Ollama's settings
 NUM_PARALLEL: Final = 1
-#: As many as an endpoint may declare: memory is the limit, and a new model must not restart the pods.
+#: The maximum of an endpoint, so that memory is the only limit and a new model does not restart the pods.
 MAX_LOADED_MODELS: Final = MAX_MODELS
 OLLAMA_REQUESTS: Final[Mapping[str, str]] = {"cpu": "500m", "memory": "1Gi"}
 
@@ -35,7 +35,7 @@ STORAGE_SIZE: Final = "50Gi"
 # The metering sidecar
 MODEL_MANAGEMENT: Final = ModelManagement.FORBIDDEN
 INCLUDE_USAGE: Final = IncludeUsage.PASSTHROUGH
-#: Requests that may wait for one model, per replica.
+#: Maximum number of requests that wait for one model, per replica.
 MAX_WAITING: Final = 256
 CONNECT_TIMEOUT: Final = "5s"
 FIRST_BYTE_TIMEOUT: Final = "10m"
@@ -47,7 +47,7 @@ METERING_LIMITS: Final[Mapping[str, str]] = {"memory": "512Mi"}
 SERVICE_PORT: Final = OLLAMA_PORT
 SCRAPE_INTERVAL: Final = "15s"
 TERMINATION_GRACE_SECONDS: Final = 300
-#: The proxy still accepts connections for so long after SIGTERM, while the cluster stops sending it new ones.
+#: Time after SIGTERM during which the proxy still accepts connections, until the cluster stops sending new ones.
 DRAIN_DELAY_SECONDS: Final = 5
 #: Part of the grace period that is left for closing after the proxy has drained.
 STOP_MARGIN_SECONDS: Final = 2
@@ -63,6 +63,6 @@ LOADJOB_LIMITS: Final[Mapping[str, str]] = {"memory": "1Gi"}
 
 
 def in_words(resources: Mapping[str, str]) -> str:
-    """Return resources for a field's description, such as "100m CPU and 96Mi memory"."""
+    """Return resources as text for the description of a field, such as "100m CPU and 96Mi memory"."""
     names = {"cpu": "CPU", "memory": "memory"}
     return " and ".join(f"{quantity} {names.get(name, name)}" for name, quantity in resources.items())

@@ -1,7 +1,7 @@
-"""LLMEndpoint as typed models: the source of its CustomResourceDefinition, and the spec that the operator reads.
+"""Typed models of LLMEndpoint: the source of its CustomResourceDefinition, and the spec that the operator reads.
 
-`spec.metering`, `spec.storage` and the status are in modules of their own. `kubectl explain` shows the descriptions:
-each is read alone, names unit and default, and says what happens if the field is absent.
+`spec.metering`, `spec.storage` and the status are in modules of their own. `kubectl explain` shows the descriptions.
+Readers see each one without the others, so it names the unit, the default, and the effect of an absent field.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class ModelSource(ApiModel):
     """Origin of a model."""
 
     registry: RegistrySource = Field(
-        description="Registry from which the model is pulled; it is then copied to the model's name. Ollama sends no "
-        "credentials, so the registry must allow anonymous pulls."
+        description="Registry from which the model is pulled. The pulled model is then copied to the name in the field "
+        "name. Ollama sends no credentials, so the registry must allow anonymous pulls."
     )
 
 
@@ -74,7 +74,7 @@ class Model(ApiModel):
     load: Load = Field(
         defaults.LOAD,
         description="Preload loads the model into memory before a replica becomes ready, and keeps it there. OnDemand "
-        f"loads it with its first request. Defaults to {defaults.LOAD}.",
+        f"loads it on the first request. Defaults to {defaults.LOAD}.",
     )
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
         None,
@@ -82,7 +82,9 @@ class Model(ApiModel):
         "another digest, ModelsAvailable is False with reason DigestMismatch. If absent, every digest is accepted.",
     )
     source: ModelSource | None = Field(
-        None, description="Origin of the model. If absent, it is pulled from Ollama's public registry."
+        None,
+        description="Origin of the model. If absent, the model is pulled by its name: from the registry whose host is "
+        "part of the name, otherwise from Ollama's public registry.",
     )
 
 
@@ -93,7 +95,7 @@ class Gpu(ApiModel):
         defaults.GPU_COUNT,
         ge=0,
         le=64,
-        description="Number of GPUs per replica. Set 0 to run the models on the CPU. "
+        description="Number of GPUs per replica. Set to 0 to run the models on the CPU. "
         f"Defaults to {defaults.GPU_COUNT}.",
     )
     resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=128)] = Field(
@@ -114,7 +116,7 @@ class Gpu(ApiModel):
     require_full_offload: bool = Field(
         False,
         description="If true, a replica becomes ready only when each preloaded model is entirely in GPU memory. "
-        "Defaults to false: a part of a model may run on the CPU.",
+        "If false, a part of a model may run on the CPU. Defaults to false.",
     )
 
 
@@ -130,14 +132,16 @@ class OllamaSettings(ApiModel):
     """Settings of the Ollama container. Most are environment variables of Ollama."""
 
     image: ShortText | None = Field(
-        None, description="Image of the Ollama container. If absent, the operator uses that of its flag --ollama-image."
+        None,
+        description="Image of the Ollama container. If absent, the image set with the operator's flag --ollama-image "
+        "is used.",
     )
     num_parallel: int = Field(
         defaults.NUM_PARALLEL,
         ge=1,
         le=1024,
         description="Number of requests that each model runs at the same time, per replica (OLLAMA_NUM_PARALLEL). A "
-        f"higher number needs more memory. Defaults to {defaults.NUM_PARALLEL}.",
+        f"higher number uses more memory. Defaults to {defaults.NUM_PARALLEL}.",
     )
     max_loaded_models: int | None = Field(
         None,
@@ -170,14 +174,16 @@ class OllamaSettings(ApiModel):
     )
     kv_cache_type: CacheType | None = Field(
         None,
-        description="Type of the key-value cache (OLLAMA_KV_CACHE_TYPE). q8_0 and q4_0 need less memory than f16, and "
-        f"need flash attention. {_OLLAMA_DEFAULT}",
+        description="Type of the key-value cache (OLLAMA_KV_CACHE_TYPE). q8_0 and q4_0 use less memory than f16, and "
+        f"require flash attention. {_OLLAMA_DEFAULT}",
     )
     env: list[EnvironmentVariable] = Field(
         default_factory=list,
         max_length=64,
         description="Additional environment variables of the Ollama container. OLLAMA_HOST, OLLAMA_MODELS and HOME are "
-        "not allowed, because the operator sets them.",
+        "not allowed, because the operator sets them. Other variables override those that the operator derives from "
+        "the fields of spec.ollama. Do not set OLLAMA_NUM_PARALLEL here: the metering sidecar uses the field "
+        "numParallel.",
         json_schema_extra=list_map("name")
         | rules(
             (
@@ -188,7 +194,7 @@ class OllamaSettings(ApiModel):
     )
     resources: Resources = Field(
         default_factory=Resources,
-        description="Resources of the Ollama container; the GPUs of spec.gpu are added. Requests default to "
+        description="Resources of the Ollama container. The GPUs of spec.gpu are added. Requests default to "
         f"{defaults.in_words(defaults.OLLAMA_REQUESTS)}. There are no limits by default, except on GPUs.",
     )
 
@@ -212,8 +218,8 @@ class Service(ApiModel):
         defaults.SERVICE_PORT,
         ge=1,
         le=65535,
-        description="Port of the Service, which leads to the metering proxy. "
-        f"Defaults to {defaults.SERVICE_PORT}, the port of Ollama.",
+        description="Port of the Service. It leads to the metering proxy, or to Ollama if metering.mode is Exporter. "
+        f"Defaults to {defaults.SERVICE_PORT}, which is also the port of Ollama.",
     )
     annotations: _LABELS = Field(
         default_factory=dict, description="Annotations of the Service, for example for a cloud's load balancer."
@@ -221,7 +227,7 @@ class Service(ApiModel):
 
 
 class MonitoringMode(StrEnum):
-    """How Prometheus finds the pods."""
+    """Ways to configure Prometheus."""
 
     AUTO = "Auto"
     SERVICE_MONITOR = "ServiceMonitor"
@@ -229,23 +235,24 @@ class MonitoringMode(StrEnum):
 
 
 class Monitoring(ApiModel):
-    """How Prometheus finds the pods."""
+    """Configuration of Prometheus to scrape the pods."""
 
     mode: MonitoringMode = Field(
         MonitoringMode.AUTO,
-        description="Auto and ServiceMonitor create a ServiceMonitor, from which the Prometheus Operator configures "
-        "Prometheus. If the cluster lacks this kind, MonitoringReady is False, and with Auto its message says how to "
-        "scrape the pods without it. None creates nothing. Defaults to Auto.",
+        description="ServiceMonitor creates a ServiceMonitor, from which the Prometheus Operator configures "
+        "Prometheus. If the cluster does not have this kind, the condition MonitoringReady is False. Auto does the "
+        "same, but then the message of the condition also names the port to scrape. None creates nothing. Defaults to "
+        "Auto.",
     )
     interval: Duration = Field(
         defaults.SCRAPE_INTERVAL,
-        description="Time between two scrapes of a pod, as a duration such as 15s. "
+        description="Interval at which Prometheus scrapes each pod, as a duration such as 15s. "
         f"Defaults to {defaults.SCRAPE_INTERVAL}.",
     )
     labels: _LABELS = Field(
         default_factory=dict,
-        description="Additional labels of the ServiceMonitor. Set those that your Prometheus selects ServiceMonitors "
-        "by, for example release: prometheus.",
+        description="Additional labels of the ServiceMonitor. Set the labels that the serviceMonitorSelector of your "
+        "Prometheus requires, for example release: prometheus.",
     )
 
 
@@ -259,8 +266,8 @@ class Pod(ApiModel):
     image_pull_secrets: list[LocalReference] = Field(
         default_factory=list,
         max_length=16,
-        description="Secrets with credentials for the images, in the namespace of the endpoint. Those of the "
-        "operator's settings are added.",
+        description="Secrets with credentials for the images, in the namespace of the endpoint. The Secrets of the "
+        "operator's flag --image-pull-secret are added.",
     )
     node_selector: _LABELS = Field(
         default_factory=dict, description="Labels that a node must have to run the pods. If empty, any node is used."
@@ -275,7 +282,8 @@ class Pod(ApiModel):
         defaults.TERMINATION_GRACE_SECONDS,
         ge=10,
         le=86400,
-        description="Time in seconds that running requests get to finish when a pod is stopped. "
+        description="Termination grace period of the pods in seconds. Running requests can finish during this time, "
+        f"except for the last {defaults.STOP_MARGIN_SECONDS} seconds. "
         f"Defaults to {defaults.TERMINATION_GRACE_SECONDS}.",
     )
 
@@ -293,7 +301,7 @@ class LLMEndpointSpec(ApiModel):
         None,
         ge=0,
         le=1000,
-        description="Number of pods. Each pod has its own GPUs. Set 0 to stop all pods. "
+        description="Number of pods. Each pod has its own GPUs. Set to 0 to stop all pods. "
         f"Defaults to {defaults.REPLICAS}.",
     )
     gpu: Gpu | None = Field(
@@ -304,30 +312,33 @@ class LLMEndpointSpec(ApiModel):
     ollama: OllamaSettings = Field(default_factory=OllamaSettings, description="Settings of the Ollama container.")
     storage: Storage = Field(
         default_factory=Storage,
-        description="Where each replica keeps its models. It cannot be changed later; to use another storage, create "
-        "another LLMEndpoint.",
+        description="Storage for the models of each replica. It cannot be changed later. To use different storage, "
+        "create another LLMEndpoint.",
         json_schema_extra=rules(("self == oldSelf", "storage cannot be changed; create another LLMEndpoint")),
     )
     metering: Metering = Field(
-        default_factory=Metering, description="The metering sidecar, and its rules for clients: keys, limits, timeouts."
+        default_factory=Metering,
+        description="Settings of the metering sidecar: image, API keys, limits and timeouts for clients.",
     )
     service: Service = Field(default_factory=Service, description="The Service that clients use.")
-    monitoring: Monitoring = Field(default_factory=Monitoring, description="How Prometheus finds the pods.")
+    monitoring: Monitoring = Field(
+        default_factory=Monitoring, description="Configuration of Prometheus to scrape the pods."
+    )
     pod: Pod = Field(default_factory=Pod, description="Metadata, placement and termination of the pods.")
 
     @property
     def wanted_replicas(self) -> int:
-        """Number of pods, with the default filled in."""
+        """Number of pods: the field `replicas`, or its default."""
         return defaults.REPLICAS if self.replicas is None else self.replicas
 
     @property
     def wanted_gpu(self) -> Gpu:
-        """GPUs of a replica, with the defaults filled in."""
+        """GPUs of a replica: the field `gpu`, or its default."""
         return self.gpu or Gpu()
 
 
 class LLMEndpoint(BaseModel):
-    """Ollama endpoint whose pods serve the declared models and meter every request. Ready when the models answer."""
+    """An Ollama endpoint. Its pods serve the declared models, and a sidecar in each pod meters the requests."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(

@@ -1,4 +1,4 @@
-"""The status of an LLMEndpoint, which the operator writes."""
+"""Status of an LLMEndpoint. The operator writes it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ class ModelState(ApiModel):
     """State of one model over all replicas."""
 
     name: str = Field(description="Name of the model, as in spec.models.")
-    ready_replicas: int = Field(0, description="Number of replicas in which the model answers.")
+    ready_replicas: int = Field(0, description="Number of replicas on which the model is ready to serve requests.")
     digests: list[str] = Field(
         default_factory=list,
-        description="Digests of the model in the replicas. More than one means that replicas have different versions.",
+        description="Digests of the model on the replicas. If replicas have different versions of the model, there are "
+        "several.",
     )
     size_bytes: int = Field(
         0, description="Size of the model on disk, in bytes.", json_schema_extra={"format": "int64"}
     )
     vram_bytes: int = Field(
         0,
-        description="GPU memory that the model uses in one replica, in bytes; the largest value of all replicas.",
+        description="GPU memory that the model uses on one replica, in bytes. If replicas differ, the largest value.",
         json_schema_extra={"format": "int64"},
     )
-    progress_percent: int = Field(0, description="Progress of pulling the model in the slowest replica, in percent.")
-    message: str = Field("", description="Current step of the slowest replica, or the error and what to do about it.")
+    progress_percent: int = Field(0, description="Progress of the pull on the slowest replica, in percent.")
+    message: str = Field("", description="Current step on the slowest replica, or an error with advice.")
 
 
 class LLMEndpointStatus(ApiModel):
@@ -37,9 +38,11 @@ class LLMEndpointStatus(ApiModel):
         json_schema_extra={"format": "int64"},
     )
     url: str | None = Field(None, description="Base URL for clients in the cluster.")
-    gpu: str | None = Field(None, description="Number and type of the GPUs of one replica, or none.")
+    gpu: str | None = Field(
+        None, description="Number and type of the GPUs of one replica, or the text none if it has no GPU."
+    )
     replicas: int = Field(0, description="Number of pods that exist.")
-    ready_replicas: int = Field(0, description="Number of pods that answer requests.")
+    ready_replicas: int = Field(0, description="Number of pods that are ready to serve requests.")
     selector: str | None = Field(
         None, description="Label selector of the pods, for the scale subresource and for autoscalers."
     )

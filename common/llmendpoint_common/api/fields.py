@@ -1,4 +1,4 @@
-"""Types that several resources use. Each has its schema, its bounds and its CEL rules."""
+"""Types of fields that several resources use, with their schemas, bounds and CEL rules."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from llmendpoint_common.process.units import DURATION_PATTERN
 
 
 class ApiModel(BaseModel):
-    """A frozen object of the API, with names in camelCase. An unknown field is an error."""
+    """An immutable object of the API, with names in camelCase. An unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
 
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """Return CEL rules for `json_schema_extra`, from pairs of an expression and the message if it is false."""
+    """Return CEL rules for `json_schema_extra`. Each pair has an expression, and the error message if it is false."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
@@ -61,13 +61,13 @@ class Resources(ApiModel):
         default_factory=dict,
         max_length=16,
         description="Resources that the scheduler reserves for the container, by name, for example cpu: 500m. "
-        "Resources that are not listed have their defaults.",
+        "For a resource that is not listed, the default of this container applies, if there is one.",
     )
     limits: dict[str, Quantity] = Field(
         default_factory=dict,
         max_length=16,
-        description="Maximum resources that the container may use, by name, for example memory: 8Gi. Resources "
-        "that are not listed have their defaults.",
+        description="Maximum resources that the container may use, by name, for example memory: 8Gi. For "
+        "a resource that is not listed, the default of this container applies, if there is one.",
     )
 
 
@@ -93,18 +93,21 @@ class Toleration(ApiModel):
         None, description="Key of the taint. If absent, operator must be Exists, and every key is tolerated."
     )
     operator: Annotated[str, Field(pattern="^(Exists|Equal)$")] = Field(
-        "Equal", description="Exists tolerates every value of the taint, Equal only this value. Defaults to Equal."
+        "Equal",
+        description="Exists matches every value of the taint, Equal only the value in the field value. Defaults to "
+        "Equal.",
     )
-    value: ShortText | None = Field(None, description="Value of the taint, for operator Equal.")
+    value: ShortText | None = Field(None, description="Value of the taint, if operator is Equal.")
     effect: Annotated[str, Field(pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")] | None = Field(
         None,
-        description="Effect of the taint: NoSchedule, PreferNoSchedule or NoExecute. If absent, all are tolerated.",
+        description="Effect of the taint: NoSchedule, PreferNoSchedule or NoExecute. If absent, every effect is "
+        "tolerated.",
     )
     toleration_seconds: int | None = Field(
         None,
         ge=0,
-        description="Time in seconds that a pod stays on a node with the taint, for effect NoExecute. If absent, it "
-        "stays for an unlimited time.",
+        description="Time in seconds that a pod stays on a node with the taint, if effect is NoExecute. If absent, the "
+        "pod is not evicted.",
     )
 
 
@@ -115,12 +118,14 @@ class ConditionState(ApiModel):
     status: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = Field(
         description="Status of the condition: True, False or Unknown."
     )
-    reason: str = Field(description="Reason for the status, as one documented CamelCase word.")
-    message: str = Field(description="Details for people, and what to do.")
+    reason: str = Field(
+        description="Machine-readable reason for the status, in CamelCase. docs/conditions.md lists all reasons."
+    )
+    message: str = Field(description="Human-readable details, and advice if something is wrong.")
     observed_generation: int = Field(
-        description="Generation of the spec that the condition was computed from.",
+        description="Generation of the object for which the condition was computed.",
         json_schema_extra={"format": "int64"},
     )
     last_transition_time: str = Field(
-        description="Time of the last change of the status.", json_schema_extra={"format": "date-time"}
+        description="Time at which the status of the condition last changed.", json_schema_extra={"format": "date-time"}
     )

@@ -1,7 +1,7 @@
-"""LoadTest as typed models: the source of its CustomResourceDefinition, and the spec that the operator reads.
+"""Typed models of LoadTest: the source of its CustomResourceDefinition, and the spec that the operator reads.
 
-The status is in a module of its own. `kubectl explain` shows the descriptions: each is read alone, names unit and
-default, and says what happens if the field is absent.
+The status is in a module of its own. `kubectl explain` shows the descriptions. Readers see each one without the others,
+so it names the unit, the default, and the effect of an absent field.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _LABELS = Annotated[dict[str, ShortText], Field(max_length=64)]
 
 
 class Protocol(StrEnum):
-    """API that a server offers."""
+    """APIs of model servers."""
 
     OLLAMA = "Ollama"
     OPENAI = "OpenAI"
 
 
 class Target(ApiModel):
-    """A server that is not an LLMEndpoint of this namespace, in the cluster or outside of it."""
+    """A server that is not an LLMEndpoint of this namespace, inside or outside the cluster."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)] = Field(
-        description="Base URL of the server, for example http://vllm.models.svc:8000. A final /v1 is ignored."
+        description="Base URL of the server, for example http://vllm.models.svc:8000. A trailing /v1 is ignored."
     )
     protocol: Protocol = Field(
         Protocol.OLLAMA,
-        description="API that the requests use. Ollama sends to /api/chat, OpenAI to /v1/chat/completions. "
+        description="API of the requests: Ollama (/api/chat) or OpenAI (/v1/chat/completions). "
         f"Defaults to {Protocol.OLLAMA}.",
     )
 
@@ -58,15 +58,15 @@ class ArrivalLaw(StrEnum):
 
 
 class LoadShape(ApiModel):
-    """How many requests are sent, and for how long."""
+    """Amount and duration of the load."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
                 "!(has(self.concurrency) && has(self.rate))",
-                "concurrency and rate exclude each other: a closed loop, or an open one",
+                "set at most one of concurrency (closed loop) and rate (open loop)",
             ),
-            ("!has(self.arrivals) || has(self.rate)", "arrivals goes with rate only"),
+            ("!has(self.arrivals) || has(self.rate)", "arrivals requires rate"),
         )
     )
 
@@ -74,74 +74,76 @@ class LoadShape(ApiModel):
         None,
         ge=1,
         le=100_000,
-        description="Number of users in a closed loop. Each user waits for an answer before it sends the next request. "
-        f"Excludes rate. Defaults to {defaults.LOAD_CONCURRENCY} if rate is absent.",
+        description="Number of concurrent users in a closed loop. Each user waits for a response before it sends the "
+        f"next request. Cannot be combined with rate. Defaults to {defaults.LOAD_CONCURRENCY} if rate is absent.",
     )
     rate: Decimal | None = Field(
         None,
-        description="Requests per second in an open loop, for example 0.5. They are sent at this rate even if answers "
-        "are late. Excludes concurrency. If absent, the load is a closed loop.",
+        description="Number of requests per second in an open loop, for example 0.5. Requests are sent at this rate "
+        "regardless of response times. Cannot be combined with concurrency. If absent, the load is a closed loop.",
     )
     arrivals: ArrivalLaw | None = Field(
         None,
-        description="Gaps between the requests of an open loop: Constant for equal gaps, Poisson for random ones. Only "
-        f"allowed with rate. Defaults to {ArrivalLaw.POISSON}.",
+        description="Distribution of the gaps between the requests of an open loop: Constant for equal gaps, Poisson "
+        f"for random gaps. Only allowed with rate. Defaults to {ArrivalLaw.POISSON}.",
     )
     duration: Duration = Field(
         defaults.LOAD_DURATION,
-        description="How long requests are sent after the warm-up, as a duration such as 90s or 5m. Answers in flight "
-        f"are then awaited. Defaults to {defaults.LOAD_DURATION}.",
+        description="Duration of the load after the warm-up, as a duration such as 90s or 5m. After that, the run "
+        f"waits for the requests that are still in flight. Defaults to {defaults.LOAD_DURATION}.",
     )
     warmup: Duration = Field(
         defaults.LOAD_WARMUP,
-        description="How long requests are sent before the measurement starts, as a duration such as 10s. They do not "
-        f"count in the result. Defaults to {defaults.LOAD_WARMUP}.",
+        description="Duration of the load before the measurement starts, as a duration such as 10s. Requests of the "
+        f"warm-up are not part of the result. Defaults to {defaults.LOAD_WARMUP}.",
     )
     max_requests: int | None = Field(
         None,
         ge=1,
         le=100_000_000,
-        description="Number of requests after which the run ends early. If absent, only the duration ends the run.",
+        description="Maximum number of requests, including those of the warm-up. The load ends early when it is "
+        "reached. If absent, there is no maximum.",
     )
     seed: int = Field(
         defaults.LOAD_SEED,
         ge=0,
         le=2_147_483_647,
-        description="Seed of the schedule and of the order of questions. The same seed gives the same run. "
-        f"Defaults to {defaults.LOAD_SEED}.",
+        description="Seed of the random numbers. The same seed gives the same schedule and the same order of "
+        f"questions. Defaults to {defaults.LOAD_SEED}.",
     )
 
 
 class Order(StrEnum):
-    """Orders in which questions are asked."""
+    """Orders of the questions."""
 
     SHUFFLED = "Shuffled"
     SEQUENTIAL = "Sequential"
 
 
 class Questions(ApiModel):
-    """The questions that a run asks."""
+    """Selection and order of the questions."""
 
     categories: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
         default_factory=list,
         max_length=64,
-        description="Categories of questions to ask, for example Coding. If empty, all categories are asked.",
+        description="Categories of questions to ask, for example Coding. If empty, all categories are used.",
     )
     config_map_refs: list[LocalReference] = Field(
         default_factory=list,
         max_length=32,
-        description="ConfigMaps with question files of your own, in the namespace of the LoadTest. They replace the "
-        "shipped questions. If empty, the shipped questions are used.",
+        description="ConfigMaps with your own question files, in the namespace of the LoadTest. They replace the "
+        "default questions. If empty, the run uses the default questions: all ConfigMaps in the operator's namespace "
+        "with the label llmendpoint.dev/questions=true, which include the shipped questions.",
     )
     order: Order = Field(
         Order.SHUFFLED,
-        description="Shuffled asks the questions in an order that the seed determines, Sequential in the order of the "
-        f"files. Defaults to {Order.SHUFFLED}.",
+        description="Order of the questions: Shuffled for an order that the seed determines, Sequential for the order "
+        f"of the files. Defaults to {Order.SHUFFLED}.",
     )
 
 
 class Dataset(ApiModel):
-    """The content of the requests."""
+    """Content of the requests."""
 
     questions: Questions = Field(default_factory=Questions, description="Questions from ConfigMaps.")
 
@@ -160,57 +162,60 @@ class RequestType(StrEnum):
 
 
 class Request(ApiModel):
-    """Settings that all requests of a run have in common."""
+    """Settings that apply to every request of a run."""
 
     type: RequestType = Field(
-        RequestType.CHAT, description=f"Type of the requests. Only Chat exists. Defaults to {RequestType.CHAT}."
+        RequestType.CHAT, description="Type of the requests. Chat is the only supported value, and the default."
     )
     stream: bool = Field(
         True,
-        description="Whether answers are streamed. Answers that are not streamed have no time to first token. "
-        "Defaults to true.",
+        description="Whether to request streamed responses. Responses that are not streamed have no time to first "
+        "token. Defaults to true.",
     )
     max_tokens: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="Maximum number of generated tokens per answer. If absent, the limit of each question applies.",
+        description="Maximum number of generated tokens per response. If absent, the limit of each question applies.",
     )
     temperature: Decimal | None = Field(
-        None, description="Sampling temperature, for example 0.7. If absent, the server's own default applies."
+        None, description="Sampling temperature, for example 0.7. If absent, the server's default applies."
     )
     timeout: Duration = Field(
         defaults.REQUEST_TIMEOUT,
-        description="Time limit for one whole request, as a duration such as 90s. A request that takes longer fails. "
+        description="Time limit of a request, as a duration such as 90s. It applies to opening a connection, if a new "
+        "one is needed, and again to the request with its response. A request that takes longer fails. "
         f"Defaults to {defaults.REQUEST_TIMEOUT}.",
     )
     api_key_secret_ref: SecretKeyReference | None = Field(
         None,
-        description="Secret entry with the API key, in the namespace of the LoadTest. It is sent as a bearer token. If "
-        "absent, no key is sent.",
+        description="Entry of a Secret with the API key, in the namespace of the LoadTest. The key is sent as a bearer "
+        "token. If absent, no key is sent.",
     )
 
 
 class SloItem(ApiModel):
-    """An objective: the bound of one metric."""
+    """An objective: a metric and its threshold."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
                 "(self.metric in ['ErrorRate', 'Attainment']) != has(self.percentile)",
-                "latencies need a percentile, like {metric: TTFT, percentile: 95, threshold: 1s}; shares have none",
+                "percentile is required for TTFT, TPOT and RequestLatency, and not allowed for ErrorRate and "
+                "Attainment",
             ),
             (
                 "(self.metric in ['ErrorRate', 'Attainment']) == self.threshold.endsWith('%')",
-                "ErrorRate and Attainment take a share like 1%, latencies a duration like 250ms",
+                "threshold must be a percentage such as 1% for ErrorRate and Attainment, and a duration such as 250ms "
+                "for TTFT, TPOT and RequestLatency",
             ),
         )
     )
 
     metric: MetricName = Field(
-        description="Metric that is judged. TTFT: time to first token. TPOT: time per output token. RequestLatency: "
-        "time of a whole request. ErrorRate: share of failed requests. Attainment: share of all requests that met "
-        "every latency objective."
+        description="Metric of the objective. TTFT: time to first token. TPOT: time per output token. RequestLatency: "
+        "time from sending a request to the end of its response. ErrorRate: share of failed requests. Attainment: "
+        "share of all requests, including failed ones, that met every latency objective."
     )
     percentile: int | None = Field(
         None,
@@ -220,16 +225,17 @@ class SloItem(ApiModel):
         "allowed for ErrorRate and Attainment.",
     )
     threshold: Annotated[str, Field(pattern=_THRESHOLD, min_length=2, max_length=32)] = Field(
-        description="Threshold of the metric: a duration such as 250ms for latencies, a share such as 1% for ErrorRate "
-        "and Attainment. Attainment has to be at least as high, all other metrics at most."
+        description="Threshold of the metric: a percentage such as 1% for ErrorRate and Attainment, a duration such as "
+        "250ms for all others. The measured value must be at least the threshold for Attainment, and at most the "
+        "threshold for all other metrics."
     )
 
     @model_validator(mode="after")
     def _check(self) -> SloItem:
-        """Check what the CEL rules check, for clusters and files that bypass them."""
+        """Enforce the CEL rules also for clusters and files that bypass them."""
         metric = METRICS[self.metric]
         if metric.is_latency == (self.percentile is None):
-            raise ValueError(f"{self.metric} {'needs a' if metric.is_latency else 'has no'} percentile")
+            raise ValueError(f"percentile is {'required' if metric.is_latency else 'not allowed'} for {self.metric}")
         metric.parse(self.threshold)
         return self
 
@@ -256,8 +262,8 @@ class LoadPod(ApiModel):
     image_pull_secrets: list[LocalReference] = Field(
         default_factory=list,
         max_length=16,
-        description="Secrets with credentials for the image, in the namespace of the LoadTest. Those of the operator's "
-        "settings are added.",
+        description="Secrets with credentials for the image, in the namespace of the LoadTest. The Secrets of the "
+        "operator's flag --image-pull-secret are added.",
     )
     priority_class_name: Name | None = Field(
         None, description="PriorityClass of the pod. If absent, the cluster's default priority applies."
@@ -265,44 +271,45 @@ class LoadPod(ApiModel):
 
 
 class LoadTestSpec(ApiModel):
-    """Desired run of a load test. It cannot be changed once the run has started."""
+    """Specification of a load test. It cannot be changed once the run has started."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("has(self.endpointRef) != has(self.target)", "exactly one of endpointRef and target is needed"),
-            ("!has(self.target) || has(self.model)", "a target needs a model"),
+            ("has(self.endpointRef) != has(self.target)", "set exactly one of endpointRef and target"),
+            ("!has(self.target) || has(self.model)", "model is required if target is set"),
         )
     )
 
     endpoint_ref: LocalReference | None = Field(
         None,
-        description="LLMEndpoint in the namespace of the LoadTest that gets the load. The run starts when it is Ready. "
-        "Exactly one of endpointRef and target is required.",
+        description="LLMEndpoint to test, in the namespace of the LoadTest. The run starts when the LLMEndpoint is "
+        "Ready. Exactly one of endpointRef and target is required.",
     )
     target: Target | None = Field(
         None,
-        description="Any other server that gets the load. Exactly one of endpointRef and target is required.",
+        description="Server to test that is not an LLMEndpoint. Exactly one of endpointRef and target is required.",
     )
     model: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
         None,
-        description="Name of the model to ask, for example llama3.2:3b. Required for a target, and for an endpoint "
-        "with several models. Defaults to the model of the endpoint if it has only one.",
+        description="Model to send requests to, for example llama3.2:3b. Required if target is set, or if the "
+        "LLMEndpoint has several models. Defaults to the model of the LLMEndpoint if it has only one.",
     )
     load: LoadShape = Field(
         default_factory=LoadShape,
-        description="How many requests are sent, and for how long. "
+        description="Amount and duration of the load. "
         f"Defaults to {defaults.LOAD_CONCURRENCY} user for {defaults.LOAD_DURATION}.",
     )
     dataset: Dataset = Field(
-        default_factory=Dataset, description="The content of the requests. Defaults to all shipped questions."
+        default_factory=Dataset, description="Content of the requests. Defaults to the operator's default questions."
     )
     request: Request = Field(
-        default_factory=Request, description="Settings that all requests have in common, such as their timeout."
+        default_factory=Request, description="Settings that apply to every request, such as its timeout."
     )
     slo: list[SloItem] = Field(
         default_factory=list,
         max_length=32,
-        description="Objectives that the verdict depends on. If empty, the run only reports, and its verdict is None.",
+        description="Objectives that the verdict depends on. If empty, no objectives are checked and the verdict is "
+        "None.",
     )
     pod: LoadPod = Field(
         default_factory=LoadPod, description="Resources, metadata and placement of the load generator's pod."
@@ -311,30 +318,31 @@ class LoadTestSpec(ApiModel):
         None,
         ge=0,
         le=2_147_483_647,
-        description="Time in seconds after the end of the run until the LoadTest is deleted, with everything that it "
-        "owns. If absent, it is kept.",
+        description="Number of seconds after the end of the run after which the LoadTest is deleted, together with its "
+        "Job and ConfigMaps. If absent, the LoadTest is kept.",
     )
 
 
 class LoadTest(BaseModel):
-    """A load test of an LLMEndpoint or of any other server. It runs once and ends with a verdict."""
+    """A load test of an LLMEndpoint or of another server. It runs once and ends with a verdict."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
                 "self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-                "metadata.name must begin with a letter, hold only a-z, 0-9 and dashes, and have at most 50 characters",
+                "metadata.name must start with a letter, end with a letter or digit, contain only lowercase letters, "
+                "digits and dashes, and have at most 50 characters",
             ),
             (
                 "!has(oldSelf.status) || !has(oldSelf.status.startTime) || self.spec == oldSelf.spec",
-                "spec cannot be changed once the run has started; make another LoadTest",
+                "spec cannot be changed once the run has started; create another LoadTest",
             ),
         )
     )
 
-    spec: LoadTestSpec = Field(description="Desired run. It cannot be changed once the run has started.")
+    spec: LoadTestSpec = Field(description="Specification of the run. It cannot be changed once the run has started.")
     status: LoadTestStatus | None = Field(
-        None, description="Observed progress and result of the run. Written by the operator."
+        None, description="Observed progress and result of the run. The operator writes it."
     )
 
 

@@ -1,15 +1,15 @@
-"""The status of a LoadTest, which the operator writes."""
+"""Status of a LoadTest. The operator writes it."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from llmendpoint_common.api.fields import ApiModel, ConditionState, list_map
-from llmendpoint_common.contracts.loadrun import MetricName, Verdict
+from llmendpoint_common.contracts.loadrun import NOTHING_MEASURED, MetricName, Verdict
 
 
 class LatencyState(ApiModel):
-    """Percentiles of a latency over all answered requests, as durations such as 212ms."""
+    """Percentiles of a latency over all successful requests, as durations such as 212ms."""
 
     p50: str = Field(description="Median, as a duration such as 212ms.")
     p95: str = Field(description="95th percentile, as a duration such as 212ms.")
@@ -17,7 +17,7 @@ class LatencyState(ApiModel):
 
 
 class CategoryState(ApiModel):
-    """Result of one category of questions."""
+    """Result of a category of questions."""
 
     category: str = Field(description="Name of the category.")
     requests: int = Field(description="Number of measured requests with questions of this category.")
@@ -30,31 +30,32 @@ class CategoryState(ApiModel):
 
 
 class SummaryState(ApiModel):
-    """Result of a run in short. The result ConfigMap has all of it."""
+    """Summary of the results. The result ConfigMap has the complete results."""
 
-    requests: int = Field(description="Number of measured requests. Those of the warm-up do not count.")
+    requests: int = Field(description="Number of measured requests. Requests of the warm-up are not measured.")
     errors: int = Field(description="Number of measured requests that failed.")
-    requests_per_second: str = Field(description="Answered requests per second.")
+    requests_per_second: str = Field(description="Number of successful requests per second.")
     input_tokens: int = Field(
-        description="Number of prompt tokens of all answered requests, as the server reported them.",
+        description="Number of prompt tokens of all successful requests, as reported by the server.",
         json_schema_extra={"format": "int64"},
     )
     output_tokens: int = Field(
-        description="Number of generated tokens of all answered requests, as the server reported them.",
+        description="Number of generated tokens of all successful requests, as reported by the server.",
         json_schema_extra={"format": "int64"},
     )
     ttft: LatencyState | None = Field(
-        None, description="Time to first token of answered requests. Absent if answers were not streamed."
+        None, description="Time to first token of successful requests. Absent if responses were not streamed."
     )
     tpot: LatencyState | None = Field(
-        None, description="Time per output token after the first one, of answered requests. Absent if not measured."
+        None,
+        description="Time per output token after the first one, of successful requests. Absent if it was not measured.",
     )
     request_latency: LatencyState | None = Field(
-        None, description="Time from sending a request to the end of its answer, of answered requests."
+        None, description="Time from sending a request to the end of its response, of successful requests."
     )
     categories: list[CategoryState] = Field(
         default_factory=list,
-        description="Result of each category of questions that was asked.",
+        description="Result of each category of questions.",
         json_schema_extra=list_map("category"),
     )
 
@@ -62,11 +63,12 @@ class SummaryState(ApiModel):
 class SloState(ApiModel):
     """An objective with its threshold and the measured value."""
 
-    metric: MetricName = Field(description="Metric that the objective bounds.")
+    metric: MetricName = Field(description="Metric of the objective.")
     percentile: int | None = Field(None, description="Percentile of the latency. Absent for ErrorRate and Attainment.")
-    threshold: str = Field(description="Threshold, as a duration such as 1s or a share such as 1%.")
+    threshold: str = Field(description="Threshold, as a duration such as 1s or a percentage such as 1%.")
     measured: str = Field(
-        description='Measured value, as a duration such as 212ms or a share such as 0.5%, or "nothing measured".'
+        description="Measured value, as a duration such as 212ms or a percentage such as 0.5%, or the text "
+        f"{NOTHING_MEASURED}."
     )
     met: bool = Field(description="Whether the measured value meets the threshold. False if nothing was measured.")
 
@@ -81,7 +83,8 @@ class LoadTestStatus(ApiModel):
     )
     start_time: str | None = Field(
         None,
-        description="Time at which the Job was created. From then on, the spec cannot be changed.",
+        description="Time at which the run started, just before the Job was created. From then on, the spec cannot be "
+        "changed.",
         json_schema_extra={"format": "date-time"},
     )
     completion_time: str | None = Field(
@@ -89,23 +92,25 @@ class LoadTestStatus(ApiModel):
     )
     job_name: str | None = Field(None, description="Name of the Job that sends the requests.")
     target: str | None = Field(None, description="Base URL of the server under test.")
-    model: str | None = Field(None, description="Model that the requests name.")
+    model: str | None = Field(None, description="Model that the requests were sent to.")
     model_digest: str | None = Field(
-        None, description="Digest of the model in the endpoint when the run started. Absent for other servers."
+        None,
+        description="Digest of the model on the LLMEndpoint when the run started. If replicas have different digests, "
+        "they are separated by commas. Absent for other servers.",
     )
     gpu: str | None = Field(
         None,
-        description="Number and type of the GPUs of one replica of the endpoint when the run started. Absent for other "
-        "servers.",
+        description="Number and type of the GPUs of one replica of the LLMEndpoint when the run started. Absent for "
+        "other servers.",
     )
     progress_percent: int = Field(0, description="Progress of the run, in percent.")
     verdict: Verdict | None = Field(
         None,
-        description="Passed: all objectives were met. Failed: at least one was missed, or nothing was measured. "
-        "Invalid: the load generator itself was the limit. Error: the run could not be done. None: there are no "
-        "objectives. Absent until the run has ended.",
+        description="Passed: all objectives were met. Failed: at least one was missed, or no request was measured. "
+        "Invalid: the load generator was the bottleneck, so the measurements say nothing about the server. Error: the "
+        "run could not be completed. None: there are no objectives. Absent until the run has ended.",
     )
-    summary: SummaryState | None = Field(None, description="Result of the run in short.")
+    summary: SummaryState | None = Field(None, description="Summary of the results.")
     slo: list[SloState] = Field(
         default_factory=list, description="Each objective of spec.slo with its threshold and the measured value."
     )

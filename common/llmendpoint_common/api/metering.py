@@ -1,4 +1,4 @@
-"""`spec.metering` of an LLMEndpoint: the sidecar, API keys, tenants and their limits."""
+"""`spec.metering` of an LLMEndpoint: settings of the sidecar, API keys, tenants and their limits."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from llmendpoint_common.contracts.sidecar import IncludeUsage, ModelManagement
 
 # A pattern and not a CEL rule: rules on items of lists in lists exceed the API server's cost limit.
 _TaggedName = Annotated[str, Field(pattern=TAGGED_MODEL_PATTERN, min_length=3, max_length=253)]
-_TOO_MANY = "Further requests get HTTP 429. If absent, there is no limit."
+_LIMITED = "When the limit is reached, requests get HTTP 429. If absent, there is no limit."
+_PROXY_ONLY = "Only allowed with mode Proxy."
 
 
 class MeteringMode(StrEnum):
-    """Whether the sidecar is in the path of requests."""
+    """Modes of the sidecar: in the path of requests or not."""
 
     PROXY = "Proxy"
     EXPORTER = "Exporter"
@@ -49,23 +50,23 @@ class TenantLimits(ApiModel):
     """Limits of a tenant. Each replica counts separately."""
 
     requests_per_minute: int | None = Field(
-        None, ge=1, le=10_000_000, description=f"Maximum number of requests per minute, per replica. {_TOO_MANY}"
+        None, ge=1, le=10_000_000, description=f"Maximum number of requests per minute and replica. {_LIMITED}"
     )
     tokens_per_minute: int | None = Field(
         None,
         ge=1,
         le=2_000_000_000,
-        description="Maximum number of prompt tokens and generated tokens per minute, per replica. The tokens of a "
-        f"request are counted when it ends. {_TOO_MANY}",
+        description="Maximum number of prompt and generated tokens per minute and replica. Tokens are counted when a "
+        f"request ends, so a request can exceed the limit. {_LIMITED}",
     )
     max_concurrent: int | None = Field(
-        None, ge=1, le=100_000, description=f"Maximum number of requests at the same time, per replica. {_TOO_MANY}"
+        None, ge=1, le=100_000, description=f"Maximum number of concurrent requests per replica. {_LIMITED}"
     )
     allowed_models: list[_TaggedName] | None = Field(
         None,
         max_length=64,
         description="Models that may be used, with their tags. Requests for other models get HTTP 403. If absent, all "
-        "models may be used; an empty list allows none.",
+        "models may be used. If empty, no model may be used.",
     )
 
 
@@ -73,7 +74,7 @@ class Tenant(TenantLimits):
     """Limits of one tenant. Each replica counts separately."""
 
     name: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
-        description="Name of the tenant, which is the name of its entry in a Secret of metering.auth.secretRefs."
+        description="Name of the tenant. It is the name of the tenant's entry in a Secret of metering.auth.secretRefs."
     )
 
 
@@ -93,13 +94,13 @@ class Timeouts(ApiModel):
     )
     idle: Duration = Field(
         defaults.IDLE_TIMEOUT,
-        description="Maximum time between two pieces of a request's body or of a response, as a duration such as 30s "
+        description="Maximum time without receiving more of a request body or of a response, as a duration such as 30s "
         f"or 1h. Defaults to {defaults.IDLE_TIMEOUT}.",
     )
 
 
 class Metering(ApiModel):
-    """The metering sidecar, and its rules for clients."""
+    """Settings of the metering sidecar."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -108,67 +109,71 @@ class Metering(ApiModel):
                 "|| has(self.allowedHosts) || has(self.maxWaiting) || has(self.includeUsage) "
                 "|| has(self.timeouts) || has(self.modelManagement))",
                 "auth, tenants, defaultTenant, allowedHosts, maxWaiting, includeUsage, timeouts and modelManagement "
-                "need mode Proxy",
+                "are only allowed with mode Proxy",
             ),
             (
                 "!has(self.tenants) || has(self.auth)",
-                "tenants are identified by their API keys; set auth.secretRefs too",
+                "tenants requires auth, because tenants are identified by their API keys",
             ),
         )
     )
 
     mode: MeteringMode = Field(
         MeteringMode.PROXY,
-        description="Proxy sends every request through the sidecar, which meters it. With Exporter, clients connect to "
-        "Ollama directly, and the sidecar only reports metrics of Ollama and its models. Defaults to Proxy.",
+        description="With Proxy, every request passes through the sidecar, which meters the request. With Exporter, "
+        "clients connect to Ollama directly, and the sidecar exports metrics of Ollama and its models, but not of "
+        "requests. Defaults to Proxy.",
     )
     image: ShortText | None = Field(
         None,
-        description="Image of the metering container. If absent, the operator uses that of its flag --sidecar-image.",
+        description="Image of the metering sidecar. If absent, the image set with the operator's flag --sidecar-image "
+        "is used.",
     )
     resources: Resources = Field(
         default_factory=Resources,
-        description="Resources of the metering container. Requests default to "
+        description="Resources of the metering sidecar. Requests default to "
         f"{defaults.in_words(defaults.METERING_REQUESTS)}, limits to {defaults.in_words(defaults.METERING_LIMITS)}.",
     )
     model_management: ModelManagement | None = Field(
         None,
-        description="With Forbidden, requests of clients to pull, push, create, copy or delete models get HTTP 403. "
-        f"With Allowed, they are forwarded. Needs mode Proxy. Defaults to {defaults.MODEL_MANAGEMENT}.",
+        description="With Forbidden, client requests that pull, push, create, copy or delete models, or access their "
+        f"blobs, get HTTP 403. With Allowed, they are forwarded. {_PROXY_ONLY} Defaults to "
+        f"{defaults.MODEL_MANAGEMENT}.",
     )
     auth: Auth | None = Field(
-        None, description="API keys of the clients. Needs mode Proxy. If absent, clients need no key."
+        None, description=f"API keys of the clients. {_PROXY_ONLY} If absent, no key is required."
     )
     tenants: list[Tenant] | None = Field(
         None,
         max_length=256,
-        description="Limits of individual tenants, at most 256. Needs auth. If absent, defaultTenant applies to all.",
+        description="Limits for individual tenants. At most 256 tenants. Requires auth. For tenants that are not "
+        "listed, defaultTenant applies.",
         json_schema_extra=list_map("name"),
     )
     default_tenant: TenantLimits | None = Field(
         None,
-        description="Limits of each tenant that is not in tenants. Without auth, all clients together are one such "
-        "tenant. Needs mode Proxy. If absent, these tenants have no limits.",
+        description="Limits for each tenant that is not listed in tenants. Without auth, all clients together are one "
+        f"such tenant. {_PROXY_ONLY} If absent, these tenants have no limits.",
     )
     max_waiting: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="Maximum number of requests that may wait for one model, per replica. Further requests get HTTP "
-        f"503. Needs mode Proxy. Defaults to {defaults.MAX_WAITING}.",
+        description="Maximum number of requests that wait for one model, per replica. When it is reached, requests get "
+        f"HTTP 503. {_PROXY_ONLY} Defaults to {defaults.MAX_WAITING}.",
     )
     timeouts: Timeouts | None = Field(
-        None, description="Timeouts of the proxy. Needs mode Proxy. If absent, the default of each timeout applies."
+        None, description=f"Timeouts of the proxy. {_PROXY_ONLY} If absent, the default of each timeout applies."
     )
     include_usage: IncludeUsage | None = Field(
         None,
-        description="With Inject, the proxy asks for the token usage of an OpenAI stream if the client does not, and "
-        "removes it from the response. With Passthrough, the tokens of such a stream are not counted. Needs mode "
-        f"Proxy. Defaults to {defaults.INCLUDE_USAGE}.",
+        description="With Inject, the proxy requests the token usage of an OpenAI stream if the client does not, and "
+        "removes the usage from the response. With Passthrough, the tokens of such a stream are not counted. "
+        f"{_PROXY_ONLY} Defaults to {defaults.INCLUDE_USAGE}.",
     )
     allowed_hosts: list[Name] | None = Field(
         None,
         max_length=64,
-        description="Host names that clients may use, besides those of the endpoint's Service. Requests for another "
-        "host get HTTP 403. Needs mode Proxy. If absent or empty, every host name may be used.",
+        description="Allowed values of the Host header, in addition to the names of the endpoint's Service. Requests "
+        f"with another host get HTTP 403. {_PROXY_ONLY} If absent or empty, every host is allowed.",
     )

@@ -1,4 +1,4 @@
-"""`spec.storage` of an LLMEndpoint: where each replica keeps its models."""
+"""`spec.storage` of an LLMEndpoint: storage for the models of each replica."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from llmendpoint_common.api.fields import ApiModel, Name, Quantity, rules
 
 
 class RetentionAction(StrEnum):
-    """What happens to a claim."""
+    """Actions on the claims of removed replicas."""
 
     RETAIN = "Retain"
     DELETE = "Delete"
 
 
 class RetentionPolicy(ApiModel):
-    """Whether the claims of replicas are deleted. It applies to type PersistentVolumeClaim."""
+    """Retention of the replicas' claims, if type is PersistentVolumeClaim."""
 
     when_deleted: RetentionAction = Field(
         RetentionAction.RETAIN,
-        description="Retain keeps the claims when the endpoint is deleted; Delete deletes them. Defaults to Retain.",
+        description="Retain keeps the claims when the endpoint is deleted. Delete deletes them. Defaults to Retain.",
     )
     when_scaled: RetentionAction = Field(
         RetentionAction.RETAIN,
-        description="Retain keeps the claims of replicas that are removed by scaling down; Delete deletes them. "
+        description="Retain keeps the claims of replicas that are removed by scaling down. Delete deletes them. "
         "Defaults to Retain.",
     )
 
@@ -40,7 +40,7 @@ class StorageType(StrEnum):
 
 
 class Storage(ApiModel):
-    """Where each replica keeps its models. It cannot be changed."""
+    """Storage for the models of each replica. It cannot be changed."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -65,25 +65,26 @@ class Storage(ApiModel):
     )
     size: Quantity | None = Field(
         None,
-        description="Size of each replica's claim, for type PersistentVolumeClaim. "
+        description="Size of each replica's claim. Only allowed with type PersistentVolumeClaim. "
         f"Defaults to {defaults.STORAGE_SIZE}.",
     )
     storage_class_name: Name | None = Field(
         None,
-        description="StorageClass of the claims, for type PersistentVolumeClaim. If absent, the cluster's default "
-        "StorageClass is used.",
+        description="StorageClass of the claims. Only allowed with type PersistentVolumeClaim. If absent, the "
+        "cluster's default StorageClass is used.",
     )
     claim_name: Name | None = Field(
         None,
-        description="Name of the existing PersistentVolumeClaim, in the namespace of the endpoint. Required for type "
-        "ExistingClaim.",
+        description="Name of the existing PersistentVolumeClaim, in the namespace of the endpoint. Required with type "
+        "ExistingClaim, and not allowed with other types.",
     )
     size_limit: Quantity | None = Field(
         None,
-        description="Maximum size of the models on the node, for type Ephemeral; a pod that exceeds it is evicted. If "
-        "absent, there is no limit.",
+        description="Maximum size of the models on the node. A pod that exceeds it is evicted. Only allowed with type "
+        "Ephemeral. If absent, there is no limit.",
     )
     retention_policy: RetentionPolicy = Field(
         default_factory=RetentionPolicy,
-        description="Whether the claims are deleted, for type PersistentVolumeClaim. By default they are kept.",
+        description="Retention of the claims of removed replicas. It only has an effect with type "
+        "PersistentVolumeClaim. By default, the claims are kept.",
     )

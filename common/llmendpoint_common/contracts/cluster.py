@@ -40,7 +40,7 @@ class LoadTestCondition(StrEnum):
 
 
 class EndpointReason(StrEnum):
-    """Condition reasons of an LLMEndpoint. Those of a single model are `ModelReason` in the sidecar's contract."""
+    """Condition reasons of an LLMEndpoint. Reasons for a single model are `ModelReason` in the sidecar's contract."""
 
     # Ready
     MODELS_ANSWER = "ModelsAnswer"
@@ -68,13 +68,13 @@ class EndpointReason(StrEnum):
     # MonitoringReady
     SERVICE_MONITOR = "ServiceMonitor"
     SERVICE_MONITOR_UNKNOWN = "ServiceMonitorUnknown"
-    # Degraded; those of a refused child are `FaultReason`
+    # Degraded; for a refused child, the reason is a `FaultReason`
     AS_WANTED = "AsWanted"
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
 
 
 class LoadTestReason(StrEnum):
-    """Condition reasons of a LoadTest before it has a verdict. Those of a verdict are in the load run's contract."""
+    """Condition reasons of a LoadTest before it has a verdict. Reasons of verdicts are in the load run's contract."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -82,7 +82,7 @@ class LoadTestReason(StrEnum):
 
 
 class FaultReason(StrEnum):
-    """Why a write to the API server was refused. Conditions and Events carry these as their reason."""
+    """Reasons for which a child was not written. They are reasons of conditions and Events."""
 
     NAME_CONFLICT = "NameConflict"
     FORBIDDEN = "Forbidden"

@@ -1,4 +1,4 @@
-"""Ollama's port and its rule for model names."""
+"""Ollama's port and its canonical form of model names."""
 
 from __future__ import annotations
 

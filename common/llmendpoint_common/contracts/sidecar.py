@@ -1,6 +1,6 @@
 """Interface of the sidecar: ports, configuration file, metric names, and the documents that it serves.
 
-The operator, the load generator and dashboards depend on these names, so names are only added.
+The operator, the load generator and dashboards depend on these names, so names are added and never removed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Metric(StrEnum):
 
 
 class Operation(StrEnum):
-    """Action that a request asks of Ollama: the metric label `operation`."""
+    """Operations that requests ask Ollama to perform. They are the values of the metric label `operation`."""
 
     GENERATE = "generate"
     CHAT = "chat"
@@ -53,7 +53,7 @@ class Operation(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a request ended: the metric label `outcome`."""
+    """Ways in which a request ends. They are the values of the metric label `outcome`."""
 
     OK = "ok"
     LENGTH = "length"
@@ -75,7 +75,7 @@ class Outcome(StrEnum):
 
 
 class Load(StrEnum):
-    """When a declared model is loaded into memory: before the pod is ready, or with the first request."""
+    """Times at which a declared model is loaded into memory: before the pod is ready, or on the first request."""
 
     PRELOAD = "Preload"
     ON_DEMAND = "OnDemand"
@@ -90,7 +90,10 @@ class Registry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class DeclaredModel(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """A model that the agent pulls and keeps. `digest` None accepts every digest; `registry` None is Ollama's own."""
+    """A model that the agent pulls and keeps.
+
+    If `digest` is None, every digest is accepted. If `registry` is None, the model is pulled by its name.
+    """
 
     name: str
     load: Load = Load.PRELOAD
@@ -102,7 +105,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class TenantLimits(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Limits of one tenant, counted by each process on its own. None is unlimited; an empty list allows no model."""
+    """Limits of a tenant. Each process counts separately. None means no limit, and an empty list allows no model."""
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
@@ -124,14 +127,14 @@ class ModelManagement(StrEnum):
 
 
 class IncludeUsage(StrEnum):
-    """Whether the sidecar requests the usage of an OpenAI stream if the client did not request it."""
+    """Whether the sidecar requests the token usage of an OpenAI stream if the client did not."""
 
     PASSTHROUGH = "Passthrough"
     INJECT = "Inject"
 
 
 class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Content of the file `--config`. The sidecar reloads it when it changes."""
+    """Content of the configuration file (`--config`), which the sidecar reloads when it changes."""
 
     models: tuple[DeclaredModel, ...] = ()
     require_full_offload: bool = False
@@ -144,7 +147,7 @@ class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
 
 
 class ModelPhase(StrEnum):
-    """Progress of the model agent with one model."""
+    """Phases of a declared model in the model agent."""
 
     PENDING = "Pending"
     PULLING = "Pulling"
@@ -154,7 +157,7 @@ class ModelPhase(StrEnum):
 
 
 class ModelReason(StrEnum):
-    """Why a declared model cannot be made available: a reason of the endpoint's conditions (`docs/conditions.md`)."""
+    """Reasons for which a declared model is not available. They are reasons of conditions (`docs/conditions.md`)."""
 
     MODEL_NOT_FOUND = "ModelNotFound"
     PULL_FAILED = "PullFailed"
@@ -164,10 +167,10 @@ class ModelReason(StrEnum):
 
 
 class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """One declared model in `/status`. Sizes are in bytes.
+    """A declared model in `/status`. Sizes are in bytes.
 
-    `reason` is a ModelReason, or empty if nothing failed. It is a string here, so that a reader accepts the reasons of
-    newer versions.
+    `reason` is a ModelReason, or empty if nothing failed. Its type is `str`, so that the operator accepts the reasons
+    of newer sidecars.
     """
 
     name: str
@@ -184,7 +187,10 @@ class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Totals(msgspec.Struct, frozen=True, rename="camel"):
-    """Requests and tokens since the process started, and requests in flight now."""
+    """Requests and tokens since the process started, and requests in flight now.
+
+    `errors` counts every outcome except ok, length, load and unload. It includes requests that clients cancelled.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -207,11 +213,12 @@ class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """One finished request: the body of `GET /status/requests/ID`, and one line of the access log.
+    """A finished request: the body of `GET /status/requests/ID`, and a line of the access log.
 
-    `time` is the Unix time of the end; all other times are in seconds. None means unknown. `requestId` is empty if the
-    client sent an ID that is not a plain word; `traceParent` is the client's W3C trace context if it is well formed.
-    A record contains no content, address, key or path.
+    `time` is the Unix time at which the request ended. All other times are durations in seconds. None means unknown.
+    `requestId` is empty if the client sent an ID that has other characters than letters, digits and `_.:-`, or more
+    than 128 characters. `traceParent` is the client's W3C trace context if it is well formed. A record contains no
+    content, address, key or path.
     """
 
     time: float

@@ -1,5 +1,5 @@
 """Process contract of all programs: flags, logs, signals, sockets, errors and exit codes.
 
-All programs read their settings, write their logs and stop in the same way. This package knows nothing about Ollama,
+All programs read their settings, write their logs and stop in the same way. This package does not depend on Ollama,
 metering or Kubernetes.
 """

@@ -1,25 +1,25 @@
 """Exception tree: all errors that llmendpoint raises on purpose.
 
     LLMEndpointError
-      x InputError                a flag, a file or a field from a user cannot be used
+      x InputError                a flag, a file or a field from a user is invalid
           ConfigError             the sidecar's configuration file
           QuestionError           a question file
-          RunDocumentError        the document that describes a load run
+          RunDocumentError        a run document
       x ProtocolError             bytes are not valid HTTP/1.1
-          HeadError               a head
+          HeadError               a head is invalid or ambiguous
               HeadTooLargeError   a head above the limit
-          BodyError               the framing of a body
-          UpstreamError           a response, or the connection that it came on
-          RequestBodyError        the model in a request body is in doubt
-      x OllamaError               Ollama refused, or could not be reached
+          BodyError               the framing of a body is invalid or ambiguous
+          UpstreamError           the connection to the upstream failed, or ended before the response
+          RequestBodyError        the model in a request body is ambiguous, or the body cannot be decoded
+      x OllamaError               Ollama returned an error, or could not be reached
       x ModelError                a declared model cannot be made available
-      x ChannelClosedError        a worker process or its parent is gone
+      x ChannelClosedError        a worker process or its supervisor has ended
       x PublishError              a load run's result was not written to the cluster
-      x NotReadyError             a load run cannot begin yet
+      x NotReadyError             a load run cannot start yet
       x StackError                a process of the local stack did not start
       x QueueFullError            the simulator's queue is full
 
-A message is one sentence for a person. It names the field, the file or the address, and quotes no secret and no body.
+A message is one human-readable sentence. It names the field, the file or the address, and quotes no secret and no body.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ class LLMEndpointError(Exception):
 
 
 class InputError(LLMEndpointError):
-    """A flag, a file or a field from a user cannot be used."""
+    """A flag, a file or a field from a user is invalid."""
 
     exit_code = exit_codes.USAGE
 
 
 class ConfigError(InputError):
-    """The sidecar's configuration file cannot be used. The message names the file and the field."""
+    """The sidecar's configuration file cannot be read or is invalid. The message names the file and the field."""
 
 
 class QuestionError(InputError):
-    """A question file cannot be used. The message is `file:line: reason`."""
+    """A question file is invalid. The message is `file:line: reason`; the line is 0 if it concerns the whole file."""
 
     def __init__(self, file: str, line: int, reason: str) -> None:
         super().__init__(f"{file}:{line}: {reason}")
 
 
 class RunDocumentError(InputError):
-    """A run document cannot be used. The message names the file and the field."""
+    """A run document cannot be read or is invalid. The message names the file and the field."""
 
 
 class ProtocolError(LLMEndpointError):
@@ -61,7 +61,7 @@ class ProtocolError(LLMEndpointError):
 
 
 class HeadError(ProtocolError):
-    """A head is ambiguous, although llhttp accepted it."""
+    """A head is not valid HTTP/1.1, or is ambiguous although llhttp accepts it."""
 
 
 class HeadTooLargeError(HeadError):
@@ -69,19 +69,22 @@ class HeadTooLargeError(HeadError):
 
 
 class BodyError(ProtocolError):
-    """The framing of a body is invalid, or the end of the body is in doubt."""
+    """The framing of a body is invalid, or the end of the body is ambiguous."""
 
 
 class UpstreamError(ProtocolError):
-    """The upstream violated HTTP or lost its connection before a response had ended."""
+    """No connection to the upstream could be opened, or the connection ended before the response."""
 
 
 class RequestBodyError(ProtocolError):
-    """The model in a request body is in doubt. The message gives the reason and quotes nothing of the body."""
+    """The model in a request body is ambiguous, or the body cannot be decoded. The message does not quote the body."""
 
 
 class OllamaError(LLMEndpointError):
-    """Ollama refused a call. The message is Ollama's; `status` is the HTTP status, or 0 if Ollama was not reached."""
+    """A call to Ollama failed.
+
+    The message is Ollama's, if there is one. `status` is the HTTP status, or 0 if there is no response.
+    """
 
     def __init__(self, sentence: str, status: int = 0) -> None:
         super().__init__(sentence)
@@ -97,7 +100,7 @@ class ModelError(LLMEndpointError):
 
 
 class ChannelClosedError(LLMEndpointError):
-    """The process at the other end of a channel is gone."""
+    """The process at the other end of a channel has ended."""
 
 
 class PublishError(LLMEndpointError):
@@ -105,7 +108,7 @@ class PublishError(LLMEndpointError):
 
 
 class NotReadyError(LLMEndpointError):
-    """A load run cannot begin yet. The message names what it waits for."""
+    """A load run cannot start yet. The message gives the reason."""
 
 
 class StackError(LLMEndpointError):

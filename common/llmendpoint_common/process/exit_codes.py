@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 OK = 0
-#: The process could not do its work, for example because a port was taken.
+#: The program failed, for example because a port is in use.
 ERROR = 1
-#: A flag, an environment variable or a file from the user is wrong.
+#: A flag, an environment variable or a file from the user is invalid.
 USAGE = 2
-#: A load run cannot tell whether its objectives were met, for example because the client was the limit.
+#: The measurements of a load run are not valid, because the load generator was the bottleneck.
 INVALID = 98
-#: A load run missed an objective.
+#: A load run missed an objective, or measured no request.
 FAILED = 99
-#: Interrupted: 128 + SIGINT, as shells report it. Also used if a second SIGTERM or SIGINT ends a process at once.
+#: A second SIGTERM or SIGINT ended the process at once. The value is 128 + SIGINT, as shells report it.
 INTERRUPTED = 130

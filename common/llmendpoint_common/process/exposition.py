@@ -1,4 +1,4 @@
-"""HTTP server (aiohttp) for `/metrics` and further pages of a process."""
+"""HTTP server (aiohttp) for `/metrics` and other pages of a process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EOF = b"# EOF\n"
 
 
 class Rendered(Protocol):
-    """Returns metric families that are already text."""
+    """A function that returns metric families as text."""
 
     def __call__(self, *, openmetrics: bool) -> Iterable[bytes]:
         """Return the families of one scrape, in the Prometheus text format or as OpenMetrics."""
@@ -33,7 +33,7 @@ async def no_refresh() -> None:
 
 
 class PageServer:
-    """Serves a registry at `/metrics`, in the Prometheus text format or as OpenMetrics, and more routes.
+    """Serves a registry at `/metrics`, in the Prometheus text format or as OpenMetrics, and other routes.
 
     `rendered` returns families in addition to the registry's. `refresh` is awaited before each scrape.
     """
@@ -91,5 +91,5 @@ class _Family(CollectorRegistry):
 
 
 async def alive(_: web.Request) -> web.Response:
-    """Answer `/livez`. The answer shows that the event loop runs."""
+    """Answer `/livez`. The response shows that the event loop runs."""
     return web.Response(text="ok\n")

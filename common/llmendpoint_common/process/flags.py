@@ -1,14 +1,15 @@
-"""Settings of a program from flags and environment variables. A flag overrides its variable.
+"""Settings of a program from flags and environment variables. A flag takes precedence over its variable.
 
-Each program has a prefix of its own, so that the settings of one program never reach another: `--drain-delay` of the
-sidecar is also `LLMENDPOINT_SIDECAR_DRAIN_DELAY`. A list is written as `[a, b]` in a variable.
+Each program has its own prefix, so that the settings of one program never reach another. For example, `--drain-delay`
+of the sidecar can also be set with `LLMENDPOINT_SIDECAR_DRAIN_DELAY`. A list is written as `[a, b]` in a variable.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -28,7 +29,7 @@ from llmendpoint_common.process.version import VERSION
 
 E = TypeVar("E", bound=Enum)
 
-#: How `--help` writes the value of an option, by the function that parses it.
+#: Placeholder of an option's value in `--help`, by the function that parses the value.
 _VALUE_NAMES: dict[Callable[[str], Any], str] = {
     parse_address: "[HOST]:PORT",
     parse_duration: "DURATION",
@@ -38,14 +39,15 @@ _VALUE_NAMES: dict[Callable[[str], Any], str] = {
     parse_positive: "N",
     Path: "PATH",
 }
-_VARIABLES = """The variable in brackets sets an option as well; the option on the command line overrides it.
-For a repeatable option, write the variable as [a, b]."""
+_VARIABLES = """Every option can also be set with the environment variable in brackets. The command line takes
+precedence. Separate the values of a repeatable option like this: VARIABLE='[a, b]'. Set the variable of an option
+without a value to true or false."""
 
 
 class Flags:
-    """A command line. Every option has an environment variable, which `--help` shows; `--version` prints the version.
+    """A command line. Every option has an environment variable, which `--help` shows. `--version` prints the version.
 
-    A wrong flag or value ends the process with exit code 2, one sentence on stderr, and a line that points to `--help`.
+    An invalid flag or value ends the process with exit code 2. It prints one sentence and a hint at `--help` to stderr.
     """
 
     def __init__(self, program: str, environment_prefix: str, description: str, examples: str = "") -> None:
@@ -65,19 +67,26 @@ class Flags:
         self._lists: dict[str, list[Any]] = {}
 
     def group(self, title: str) -> Group:
-        """Start a group of options under its own heading of the help text."""
+        """Add a group of options, which has its own heading in the help text."""
         return Group(self._parser.add_argument_group(title), self._prefix, self._lists)
 
-    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
-        """Return the values of all options. `arguments` None is the command line of the process."""
-        namespace: argparse.Namespace = self._parser.parse_args(None if arguments is None else list(arguments))
+    def parse(
+        self, arguments: Sequence[str] | None, environment: Mapping[str, str] | None = None
+    ) -> argparse.Namespace:
+        """Return the values of all options.
+
+        If `arguments` or `environment` is None, the command line or the environment of the process is used.
+        """
+        namespace: argparse.Namespace = self._parser.parse_args(
+            None if arguments is None else list(arguments), env_vars=os.environ if environment is None else environment
+        )
         for name, default in self._lists.items():
             if getattr(namespace, name) is None:
                 setattr(namespace, name, list(default))
         return namespace
 
     def refuse(self, sentence: str) -> NoReturn:
-        """End the process with exit code 2 and `sentence`. For rules that concern several options."""
+        """End the process with exit code 2 and `sentence`. Use it for rules that involve several options."""
         self._parser.error(sentence)
 
 
@@ -98,9 +107,10 @@ class Group:
         *,
         value: str | None = None,
     ) -> None:
-        """Add `--name VALUE`. The default is written as a user writes it; a list makes the option repeatable.
+        """Add the option `--name VALUE`.
 
-        `text` names the unit, `value` replaces VALUE in the help text, which also shows the default.
+        `default` is text, as on the command line. If it is a list, the option is repeatable. `text` is the help text,
+        with the unit; the default is added to it. `value` is the placeholder of the value in the help text.
         """
         repeatable = default is not None and not isinstance(default, str)
         if repeatable:
@@ -115,7 +125,7 @@ class Group:
         )
 
     def switch(self, name: str, text: str) -> None:
-        """Add `--name`, which is off by default; its variable is `true` or `false`."""
+        """Add `--name`, which takes no value and is off by default. Its variable is `true` or `false`."""
         self._group.add_argument(f"--{name}", action="store_true", help=self._help(text, name))
 
     def _help(self, text: str, name: str) -> str:
@@ -124,28 +134,28 @@ class Group:
 
 
 def choice(kind: type[E]) -> Callable[[str], E]:
-    """Return a parser for the values of an enum of strings, whose error lists the values."""
+    """Return a parser for a string enum. Its error message lists the valid values."""
 
     def parse(text: str) -> E:
         try:
             return kind(text)
         except ValueError:
-            raise ValueError(f"{text!r} is not known; choose {one_of(str(item.value) for item in kind)}") from None
+            raise ValueError(f"{text!r} is not valid; choose {one_of(str(item.value) for item in kind)}") from None
 
     return parse
 
 
 def one_of(words: Iterable[str]) -> str:
-    """Return words as a sentence lists alternatives: `a, b or c`."""
+    """Join words as alternatives, such as `a, b or c`."""
     *first, last = words
     return f"{', '.join(first)} or {last}" if first else last
 
 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
-    """The parser of ConfigArgParse, with errors that are one sentence instead of the whole usage."""
+    """A parser that prints one sentence instead of the usage if an argument is invalid."""
 
     def error(self, message: str) -> NoReturn:
-        """End the process with exit code 2 and `message`, which names the variable if the value came from there."""
+        """End the process with exit code 2 and `message`. If the value comes from a variable, the message names it."""
         option, separator, sentence = message.removeprefix("argument ").partition(": ")
         for variable, (action, _) in self.get_source_to_settings_dict().get("environment_variables", {}).items():
             if separator and option in action.option_strings:
@@ -155,14 +165,14 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
 
 
 def _notes(default: str | Sequence[str] | None) -> str:
-    """Return what the help text says of the default, in parentheses."""
+    """Return the part of the help text that shows the default."""
     if default is None or isinstance(default, str):
         return f" (default: {default})" if default else ""
     return f" (repeatable; default: {', '.join(default)})" if default else " (repeatable)"
 
 
 def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a parser for argparse, which keeps the sentence of an error only in an error class of its own."""
+    """Wrap `parse` so that a ValueError becomes an ArgumentTypeError: argparse discards the message of a ValueError."""
 
     def convert(text: str) -> Any:
         try:

@@ -1,4 +1,7 @@
-"""Running a process on uvloop. The first SIGTERM or SIGINT requests a stop, the second one ends the process at once."""
+"""Runs a process on uvloop.
+
+The first SIGTERM or SIGINT requests a stop, and the second one ends the process at once.
+"""
 
 from __future__ import annotations
 

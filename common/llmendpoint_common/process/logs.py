@@ -24,7 +24,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(level: str) -> None:
-    """Send the records of all loggers to stderr, from `level` (debug, info, warning, error) on."""
+    """Send the records of all loggers to stderr. `level` is the lowest level: debug, info, warning or error."""
     handler = logging.StreamHandler(sys.stderr)
     if sys.stderr.isatty():
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
@@ -34,7 +34,7 @@ def configure_logs(level: str) -> None:
 
 
 def parse_level(text: str) -> str:
-    """Return the name of a log level in lower case. ValueError if there is no such level."""
+    """Return the name of a log level in lower case. Raises ValueError if there is no such level."""
     if text.lower() not in {"debug", "info", "warning", "error"}:
         raise ValueError(f"{text!r} is not a log level; choose debug, info, warning or error")
     return text.lower()

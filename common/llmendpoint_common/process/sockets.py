@@ -1,4 +1,4 @@
-"""Listening sockets: one for an address with a host, one per family (IPv4 and IPv6) for an address without."""
+"""Listening sockets: one for an address with a host, and one each for IPv4 and IPv6 for an address without a host."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _BACKLOG = 4096
 
 
 def bind_sockets(address: Address, *, reuse_port: bool = False) -> list[socket.socket]:
-    """Return listening, non-blocking sockets for `address`. OSError names the address, for example if it is taken.
+    """Return listening, non-blocking sockets for `address`. Port 0 selects a free port, the same for IPv4 and IPv6.
 
-    Port 0 takes a free port, the same one for both families.
+    Raises OSError, which names the address, for example if it is in use.
     """
     if address.host is not None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -23,7 +23,7 @@ def bind_sockets(address: Address, *, reuse_port: bool = False) -> list[socket.s
     try:
         return [first, _listen(socket.AF_INET6, "::", port, reuse_port=reuse_port)]
     except OSError as error:
-        # Without IPv6 in the kernel, IPv4 alone is served. A taken port is an error for both families.
+        # If the kernel has no IPv6, only IPv4 is served. A port in use is an error for both families.
         if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             return [first]
         first.close()

@@ -1,6 +1,6 @@
-"""Parsers and formats for durations, shares, numbers and addresses as people write them.
+"""Parsers for durations, shares, numbers and addresses in the notation of flags and fields, and a format for durations.
 
-A parser raises ValueError with one sentence that quotes the text and shows the right form.
+A parser raises ValueError with a sentence that quotes the text and shows the valid form.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 import re
 from typing import NamedTuple
 
-#: The one pattern of a duration, shared with the CRD schema: `250ms`, `15s`, `1h30m`.
+#: Pattern of a duration in the CRD schemas: `250ms`, `15s`, `1h30m`.
 DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"
 
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|us|h|m|s)")
@@ -18,7 +18,7 @@ _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 
 
 class Address(NamedTuple):
-    """Host and port that a server listens on. Host None means every interface, IPv4 and IPv6."""
+    """Host and port that a server listens on. If the host is None, the server listens on every interface."""
 
     host: str | None
     port: int
@@ -59,12 +59,12 @@ def parse_share(text: str) -> float:
 
 
 def parse_address(text: str) -> Address:
-    """Return the address that is written as `:11435`, `127.0.0.1:11435` or `[::1]:11435`."""
+    """Parse an address such as `:11435`, `127.0.0.1:11435` or `[::1]:11435`."""
     host, separator, port = text.rpartition(":")
     if not separator or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{text!r} is not an address; write it like :11435 or 127.0.0.1:11435")
     if host.startswith("[") != host.endswith("]") or (":" in host and not host.startswith("[")):
-        raise ValueError(f"{text!r}: an IPv6 address needs brackets, like [::1]:{port}")
+        raise ValueError(f"{text!r} has an IPv6 address without brackets; write it like [::1]:{port}")
     return Address(host.strip("[]") or None, int(port))
 
 

@@ -1,4 +1,4 @@
-"""Collector for a whole JSON body, up to 16 MiB. A larger answer is forwarded, but not metered."""
+"""Collector for a complete JSON body of up to 16 MiB. The tokens of a larger response are not counted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 class BoundedBody:
-    """Collects the pieces of one body, and drops them if the body exceeds MAX_BODY_BYTES."""
+    """Collects the pieces of a body, and discards them if the body exceeds MAX_BODY_BYTES."""
 
     __slots__ = ("_parts", "_size")
 
@@ -23,6 +23,6 @@ class BoundedBody:
             self._parts.append(data)
 
     def finish(self) -> bytes | None:
-        """Return the body and clear the collector. None if the body was too large."""
+        """Return the body, or None if it was too large, and clear the collector."""
         parts, self._parts = self._parts, []
         return None if self._size > MAX_BODY_BYTES else b"".join(parts)

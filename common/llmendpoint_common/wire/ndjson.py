@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-#: The last line of `/api/generate` contains `context` and can have megabytes.
+#: The last line of `/api/generate` contains `context`, which can take several megabytes.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
 class LineSplitter:
     """Turns pieces of bytes into lines without their line end.
 
-    A line longer than `limit` bytes is dropped and counted in `overlong`.
+    A line longer than `limit` bytes is discarded and counted in `overlong`.
     """
 
     __slots__ = ("_dropping", "_limit", "_parts", "_size", "overlong")
@@ -22,7 +22,7 @@ class LineSplitter:
         self.overlong = 0
 
     def is_line(self, data: bytes) -> bool:
-        """Return whether `data` is exactly one line and no line has begun; then it need not be fed. Most pieces are."""
+        """Return whether `data` is exactly one complete line, so that it does not have to be fed. Most pieces are."""
         return not self._parts and not self._dropping and data.find(b"\n") == len(data) - 1 and len(data) <= self._limit
 
     def feed(self, data: bytes) -> list[bytes]:

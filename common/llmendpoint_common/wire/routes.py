@@ -1,7 +1,7 @@
-"""Table of Ollama's routes: method, path, operation, readers of the answer, and properties that limits depend on.
+"""Table of Ollama's routes: method, path, operation, dialects of the response, and properties that admission uses.
 
-It is the only place that knows a path. The meter takes from it which answers it reads and how; admission takes which
-requests name a model, manage models, or have to ask for usage; the load generator takes its paths.
+The meter reads a response with the dialect of its route. Admission finds here whether a request names a model, manages
+models, or must request its token usage. The load generator sends its requests to the paths in this table.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ DialectFactory: TypeAlias = Callable[[OnContent], Dialect]
 
 
 class Dialects(NamedTuple):
-    """Readers for the two forms of an answer: a stream (NDJSON or server-sent events), and one JSON object."""
+    """Readers for the two forms of a response: a stream (NDJSON or server-sent events), and one JSON object."""
 
     stream: DialectFactory
     whole: DialectFactory
 
 
 class Route(NamedTuple):
-    """One route. A path that ends with `/` is a prefix; an empty method matches all methods.
+    """A route. A path that ends with `/` is a prefix and matches all methods; its `method` is empty.
 
-    `dialects` is None if the answer reports neither tokens nor transferred bytes. `names_model`: the request body
-    names the model that has to run. `transfers_files`: the answer reports the progress of a transfer of model files.
-    `usage_on_request`: a stream reports token counts only if the request asks for them. `manages_models`: the request
-    changes which models are present.
+    `dialects`: readers of the response, or None if the response is not parsed.
+    `names_model`: the request body names the model that has to run.
+    `transfers_files`: the response reports the progress of a transfer of model files.
+    `usage_on_request`: a stream reports token counts only if the request asks for them.
+    `manages_models`: the request manages models or their files, so `modelManagement: Forbidden` rejects it.
     """
 
     method: bytes
@@ -77,13 +78,13 @@ ROUTES = (
     Route(b"GET", b"/v1/models", Operation.LIST),
 )
 
-#: Operations whose answers report tokens.
+#: Operations whose responses are read for token counts.
 METERED = frozenset(route.operation for route in ROUTES if route.dialects is not None and not route.transfers_files)
-#: Operations whose answers report the progress of a transfer of model files.
+#: Operations whose responses report the progress of a transfer of model files.
 TRANSFERS = frozenset(route.operation for route in ROUTES if route.transfers_files)
 #: Operations whose request body names the model that has to run.
 WITH_MODEL = frozenset(route.operation for route in ROUTES if route.names_model)
-#: Operations that change which models are present.
+#: Operations that manage models or their files.
 MANAGEMENT = frozenset(route.operation for route in ROUTES if route.manages_models)
 #: Operations whose streams report token counts only if the request asks for them.
 USAGE_ON_REQUEST = frozenset(route.operation for route in ROUTES if route.usage_on_request)
@@ -95,7 +96,7 @@ _DIALECTS = {route.operation: route.dialects for route in ROUTES if route.dialec
 
 
 def operation_of(method: bytes, target: bytes) -> Operation:
-    """Return the operation of a request line. The query string is ignored; unknown routes are `other`."""
+    """Return the operation of a request line, or `other` for an unknown route. The query string is ignored."""
     found = _OPERATIONS.get((method, target))
     if found is not None:
         return found
@@ -107,16 +108,22 @@ def operation_of(method: bytes, target: bytes) -> Operation:
 
 
 def path_of_operation(operation: Operation) -> str:
-    """Return the path of an operation, such as `/api/chat`: the first one in the table. KeyError for `other`."""
+    """Return the path of an operation, such as `/api/chat`.
+
+    If several routes have the operation, the first one is used. Raises KeyError for `other`.
+    """
     return _PATHS[operation]
 
 
 def is_stream(content_type: bytes) -> bool:
-    """Return whether an answer of this media type arrives in pieces, so that its first piece has a time of its own."""
+    """Return whether this media type is a stream, for which a time to first token can be measured."""
     return content_type.startswith((b"application/x-ndjson", b"text/event-stream"))
 
 
 def dialect_of(operation: Operation, content_type: bytes, on_content: OnContent) -> Dialect:
-    """Return a reader for a successful answer. KeyError if the operation is neither in METERED nor in TRANSFERS."""
+    """Return a reader for a successful response.
+
+    Raises KeyError if the operation is neither in METERED nor in TRANSFERS.
+    """
     dialects = _DIALECTS[operation]
     return (dialects.stream if is_stream(content_type) else dialects.whole)(on_content)

@@ -1,4 +1,4 @@
-"""Splitter for server-sent events (WHATWG HTML, 9.2.6), limited to `event` and `data`, which model servers use."""
+"""Splitter for server-sent events (WHATWG HTML, 9.2.6), limited to the fields that model servers use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmendpoint_common.wire.ndjson import LineSplitter
 
 
 class ServerSentEvent(NamedTuple):
-    """One dispatched event. `name` is empty if the stream gave none."""
+    """A dispatched event. `name` is empty if the event has no name."""
 
     name: bytes
     data: bytes

@@ -1,6 +1,6 @@
 """Token counts of OpenAI streams whose client did not request them (`metering.includeUsage: Inject`).
 
-The request is changed so that it asks for usage, and the usage is removed from the answer again.
+The request is changed so that it requests the usage, and the usage is removed from the response.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 
 from llmendpoint_common.wire.decoding import UNREADABLE
 
-#: A longer event passes unchanged: an event that contains only usage is much shorter.
+#: A longer event is passed on unchanged: an event that contains only usage is much shorter.
 _MAX_EVENT_BYTES = 1024 * 1024
 _END = b"\n\n"
 _DATA = b"data: "
@@ -20,7 +20,10 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def ask_for_usage(fields: Mapping[str, msgspec.Raw]) -> bytes | None:
-    """Return a body that requests usage. None if it is not a stream, requests usage already, or cannot be decoded."""
+    """Return a changed body that requests usage.
+
+    None if the body does not request a stream, already requests usage, or cannot be decoded.
+    """
     try:
         if not msgspec.json.decode(fields.get("stream", b"false"), type=bool):
             return None
@@ -34,7 +37,7 @@ def ask_for_usage(fields: Mapping[str, msgspec.Raw]) -> bytes | None:
 
 
 class UsageFilter:
-    """Removes `usage` from a stream of events, and an event with nothing but usage. Other events pass unchanged."""
+    """Removes `usage` from the events of a stream, and events that contain only usage. Other events are unchanged."""
 
     def __init__(self) -> None:
         self._rest = b""

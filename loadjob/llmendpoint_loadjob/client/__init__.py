@@ -1,1 +1,1 @@
-"""The measuring HTTP client, and the requests that it sends."""
+"""The HTTP client of the load generator, and the requests that it sends."""

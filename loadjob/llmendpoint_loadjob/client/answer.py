@@ -1,4 +1,4 @@
-"""Reads one response into its sample: status, times, tokens, and the class of its error."""
+"""Reads a response into its sample: status, times, tokens, and the class of an error."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _MAX_DETAIL = 200
 
 
 class Answer:
-    """Handler of one response for `ResponseReader`. It calls `on_end` once, with whether the connection can be reused.
+    """Handler of one response for `ResponseReader`.
 
-    The clock is read for each piece of the body before its content is parsed. The reader has removed the framing by
-    then, which takes 0.3 µs, or has read the head if that came with the piece, which takes 4 µs.
+    It calls `on_end` once. The argument is whether the connection can be reused. The clock is read for each piece of
+    the body before its content is parsed. Before that, the reader removes the framing, which takes 0.3 µs, or reads the
+    head if it arrives together with the piece, which takes 4 µs.
     """
 
     __slots__ = ("_clock", "_detail", "_dialect", "_on_end", "_operation", "_sample", "was_reset")
@@ -26,7 +27,7 @@ class Answer:
     def __init__(
         self, clock: Callable[[], float], operation: Operation, sample: Sample, on_end: Callable[[bool], None]
     ) -> None:
-        #: Whether the connection broke instead of being closed in order.
+        #: Whether the connection ended without being closed in an orderly way.
         self.was_reset = False
         self._clock = clock
         self._operation = operation
@@ -38,20 +39,20 @@ class Answer:
     # ---- calls of the reader
 
     def interim(self, head: bytes) -> None:
-        """Ignore a 1xx head: the answer is still to come."""
+        """Ignore a 1xx head, because the final response follows."""
 
     def response_head(self, head: ResponseHead) -> None:
-        """Note the status, and choose the dialect of a successful answer."""
+        """Note the status, and choose the dialect for a successful response."""
         self._sample.status = head.status
         if head.status == 200:
             content_type = head.fields.get(b"content-type", b"")
             self._dialect = dialect_of(self._operation, content_type, self._note_content)
 
     def response_head_alone(self) -> None:
-        """Ignore that no body came with the head."""
+        """Do nothing: only the body is measured."""
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
-        """Read content, or keep the beginning of the text of an error."""
+        """Read content, or keep the beginning of an error message."""
         now = self._clock()
         dialect = self._dialect
         if dialect is not None:
@@ -61,11 +62,11 @@ class Answer:
             self._detail += b"".join(pieces)
 
     def response_end(self, *, reusable: bool) -> None:
-        """Note that the response is whole, which does not mean that the answer in it is."""
+        """End the sample. The content of a complete response can still be incomplete or an error."""
         self._end(self._judge(), reusable=reusable)
 
     def response_failed(self, error: ProtocolError) -> None:
-        """Note that the response will never be whole."""
+        """End the sample with an error, because the response is incomplete."""
         if not isinstance(error, UpstreamError):
             self._end(ErrorClass.INVALID_BODY)
         else:
@@ -74,7 +75,7 @@ class Answer:
     # ---- calls of the connection
 
     def fail(self, error: ErrorClass) -> None:
-        """End the sample with an error that the reader does not know of."""
+        """End the sample with an error that the reader does not detect."""
         self._end(error)
 
     # ---- inside
@@ -109,6 +110,6 @@ class Answer:
         if usage is not None:
             sample.input_tokens = usage.prompt_tokens or 0
             sample.output_tokens = usage.generation_tokens or 0
-        # The dialect refers to this object: without this, each answer would wait for the garbage collector.
+        # Break the reference cycle with the dialect. Otherwise, the garbage collector has to free each response.
         self._dialect = None
         on_end(reusable)

@@ -1,4 +1,7 @@
-"""The measuring client: raw asyncio protocols, so that little lies between the bytes and the clock."""
+"""HTTP client of the load generator.
+
+It uses asyncio protocols directly, to keep the time between receiving bytes and reading the clock short.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,22 @@ class Connection(asyncio.Protocol):
         self._operation = OPERATIONS[api]
         self._transport: asyncio.Transport | None = None
         self._reader = ResponseReader(self.close)
-        # The reader takes bytes from the event loop directly: a method here would cost another call for each piece.
+        # The event loop calls the reader directly, because a method here would add a call for each piece.
         self.data_received = self._reader.feed  # type: ignore[method-assign]
         self._answer: Answer | None = None
         self._done: asyncio.Future[None] | None = None
 
     @property
     def usable(self) -> bool:
-        """Whether another request can be sent."""
+        """Whether the connection is open."""
         return self._transport is not None and not self._transport.is_closing()
 
     async def send(self, request: bytes, sample: Sample, timeout: float) -> None:
-        """Send a request and fill in its sample. An error becomes a value of the sample and is never raised."""
+        """Send a request and fill in its sample. Errors are stored in the sample and never raised."""
         self._done = asyncio.get_running_loop().create_future()
         answer = self._answer = Answer(self._clock, self._operation, sample, self._end)
         self._reader.expect(answer)
+        # This is t0: the request is written to an open connection.
         sample.sent = self._clock()
         if self._transport is None:
             answer.fail(ErrorClass.RESET)
@@ -61,11 +65,11 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def eof_received(self) -> None:
-        """End the response, or fail it if its end has not come."""
+        """Complete the response, or fail it if it is incomplete."""
         self._end_of_input(reset=False)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail the response if its end has not come."""
+        """Fail the response if it is incomplete."""
         self._transport = None
         self._end_of_input(reset=error is not None)
 
@@ -86,7 +90,7 @@ class Connection(asyncio.Protocol):
 
 
 class Client:
-    """Connections to one target, which are used again as long as they can be."""
+    """Pool of keep-alive connections to one target. `timeout` applies to connecting, and again to each request."""
 
     def __init__(self, target: Target, api: Api, clock: Callable[[], float], timeout: float) -> None:
         self._target = target
@@ -124,8 +128,9 @@ class Client:
         return None
 
     async def _connect(self, sample: Sample) -> Connection | None:
-        """Return a new connection, or None after the error has been noted in the sample."""
+        """Return a new connection, or None if connecting failed; the error is then in the sample."""
         loop = asyncio.get_running_loop()
+        # The start of connecting is kept as t0 only if connecting fails; otherwise `Connection.send` sets t0.
         sample.sent = self._clock()
         error = ErrorClass.REFUSED
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The requests of a run: a question as the bytes of one HTTP request."""
+"""Writes the requests of a run: each question becomes the bytes of an HTTP request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.routes import path_of_operation
 from llmendpoint_loadjob.dataset.questions import Question
 
-#: The operation of the requests, which determines their path and the reader of their answers.
+#: Operation of the requests by API. It determines their path and the dialect of the responses.
 OPERATIONS = {Api.OLLAMA_CHAT: Operation.CHAT, Api.OPENAI_CHAT: Operation.OPENAI_CHAT}
 
 
@@ -36,19 +36,19 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Return the target of a base URL such as `http://127.0.0.1:11435`; ValueError if it is not one."""
+    """Parse a base URL such as `http://127.0.0.1:11435`. Raises ValueError if it is not a URL."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{text!r} is not a URL; write it like http://127.0.0.1:11435")
     tls = ssl.create_default_context() if parts.scheme == "https" else None
     port = parts.port or (443 if tls else 80)
-    # Clients of OpenAI's API are given a base URL that ends with /v1, clients of Ollama's one that does not.
+    # Base URLs for OpenAI's API usually end with /v1, base URLs for Ollama's API do not.
     prefix = parts.path.rstrip("/").removesuffix("/v1")
     return Target(parts.hostname, port, prefix, tls)
 
 
 class RequestWriter:
-    """Writes the requests of one run. The API key, if there is one, is sent as a bearer token."""
+    """Writes the requests of a run. If there is an API key, it is sent as a bearer token."""
 
     def __init__(self, target: Target, document: RunDocument, api_key: str | None = None) -> None:
         self._api = document.target.api

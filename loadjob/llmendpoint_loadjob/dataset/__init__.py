@@ -1,1 +1,1 @@
-"""The questions that a run asks."""
+"""The questions of a run."""

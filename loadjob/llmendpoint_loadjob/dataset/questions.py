@@ -1,4 +1,4 @@
-"""Question files: YAML with one category per file. An error names file, line and reason."""
+"""Question files: YAML with one category per file. Errors name the file, the line and the reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 @dataclass(frozen=True)
 class Question:
-    """One question. `max_tokens` limits its answer, and `expect` is a regular expression for a correct answer."""
+    """A question.
+
+    `max_tokens` limits the response, and `expect` is a regular expression that a correct response matches.
+    """
 
     id: str
     category: str
@@ -38,7 +41,10 @@ def shipped_questions() -> Path:
 
 
 def read_questions(folder: Path) -> list[Question]:
-    """Return the questions of all YAML files in a folder, in the order of the files. IDs are unique over all files."""
+    """Return the questions of all YAML files in a folder, in the order of the file names.
+
+    Raises QuestionError if a file is invalid, if there are no files, or if an ID occurs in two files.
+    """
     files = sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern))
     if not files:
         raise QuestionError(str(folder), 0, "the folder has no question files (*.yaml)")
@@ -46,7 +52,7 @@ def read_questions(folder: Path) -> list[Question]:
     seen: dict[str, str] = {}
     for path in files:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise QuestionError(str(path), 0, f"larger than {MAX_FILE_BYTES // 1024} KiB; split it")
+            raise QuestionError(str(path), 0, f"the file is larger than {MAX_FILE_BYTES // 1024} KiB; split it")
         for question in parse_questions(path.read_text(encoding="utf-8"), str(path)):
             if question.id in seen:
                 raise QuestionError(str(path), 0, f"id {question.id!r} is also in {seen[question.id]}")
@@ -61,20 +67,20 @@ def parse_questions(text: str, file: str) -> list[Question]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise QuestionError(file, line, f"not YAML: {error.problem}") from error
+        raise QuestionError(file, line, f"the file is not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise QuestionError(file, 0, f"not YAML: {error}") from error
+        raise QuestionError(file, 0, f"the file is not valid YAML: {error}") from error
     reader = _Reader(file)
     fields = reader.mapping(root, {"category", "questions"}, required={"category", "questions"})
     category = reader.text(fields["category"], "category")
     items = fields["questions"]
     if not isinstance(items, yaml.SequenceNode) or not items.value:
-        raise reader.error(items, "questions must be a list of at least one")
+        raise reader.error(items, "questions must be a list with at least one question")
     questions = [reader.question(item, category) for item in items.value]
     ids: set[str] = set()
     for question, item in zip(questions, items.value, strict=True):
         if question.id in ids:
-            raise reader.error(item, f"id {question.id!r} is there twice")
+            raise reader.error(item, f"id {question.id!r} occurs twice")
         ids.add(question.id)
     return questions
 
@@ -82,14 +88,15 @@ def parse_questions(text: str, file: str) -> list[Question]:
 def choose(
     questions: Sequence[Question], categories: Sequence[str], *, shuffled: bool, seed: int
 ) -> Iterator[Question]:
-    """Return an endless iterator over the questions of some categories, or of all if none are named.
+    """Return an endless iterator over the questions of some categories, or of all categories if the list is empty.
 
-    If `shuffled`, each round has a new order, which the seed determines. ValueError if no question has such a category.
+    When all questions have been asked, a new round starts. If `shuffled`, the seed determines the order, which differs
+    between rounds. Raises ValueError if no question has one of the categories.
     """
     wanted = [question for question in questions if not categories or question.category in categories]
     if not wanted:
         known = ", ".join(sorted({question.category for question in questions}))
-        raise ValueError(f"no question has the category {' or '.join(categories)}; there are {known}")
+        raise ValueError(f"no question has the category {' or '.join(categories)}; the categories are {known}")
     return _rounds(wanted, shuffled=shuffled, seed=seed)
 
 
@@ -112,13 +119,13 @@ class _Reader:
 
     def mapping(self, node: Any, allowed: set[str], required: set[str]) -> dict[str, Any]:
         if not isinstance(node, yaml.MappingNode):
-            raise self.error(node, f"expected fields {', '.join(sorted(required))}")
+            raise self.error(node, f"expected an object with the fields {', '.join(sorted(required))}")
         fields: dict[str, Any] = {}
         for key, value in node.value:
             if key.value not in allowed:
-                raise self.error(key, f"unknown field {key.value!r}; known are {', '.join(sorted(allowed))}")
+                raise self.error(key, f"unknown field {key.value!r}; the fields are {', '.join(sorted(allowed))}")
             if key.value in fields:
-                raise self.error(key, f"field {key.value!r} is there twice")
+                raise self.error(key, f"field {key.value!r} occurs twice")
             fields[key.value] = value
         missing = required - fields.keys()
         if missing:
@@ -130,13 +137,17 @@ class _Reader:
         fields = self.mapping(node, allowed, required={"id", "prompt"})
         identity = self.text(fields["id"], "id")
         if not _ID.fullmatch(identity):
-            raise self.error(fields["id"], f"id {identity!r} must be lower-case letters, digits and dashes")
+            raise self.error(
+                fields["id"],
+                f"id {identity!r} must contain only lowercase letters, digits and dashes, and start and end with a "
+                "letter or digit",
+            )
         expect = self.text(fields["expect"], "expect") if "expect" in fields else None
         if expect is not None:
             try:
                 re.compile(expect)
             except re.error as error:
-                raise self.error(fields["expect"], f"expect is not a regular expression: {error}") from error
+                raise self.error(fields["expect"], f"expect is not a valid regular expression: {error}") from error
         return Question(
             id=identity,
             category=category,
@@ -150,14 +161,14 @@ class _Reader:
 
     def text(self, node: Any, name: str) -> str:
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str" or not node.value.strip():
-            raise self.error(node, f"{name} must be a text that is not empty")
+            raise self.error(node, f"{name} must be a string that is not empty")
         return str(node.value)
 
     def texts(self, node: Any, name: str) -> tuple[str, ...]:
         if node is None:
             return ()
         if not isinstance(node, yaml.SequenceNode):
-            raise self.error(node, f"{name} must be a list of texts")
+            raise self.error(node, f"{name} must be a list of strings")
         return tuple(self.text(item, name) for item in node.value)
 
     def number(self, node: Any, name: str) -> int:

@@ -1,1 +1,1 @@
-"""The load: the times at which requests are due, and the run that sends them."""
+"""The load: the schedule of the requests, and the run that sends them."""

@@ -1,4 +1,4 @@
-"""Times at which the requests of an open loop are due, in seconds from the start. The seed determines them."""
+"""Schedule of an open loop: the times at which requests are due, in seconds from the start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from llmendpoint_common.contracts.loadrun import Arrivals
 
 
 def arrival_times(law: Arrivals, rate: float, seed: int) -> Iterator[float]:
-    """Yield times without end, at `rate` requests per second: with equal gaps, or exponential ones with mean 1/rate."""
+    """Yield an endless series of times, at `rate` requests per second.
+
+    The gaps are equal, or exponentially distributed with mean 1/rate. The same seed gives the same times.
+    """
     if law is Arrivals.CONSTANT:
         return _constant(rate)
     return _poisson(rate, random.Random(seed))  # noqa: S311 - has to be repeatable, not secret

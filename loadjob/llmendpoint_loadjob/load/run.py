@@ -1,4 +1,4 @@
-"""One load run: it sends requests in a closed or an open loop until its end, and collects what was measured."""
+"""Sends requests in a closed or open loop until the duration is over, and collects the samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 
 
 class LoadRun:
-    """Runs one document. `run` returns when all requests have ended; `stop` ends the load early."""
+    """Executes a run document. `run` returns when all requests have ended. `stop` ends the load early."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class LoadRun:
         self.outcome = Outcome()
 
     async def run(self) -> Outcome:
-        """Send the load, wait for every answer, and return what was measured."""
+        """Send the load, wait for every response, and return the measurements."""
         throttled = _throttled_seconds()
         self._begin = self._clock()
         lag = asyncio.create_task(self._watch_lag())
@@ -65,11 +65,14 @@ class LoadRun:
         return self.outcome
 
     def stop(self) -> None:
-        """Send no more requests. Answers in flight are still awaited."""
+        """Stop sending requests. Requests in flight are still completed."""
         self._stopped.set()
 
     def progress(self) -> Progress:
-        """Return the progress of the run."""
+        """Return the progress.
+
+        Its percentage is that of the time or that of the maximum of requests, whichever is larger.
+        """
         elapsed = self._clock() - self._begin if self._begin else 0.0
         shares = [elapsed / self._end if self._end else 1.0]
         if self._load.max_requests:
@@ -87,9 +90,9 @@ class LoadRun:
     async def _closed_loop(self, concurrency: int) -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
-                group.create_task(self._worker())
+                group.create_task(self._user())
 
-    async def _worker(self) -> None:
+    async def _user(self) -> None:
         while not self._over(self._clock()):
             await self._ask(next(self._questions), self._clock())
 
@@ -136,7 +139,7 @@ class LoadRun:
         outcome = self.outcome
         outcome.samples.append(sample)
         outcome.offered += 1
-        # A request that was due before the end of the load and sent after it is a fault of the client.
+        # If a request was due before the end of the load but sent later, the load generator was too slow.
         outcome.sent += sample.sent - self._begin <= self._end
 
     async def _watch_lag(self) -> None:
@@ -147,7 +150,7 @@ class LoadRun:
 
 
 def _throttled_seconds() -> float:
-    """Return how long the CPU limit has stopped this cgroup so far (cgroup v2), or 0 if that is not known."""
+    """Return the time for which the CPU limit has throttled this cgroup (cgroup v2), or 0 if it is unknown."""
     try:
         fields = dict(line.split() for line in _CPU_STAT.read_text().splitlines())
         return int(fields.get("throttled_usec", 0)) / 1e6

@@ -1,4 +1,4 @@
-"""Terminal output: the progress of a run, as a live line or, without a terminal, as plain lines; then its result."""
+"""Console output: the progress of a run (one live line on a terminal, otherwise plain lines), and its result."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _latencies(summary: Summary) -> Table:
         "TTFT": summary.ttft,
         "TPOT": summary.tpot,
         "request": summary.request_latency,
-        "client delay": summary.queue_delay,
+        "queue delay": summary.queue_delay,
     }
     for name, row in rows.items():
         if row is not None:

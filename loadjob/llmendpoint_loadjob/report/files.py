@@ -1,4 +1,4 @@
-"""Result files: `summary.json` and `requests.jsonl`. They contain no text of a prompt or an answer."""
+"""Result files: `summary.json` and `requests.jsonl`. They contain no text of prompts or responses."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def write_files(folder: Path, summary: Summary, samples: Sequence[Sample]) -> No
 
 def _row(sample: Sample) -> dict[str, object]:
     row: dict[str, object] = msgspec.to_builtins(sample)
-    # The text of a server's error may quote the prompt.
+    # The error message of a server may quote the prompt.
     row.pop("detail")
     return row | {"ttft": sample.ttft, "tpot": sample.tpot, "request_latency": sample.request_latency}

@@ -1,1 +1,1 @@
-"""Measurements, and what follows from them: histograms, a summary and a verdict."""
+"""Measurements of a run, and their evaluation: histograms, summary and verdict."""

@@ -1,6 +1,7 @@
-"""HDR histograms in the layout of Gil Tene: three significant digits from 1 µs up, and merging without loss.
+"""HDR histograms in the layout of Gil Tene. Values from 1 µs have three significant digits, and merging is lossless.
 
-The package `hdrhistogram` is not used: it needs setuptools at run time, and a compiler on platforms without a wheel.
+The package `hdrhistogram` is not used, because it requires setuptools at run time, and a compiler on platforms without
+a wheel.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Histogram:
         self.max = 0.0
 
     def record(self, seconds: float) -> None:
-        """Count one value; a negative one counts as 0."""
+        """Count one value. A negative value counts as 0."""
         value = max(0.0, seconds)
         self._counts[_index(round(value * _MICROSECONDS))] += 1
         self.count += 1
@@ -41,7 +42,7 @@ class Histogram:
     def percentile(self, percent: float) -> float:
         """Return the smallest value, to three digits, that at least `percent` % of all values do not exceed.
 
-        ValueError if the histogram is empty.
+        Raises ValueError if the histogram is empty.
         """
         if not self.count:
             raise ValueError("an empty histogram has no percentiles")
@@ -59,7 +60,7 @@ class Histogram:
         return self.sum / self.count if self.count else 0.0
 
     def dump(self) -> dict[str, int]:
-        """Return the counts by bucket for JSON, with `sum` and `max` in microseconds beside them."""
+        """Return the counts by bucket for JSON, and `sum` and `max` in microseconds."""
         fields = {str(index): count for index, count in sorted(self._counts.items())}
         return fields | {"sum": round(self.sum * _MICROSECONDS), "max": round(self.max * _MICROSECONDS)}
 

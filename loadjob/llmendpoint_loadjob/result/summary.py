@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from llmendpoint_common.contracts.loadrun import (
     METRICS,
+    NOTHING_MEASURED,
     CategoryResult,
     Metric,
     MetricName,
@@ -70,9 +71,9 @@ def _answered(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _attains(sample: Sample, objectives: Sequence[Objective]) -> bool:
-    """Return whether a request met every latency objective. A failed request does not.
+    """Return whether a request met every latency objective. A failed request did not.
 
-    A latency that could not be measured does not count against a request.
+    Latencies that could not be measured are ignored.
     """
     if sample.error is not None:
         return False
@@ -106,13 +107,13 @@ def _measure(
         metric=objective.metric,
         percentile=objective.percentile,
         threshold=metric.format(objective.threshold),
-        measured="nothing measured" if value is None else metric.format(value),
+        measured=NOTHING_MEASURED if value is None else metric.format(value),
         met=value is not None and metric.meets(value, objective.threshold),
     )
 
 
 def _histograms(good: Sequence[Sample]) -> dict[str, Histogram]:
-    """Return the latency histograms of answered requests, by the field of the summary."""
+    """Return the latency histograms of successful requests, by field of the summary."""
     return {
         "ttft": histogram_of(sample.ttft for sample in good if sample.ttft is not None),
         "tpot": histogram_of(sample.tpot for sample in good if sample.tpot is not None),

@@ -1,4 +1,4 @@
-"""Measurements of the client: a sample per request, and the outcome of a run. All times are seconds of one clock."""
+"""Measurements: a sample per request, and the outcome of a run. All times are readings of one clock, in seconds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def error_of_status(status: int) -> ErrorClass | None:
 
 
 class Sample(msgspec.Struct):
-    """One request. Times: scheduled (t_s), sent (t0), first content (t1), last content (tL), ended (te).
+    """A request. Times: scheduled (t_s), sent (t0), first content (t1), last content (tL), ended (te).
 
     A latency is None if it was not measured. `docs/load-tests.md` has the formulas.
     """
@@ -64,19 +64,19 @@ class Sample(msgspec.Struct):
 
     @property
     def tpot(self) -> float | None:
-        """Time per output token: (tL - t1) / (N - 1), for N >= 2 output tokens as the server reports them."""
+        """Time per output token: (tL - t1) / (N - 1), for N >= 2 output tokens as reported by the server."""
         if self.first is None or self.last is None or self.output_tokens < 2:
             return None
         return (self.last - self.first) / (self.output_tokens - 1)
 
     @property
     def request_latency(self) -> float:
-        """Time of the whole request: te - t0."""
+        """Time from sending the request to the end of its response: te - t0."""
         return self.ended - self.sent
 
     @property
     def queue_delay(self) -> float:
-        """The client's own delay before it sent the request: t0 - t_s."""
+        """Delay between the scheduled time and sending: t0 - t_s. It includes opening a connection."""
         return self.sent - self.scheduled
 
     @property
@@ -86,7 +86,7 @@ class Sample(msgspec.Struct):
 
     @property
     def request_latency_scheduled(self) -> float:
-        """Time of the whole request from the scheduled time: te - t_s."""
+        """Time from the scheduled time to the end of the response: te - t_s."""
         return self.ended - self.scheduled
 
 
@@ -94,9 +94,9 @@ class Sample(msgspec.Struct):
 class Outcome:
     """Measurements of a run. Warm-up requests are not in `samples`.
 
-    `duration` lasts from the end of the warm-up to the last answer. `offered` counts the requests that were due in
-    that time, and `sent` those of them that were sent before the load ended. `lag` is the lateness of the event loop,
-    and `throttled_seconds` the time during which the CPU limit stopped the process.
+    `duration` is the time in seconds from the end of the warm-up to the last response. `offered` counts the requests
+    that were due in this time, and `sent` counts those of them that were sent before the load ended. `lag` contains
+    delays of the event loop. `throttled_seconds` is the time for which the CPU limit throttled the process.
     """
 
     samples: list[Sample] = field(default_factory=list)

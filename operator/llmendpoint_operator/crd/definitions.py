@@ -1,6 +1,6 @@
-"""The CustomResourceDefinitions of this operator, from one list; `make generate` writes them to manifests and chart.
+"""The CustomResourceDefinitions of the operator. `make generate` writes them to the manifests and the chart.
 
-A new resource is a row in the table of kinds (which has its name and plural) and an item of `RESOURCES`.
+To add a resource, add a row to the table of kinds, which has its name and plural, and an item to `RESOURCES`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llmendpoint_operator.crd.schema import structural_schema
 
 @dataclass(frozen=True)
 class Column:
-    """A column of `kubectl get`; a wide one is shown with `-o wide` only."""
+    """A column of `kubectl get`. If `wide`, it is only shown with `-o wide`."""
 
     name: str
     path: str
@@ -29,14 +29,14 @@ class Column:
     wide: bool = False
 
     def manifest(self) -> dict[str, Any]:
-        """Return the column as the API takes it."""
+        """Return the column in the form of the API."""
         column = {"name": self.name, "type": self.type, "jsonPath": self.path, "description": self.description}
         return {**column, "priority": 1} if self.wide else column
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource of this operator. `model` has the fields `spec` and `status`, `scalable` adds `kubectl scale`."""
+    """A resource of the operator. `model` has the fields `spec` and `status`. `scalable` enables `kubectl scale`."""
 
     kind: str
     short_name: str
@@ -59,9 +59,14 @@ RESOURCES = (
         "llm",
         LLMEndpoint,
         (
-            Column("Ready", _condition("Ready", "status"), "Whether at least one replica answers requests."),
+            Column("Ready", _condition("Ready", "status"), "Whether at least one replica is ready to serve requests."),
             Column("Model", ".spec.models[0].name", "Name of the first model."),
-            Column("Replicas", ".status.readyReplicas", "Number of replicas that answer requests.", type="integer"),
+            Column(
+                "Replicas",
+                ".status.readyReplicas",
+                "Number of replicas that are ready to serve requests.",
+                type="integer",
+            ),
             Column("GPU", ".status.gpu", "Number and type of the GPUs of one replica."),
             Column("URL", ".status.url", "Base URL for clients in the cluster."),
             _AGE,
@@ -69,7 +74,7 @@ RESOURCES = (
             Column(
                 "VRAM",
                 ".status.models[0].vramBytes",
-                "GPU memory that the first model uses in one replica, in bytes.",
+                "GPU memory that the first model uses on one replica, in bytes.",
                 type="integer",
                 wide=True,
             ),
@@ -84,7 +89,7 @@ RESOURCES = (
             Column("Verdict", ".status.verdict", "Verdict of the run: Passed, Failed, Invalid, Error or None."),
             Column("Reason", _condition("Passed", "reason"), "Reason of the condition Passed."),
             Column("Target", ".status.target", "URL of the server under test."),
-            Column("Req/s", ".status.summary.requestsPerSecond", "Answered requests per second."),
+            Column("Req/s", ".status.summary.requestsPerSecond", "Number of successful requests per second."),
             Column("TTFT-p95", ".status.summary.ttft.p95", "95th percentile of the time to first token."),
             _AGE,
         ),

@@ -1,7 +1,7 @@
-"""Structural OpenAPI schemas, which CustomResourceDefinitions need, from pydantic models.
+"""Converts pydantic models to structural OpenAPI schemas, which CustomResourceDefinitions require.
 
-A structural schema has no references and no titles, and says nothing about null: pydantic's `anyOf` of a type and null
-becomes the type, since an absent field and a field of null mean the same here.
+A structural schema has no references, titles or null. pydantic's `anyOf` of a type and null becomes the type, because
+an absent field and a null field mean the same here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-#: Keywords that pydantic writes and a structural schema may not have (additionalProperties only if it is a schema).
+#: Keywords of pydantic that a structural schema must not have (additionalProperties only if it is a schema).
 _DROPPED = {"title", "$defs", "additionalProperties", "exclusiveMinimum", "propertyNames"}
 
 
@@ -38,7 +38,7 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 
 def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return a node without `$ref` and without the branch for null. Keywords beside them override the target's."""
+    """Return a node without `$ref` and without the branch for null. The node's own keywords override the target's."""
     beside = {key: value for key, value in node.items() if key not in ("$ref", "anyOf", "allOf")}
     if "$ref" in node:
         target = _resolved(definitions[node["$ref"].rpartition("/")[2]], definitions)

@@ -1,1 +1,1 @@
-"""Pure helpers for Kubernetes objects: owners, labels, conditions and pod security. No client, no clock."""
+"""Pure helpers for Kubernetes objects: owners, labels, conditions and pod security. They use no client and no clock."""

@@ -13,7 +13,7 @@ MAX_MESSAGE = 1024
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition. A status of None is Unknown; `docs/conditions.md` documents the reasons."""
+    """A condition. If `status` is None, it is Unknown. `docs/conditions.md` documents the reasons."""
 
     type: str
     status: bool | None
@@ -24,10 +24,9 @@ class Condition:
 def merge(
     existing: Sequence[dict[str, Any]], wanted: Iterable[Condition], generation: int, now: datetime
 ) -> list[dict[str, Any]]:
-    """Return the wanted conditions in the form of the API.
+    """Return the desired conditions in the form of the API.
 
-    `lastTransitionTime` is `now` if the status differs from the existing one, and stays as it is if only the reason or
-    the message does.
+    `lastTransitionTime` is `now` if the status has changed. If only the reason or the message has changed, it stays.
     """
     before = {condition["type"]: condition for condition in existing}
     merged = []
@@ -50,7 +49,7 @@ def merge(
 
 
 def is_true(conditions: Sequence[dict[str, Any]], kind: str) -> bool:
-    """Return whether the condition of a type is there and True."""
+    """Return whether a condition of a type exists and is True."""
     return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
 
 

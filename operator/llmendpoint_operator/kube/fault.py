@@ -1,4 +1,4 @@
-"""A refused write of one child, classified. Conditions and Events are written from it."""
+"""A refused write of a child, classified. Conditions and Events are created from it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from llmendpoint_common.contracts.cluster import FaultReason
 
 @dataclass(frozen=True)
 class Fault:
-    """Why the API server, or the operator itself, refused to write one child.
+    """The reason for which the API server, or the operator itself, refused to write a child.
 
-    `child` is "Kind/name". `message` is read by users: it says what was refused and what to do. `retry_after` is the
-    number of seconds after which another try makes sense; None if only a change of the spec or of the cluster helps.
+    `child` is "Kind/name". `message` is for users: it names the refused child and gives advice. `retry_after` is the
+    number of seconds until the next attempt, or None if the spec or the cluster has to change first.
     """
 
     reason: FaultReason

@@ -1,4 +1,4 @@
-"""The owner of children: its identity, and the metadata that every child gets from it."""
+"""The owner of children: its identity, and the metadata of its children."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OWNER_LABELS = {LLMENDPOINT: ENDPOINT_LABEL, LOADTEST: LOADTEST_LABEL}
 
 @dataclass(frozen=True)
 class Owner:
-    """An LLMEndpoint or a LoadTest."""
+    """Identity of an LLMEndpoint or a LoadTest."""
 
     kind: str
     namespace: str
@@ -32,7 +32,7 @@ class Owner:
     uid: str
 
     def reference(self) -> Manifest:
-        """Return the controller owner reference. With it, the cluster deletes children without the operator."""
+        """Return the controller owner reference, by which Kubernetes garbage-collects the children."""
         return {
             "apiVersion": API_VERSION,
             "kind": self.kind,
@@ -51,10 +51,10 @@ class Owner:
         labels: dict[str, str] | None = None,
         annotations: dict[str, str] | None = None,
     ) -> Manifest:
-        """Return a child without its content: apiVersion, kind and metadata with labels and owner reference.
+        """Return a manifest with apiVersion, kind and metadata, but without spec or data.
 
-        `kind` is a row of the table of kinds, `component` the value of `app.kubernetes.io/component`. The labels by
-        which the operator finds its children win over `labels`.
+        `kind` is the name of a kind in the table of kinds. `component` is the value of `app.kubernetes.io/component`,
+        such as `endpoint` or `load`. The operator's own labels take precedence over `labels`.
         """
         metadata: Manifest = {
             "name": name,
@@ -67,7 +67,7 @@ class Owner:
         return {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata}
 
     def labels(self, component: str) -> dict[str, str]:
-        """Return the labels of a child, and of the pods that it creates."""
+        """Return the labels of a child and of its pods."""
         return {
             _OWNER_LABELS[self.kind]: self.name,
             COMPONENT_LABEL: component,
@@ -84,6 +84,6 @@ def owner_of(manifest: Manifest) -> Owner:
 
 
 def is_controlled_by(manifest: Manifest, owner: Owner) -> bool:
-    """Return whether an object's controller is this owner. UIDs are compared, since names can be used again."""
+    """Return whether an object's controller is this owner. Compares UIDs, because names can be reused."""
     references = manifest.get("metadata", {}).get("ownerReferences") or []
     return any(reference.get("controller") and reference.get("uid") == owner.uid for reference in references)

@@ -1,4 +1,4 @@
-"""Fields of a pod that a spec sets: resources, placement and pull secrets. Empty fields are left out."""
+"""Fields of a pod that a spec sets: resources, placement and pull secrets. Empty fields are omitted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmendpoint_common.api.fields import LocalReference, Resources, Toleration
 def resources(
     given: Resources, requests: Mapping[str, str], limits: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, str]]:
-    """Return the resources of a container: defaults for requests and limits, overridden by those given."""
+    """Return the resources of a container. `given` takes precedence over the defaults in `requests` and `limits`."""
     merged = {"requests": {**requests, **given.requests}, "limits": {**(limits or {}), **given.limits}}
     return {name: value for name, value in merged.items() if value}
 
@@ -29,6 +29,6 @@ def placement(
 
 
 def pull_secrets(given: Sequence[LocalReference], default: Sequence[str]) -> dict[str, Any]:
-    """Return `imagePullSecrets`: the names given, then those of the operator's settings, each once."""
+    """Return `imagePullSecrets`: the Secrets of the spec, then those of the operator's settings, without duplicates."""
     names = dict.fromkeys([*(reference.name for reference in given), *default])
     return {"imagePullSecrets": [{"name": name} for name in names]} if names else {}

@@ -1,10 +1,10 @@
-"""Security contexts of every pod that the operator creates: the restricted Pod Security Standard."""
+"""Security contexts of all pods that the operator creates, for the restricted Pod Security Standard."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: An ID that neither our images nor Ollama's know: files are accessible through the group.
+#: An ID that does not exist in our images or in Ollama's. Files are accessible through the group.
 USER_ID = 64000
 
 

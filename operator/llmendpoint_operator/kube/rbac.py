@@ -1,4 +1,4 @@
-"""RBAC rules that the operator needs, derived from the table of kinds. `make generate` writes them into the chart."""
+"""RBAC rules of the operator, derived from the table of kinds. `make generate` writes them into the chart."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PolicyRule: TypeAlias = dict[str, list[str]]
 def operator_rules(table: Iterable[Kind] = TABLE) -> list[PolicyRule]:
     """Return the rules of the operator's ClusterRole: one per API group and set of verbs.
 
-    Of our own resources the operator also patches `status`. Where the admission plugin
-    OwnerReferencesPermissionEnforcement is enabled, setting `blockOwnerDeletion` in a child's owner reference needs
-    `update` on the owner's `finalizers`; the operator sets no finalizers.
+    The operator also patches `status` of its own resources. If the admission plugin
+    OwnerReferencesPermissionEnforcement is enabled, setting `blockOwnerDeletion` in a child's owner reference requires
+    `update` on the owner's `finalizers`. The operator sets no finalizers.
     """
     grants: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for kind in table:

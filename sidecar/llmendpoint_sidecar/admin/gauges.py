@@ -1,4 +1,4 @@
-"""Gauges that are read at the time of a scrape: requests in flight, models in memory, state of the upstream."""
+"""Gauges that are read when Prometheus scrapes: requests in flight, models in memory, state of the upstream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 
 
 class Gauges(Collector):
-    """Collects gauges from the meter, the upstream watch and the model agent."""
+    """Collects gauges from the meter, the poller of Ollama and the model agent."""
 
     def __init__(self, meter: Meter, watch: UpstreamWatch, agent: ModelAgent) -> None:
         self._meter = meter

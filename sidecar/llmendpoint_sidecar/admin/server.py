@@ -27,7 +27,9 @@ def admin_server(
     async def show_request(request: web.Request) -> web.Response:
         record = await find(request.match_info["id"])
         if record is None:
-            return web.json_response({"error": "no request with this ID ended within the last two minutes"}, status=404)
+            return web.json_response(
+                {"error": "no request with this ID has ended within the last two minutes"}, status=404
+            )
         return web.Response(body=msgspec.json.encode(record), content_type="application/json")
 
     async def ready(_: web.Request) -> web.Response:
@@ -49,6 +51,6 @@ def _why_not(status: SidecarStatus) -> str:
     if status.draining:
         return "draining"
     if not status.upstream_up:
-        return "the upstream does not answer"
+        return "Ollama does not answer"
     waiting = [f"{m.name} is {m.phase.value}" for m in status.models if m.phase != "Ready"]
     return "; ".join(waiting) or "starting"

@@ -1,4 +1,4 @@
-"""Admin side of a sidecar: model agent, upstream watch and admin server. With workers, only the parent has one."""
+"""The admin server and the model agent of a sidecar. If there are workers, only the supervisor runs them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from llmendpoint_sidecar.agent.model_agent import ModelAgent
 from llmendpoint_sidecar.proxy.service import Job
 from llmendpoint_sidecar.runtime import Runtime
 
-#: Outcomes that are not errors.
+#: Outcomes that are not errors. A request that its client cancelled counts as an error.
 _GOOD = frozenset({Outcome.OK, Outcome.LENGTH, Outcome.LOAD, Outcome.UNLOAD})
 
 
 class AdminService:
-    """Serves metrics and status of a runtime, and runs the model agent.
+    """Serves metrics and status, and has the model agent. The caller runs the jobs that `start` returns.
 
-    `refresh` is awaited before metrics and status are read; `find` returns the record of a request ID.
+    `refresh` is awaited before metrics and status are read. `find` returns the record of a request ID.
     """
 
     def __init__(

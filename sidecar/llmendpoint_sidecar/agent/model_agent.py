@@ -1,8 +1,9 @@
-"""Reconciles the declared models with Ollama: each one present, and a preloaded one in memory and answering.
+"""Ensures that every declared model is pulled, and that every preloaded model is loaded and answers.
 
-Every two seconds, the agent compares each declared model with the state that the upstream watch last saw, and does the
-missing steps: pull, copy to the declared name, load, and one request as a check. A model that was evicted is loaded
-again. A failed step is retried after 2 s, then after twice the last delay, up to a minute.
+Every two seconds, the agent compares each declared model with the last state of Ollama that was polled, and performs
+the missing steps: it pulls the model, copies it to the declared name, loads it, and sends a test request. A model that
+Ollama evicted is loaded again. A failed step is retried after 2 s. The delay doubles after each failure, up to a
+minute.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 60.0
 _LOAD_SECONDS = 1800.0
 _INTERVAL_SECONDS = 2.0
-#: Parts of Ollama's messages which mean that the registry does not have the model.
+#: Substrings of error messages of Ollama that mean that the registry does not have the model.
 _NOT_FOUND = ("file does not exist", "not found", "manifest unknown")
 
 
@@ -51,7 +52,10 @@ class ModelAgent:
         self._was_ready = False
 
     def configure(self, config: SidecarConfig) -> None:
-        """Apply a new configuration. Models that are still declared keep their status, and retries start at once."""
+        """Apply a new configuration.
+
+        Models that are still declared keep their status. Pending retries are made at once.
+        """
         self._config = config
         self._statuses = {
             model.name: self._statuses.get(model.name, ModelStatus(model.name)) for model in config.models
@@ -61,7 +65,10 @@ class ModelAgent:
 
     @property
     def ready(self) -> bool:
-        """Whether the declared models answer: all of them at first, and afterwards as long as none fails to load."""
+        """Whether the pod is ready.
+
+        It becomes ready when all models are in phase Ready, and stays ready until a model fails with LoadFailed.
+        """
         phases = {status.phase for status in self._statuses.values()}
         if phases <= {ModelPhase.READY}:
             self._was_ready = True
@@ -101,7 +108,8 @@ class ModelAgent:
         if status is None or status.phase is not ModelPhase.READY:
             return False
         name = canonical_name(model.name)
-        if name not in self._watch.listed:
+        listed = self._watch.listed.get(name)
+        if listed is None or not _has_digest(listed.digest, model):
             return False
         return model.load is Load.ON_DEMAND or name in self._watch.loaded
 
@@ -115,8 +123,8 @@ class ModelAgent:
         if listed is not None and not _has_digest(listed.digest, model):
             raise ModelError(
                 ModelReason.DIGEST_MISMATCH,
-                f"{model.name} has digest sha256:{listed.digest.removeprefix('sha256:')}, the spec declares "
-                f"{model.digest}; correct the digest, or use a tag with this digest",
+                f"{model.name} has digest sha256:{listed.digest.removeprefix('sha256:')}, but the spec requires "
+                f"{model.digest}. Correct spec.models[].digest, or use a tag that has the required digest.",
             )
         if model.load is Load.PRELOAD:
             await self._load(model)
@@ -148,16 +156,16 @@ class ModelAgent:
             embedding = await self._ollama.is_embedding(name)
             await self._ollama.load(name, embedding=embedding, seconds=_LOAD_SECONDS)
         except OllamaError as error:
-            advice = "see the logs of container ollama; a smaller model or more GPU memory may be needed"
-            raise ModelError(ModelReason.LOAD_FAILED, f"{model.name} does not answer: {error}; {advice}") from error
+            advice = "See the logs of the container ollama. A smaller model or more GPU memory may be necessary."
+            raise ModelError(ModelReason.LOAD_FAILED, f"{model.name} could not be loaded: {error}. {advice}") from error
         await self._watch.poll()
         loaded = self._watch.loaded.get(name)
         if self._config.require_full_offload and loaded is not None and loaded.size_vram < loaded.size:
             share = 100 * loaded.size_vram // max(1, loaded.size)
             raise ModelError(
                 ModelReason.NOT_ON_GPU,
-                f"{share} % of {model.name} is in GPU memory; use a larger GPU, a smaller model or a smaller context, "
-                "or allow a partial offload with gpu.requireFullOffload: false",
+                f"Only {share} % of {model.name} is in GPU memory, but gpu.requireFullOffload is true. Use a GPU with "
+                "more memory, a smaller model or a smaller context, or set gpu.requireFullOffload to false.",
             )
 
     def _retry_later(self, model: DeclaredModel, failure: ModelError) -> None:
@@ -193,10 +201,9 @@ def _has_digest(digest: str, model: DeclaredModel) -> bool:
 def _pull_failure(model: DeclaredModel, source: str, error: OllamaError) -> ModelError:
     words = str(error)
     if any(sign in words for sign in _NOT_FOUND):
-        where = "the registry" if model.registry else "Ollama's library (https://ollama.com/library)"
+        place = model.registry.host if model.registry else "the registry (https://ollama.com/library by default)"
         return ModelError(
-            ModelReason.MODEL_NOT_FOUND,
-            f"{source} does not exist: {words}; check the name and tag against {where}, or push it there",
+            ModelReason.MODEL_NOT_FOUND, f"{source} was not found in {place}: {words}. Check the name and the tag."
         )
-    advice = "check the registry's address, and that the pod can reach it"
-    return ModelError(ModelReason.PULL_FAILED, f"{source}: {words}; {advice}")
+    advice = "Check the address of the registry, whether the pod can reach it, and the free storage space."
+    return ModelError(ModelReason.PULL_FAILED, f"{source} could not be pulled: {words}. {advice}")

@@ -6,14 +6,14 @@ from llmendpoint_sidecar.ollama.client import PullProgress
 
 
 class PullTotals:
-    """Sums the layers seen so far. `percent` never decreases."""
+    """Sum of the layers that have been reported. `percent` never decreases."""
 
     def __init__(self) -> None:
         self._layers: dict[str, tuple[int, int]] = {}
         self.percent = 0
 
     def update(self, progress: PullProgress) -> str:
-        """Count one progress line, and return a status message for users."""
+        """Add a progress line, and return a status message for users."""
         if progress.status == "success":
             self.percent = 100
         if progress.digest and progress.total:

@@ -1,1 +1,1 @@
-"""The meter: turns exchanges into Prometheus metrics and records. It can neither change nor delay a byte."""
+"""The meter: turns exchanges into Prometheus metrics and records. It never changes or delays bytes."""

@@ -1,6 +1,6 @@
-"""Notes on one exchange while it runs: times, and the bytes of the request and of the answer.
+"""Notes on an exchange while it runs: times, and the bytes of the request and of the response.
 
-The notes are read in batches, and turned into numbers after the exchange has ended (`recorder`), so that bytes are
+The notes are read in batches, and turned into metrics after the exchange has ended (`recorder`), so that bytes are
 forwarded first.
 """
 
@@ -27,17 +27,17 @@ from llmendpoint_sidecar.meter.model_labels import ModelLabels
 
 log = logging.getLogger(__name__)
 
-#: Longer requests are not kept: their model is learnt from the answer. Prompts with images have some MiB.
+#: Longer requests are not kept; their model is taken from the response. Prompts with images have several MiB.
 _MAX_REQUEST_BYTES = 32 * 1024 * 1024
-#: Operations whose request names a model and whose answer is read.
+#: Operations whose request names a model and whose response is read.
 _READ_OPERATIONS = METERED | TRANSFERS
-#: Pieces of an answer are read this many at a time, which halves the work, or as soon as they are large.
+#: Pieces of a response are read in batches of this size, which halves the work, or as soon as a piece is large.
 BATCH = 32
 LARGE_BYTES = 4096
 
 
 class _Request(msgspec.Struct):
-    """The one field of a request's body that the meter needs."""
+    """The field of a request body that the meter reads."""
 
     model: str = ""
 
@@ -46,7 +46,7 @@ _decode_request = msgspec.json.Decoder(_Request).decode
 
 
 class Meter(Protocol):
-    """The part of the process' meter that the notes of an exchange use."""
+    """The part of the meter that an exchange uses."""
 
     metrics: Metrics
     model_labels: ModelLabels
@@ -54,14 +54,14 @@ class Meter(Protocol):
     clock: Callable[[], float]
 
     def add_ended(self, exchange: ExchangeMeter) -> None:
-        """Keep an exchange that has ended until it is accounted for."""
+        """Keep an exchange that has ended until it is recorded."""
 
     def settle(self) -> None:
-        """Account for every exchange that has ended."""
+        """Record every exchange that has ended."""
 
 
 class ExchangeMeter:
-    """The notes of one exchange. Times are readings of the meter's clock, in seconds."""
+    """Notes of one exchange. Times are readings of the meter's clock, in seconds."""
 
     __slots__ = (
         "_arrivals",
@@ -100,9 +100,11 @@ class ExchangeMeter:
         self.operation = operation
         # The request.
         self.tenant = self.model = ""
-        #: The client's own if it is a plain word, else one that the proxy made; empty if there is neither.
+        #: The client's ID if `is_plain_id` accepts it, or an ID that the proxy made. Empty if the client's is not
+        #: accepted.
         self.request_id = ""
-        #: The same, if the proxy made it. No label holds text of a client, not even the label of an exemplar.
+        #: The request ID if the proxy made it, for exemplars. A label, also of an exemplar, never contains a client's
+        #: text.
         self.made_id = ""
         self.trace_parent = b""
         #: The request's Content-Encoding.
@@ -116,23 +118,24 @@ class ExchangeMeter:
         self.requested: float | None = None
         self.sent: float | None = None
         self.ended = 0.0
-        # The answer. `outcome` is None if the answer is whole, so that its content says how it ended.
+        # The response. `outcome` is None if the response is complete; then its content determines the outcome.
         self.status = 0
         self.outcome: Outcome | None = None
         self.broken = self.finished = self.stream = self._reads = False
-        #: Pieces of the answer with their times of arrival. The data path appends to this list, which needs no call.
+        #: Pieces of the response with their times of arrival. The data path appends to this list without a call of
+        #: ours.
         self.noted: list[tuple[float, bytes]] = []
         self._content_type = b""
         self._dialect: Dialect | None = None
         self._tokens: int | None = None
-        #: Arrivals of content that are not counted yet, the first and the last one, and the gaps between them all.
+        #: Arrivals of content that are not counted yet; the first and the last arrival; the gaps between arrivals.
         self._arrivals: list[float] = []
         self.first: float | None = None
         self.last = 0.0
         self.gaps: Histogram | None = None
 
     def request_body(self, data: bytes) -> None:
-        """Note a piece of the request."""
+        """Note a piece of the request body."""
         operation = self.operation
         if operation in _READ_OPERATIONS:
             self.request_bytes += len(data)
@@ -143,7 +146,7 @@ class ExchangeMeter:
             self.request_bytes += len(data)
 
     def request_end(self, now: float) -> None:
-        """Read the model's name. From now on the request is in flight."""
+        """Read the name of the model. From now on, the request is in flight."""
         self.requested = now
         if self.operation not in _READ_OPERATIONS:
             return
@@ -156,12 +159,12 @@ class ExchangeMeter:
             self.fail(error)
 
     def request_sent(self) -> None:
-        """Note that the whole request was handed to the upstream's connection."""
+        """Note that the complete request was written to the connection to the upstream."""
         if self.requested is not None and self.sent is None:
             self.sent = self._meter.clock()
 
     def response_head(self, status: int, content_type: bytes) -> None:
-        """Note the final status; only the body of a success is read."""
+        """Note the final status. Only the body of a successful response is read."""
         self.status = status
         if status == 200 and self.operation in _READ_OPERATIONS:
             self._reads = True
@@ -169,7 +172,7 @@ class ExchangeMeter:
             self._content_type = content_type
 
     def read_noted(self) -> None:
-        """Read the pieces that were noted, or forget them if they tell nothing."""
+        """Read the noted pieces, or discard them if the response is not read."""
         if not self._reads:
             self.noted.clear()
             return
@@ -185,7 +188,7 @@ class ExchangeMeter:
         self.noted.clear()
 
     def finish(self, outcome: Outcome | None) -> None:
-        """Close the notes, once. They are accounted for in the next batch, or when a number is read."""
+        """Close the notes, once. They are recorded with the next batch, or when metrics are read."""
         if self.finished:
             return
         self.finished = True
@@ -197,20 +200,20 @@ class ExchangeMeter:
 
     @property
     def tokens(self) -> int:
-        """The prompt and generated tokens of a finished exchange, as they are counted."""
+        """Number of prompt and generated tokens of a finished exchange."""
         if self._tokens is None:
             self._meter.settle()
         return self._tokens or 0
 
     def fail(self, error: Exception) -> None:
-        """Count a failure of the meter itself, and stop metering this exchange. The stream goes on."""
+        """Count a failure of the meter itself, and stop metering this exchange. The stream continues."""
         self.broken = True
         self._reads = False
         self._meter.metrics.count("meter_failures", ())
-        log.error("metering failed; the stream goes on", exc_info=error)
+        log.error("metering of a request failed; the request itself continues", exc_info=error)
 
     def read(self) -> Reading | None:
-        """Return the reading of a finished exchange's answer; None if there was nothing to read."""
+        """Return the reading of the response of a finished exchange, or None if the response was not read."""
         if not self._reads:
             return None
         self.read_noted()
@@ -235,7 +238,7 @@ class ExchangeMeter:
             return ""
 
     def _fold(self) -> None:
-        """Turn arrivals of content into gaps between them."""
+        """Turn arrivals of content into the gaps between them."""
         arrivals = self._arrivals
         if not arrivals:
             return
@@ -252,7 +255,7 @@ class ExchangeMeter:
 
 
 def _tokens_of(reading: Reading) -> int:
-    """Return the prompt and generated tokens; of a stream that was cut, the pieces that came."""
+    """Return the number of prompt and generated tokens. Without usage, each piece with content counts as one token."""
     if reading.usage is None:
         return reading.chunks
     return (reading.usage.prompt_tokens or 0) + (reading.usage.generation_tokens or 0)

@@ -1,4 +1,4 @@
-"""Histograms without locks: the data path has one thread, and a scrape is answered between two of its steps."""
+"""Histograms without locks, because the data path and scrapes run in the same thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Histogram:
         self.exemplars: dict[int, tuple[str, float]] = {}
 
     def observe(self, value: float, exemplar: str = "") -> None:
-        """Count one value; `exemplar` is the ID of its request."""
+        """Count one value. `exemplar` is the ID of its request."""
         index = bisect_left(self.bounds, value)
         self.counts[index] += 1
         self.sum += value
@@ -42,7 +42,7 @@ class Histogram:
         self.exemplars.update(other.exemplars)
 
     def lines(self, name: str, labels: str, *, exemplars: bool) -> Iterable[str]:
-        """Yield the samples of a Prometheus histogram; `labels` looks like `model_name="m",operation="chat"`."""
+        """Yield the lines of a Prometheus histogram. `labels` is text such as `model_name="m",operation="chat"`."""
         total = 0
         for index, (bound, count) in enumerate(zip(_texts(self.bounds), self.counts, strict=True)):
             total += count

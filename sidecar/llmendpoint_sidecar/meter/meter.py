@@ -1,4 +1,4 @@
-"""The meter of one process: opens the notes of each exchange, and accounts for those that have ended."""
+"""The meter of one process. It creates the notes of each exchange, and records the exchanges that have ended."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.meter.recorder import Recorder
 from llmendpoint_sidecar.records.journal import Journal
 
-#: Ended exchanges are accounted for in batches of this size, after their bytes were sent, or after this time.
+#: Ended exchanges are recorded in batches of this size, or after this time, when their bytes have been sent.
 _BATCH = 32
 _SETTLE_SECONDS = 0.2
 
 
 class Meter:
-    """The meter of one process. All ways to read its numbers settle first, so a reader sees every ended exchange."""
+    """The meter of one process. Reading metrics or records first records all ended exchanges (`settle`)."""
 
     def __init__(
         self, metrics: Metrics, model_labels: ModelLabels, clock: Callable[[], float], parallel: int = 1
@@ -35,23 +35,23 @@ class Meter:
         metrics.before_read = self.settle
 
     def begin(self, method: bytes, target: bytes) -> ExchangeMeter:
-        """Open the notes of a request whose head has just arrived."""
+        """Return the notes of a request whose head has just been received."""
         return ExchangeMeter(self, operation_of(method, target))
 
     def add_ended(self, exchange: ExchangeMeter) -> None:
-        """Keep an exchange that has ended until it is accounted for."""
+        """Keep an exchange that has ended until it is recorded."""
         self._ended.append(exchange)
         if len(self._ended) >= _BATCH:
             self.settle()
 
     def settle(self) -> None:
-        """Account for every exchange that has ended."""
+        """Record every exchange that has ended."""
         ended, self._ended = self._ended, []
         for exchange in ended:
             self._recorder.settle(exchange)
 
     async def run(self) -> None:
-        """Settle at an interval, for listeners that do not read themselves: the access log and OTLP."""
+        """Call `settle` at an interval, for the access log and OTLP, which do not read by themselves."""
         while True:
             await asyncio.sleep(_SETTLE_SECONDS)
             self.settle()

@@ -1,4 +1,4 @@
-"""The numbers of one process: counters and histograms, their exposition, and snapshots that a parent adds up."""
+"""Metrics of one process: counters and histograms, their exposition, and snapshots that the supervisor adds up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Labels: TypeAlias = tuple[str, ...]
 
 
 class HistogramSnapshot(msgspec.Struct, frozen=True):
-    """A `Histogram` without its bounds, which follow from its name."""
+    """A `Histogram` without its bounds, which are defined by its name."""
 
     counts: list[int]
     sum: float
@@ -45,7 +45,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Series(dict[str, Histogram]):
-    """The histograms of one model and operation, by name. Each is created with its first value."""
+    """The histograms of one model and operation, by name. Each is created when it is first used."""
 
     def __missing__(self, name: str) -> Histogram:
         made = self[name] = Histogram(HISTOGRAMS[name].bounds)
@@ -61,12 +61,12 @@ class Metrics(Collector):
         self._series: dict[Labels, Series] = {}
         for name in _ALWAYS:
             self._counters[name][()] = 0
-        #: Called before anything is read, so that ended requests which are not accounted for yet are counted.
+        #: Called before metrics are read, to record the exchanges that have ended.
         self.before_read: Callable[[], None] = _nothing
         self.registry.register(self)
 
     def count(self, name: str, labels: Labels, amount: int = 1) -> None:
-        """Add to a counter of COUNTERS."""
+        """Add to a counter."""
         self._counters[name][labels] += amount
 
     def total(self, name: str) -> int:
@@ -91,7 +91,7 @@ class Metrics(Collector):
         return found
 
     def snapshot(self) -> Snapshot:
-        """Return a copy of all numbers, for another process."""
+        """Return a copy of all metrics, for another process."""
         self.before_read()
         return Snapshot(
             counters={name: list(values.items()) for name, values in self._counters.items()},
@@ -102,7 +102,7 @@ class Metrics(Collector):
         )
 
     def clear(self) -> None:
-        """Set all numbers to zero."""
+        """Set all metrics to zero."""
         self._series.clear()
         for counter in self._counters.values():
             counter.clear()
@@ -110,7 +110,7 @@ class Metrics(Collector):
             self._counters[name][()] = 0
 
     def add(self, snapshot: Snapshot, label: Callable[[str], str]) -> None:
-        """Add the numbers of another process; `label` maps its model labels to those of this process."""
+        """Add the metrics of another process. `label` maps its model labels to those of this process."""
         for name, values in snapshot.counters.items():
             has_model = "model_name" in COUNTERS[name].labels
             for labels, value in values:
@@ -124,7 +124,7 @@ class Metrics(Collector):
                 series[name].merge(one)
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the counter families, for one scrape."""
+        """Yield the counter families."""
         self.before_read()
         for name, family in COUNTERS.items():
             counter = CounterMetricFamily(METRIC_PREFIX + name, family.help, labels=family.labels)
@@ -135,7 +135,7 @@ class Metrics(Collector):
     def histograms(self, *, openmetrics: bool) -> Iterable[bytes]:
         """Yield each histogram family as text. The two formats differ only in exemplars.
 
-        The library's samples take ten times as long for thousands of series, and streams wait meanwhile.
+        With thousands of series, the samples of prometheus_client take ten times as long, which delays streams.
         """
         for name, family in HISTOGRAMS.items():
             full = METRIC_PREFIX + name
@@ -152,7 +152,7 @@ def _part(one: Histogram) -> HistogramSnapshot:
 
 
 def _nothing() -> None:
-    """Do nothing: no request waits to be accounted for."""
+    """Do nothing: there are no exchanges to record."""
 
 
 def _escaped(value: str) -> str:

@@ -1,6 +1,6 @@
-"""The values of the label model_name: names that Ollama itself lists, and `other` for all else.
+"""Values of the label model_name: names that Ollama lists, and `other` for all other names.
 
-So a client cannot create series, and no text of a client becomes a label.
+Therefore clients cannot create series, and text of a client never becomes a label.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ from collections.abc import Callable, Iterable
 from llmendpoint_common.contracts.ollama import canonical_name
 
 OTHER = "other"
-#: Labels per process; further models are `other`. Each model has up to eleven histograms per operation.
+#: Maximum number of labels per process. Further models are `other`. A model has up to eleven histograms per operation.
 MAX_MODELS = 128
-#: Requests that wait for their model to be listed; further ones are accounted for at once.
+#: Maximum number of requests that wait until their model is listed. Further requests are recorded at once.
 _MAX_DEFERRED = 4096
 
 
 class ModelLabels:
     """The models that Ollama lists, and requests whose model is not listed yet.
 
-    A model that was pulled a second ago answers before it is listed here. Its requests are accounted for after the
-    next poll of `/api/tags`.
+    A model can answer requests before the next poll of `/api/tags` lists it. Such requests are recorded after the poll.
     """
 
     def __init__(self, on_overflow: Callable[[], None]) -> None:
         #: Set when a poll is needed, because requests wait for it.
         self.wanted = asyncio.Event()
-        #: Listed models that run elsewhere (`:cloud`), not on this GPU.
+        #: Listed models that run on another host (`:cloud`).
         self.remote: frozenset[str] = frozenset()
         self._on_overflow = on_overflow
         self._listed: frozenset[str] = frozenset()
@@ -55,7 +54,7 @@ class ModelLabels:
         return self._known.get(name)
 
     def when_listed(self, name: str, account: Callable[[str], None]) -> None:
-        """Call `account(label)`: at once if the name is listed, else after the next poll."""
+        """Call `account(label)`: at once if the name is listed, otherwise after the next poll."""
         if canonical_name(name) in self._listed or not name or len(self._deferred) >= _MAX_DEFERRED:
             account(self._accounted(name))
             return
@@ -63,20 +62,23 @@ class ModelLabels:
         self.wanted.set()
 
     def list(self, names: Iterable[str], remote: Iterable[str] = ()) -> None:
-        """Replace the listed models. A label that was given once stays."""
+        """Replace the listed models. Labels that have been used stay valid."""
         self.remote = frozenset(remote)
         self._listed = frozenset(names) | self._labels
         self._known.clear()
         self.settle()
 
     def settle(self) -> None:
-        """Account for the requests that wait, with the names that are listed now."""
+        """Record the requests that wait, with the names that are listed now."""
         deferred, self._deferred = self._deferred, []
         for name, account in deferred:
             account(self._accounted(name))
 
     def _accounted(self, name: str) -> str:
-        """Return the label of a request's model. Count it if it is `other` only because there are too many models."""
+        """Return the label of a request's model.
+
+        Count an overflow if it is `other` because there are too many models.
+        """
         label = self.label(name)
         if label == OTHER and canonical_name(name) in self._listed:
             self._on_overflow()

@@ -1,4 +1,4 @@
-"""Turns the notes of an ended exchange into metrics and into a record of the journal."""
+"""Turns the notes of an ended exchange into metrics and a record."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from llmendpoint_sidecar.records.journal import Journal, plain_trace_parent
 _NO_USAGE = Usage()
 _NO_READING = Reading()
 _ENDINGS = {"length": Outcome.LENGTH, "load": Outcome.LOAD, "unload": Outcome.UNLOAD}
-#: Cut answers without usage: their pieces of content are counted as tokens.
+#: Outcomes of responses that were cut off. Without usage, each piece with content counts as one token.
 _CUT = frozenset({Outcome.CLIENT_CANCELLED, Outcome.TRUNCATED, Outcome.STREAM_ERROR})
 _WHOLE = frozenset({Outcome.OK, Outcome.LENGTH})
-#: The status of a request whose client left before there was one; nginx uses the same.
+#: Status of a request whose client left before there was a response. nginx uses the same status.
 _CLIENT_CLOSED = 499
 
 
 class Recorder:
-    """Accounts for exchanges that have ended."""
+    """Records exchanges that have ended."""
 
     def __init__(self, metrics: Metrics, model_labels: ModelLabels, journal: Journal) -> None:
         self._metrics = metrics
@@ -33,7 +33,7 @@ class Recorder:
         self._journal = journal
 
     def settle(self, exchange: ExchangeMeter) -> None:
-        """Account for one exchange. A failure is counted by `ExchangeMeter.fail` and goes no further."""
+        """Record one exchange. Exceptions are counted by `ExchangeMeter.fail` and not raised."""
         try:
             self._settle(exchange)
         except Exception as error:
@@ -67,7 +67,7 @@ class Recorder:
         queue, overhead = usage.queue_seconds, _overhead(exchange)
         self._write_journal(exchange, model, outcome, usage, queue, overhead)
         if operation not in METERED:
-            # A blob that existed already is answered with 200, and its body was not stored.
+            # If a blob already exists, the status is 200 and the body is not stored.
             moved = exchange.request_bytes if status == HTTPStatus.CREATED else (reading or _NO_READING).transferred
             if moved:
                 metrics.count("transfer_bytes", (operation,), moved)
@@ -95,7 +95,7 @@ class Recorder:
         queue: float | None,
         overhead: float | None,
     ) -> None:
-        # Arguments by position take half the time of names, and every request comes here.
+        # Positional arguments take half the time of keyword arguments, and this runs for every request.
         record = RequestRecord(
             time.time(),
             exchange.request_id,

@@ -1,1 +1,1 @@
-"""Calls to Ollama: a client for its API, and a watch that polls its state."""
+"""Calls to Ollama: a client for its API, and a poller of its state."""

@@ -1,4 +1,4 @@
-"""Client for the calls of Ollama's API that the sidecar itself makes (types as in Ollama's api/types.go)."""
+"""Client for the calls that the sidecar itself makes to Ollama (types as in Ollama's api/types.go)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GET_SECONDS = 5.0
 
 
 class ListedModel(msgspec.Struct, frozen=True):
-    """One model of `/api/tags`. `size` is in bytes; `remote_host` is set if it runs elsewhere (`:cloud` models)."""
+    """A model in `/api/tags`. `size` is in bytes. `remote_host` is set if it runs on another host (`:cloud` models)."""
 
     name: str
     digest: str = ""
@@ -27,7 +27,7 @@ class ListedModel(msgspec.Struct, frozen=True):
 
 
 class LoadedModel(msgspec.Struct, frozen=True):
-    """One model of `/api/ps`: bytes of memory in total and on the GPU, and the time of its unload (RFC 3339)."""
+    """A model in `/api/ps`: memory in bytes, in total and on the GPU, and the time of its unload (RFC 3339)."""
 
     name: str
     size: int = 0
@@ -53,7 +53,7 @@ class _Show(msgspec.Struct):
 
 
 class PullProgress(msgspec.Struct):
-    """One line of a pull. `total` and `completed` are bytes of the layer `digest`."""
+    """A progress line of a pull. `total` and `completed` are bytes of the layer `digest`."""
 
     status: str = ""
     digest: str = ""
@@ -63,7 +63,7 @@ class PullProgress(msgspec.Struct):
 
 
 class Ollama:
-    """Client of one Ollama. Every call raises OllamaError if Ollama refuses it or cannot be reached."""
+    """Client of an Ollama. Every call raises OllamaError if Ollama returns an error or cannot be reached."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -76,7 +76,7 @@ class Ollama:
 
     @property
     def _session(self) -> aiohttp.ClientSession:
-        """Connections, created at the first call, so that a process that fails to start has none to close."""
+        """The session. It is created on the first call, so that a process that fails to start has none to close."""
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
                 self._url, timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
@@ -96,12 +96,15 @@ class Ollama:
         return (await self._get("/api/ps", _Loaded)).models
 
     async def is_embedding(self, name: str) -> bool:
-        """Return whether the model only makes embeddings."""
+        """Return whether the model can only create embeddings."""
         capabilities = msgspec.json.decode(await self._post("/api/show", {"model": name}), type=_Show).capabilities
         return "embedding" in capabilities and "completion" not in capabilities
 
     async def pull(self, name: str, *, insecure: bool) -> AsyncIterator[PullProgress]:
-        """Pull a model and yield the progress. Errors of the registry arrive in the stream, after status 200."""
+        """Pull a model and yield the progress.
+
+        Ollama reports errors of the registry in the stream, after status 200.
+        """
         body = {"model": name, "insecure": insecure, "stream": True}
         try:
             async with self._session.post("/api/pull", json=body) as response:
@@ -116,11 +119,11 @@ class Ollama:
             raise OllamaError(f"the pull was interrupted: {error}") from error
 
     async def copy(self, source: str, destination: str) -> None:
-        """Copy a present model to a second name."""
+        """Copy a model to a second name."""
         await self._post("/api/copy", {"source": source, "destination": destination})
 
     async def load(self, name: str, *, embedding: bool, seconds: float) -> None:
-        """Load a model into memory without expiry, and wait for one token or one embedding, `seconds` at most."""
+        """Load a model into memory without expiry, and wait at most `seconds` for one token or one embedding."""
         if embedding:
             await self._post("/api/embed", {"model": name, "input": "ready?", "keep_alive": -1}, seconds)
         else:
@@ -135,7 +138,7 @@ class Ollama:
                     raise OllamaError(_sentence(body), response.status)
                 return msgspec.json.decode(body, type=kind)
         except (aiohttp.ClientError, OSError, TimeoutError, *UNREADABLE) as error:
-            raise OllamaError(f"{path}: {str(error) or f'no answer within {_GET_SECONDS:g} s'}") from error
+            raise OllamaError(f"{path}: {str(error) or f'no response within {_GET_SECONDS:g} s'}") from error
 
     async def _post(self, path: str, body: dict[str, Any], seconds: float = 60) -> bytes:
         try:
@@ -145,7 +148,7 @@ class Ollama:
                     raise OllamaError(_sentence(data), response.status)
                 return data
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise OllamaError(f"{path}: {str(error) or f'no answer within {seconds:g} s'}") from error
+            raise OllamaError(f"{path}: {str(error) or f'no response within {seconds:g} s'}") from error
 
 
 def _sentence(body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Polls Ollama: whether it is up, which models it has, and which are in memory."""
+"""Polls the state of Ollama: availability, models, and models in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FAILURES_UNTIL_DOWN = 2
 
 
 class UpstreamWatch:
-    """State of the upstream at the last poll. `listed` and `loaded` are models by name."""
+    """State of Ollama at the last poll. `listed` and `loaded` contain models by name."""
 
     def __init__(self, ollama: Ollama, model_labels: ModelLabels, interval: float) -> None:
         self.up = False
@@ -28,7 +28,7 @@ class UpstreamWatch:
         self._failures = 0
 
     async def run(self) -> None:
-        """Poll every interval, and at once if the meter sees a model name that it does not know."""
+        """Poll at the interval, and at once if the meter meets an unknown model name."""
         while True:
             await self.poll()
             wanted = self._model_labels.wanted
@@ -41,7 +41,7 @@ class UpstreamWatch:
             wanted.clear()
 
     async def poll(self) -> None:
-        """Poll once. The upstream counts as down after two failures in a row."""
+        """Poll once. Ollama counts as down after two consecutive failures."""
         try:
             if not self.up or not self.version:
                 self.version = await self._ollama.version()

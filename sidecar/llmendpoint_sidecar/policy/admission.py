@@ -1,7 +1,7 @@
-"""Decides which requests may pass: by host, key, model management, quotas, models, and the length of the queue.
+"""Decides whether a request is forwarded. It checks host, API key, model management, quotas, model and queue length.
 
-Most rules need only the head. A limit that depends on the model holds a request until its body is whole, which adds no
-wait: Ollama reads all of it before it begins.
+Most checks need only the head. If a limit depends on the model, the request is held until its body is complete. This
+does not delay the response, because Ollama also reads the complete body before it starts.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from llmendpoint_sidecar.policy.refusals import Refusal
 
 #: Methods that run no model.
 _NOT_COUNTED = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-#: Retry-After of a full queue: how long it stays full is not known.
+#: Retry-After if the queue is full. It is a guess, because the time until there is room is not known.
 _QUEUE_SECONDS = 5.0
-#: All bodies that are held at once: four of the largest, so that held bodies cannot fill a pod's memory.
+#: Maximum size of all held bodies together: four bodies of the maximum size. It bounds the memory use of the pod.
 _MAX_HELD_BYTES = 256 * 1024 * 1024
 
 
 class Ticket:
-    """A request that was let in: its tenant, and the allowance that it uses until it ends."""
+    """The admission of a request: its tenant, and the allowance to which it is charged until it ends."""
 
     __slots__ = ("allowance", "operation", "tenant")
 
@@ -44,18 +44,18 @@ class Ticket:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether `close` needs the number of tokens."""
+        """Whether `close` requires the number of tokens."""
         return self.allowance is not None and self.allowance.counts_tokens
 
     def close(self, tokens: int) -> None:
-        """Give back what the request held, once."""
+        """Charge the tokens to the allowance and end its use. Only the first call has an effect."""
         allowance, self.allowance = self.allowance, None
         if allowance is not None:
             allowance.leave(tokens)
 
 
 class Admission:
-    """Judges requests by the configuration, which may change at any time."""
+    """Checks requests against the configuration, which may change at any time."""
 
     def __init__(self, in_flight: InFlight, keyring: Keyring, clock: Callable[[], float]) -> None:
         self.keyring = keyring
@@ -79,7 +79,7 @@ class Admission:
         self._hosts = frozenset(host.lower().encode() for host in config.allowed_hosts)
         self._forbids_management = config.model_management is ModelManagement.FORBIDDEN
         self._injects = config.include_usage is IncludeUsage.INJECT
-        #: Nothing is configured, so the data path does not ask.
+        #: True if nothing is configured, so that the data path skips admission.
         self.open = not (
             self.keyring.folders
             or self._hosts
@@ -91,20 +91,20 @@ class Admission:
         )
 
     def at_head(self, method: bytes, operation: Operation, fields: Mapping[bytes, bytes]) -> Ticket | Refusal:
-        """Judge a request by its head; `fields` has lower-case names."""
+        """Check a request by its head. `fields` has lower-case names."""
         if self._hosts and not self._is_allowed_host(fields.get(b"host", b"")):
-            sentence = "this host name is not allowed here; use one of metering.allowedHosts"
+            sentence = "this host name is not allowed; use a host name in metering.allowedHosts"
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED)
         tenant = ""
-        # A browser's preflight cannot carry a key, and its answer holds no secret.
+        # A browser's preflight cannot carry a key, and its response contains no secret.
         if self.keyring.folders and method != b"OPTIONS":
             known = self.keyring.tenant_of(fields)
             if known is None:
-                sentence = "an API key is needed: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
+                sentence = "an API key is required: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
                 return Refusal(HTTPStatus.UNAUTHORIZED, sentence, Outcome.REJECTED_AUTH)
             tenant = known
         if self._forbids_management and operation in MANAGEMENT:
-            sentence = "clients may not manage models here; they are declared in the endpoint's spec.models"
+            sentence = "clients are not allowed to manage models; they are declared in spec.models of the LLMEndpoint"
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MANAGEMENT)
         if method in _NOT_COUNTED:
             return Ticket(tenant, operation, None)
@@ -112,13 +112,13 @@ class Admission:
         spent = allowance.quota(self._clock())
         if spent is not None:
             limit, seconds = spent
-            sentence = f"the limit of {limit} is reached; try again in {seconds} s"
+            sentence = f"the limit of {limit} has been reached; try again in {seconds} s"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, sentence, Outcome.REJECTED_QUOTA, seconds)
         allowance.enter()
         return Ticket(tenant, operation, allowance)
 
     def needs_body(self, ticket: Ticket) -> bool:
-        """Return whether the model decides, so that the body has to be read before anything is sent."""
+        """Return whether admission depends on the body, so that it has to be complete before anything is sent."""
         if ticket.allowance is None or ticket.operation not in WITH_MODEL:
             return False
         if self.injects_usage(ticket):
@@ -126,26 +126,26 @@ class Admission:
         return self._config.max_waiting is not None or ticket.allowance.models is not None
 
     def injects_usage(self, ticket: Ticket) -> bool:
-        """Return whether the proxy asks this request for its usage if the client does not."""
+        """Return whether the proxy requests the token usage for this request if the client does not."""
         return self._injects and ticket.operation in USAGE_ON_REQUEST
 
     def at_body(self, ticket: Ticket, model: str) -> Refusal | None:
-        """Judge a request by the model that its body names; empty if it names none."""
+        """Check a request by the model in its body, which is empty if there is none."""
         allowance = ticket.allowance
         models = None if allowance is None else allowance.models
         if models is not None and model and canonical_name(model) not in models:
-            sentence = f"this model is not allowed here; allowed: {', '.join(sorted(models)) or 'none'}"
+            sentence = f"this model is not allowed; allowed models: {', '.join(sorted(models)) or 'none'}"
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MODEL)
         limit = self._config.max_waiting
         if limit is not None and not self._in_flight.has_room(model, limit):
-            sentence = f"server busy, please try again: {limit} requests wait for this model already"
+            sentence = f"server busy, please try again: {limit} requests are already waiting for this model"
             return Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED_QUEUE, retry_after(_QUEUE_SECONDS)
             )
         return None
 
     def hold(self, size: int) -> bool:
-        """Count bytes of a body that is held; False if all held bodies together would be too large."""
+        """Count bytes of a held body. Returns False if all held bodies together would be too large."""
         if self._held_bytes + size > _MAX_HELD_BYTES:
             return False
         self._held_bytes += size

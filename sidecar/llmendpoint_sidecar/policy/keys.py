@@ -1,4 +1,4 @@
-"""API keys of tenants, from mounted Secrets with one file per tenant. They are reloaded when they change."""
+"""API keys of tenants, from mounted Secrets with one file per tenant. Changed keys are reloaded."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _BEARER = b"bearer "
 
 
 class Keyring:
-    """The keys of all tenants. The name of a file is the tenant, its content is the key; two folders allow rotation.
+    """The keys of all tenants. The name of a file is the tenant, and its content is the key. Two folders allow
+    rotation.
 
-    Keys are kept as a keyed hash (HMAC) under a secret of this process, so that neither a memory dump nor the time of
-    a look-up reveals them.
+    Keys are stored as a keyed hash (HMAC) with a secret of this process, so that neither a memory dump nor the duration
+    of a look-up reveals them.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -34,7 +35,10 @@ class Keyring:
         return len(self._tenants)
 
     def tenant_of(self, fields: Mapping[bytes, bytes]) -> str | None:
-        """Return the tenant of `Authorization: Bearer KEY` or `x-api-key: KEY`; None for an unknown or missing key."""
+        """Return the tenant of `Authorization: Bearer KEY` or `x-api-key: KEY`.
+
+        None if the key is unknown or missing.
+        """
         authorization = fields.get(b"authorization", b"")
         if authorization[:7].lower() == _BEARER:
             key = authorization[7:].strip()
@@ -43,7 +47,7 @@ class Keyring:
         return self._tenants.get(self._digest(key)) if key else None
 
     def read(self) -> bool:
-        """Read all keys. Return whether any has changed. A missing folder has no keys."""
+        """Read all keys, and return whether any key has changed. A missing folder counts as empty."""
         found: dict[bytes, str] = {}
         for folder in self.folders:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -59,7 +63,7 @@ class Keyring:
         return changed
 
     async def watch(self) -> None:
-        """Reload changed keys within seconds. If a folder cannot be read, the old keys stay."""
+        """Reload changed keys within seconds. If a folder cannot be read, the old keys stay in use."""
         while True:
             await asyncio.sleep(_INTERVAL_SECONDS)
             try:

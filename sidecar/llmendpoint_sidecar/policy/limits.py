@@ -1,4 +1,4 @@
-"""Per-tenant limits: requests and tokens per minute (token buckets), and concurrent requests. One set per process."""
+"""Limits per tenant and process: requests and tokens per minute (token buckets), and concurrent requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _MAX_RETRY_SECONDS = 60
 
 
 class Bucket:
-    """A token bucket with the capacity of one minute. It may go below zero, because tokens are known afterwards."""
+    """A token bucket with the capacity of one minute.
+
+    The level can fall below zero, because the tokens of a request are known only when it ends.
+    """
 
     __slots__ = ("_level", "_per_minute", "_then")
 
@@ -21,18 +24,18 @@ class Bucket:
         self._then = now
 
     def wait(self, now: float, amount: float) -> float:
-        """Return the seconds until `amount` is available; 0 if it is now."""
+        """Return the seconds until `amount` is available, or 0 if it is available now."""
         self._level = min(self._per_minute, self._level + (now - self._then) * self._per_minute / _MINUTE)
         self._then = now
         return max(0.0, (amount - self._level) * _MINUTE / self._per_minute)
 
     def spend(self, amount: float) -> None:
-        """Take `amount`, whether it is available or not."""
+        """Take `amount`, even if it is not available."""
         self._level -= amount
 
 
 class Allowance:
-    """The limits of one tenant, and their use so far. Times are readings of the proxy's clock, in seconds."""
+    """Limits of a tenant, and their use. Times are readings of the proxy's clock, in seconds."""
 
     __slots__ = ("_requests", "_tokens", "limits", "models", "running")
 
@@ -49,17 +52,20 @@ class Allowance:
         return self._tokens is not None
 
     def quota(self, now: float) -> tuple[str, int] | None:
-        """Return the limit that is reached, and whole seconds until the next attempt; None if none is reached."""
+        """Return a limit that has been reached and the seconds until the next attempt.
+
+        None if no limit has been reached.
+        """
         if self._requests is not None and (wait := self._requests.wait(now, 1.0)) > 0:
             return f"{self.limits.requests_per_minute} requests per minute", retry_after(wait)
         if self._tokens is not None and (wait := self._tokens.wait(now, 1.0)) > 0:
             return f"{self.limits.tokens_per_minute} tokens per minute", retry_after(wait)
         if self.limits.max_concurrent is not None and self.running >= self.limits.max_concurrent:
-            return f"{self.limits.max_concurrent} requests at once", 1
+            return f"{self.limits.max_concurrent} concurrent requests", 1
         return None
 
     def enter(self) -> None:
-        """Count a request that begins."""
+        """Count the start of a request."""
         self.running += 1
         if self._requests is not None:
             self._requests.spend(1.0)

@@ -1,4 +1,4 @@
-"""Answers of the proxy itself, in the error shape of the API that the client speaks."""
+"""Error responses of the proxy itself, in the error format of the client's API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OPENAI = {
 
 
 class Refusal(NamedTuple):
-    """An answer of the proxy itself: a sentence for the client, an outcome for the meter, Retry-After in seconds."""
+    """An error response of the proxy itself: message for the client, outcome for the meter, Retry-After in seconds."""
 
     status: HTTPStatus
     sentence: str
@@ -33,9 +33,10 @@ class Refusal(NamedTuple):
 
 
 def write_refusal(refusal: Refusal, target: bytes, *, close: bool, headers_only: bool = False) -> bytes:
-    """Return a whole response. Its JSON body has the sentence in the error shape of the API that `target` is part of.
+    """Return a complete response. Its JSON body has the message in the error format of the API to which `target`
+    belongs.
 
-    `close` announces the end of the connection. `headers_only` leaves out the body, for HEAD.
+    `close` announces the end of the connection. `headers_only` omits the body, for HEAD.
     """
     status = refusal.status
     data = json.dumps(_body(status, refusal.sentence, heads.path_of(target))).encode()

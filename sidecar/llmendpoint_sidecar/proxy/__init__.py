@@ -1,1 +1,1 @@
-"""The data path: asyncio protocols that carry bytes between clients and Ollama. The meter never delays them."""
+"""The data path: asyncio protocols that forward bytes between clients and Ollama. The meter never delays them."""

@@ -1,21 +1,21 @@
-"""One client's connection. Its bytes go to a `RequestReader`; requests are answered in their order.
+"""Connection of a client. A `RequestReader` parses the requests, which are answered in their order.
 
 State      Meaning                                           Event                                  Next state
 ---------  ------------------------------------------------  -------------------------------------  ----------
 OPEN       requests are read                                 bytes that are not HTTP, a slow head
                                                              or body (a)                            REFUSED
-                                                             no keep-alive, drain, idle for long    closing (b)
+                                                             no keep-alive, drain, idle timeout     closing (b)
 REFUSED    nothing more is read; earlier requests are        the last of them is answered           closing (b)
-           answered
-LINGERING  the last answer was sent; what the client still   it closes, or does not for 3 s         CLOSED
-           sends is dropped
-CLOSED     the transport is closed, or about to be
-any                                                          the client left                        CLOSED
+           still answered
+LINGERING  the last response was sent; further bytes of the  it closes, or 3 s pass                 CLOSED
+           client are discarded
+CLOSED     the transport is closed, or about to be closed
+any                                                          the client has left                    CLOSED
 
-(a) The request that is broken is answered with an error if it is the first one. If earlier requests wait for their
-    answers, its own answer is the end of the connection.
-(b) LINGERING if a request is still being sent, so that the client reads the answer before the connection is reset
-    (RFC 9112, 9.6); else CLOSED.
+(a) The invalid request gets an error response if it is the first one. If earlier requests still wait for their
+    responses, the connection is closed instead.
+(b) LINGERING if the client is still sending a request, so that it can read the response before the connection is reset
+    (RFC 9112, 9.6); otherwise CLOSED.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from llmendpoint_sidecar.proxy.upstream import drop
 
 log = logging.getLogger(__name__)
 
-#: A client with more requests in line is not read until some are answered.
+#: Maximum number of unanswered requests of a connection. Beyond it, the connection is not read.
 _MAX_PIPELINED = 16
-#: Each takes a file descriptor and some KiB; a process has a limit on both.
+#: Each connection takes a file descriptor and a few KiB of memory. A process has limits for both.
 _MAX_CONNECTIONS = 8192
 _LINGER_SECONDS = 3.0
 
 
 class ConnectionState(Enum):
-    """The state of a connection. The table above lists the transitions."""
+    """States of a connection. The table above lists the transitions."""
 
     OPEN = "open"
     REFUSED = "refused"
@@ -77,21 +77,21 @@ class Shared:
 
 
 class ClientConnection(asyncio.Protocol):
-    """One client's connection. Times are readings of the shared clock, in seconds."""
+    """Connection of a client. Times are readings of the shared clock, in seconds."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._state = _OPEN
         self._reader = RequestReader(self)
         self._transport: asyncio.Transport | None = None
-        #: Sends response bytes. The transport's own method: one here would cost a call for each piece of a stream.
+        #: Sends response bytes. It is the transport's own method; a method here would add a call for each piece.
         self.write: Callable[[bytes], None] = drop
         #: Exchanges in their order; the first one is being answered. `_incoming` is the one that is being read.
         self._queue: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
-        #: Nothing is read from the client because the upstream is slower.
+        #: True if nothing is read from the client, because the upstream is slower.
         self._paused = False
-        # Times: the last bytes, the first byte of a head that is not whole, the end of lingering.
+        # Times: the last received bytes, the first byte of an incomplete head, the end of lingering.
         self._heard = shared.clock()
         self._head_began: float | None = None
         self._lingers_until = 0.0
@@ -121,12 +121,12 @@ class ClientConnection(asyncio.Protocol):
     def exchange_done(self, *, keep_alive: bool) -> None:
         """Answer the next pipelined request, or close."""
         self._queue.popleft()
-        # A connection is idle from the end of its last response on.
+        # A connection is idle from the end of its last response.
         self._heard = self._shared.clock()
         if not keep_alive or self._shared.draining:
             self._close()
         elif self._queue:
-            # It may be refused at once, and then is in the queue no more.
+            # `start` may refuse the request at once, which removes it from the queue.
             following = self._queue[0]
             following.start()
             following.flush_request()
@@ -150,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
-        """End a silent exchange, a slow request or an idle connection that is beyond its time limit."""
+        """End an exchange, a request or a connection that has exceeded its time limit."""
         if self._state is _LINGERING:
             if now > self._lingers_until:
                 self.abort()
@@ -164,18 +164,18 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def _check_body(self, now: float, timeouts: Timeouts) -> None:
-        """End an exchange whose request stopped in the middle, unless the upstream is the slow side."""
+        """End an exchange whose request body is late, unless the upstream is the slow side."""
         exchange = self._incoming
         if exchange is None or self._paused or exchange.state is ExchangeState.OVER:
             return
         if now - self._heard > timeouts.idle:
-            sentence = f"nothing more of the body came for {timeouts.idle:g} s"
+            sentence = f"no more of the body was received for {timeouts.idle:g} s"
             self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, sentence, Outcome.REJECTED))
 
     # ---- calls of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Join the connections of the proxy, unless there are too many."""
+        """Add this connection to those of the proxy, unless there are too many."""
         # uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self.write = self._transport.write
@@ -198,7 +198,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(_refusal_of(error))
             return
         except Exception:
-            log.exception("a request could not be handled; its connection is closed")
+            log.exception("a request could not be handled; closing its connection")
             self.abort()
             return
         if self._reader.state is _IN_HEAD and self._head_began is None:
@@ -209,30 +209,30 @@ class ClientConnection(asyncio.Protocol):
                 self.pause()
 
     def eof_received(self) -> None:
-        """Treat a client that ends its side as gone: half-closing and leaving clients look the same."""
+        """Treat the client as gone: a half-closed connection and a client that leaves cannot be distinguished."""
         self._leave()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Stop everything that was done for this client."""
+        """Stop all exchanges of this client."""
         self._transport = None
         self.write = drop
         self._shared.connections.discard(self)
         self._leave()
 
     def pause_writing(self) -> None:
-        """Stop the upstream: the client reads slower than it sends."""
+        """Pause the upstream, because the client reads slower than the upstream sends."""
         if self._queue:
             self._queue[0].client_writable(writable=False)
 
     def resume_writing(self) -> None:
-        """Let the upstream go on: the client has caught up."""
+        """Resume the upstream, because the client has caught up."""
         if self._queue:
             self._queue[0].client_writable(writable=True)
 
     # ---- calls of the reader
 
     def request_head(self, head: RequestHead) -> None:
-        """Begin an exchange; it starts when its turn has come."""
+        """Create an exchange. It starts when all earlier requests are answered."""
         self._head_began = None
         shared = self._shared
         meter = shared.begin_meter(head.method, head.target)
@@ -248,12 +248,12 @@ class ClientConnection(asyncio.Protocol):
             exchange.start()
 
     def request_body(self, data: bytes) -> None:
-        """Give a piece of the body to the exchange."""
+        """Pass a piece of the body to the exchange."""
         if self._incoming is not None:
             self._incoming.request_body(data)
 
     def request_end(self, trailers: bytes) -> None:
-        """Tell the exchange that its request is whole."""
+        """Notify the exchange that its request is complete."""
         exchange, self._incoming = self._incoming, None
         if exchange is not None:
             exchange.request_end(trailers)
@@ -261,7 +261,7 @@ class ClientConnection(asyncio.Protocol):
     # ---- ends
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer a request that cannot be read, after those before it, and read nothing more."""
+        """Answer a request that cannot be read, unless earlier requests wait for responses. Read nothing more."""
         self._state = _REFUSED
         self._reader.close()
         self._head_began = None
@@ -280,7 +280,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def _leave(self) -> None:
-        """Stop all exchanges: the client is gone."""
+        """Stop all exchanges, because the client has left."""
         self._state = _CLOSED
         self._reader.close()
         for exchange in self._queue:
@@ -289,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
         self._incoming = None
 
     def _close(self) -> None:
-        """Close. A client that still sends a request is first given time to read the answer."""
+        """Close. A client that is still sending a request first gets time to read the response."""
         if self._state is _LINGERING:
             return
         self._reader.close()

@@ -1,29 +1,29 @@
-"""One request and its response, from the head of the request to the last byte of the response.
+"""A request and its response, from the head of the request to the last byte of the response.
 
 The exchange forwards the bytes of both. It is called by the connection of the client and by the connection to the
-upstream, and it notes the bytes in the meter.
+upstream, and it notes the bytes for the meter.
 
 State       Meaning                                                        Event                       Next state
 ----------  -------------------------------------------------------------  --------------------------  -----------
 WAITING     an earlier request of the connection is being answered         start: refused (a)          REFUSED
                                                                            start: body is held         HOLDING
                                                                            start: otherwise            FORWARDING
-HOLDING     the body is collected, because its model decides               the body is whole: passes   FORWARDING
-                                                                           it does not pass            OVER
-REFUSED     a short body is read to its end before the refusal is sent     the request is whole        OVER
+HOLDING     the body is collected, because admission needs its model       complete and admitted       FORWARDING
+                                                                           complete and refused        OVER
+REFUSED     a short body is read to its end before the refusal is sent     the request is complete     OVER
 FORWARDING  the request is sent, or waits for a connection                 response_head               RESPONDING
                                                                            response_failed, a timeout  OVER (b)
-RESPONDING  the response is passed on                                      response_end                ANSWERED
+RESPONDING  the response is forwarded                                      response_end                ANSWERED
                                                                            response_failed, a timeout  OVER (c)
-ANSWERED    the response is whole; the rest of the request is dropped      the request is whole        OVER
-any                                                                        the client is gone          OVER
+ANSWERED    the response is complete; the request's rest is discarded      the request is complete     OVER
+any                                                                        the client has left         OVER
 
-(a) Over at once if the request is whole already, or if its body is not short enough to be read for nothing.
-(b) The client gets an error of the proxy itself.
-(c) The client's connection is cut, so that it sees that the response is not whole.
+(a) OVER at once if the request is already complete, or if its body is too long to be read and discarded.
+(b) The client gets an error response of the proxy itself.
+(c) The client's connection is closed, so that the client notices that the response is incomplete.
 
-While WAITING, the body is collected and judged as in HOLDING, and sent or refused at `start`. Whether the request is
-whole (`request_complete`) is independent of the state: a request may be answered before it has ended.
+In WAITING, the body is collected and checked as in HOLDING, and forwarded or refused at `start`. Whether the request is
+complete (`request_complete`) is independent of the state: a request can be answered before it has ended.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 log = logging.getLogger(__name__)
 
-#: A request waits for its connection with at most this much of its body; then the client is not read.
+#: Maximum size of the body that is buffered while a connection to the upstream is opened.
 _MAX_BACKLOG_BYTES = 256 * 1024
-#: A refused request with a body up to this size is read to its end, so that its connection can be used again.
+#: Maximum size of the body of a refused request that is read to its end, so that the connection can be reused.
 _SHORT_BODY_BYTES = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ExchangeState(Enum):
-    """The state of an exchange. The table above lists the transitions."""
+    """States of an exchange. The table above lists the transitions."""
 
     WAITING = "waiting"
     HOLDING = "holding"
@@ -79,7 +79,7 @@ _ANSWERED, _OVER = ExchangeState.ANSWERED, ExchangeState.OVER
 
 
 class Client(Protocol):
-    """The connection of the client, on which an exchange answers."""
+    """The connection of the client, as an exchange uses it."""
 
     @property
     def draining(self) -> bool:
@@ -99,11 +99,11 @@ class Client(Protocol):
         """Close at once."""
 
     def exchange_done(self, *, keep_alive: bool) -> None:
-        """Begin with the next request, or close."""
+        """Start the next request, or close."""
 
 
 class Exchange:
-    """Carries one exchange. Times are readings of the clock that is given, in seconds."""
+    """A request and its response. It reports every event to the meter. Times are readings of the clock, in seconds."""
 
     __slots__ = (
         "_backlog",
@@ -159,7 +159,7 @@ class Exchange:
         self._usage_filter: UsageFilter | None = None
         self._rewriter: BodyRewriter | None = None
         self._close_after = not head.keep_alive
-        # Times: the last piece from either side, and the moment when the client stopped reading.
+        # Times: the last received piece of either side, and the time at which the client stopped reading.
         self._last_activity = clock()
         self._paused_at: float | None = None
         # The meter. Pieces of the response are noted by appending to a list, without a call.
@@ -173,7 +173,10 @@ class Exchange:
     # ---- admission
 
     def admit(self, admission: Admission) -> None:
-        """Ask whether the request may pass. If its model decides, the body is held until it is whole."""
+        """Check whether the request is forwarded.
+
+        If this depends on its body, the body is held until it is complete.
+        """
         verdict = admission.at_head(self.head.method, self._meter.operation, self.head.fields)
         if isinstance(verdict, Refusal):
             self._refusal = verdict
@@ -190,7 +193,7 @@ class Exchange:
     # ---- calls of the client's connection
 
     def start(self) -> None:
-        """Begin: every request before this one on its connection has been answered."""
+        """Start the exchange, because all earlier requests of the connection are answered."""
         if self._refusal is not None:
             self.state = _REFUSED
             if self.request_complete or not self._has_short_body():
@@ -203,7 +206,7 @@ class Exchange:
             self._forward()
 
     def request_body(self, data: bytes) -> None:
-        """Forward a piece of the body, or hold it; drop it if nothing waits for it any more."""
+        """Forward a piece of the body, or hold it. Discard it if the exchange no longer needs it."""
         state = self.state
         if self._refusal is not None or state is _ANSWERED or state is _OVER:
             return
@@ -214,7 +217,7 @@ class Exchange:
         self._meter.request_body(data)
 
     def flush_request(self) -> None:
-        """Send the bytes that wait, in one piece."""
+        """Send the buffered bytes in one piece."""
         if self._connection is not None and self._backlog:
             backlog, self._backlog = self._backlog, []
             self._connection.write(backlog[0] if len(backlog) == 1 else b"".join(backlog))
@@ -222,7 +225,7 @@ class Exchange:
                 self._meter.request_sent()
 
     def request_end(self, trailers: bytes = b"") -> None:
-        """Note that the request is whole; `trailers` are the lines behind a chunked body."""
+        """Note that the request is complete. `trailers` are the lines after a chunked body."""
         if self.state is _OVER:
             return
         self.request_complete = True
@@ -243,7 +246,7 @@ class Exchange:
             self._forward()
 
     def client_gone(self) -> None:
-        """Stop the upstream at once, because the client left."""
+        """Close the connection to the upstream at once, because the client has left."""
         if self.state is _OVER:
             return
         outcome = None if self.state is _ANSWERED else Outcome.CLIENT_CANCELLED
@@ -251,7 +254,7 @@ class Exchange:
         self._end(outcome)
 
     def client_writable(self, *, writable: bool) -> None:
-        """Note whether the client reads on, or is slower than the upstream."""
+        """Note whether the client accepts more bytes, or is slower than the upstream."""
         self._paused_at = None if writable else self._clock()
         if self._connection is not None:
             if writable:
@@ -260,7 +263,7 @@ class Exchange:
                 self._connection.pause()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer with an error of the proxy itself; cut a response that has begun."""
+        """Send an error response of the proxy itself. If a response has started, cut it off instead."""
         self._release(False)
         self.response_head_alone()
         keep_alive = False
@@ -274,11 +277,11 @@ class Exchange:
         self._client.exchange_done(keep_alive=keep_alive)
 
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
-        """End an exchange that has been silent for too long; called about once per second."""
+        """End an exchange that has exceeded a time limit. Called about once per second."""
         if self.state is _ANSWERED or self.state is _OVER:
             return
         if self._paused_at is not None:
-            # A client that reads nothing holds its place in the model's queue, so it counts as gone.
+            # A client that does not read keeps a slot of the model busy, so it is treated as gone.
             if now - self._paused_at > timeouts.idle:
                 self._client.abort()
             return
@@ -292,12 +295,12 @@ class Exchange:
     # ---- calls of the connection to the upstream
 
     def interim(self, head: bytes) -> None:
-        """Pass on a 1xx head. HTTP/1.0 clients do not know those (RFC 9110, 15.2)."""
+        """Forward a 1xx head. HTTP/1.0 clients do not know 1xx (RFC 9110, 15.2)."""
         if self.head.version != "1.0":
             self._client.write(head)
 
     def response_head(self, head: ResponseHead) -> None:
-        """Pass on the final head, without the lines that belong to the upstream's connection."""
+        """Forward the final head, without the lines that belong to the upstream's connection."""
         self.state = _RESPONDING
         content_type = head.head.fields.get(b"content-type", b"")
         self._meter.response_head(head.status, content_type)
@@ -309,13 +312,13 @@ class Exchange:
         self._pending_head = write_response_head(head, self._close_after, unchunked)
 
     def response_head_alone(self) -> None:
-        """Write a head that came without a byte of the body."""
+        """Write a head that was received without a byte of the body."""
         if self._pending_head:
             head, self._pending_head = self._pending_head, b""
             self._client.write(head)
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
-        """Pass a piece on first, then note it for the meter."""
+        """Forward a piece, and then note it for the meter."""
         # Python 3.11 calls a local variable faster than an attribute in a slot.
         clock, write, note = self._clock, self._client.write, self._note
         now = self._last_activity = clock()
@@ -331,7 +334,7 @@ class Exchange:
             self._meter.read_noted()
 
     def response_end(self, *, reusable: bool) -> None:
-        """Note that the response is whole. A request that is not is read to its end and dropped."""
+        """Note that the response is complete. The rest of an incomplete request is read and discarded."""
         self.response_head_alone()
         if self._rewriter is not None and (rest := self._rewriter.finish()):
             self._client.write(rest)
@@ -344,11 +347,11 @@ class Exchange:
             self._client.resume()
 
     def response_failed(self, error: ProtocolError) -> None:
-        """Answer 502 if nothing was sent yet, else cut the response."""
+        """Answer 502 if nothing has been sent yet, otherwise cut off the response."""
         self._fail(f"the upstream failed: {error}")
 
     def upstream_writable(self, *, writable: bool) -> None:
-        """Note whether the upstream reads on, or is slower than the client."""
+        """Note whether the upstream accepts more bytes, or is slower than the client."""
         if writable:
             self._client.resume()
         else:
@@ -356,13 +359,13 @@ class Exchange:
 
     @property
     def _has_started(self) -> bool:
-        """Whether the client got the head of the response, or will get it with the first bytes of the body."""
+        """Whether the head of the response has been sent, or will be sent with the first bytes of the body."""
         return self.state is _RESPONDING or self.state is _ANSWERED
 
     # ---- the request's body
 
     def _has_short_body(self) -> bool:
-        """Return whether the rest of a refused request may be read to its end."""
+        """Return whether the body of a refused request is short enough to be read to its end."""
         fields = self.head.fields
         length = fields.get(b"content-length", b"0")
         return not self.head.chunked and b"expect" not in fields and int(length) <= _SHORT_BODY_BYTES
@@ -375,7 +378,7 @@ class Exchange:
                 self.refuse(self._refusal)
 
     def _judge(self, held: HeldBody) -> None:
-        """Judge a held body that is whole, and put it in line if it passes."""
+        """Check a complete held body, and buffer it for the upstream if it is admitted."""
         self._held_body = None
         verdict = held.judge(self.head)
         if isinstance(verdict, Refusal):
@@ -390,7 +393,7 @@ class Exchange:
             self._meter.request_body(body)
 
     def _send(self, data: bytes) -> None:
-        """Put bytes in line for the connection; stop reading from the client if too many wait for one."""
+        """Buffer bytes for the upstream. If too many wait for a connection, stop reading from the client."""
         self._backlog.append(data)
         if self._connection is not None:
             return
@@ -401,12 +404,12 @@ class Exchange:
     # ---- the connection to the upstream
 
     def _forward(self) -> None:
-        """Take an idle connection, or open one. `flush_request` sends the head, with all that came with it."""
+        """Use an idle connection, or open one. `flush_request` then sends the head and the buffered body."""
         self.state = _FORWARDING
         request_id, made_id = request_id_of(self.head)
         self._meter.request_id, self._meter.made_id = request_id, made_id
         head = self._upstream.head_writer.write(self.head, made_id, self.request_complete, self._changed_length)
-        # The body of a pipelined request may be here already.
+        # The body of a pipelined request may already be buffered.
         self._backlog.insert(0, head)
         connection = self._upstream.pool.acquire()
         if connection is not None:
@@ -437,7 +440,7 @@ class Exchange:
         self._backlog_bytes = 0
 
     def _release(self, reusable: bool) -> None:
-        """Give the connection back if it is reusable; else close it, so that the upstream stops."""
+        """Return the connection to the pool if it is reusable. Otherwise close it, so that the upstream stops."""
         connection, self._connection = self._connection, None
         if connection is None:
             return

@@ -1,6 +1,6 @@
-"""Writes the heads that travel on: requests to the upstream, responses to the client.
+"""Writes the heads that are forwarded: requests to the upstream, responses to the client.
 
-Lines travel on as they came, except those that belong to one connection or are the proxy's own.
+Lines are forwarded as received, except lines that belong to one connection or that the proxy sets itself.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from llmendpoint_sidecar.records.journal import is_plain_id
 
 _VERSION = b"HTTP/1.1"
 _CLOSE = b"Connection: close"
-#: Dropped if the proxy itself asks for keys: they are none of the upstream's business.
+#: Not forwarded if the proxy checks keys, because the upstream does not need them.
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
-#: The upstream gets its own Host: Ollama on loopback refuses foreign names.
+#: The upstream gets a Host with its own address, because Ollama on loopback rejects other names.
 _REQUEST_DROPPED = heads.HOP_BY_HOP | {b"host"}
-#: A request that is here as a whole waits for no 100 Continue.
+#: A request that has been received completely does not wait for 100 Continue.
 _WHOLE_REQUEST_DROPPED = _REQUEST_DROPPED | {b"expect"}
 #: HTTP/1.0 has no chunked coding (RFC 9112, 6.1).
 _UNCHUNKED_DROPPED = heads.HOP_BY_HOP | {b"transfer-encoding", b"trailer"}
 
 _ID_LINE = REQUEST_ID_HEADER.encode() + b": "
 _ID_NAME = REQUEST_ID_HEADER.lower().encode()
-#: Request IDs of this process: an unguessable prefix and a counter. A UUID for each costs as much as parsing the head.
+#: Request IDs have an unguessable prefix per process and a counter. A UUID per request takes as long as parsing a head.
 _ID_PREFIX = secrets.token_hex(10)
 _numbers = itertools.count(1)
 
 
 def request_id_of(request: RequestHead) -> tuple[str, str]:
-    """Return the ID of a request, and the same again if the proxy made it.
+    """Return the ID of a request, and the ID that the proxy made.
 
-    The ID is the client's own if it is a plain word, and empty if it is anything else. The second one is empty if the
-    client sent an ID.
+    If the client sent an ID, the first value is this ID, or empty if `is_plain_id` does not accept it, and the second
+    value is empty. Otherwise, both are the ID that the proxy made.
     """
     given = request.head.fields.get(_ID_NAME)
     if given is None:
@@ -47,7 +47,7 @@ def request_id_of(request: RequestHead) -> tuple[str, str]:
 
 
 class RequestHeadWriter:
-    """Writes the heads of forwarded requests. `drop_keys`: the proxy asks for keys, and they stay here."""
+    """Writes the heads of forwarded requests. `drop_keys`: API keys are not forwarded."""
 
     __slots__ = ("_dropped", "_host_line", "_whole_dropped")
 
@@ -58,9 +58,10 @@ class RequestHeadWriter:
         self._whole_dropped = _WHOLE_REQUEST_DROPPED | keys
 
     def write(self, request: RequestHead, made_id: str, whole: bool, length: int | None) -> bytes:
-        """Return the head that the upstream gets.
+        """Return the head for the upstream.
 
-        `whole`: the body is here as well. `length`: the size of the body if the proxy changed it, else None.
+        `whole`: the body has been received completely. `length`: the size of a body that the proxy changed, otherwise
+        None.
         """
         dropped = self._whole_dropped if whole else self._dropped
         if length is not None:
@@ -76,7 +77,10 @@ class RequestHeadWriter:
 
 
 def write_response_head(response: ResponseHead, close: bool, unchunked: bool) -> bytes:
-    """Return the head that the client gets; `close` ends its connection, `unchunked` drops the chunked coding."""
+    """Return the head for the client.
+
+    `close` announces the end of the connection. `unchunked`: the body is not chunked.
+    """
     head = response.head
     dropped = _UNCHUNKED_DROPPED if unchunked else heads.HOP_BY_HOP
     if not close and dropped.isdisjoint(head.fields) and head.start.startswith(_VERSION):

@@ -1,7 +1,7 @@
-"""Request bodies that are read as a whole before anything is sent, because their model decides whether they may pass.
+"""Request bodies that are received completely before anything is forwarded, because admission depends on their model.
 
-Ollama decodes the whole object before it begins, so holding a body adds no wait. It costs memory, which is bounded for
-one request and for all requests together.
+Ollama decodes the complete object before it starts, so holding a body does not delay the response. The memory for held
+bodies is bounded per request and for all requests together.
 """
 
 from __future__ import annotations
@@ -29,19 +29,22 @@ _TOO_MANY = Refusal(
     Outcome.REJECTED_QUEUE,
     retry_after=1,
 )
-#: With two of these, the upstream and the proxy could read the body in different ways.
+#: If one of these occurs twice, the upstream and the proxy could interpret the body differently.
 _SINGLE = (b"content-type", b"content-encoding")
 
 
 class AdmittedBody(NamedTuple):
-    """A body that may pass. `asks_for_usage`: the proxy changed it, and the answer has to lose its usage again."""
+    """A body that is forwarded.
+
+    `asks_for_usage`: the proxy changed the body to request usage, so the usage has to be removed from the response.
+    """
 
     data: bytes
     asks_for_usage: bool
 
 
 class HeldBody:
-    """The body of one request. `release` has to be called at the end, so that the memory is counted as free."""
+    """The body of one request. `release` must be called at the end, so that the memory counts as free."""
 
     __slots__ = ("_admission", "_pieces", "_size", "_ticket")
 
@@ -52,7 +55,7 @@ class HeldBody:
         self._size = 0
 
     def add(self, data: bytes) -> Refusal | None:
-        """Keep a piece; a refusal if it does not fit."""
+        """Add a piece. Returns a refusal if the body becomes too large."""
         if self._size + len(data) > MAX_REQUEST_BODY_BYTES:
             return _TOO_LARGE
         if not self._admission.hold(len(data)):
@@ -62,24 +65,24 @@ class HeldBody:
         return None
 
     def release(self) -> None:
-        """Forget the body."""
+        """Discard the body."""
         self._admission.let_go(self._size)
         self._size = 0
         self._pieces.clear()
 
     def judge(self, request: RequestHead) -> AdmittedBody | Refusal:
-        """Judge the whole body by its model, and forget it. A body that passes is returned as it came.
+        """Check the complete body by its model, and release it. An admitted body is returned unchanged.
 
-        If usage is to be injected and the client does not ask for it, the returned body does.
+        If usage has to be injected and the client does not request it, the returned body is changed to request it.
         """
         data = b"".join(self._pieces)
         self.release()
         fields = request.fields
-        # Ollama reads a form on one route and JSON on all others, whatever the header says.
+        # Ollama reads a form on one route and JSON on all others, regardless of the Content-Type.
         is_form = self._ticket.operation is Operation.OPENAI_TRANSCRIPTIONS
         try:
             if any(heads.count(request.head, name) > 1 for name in _SINGLE):
-                raise RequestBodyError("the type or the coding of the body is given twice")
+                raise RequestBodyError("Content-Type and Content-Encoding must not occur twice")
             content_type = fields.get(b"content-type", b"") if is_form else b""
             body = read_request_body(data, content_type, fields.get(b"content-encoding", b""))
         except RequestBodyError as error:

@@ -1,6 +1,6 @@
-"""Connections to one upstream that wait for their next request.
+"""Pool of idle connections to the upstream.
 
-A connection is used again only after a response that ended cleanly, and a request is never sent twice.
+A connection is reused only after a response that ended cleanly. A request is never sent twice.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
-#: More are closed. Ollama sets no limit of its own; each costs a file descriptor on both sides.
+#: Further connections are closed. Ollama has no limit; each connection takes a file descriptor on both sides.
 MAX_IDLE_CONNECTIONS = 256
 
 
 class UpstreamPool:
-    """Idle connections to one upstream; the newest is used first."""
+    """Idle connections to the upstream. The newest one is used first."""
 
     def __init__(self, address: Address, connect_timeout: float) -> None:
         self._address = address
-        #: The Host line of forwarded requests: Ollama on loopback refuses foreign names.
+        #: The Host line of forwarded requests: Ollama on loopback rejects other names.
         self.host_line = b"Host: %s" % str(address).encode()
         self._connect_timeout = connect_timeout
         self._idle: list[UpstreamConnection] = []
@@ -37,7 +37,7 @@ class UpstreamPool:
         return None
 
     async def connect(self) -> UpstreamConnection:
-        """Open a connection. UpstreamError names the address if that fails or takes longer than the timeout."""
+        """Open a connection. Raises UpstreamError, which names the address, on failure and after the timeout."""
         loop = asyncio.get_running_loop()
         host, port = self._address.host or "127.0.0.1", self._address.port
         try:
@@ -51,7 +51,7 @@ class UpstreamPool:
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:
-        """Keep a connection for the next request. One that has been closed since is skipped by `acquire`."""
+        """Keep a connection for another request. If it is closed meanwhile, `acquire` skips it."""
         if len(self._idle) < MAX_IDLE_CONNECTIONS:
             connection.detach()
             self._idle.append(connection)
@@ -70,7 +70,7 @@ class UpstreamPool:
 
 
 class Upstream(NamedTuple):
-    """The upstream of a proxy: its connections, and the writer of the heads that are sent on them."""
+    """The upstream of a proxy: its idle connections, and the writer of request heads."""
 
     pool: UpstreamPool
     head_writer: RequestHeadWriter

@@ -1,7 +1,7 @@
-"""Rewrites response bodies that cannot travel on as they came.
+"""Rewrites response bodies that cannot be forwarded unchanged.
 
-That is the case for chunked bodies to HTTP/1.0 clients, which do not know chunks (RFC 9112, 6.1), and for event streams
-whose usage the proxy asked for and the client did not.
+These are chunked bodies for HTTP/1.0 clients, which do not know chunks (RFC 9112, 6.1), and event streams with token
+usage that the proxy requested and the client did not.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from llmendpoint_common.wire.usage_filter import UsageFilter
 
 
 class BodyRewriter:
-    """Turns the pieces of one chunked body into the bytes that the client gets."""
+    """Turns the pieces of a chunked body into the bytes for the client."""
 
     __slots__ = ("_chunked", "_usage_filter")
 
     def __init__(self, usage_filter: UsageFilter | None, *, chunked: bool) -> None:
         self._usage_filter = usage_filter
-        #: Whether the client gets chunks.
+        #: Whether the bytes for the client are chunked.
         self._chunked = chunked
 
     def rewrite(self, pieces: list[bytes]) -> bytes:
-        """Return the bytes for some pieces of the body; there may be none."""
+        """Return the bytes for some pieces of the body. The result may be empty."""
         data = b"".join(pieces)
         if self._usage_filter is not None:
             data = self._usage_filter.feed(data)
@@ -37,10 +37,9 @@ class BodyRewriter:
 
 
 def rewriter_for(content_type: bytes, usage_filter: UsageFilter | None, *, unchunked: bool) -> BodyRewriter | None:
-    """Return the rewriter of a chunked body; None if it travels on as it came.
+    """Return the rewriter of a chunked body, or None if the body is forwarded unchanged.
 
-    Usage is removed from event streams only: nothing else carries the event that the proxy asked for. `unchunked`: the
-    client does not know chunks.
+    Usage is removed only from event streams. `unchunked`: the client does not know chunks.
     """
     if not content_type.startswith(b"text/event-stream"):
         usage_filter = None

@@ -1,4 +1,4 @@
-"""The proxy of one process: it listens, sweeps its connections for timeouts, and drains."""
+"""The proxy of one process. It listens, enforces timeouts, and drains."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from llmendpoint_sidecar.proxy.pool import Upstream, UpstreamPool
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 
 _SWEEP_SECONDS = 1.0
-#: How often the drain looks whether the last connection has ended.
+#: Interval at which the drain checks whether the last connection has ended.
 _DRAIN_POLL_SECONDS = 0.05
-#: Connections that the kernel keeps before they are accepted: a burst of clients should wait, not fail.
+#: Maximum number of connections that are not accepted yet, so that a burst of clients waits instead of failing.
 _BACKLOG = 4096
 
 
 class Proxy:
-    """Serves clients in front of one upstream. New `timeouts` apply from the next sweep on."""
+    """Serves clients in front of one upstream. A change of `timeouts` takes effect within a second."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Proxy:
         return self._shared.connections
 
     def new_connection(self) -> ClientConnection:
-        """Return the protocol of a client that connects."""
+        """Return the protocol for a new connection of a client."""
         return ClientConnection(self._shared)
 
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
@@ -58,9 +58,9 @@ class Proxy:
         self._sweeper = loop.create_task(self._sweep())
 
     async def drain(self, accept_seconds: float, finish_seconds: float) -> int:
-        """Accept connections for `accept_seconds` more, then let requests finish within `finish_seconds`.
+        """Accept connections for another `accept_seconds`, then let requests finish for up to `finish_seconds`.
 
-        Return how many connections had to be cut.
+        Returns the number of connections that were closed during a request.
         """
         self._shared.draining = True
         await asyncio.sleep(accept_seconds)

@@ -1,4 +1,4 @@
-"""The data path of one process: the proxy, its admission rules, and the outputs for records of requests."""
+"""The data path of one process: the proxy, its admission, and the outputs of request records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Job: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 
 class ProxyService:
-    """Serves clients on listening sockets. OSError if keys, a certificate or a library cannot be loaded."""
+    """Serves clients on listening sockets. Raises OSError if keys, a certificate or a library cannot be loaded."""
 
     def __init__(self, settings: Settings, runtime: Runtime, config: SidecarConfig) -> None:
         self._settings = settings
@@ -43,7 +43,7 @@ class ProxyService:
             self._meter.journal.listeners.append(self.telemetry.record)
 
     async def start(self, sockets: list[socket.socket]) -> list[Job]:
-        """Serve. Return the jobs that have to run as long as it does."""
+        """Start serving, and return the jobs that have to run meanwhile."""
         jobs: list[Job] = [self._meter.run]
         settings, certificate = self._settings, self._certificate
         if certificate is not None:
@@ -58,28 +58,28 @@ class ProxyService:
         return jobs
 
     async def drain(self) -> None:
-        """Accept connections for a moment longer, then let streams finish."""
+        """Accept connections for `--drain-delay`, then let requests finish for up to `--drain-timeout`."""
         cut = await self.proxy.drain(self._settings.drain_delay, self._settings.drain_timeout)
         if cut:
-            log.warning("%d connections were cut at the end of the drain", cut)
+            log.warning("%d connections were closed during a request, because the drain timeout has expired", cut)
 
     async def close(self) -> None:
-        """Close every connection at once, and give the records of ended requests to their listeners."""
+        """Close every connection at once, and pass the records of ended requests to their listeners."""
         await self.proxy.close()
         self._meter.settle()
 
 
 def certificate_of(settings: Settings) -> Certificate | None:
-    """Return the certificate for clients; None if none is set. OSError if it cannot be used."""
+    """Return the certificate of the proxy, or None if none is set. Raises OSError if it cannot be loaded."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     return Certificate(settings.tls_cert, settings.tls_key)
 
 
 def _telemetry(endpoint: str) -> Telemetry:
-    """Return the OTLP export. OSError if its libraries, which are an extra, are not installed."""
+    """Return the OTLP export. Raises OSError if its libraries, which are an extra, are not installed."""
     try:
         from llmendpoint_sidecar.records.otlp import Telemetry  # noqa: PLC0415
     except ImportError:
-        raise OSError("--otlp-endpoint needs more libraries: pip install 'llmendpoint[otlp]'") from None
+        raise OSError("--otlp-endpoint requires additional libraries: pip install 'llmendpoint[otlp]'") from None
     return Telemetry(endpoint)

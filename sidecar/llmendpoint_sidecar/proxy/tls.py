@@ -1,4 +1,4 @@
-"""TLS towards clients: TLS 1.2 or newer, HTTP/1.1. New connections get a renewed certificate."""
+"""TLS for clients: TLS 1.2 or newer, HTTP/1.1. New connections use a renewed certificate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INTERVAL_SECONDS = 5.0
 
 
 class Certificate:
-    """A certificate and its key on disk, and the TLS context that uses them. OSError if they cannot be used."""
+    """A certificate file, its key file, and the TLS context that uses them. Raises OSError if they cannot be loaded."""
 
     def __init__(self, cert: Path, key: Path) -> None:
         self._cert = cert
@@ -24,13 +24,13 @@ class Certificate:
         self._load()
 
     async def watch(self) -> None:
-        """Reload a renewed certificate within seconds. If it cannot be used, the old one stays."""
+        """Reload a renewed certificate within seconds. If it cannot be loaded, the old one stays in use."""
         while True:
             await asyncio.sleep(_INTERVAL_SECONDS)
             await asyncio.to_thread(self.reload)
 
     def reload(self) -> bool:
-        """Read both files if they have changed. Return whether a new certificate is in use."""
+        """Load both files if they have changed. Returns whether a new certificate is in use."""
         try:
             content = self._content()
             if content == self._seen:

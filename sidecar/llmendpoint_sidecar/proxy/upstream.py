@@ -1,4 +1,4 @@
-"""A connection to Ollama. Its bytes go to a `ResponseReader`, which calls the exchange that waits for the response."""
+"""A connection to Ollama. A `ResponseReader` parses the responses and calls the exchange."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmendpoint_common.wire.http1.response_reader import ResponseHandler, Respo
 
 
 def drop(data: bytes) -> None:
-    """Send nothing: `write` of a connection that is gone."""
+    """Discard bytes. It is `write` of a connection that is closed."""
 
 
 class UpstreamUser(ResponseHandler, Protocol):
@@ -23,14 +23,14 @@ class UpstreamUser(ResponseHandler, Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection. It serves at most one exchange at a time, and `on_lost` is called when it is gone."""
+    """A connection to Ollama. It serves at most one exchange at a time. It calls `on_lost` when it is closed."""
 
     def __init__(self, on_lost: Callable[[UpstreamConnection], None]) -> None:
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._user: UpstreamUser | None = None
         self._reader = ResponseReader(self.abort)
-        # The event loop calls the reader directly: a method here would cost another call for each piece.
+        # The event loop calls the reader directly, because a method here would add a call for each piece.
         self.data_received = self._reader.feed  # type: ignore[method-assign]
         #: Sends request bytes. The transport's own method, for the same reason.
         self.write: Callable[[bytes], None] = drop
@@ -38,7 +38,7 @@ class UpstreamConnection(asyncio.Protocol):
     # ---- calls of the exchange and of the pool
 
     def attach(self, user: UpstreamUser) -> None:
-        """Give the next response to `user`."""
+        """Pass the next response to `user`."""
         self._user = user
         self._reader.expect(user, user.is_head_request)
 
@@ -77,22 +77,22 @@ class UpstreamConnection(asyncio.Protocol):
         self.write = self._transport.write
 
     def eof_received(self) -> None:
-        """End the response, or fail it if its end has not come."""
+        """Complete the response, or fail it if it is incomplete."""
         self._reader.eof()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell the exchange, if it waits for more, and the pool."""
+        """Notify the pool, and the exchange if its response is incomplete."""
         self._transport = None
         self.write = drop
         self._on_lost(self)
         self._reader.eof(reset=error is not None)
 
     def pause_writing(self) -> None:
-        """Tell the exchange that the upstream reads the request slower than the client sends it."""
+        """Notify the exchange that the upstream reads the request slower than the client sends it."""
         if self._user is not None:
             self._user.upstream_writable(writable=False)
 
     def resume_writing(self) -> None:
-        """Tell the exchange that the upstream has caught up."""
+        """Notify the exchange that the upstream has caught up."""
         if self._user is not None:
             self._user.upstream_writable(writable=True)

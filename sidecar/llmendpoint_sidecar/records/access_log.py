@@ -12,26 +12,26 @@ import msgspec
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 
-#: Records that are not written yet; at 3,000 requests per second these are three seconds of them.
+#: Maximum number of records that are not written yet. At 3,000 requests per second, this takes three seconds.
 _MAX_WAITING = 10_000
 _FLUSH_SECONDS = 0.2
-#: A write to a pipe up to this size is not mixed with those of other processes (pipe(7)).
+#: Writes of up to this size to a pipe are not interleaved with those of other processes (pipe(7)).
 _ATOMIC_BYTES = select.PIPE_BUF
 
 
 class AccessLog:
-    """Keeps records on the data path, and writes them in a thread. If stdout is too slow, the oldest are lost."""
+    """Buffers records, and writes them in a thread. If stdout is too slow, the oldest records are lost."""
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._stream = stream or sys.stdout.buffer
         self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING)
 
     def add(self, record: RequestRecord) -> None:
-        """Keep a record until it is written."""
+        """Add a record to the buffer."""
         self._waiting.append(msgspec.json.encode(record))
 
     async def run(self) -> None:
-        """Write the records at an interval, and a last time when cancelled."""
+        """Write the records at an interval, and once more when cancelled."""
         try:
             while True:
                 await asyncio.sleep(_FLUSH_SECONDS)
@@ -41,7 +41,7 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write all records that wait; blocking."""
+        """Write all buffered records. This call blocks."""
         lines = deque(self._waiting.popleft() + b"\n" for _ in range(len(self._waiting)))
         while lines:
             whole = b""

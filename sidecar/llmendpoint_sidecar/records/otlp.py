@@ -1,7 +1,7 @@
 """OTLP export: one span per request, and metrics, named by OpenTelemetry's GenAI conventions (v1.37).
 
-Needs the extra `llmendpoint[otlp]`, which is imported only here. The SDK exports in threads of its own, and drops what
-a collector does not accept. The data path only hands over one record per request.
+This module requires the extra `llmendpoint[otlp]`, which is imported only here. The SDK exports in its own threads, and
+drops data that the collector does not accept. The data path only passes one record per request.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NAMES = {
 
 
 class Telemetry:
-    """Turns records into spans and metrics. `close` sends those that are still buffered."""
+    """Turns records into spans and metrics. `close` sends the buffered ones."""
 
     def __init__(self, endpoint: str) -> None:
         resource = Resource.create({"service.name": "llmendpoint", "service.version": VERSION})
@@ -55,7 +55,7 @@ class Telemetry:
         self._context = TraceContextTextMapPropagator()
 
     def record(self, record: RequestRecord) -> None:
-        """Record one ended request. If the client sent a trace context, it is the parent of the span."""
+        """Record an ended request. If the client sent a trace context, it is the parent of the span."""
         name = _NAMES.get(record.operation)
         if name is None:
             return
@@ -87,7 +87,7 @@ class Telemetry:
         span.end(end_time=end)
 
     def close(self) -> None:
-        """Send what is buffered; blocks for some seconds at most."""
+        """Send buffered spans and metrics. This call blocks for a few seconds at most."""
         self._traces.shutdown()
         self._metrics.shutdown(timeout_millis=5000)
 

@@ -1,1 +1,1 @@
-"""Several processes on one port. Each worker carries requests and counts them; the parent sums the counts."""
+"""Several processes on one port. Each worker carries requests and counts them. The supervisor sums their metrics."""

@@ -1,6 +1,6 @@
 """Entry point of a worker: `python -m llmendpoint_sidecar.workers CHANNEL SOCKET[,SOCKET] FLAGS…`.
 
-Only the supervisor starts it. CHANNEL and SOCKET are file descriptors that the worker inherits; FLAGS are the command
+Only the supervisor starts it. CHANNEL and SOCKET are file descriptors that the worker inherits. FLAGS is the command
 line of the sidecar.
 """
 

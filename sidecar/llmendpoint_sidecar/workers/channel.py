@@ -20,21 +20,21 @@ _LENGTH = struct.Struct("!I")
 _MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 
-class AskNumbers(msgspec.Struct, frozen=True, tag=True):
-    """Request for `Numbers`."""
+class AskMetrics(msgspec.Struct, frozen=True, tag=True):
+    """Request for the metrics of a worker. The response is `WorkerMetrics`."""
 
 
 class AskRecord(msgspec.Struct, frozen=True, tag=True):
-    """Request for `Found`: the record of a request ID."""
+    """Request for the record of a request ID. The response is `Found`."""
 
     request_id: str
 
 
 class Serving(msgspec.Struct, frozen=True, tag=True):
-    """First message of a worker: it accepts connections."""
+    """First message of a worker, when it accepts connections."""
 
 
-class Numbers(msgspec.Struct, frozen=True, tag=True):
+class WorkerMetrics(msgspec.Struct, frozen=True, tag=True):
     """Metrics of a worker since it started, and its requests in flight by model."""
 
     metrics: Snapshot
@@ -42,16 +42,16 @@ class Numbers(msgspec.Struct, frozen=True, tag=True):
 
 
 class Found(msgspec.Struct, frozen=True, tag=True):
-    """Answer to `AskRecord`; None if this worker does not have the record."""
+    """Response to `AskRecord`. The record is None if the worker does not have it."""
 
     record: RequestRecord | None
 
 
-Message: TypeAlias = AskNumbers | AskRecord | Serving | Numbers | Found
+Message: TypeAlias = AskMetrics | AskRecord | Serving | WorkerMetrics | Found
 
 
 class Channel:
-    """One end of a socket pair."""
+    """An end of a socket pair that carries messages."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -64,7 +64,7 @@ class Channel:
         return cls(*await asyncio.open_unix_connection(sock=end))
 
     async def send(self, message: Message) -> None:
-        """Send a message. ChannelClosedError if the other process is gone."""
+        """Send a message. Raises ChannelClosedError if the other process has ended."""
         data = msgspec.msgpack.encode(message)
         try:
             self._writer.write(_LENGTH.pack(len(data)) + data)
@@ -73,7 +73,7 @@ class Channel:
             raise ChannelClosedError from None
 
     async def receive(self) -> Message:
-        """Wait for the next message. ChannelClosedError if the other process is gone."""
+        """Wait for the next message. Raises ChannelClosedError if the other process has ended."""
         try:
             (size,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             if size > _MAX_FRAME_BYTES:

@@ -1,4 +1,4 @@
-"""Supervisor: the parent of several workers. It restarts them, sums their metrics, and drains them."""
+"""The supervisor of several workers. It restarts them, sums their metrics, and drains them."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from llmendpoint_sidecar.workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)
 
-#: The supervisor fetches the numbers at least this often. If a worker dies, its counts since then are lost.
+#: Interval at which the metrics of the workers are refreshed. If a worker dies, what it counted since the last refresh
+#: is lost.
 _REFRESH_SECONDS = 2.0
 _FIRST_RESTART_SECONDS = 0.5
 _LAST_RESTART_SECONDS = 30.0
 
 
 class Supervisor:
-    """A sidecar whose requests are carried by worker processes."""
+    """A sidecar in which worker processes carry the requests."""
 
     def __init__(self, settings: Settings, config: SidecarConfig, arguments: Sequence[str]) -> None:
         self._settings = settings
         self._config = config
         self._arguments = tuple(arguments)
         self._runtime = Runtime(settings)
-        # Loaded here only for its errors: a wrong certificate would otherwise make every worker fail again and again.
+        # Loaded here only to detect errors: with an invalid certificate, every worker would fail again and again.
         certificate_of(settings)
         self._admin_service = AdminService(self._runtime, config, self.refresh, self.find)
-        #: Metrics of the workers that have ended, so that counters never decrease.
+        #: Last metrics of the workers that have ended. They stay part of the sum, so that counters never decrease.
         self._past = Metrics()
         self._labels: set[str] = set()
         self._sockets: list[list[socket.socket]] = []
@@ -48,16 +49,17 @@ class Supervisor:
         self.port = self.admin_port = 0
 
     async def start(self) -> None:
-        """Listen, and start every worker. OSError if a port is taken or a worker does not start."""
+        """Listen, and start every worker. Raises OSError if a port is in use or a worker does not start."""
         settings = self._settings
         admin_sockets = bind_sockets(settings.admin_listen)
         self.admin_port = port_of(admin_sockets)
         address = settings.listen
-        # With SO_REUSEPORT, bind() does not fail if another sidecar shares the port, so it is tried without first.
+        # With SO_REUSEPORT, bind() succeeds even if another sidecar uses the port. Therefore the port is first bound
+        # without it, to detect this.
         for sock in bind_sockets(address):
             sock.close()
         for _ in range(settings.workers):
-            # The supervisor keeps the sockets open: if a worker dies, its successor serves the waiting connections.
+            # The supervisor keeps the sockets open. If a worker dies, the next one serves the waiting connections.
             sockets = bind_sockets(address, reuse_port=True)
             self._sockets.append(sockets)
             self.port = port_of(sockets)
@@ -70,7 +72,7 @@ class Supervisor:
         self._restarters = [asyncio.create_task(self._restart_when_dead(index)) for index in range(settings.workers)]
 
     async def drain(self) -> None:
-        """Turn unready, drain every worker, and wait until all have ended."""
+        """Report not ready, drain every worker, and wait until all have ended."""
         self._admin_service.draining = True
         for worker in self._workers:
             if worker is not None:
@@ -78,7 +80,7 @@ class Supervisor:
         await asyncio.gather(*self._restarters)
 
     async def stop(self) -> None:
-        """Kill the workers, and stop."""
+        """Kill the workers and stop the admin server."""
         self._admin_service.draining = True
         for task in (*self._tasks, *self._restarters):
             task.cancel()
@@ -92,27 +94,27 @@ class Supervisor:
         await self._admin_service.stop()
 
     async def refresh(self) -> None:
-        """Fetch the numbers of every worker, and sum them."""
+        """Fetch the metrics of every worker, and sum them."""
         workers = [worker for worker in self._workers if worker is not None]
         await asyncio.gather(*(worker.refresh() for worker in workers))
         self._sum()
 
     async def find(self, request_id: str) -> RequestRecord | None:
-        """Return the record of a request from the worker that carried it; None if no worker has it."""
+        """Return the record of a request from the worker that carried it, or None if no worker has it."""
         workers = [worker for worker in self._workers if worker is not None]
         answers = await asyncio.gather(*(worker.find(request_id) for worker in workers))
         return next((record for record in answers if record is not None), None)
 
     def _sum(self) -> None:
-        known = [worker.numbers for worker in self._workers if worker is not None and worker.numbers is not None]
+        known = [worker.latest for worker in self._workers if worker is not None and worker.latest is not None]
         metrics = self._runtime.metrics
         metrics.clear()
-        for snapshot in (self._past.snapshot(), *(numbers.metrics for numbers in known)):
+        for snapshot in (self._past.snapshot(), *(latest.metrics for latest in known)):
             metrics.add(snapshot, self._label)
-        self._runtime.meter.in_flight.replace(numbers.in_flight for numbers in known)
+        self._runtime.meter.in_flight.replace(latest.in_flight for latest in known)
 
     def _label(self, model: str) -> str:
-        """Return a worker's model label, or `other` if all workers together have too many."""
+        """Return a worker's model label, or `other` if the workers together have more than MAX_MODELS labels."""
         if model not in self._labels:
             if len(self._labels) >= MAX_MODELS:
                 return OTHER
@@ -125,19 +127,22 @@ class Supervisor:
             await self.refresh()
 
     async def _restart_when_dead(self, index: int) -> None:
-        """Replace a worker each time it dies, until the drain. The pause doubles from 0.5 s to 30 s."""
+        """Replace a worker each time it dies, until the drain.
+
+        The delay starts at 0.5 s, doubles up to 30 s, and is reset after a worker has run for more than 30 s.
+        """
         pause = _FIRST_RESTART_SECONDS
         while True:
             worker = self._workers[index]
             if worker is not None:
                 began = asyncio.get_running_loop().time()
                 code = await worker.process.wait()
-                self._keep_counts(index, worker)
+                self._keep_metrics(index, worker)
                 if self._admin_service.draining:
                     return
-                log.error("worker %d ended with exit code %d; starting another one", index, code)
                 if asyncio.get_running_loop().time() - began > _LAST_RESTART_SECONDS:
                     pause = _FIRST_RESTART_SECONDS
+                log.error("worker %d ended with exit code %d; restarting it in %g s", index, code, pause)
             await asyncio.sleep(pause)
             pause = min(_LAST_RESTART_SECONDS, 2 * pause)
             try:
@@ -145,10 +150,10 @@ class Supervisor:
             except OSError as error:
                 log.error("worker %d: %s", index, error)
 
-    def _keep_counts(self, index: int, worker: WorkerProcess) -> None:
-        """Add the counts of a worker that has ended to those of its predecessors."""
+    def _keep_metrics(self, index: int, worker: WorkerProcess) -> None:
+        """Add the last metrics of a worker that has ended to those of its predecessors."""
         self._workers[index] = None
         worker.kill()
-        if worker.numbers is not None:
-            self._past.add(worker.numbers.metrics, self._label)
+        if worker.latest is not None:
+            self._past.add(worker.latest.metrics, self._label)
             self._sum()

@@ -1,4 +1,4 @@
-"""A worker: carries requests, answers the supervisor's questions, and stops if the supervisor is gone."""
+"""A worker process. It carries requests, sends its metrics to the supervisor, and stops if the supervisor has ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmendpoint_sidecar.config import watch_config
 from llmendpoint_sidecar.proxy.service import Job, ProxyService
 from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
-from llmendpoint_sidecar.workers.channel import AskNumbers, AskRecord, Channel, Found, Numbers, Serving
+from llmendpoint_sidecar.workers.channel import AskMetrics, AskRecord, Channel, Found, Serving, WorkerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ _FIRST_POLL_SECONDS = 2.0
 async def work(
     settings: Settings, config: SidecarConfig, end: socket.socket, sockets: list[socket.socket], stopping: asyncio.Event
 ) -> int:
-    """Serve on `sockets` until `stopping` is set or the supervisor is gone, and return the exit code."""
+    """Serve on `sockets` until `stopping` is set or the supervisor has ended, and return the exit code."""
     runtime = Runtime(settings)
     service = ProxyService(settings, runtime, config)
     channel = await Channel.over(end)
-    # The models must be known before the first request, otherwise it would be in flight as model `other`.
+    # The models must be known before the first request. Otherwise, it would be in flight with the label `other`.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_POLL_SECONDS):
             await runtime.watch.poll()
@@ -55,14 +55,14 @@ async def work(
 
 
 async def _answer(runtime: Runtime, channel: Channel) -> None:
-    """Answer questions until the supervisor is gone."""
+    """Answer requests of the supervisor until it has ended."""
     try:
         await channel.send(Serving())
         while True:
             question = await channel.receive()
-            if isinstance(question, AskNumbers):
-                await channel.send(Numbers(runtime.metrics.snapshot(), runtime.meter.in_flight.counts()))
+            if isinstance(question, AskMetrics):
+                await channel.send(WorkerMetrics(runtime.metrics.snapshot(), runtime.meter.in_flight.counts()))
             elif isinstance(question, AskRecord):
                 await channel.send(Found(runtime.meter.find(question.request_id)))
     except ChannelClosedError:
-        log.error("the supervisor is gone; stopping")
+        log.error("the supervisor has ended; stopping")

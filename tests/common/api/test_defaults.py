@@ -1,4 +1,4 @@
-"""Defaults: in the schema, in the descriptions, and in the programs that have some of them too."""
+"""Defaults in the schema, in the descriptions, and in the programs that also have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the spec of an endpoint to what the processes read, without a cluster."""
+"""Translation of the spec of an endpoint into the inputs of the processes, without a cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def spec(**fields: Any) -> LLMEndpointSpec:
 
 
 def settings(keys: tuple[str, ...] = (), **fields: Any) -> Settings:
-    """Return what the sidecar reads out of the arguments."""
+    """Return the sidecar's settings for the arguments."""
     return parse_settings(sidecar_arguments(spec(**fields), config_file="/c/models.json", key_folders=keys))
 
 

@@ -1,4 +1,4 @@
-"""Command lines of all programs: help with defaults and variables, a version, and errors of one sentence with exit code 2."""
+"""Command lines of all programs: help with defaults and variables, version, and errors with exit code 2."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_rule_over_several_options_is_one_sentence_too() -> None:
     done = run("llmendpoint_sidecar", "--tls-cert", "x.pem")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2
-    assert done.stderr.startswith("llmendpoint_sidecar: --tls-cert and --tls-key go together")
+    assert done.stderr.startswith("llmendpoint_sidecar: set both --tls-cert and --tls-key, or neither")
 
 
 def test_a_variable_sets_and_a_flag_wins() -> None:
@@ -116,6 +116,14 @@ def test_the_variables_of_one_program_do_not_reach_another(monkeypatch: pytest.M
     assert parse_sidecar_settings([]).listen.port == 2
 
 
+def test_a_caller_can_pass_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMENDPOINT_LOAD_RATE", "1")
+    document = parse_load_settings(["--model", "m", "--concurrency", "2"], environment={}).document
+    assert (document.load.concurrency, document.load.rate) == (2, None)
+    given = parse_load_settings([], environment={"LLMENDPOINT_LOAD_MODEL": "n"}).document
+    assert (given.model, given.load.rate) == ("n", None)
+
+
 def test_a_list_replaces_its_default_and_is_read_from_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     def models(*arguments: str) -> tuple[str, ...]:
         return parse_simulator_settings(arguments).behaviour.models
@@ -138,5 +146,5 @@ def test_a_list_of_one_call_does_not_reach_the_next() -> None:
 
 def test_a_choice_lists_the_values() -> None:
     assert choice(Arrivals)("poisson") is Arrivals.POISSON
-    with pytest.raises(ValueError, match="'often' is not known; choose constant or poisson"):
+    with pytest.raises(ValueError, match="'often' is not valid; choose constant or poisson"):
         choice(Arrivals)("often")

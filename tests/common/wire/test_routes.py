@@ -1,4 +1,4 @@
-"""The table of routes: operations of request lines, readers of answers, and the sets that limits depend on."""
+"""The table of routes: operations of request lines, dialects of responses, and the sets that admission uses."""
 
 from __future__ import annotations
 

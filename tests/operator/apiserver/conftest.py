@@ -1,4 +1,4 @@
-"""A real kube-apiserver with etcd on free ports, and the operator as a process that has the shipped RBAC only."""
+"""A real kube-apiserver with etcd on free ports, and the operator as a process with only the shipped RBAC rules."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find(name: str) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Skip the API tests where there is no API server: one line in the summary, and a failure in CI."""
+    """Skip the API tests if there is no API server, with one line in the summary. In CI, fail instead."""
     missing = [name for name in ("etcd", "kube-apiserver") if find(name) is None]
     if missing:
         message = f"API TESTS DID NOT RUN: no {' and no '.join(missing)} here; {HOW}"
@@ -58,7 +58,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """An API server: kubeconfigs of an administrator and of the operator."""
+    """An API server: the kubeconfigs of an administrator and of the operator."""
 
     admin: Path
     operator: Path
@@ -94,7 +94,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
             yield replace(plane, client=client)
             client.close()
         finally:
-            # Nothing here is kept, and the API server takes half a minute to say goodbye.
+            # Nothing has to be kept, and an orderly shutdown of the API server takes half a minute.
             for process in processes:
                 process.kill()
                 process.wait(20)
@@ -136,7 +136,7 @@ def _connect(plane: ControlPlane, log: Path) -> Client:
 
 
 def _install(client: Client) -> None:
-    """Apply CRDs and what `kubectl apply -k manifests/` applies, except what needs more than an API server."""
+    """Apply the CRDs and the manifests of `kubectl apply -k manifests/`, except those that need more than an API server."""
     for path in sorted((ROOT / "manifests/crds").glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
             client.apply(document)
@@ -156,7 +156,7 @@ def _is_served(client: Client, kind: str) -> bool:
 
 
 class Api:
-    """What a person does with kubectl, in one namespace."""
+    """Operations of a kubectl user in one namespace."""
 
     def __init__(self, client: Client, namespace: str) -> None:
         self.client = client
@@ -179,7 +179,7 @@ class Api:
             self.delete(kind, name)
 
     def is_refused(self, manifest: dict[str, Any]) -> bool:
-        """Tell whether the API server refuses a manifest; otherwise it is applied."""
+        """Return whether the API server refuses a manifest; otherwise it is applied."""
         try:
             self.apply(manifest)
         except ApiException:
@@ -215,7 +215,7 @@ class Api:
 
 @pytest.fixture
 def api(control_plane: ControlPlane) -> Api:
-    """An administrator's client in a namespace of its own."""
+    """An administrator's client in its own namespace."""
     client = control_plane.client
     assert client is not None
     name = f"test-{secrets.token_hex(4)}"

@@ -1,4 +1,4 @@
-"""The operator against a real API server, as the user that the shipped RBAC allows, and nothing more."""
+"""The operator against a real API server, with only the shipped RBAC rules."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_endpoint_gets_its_children_and_a_status(api: Any) -> None:
     assert template["metadata"]["labels"]["team"] == "a"
     assert template["spec"]["automountServiceAccountToken"] is False
     assert api.conditions("LLMEndpoint", "assistant")["Ready"] == ("False", "Starting")
-    # This API server knows no ServiceMonitor: said, and nothing else suffers.
+    # This API server does not know ServiceMonitor. The status reports it, and nothing else is affected.
     assert api.conditions("LLMEndpoint", "assistant")["MonitoringReady"] == ("False", "ServiceMonitorUnknown")
 
 
@@ -113,7 +113,7 @@ def test_an_operator_that_was_away_catches_up(
 
 
 def ready_endpoint(api: Any, *names: str) -> None:
-    """Make an endpoint Ready as the StatefulSet controller and kubelet would."""
+    """Make an endpoint Ready, as the StatefulSet controller and kubelet would."""
     make(api, models=[{"name": name} for name in names])
     api.apply_status({
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "assistant"},
@@ -221,7 +221,7 @@ def test_a_finished_run_is_deleted_after_its_time(api: Any) -> None:
 
 @pytest.fixture
 def pod_address(tmp_path: Path) -> Iterator[str]:
-    """A loopback address where a real sidecar answers on 8001, while its Ollama, simulated, pulls for some seconds."""
+    """A loopback address on which a real sidecar listens on port 8001, while its simulated Ollama pulls a model."""
     address = "127.77.3.1"
     config = tmp_path / "models.json"
     config.write_text('{"models": [{"name": "tiny:latest"}]}')
@@ -249,7 +249,7 @@ def test_status_and_events_show_how_far_a_pull_is(api: Any, pod_address: str) ->
     api.apply_status({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0"},
                       "status": {"phase": "Running", "podIP": pod_address, "podIPs": [{"ip": pod_address}]}})  # fmt: skip
     wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("ModelsAvailable") == ("False", "Pulling"))
-    # Once the model is there, the status says that, and the Events tell of each quarter on the way.
+    # When the model is present, the status shows it, and there is an Event for each quarter of the pull.
     wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("ModelsAvailable") == ("True", "AllPresent"))
     seen = [event["message"] for event in api.events("assistant") if event["reason"] == "PullProgress"]
     percents = [int(re.fullmatch(r"tiny:latest: pulled .* of 1\.0 MB \((\d+) %\)", text)[1]) for text in seen]  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""What the API server refuses: with a sentence that names the field."""
+"""Objects that the API server rejects, with a sentence that names the field."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"ollama": {"keepAlive": "soon"}}, "spec.ollama.keepAlive"),
     ({"service": {"port": 99999}}, "spec.service.port"),
-    ({"metering": {"mode": "Exporter", "maxWaiting": 3}}, "need mode Proxy"),
-    ({"metering": {"tenants": [{"name": "a"}]}}, "set auth.secretRefs too"),
+    ({"metering": {"mode": "Exporter", "maxWaiting": 3}}, "are only allowed with mode Proxy"),
+    ({"metering": {"tenants": [{"name": "a"}]}}, "tenants requires auth"),
     ({"metering": {"defaultTenant": {"requestsPerMinute": 0}}}, "spec.metering.defaultTenant.requestsPerMinute"),
     ({"metering": {"auth": {"secretRefs": []}}}, "spec.metering.auth.secretRefs"),
     ({"monitoring": {"mode": "Maybe"}}, "spec.monitoring.mode"),
@@ -50,13 +50,13 @@ def test_a_name_that_children_could_not_carry_is_refused(api: Any, name: str) ->
 LOADTESTS: list[tuple[dict[str, Any], str]] = [
     ({"endpointRef": None}, "exactly one of endpointRef and target"),
     ({"target": {"url": "http://x"}, "model": "m:1"}, "exactly one of endpointRef and target"),
-    ({"endpointRef": None, "target": {"url": "http://x"}}, "a target needs a model"),
-    ({"load": {"concurrency": 1, "rate": "2"}}, "concurrency and rate exclude each other"),
-    ({"load": {"arrivals": "Constant"}}, "arrivals goes with rate only"),
+    ({"endpointRef": None, "target": {"url": "http://x"}}, "model is required if target is set"),
+    ({"load": {"concurrency": 1, "rate": "2"}}, "set at most one of concurrency"),
+    ({"load": {"arrivals": "Constant"}}, "arrivals requires rate"),
     ({"load": {"duration": "5 minutes"}}, "spec.load.duration"),
-    ({"slo": [{"metric": "TTFT", "threshold": "1s"}]}, "latencies need a percentile"),
-    ({"slo": [{"metric": "ErrorRate", "threshold": "1s"}]}, "take a share like 1%"),
-    ({"slo": [{"metric": "TTFT", "percentile": 95, "threshold": "1%"}]}, "latencies a duration"),
+    ({"slo": [{"metric": "TTFT", "threshold": "1s"}]}, "percentile is required for TTFT"),
+    ({"slo": [{"metric": "ErrorRate", "threshold": "1s"}]}, "must be a percentage such as 1% for ErrorRate"),
+    ({"slo": [{"metric": "TTFT", "percentile": 95, "threshold": "1%"}]}, "a duration such as 250ms for TTFT"),
     ({"slo": [{"metric": "Speed", "threshold": "1%"}]}, "spec.slo"),
 ]
 

@@ -1,4 +1,4 @@
-"""The CRDs: generated, described, structural."""
+"""The CRDs: generated files, descriptions and structural schemas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of an endpoint's children: which, in which order, and what all of them have."""
+"""The list of an endpoint's children, its order, and their common metadata."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.endpoints import children
 
 
 def test_the_children_of_the_smallest_endpoint() -> None:
-    # In apply order: what pods need comes before the pods.
+    # In apply order: objects that pods require come before the pods.
     assert list(children()) == [
         "ServiceAccount/assistant", "ConfigMap/assistant", "Service/assistant-pods", "Service/assistant",
         "StatefulSet/assistant", "ServiceMonitor/assistant",

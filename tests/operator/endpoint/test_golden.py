@@ -1,4 +1,4 @@
-"""Golden renders: all children of whole endpoints, as the API server gets them.
+"""Golden renders: all children of whole endpoints, as they are sent to the API server.
 
 `golden/NAME.spec.yaml` is the spec, `golden/NAME.yaml` its children in apply order. With UPDATE_GOLDEN=1 in the
 environment the test writes the renders instead of comparing them; review the difference before you commit it.
@@ -52,12 +52,12 @@ def test_an_endpoint_renders_as_before(name: str) -> None:
     path = GOLDEN / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(rendered(name))
-    # Compared as data: the order of a manifest's fields means nothing.
+    # Compared as data, because the order of fields has no meaning.
     assert list(children(**spec_of(name)).values()) == list(yaml.safe_load_all(path.read_text()))
 
 
 def test_every_field_of_the_spec_is_in_everything() -> None:
-    # Fields of the other storage types: the minimal, CPU and exporter renders have them.
+    # The other golden renders have the fields of the other storage types.
     of_another_type = {"spec.storage.claimName", "spec.storage.sizeLimit"}
     assert set(absent(LLMEndpointSpec, spec_of("everything"), "spec")) == of_another_type
 
@@ -71,7 +71,7 @@ def absent(model: type[BaseModel], given: dict[str, Any], path: str) -> Iterator
         if value is None:
             yield name
         elif kind is not None:
-            # The first item of a list has all fields, the others show what is optional.
+            # The first item of a list has all fields; the others omit optional ones.
             yield from absent(kind, value[0] if isinstance(value, list) else value, name)
 
 

@@ -1,4 +1,4 @@
-"""What is observed of pods."""
+"""Observation of pods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status of an endpoint as a whole; `conditions/` has a table per condition."""
+"""The complete status of an endpoint. `conditions/` has the tests of each condition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging conditions into those of an object."""
+"""Merge of conditions into those of an object."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The operator's RBAC rules: what the table of kinds needs, and no verb more.
+"""The operator's RBAC rules: the verbs that the table of kinds requires, and no others.
 
-The API tests run the operator as a user with these rules only, so a verb that is missing fails there.
+The API tests run the operator with only these rules, so they fail if a verb is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llmendpoint_operator.kube.rbac import operator_rules
 ROOT = Path(__file__).parents[3]
 READ = ("get", "list", "watch")
 WRITE = (*READ, "create", "patch", "delete")
-#: Every right of the operator. Review a change of this table as a change of what the operator may do in a cluster.
+#: All permissions of the operator. A change of this table changes the permissions of the operator in a cluster.
 RIGHTS = {
     ("llmendpoint.dev", "llmendpoints"): READ,
     ("llmendpoint.dev", "llmendpoints/status"): ("patch",),
@@ -39,7 +39,7 @@ RIGHTS = {
 
 
 def granted(rules: Iterable[dict[str, Any]]) -> set[tuple[str, str, str]]:
-    """Return each right as group, resource and verb."""
+    """Return each permission as group, resource and verb."""
     return {
         (group, resource, verb)
         for rule in rules

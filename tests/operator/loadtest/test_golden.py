@@ -1,4 +1,4 @@
-"""Golden renders: all children of whole load tests, as the API server gets them.
+"""Golden renders: all children of whole load tests, as they are sent to the API server.
 
 `golden/NAME.spec.yaml` is the spec, `golden/NAME.yaml` its children in apply order. With UPDATE_GOLDEN=1 in the
 environment the test writes the renders instead of comparing them; review the difference before you commit it.
@@ -61,5 +61,5 @@ def test_a_load_test_renders_as_before(name: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         text = yaml.dump_all(children(name), Dumper=Dumper, sort_keys=False, width=110)
         path.write_text(HEADER.format(name=name) + text)
-    # Compared as data: the order of a manifest's fields means nothing.
+    # Compared as data, because the order of fields has no meaning.
     assert children(name) == list(yaml.safe_load_all(path.read_text()))

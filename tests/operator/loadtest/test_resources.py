@@ -1,4 +1,4 @@
-"""Children of a load test: what a spec becomes."""
+"""Children of a load test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue: one worker a key, no lost mark, retries that back off."""
+"""The work queue: one worker per key, no lost events, and retries with backoff."""
 
 from __future__ import annotations
 

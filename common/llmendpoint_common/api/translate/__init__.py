@@ -1,5 +1,5 @@
-"""Pure translation of a spec into what the processes read: configuration files, arguments and environment.
+"""Pure translation of a spec into the inputs of the processes: configuration files, arguments and environment.
 
-The operator puts the results into manifests; on a machine without a cluster they start plain processes. File paths and
-addresses are parameters, since a pod and a machine have different ones.
+The operator puts the results into manifests. Without a cluster, the results can start plain processes. File paths and
+addresses are parameters, because they differ between a pod and a machine.
 """

@@ -1,4 +1,4 @@
-"""From the spec of an LLMEndpoint to the environment of Ollama, which has no flags."""
+"""Translates the spec of an LLMEndpoint into environment variables of Ollama, which has no flags."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec
 def ollama_environment(spec: LLMEndpointSpec, *, address: str, models_folder: str, home_folder: str) -> dict[str, str]:
     """Return the environment variables by name.
 
-    `address` is HOST:PORT where Ollama listens: a loopback address, unless clients shall reach Ollama without the
-    proxy. `spec.ollama.env` is added last; the API server refuses the names of `address` and of the folders there.
+    `address` is the HOST:PORT on which Ollama listens. It is a loopback address, except if clients connect to Ollama
+    without the proxy. `spec.ollama.env` overrides all variables except OLLAMA_HOST, OLLAMA_MODELS and HOME, which the
+    API server rejects there.
     """
     ollama = spec.ollama
     variables: dict[str, str | int | None] = {

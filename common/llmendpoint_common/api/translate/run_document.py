@@ -1,4 +1,4 @@
-"""Translation of a LoadTest into the run document that the load generator reads."""
+"""Translates the spec of a LoadTest into the run document that the load generator reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from llmendpoint_common.process.units import parse_duration
 class ResolvedTarget:
     """The server and the model that a LoadTest's `target` or `endpointRef` refers to.
 
-    `digest` and `gpu` are those of an endpoint when the run starts. Empty means unknown.
+    `digest` and `gpu` describe an LLMEndpoint when the run starts. They are empty if they are unknown.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""From the spec of an LLMEndpoint to the command line of the sidecar: what needs a restart to change."""
+"""Translates the spec of an LLMEndpoint into the sidecar's command line (settings that are read once)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 
 @dataclass(frozen=True)
 class SidecarAddresses:
-    """Addresses of one sidecar; the defaults are those in a pod. An address without host means every interface."""
+    """Addresses of a sidecar. The defaults are for a pod. An address without a host means every interface."""
 
     listen: str = f":{PROXY_PORT}"
     admin_listen: str = f":{ADMIN_PORT}"
@@ -43,19 +43,19 @@ def sidecar_arguments(
 
 
 def drain_timeout_seconds(grace_period_seconds: int) -> int:
-    """Return how long streams may take to finish, so that the process ends within the pod's grace period."""
+    """Return the time in seconds for streams to finish, so that the process ends within the pod's grace period."""
     return max(1, grace_period_seconds - defaults.DRAIN_DELAY_SECONDS - defaults.STOP_MARGIN_SECONDS)
 
 
 def _mode(spec: LLMEndpointSpec, key_folders: Sequence[str], addresses: SidecarAddresses) -> list[str]:
-    """Return the arguments that only a proxy has, or the switch of an exporter."""
+    """Return the arguments that apply only to a proxy, or `--exporter`."""
     if spec.metering.mode is MeteringMode.EXPORTER:
         return ["--exporter"]
     return [f"--listen={addresses.listen}", *_timeouts(spec), *(f"--keys={folder}" for folder in key_folders)]
 
 
 def _timeouts(spec: LLMEndpointSpec) -> list[str]:
-    """Return the timeouts if the spec has some; the sidecar's own defaults are the same."""
+    """Return the timeouts, or nothing if the spec has none: the sidecar has the same defaults."""
     timeouts = spec.metering.timeouts
     if timeouts is None:
         return []

@@ -1,4 +1,4 @@
-"""From the spec of an LLMEndpoint to the sidecar's configuration file (`--config`)."""
+"""Translates the spec of an LLMEndpoint into the sidecar's configuration file (`--config`)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from llmendpoint_common.contracts.sidecar import DeclaredModel, Registry, Sideca
 
 
 def sidecar_config(spec: LLMEndpointSpec, service_hosts: Sequence[str] = ()) -> SidecarConfig:
-    """Return the configuration: declared models, tenants, limits.
+    """Return the sidecar's configuration for an endpoint.
 
-    `service_hosts` are the host names under which the endpoint's own Service is reached. They are always allowed: a
-    list in `allowedHosts` adds to them.
+    `service_hosts` are the host names of the endpoint's own Service. If `allowedHosts` is set, these names are allowed
+    in addition to it.
     """
     return SidecarConfig(
         models=tuple(_declared(model) for model in spec.models),
@@ -28,12 +28,12 @@ def sidecar_config(spec: LLMEndpointSpec, service_hosts: Sequence[str] = ()) -> 
 
 
 def config_text(config: SidecarConfig) -> str:
-    """Return the text of the configuration file: JSON, indented, since people read it too."""
+    """Return the text of the configuration file. The JSON is indented, because people read it too."""
     return msgspec.json.format(msgspec.json.encode(config), indent=2).decode() + "\n"
 
 
 def _policy(metering: Metering, service_hosts: Sequence[str]) -> dict[str, Any]:
-    """Return tenants, limits and guards. An exporter is not in the path of requests, so it has none."""
+    """Return tenants, limits and settings of admission. Empty for an exporter, which does not carry requests."""
     if metering.mode is MeteringMode.EXPORTER:
         return {}
     return {

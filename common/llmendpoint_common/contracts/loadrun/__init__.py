@@ -1,4 +1,4 @@
-"""Contract of a load run: document, metrics, result, and names in the cluster. Names are only ever added."""
+"""Contract of a load run: document, metrics, result, and names in the cluster. Names are added and never removed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from llmendpoint_common.contracts.loadrun.document import (
 from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
 from llmendpoint_common.contracts.loadrun.result import (
     EXIT_CODES,
+    NOTHING_MEASURED,
     RESULT_KEY,
     STATUS_PORT,
     CategoryResult,
@@ -40,6 +41,7 @@ __all__ = [
     "EXIT_CODES",
     "LATENCY_METRICS",
     "METRICS",
+    "NOTHING_MEASURED",
     "RESULT_KEY",
     "RUN_KEY",
     "STATUS_PORT",

@@ -1,10 +1,12 @@
-"""The run document: a typed description of one load run, without secrets and without anything of one machine.
+"""The run document: a typed description of a load run.
 
-The operator writes it into a ConfigMap, `llmendpoint load` builds it from its flags, and the load generator reads it
-with `--run FILE`. It has no version: fields are only ever added, as optional ones. An optional field without a value is
-not written, and an unknown field is an error. An older load generator therefore runs a newer document if it can do
-everything in it, and refuses it otherwise. All other fields are written even at their defaults: the document shows the
-whole run.
+It contains no secrets and no settings that are specific to one machine. The operator writes it into a ConfigMap,
+`llmendpoint load` builds it from its flags, and the load generator reads it with `--run FILE`.
+
+The document has no version. New fields are always optional, an optional field without a value is omitted, and unknown
+fields are rejected. An older load generator therefore accepts a newer document only if the document does not use fields
+that it does not know. All other fields are written even if they have their defaults, so the document shows the whole
+run.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from llmendpoint_common.process.errors import RunDocumentError
 
 #: The key of the document in its ConfigMap, and the name of the mounted file.
 RUN_KEY = "run.json"
-#: The environment variable that brings the API key to the load generator: a document or a command line can be read by
-#: everyone who may see ConfigMaps or pods.
+#: Environment variable with the API key. The key is neither in the document nor on the command line, because everyone
+#: who can read ConfigMaps or pods could read it there.
 API_KEY_VARIABLE = "LLMENDPOINT_LOAD_API_KEY"
 #: Users of a closed loop if neither a concurrency nor a rate is given.
 DEFAULT_CONCURRENCY = 1
@@ -44,7 +46,7 @@ class Category(StrEnum):
 
 
 class Api(StrEnum):
-    """The API that the requests use."""
+    """APIs of the requests."""
 
     OLLAMA_CHAT = "ollama-chat"
     OPENAI_CHAT = "openai-chat"
@@ -58,7 +60,7 @@ class Arrivals(StrEnum):
 
 
 class Order(StrEnum):
-    """Orders in which questions are asked."""
+    """Orders of the questions."""
 
     SHUFFLED = "shuffled"
     SEQUENTIAL = "sequential"
@@ -69,95 +71,123 @@ class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
 
 
 class RunTarget(_Section, frozen=True):
-    """The server that gets the load."""
+    """The server under test."""
 
     url: Annotated[
-        str, Meta(description="Base URL, such as http://127.0.0.1:11435. A path is a prefix; a final /v1 is ignored.")
+        str,
+        Meta(
+            description="Base URL, such as http://127.0.0.1:11435. If it has a path, the path is prepended to the path "
+            "of the API. A trailing /v1 is ignored."
+        ),
     ]
-    api: Annotated[Api, Meta(description="API that the requests use.")] = Api.OLLAMA_CHAT
+    api: Annotated[Api, Meta(description="API of the requests.")] = Api.OLLAMA_CHAT
 
 
 class RunLoad(_Section, frozen=True):
-    """How many requests are sent, and for how long. Exactly one of `concurrency` and `rate` is set."""
+    """Amount and duration of the load. Exactly one of `concurrency` and `rate` is set."""
 
     concurrency: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Closed loop: number of users. Each waits for its answer before it sends again."),
+        Meta(
+            description="Closed loop: number of concurrent users. Each user sends the next request after the previous "
+            "response has ended."
+        ),
     ] = None
     rate: Annotated[
         Annotated[float, Meta(gt=0, le=100_000)] | None,
-        Meta(description="Open loop: requests per second, independent of the answers."),
+        Meta(description="Open loop: number of requests per second, regardless of response times."),
     ] = None
     arrivals: Annotated[
-        Arrivals | None, Meta(description="Open loop: distribution of the gaps between requests. Without it: poisson.")
+        Arrivals | None,
+        Meta(description="Open loop: distribution of the gaps between requests. Defaults to poisson."),
     ] = None
-    duration_seconds: Annotated[float, Meta(ge=0, description="How long requests are sent, after the warm-up.")] = 30.0
+    duration_seconds: Annotated[
+        float, Meta(ge=0, description="Duration of the load in seconds, after the warm-up.")
+    ] = 30.0
     warmup_seconds: Annotated[
-        float, Meta(ge=0, description="How long requests are sent before that. They do not count in the result.")
+        float,
+        Meta(ge=0, description="Duration of the warm-up in seconds. Its requests are not part of the result."),
     ] = 0.0
     max_requests: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="Number of requests after which the run ends early.")
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Maximum number of requests, including those of the warm-up. If absent, there is no maximum."),
     ] = None
-    seed: Annotated[int, Meta(description="The same seed gives the same schedule and the same questions.")] = 1
+    seed: Annotated[int, Meta(description="The same seed gives the same schedule and order of questions.")] = 1
 
     def __post_init__(self) -> None:
         if (self.concurrency is None) == (self.rate is None):
-            raise ValueError("exactly one of concurrency (a closed loop) and rate (an open loop) is needed")
+            raise ValueError("set exactly one of concurrency (closed loop) and rate (open loop)")
         if self.arrivals is not None and self.rate is None:
             raise ValueError("arrivals is only allowed with rate")
 
 
 class RunQuestions(_Section, frozen=True):
-    """Which questions are asked. Their files are a setting of the process."""
+    """Selection and order of the questions.
 
-    categories: Annotated[tuple[str, ...], Meta(description="Categories to ask. All, if empty.")] = ()
-    order: Annotated[Order, Meta(description="Shuffled by the seed, or in the order of the files.")] = Order.SHUFFLED
+    The folder of question files is not part of the document. It is set with `--questions`.
+    """
+
+    categories: Annotated[tuple[str, ...], Meta(description="Categories of questions. If empty, all are used.")] = ()
+    order: Annotated[Order, Meta(description="Shuffled with the seed, or in the order of the files.")] = Order.SHUFFLED
 
 
 class RunRequest(_Section, frozen=True):
-    """What all requests have in common."""
+    """Settings that apply to every request."""
 
-    stream: Annotated[bool, Meta(description="Request streams. Whole answers have no time to first token.")] = True
+    stream: Annotated[
+        bool,
+        Meta(
+            description="Whether to request streamed responses. A response that is not streamed has no time to first "
+            "token."
+        ),
+    ] = True
     max_tokens: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Limit of tokens per answer. Without it, the limit of each question applies."),
+        Meta(description="Maximum number of tokens per response. If absent, the limit of each question applies."),
     ] = None
     temperature: Annotated[
-        float | None, Meta(description="Sampling temperature. Without it, the server uses its own.")
+        float | None, Meta(description="Sampling temperature. If absent, the server's default applies.")
     ] = None
-    timeout_seconds: Annotated[float, Meta(ge=0, description="Limit for one whole request.")] = 300.0
+    timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Timeout in seconds for opening a connection, and again for the request with its response.",
+        ),
+    ] = 300.0
 
 
 class Objective(_Section, frozen=True):
-    """A bound of one metric. The attainment has a lower bound, every other metric an upper bound."""
+    """A metric and its threshold: the minimum of Attainment, the maximum of every other metric."""
 
-    metric: Annotated[MetricName, Meta(description="The metric that is judged.")]
+    metric: Annotated[MetricName, Meta(description="Metric of the objective.")]
     threshold: Annotated[float, Meta(ge=0, description="Seconds for a latency, a fraction from 0 to 1 for a share.")]
     percentile: Annotated[
         Annotated[int, Meta(ge=1, le=99)] | None,
-        Meta(description="Percentile of a latency. ErrorRate and Attainment have none."),
+        Meta(description="Percentile of the latency. Not allowed for ErrorRate and Attainment."),
     ] = None
 
     def __post_init__(self) -> None:
         if METRICS[self.metric].is_latency:
             if self.percentile is None:
-                raise ValueError(f"{self.metric} needs a percentile")
+                raise ValueError(f"percentile is required for {self.metric}")
         elif self.percentile is not None:
-            raise ValueError(f"{self.metric} is a share of all requests and has no percentile")
+            raise ValueError(f"percentile is not allowed for {self.metric}, which is a share of all requests")
         elif self.threshold > 1:
-            raise ValueError(f"the threshold of {self.metric} is a fraction from 0 to 1")
+            raise ValueError(f"the threshold of {self.metric} must be a fraction from 0 to 1")
 
 
 class RunDocument(_Section, frozen=True):
-    """Everything that one load run does, as the load generator reads it with `--run FILE`."""
+    """Description of a load run, which the load generator reads with `--run FILE`."""
 
-    target: Annotated[RunTarget, Meta(description="The server that gets the load.")]
-    model: Annotated[str, Meta(min_length=1, description="Name of the model to ask.")]
-    load: Annotated[RunLoad, Meta(description="How many requests are sent, and for how long.")]
-    questions: Annotated[RunQuestions, Meta(description="Which questions are asked.")] = RunQuestions()
-    request: Annotated[RunRequest, Meta(description="What all requests have in common.")] = RunRequest()
+    target: Annotated[RunTarget, Meta(description="Server under test.")]
+    model: Annotated[str, Meta(min_length=1, description="Model to send requests to.")]
+    load: Annotated[RunLoad, Meta(description="Amount and duration of the load.")]
+    questions: Annotated[RunQuestions, Meta(description="Selection and order of the questions.")] = RunQuestions()
+    request: Annotated[RunRequest, Meta(description="Settings that apply to every request.")] = RunRequest()
     objectives: Annotated[
-        tuple[Objective, ...], Meta(description="Bounds that the verdict depends on. If empty, the run only reports.")
+        tuple[Objective, ...],
+        Meta(description="Objectives that the verdict depends on. If empty, the verdict is None."),
     ] = ()
 
 
@@ -168,7 +198,7 @@ def write_run_document(document: RunDocument) -> str:
 
 
 def parse_run_document(data: bytes, file: str) -> RunDocument:
-    """Return the document in `data`. RunDocumentError names `file` and the field."""
+    """Return the document in `data`. Raises RunDocumentError, which names `file` and the field."""
     try:
         return msgspec.json.decode(data, type=RunDocument)
     except msgspec.ValidationError as error:
@@ -176,7 +206,7 @@ def parse_run_document(data: bytes, file: str) -> RunDocument:
         field = path.strip(".`")
         raise RunDocumentError(f"{file}: {f'{field}: ' if field else ''}{reason}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RunDocumentError(f"{file}: not JSON: {error}") from error
+        raise RunDocumentError(f"{file}: not valid JSON: {error}") from error
 
 
 def _without_null(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The one table of metrics that an objective can bound: API name, flag, field of the summary, unit and direction.
+"""Table of the metrics of objectives: API name, flag, field of the summary, unit and direction.
 
 The names are vLLM's; `docs/load-tests.md` has the formulas.
 """
@@ -12,7 +12,7 @@ from llmendpoint_common.process.units import format_duration, parse_duration, pa
 
 
 class MetricName(StrEnum):
-    """Metric names, as the API, the run document and the summary write them."""
+    """Metric names, as written in the API, the run document and the summary."""
 
     TTFT = "TTFT"
     TPOT = "TPOT"
@@ -29,7 +29,7 @@ class Unit(StrEnum):
 
 
 class Metric(NamedTuple):
-    """One row of the table.
+    """A row of the table.
 
     `flag` is the name in `--slo`. `field` is the field of a latency in the summary and in a sample, and empty for a
     share. A value in seconds has percentiles; a share is one number for the whole run.
@@ -43,11 +43,11 @@ class Metric(NamedTuple):
 
     @property
     def is_latency(self) -> bool:
-        """Whether the metric is measured per request, so that an objective needs a percentile."""
+        """Whether the metric is a time measured per request. Objectives of such a metric have a percentile."""
         return self.unit is Unit.SECONDS
 
     def parse(self, text: str) -> float:
-        """Return a threshold such as `250ms` in seconds, or a share such as `1%` as a fraction; ValueError if wrong."""
+        """Return a threshold such as `250ms` in seconds, or a share such as `1%` as a fraction. Raises ValueError."""
         return parse_duration(text) if self.is_latency else parse_share(text)
 
     def format(self, value: float) -> str:

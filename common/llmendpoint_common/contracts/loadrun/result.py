@@ -14,10 +14,12 @@ from llmendpoint_common.process import exit_codes
 STATUS_PORT = 8001
 #: The key of the summary in the ConfigMap that receives the result.
 RESULT_KEY = "summary.json"
+#: Text of `ObjectiveResult.measured` if no request had a value of the metric.
+NOTHING_MEASURED = "nothing measured"
 
 
 class Verdict(StrEnum):
-    """How a run ended. `None` is the verdict of a run without objectives."""
+    """Verdicts of a run. `None` is the verdict of a run without objectives."""
 
     PASSED = "Passed"
     FAILED = "Failed"
@@ -27,7 +29,7 @@ class Verdict(StrEnum):
 
 
 class VerdictReason(StrEnum):
-    """Why a run has its verdict; also the reason of the condition Passed."""
+    """Reasons of verdicts, which are also the reasons of the condition Passed."""
 
     OBJECTIVES_MET = "ObjectivesMet"
     OBJECTIVES_MISSED = "ObjectivesMissed"
@@ -67,7 +69,10 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One objective with threshold and measured value, both as text with a unit (`250ms`, `1%`)."""
+    """An objective with its threshold and the measured value, both as text with a unit (`250ms`, `1%`).
+
+    `measured` is NOTHING_MEASURED if no request had a value.
+    """
 
     metric: MetricName
     threshold: str
@@ -77,7 +82,7 @@ class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CategoryResult(msgspec.Struct, frozen=True, rename="camel"):
-    """The result of one category of questions. Latencies cover answered requests only."""
+    """The result of a category of questions. Latencies cover successful requests only."""
 
     category: str
     requests: int
@@ -90,8 +95,8 @@ class CategoryResult(msgspec.Struct, frozen=True, rename="camel"):
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
     """The result of a run, as written to `summary.json`.
 
-    Token counts and latencies cover answered requests only. `histograms` holds HDR counts by bucket, in microseconds,
-    from which several results can be merged without loss.
+    Token counts and latencies cover successful requests only. `histograms` holds the counts of HDR histograms by
+    bucket, in microseconds; the histograms of several results can be merged without loss.
     """
 
     verdict: Verdict

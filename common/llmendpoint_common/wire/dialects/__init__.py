@@ -1,1 +1,1 @@
-"""Readers for the answers of each API, one module per API: content, tokens, durations, errors and the end."""
+"""Readers for the responses of each API, one module per API: content, tokens, durations, errors and the end."""

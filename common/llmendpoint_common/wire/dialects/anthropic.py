@@ -39,7 +39,7 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 
 
 class _MessageReader(Reader):
-    """Reads the fields that streams and whole answers share."""
+    """Reads the fields that streamed and other responses have in common."""
 
     __slots__ = ()
 
@@ -74,7 +74,7 @@ class MessagesStreamDialect(_MessageReader, EventReader):
             return
         item = _decode_event(event.data)
         if item.message is not None:
-            # The usage in message_start is an estimate, so it is not read: a stream that is cut here has no usage.
+            # The usage in message_start is an estimate, so it is not read. A stream that is cut off here has no usage.
             reading.model = item.message.model or reading.model
         self._read_usage(item.usage)
         if item.delta is not None:

@@ -11,7 +11,7 @@ from llmendpoint_common.wire.sse import EventSplitter, ServerSentEvent
 
 
 class Reader:
-    """Holds the reading of one response, and reports each piece of content to `on_content`."""
+    """Base of all dialects. It has the reading of one response, and calls `on_content` for each piece with content."""
 
     __slots__ = ("_now", "_on_content", "reading")
 
@@ -49,7 +49,7 @@ class EventReader(Reader, ABC):
 
     @abstractmethod
     def _read_event(self, event: ServerSentEvent) -> None:
-        """Add one event to the reading. One of UNREADABLE if it cannot be decoded."""
+        """Add one event to the reading. Raises one of UNREADABLE if it cannot be decoded."""
 
 
 class ObjectReader(Reader, ABC):
@@ -66,7 +66,7 @@ class ObjectReader(Reader, ABC):
         self._body.feed(data)
 
     def close(self, now: float) -> None:
-        """Read the object. One that was too large to collect counts as finished and as unreadable."""
+        """Read the object. An object that was too large counts as finished and as unreadable."""
         self._now = now
         body = self._body.finish()
         if body is None:
@@ -82,4 +82,4 @@ class ObjectReader(Reader, ABC):
 
     @abstractmethod
     def _read_object(self, body: bytes) -> None:
-        """Add the object to the reading. One of UNREADABLE if it cannot be decoded."""
+        """Add the object to the reading. Raises one of UNREADABLE if it cannot be decoded."""

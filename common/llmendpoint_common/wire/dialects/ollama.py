@@ -24,7 +24,7 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Line(msgspec.Struct, gc=False):
-    """One object of `/api/generate` or `/api/chat`. Ollama omits every count and duration that is zero."""
+    """A JSON object of `/api/generate` or `/api/chat`. Ollama omits every count and duration that is zero."""
 
     model: str = ""
     response: str = ""
@@ -65,7 +65,7 @@ class OllamaDialect(Reader):
 
     def __init__(self, on_content: OnContent) -> None:
         super().__init__(on_content)
-        #: A whole answer usually arrives in one piece, and a stream line by line; a splitter is created only if not.
+        #: Usually, each piece is one line. Only otherwise, a splitter is created.
         self._first = b""
         self._lines: LineSplitter | None = None
 
@@ -120,7 +120,7 @@ class OllamaDialect(Reader):
 
 
 class EmbedDialect(ObjectReader):
-    """Reads `/api/embed` and `/api/embeddings`: one object. The second one reports nothing, not even the model."""
+    """Reads `/api/embed` and `/api/embeddings`, which return one object. The latter reports no tokens and no model."""
 
     __slots__ = ()
 

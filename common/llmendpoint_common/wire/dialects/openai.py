@@ -1,4 +1,4 @@
-"""Dialect of OpenAI's completions as Ollama and others serve them: events that end with `[DONE]`, or one object."""
+"""Dialect of OpenAI's completions: events of which the last one is `[DONE]`, or one object."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
     def has_content(self) -> bool:
-        """Return whether this choice contains a part of the answer. `/v1/completions` has it in `text`."""
+        """Return whether this choice contains content. In `/v1/completions`, the content is in `text`."""
         part = self.delta or self.message
         return bool(self.text) or (part is not None and part.has_content())
 
@@ -54,7 +54,7 @@ _decode = msgspec.json.Decoder(_Object).decode
 
 
 class _CompletionReader(Reader):
-    """Reads the object that stream chunks and whole answers share."""
+    """Reads the fields that stream chunks and complete responses have in common."""
 
     __slots__ = ()
 
@@ -80,7 +80,7 @@ class _CompletionReader(Reader):
 
 
 class OpenAIStreamDialect(_CompletionReader, EventReader):
-    """Reads the event stream. It has usage only with `stream_options.include_usage`, and the last usage counts."""
+    """Reads the event stream. It has usage only with `stream_options.include_usage`. The last usage counts."""
 
     __slots__ = ()
 

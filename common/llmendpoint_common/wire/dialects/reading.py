@@ -9,7 +9,7 @@ import msgspec
 
 
 class Usage(msgspec.Struct, gc=False):
-    """Token counts and durations in seconds as the server reports them. None if it did not report them."""
+    """Token counts, and durations in seconds, as reported by the server. None means not reported."""
 
     prompt_tokens: int | None = None
     generation_tokens: int | None = None
@@ -32,9 +32,9 @@ class Reading(msgspec.Struct, gc=False):
     """Running summary of one response.
 
     `chunks` counts pieces with content, thinking or tool calls; a piece is not always one token. `finished` is set by
-    the terminal event of the dialect; a stream that ends without it was cut. `failed` is set by an error in the stream.
-    `reason` is why the generation ended. `unreadable` counts parts that could not be decoded. `transferred` is in bytes
-    of model files.
+    the terminal event of the dialect; a stream that ends without it was cut off. `failed` is set by an error in the
+    stream. `reason` is the reason for which the generation ended. `unreadable` counts parts that could not be decoded.
+    `transferred` is the number of transferred bytes of model files.
     """
 
     model: str = ""

@@ -30,7 +30,7 @@ class _Response(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    """Data of an event. `delta` is text of the answer, of reasoning, or of the arguments of a function call."""
+    """Data of an event. `delta` is text of the output, of the reasoning, or of the arguments of a function call."""
 
     type: str = ""
     delta: str = ""
@@ -42,7 +42,7 @@ _decode_response = msgspec.json.Decoder(_Response).decode
 
 
 class _ResponseReader(Reader):
-    """Reads the response object that streams and whole answers share."""
+    """Reads the response object, which is also part of the last event of a stream."""
 
     __slots__ = ()
 

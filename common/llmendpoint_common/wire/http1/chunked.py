@@ -1,7 +1,6 @@
 """Finds the end of a chunked body, and its trailers (RFC 9112, 7.1).
 
-llhttp reads the same bytes, and is the stricter of the two. Bytes about which they disagree are refused by the reader
-that uses both.
+llhttp reads the same bytes, and is stricter. The reader that uses both rejects bytes about which they disagree.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ from llmendpoint_common.process.errors import BodyError
 
 #: A chunk's size and extensions (RFC 9112, 7.1.1 asks for a limit), or one trailer. Go's net/http allows 4 KiB.
 _MAX_LINE_BYTES = 16 * 1024
-#: As much as a head.
+#: The same limit as for a head.
 _MAX_TRAILER_BYTES = 64 * 1024
 #: RFC 9112, 7.1 asks recipients to prevent overflows. Sizes are 64 bits wide in other implementations.
 _MAX_CHUNK_BYTES = 2**63
 
 
 class ChunkedFraming:
-    """Follows one body. `ended` is True once its last byte came; `trailers` holds the trailer lines."""
+    """Framing of one body. `ended` is True after the last byte; `trailers` contains the trailer lines."""
 
     __slots__ = ("_left", "_line", "_reads_trailers", "ended", "trailers")
 
@@ -29,7 +28,7 @@ class ChunkedFraming:
         self._reads_trailers = False
 
     def feed(self, data: bytes) -> int:
-        """Return how many of these bytes belong to the body: all, unless it ends in them."""
+        """Return the number of these bytes that belong to the body: all of them, unless the body ends in them."""
         at, size = 0, len(data)
         while at < size and not self.ended:
             if self._left:

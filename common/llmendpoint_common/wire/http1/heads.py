@@ -1,6 +1,6 @@
 """Reads and writes HTTP/1.1 heads, and selects the lines that a proxy may forward (RFC 9110, RFC 9112).
 
-llhttp judges whether bytes are HTTP. A head that it accepted is cut into lines here. Lines are forwarded as they were
+llhttp decides whether bytes are HTTP. A head that it accepts is split into lines here. Lines are forwarded as they were
 received.
 """
 
@@ -19,7 +19,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 Fields: TypeAlias = dict[bytes, bytes]
 
 HEAD_END = b"\r\n\r\n"
-#: llhttp has no limit, and memory must have one. The readers name the limits of others.
+#: llhttp has no limit, so memory use would be unbounded. The readers' modules list the limits of other servers.
 MAX_HEAD_BYTES = 64 * 1024
 _LINE_END = b"\r\n"
 
@@ -30,10 +30,10 @@ HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te"
 _NEVER_NAMED = frozenset({b"content-length", b"transfer-encoding", b"host", b"close", b"keep-alive", b""})
 #: Values of Connection that name no header.
 _PLAIN_OPTIONS = frozenset({b"keep-alive", b"Keep-Alive", b"close", b"Close"})
-#: Bounds on the lines that are remembered, so that a client cannot fill memory with them.
+#: Limits of the cache of lines, so that a client cannot fill the memory with them.
 _MAX_KNOWN_LINES = 1024
 _MAX_KNOWN_BYTES = 256
-#: Names that clients and Ollama send in every head. Other lines may hold a key and are not remembered.
+#: Names that clients and Ollama send in every head. Other lines may contain a key and are not cached.
 _WORTH_KEEPING = frozenset(
     b"accept accept-encoding accept-language cache-control connection content-length content-type date host "
     b"transfer-encoding user-agent".split()
@@ -68,7 +68,10 @@ _read_line = _known.__getitem__
 
 
 def read_head(raw: bytes) -> Head:
-    """Parse a whole head, given with its empty line. HeadError if a line end is bare or a line has no colon."""
+    """Parse a complete head, including its empty line.
+
+    Raises HeadError if a line does not end with CRLF, or a header line has no colon.
+    """
     start, *lines = raw[:-4].split(_LINE_END)
     ends = len(lines) + 2
     if raw.count(b"\n") != ends or raw.count(b"\r") != ends:
@@ -77,7 +80,7 @@ def read_head(raw: bytes) -> Head:
 
 
 def end_to_end(head: Head, dropped: Collection[bytes] = HOP_BY_HOP) -> list[bytes]:
-    """Return the lines to forward, as they were received. `dropped` has the lower-case names of lines to leave out."""
+    """Return the lines to forward, as they were received. `dropped` contains the lower-case names of lines to omit."""
     lines, fields = head.lines, head.fields
     unique = len(fields) == len(lines)
     names = fields if unique else [_read_line(line)[0] for line in lines]
@@ -108,7 +111,7 @@ def write_head(start_line: bytes, headers: Headers) -> bytes:
 
 
 def origin_form(target: bytes) -> bytes:
-    """Return the path and query of a request target; an absolute-form target loses its authority (RFC 9112, 3.2.2)."""
+    """Return the path and query of a request target, without the authority of an absolute form (RFC 9112, 3.2.2)."""
     if target.startswith(b"/") or target == b"*":
         return target
     _, separator, rest = target.partition(b"://")

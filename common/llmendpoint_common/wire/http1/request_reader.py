@@ -1,8 +1,8 @@
 """A reader of HTTP/1.1 requests: bytes in, calls of a handler out. It has no transport and no clock.
 
-One reader serves one connection, and reads pipelined requests one after the other. llhttp judges whether the bytes
-are HTTP. The reader finds the beginning and the end of each request a second time, and both have to agree: a request
-that two recipients end at different bytes can smuggle another request past the first one (RFC 9112, 11.2).
+One reader serves one connection, and reads pipelined requests one after the other. llhttp decides whether the bytes
+are HTTP. The reader also determines the beginning and the end of each request itself, and both must agree: if two
+recipients disagree on the end of a request, another request can be smuggled past the first recipient (RFC 9112, 11.2).
 
 State        Event                                    Calls                         Next state
 -----------  ---------------------------------------  ----------------------------  ----------
@@ -12,23 +12,22 @@ START, HEAD  the end of a head, no body               request_head, request_end 
 START, HEAD  the end of a head, a body follows        request_head                  BODY
 BODY         a piece of the body                      request_body                  BODY
 BODY         the last piece of the body               request_body, request_end     START
-not CLOSED   bytes that are not HTTP beyond doubt     (HeadError or BodyError)      CLOSED
+not CLOSED   invalid or ambiguous bytes               (HeadError or BodyError)      CLOSED
 any          close                                                                  CLOSED
 CLOSED       bytes                                                                  CLOSED
 
-(a) Old clients send one behind a body (RFC 9112, 2.2).
+(a) Old clients send one after a body (RFC 9112, 2.2).
 
 Rules and their sources:
 
-- A body has the length of Content-Length, or ends by its chunks; a request without either has none (RFC 9112, 6.3).
-  llhttp refuses both together, two different lengths, and codings other than a final `chunked`.
-- Line ends are CRLF. RFC 9112, 2.2 allows recipients to accept a bare LF. Not all do, so it is refused.
-- An offer to upgrade (h2c, WebSocket) is declined by going on in HTTP/1.1 (RFC 9110, 7.8). llhttp stops reading at the
-  offer, so another parser reads the body.
-- A head is at most 64 KiB (`heads.MAX_HEAD_BYTES`): llhttp has no limit, and memory must have one. Node.js allows
-  16 KiB, nginx 4 x 8 KiB, Go 1 MiB; Ollama's clients send a few hundred bytes.
-- `keep_alive` is False for HTTP/1.0, which has no chunked coding: only the end of the connection can end a streamed
-  body there (RFC 9112, 6.1).
+- The end of a body is given by Content-Length or by chunks. A request without either has no body (RFC 9112, 6.3).
+  llhttp rejects both together, two different lengths, and codings other than a final `chunked`.
+- Line ends are CRLF. RFC 9112, 2.2 allows recipients to accept a bare LF. Not all do, so it is rejected.
+- An offer to upgrade (h2c, WebSocket) is declined by continuing with HTTP/1.1 (RFC 9110, 7.8). llhttp stops reading at
+  the offer, so another parser reads the body.
+- A head is at most 64 KiB (`heads.MAX_HEAD_BYTES`): llhttp has no limit, so memory use would be unbounded. Node.js
+allows 16 KiB, nginx 4 x 8 KiB, Go 1 MiB; Ollama's clients send a few hundred bytes. - `keep_alive` is False for
+HTTP/1.0, which has no chunked coding: only the end of the connection can end a streamed body there (RFC 9112, 6.1).
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _FRAMING = (b"transfer-encoding", b"content-length")
 
 
 class RequestState(Enum):
-    """The state of a reader. The table above lists the transitions."""
+    """States of a reader. The table above lists the transitions."""
 
     START = "start"
     HEAD = "head"
@@ -64,7 +63,7 @@ _BODY, _CLOSED = RequestState.BODY, RequestState.CLOSED
 
 
 class RequestHead(msgspec.Struct, frozen=True, gc=False):
-    """The head of a request, as the client sent it. `version` is "1.0" or "1.1"."""
+    """The head of a request, as sent by the client. `version` is "1.0" or "1.1"."""
 
     method: bytes
     target: bytes
@@ -83,13 +82,13 @@ class RequestHandler(Protocol):
     """The receiver of requests. The reader calls it in the order of the bytes."""
 
     def request_head(self, head: RequestHead) -> None:
-        """Receive the head of a request; it begins."""
+        """Receive the head of a request, with which the request begins."""
 
     def request_body(self, data: bytes) -> None:
         """Receive a piece of the body, without chunk framing."""
 
     def request_end(self, trailers: bytes) -> None:
-        """Note that the request is whole; `trailers` are the lines behind a chunked body."""
+        """Note that the request is complete. `trailers` are the lines after a chunked body."""
 
 
 class RequestReader:
@@ -110,12 +109,12 @@ class RequestReader:
     def __init__(self, handler: RequestHandler) -> None:
         self.state = _START
         self._handler = handler
-        #: The beginning of a head whose end has not come.
+        #: The received part of a head that is not complete.
         self._partial = b""
-        #: The bytes of a Content-Length that are still to come, or the chunks.
+        #: The remaining bytes of a body with Content-Length, or the framing of a chunked one.
         self._left = 0
         self._chunks: ChunkedFraming | None = None
-        # State of llhttp. `_keep_alive` is None until a head is whole; llhttp forgets it when the
+        # State of llhttp. `_keep_alive` is None until a head is complete; llhttp discards the value when the
         # message ends.
         self._keep_alive: bool | None = None
         self._message_ended = False
@@ -123,7 +122,7 @@ class RequestReader:
         self._parser = self._new_parser()
 
     def feed(self, data: bytes) -> None:
-        """Read received bytes. HeadError or BodyError if they are not HTTP beyond doubt; then the reader is closed."""
+        """Read received bytes. If they are invalid or ambiguous, close the reader and raise HeadError or BodyError."""
         try:
             while data and self.state is not _CLOSED:
                 data = self._read_body(data) if self.state is _BODY else self._read_head(data)
@@ -139,18 +138,18 @@ class RequestReader:
             raise
 
     def close(self) -> None:
-        """Read and call nothing any more."""
+        """Ignore all further bytes, and do not call the handler again."""
         self.state = _CLOSED
 
     @property
     def partial_target(self) -> bytes:
-        """The target of a request whose head is not whole, or not HTTP; empty if there is none yet."""
+        """The target of a request whose head is incomplete or invalid. Empty if there is none yet."""
         return self._partial.partition(b" ")[2].partition(b" ")[0]
 
     # ---- heads
 
     def _read_head(self, data: bytes) -> bytes:
-        """Read a head if it is whole, and return the bytes behind it."""
+        """Read a head if it is complete, and return the bytes after it."""
         before = len(self._partial)
         raw = self._partial + data
         if raw.startswith(b"\r\n"):
@@ -181,9 +180,9 @@ class RequestReader:
         return raw[at:]
 
     def _begin(self, raw: bytes) -> None:
-        """Begin the request of a whole head; it has also ended if it has no body."""
+        """Begin a request after its complete head. A request without a body also ends here."""
         if self._keep_alive is None:
-            raise HeadError("the head's end is in doubt")
+            raise HeadError("the end of the head is ambiguous")
         head = heads.read_head(raw)
         method, target, version = _request_line(head.start)
         fields = head.fields
@@ -202,7 +201,7 @@ class RequestReader:
             self._end(b"")
 
     def _decline_upgrade(self, fields: heads.Fields) -> None:
-        """Read on with another parser. It is given a head with the same framing fields."""
+        """Continue with another parser, which first gets a head with the same framing fields."""
         self._offered = self._message_ended = False
         self._parser = self._new_parser()
         headers = [(name, fields[name]) for name in _FRAMING if name in fields]
@@ -211,7 +210,7 @@ class RequestReader:
     # ---- bodies
 
     def _read_body(self, data: bytes) -> bytes:
-        """Read the bytes of the body, and return those behind it."""
+        """Read the bytes of the body, and return the bytes after it."""
         chunks = self._chunks
         if chunks is not None:
             size = chunks.feed(data)
@@ -230,12 +229,12 @@ class RequestReader:
         if ended:
             self._end(b"" if chunks is None else chunks.trailers)
         elif self._message_ended:
-            raise BodyError("the body's end is in doubt")
+            raise BodyError("the end of the body is ambiguous")
         return rest
 
     def _end(self, trailers: bytes) -> None:
         if not self._message_ended:
-            raise BodyError("the body's end is in doubt")
+            raise BodyError("the end of the body is ambiguous")
         self._message_ended = False
         self.state = _START
         self._handler.request_end(trailers)
@@ -258,20 +257,21 @@ class RequestReader:
 
 
 class Fault(NamedTuple):
-    """The reason why a request that is valid HTTP is answered with an error."""
+    """An error response to a request that is valid HTTP: status and message."""
 
     status: HTTPStatus
     sentence: str
 
 
-_TUNNEL = Fault(HTTPStatus.NOT_IMPLEMENTED, "this proxy opens no tunnels")
-_HOST = Fault(HTTPStatus.BAD_REQUEST, "a request has exactly one Host header")
+_TUNNEL = Fault(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not supported")
+_HOST = Fault(HTTPStatus.BAD_REQUEST, "a request must have exactly one Host header")
 
 
 def fault_of(request: RequestHead) -> Fault | None:
-    """Return why a request must not be served; None if it may.
+    """Return the error response to a request that must not be forwarded, or None if it may.
 
-    It needs exactly one Host (RFC 9112, 3.2), except in HTTP/1.0. CONNECT asks for a tunnel (RFC 9110, 9.3.6).
+    A request must have exactly one Host (RFC 9112, 3.2), except in HTTP/1.0. CONNECT requests a tunnel (RFC 9110,
+    9.3.6), which is not supported.
     """
     head = request.head
     if request.method == b"CONNECT":
@@ -287,5 +287,5 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, str]:
     """Return method, target and version of a request line (RFC 9112, 3)."""
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] not in _VERSIONS:
-        raise HeadError("the request line is not METHOD TARGET HTTP/1.1")
+        raise HeadError("the request line is not of the form METHOD TARGET HTTP/1.1")
     return parts[0], parts[1], _VERSIONS[parts[2]]

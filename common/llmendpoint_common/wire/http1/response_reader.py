@@ -1,8 +1,8 @@
 """A reader of HTTP/1.1 responses: bytes in, calls of a handler out. It has no transport and no clock.
 
 One reader serves one connection. Before each request, the owner of the connection calls `expect` with the handler of
-the response; then it passes every received piece to `feed`, and the end of the connection to `eof`. llhttp judges
-whether the bytes are HTTP. Heads are cut into lines in addition, and both have to agree on the end of a head.
+the response; then it passes every received piece to `feed`, and the end of the connection to `eof`. llhttp decides
+whether the bytes are HTTP. The reader also splits heads into lines, and both must agree on the end of a head.
 
 State        Event                                          Calls                            Next state
 -----------  ---------------------------------------------  -------------------------------  ------------------
@@ -22,22 +22,22 @@ UNTIL_CLOSE  eof(reset=True)                                close, response_fail
 not IDLE     bytes that are not HTTP, or two responses      close, response_failed           CLOSED
 any          abandon                                                                         CLOSED
 
-(a) An answer to HEAD, 204, 304 (RFC 9112, 6.3), or Content-Length: 0.
-(b) IDLE if the connection can carry another request (`reusable`), else CLOSED. Surplus bytes behind a head without a
-    body make the connection unusable. Surplus bytes behind a body make the response doubtful: it fails.
+(a) A response to HEAD, 204, 304 (RFC 9112, 6.3), or Content-Length: 0.
+(b) IDLE if the connection can carry another request (`reusable`), otherwise CLOSED. Extra bytes after a head without a
+    body make the connection unusable. Extra bytes after a body make the response ambiguous, so it fails.
 (c) Also response_head_alone, if no byte of the body came with the head.
 
 Rules and their sources:
 
-- A response to HEAD, and 204 and 304, have no body, whatever their fields say (RFC 9112, 6.3, item 1).
+- A response to HEAD, and 204 and 304, have no body, regardless of their fields (RFC 9112, 6.3, item 1).
 - Transfer-Encoding must be exactly `chunked`, once, and without Content-Length. RFC 9112, 6.1 and 6.3 (item 3) allow
-  a recipient to read anything else in several ways, so a response that carries it is refused.
-- A response without either ends with its connection (RFC 9112, 6.3, item 8). All other bodies are cut if the
-  connection ends first (RFC 9112, 8).
-- 101 Switching Protocols is refused, because no user of this reader offers an upgrade (RFC 9110, 7.8).
-- The status line is the grammar of RFC 9112, 4, with which llhttp is lenient.
-- A head is at most 64 KiB (`heads.MAX_HEAD_BYTES`): llhttp has no limit, and memory must have one. nginx allows 4 or
-  8 KiB, Node.js 16 KiB, Go 10 MiB.
+  a recipient to read anything else in several ways, so a response that carries it is rejected.
+- A response without either ends with its connection (RFC 9112, 6.3, item 8). All other bodies are incomplete if
+  the connection ends first (RFC 9112, 8).
+- 101 Switching Protocols is rejected, because no user of this reader offers an upgrade (RFC 9110, 7.8).
+- The status line must match the grammar of RFC 9112, 4. llhttp is more lenient.
+- A head is at most 64 KiB (`heads.MAX_HEAD_BYTES`): llhttp has no limit, so memory use would be unbounded. nginx allows
+4 or 8 KiB, Node.js 16 KiB, Go 10 MiB.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _WITHOUT_BODY = frozenset({204, 304})
 
 
 class ResponseState(Enum):
-    """The state of a reader. The table above lists the transitions."""
+    """States of a reader. The table above lists the transitions."""
 
     IDLE = "idle"
     HEAD = "head"
@@ -77,7 +77,7 @@ _IN_RESPONSE = frozenset({_HEAD, _BODY, _UNTIL_CLOSE})
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False):
-    """The head of a final response. `raw` holds its bytes, with the empty line.
+    """The head of a final response. `raw` contains its bytes, including the empty line.
 
     `delimited` is False if only the end of the connection ends the body.
     """
@@ -101,35 +101,35 @@ class ResponseHandler(Protocol):
     """
 
     def interim(self, head: bytes) -> None:
-        """Receive a 1xx head, with its empty line."""
+        """Receive a 1xx head, including its empty line."""
 
     def response_head(self, head: ResponseHead) -> None:
         """Receive the final head."""
 
     def response_head_alone(self) -> None:
-        """Note that no byte of the body came together with the head; more may come at any time."""
+        """Note that the head was received without a byte of the body. The body may follow at any time."""
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
-        """Receive a piece of the body as it came (`raw`, with chunk framing) and without framing (`pieces`).
+        """Receive a piece of the body as it was received (`raw`, with chunk framing) and without framing (`pieces`).
 
-        The reader empties `pieces` after the call. The list is empty if the bytes were framing alone.
+        The reader clears `pieces` after the call. The list is empty if the bytes are only framing.
         """
 
     def response_end(self, *, reusable: bool) -> None:
-        """Note that the response is whole; if `reusable`, the connection can carry another request."""
+        """Note that the response is complete. If `reusable`, the connection can carry another request."""
 
     def response_failed(self, error: ProtocolError) -> None:
-        """Note that the response will never be whole, and that the connection is of no more use.
+        """Note that the response is incomplete, and that the connection can no longer be used.
 
         HeadError: the head is not valid HTTP. BodyError: the framing of the body is not. UpstreamError: the
-        connection ended first.
+        connection ended before the response.
         """
 
 
 class ResponseReader:
-    """Reads the responses of one connection. `close` is called when the connection is of no more use.
+    """Reads the responses of one connection. It calls `close` if the connection can no longer be used.
 
-    `close` is not called at the end of a response: `response_end` reports whether the connection is reusable.
+    It does not call `close` at the end of a response: `response_end` reports whether the connection is reusable.
     """
 
     __slots__ = (
@@ -155,11 +155,11 @@ class ResponseReader:
         self._on_body: Callable[[bytes, list[bytes]], None] = _drop
         self._to_head = False
         self._chunked = False
-        #: The beginning of a head whose end has not come.
+        #: The received part of a head that is not complete.
         self._partial = b""
-        #: Filled by llhttp itself: the body's bytes without framing need no call of Python each.
+        #: Filled by llhttp itself, so that no Python function is called for each piece of the body.
         self._pieces: list[bytes] = []
-        # State of llhttp: the message has ended, and the connection can be used again.
+        # State of llhttp: whether the message has ended, and whether the connection can be used again.
         self._ended = False
         self._keep_alive = False
         self._two_responses = False
@@ -195,7 +195,7 @@ class ResponseReader:
                 self.state = _CLOSED
                 self._close()
         except httptools.HttpParserUpgrade:
-            self._fail(HeadError("the response switches protocols unasked"))
+            self._fail(HeadError("the response switches protocols, although no upgrade was offered"))
         except httptools.HttpParserError as error:
             kind = HeadError if self.state is _HEAD else BodyError
             self._fail(kind(f"the response is not valid HTTP: {error}"))
@@ -203,7 +203,7 @@ class ResponseReader:
             self._fail(type(error)(f"the response is not valid HTTP: {error}"))
 
     def eof(self, *, reset: bool = False) -> None:
-        """Note the end of the connection. `reset`: it broke, and was not closed in order."""
+        """Note the end of the connection. `reset`: it was not closed in an orderly way."""
         if self.state is _UNTIL_CLOSE and not reset:
             self._finish(False)
         elif self.state in _IN_RESPONSE:
@@ -212,14 +212,14 @@ class ResponseReader:
             self.state = _CLOSED
 
     def abandon(self) -> None:
-        """Call nobody any more: the response is not wanted, and the connection is about to be closed."""
+        """Do not call the handler again: the response is not needed, and the connection is about to be closed."""
         self.state = _CLOSED
         self._handler, self._on_body = None, _drop
 
     # ---- heads
 
     def _read_heads(self, data: bytes) -> None:
-        """Read interim heads, the final head, and the bytes of the body that came with it."""
+        """Read interim heads, the final head, and the bytes of the body that follow it in `data`."""
         rest = data
         while rest and self.state is _HEAD:
             rest = self._read_head(rest)
@@ -234,7 +234,7 @@ class ResponseReader:
             self._handler.response_head_alone()
 
     def _read_head(self, data: bytes) -> bytes:
-        """Read one head if it is whole, and return the bytes behind it."""
+        """Read one head if it is complete, and return the bytes after it."""
         data = self._partial + data
         end = data.find(heads.HEAD_END) + len(heads.HEAD_END)
         if end < len(heads.HEAD_END):
@@ -248,9 +248,9 @@ class ResponseReader:
         status = self._parser.get_status_code()
         head = heads.read_head(raw)
         if not _is_status_line(head.start):
-            raise HeadError("its status line is not one of HTTP/1.1")
+            raise HeadError("its status line is not valid")
         if status < 200:
-            # To llhttp, an interim response is a whole message.
+            # For llhttp, an interim response is a complete message.
             self._ended = False
             if self._handler is not None:
                 self._handler.interim(raw)
@@ -277,13 +277,13 @@ class ResponseReader:
     # ---- ends
 
     def _read_last_piece(self, data: bytes) -> None:
-        """Read the piece in which the body ends. Nothing may come behind it but line ends, which llhttp skips."""
+        """Read the piece in which the body ends. Only line ends may follow, which llhttp skips."""
         if self._chunked:
             surplus = len(data) - len(data.rstrip(b"\r\n")) > len(heads.HEAD_END)
         else:
             surplus = len(data) != sum(map(len, self._pieces))
         if surplus or self._two_responses:
-            raise BodyError("more bytes came than those of one response")
+            raise BodyError("extra bytes follow the response")
         self._on_body(data, self._pieces)
         self._pieces.clear()
         self._finish(self._keep_alive)
@@ -318,21 +318,21 @@ class ResponseReader:
 
     def _note_message_complete(self) -> None:
         self._ended = True
-        # llhttp forgets this when the call returns.
+        # llhttp discards this value when the call returns.
         self._keep_alive = self._parser.should_keep_alive()
 
 
 def _drop(raw: bytes, pieces: list[bytes]) -> None:
-    """Pass bytes to nobody."""
+    """Discard bytes: there is no handler."""
 
 
 def _is_chunked(head: heads.Head) -> bool:
-    """Return whether a body is chunked. HeadError if two recipients could read its framing in different ways."""
+    """Return whether a body is chunked. Raises HeadError if two recipients could interpret its framing differently."""
     if b"transfer-encoding" not in head.fields:
         return False
     codings = [line.lower() for line in head.lines if line[:17].lower() == b"transfer-encoding"]
     if codings not in _CHUNKED or b"content-length" in head.fields:
-        raise HeadError("the framing of its body is in doubt")
+        raise HeadError("the framing of its body is ambiguous")
     return True
 
 

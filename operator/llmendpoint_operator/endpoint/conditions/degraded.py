@@ -1,6 +1,6 @@
-"""Degraded: fewer replicas answer than wanted, or a child was refused.
+"""Degraded: fewer replicas than desired are ready, or a child was refused.
 
-A cluster without the kind ServiceMonitor does not degrade an endpoint; MonitoringReady reports it.
+If the cluster does not have the kind ServiceMonitor, the endpoint is not degraded. MonitoringReady reports this.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def degraded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
         return refused_children.refused(_TYPE, faults, status=True)
     if seen.ready_replicas < spec.wanted_replicas:
         message = (
-            f"{seen.ready_replicas} of {spec.wanted_replicas} replicas answer requests. The events of the other pods "
-            "show why they do not."
+            f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests. Check the events "
+            "of the other pods."
         )
         return Condition(_TYPE, True, EndpointReason.REPLICAS_UNAVAILABLE, message)
-    message = "All wanted replicas answer requests, and all children are applied."
+    message = "All desired replicas are ready to serve requests, and all children are applied."
     return Condition(_TYPE, False, EndpointReason.AS_WANTED, message)

@@ -1,4 +1,4 @@
-"""GPUOffloaded: the models in memory are entirely in GPU memory. Endpoints without GPU do not have it."""
+"""GPUOffloaded: all loaded models are entirely in GPU memory. Endpoints without GPU do not have this condition."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _TYPE = EndpointCondition.GPU_OFFLOADED
 
 
 def gpu_offloaded(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
-    """Return the condition; Unknown while no model is in memory."""
+    """Return the condition. It is Unknown while no model is loaded."""
     if not spec.wanted_gpu.count:
         return None
     loaded = [model for model in reports(seen.pods) if model.loaded]
     if not loaded:
-        message = "No model is in memory, so the share in GPU memory is not known."
+        message = "No model is loaded, so the use of GPU memory is not known."
         return Condition(_TYPE, None, EndpointReason.NOTHING_LOADED, message)
     partly = next((model for model in loaded if model.vram_bytes < model.loaded_bytes), None)
     if partly is None:
-        return Condition(_TYPE, True, EndpointReason.WHOLLY_ON_GPU, "All models in memory are entirely in GPU memory.")
+        return Condition(_TYPE, True, EndpointReason.WHOLLY_ON_GPU, "All loaded models are entirely in GPU memory.")
     share = 100 * partly.vram_bytes // max(1, partly.loaded_bytes)
     message = (
-        f"{share} % of {partly.name} is in GPU memory. The rest runs on the CPU, which is much slower. Use a GPU with "
-        "more memory, a smaller model, or smaller values of spec.ollama.contextLength and spec.ollama.numParallel."
+        f"Only {share} % of {partly.name} is in GPU memory. The rest runs on the CPU, which is much slower. Use a GPU "
+        "with more memory, a smaller model, or smaller values of spec.ollama.contextLength and spec.ollama.numParallel."
     )
     return Condition(_TYPE, False, EndpointReason.PARTLY_ON_CPU, message)

@@ -1,7 +1,7 @@
-"""Reports of the replicas about their models, as several conditions need them.
+"""Reports of the replicas about their models. Several conditions use them.
 
-A replica whose sidecar does not answer reports nothing. It is left out: conditions about models are about the replicas
-that report.
+A replica whose sidecar does not answer has no report and is ignored: conditions about models cover the replicas that
+report their models.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus
 from llmendpoint_operator.endpoint.observe import PodView
 
-#: A report carries its reason as a string, since a newer sidecar may have reasons that this operator does not know.
+#: The reason in a report is a string, because a newer sidecar may have reasons that this operator does not know.
 AVAILABILITY_FAILURES: frozenset[str] = frozenset(
     {ModelReason.MODEL_NOT_FOUND, ModelReason.PULL_FAILED, ModelReason.DIGEST_MISMATCH}
 )
@@ -36,17 +36,17 @@ def first_failure(pods: Sequence[PodView], reasons: Container[str]) -> ModelStat
 
 
 def everywhere(pods: Sequence[PodView], name: str, holds: Callable[[ModelStatus], bool]) -> bool:
-    """Return whether at least one replica reports the model, and `holds` is true on every replica that does."""
+    """Return whether at least one replica reports the model, and `holds` is true for each report of it."""
     mine = [model for model in reports(pods) if model.name == name]
     return bool(mine) and all(holds(model) for model in mine)
 
 
 def slowest(pods: Sequence[PodView], name: str) -> ModelStatus | None:
-    """Return the model's report with the least progress; None if no replica reports the model."""
+    """Return the report of a model with the least progress, or None if no replica reports the model."""
     mine = [model for model in reports(pods) if model.name == name]
     return min(mine, key=lambda model: model.progress_percent, default=None)
 
 
 def activity(model: ModelStatus) -> str:
-    """Return a message with the model's name and the current step."""
+    """Return a message with the name of the model and its current step."""
     return f"{model.name}: {model.message}" if model.message else f"{model.name} is waiting to be pulled or loaded."

@@ -23,7 +23,7 @@ _TYPE = EndpointCondition.MODELS_AVAILABLE
 
 
 def models_available(spec: LLMEndpointSpec, seen: Observation) -> Condition:
-    """Return the condition; Unknown until a replica reports."""
+    """Return the condition. It is Unknown until a replica reports its models."""
     failed = first_failure(seen.pods, AVAILABILITY_FAILURES)
     if failed is not None:
         return Condition(_TYPE, False, failed.reason, failed.message)
@@ -32,7 +32,7 @@ def models_available(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     missing = next((model.name for model in spec.models if not everywhere(seen.pods, model.name, _is_present)), None)
     if missing is not None:
         return Condition(_TYPE, False, EndpointReason.PULLING, _progress(seen.pods, missing))
-    message = f"All declared models ({len(spec.models)}) are present on every replica that reports."
+    message = f"All declared models ({len(spec.models)}) are present on every replica that reports its models."
     return Condition(_TYPE, True, EndpointReason.ALL_PRESENT, message)
 
 

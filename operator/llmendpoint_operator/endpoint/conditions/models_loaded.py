@@ -1,4 +1,4 @@
-"""ModelsLoaded: every preloaded model is in memory on every replica that reports."""
+"""ModelsLoaded: every preloaded model is in memory on every replica that reports its models."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TYPE = EndpointCondition.MODELS_LOADED
 
 
 def models_loaded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
-    """Return the condition; Unknown until a replica reports."""
+    """Return the condition. It is Unknown until a replica reports its models."""
     preloaded = [model.name for model in spec.models if model.load is Load.PRELOAD]
     if not preloaded:
-        message = "No model has load: Preload. Ollama loads each model with its first request."
+        message = "No model has load: Preload. Ollama loads each model on its first request."
         return Condition(_TYPE, True, EndpointReason.NONE_PRELOADED, message)
     if not reports(seen.pods):
         return Condition(_TYPE, None, EndpointReason.STARTING, NO_REPORT)
@@ -31,9 +31,9 @@ def models_loaded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
         return Condition(_TYPE, False, failed.reason, failed.message)
     absent = [name for name in preloaded if not everywhere(seen.pods, name, _is_loaded)]
     if absent:
-        message = f"Not in memory: {', '.join(absent)}. The sidecar loads them, also if Ollama has evicted them."
+        message = f"Not in memory: {', '.join(absent)}. The sidecar loads them, even if Ollama has evicted them."
         return Condition(_TYPE, False, EndpointReason.LOADING, message)
-    message = f"All preloaded models ({len(preloaded)}) are in memory on every replica that reports."
+    message = f"All preloaded models ({len(preloaded)}) are in memory on every replica that reports its models."
     return Condition(_TYPE, True, EndpointReason.ALL_LOADED, message)
 
 

@@ -1,4 +1,4 @@
-"""MonitoringReady: Prometheus is configured to scrape the pods. Absent if `monitoring.mode` is None."""
+"""MonitoringReady: Prometheus is configured to scrape the pods. It is absent if `monitoring.mode` is None."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmendpoint_operator.kube.conditions import Condition
 
 _TYPE = EndpointCondition.MONITORING_READY
 _ADVICE = (
-    "The cluster has no kind ServiceMonitor, so Prometheus is not configured to scrape this endpoint. Install the "
-    "Prometheus Operator, or set spec.monitoring.mode to None."
+    "The cluster does not have the kind ServiceMonitor, so Prometheus is not configured to scrape this endpoint. "
+    "Install the Prometheus Operator, or set spec.monitoring.mode to None."
 )
 
 

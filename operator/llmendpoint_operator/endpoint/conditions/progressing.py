@@ -1,4 +1,4 @@
-"""Progressing: the replicas still differ from the spec."""
+"""Progressing: pods are being created, replaced or deleted, or are not ready yet."""
 
 from __future__ import annotations
 

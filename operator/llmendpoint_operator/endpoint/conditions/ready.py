@@ -1,4 +1,4 @@
-"""Ready: at least one replica answers with its models."""
+"""Ready: at least one replica is ready to serve its models."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ _PHASE_REASONS = {
 
 
 def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition:
-    """Return the condition. If several things are in the way, it names the one that needs a person most."""
+    """Return the condition.
+
+    If several reasons apply, the first of these is used: a name conflict, a failed model, a pod that does not run, an
+    unfinished model, another refused child.
+    """
     if not spec.wanted_replicas:
         message = "The endpoint is scaled to zero. Set spec.replicas to 1 or more to serve requests."
         return Condition(_TYPE, False, EndpointReason.SCALED_TO_ZERO, message)
     if seen.ready_replicas:
-        message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas answer requests."
+        message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
         return Condition(_TYPE, True, EndpointReason.MODELS_ANSWER, message)
     conflicts = refused_children.name_conflicts(seen)
     if conflicts:
         return refused_children.refused(_TYPE, conflicts, status=False)
-    return _failure(seen.pods) or _unfinished(seen.pods) or _no_pods(seen)
+    return _failure(seen.pods) or _unfinished(seen.pods) or _otherwise(seen)
 
 
 def _failure(pods: Sequence[PodView]) -> Condition | None:
@@ -47,9 +51,12 @@ def _unfinished(pods: Sequence[PodView]) -> Condition | None:
     return Condition(_TYPE, False, _PHASE_REASONS[model.phase], activity(model)) if model else None
 
 
-def _no_pods(seen: Observation) -> Condition:
-    """Return why nothing is known of pods: a child was refused, or they have only just been created."""
+def _otherwise(seen: Observation) -> Condition:
+    """Return the condition if no pod reports a problem or an unfinished model."""
     faults = refused_children.faults(seen)
     if faults:
         return refused_children.refused(_TYPE, faults, status=False)
-    return Condition(_TYPE, False, EndpointReason.STARTING, "No replica is ready yet. The pods are starting.")
+    message = (
+        "No replica is ready yet, and none reports a reason. If this does not change, check the events of the pods."
+    )
+    return Condition(_TYPE, False, EndpointReason.STARTING, message)

@@ -1,4 +1,4 @@
-"""The refused children of an endpoint, as several conditions need them."""
+"""The refused children of an endpoint. Several conditions use them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from llmendpoint_operator.kube.fault import Fault
 
 
 def is_lacking_kind(fault: Fault) -> bool:
-    """Return whether a child was refused because the cluster lacks its kind, which it may."""
+    """Return whether a child was refused because the cluster does not have its kind, which is optional."""
     return fault.reason is FaultReason.UNKNOWN_KIND and KINDS[fault.kind].optional
 
 
 def faults(seen: Observation) -> list[Fault]:
-    """Return the refused children that the endpoint cannot do without; name conflicts first."""
+    """Return the refused children that the endpoint requires. Name conflicts come first."""
     needed = [fault for fault in seen.refused if not is_lacking_kind(fault)]
     return sorted(needed, key=lambda fault: fault.reason is not FaultReason.NAME_CONFLICT)
 
 
 def name_conflicts(seen: Observation) -> list[Fault]:
-    """Return the children whose names other objects have."""
+    """Return the children whose names are used by other objects."""
     return [fault for fault in faults(seen) if fault.reason is FaultReason.NAME_CONFLICT]
 
 
 def refused(condition: EndpointCondition, found: Sequence[Fault], *, status: bool) -> Condition:
-    """Return a condition with the first fault's reason, and the messages of all."""
+    """Return a condition with the reason of the first fault and the messages of all faults."""
     return Condition(condition, status, found[0].reason, "; ".join(fault.message for fault in found))

@@ -1,1 +1,1 @@
-"""The parts of an endpoint's pod. Pure: spec and settings in, fields of a pod out."""
+"""The parts of an endpoint's pod: pure functions of the spec and the images that return fields of the pod."""

@@ -1,4 +1,8 @@
-"""Container of the metering sidecar: the pod's main container, since it has to drain before Ollama stops."""
+"""Container of the metering sidecar.
+
+It is the pod's regular container, and Ollama is a restartable init container. Kubernetes stops restartable init
+containers last, so the sidecar can drain while Ollama still runs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from llmendpoint_operator.settings import Images
 
 
 def metering_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
-    """Return the container."""
+    """Return the container with its probes, ports and mounts."""
     keys = layout.key_secrets(spec)
     return {
         "name": layout.METERING_CONTAINER,
@@ -42,7 +46,7 @@ def _ports(spec: LLMEndpointSpec) -> list[Manifest]:
 
 
 def _probe(path: str, *, period: int, failures: int) -> Manifest:
-    """Return a probe of the sidecar's admin server; `period` is in seconds."""
+    """Return a probe of the sidecar's admin server. `period` is in seconds."""
     return {
         "httpGet": {"path": path, "port": layout.METRICS_PORT},
         "periodSeconds": period,

@@ -1,4 +1,4 @@
-"""Container of Ollama: a restartable init container, so that kubelet stops it only after the proxy has drained."""
+"""Container of Ollama. It is a restartable init container, so that kubelet stops it after the sidecar has drained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmendpoint_operator.settings import Images
 
 
 def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
-    """Return the container."""
+    """Return the container with its environment, probes, ports and mounts."""
     gpu = spec.wanted_gpu
     devices = {gpu.resource: str(gpu.count)} if gpu.count else {}
     return {
@@ -39,7 +39,7 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
 
 
 def _is_open(spec: LLMEndpointSpec) -> bool:
-    """Return whether clients connect to Ollama itself, which they do if the sidecar is only an exporter."""
+    """Return whether clients connect to Ollama directly, because the sidecar is only an exporter."""
     return spec.metering.mode is MeteringMode.EXPORTER
 
 
@@ -49,7 +49,7 @@ def _ports(spec: LLMEndpointSpec) -> Manifest:
 
 
 def _environment(spec: LLMEndpointSpec) -> list[Manifest]:
-    # On loopback only the sidecar reaches Ollama, so no request bypasses the meter.
+    # On loopback, only the sidecar can connect to Ollama, so no request bypasses the meter.
     host = "0.0.0.0" if _is_open(spec) else "127.0.0.1"
     variables = ollama_environment(
         spec,

@@ -1,4 +1,4 @@
-"""Where an endpoint's pods run: node labels, taints, priority, runtime class and GPU products."""
+"""Scheduling of an endpoint's pods: node labels, taints, priority, runtime class and GPU products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volumes of an endpoint's pod, and the template of the claim in which each replica keeps its models."""
+"""Volumes of an endpoint's pod, and the template of each replica's claim for its models."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
 def pod_volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
-    """Return the volumes of the pod. A claim per replica is not among them: it comes from `claim_templates`."""
+    """Return the volumes of the pod, without the claim per replica, which `claim_templates` returns."""
     return [
         {"name": layout.CONFIG_VOLUME, "configMap": {"name": layout.config_map_name(owner)}},
         {"name": layout.HOME_VOLUME, "emptyDir": {}},
         {"name": layout.TMP_VOLUME, "emptyDir": {}},
-        # Optional: if a Secret is missing, the pod starts all the same, and refuses the keys that are not there yet.
+        # Optional: if a Secret is missing, the pod still starts, and rejects the keys that do not exist yet.
         *(
             {"name": secret.volume, "secret": {"secretName": secret.name, "optional": True}}
             for secret in layout.key_secrets(spec)
@@ -25,7 +25,7 @@ def pod_volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
 
 
 def claim_templates(spec: LLMEndpointSpec) -> list[Manifest]:
-    """Return the claim templates of the StatefulSet: one if each replica has a claim of its own, otherwise none."""
+    """Return the claim templates of the StatefulSet: one if each replica has its own claim, otherwise none."""
     storage = spec.storage
     if storage.type is not StorageType.PERSISTENT_VOLUME_CLAIM:
         return []

@@ -1,4 +1,4 @@
-"""The request reader alone: its table of states line by line, and the kept requests in every split."""
+"""The request reader alone: each line of its state table, and the corpus in every split."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAULTS = {"refused-tunnel", "refused-no-host", "refused-two-hosts"}
 
 
 class Recorder:
-    """Keeps what the reader calls: one entry per call, except that the pieces of a body are joined."""
+    """Records the calls of the reader. The pieces of a body are joined."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -73,7 +73,7 @@ def test_a_kept_request_is_the_same_in_every_split(name: str) -> None:
             assert recorder.error is None
             assert recorder.events == expected.events
         else:
-            # Bytes of a body before the fault may have been passed on already.
+            # Bytes of a body before the error may already have been passed on.
             assert type(recorder.error) is type(expected.error)
             assert recorder.heads == expected.heads
             assert state_of(recorder) is RequestState.CLOSED
@@ -103,7 +103,7 @@ def test_start_with_an_empty_line() -> None:
 
 
 def test_many_empty_lines_take_no_longer_than_other_bytes() -> None:
-    """Each line used to be cut off alone, at the price of a copy of all bytes behind it."""
+    """Earlier, each line was removed separately, which copied all bytes after it."""
     began = time.process_time()
     assert state_of(read(b"\r\n" * 500_000)) is RequestState.START
     assert time.process_time() - began < 1
@@ -153,7 +153,7 @@ def test_an_offer_to_upgrade_is_declined_and_its_body_is_read() -> None:
         (CHUNKED + b"fffffffffffffffff\r\n", BodyError),
     ],
 )
-def test_bytes_that_are_not_http_beyond_doubt(data: bytes, kind: type[ProtocolError]) -> None:
+def test_bytes_that_are_invalid_or_ambiguous(data: bytes, kind: type[ProtocolError]) -> None:
     for recorder in (read(data), read(*(data[at : at + 1000] for at in range(0, len(data), 1000)))):
         assert type(recorder.error) is kind
         assert state_of(recorder) is RequestState.CLOSED

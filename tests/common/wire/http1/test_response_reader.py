@@ -1,4 +1,4 @@
-"""The response reader alone: its table of states line by line, and the kept answers in every split."""
+"""The response reader alone: each line of its state table, and the corpus in every split."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SURPLUS = {"two-answers", "found-line-ends-behind"}
 
 
 class Recorder:
-    """Keeps what the reader calls: one entry per call, except that the pieces of a body are joined."""
+    """Records the calls of the reader. The pieces of a body are joined."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -35,7 +35,7 @@ class Recorder:
         self.events.append(("head", head.status, head.raw, head.chunked, head.delimited))
 
     def response_head_alone(self) -> None:
-        """Ignore the call: it depends on the split."""
+        """Ignore the call, because it depends on the split."""
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         self.raw += raw
@@ -77,7 +77,7 @@ def test_a_kept_answer_is_the_same_in_every_split(name: str) -> None:
     for pieces in all_splits(data) if len(data) < 3000 else all_splits(data)[::37]:
         recorder = read(pieces)
         if expected.names[-1] == "failed":
-            # Bytes before the fault may have been passed on already.
+            # Bytes before the error may already have been passed on.
             assert recorder.names[-2:] == ["close", "failed"]
         else:
             assert (recorder.events, recorder.raw) == (expected.events, expected.raw)
@@ -191,7 +191,7 @@ def test_bytes_that_are_not_http(data: bytes, kind: type[ProtocolError]) -> None
     assert recorder.names[-2:] == ["close", "failed"]
     assert type(recorder.errors[0]) is kind
     assert state_of(recorder) is ResponseState.CLOSED
-    # Nothing more is called, whatever else comes.
+    # There are no further calls, whatever bytes follow.
     recorder.reader.feed(WHOLE)
     recorder.reader.eof()
     assert recorder.names.count("failed") == 1

@@ -1,4 +1,4 @@
-"""Degraded: whether replicas are missing or a child was refused."""
+"""The condition Degraded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.observations import CONFLICT, FORBIDDEN, NO_MONITORS, NO_PODS, READ
         (1, observed(view(READY, ready=True), refused=(FORBIDDEN,)), (True, "Forbidden")),
         (1, Observation(1, 0, True, (), (CONFLICT,)), (True, "NameConflict")),
         (1, observed(view(READY, ready=True), refused=(FORBIDDEN, CONFLICT)), (True, "NameConflict")),
-        # The cluster may lack this kind: MonitoringReady says so.
+        # This kind is optional. MonitoringReady reports that it is missing.
         (1, observed(view(READY, ready=True), refused=(NO_MONITORS,)), (False, "AsWanted")),
     ],
 )

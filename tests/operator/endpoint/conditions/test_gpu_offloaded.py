@@ -1,4 +1,4 @@
-"""GPUOffloaded: whether models in memory are in GPU memory."""
+"""The condition GPUOffloaded."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ def test_a_cpu_endpoint_does_not_have_it() -> None:
 def test_the_message_has_the_share() -> None:
     condition = gpu_offloaded(endpoint_spec(), observed(view(ON_CPU)))
     assert condition is not None
-    assert condition.message.startswith("40 % of tiny:latest is in GPU memory.")
+    assert condition.message.startswith("Only 40 % of tiny:latest is in GPU memory.")

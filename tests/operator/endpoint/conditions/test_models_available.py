@@ -1,4 +1,4 @@
-"""ModelsAvailable: whether the declared models are present."""
+"""The condition ModelsAvailable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHER = {"models": [{"name": "tiny:latest"}, {"name": "other:1b"}]}
         (observed(view(READY), view(MISSING)), (False, "ModelNotFound")),
         (observed(view(model(ModelPhase.FAILED, reason="PullFailed", message="m"))), (False, "PullFailed")),
         (observed(view(model(ModelPhase.FAILED, reason="DigestMismatch", message="m"))), (False, "DigestMismatch")),
-        # A model that is present and cannot be loaded is not missing.
+        # A model that is present but cannot be loaded is not missing.
         (observed(view(model(ModelPhase.FAILED, reason="LoadFailed", present=True))), (True, "AllPresent")),
     ],
 )

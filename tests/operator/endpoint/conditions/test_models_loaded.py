@@ -1,4 +1,4 @@
-"""ModelsLoaded: whether the preloaded models are in memory."""
+"""The condition ModelsLoaded."""
 
 from __future__ import annotations
 

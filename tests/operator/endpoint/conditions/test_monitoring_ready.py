@@ -1,4 +1,4 @@
-"""MonitoringReady: whether Prometheus is configured to scrape the pods."""
+"""The condition MonitoringReady."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progressing: whether replicas still differ from the spec."""
+"""The condition Progressing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ready: whether the endpoint answers, and what is in the way."""
+"""The condition Ready."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from support.observations import (
         (Observation(1, 0, True, (), (CONFLICT,)), (False, "NameConflict")),
         (observed(view(PULLING), refused=(CONFLICT,)), (False, "NameConflict")),
         (observed(view(READY, ready=True), refused=(CONFLICT,)), (True, "ModelsAnswer")),
-        # Another refused child is the reason only while nothing is known of pods.
+        # Another refused child is the reason only if no pod reports a problem or an unfinished model.
         (Observation(0, 0, False, (), (FORBIDDEN,)), (False, "Forbidden")),
         (observed(view(PULLING), refused=(FORBIDDEN,)), (False, "ModelPulling")),
         (Observation(0, 0, False, (), (NO_MONITORS,)), (False, "Starting")),

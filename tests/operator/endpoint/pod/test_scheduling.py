@@ -1,4 +1,4 @@
-"""Where an endpoint's pods run."""
+"""Scheduling of an endpoint's pods."""
 
 from __future__ import annotations
 

@@ -23,5 +23,5 @@ def test_clients_of_an_exporter_reach_ollama() -> None:
     (ollama,) = pod(metering={"mode": "Exporter"})["initContainers"]
     (port,) = ollama["ports"]
     service = children(metering={"mode": "Exporter"})["Service/assistant"]["spec"]
-    # The Service's named port is then Ollama's own.
+    # The named port of the Service is then the port of Ollama.
     assert service["ports"][0]["targetPort"] == port["name"]

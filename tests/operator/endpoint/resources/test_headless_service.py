@@ -1,4 +1,4 @@
-"""The headless Service: names of the pods, and their metrics."""
+"""The headless Service: DNS names of the pods, and their metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The StatefulSet of an endpoint, and what its pod has as a whole."""
+"""The StatefulSet of an endpoint, and its pod template."""
 
 from __future__ import annotations
 
