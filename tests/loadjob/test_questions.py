@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from llmendpoint_common.contracts.loadrun import Category
 from llmendpoint_common.process.errors import QuestionError
 from llmendpoint_loadjob.dataset.questions import choose, parse_questions, read_questions, shipped_questions
+
+CATEGORIES = (
+    "Coding", "Creative", "Analysis", "Reasoning", "Math", "Science", "Humanities", "Summarization", "Extraction",
+    "Roleplay", "Multilingual",
+)  # fmt: skip
 
 
 def test_eleven_categories_are_shipped_with_at_least_ten_questions_each() -> None:
     questions = read_questions(shipped_questions())
-    for category in Category:
-        mine = [question for question in questions if question.category == category.value]
+    for category in CATEGORIES:
+        mine = [question for question in questions if question.category == category]
         assert len(mine) >= 10, category
         assert len({question.prompt for question in mine}) == len(mine)
     assert len({question.category for question in questions}) == 11

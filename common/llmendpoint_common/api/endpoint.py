@@ -314,7 +314,6 @@ class LLMEndpointSpec(ApiModel):
         default_factory=Storage,
         description="Storage for the models of each replica. It cannot be changed later. To use different storage, "
         "create another LLMEndpoint.",
-        json_schema_extra=rules(("self == oldSelf", "storage cannot be changed; create another LLMEndpoint")),
     )
     metering: Metering = Field(
         default_factory=Metering,

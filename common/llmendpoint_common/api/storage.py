@@ -54,6 +54,7 @@ class Storage(ApiModel):
                 "self.type == 'PersistentVolumeClaim' || (!has(self.size) && !has(self.storageClassName))",
                 "size and storageClassName may only be set if type is PersistentVolumeClaim",
             ),
+            ("self == oldSelf", "storage cannot be changed; create another LLMEndpoint"),
         )
     )
 

@@ -29,22 +29,6 @@ API_KEY_VARIABLE = "LLMENDPOINT_LOAD_API_KEY"
 DEFAULT_CONCURRENCY = 1
 
 
-class Category(StrEnum):
-    """The shipped categories of questions. Users may add categories of their own."""
-
-    CODING = "Coding"
-    CREATIVE = "Creative"
-    ANALYSIS = "Analysis"
-    REASONING = "Reasoning"
-    MATH = "Math"
-    SCIENCE = "Science"
-    HUMANITIES = "Humanities"
-    SUMMARIZATION = "Summarization"
-    EXTRACTION = "Extraction"
-    ROLEPLAY = "Roleplay"
-    MULTILINGUAL = "Multilingual"
-
-
 class Api(StrEnum):
     """APIs of the requests."""
 
