@@ -15,7 +15,7 @@ from llmendpoint_common.api.endpoint import LLMEndpoint
 from llmendpoint_common.api.loadtest import LoadTest
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
 from llmendpoint_operator.cluster.kinds import KINDS
-from llmendpoint_operator.crd.schema import structural_schema
+from llmendpoint_operator.crd.openapi import structural_schema
 
 
 @dataclass(frozen=True)

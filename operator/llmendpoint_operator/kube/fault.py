@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_operator.cluster.kinds import KINDS
+from llmendpoint_operator.kube.conditions import Condition
 
 
 @dataclass(frozen=True)
@@ -24,3 +27,24 @@ class Fault:
     def kind(self) -> str:
         """The kind of the child."""
         return self.child.partition("/")[0]
+
+
+def is_lacking_kind(fault: Fault) -> bool:
+    """Return whether a child was refused because the cluster lacks its kind, which it may."""
+    return fault.reason is FaultReason.UNKNOWN_KIND and KINDS[fault.kind].optional
+
+
+def needed(faults: Iterable[Fault]) -> list[Fault]:
+    """Return the faults of the children that their owner cannot do without, name conflicts first."""
+    found = [fault for fault in faults if not is_lacking_kind(fault)]
+    return sorted(found, key=lambda fault: fault.reason is not FaultReason.NAME_CONFLICT)
+
+
+def name_conflicts(faults: Iterable[Fault]) -> list[Fault]:
+    """Return the faults of the children whose names other objects have."""
+    return [fault for fault in needed(faults) if fault.reason is FaultReason.NAME_CONFLICT]
+
+
+def condition_of(kind: str, faults: Sequence[Fault], *, status: bool) -> Condition:
+    """Return a condition of type `kind` with the reason of the first fault and the messages of all."""
+    return Condition(kind, status, faults[0].reason, "; ".join(fault.message for fault in faults))

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
-from llmendpoint_operator.endpoint.conditions import refused_children
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
+from llmendpoint_operator.kube.fault import condition_of, needed
 
 _TYPE = EndpointCondition.DEGRADED
 
 
 def degraded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     """Return the condition."""
-    faults = refused_children.faults(seen)
+    faults = needed(seen.refused)
     if faults:
-        return refused_children.refused(_TYPE, faults, status=True)
+        return condition_of(_TYPE, faults, status=True)
     if seen.ready_replicas < spec.wanted_replicas:
         message = (
             f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests. Check the events "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from llmendpoint_common.api.endpoint import LLMEndpointSpec, MonitoringMode
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT
-from llmendpoint_operator.endpoint.conditions import refused_children
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
+from llmendpoint_operator.kube.fault import condition_of, is_lacking_kind
 
 _TYPE = EndpointCondition.MONITORING_READY
 _ADVICE = (
@@ -24,8 +24,8 @@ def monitoring_ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | No
     if not faults:
         message = "A ServiceMonitor configures Prometheus to scrape the pods."
         return Condition(_TYPE, True, EndpointReason.SERVICE_MONITOR, message)
-    if not refused_children.is_lacking_kind(faults[0]):
-        return refused_children.refused(_TYPE, faults, status=False)
+    if not is_lacking_kind(faults[0]):
+        return condition_of(_TYPE, faults, status=False)
     wanted = spec.monitoring.mode is MonitoringMode.SERVICE_MONITOR
     message = _ADVICE if wanted else f"{_ADVICE} Metrics are served on port {ADMIN_PORT} of each pod."
     return Condition(_TYPE, False, EndpointReason.SERVICE_MONITOR_UNKNOWN, message)

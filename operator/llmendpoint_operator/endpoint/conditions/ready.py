@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
-from llmendpoint_operator.endpoint.conditions import refused_children
 from llmendpoint_operator.endpoint.conditions.model_reports import activity, first_failed, reports
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
+from llmendpoint_operator.kube.fault import condition_of, name_conflicts, needed
 
 _TYPE = EndpointCondition.READY
 _PHASE_REASONS = {
@@ -32,9 +32,9 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     if seen.ready_replicas:
         message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
         return Condition(_TYPE, True, EndpointReason.MODELS_ANSWER, message)
-    conflicts = refused_children.name_conflicts(seen)
+    conflicts = name_conflicts(seen.refused)
     if conflicts:
-        return refused_children.refused(_TYPE, conflicts, status=False)
+        return condition_of(_TYPE, conflicts, status=False)
     return _failure(seen.pods) or _unfinished(seen.pods) or _otherwise(seen)
 
 
@@ -53,9 +53,9 @@ def _unfinished(pods: Sequence[PodView]) -> Condition | None:
 
 def _otherwise(seen: Observation) -> Condition:
     """Return the condition if no pod reports a problem or an unfinished model."""
-    faults = refused_children.faults(seen)
+    faults = needed(seen.refused)
     if faults:
-        return refused_children.refused(_TYPE, faults, status=False)
+        return condition_of(_TYPE, faults, status=False)
     message = (
         "No replica is ready yet, and none reports a reason. If this does not change, check the events of the pods."
     )
