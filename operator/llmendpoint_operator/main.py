@@ -23,11 +23,11 @@ from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pod_status import PodStatuses
 from llmendpoint_operator.endpoint.controller import EndpointController
 from llmendpoint_operator.health import health_server
+from llmendpoint_operator.kopf_feed import Watches
 from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.reconcile.controller import Cluster, Controller
 from llmendpoint_operator.reconcile.workqueue import WorkQueue
 from llmendpoint_operator.settings import Settings, parse_settings
-from llmendpoint_operator.watching import Watches
 
 log = logging.getLogger(__name__)
 

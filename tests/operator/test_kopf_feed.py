@@ -11,7 +11,7 @@ import pytest
 
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import Key
-from llmendpoint_operator.watching import Feed, _run_kopf
+from llmendpoint_operator.kopf_feed import Feed, _run_kopf
 from support.children import KEY, config_map, endpoint_body, live, newer
 
 
