@@ -16,7 +16,7 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml VERSION
 	@scripts/setup $(PYTHON) $(VENV)
 	@touch $@
 
-demo: $(VENV)/.ready ## meter a model server on this machine, send load to it, and judge it
+demo: $(VENV)/.ready ## run the metering proxy and a short load test on this machine
 	@$(BIN)/llmendpoint demo
 
 test: $(VENV)/.ready ## run unit, component and API tests

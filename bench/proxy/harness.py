@@ -1,4 +1,4 @@
-"""What the benchmarks share: programs are built, pinned to a core, awaited and measured from outside."""
+"""Functions that all benchmarks use: build programs, run them on one core, and measure their CPU time and memory."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ from typing import Any
 HERE = Path(__file__).parent
 UPSTREAM = "127.0.0.1:21434"
 PROXY, ADMIN = "127.0.0.1:21440", "127.0.0.1:21441"
-#: The proxy has a core of its own; load and upstream share the other.
+#: The proxy has its own core. The load generator and the upstream share the other core.
 PROXY_CORE, LOAD_CORE = "1", "0"
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def build(folder: Path) -> None:
-    """Compile the benchmark's server and load; ends the process where there is no compiler."""
-    compiler = shutil.which("cc") or sys.exit("the benchmark's server and load are C: install a compiler (gcc)")
+    """Compile the upstream and the load generator of the benchmarks. Exits if there is no compiler."""
+    compiler = shutil.which("cc") or sys.exit(
+        "a C compiler is required to build the upstream and the load generator: install gcc"
+    )
     for name in ("upstream", "load"):
         command = [compiler, "-O2", "-Wall", "-Wextra", "-std=gnu11", "-o", str(folder / name), str(HERE / f"{name}.c")]
         subprocess.run(command, check=True)
 
 
 def sidecar(*flags: str, python: str = sys.executable, upstream: str = UPSTREAM) -> list[str]:
-    """Return the command of the metering proxy, as it is run on one machine."""
+    """Return the command that runs the metering proxy on this machine."""
     return [python, "-m", "llmendpoint_sidecar", "--listen", PROXY, "--admin-listen", ADMIN,
             "--upstream", f"http://{upstream}", "--drain-delay", "0", "--log-level", "warning", *flags]  # fmt: skip
 
 
 @contextmanager
 def running(command: Sequence[str], core: str, url: str) -> Iterator[int]:
-    """Run a pinned process until the block ends; yields its pid once `url` answers."""
+    """Run a process on one core until the block ends. Yields its pid when `url` answers."""
     environment = os.environ | {"GOMAXPROCS": "1"}
     process = subprocess.Popen(["taskset", "-c", core, *command], env=environment, stderr=subprocess.DEVNULL)
     try:
@@ -64,26 +66,26 @@ def running(command: Sequence[str], core: str, url: str) -> Iterator[int]:
 
 @contextmanager
 def upstream(folder: Path) -> Iterator[int]:
-    """Run the benchmark's server."""
+    """Run the upstream until the block ends. Yields its pid."""
     with running([str(folder / "upstream"), UPSTREAM], LOAD_CORE, f"http://{UPSTREAM}/api/version") as pid:
         yield pid
 
 
 def load(folder: Path, address: str, *arguments: object) -> dict[str, Any]:
-    """Run the load to its end and return what it measured (`load.c` lists the arguments)."""
+    """Run the load generator to its end, and return its measurements (`load.c` lists the arguments)."""
     command = ["taskset", "-c", LOAD_CORE, str(folder / "load"), address, *map(str, arguments)]
     result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return result
 
 
 def tree(pid: int) -> list[int]:
-    """Return a process and its children (nginx works in one)."""
+    """Return the pids of a process and its descendants (nginx serves requests in a child)."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(grandchild for child in children for grandchild in tree(int(child)))]
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return user and system time of a process and its children (10 ms ticks)."""
+    """Return user and system CPU time of a process and its descendants, in seconds (resolution 10 ms)."""
     total = 0
     for member in tree(pid):
         fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
@@ -92,7 +94,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def megabytes(pid: int, field: str = "VmRSS") -> float:
-    """Return resident memory (`VmRSS`) or its peak (`VmHWM`) of a process and its children, in MB."""
+    """Return the resident memory (`VmRSS`), or its peak (`VmHWM`), of a process and its descendants, in MB."""
     total = 0
     for member in tree(pid):
         lines = Path(f"/proc/{member}/status").read_text().splitlines()
@@ -101,7 +103,7 @@ def megabytes(pid: int, field: str = "VmRSS") -> float:
 
 
 def machine() -> dict[str, str]:
-    """Return what a reader of the figures wants to know of this machine."""
+    """Return the properties of this machine that the figures depend on."""
     cpu = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""A plain aiohttp reverse proxy, as most Python peers are written; it meters nothing."""
+"""A plain reverse proxy with aiohttp, written like most proxies in Python. It does not meter."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Send requests in random pieces, under random faults, and reconcile the meter with the simulator's ledger.
+"""Send requests in random pieces, with random faults, and compare the meter with the simulator's ledger.
 
-    python bench/proxy/reconcile.py                     # 100,000 requests, as fast as they go
-    python bench/proxy/reconcile.py --minutes 60        # an hour of paced streams; one client in ten leaves early
+    python bench/proxy/reconcile.py                     # 100,000 requests, as fast as possible
+    python bench/proxy/reconcile.py --minutes 60        # paced streams for an hour; one client in ten disconnects early
 
-Simulator and sidecar are processes of their own. Ends with 1 where a token or a request is missing or too many. Prints
-resident memory as it goes: it has to stay flat.
+The simulator and the sidecar run as separate processes. The exit code is 1 if the counts of requests or tokens differ.
+The resident memory of the sidecar is printed after each batch; it should not grow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import harness
 
 SIMULATOR, PROXY, ADMIN = 22434, 22435, 22436
 BATCH, CONNECTIONS = 2000, 50
-#: A reset may destroy pieces on their way; all other faults leave what was sent to be counted.
+#: With `reset`, chunks in transit may be lost. With all other faults, every chunk that was sent must be counted.
 FAULTS = ("none", "none", "none", "none", "status_500", "stream_error", "truncate", "no_done", "reset")
 ROUTES = ("/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/messages")
 
@@ -39,7 +39,7 @@ def call(url: str, method: str = "GET", body: Any = None) -> bytes:
 
 
 def counters() -> Counter[str]:
-    """Return the meter's counters, and requests by outcome."""
+    """Return the meter's counters, and the number of requests whose client disconnected (`left`)."""
     found: Counter[str] = Counter()
     for line in call(f"http://127.0.0.1:{ADMIN}/metrics").decode().splitlines():
         name, _, rest = line.partition("{")
@@ -67,9 +67,9 @@ def request(path: str, random_: random.Random) -> bytes:
 
 
 async def converse(data: bytes, random_: random.Random, leaving: float) -> bool:
-    """Send one request in up to four pieces, and read until the proxy closes; some clients leave before that.
+    """Send one request in up to four pieces, and read until the proxy closes the connection.
 
-    Returns whether anything came.
+    With the probability `leaving`, the client disconnects after a random time. Returns whether any data was received.
     """
     answered = False
     reader, writer = await asyncio.open_connection("127.0.0.1", PROXY)
@@ -89,13 +89,13 @@ async def converse(data: bytes, random_: random.Random, leaving: float) -> bool:
 
 
 async def batch(count: int, random_: random.Random, leaving: float) -> int:
-    """Send so many requests; return how many of their clients left without an answer."""
+    """Send `count` requests. Return the number of clients that disconnected before they received any data."""
     left, unanswered = iter(range(count)), 0
 
     async def worker() -> None:
         nonlocal unanswered
         for _ in left:
-            # In two steps: what is added to is read before an await, not behind it.
+            # Two statements, because `unanswered += not await ...` would read `unanswered` before other workers change it.
             answered = await converse(request(random_.choice(ROUTES), random_), random_, leaving)
             unanswered += not answered
 
@@ -104,7 +104,7 @@ async def batch(count: int, random_: random.Random, leaving: float) -> int:
 
 
 def check(number: int, unanswered: int, fault: str, before: Counter[str]) -> list[str]:
-    """Return what does not agree, for one batch."""
+    """Return the differences between the meter and the ledger for one batch."""
     deadline = time.monotonic() + 10
     while (grown := counters() - before)["requests_total"] < number and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -114,17 +114,17 @@ def check(number: int, unanswered: int, fault: str, before: Counter[str]) -> lis
     exact = sum(entry["generation_tokens"] for entry in whole)
     seen = grown["generation_tokens_total"]
     wrong = []
-    # What a client asked and left at once may not have been read by anyone.
+    # If a client disconnects at once, its request may not have been read by the proxy or the simulator.
     least = number - unanswered
     if not least <= len(entries) <= number or not max(least, len(entries)) <= grown["requests_total"] <= number:
         wrong.append(f"requests: sent {number}, served {len(entries)}, metered {grown['requests_total']}")
-    # A client may leave while the last piece is on its way: for the simulator its answer was whole, and the proxy counts
-    # what it saw of it.
+    # If a client disconnects while the last chunk is in transit, the simulator counts a complete response, but the proxy
+    # counts only the chunks that it received.
     races = max(0, grown["left"] - sum(entry["outcome"] == "cancelled" for entry in entries))
     longest = max((entry["generation_tokens"] for entry in whole), default=0)
     if not (exact - races * longest <= seen <= exact + cut):
         wrong.append(
-            f"{fault}: {seen} tokens metered; the ledger has {exact}, and {cut} pieces of answers that were cut"
+            f"{fault}: {seen} tokens metered; the ledger has {exact}, and {cut} chunks of incomplete responses"
         )
     return wrong
 
@@ -132,7 +132,7 @@ def check(number: int, unanswered: int, fault: str, before: Counter[str]) -> lis
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--minutes", type=float, default=0.0, help="go on for so long, with paced streams")
+    parser.add_argument("--minutes", type=float, default=0.0, help="run for this number of minutes, with paced streams")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     paced = options.minutes > 0

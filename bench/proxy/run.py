@@ -1,9 +1,11 @@
-"""Measure the metering proxy beside its peers: one core for the proxy, another for load and upstream, interleaved.
+"""Compare the metering proxy with its peers, which are other proxies.
 
-    python bench/proxy/run.py            # all peers that are here, all scenarios, three rounds
+    python bench/proxy/run.py            # all installed peers, all scenarios, three rounds
     python bench/proxy/run.py --rounds 1 --scenario requests --peer nginx
 
-Prints a table and writes JSON. Ratios are medians over rounds of (ours / peer in the same round), with their spread.
+The proxy has one core, and load generator and upstream share another. Each round measures all proxies in turn. Prints a
+table per scenario; `--out` writes JSON. A ratio is the median over rounds of our value divided by the peer's value in
+the same round, with the smallest and largest ratio.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import harness
 from harness import ADMIN, HERE, PROXY, PROXY_CORE, UPSTREAM
 
 OURS = "llmendpoint"
-#: Go with its default transport keeps two idle connections to a host; `go` keeps as many as there are clients.
+#: Go's default transport keeps two idle connections per host (`go-default`). `go` keeps one for each client.
 ADDRESSES = {
     "direct": UPSTREAM,
     "nginx": "127.0.0.1:21436",
@@ -45,23 +47,23 @@ SCENARIOS = {
     "1000-streams": ("paced", 1000, 100, 50_000, 2),
     "2000-streams": ("paced", 2000, 100, 50_000, 2),
 }
-#: CPU of ours / a peer's, at most.
+#: Upper bounds of the CPU time of our proxy divided by that of a peer, per chunk and per request.
 TARGETS = {"chunk": {"nginx": 1.4, "go": 0.85}, "request": {"nginx": 1.5, "go": 0.3, "go-default": 0.3}}
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A proxy that can be started here; an empty command is no proxy at all."""
+    """A proxy that is installed. An empty command means a direct connection to the upstream."""
 
     name: str
     command: list[str]
 
 
 def configured(folder: Path, name: str, template: str, arguments: list[str]) -> list[Peer]:
-    """Return a peer of Debian's packages, with its configuration written for this run."""
+    """Write the configuration of a proxy from a Debian package, and return the proxy. Empty if it is not installed."""
     binary = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if binary is None:
-        print(f"!! {name} is not installed: left out", file=sys.stderr)
+        print(f"!! {name} is not installed: skipped", file=sys.stderr)
         return []
     text = (HERE / template).read_text().replace("FOLDER", str(folder)).replace("UPSTREAM", UPSTREAM)
     (folder / template).write_text(text.replace("LISTEN", ADDRESSES[name]))
@@ -69,9 +71,9 @@ def configured(folder: Path, name: str, template: str, arguments: list[str]) -> 
 
 
 def go_peers(folder: Path) -> list[Peer]:
-    """Build Go's reverse proxy, where there is Go."""
+    """Build Go's reverse proxy, and return it in two variants. Empty if Go is not installed."""
     if shutil.which("go") is None:
-        print("!! go is not installed: left out", file=sys.stderr)
+        print("!! go is not installed: skipped", file=sys.stderr)
         return []
     relay = str(folder / "relay")
     subprocess.run(["go", "build", "-o", relay, "./relay"], cwd=HERE, check=True)
@@ -82,7 +84,7 @@ def go_peers(folder: Path) -> list[Peer]:
 
 
 def peers(folder: Path, python: str) -> list[Peer]:
-    """Return the proxies that are present, ours last."""
+    """Return the installed proxies, ours last."""
 
     def script(name: str, file: str, upstream: str) -> Peer:
         return Peer(name, [python, str(HERE / file), ADDRESSES[name].rpartition(":")[2], upstream])
@@ -99,7 +101,7 @@ def peers(folder: Path, python: str) -> list[Peer]:
 
 
 def tokens_counted() -> int:
-    """Return what our meter counted."""
+    """Return the number of generated tokens that our meter has counted."""
     text = urllib.request.urlopen(f"http://{ADMIN}/metrics", timeout=5).read().decode()
     lines = [line for line in text.splitlines() if line.startswith("llmendpoint_generation_tokens_total{")]
     return int(sum(float(line.rpartition(" ")[2]) for line in lines))
@@ -132,7 +134,7 @@ def median(rows: list[dict[str, Any]], field: str) -> float:
 
 
 def ratio(results: dict[str, list[dict[str, Any]]], peer: str, field: str) -> tuple[float, float, float] | None:
-    """Return ours / peer, round by round: median, smallest and largest."""
+    """Return the ratio of our value to the peer's value in the same round: median, smallest and largest."""
     ratios = [
         mine[field] / other[field] for mine, other in zip(results[OURS], results[peer], strict=True) if other[field]
     ]
@@ -140,7 +142,7 @@ def ratio(results: dict[str, list[dict[str, Any]]], peer: str, field: str) -> tu
 
 
 def added(results: dict[str, list[dict[str, Any]]], name: str, field: str) -> float | None:
-    """Return what a proxy adds to the direct connection's time in the same rounds: the median, in ms."""
+    """Return the time that a proxy adds to that of a direct connection in the same round: the median, in ms."""
     if "direct" not in results or name == "direct":
         return None
     pairs = zip(results[name], results["direct"], strict=True)
@@ -148,7 +150,7 @@ def added(results: dict[str, list[dict[str, Any]]], name: str, field: str) -> fl
 
 
 def verdicts(everything: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return each target that was measured: its bound, the figure, and whether it is met."""
+    """Return each target that was measured: its bound, the measured value, and whether it is met."""
     found: list[dict[str, Any]] = []
 
     def judge(target: str, bound: float, measured: float | None) -> None:
@@ -159,7 +161,7 @@ def verdicts(everything: dict[str, Any]) -> list[dict[str, Any]]:
         unit = "chunk" if SCENARIOS[scenario][0] == "paced" else "request"
         for peer, bound in TARGETS[unit].items():
             if peer in results and (one := ratio(results, peer, f"cpu_us_per_{unit}")):
-                judge(f"{scenario}: CPU a {unit} / {peer}", bound, one[0])
+                judge(f"{scenario}: CPU per {unit} / {peer}", bound, one[0])
         if unit == "request":
             continue
         ours, nginx = (
@@ -180,10 +182,10 @@ def verdicts(everything: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def show(scenario: str, results: dict[str, list[dict[str, Any]]]) -> None:
-    """Print one table; `+TTFT` is what the proxy adds to the direct connection's median in the same rounds."""
+    """Print one table. `added` is the time that the proxy adds to that of a direct connection in the same round."""
     unit = "chunk" if SCENARIOS[scenario][0] == "paced" else "request"
     field, first = (f"cpu_us_per_{unit}", "ttft" if unit == "chunk" else "latency")
-    print(f"\n{scenario}: CPU µs a {unit}, medians of {len(results[OURS])} rounds; times in ms")
+    print(f"\n{scenario}: CPU µs per {unit}, medians of {len(results[OURS])} rounds; times in ms")
     print(f"{'proxy':13} {'CPU µs':>7} {'CPU %':>6} {first + ' p50':>12} {'p99':>7} {'added p50':>10} {'lag p50':>8} {'p99':>7} {'MB':>6} {'errors':>6}  ours/this")  # fmt: skip
     for name, rows in results.items():
         errors = sum(row["errors"] for row in rows)
@@ -200,10 +202,12 @@ def show(scenario: str, results: dict[str, list[dict[str, Any]]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this one; repeatable")
-    parser.add_argument("--peer", action="append", choices=ADDRESSES, help="only this peer beside ours; repeatable")
-    parser.add_argument("--python", default=sys.executable, help="run the Python proxies with this one")
-    parser.add_argument("--out", type=Path, help="JSON file")
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="run only this scenario; repeatable")
+    parser.add_argument(
+        "--peer", action="append", choices=ADDRESSES, help="measure only this peer and our proxy; repeatable"
+    )
+    parser.add_argument("--python", default=sys.executable, help="interpreter for the Python proxies")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     options = parser.parse_args()
     everything: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -1,8 +1,9 @@
-"""Scrape thousands of series while streams run: how long does it take, and how much later do chunks come?
+"""Measure the duration of scrapes of thousands of series, and the delay that they add to the chunks of streams.
 
     python bench/proxy/scrape.py [--series 5000] [--rounds 3]
 
-The same load (50 streams of 200 chunks, one each 20 ms) runs with and without a scrape each half second, in turn.
+The same load (50 streams of 200 chunks, one every 20 ms) runs alternately without scrapes and with a scrape every half
+second.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FORMATS = {"text": "text/plain", "OpenMetrics": "application/openmetrics-text; v
 
 
 def scrape(accept: str) -> tuple[float, int]:
-    """Return seconds and series of one scrape."""
+    """Scrape once. Return the duration in seconds, and the number of series."""
     request = urllib.request.Request(f"http://{harness.ADMIN}/metrics", headers={"Accept": accept})
     begin = time.monotonic()
     with urllib.request.urlopen(request, timeout=10) as response:
@@ -34,7 +35,7 @@ def scrape(accept: str) -> tuple[float, int]:
 
 
 def make_series(wanted: int) -> int:
-    """Ask one model after the other until there are so many series; return how many there are."""
+    """Send requests for up to 64 models, until there are `wanted` series. Return the number of series."""
     for index in range(64):
         body = json.dumps({"model": f"series-{index}", "messages": []}).encode()
         headers = {"X-Chunks": "3", "X-Interval-Us": "1000"}
@@ -50,7 +51,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def scraped_load(folder: Path, accept: str) -> tuple[dict[str, Any], list[float]]:
-    """Run the load with a scrape each half second; return its result and the scrapes' seconds."""
+    """Run the load with a scrape every half second. Return its result, and the durations of the scrapes in seconds."""
     ended, seconds = threading.Event(), []
 
     def scrapes() -> None:

@@ -1,9 +1,9 @@
-"""Upload a blob of many gigabytes through the proxy: is its memory flat?
+"""Upload a blob of many gigabytes through the proxy, to show that the memory of the proxy does not grow.
 
     python bench/proxy/upload.py [--gigabytes 10]
 
-Upstream and sidecar are processes of their own; the upload is chunked, from this one. Prints the sidecar's resident
-memory before, its peak after (VmHWM), and the rate with and without the proxy.
+The upstream and the sidecar run as separate processes. This process sends the chunked upload. Prints the sidecar's
+resident memory before the upload, its peak (VmHWM), and the duration with and without the proxy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PIECE = bytes(1024 * 1024)
 
 
 def upload(address: str, gigabytes: float) -> float:
-    """Send a blob in chunks of 1 MiB; return the seconds until its answer."""
+    """Send a blob in chunks of 1 MiB. Return the time until the response, in seconds."""
     head = b"POST /api/blobs/sha256:0 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     begin = time.monotonic()
     host, _, port = address.rpartition(":")
@@ -52,7 +52,7 @@ def main() -> int:
         before = harness.megabytes(pid)
         through = upload(harness.PROXY, gigabytes)
         most = harness.megabytes(pid, "VmHWM")
-    print(f"{gigabytes:g} GB: {through:.1f} s through the proxy, {direct:.1f} s without (from a tenth)")
+    print(f"{gigabytes:g} GB: {through:.1f} s through the proxy, {direct:.1f} s without (extrapolated from a tenth)")
     print(f"resident {before:.1f} MB before, {most:.1f} MB at most")
     return 0
 

@@ -1,4 +1,4 @@
-"""Passes bytes on, and nothing else: what is left of any Python proxy where it does no work at all. Meters nothing."""
+"""A relay that only forwards bytes: a lower bound of the cost of any proxy in Python. It does not meter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import uvloop
 
 
 class Side(asyncio.Protocol):
-    """One end of a relayed connection."""
+    """A side of a relayed connection: the upstream, or the client (`Front`)."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None

@@ -1,9 +1,9 @@
-"""Measures the CPU time of the data path without sockets: for a request, and for a chunk of a streamed response.
+"""Measures the CPU time of the data path without sockets: per request, and per chunk of a streamed response.
 
     python bench/proxy/warm.py
 
-The connections of client and upstream are handed bytes, and write to nowhere. The readers of HTTP are measured alone as
-well. The figures contain neither the kernel nor cold caches.
+The benchmark passes bytes directly to the connections of client and upstream, and drops all output. It also measures
+the HTTP readers alone. The figures do not include the time of the kernel or the cost of cold caches.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n%bTransfer-
 
 
 class Nowhere:
-    """A transport that drops what is written."""
+    """A transport that drops all written data."""
 
     def write(self, data: bytes) -> None:
         """Drop the data."""
@@ -53,13 +53,13 @@ class Nowhere:
         return False
 
     def pause_reading(self) -> None:
-        """Do nothing: there is nothing to read."""
+        """Do nothing, because there is nothing to read."""
 
     resume_reading = close = abort = pause_reading
 
 
 def connected() -> tuple[Callable[[bytes], None], Callable[[bytes], None], Meter]:
-    """Return the functions that hand bytes to a client's and to an upstream's connection, and their meter."""
+    """Return functions that pass bytes to the connection of a client and to that of an upstream, and their meter."""
     model_labels = ModelLabels(lambda: None)
     model_labels.list(["bench:latest"])
     meter = Meter(Metrics(), model_labels, time.monotonic)
@@ -110,7 +110,7 @@ def requests() -> list[bytes]:
 
 
 def whole_path(count: int, answer: list[bytes]) -> float:
-    """Return the CPU time of one request with its answer, in microseconds."""
+    """Return the CPU time of one request and its response on the whole data path, in microseconds."""
     client, upstream, meter = connected()
     asked = requests()
     begin = time.process_time()
@@ -126,7 +126,7 @@ def whole_path(count: int, answer: list[bytes]) -> float:
 
 
 def readers(count: int, answer: list[bytes]) -> float:
-    """Return the CPU time that the readers alone take for one request with its answer, in microseconds."""
+    """Return the CPU time of the HTTP readers alone for one request and its response, in microseconds."""
     handler = Ignored()
     client, upstream = RequestReader(handler), ResponseReader(lambda: None)
     asked = requests()
@@ -147,7 +147,7 @@ def main() -> int:
     for name, measure in (("whole path", whole_path), ("readers alone", readers)):
         request = min(measure(20_000, [_WHOLE]) for _ in range(5))
         streamed = min(measure(300, stream) for _ in range(5)) / CHUNKS
-        print(f"{name}: {request:.1f} µs per request, {streamed:.2f} µs per chunk (the least of five)")
+        print(f"{name}: {request:.1f} µs per request, {streamed:.2f} µs per chunk (minimum of five)")
     print(f"Python {sys.version.split()[0]}")
     return 0
 

@@ -1,1 +1,1 @@
-"""The operator: watches LLMEndpoint and LoadTest, and makes the cluster be what they say."""
+"""The operator: watches LLMEndpoints and LoadTests, and creates, updates and deletes the objects that they require."""

@@ -1,4 +1,4 @@
-"""The operator's own HTTP server: `/livez` and `/metrics`."""
+"""The operator's HTTP server, which serves `/livez` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class _QueueMetrics(Collector):
             _PREFIX + "reconcile_errors", "Number of reconciles that failed.", value=self._queue.errors
         )
         yield GaugeMetricFamily(
-            _PREFIX + "queue_depth", "Number of resources that wait to be reconciled.", value=self._queue.depth
+            _PREFIX + "queue_depth", "Number of resources that are waiting to be reconciled.", value=self._queue.depth
         )
 
 
 def health_server(queue: WorkQueue) -> PageServer:
-    """Return the server of probes and metrics."""
+    """Return the server for the liveness probe and the metrics."""
     registry = CollectorRegistry()
     registry.register(_QueueMetrics(queue))
     return PageServer(registry, [web.get("/livez", alive)])

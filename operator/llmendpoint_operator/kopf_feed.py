@@ -1,15 +1,15 @@
-"""kopf's watches, and what becomes of their events.
+"""Watches the cluster with kopf, and passes all objects and events to the inventory.
 
-Of kopf, only low-level event handlers and indices are used: its change handlers, timers and daemons write annotations
-and finalizers into users' objects, which breaks deletion while the operator is down.
+Of kopf, only low-level event handlers and indices are used. Its change handlers, timers and daemons write annotations
+and finalizers to users' objects, and a finalizer blocks deletion while the operator is down.
 
-Every object goes through an index function first. kopf calls no event handler before the index functions have seen the
-first listing of all kinds: so the first event of any object means that the inventory is complete, and reconciles may
-begin. Deletions arrive as events only.
+kopf passes every object to an index function first. It calls event handlers only after the index functions have
+received the first listing of all kinds. The first event of any object therefore means that the inventory is complete
+and that reconciles can start. Deletions are received as events only.
 
-kopf runs in a thread with an event loop of its own, because it cancels every task of its loop when it stops, and takes
-the loop's signal handlers. It is started again if a missing kind appears, if it fails, and if it had to list a kind a
-second time: then deletions may have been missed, and a new listing of all kinds shows what is gone.
+kopf runs in a thread with its own event loop, because it cancels all tasks of its loop when it stops, and replaces the
+signal handlers of the loop. It is restarted if a missing kind appears, if it fails, and if it lists a kind a second
+time. In the last case, deletions may have been missed, and a new listing of all kinds shows which objects still exist.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from llmendpoint_operator.kube.owner import Manifest
 
 log = logging.getLogger(__name__)
 
-# Listing a busy cluster takes seconds. After this time, reconciles begin with what is known: a child that is not known
-# is found by the 409 that its creation gets.
+# Listing a busy cluster takes seconds. After this time, reconciles start with an incomplete inventory. If a child that
+# has not been listed exists, its creation fails with status 409, and the operator then reads it.
 _LISTING_SECONDS = 30.0
 _FIRST_RESTART_SECONDS = 1.0
 _LAST_RESTART_SECONDS = 60.0
 
 
 class Feed:
-    """Takes events into the inventory and marks the owners that they make dirty."""
+    """Records objects and events in the inventory, and marks the owners that have to be reconciled."""
 
     def __init__(self, inventory: Inventory, mark: Callable[[Key], None]) -> None:
         self._inventory = inventory
@@ -52,23 +52,23 @@ class Feed:
         self._first: set[str] = set()
         self._complete = True
         self._released = True
-        #: Set when a kind was listed again by itself.
+        #: Set when kopf lists a kind again after the first listing.
         self.relisted = asyncio.Event()
 
     @property
     def is_holding(self) -> bool:
-        """Whether reconciles wait for the end of the first listing."""
+        """Whether reconciles are waiting for the end of the first listing."""
         return bool(self._held)
 
     def begin(self) -> None:
-        """Expect the first listing of all kinds; until its end, nothing is marked."""
+        """Prepare for the first listing of all kinds. Owners are marked after its end, or after `release`."""
         self._inventory.begin_listing()
         self._first.clear()
         self._complete = self._released = False
         self.relisted.clear()
 
     def end(self) -> None:
-        """Take the end of the first listing: what it did not show no longer exists."""
+        """End the first listing: remove the objects that it did not contain from the inventory, and mark owners."""
         if self._complete:
             return
         self._complete = True
@@ -76,20 +76,20 @@ class Feed:
         self.release()
 
     def release(self) -> None:
-        """Mark what is dirty from now on."""
+        """Mark the owners that are waiting, and mark owners immediately from now on."""
         self._released = True
         for key in self._held:
             self._mark(key)
         self._held.clear()
 
     def shown(self, kind: str, body: Manifest) -> None:
-        """Take an object as a listing or a watch shows it."""
+        """Record an object from a listing or a watch."""
         if not self._complete:
             self._first.add(body["metadata"]["uid"])
         self._dirty(self._inventory.shows(kind, body))
 
     def happened(self, kind: str, event: str | None, body: Manifest) -> None:
-        """Take an event, after `shown` took its object. The event of a listed object has no type."""
+        """Process an event, after `shown` has recorded its object. `event` is None for an object from a listing."""
         self.end()
         uid = body["metadata"]["uid"]
         if event == "DELETED":
@@ -120,7 +120,7 @@ class Watches:
         self._feed = Feed(inventory, mark)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Watch the kinds that the cluster has, and begin anew when they change."""
+        """Watch the kinds that the cluster has until `stopping` is set. Restarts kopf if they change or if it fails."""
         pause = _FIRST_RESTART_SECONDS
         while not stopping.is_set():
             try:
@@ -128,15 +128,18 @@ class Watches:
                 await self._watch(stopping)
                 pause = _FIRST_RESTART_SECONDS
             except Exception as error:
-                # kopf's own errors are not public: no permission to watch, a kind that is gone, no API server.
+                # kopf's exception classes are not public. Possible causes are a missing permission, a kind that was
+                # deleted, and an API server that cannot be reached.
                 verbose = log.isEnabledFor(logging.DEBUG)
-                log.error("watching failed: %s (next try in %g s)", describe(error), pause, exc_info=verbose)
+                log.error(
+                    "cannot watch the cluster: %s (next attempt in %g s)", describe(error), pause, exc_info=verbose
+                )
             if not stopping.is_set():
                 await _first_of(stopping.wait(), asyncio.sleep(pause))
                 pause = min(_LAST_RESTART_SECONDS, 2 * pause)
 
     async def _watch(self, stopping: asyncio.Event) -> None:
-        """Run kopf once, until there is a reason to stop it."""
+        """Run kopf until the operator stops, kopf lists a kind again, or a missing kind appears."""
         loop = asyncio.get_running_loop()
         stop = threading.Event()
         kinds = served(self._discovery.missing)
@@ -150,18 +153,20 @@ class Watches:
             timer.cancel()
             stop.set()
             await kopf_thread
-        # Owners of children whose kind was missing.
+        # The owners of children whose kind was missing can now create them.
         for key in self._inventory.resources():
             self._mark(key)
 
     def _listing_is_late(self) -> None:
         if self._feed.is_holding:
-            log.warning("listing takes more than %g s; reconciling with what is known so far", _LISTING_SECONDS)
+            log.warning(
+                "the first listing takes more than %g s; reconciling with the objects listed so far", _LISTING_SECONDS
+            )
         self._feed.release()
 
 
 def _registry(kinds: Sequence[Kind], feed: Feed, loop: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
-    """Return kopf's handlers. They run in kopf's thread and pass everything on to the operator's event loop."""
+    """Return kopf's handlers. They run in kopf's thread and pass all objects to the operator's event loop."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.startup(registry=registry)
@@ -201,7 +206,10 @@ async def _event(
 
 
 async def _credentials() -> kopf.ConnectionInfo:
-    """Return what kopf needs to connect, as the official client finds it. kopf asks again when a token has expired."""
+    """Return kopf's connection settings, from the configuration of the official client.
+
+    kopf calls this function again when a token has expired.
+    """
     configuration = await load_configuration()
     scheme, _, token = (await configuration.get_api_key_with_prefix("BearerToken") or "").rpartition(" ")
     return kopf.ConnectionInfo(
@@ -232,12 +240,12 @@ def _run_kopf(registry: kopf.OperatorRegistry, namespaces: tuple[str, ...], stop
                 )
             )
         finally:
-            # A thread of the loop's executor waits for it, and the loop waits for the thread.
+            # kopf waits for `stop` in a thread of the loop's executor, and closing the loop waits for this thread.
             stop.set()
 
 
 async def _first_of(*waits: Any) -> None:
-    """Return when the first of these is done, and cancel the others. Its exception is raised."""
+    """Wait until the first of these awaitables is done, and cancel the others. Raises its exception, if any."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The operator process: the watches feed the inventory, and the work queue reconciles from it."""
+"""The operator process. Watches keep the inventory up to date, and a work queue reconciles changed resources."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from llmendpoint_operator.settings import Settings, parse_settings
 
 log = logging.getLogger(__name__)
 
-#: Loggers of kopf that write a line for each object, or about signals, which the operator handles itself.
+#: Loggers of kopf that log every object, or signals, which the operator handles itself.
 _NOISY = {
     "kopf.objects": logging.WARNING,
     "kopf.activities": logging.WARNING,
@@ -41,7 +41,7 @@ _NOISY = {
 
 
 class Operator:
-    """The parts of one operator."""
+    """Creates the components of the operator and connects them."""
 
     def __init__(self, settings: Settings, server: ApiServer) -> None:
         self._pods = PodStatuses()
@@ -54,7 +54,7 @@ class Operator:
         self.watches = Watches(inventory, discovery, self.queue.mark, settings.namespaces)
 
     async def close(self) -> None:
-        """Stop all work."""
+        """Stop the work queue and close the connections to pods."""
         await self.queue.close()
         await self._pods.close()
 
@@ -89,7 +89,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the operator and return its exit code."""
     settings = parse_settings(arguments)
-    # kopf names itself by the user's name otherwise, which the numeric user of a pod does not have.
+    # Without POD_ID, kopf looks up the name of the user, and the numeric user of a container does not have one.
     os.environ.setdefault("POD_ID", socket.gethostname())
     configure_logs(settings.log_level)
     for name, level in _NOISY.items():

@@ -15,8 +15,11 @@ ENVIRONMENT_PREFIX = "LLMENDPOINT_OPERATOR_"
 
 _EXAMPLES = """examples:
   python -m llmendpoint_operator
-      watch all namespaces of the cluster that KUBECONFIG, or the pod's ServiceAccount, names
+      watch all namespaces; connect with the ServiceAccount of the pod or, outside a pod, with KUBECONFIG
   python -m llmendpoint_operator --namespace models --namespace staging
+      watch two namespaces
+
+exit codes: 0 stopped by a signal, 1 failed, 2 invalid option, 130 interrupted twice
 """
 
 
@@ -35,7 +38,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of the process. `own_namespace` has the ConfigMaps with the questions of the chart."""
+    """The settings of the process. `own_namespace` is the namespace of the ConfigMaps with the default questions."""
 
     namespaces: tuple[str, ...]
     own_namespace: str
@@ -45,32 +48,37 @@ class Settings:
 
 
 def parse_pull_policy(text: str) -> str:
-    """Return an image pull policy."""
+    """Return an image pull policy. Raises ValueError if Kubernetes does not define it."""
     if text not in ("Always", "IfNotPresent", "Never"):
         raise ValueError(f"{text!r} is not a pull policy; choose Always, IfNotPresent or Never")
     return text
 
 
 def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Return the settings of a command line. A wrong one ends the process with exit code 2."""
-    description = "Run the operator that creates and updates the children of LLMEndpoints and LoadTests."
+    """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
+    description = "Run the operator for LLMEndpoint and LoadTest resources."
     flags = Flags("llmendpoint_operator", ENVIRONMENT_PREFIX, description, _EXAMPLES)
     scope = flags.group("scope")
-    scope.option("namespace", str, [], "namespace to watch; without it, all namespaces are watched",
+    scope.option("namespace", str, [], "namespace to watch; if absent, all namespaces are watched",
                  value="NAME")  # fmt: skip
     scope.option("own-namespace", str, os.environ.get("POD_NAMESPACE", "llmendpoint-system"),
-                 "namespace of the chart's question ConfigMaps", value="NAME")  # fmt: skip
+                 "namespace of the ConfigMaps with the default questions; if POD_NAMESPACE is set, it is the default",
+                 value="NAME")  # fmt: skip
     images = flags.group("images")
     images.option("sidecar-image", str, f"ghcr.io/llmendpoint/sidecar:{VERSION}", "image of the sidecar", value="IMAGE")
-    images.option("loadjob-image", str, f"ghcr.io/llmendpoint/loadjob:{VERSION}", "image of load tests", value="IMAGE")
+    images.option(
+        "loadjob-image", str, f"ghcr.io/llmendpoint/loadjob:{VERSION}", "image of the load generator", value="IMAGE"
+    )
     images.option("ollama-image", str, "docker.io/ollama/ollama:0.17.4", "image of Ollama for endpoints that do not "
-                  "name one", value="IMAGE")  # fmt: skip
+                  "set an image", value="IMAGE")  # fmt: skip
     for name in ("sidecar", "loadjob", "ollama"):
-        images.option(f"{name}-pull-policy", parse_pull_policy, "IfNotPresent", "Always, IfNotPresent or Never",
+        images.option(f"{name}-pull-policy", parse_pull_policy, "IfNotPresent",
+                      "image pull policy: Always, IfNotPresent or Never",
                       value="POLICY")  # fmt: skip
-    images.option("image-pull-secret", str, [], "Secret for pulling these images", value="NAME")
+    images.option("image-pull-secret", str, [], "name of a Secret with credentials for the registries of these "
+                  "images, in the namespace of each endpoint and load test", value="NAME")  # fmt: skip
     process = flags.group("process")
-    process.option("health-listen", parse_address, ":8080", "address for /livez and /metrics")
+    process.option("health-listen", parse_address, ":8080", "listen address for /livez and /metrics")
     process.option("log-level", parse_level, "info", "debug, info, warning or error")
     options = flags.parse(arguments)
     return Settings(

@@ -1,4 +1,4 @@
-"""The feed: reconciles begin when everything was listed, and a second listing of a kind is noticed."""
+"""The feed: reconciles start after the first listing of all kinds, and a second listing of a kind is detected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.children import KEY, config_map, endpoint_body, live, newer
 
 
 class Recorder:
-    """A feed, and what it marked."""
+    """A feed, and the owners that it marked."""
 
     def __init__(self) -> None:
         self.marked: list[Key] = []
@@ -48,7 +48,7 @@ async def test_a_listing_that_takes_too_long_does_not_hold_reconciles_up(recorde
     recorder.feed.shown("LLMEndpoint", endpoint_body())
     recorder.feed.release()
     assert recorder.marked == [KEY]
-    # What has not been listed may still exist.
+    # Objects that have not been listed may still exist.
     assert not recorder.inventory.complete
 
 

@@ -1,4 +1,4 @@
-"""A synchronous client of a real API server for tests: the official client, with plain dicts in and out."""
+"""A synchronous client of a real API server for tests. It uses the official client; bodies are plain dicts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Manifest = dict[str, Any]
 
 
 class Client:
-    """Calls one API server as the user of a kubeconfig. A refusal raises ApiException, whose text has the message."""
+    """Calls one API server as the user of a kubeconfig. A refusal raises ApiException, whose text has its message."""
 
     def __init__(self, kubeconfig: Path) -> None:
         configuration = Configuration()
@@ -57,7 +57,7 @@ class Client:
         return list(json.loads(self.request("GET", _path(kind, namespace), [("labelSelector", labels)]))["items"])
 
     def patch(self, kind: str, namespace: str, name: str, patch: Any) -> Manifest:
-        """Send a merge patch, as `kubectl edit` and other clients do that do not apply."""
+        """Send a merge patch, like `kubectl edit` and other clients that do not use server-side apply."""
         path = _path(kind, namespace, name)
         return dict(json.loads(self.request("PATCH", path, [], patch, "application/merge-patch+json")))
 

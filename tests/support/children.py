@@ -1,4 +1,4 @@
-"""Objects as the API server returns them, for tests without one."""
+"""Objects as the API server returns them, for tests without an API server."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _versions = itertools.count(100)
 
 
 def config_map(text: str = "a", name: str = "assistant", owner: Owner = OWNER) -> Manifest:
-    """Return the manifest of a ConfigMap as a builder makes it."""
+    """Return the manifest of a ConfigMap, as a builder returns it."""
     return {**owner.child("ConfigMap", name, "config"), "data": {"models.json": text}}
 
 
 def stateful_set(replicas: int = 1, owner: Owner = OWNER) -> Manifest:
-    """Return the manifest of a StatefulSet as a builder makes it."""
+    """Return the manifest of a StatefulSet, as a builder returns it."""
     return {**owner.child("StatefulSet", owner.name, "endpoint"), "spec": {"replicas": replicas}}
 
 
 def live(manifest: Manifest, uid: str = "", *, stamp: bool = True, **fields: Any) -> Manifest:
-    """Return an object of a manifest: with UID and version, and with the hash of the manifest if we applied it."""
+    """Return the object of a manifest, with UID and version. If `stamp` is true, it has the hash of the manifest."""
     body = stamped(manifest) if stamp else manifest
     metadata = {
         **body["metadata"],

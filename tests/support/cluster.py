@@ -45,7 +45,7 @@ class Parameters:
 
 
 def kubectl(*arguments: str, stdin: Any = None, check: bool = True) -> str:
-    """Run kubectl and return its output. If it fails, the error has its error output."""
+    """Run kubectl and return its output. If it fails, the exception has its error output."""
     text = None if stdin is None else json.dumps(stdin)
     done = subprocess.run(["kubectl", *arguments], check=False, input=text, capture_output=True, text=True, timeout=900)
     if check and done.returncode:
@@ -144,7 +144,7 @@ def assistant(chart: None, parameters: Parameters) -> Iterator[Namespace]:
 
 
 def sample_endpoint(folder: str, parameters: Parameters) -> dict[str, Any]:
-    """Return a shipped sample, in which only the model is changed to that of the cluster's registry."""
+    """Return a shipped sample whose model is replaced by the one in the cluster's registry."""
     text = kubectl("kustomize", str(ROOT / "manifests/samples" / folder))
     manifest: dict[str, Any] = yaml.safe_load(text)
     name = manifest["spec"]["models"][0]["name"] if parameters.registry else parameters.model

@@ -1,4 +1,4 @@
-"""A cluster in memory, as far as writers and controllers use one. Use a real API server where its behaviour matters."""
+"""A cluster in memory, for tests of controllers. If the behavior of the API server matters, use a real one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.children import live, newer
 
 
 def refusal(code: int, text: str) -> ApiException:
-    """Return what a response raises."""
+    """Return the exception of an error response."""
     return ApiException(http_resp=SimpleNamespace(status=code, reason="", data=text.encode(), headers={}))
 
 
@@ -25,7 +25,7 @@ def plain_not_found() -> ApiException:
 
 
 class FakeDiscovery:
-    """The kinds that the cluster lacks."""
+    """The kinds that the cluster does not have, without look-ups."""
 
     def __init__(self) -> None:
         self.missing: set[str] = set()

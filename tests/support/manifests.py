@@ -23,7 +23,7 @@ def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def pod(name: str, owner: str) -> dict[str, Any]:
-    """Return a pod as the StatefulSet controller makes it for an endpoint, as far as the operator looks at it."""
+    """Return a pod of an endpoint, as the StatefulSet controller creates it, with the fields that the operator reads."""
     labels = {
         "llmendpoint.dev/endpoint": owner,
         "app.kubernetes.io/component": "endpoint",

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from llmendpoint_operator.cluster.kinds import TABLE
 from support.apiclient import Client
 
-#: Verb and resource, with a subresource behind a slash.
+#: Number of requests by verb and resource. A subresource follows after a slash.
 Counts: TypeAlias = Counter[tuple[str, str]]
 
 _SERIES = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
@@ -21,7 +21,10 @@ _RESOURCES = frozenset(kind.plural for kind in TABLE)
 
 
 def counted(client: Client) -> Counts:
-    """Return the requests so far for the kinds of the table. Watches are not counted: they reconnect now and then."""
+    """Return the number of requests so far for the kinds of the table.
+
+    Watches are not counted, because they reconnect from time to time.
+    """
     counts: Counts = Counter()
     for text, value in _SERIES.findall(client.request("GET", "/metrics")):
         labels = dict(_LABEL.findall(text))
@@ -32,11 +35,11 @@ def counted(client: Client) -> Counts:
 
 
 def counted_when_quiet(client: Client, seconds: float = 2.0) -> Counts:
-    """Return the requests so far, once there was none for a time."""
+    """Wait until no request is sent for some seconds, and return the number of requests so far."""
     last, since = counted(client), time.monotonic()
     deadline = since + 60
     while time.monotonic() - since < seconds:
-        assert time.monotonic() < deadline, "there are requests all the time"
+        assert time.monotonic() < deadline, "requests do not stop"
         time.sleep(0.2)
         now = counted(client)
         if now != last:
@@ -45,7 +48,7 @@ def counted_when_quiet(client: Client, seconds: float = 2.0) -> Counts:
 
 
 def counted_during(client: Client, action: Callable[[], object], seconds: float = 2.0) -> Counts:
-    """Return the requests that an action leads to, its own included, until there are no more."""
+    """Perform an action, and return the number of requests that it causes, including its own."""
     before = counted_when_quiet(client, seconds)
     action()
     return counted_when_quiet(client, seconds) - before

@@ -46,7 +46,7 @@ _TOKENS = (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"0", b";", b"
 
 
 class FindingError(Exception):
-    """Our result for a case differs from h11's, or from our result for the same bytes in other pieces."""
+    """Our result for a case differs from that of h11, or from our result for the same bytes in other pieces."""
 
 
 class Wire:

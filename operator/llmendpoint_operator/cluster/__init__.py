@@ -1,1 +1,1 @@
-"""Everything that talks to the cluster: the client, the inventory of what exists, faults, Events, and pods' status."""
+"""Access to the cluster: API client, inventory of existing objects, faults, Events, and the status of pods."""

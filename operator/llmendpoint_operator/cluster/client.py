@@ -1,8 +1,8 @@
-"""Requests to the API server: the transport of the official client, with plain dicts in and out.
+"""Sends requests to the API server with the transport of the official client.
 
-The `kubernetes` package gives the configuration (ServiceAccount or kubeconfig), the credentials (a ServiceAccount's
-token is read again every minute), TLS, connections and errors. Its generated classes of APIs and models are not loaded:
-paths come from the table of kinds, and bodies are dicts.
+The `kubernetes` package supplies the configuration (ServiceAccount or kubeconfig), the credentials (a ServiceAccount's
+token is read again every minute), TLS, connections and errors. Its generated classes for APIs and models are not
+loaded: paths come from the table of kinds, and bodies are plain dicts.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from llmendpoint_common.contracts.cluster import FIELD_MANAGER
 #: The content type of server-side apply. JSON is YAML, so the body is JSON.
 APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
-# The API server itself gives up after 60 s (--request-timeout), a webhook after 10 s unless configured otherwise.
+# By default, the API server ends a request after 60 s (--request-timeout) and the call of a webhook after 10 s.
 _TIMEOUT_SECONDS = 60.0
 
-#: What a refusal, or an API server that cannot be reached, raises.
+#: Exceptions of a request that the API server refuses, or of an API server that cannot be reached.
 API_ERRORS = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
 async def load_configuration() -> Configuration:
-    """Return the configuration of the pod's ServiceAccount; outside a pod, that of the kubeconfig.
+    """Return the configuration of the pod's ServiceAccount or, outside a pod, that of the kubeconfig.
 
-    `ConfigException` if there is neither.
+    Raises ConfigException if there is neither.
     """
     configuration = Configuration()
     try:
@@ -43,7 +43,7 @@ async def load_configuration() -> Configuration:
 
 
 class ApiServer:
-    """One API server. A refusal raises `ApiException`; a broken connection raises another of `API_ERRORS`."""
+    """A client of one API server. A refusal raises `ApiException`, a failed connection another of `API_ERRORS`."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._client = ApiClient(configuration)
@@ -61,7 +61,7 @@ class ApiServer:
         body: Any = None,
         content_type: str = _JSON,
     ) -> Any:
-        """Send one request and return the decoded body of its response. Nothing is retried."""
+        """Send one request and return the decoded body of the response. Does not retry."""
         headers = {"Accept": _JSON, "Content-Type": content_type}
         method, url, headers, _, _ = await self._client.param_serialize(
             method, path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]

@@ -1,8 +1,8 @@
-"""Which kinds of the table the cluster lacks.
+"""Finds the kinds of the table that the cluster does not have.
 
-The API server is asked when the operator starts, and again while a kind is missing: soon at first, because an operator
-is often installed together with the CustomResourceDefinitions, and later every five minutes. No child of a missing kind
-is written in the meantime.
+The operator asks the API server when it starts, and again as long as a kind is missing. The first pause is 2 s, because
+an operator is often installed together with the CustomResourceDefinitions. It doubles each time, up to five minutes.
+Children of a missing kind are not written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CUSTOM = tuple(kind for kind in TABLE if kind.optional or kind.role is Role.RES
 
 
 class Discovery:
-    """The kinds of the table that the cluster lacks."""
+    """Keeps track of the kinds of the table that the cluster does not have."""
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
@@ -35,25 +35,25 @@ class Discovery:
 
     @property
     def missing(self) -> frozenset[str]:
-        """The names of the kinds that the cluster lacks."""
+        """The names of the kinds that the cluster does not have."""
         return frozenset(self._missing)
 
     def lost(self, kind: str) -> None:
-        """Take from a refused request that the cluster does not know a kind."""
+        """Record that the cluster no longer has a kind, as a refused request has shown."""
         if kind not in self._missing:
-            log.warning("the cluster does not know the kind %s any more", kind)
+            log.warning("the cluster no longer has the kind %s", kind)
             self._missing.add(kind)
             self._lost.set()
 
     async def look(self) -> set[str]:
-        """Ask for all kinds that a cluster may lack, and return those that have appeared since the last time."""
+        """Look up all kinds that a cluster may not have. Return those that have appeared since the last look-up."""
         served = {kind.name for kind in _CUSTOM if await self._is_served(kind)}
         appeared = self._missing & served
         self._missing = {kind.name for kind in _CUSTOM} - served
         return appeared
 
     async def until_one_appears(self) -> None:
-        """Return when a missing kind has appeared; wait for ever while none is missing."""
+        """Wait until a missing kind appears. If no kind is missing, wait until one is, and then until it appears."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
             if not self._missing:
@@ -65,10 +65,10 @@ class Discovery:
             try:
                 appeared = await self.look()
             except API_ERRORS as error:
-                log.debug("kinds not looked up: %s", describe(error))
+                log.debug("cannot look up the kinds of the cluster: %s", describe(error))
                 continue
             if appeared:
-                log.info("the cluster knows these kinds now: %s", ", ".join(sorted(appeared)))
+                log.info("the cluster now has these kinds: %s", ", ".join(sorted(appeared)))
                 return
 
     async def _is_served(self, kind: Kind) -> bool:
@@ -83,5 +83,5 @@ class Discovery:
 
 
 def served(missing: frozenset[str]) -> tuple[Kind, ...]:
-    """Return the watched kinds of the table that the cluster has."""
+    """Return the kinds of the table that the operator watches and the cluster has."""
     return tuple(kind for kind in KINDS.values() if kind.watched and kind.name not in missing)

@@ -1,4 +1,4 @@
-"""Kubernetes Events for what a person looks for with `kubectl describe`."""
+"""Writes Kubernetes Events, which `kubectl describe` shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_MESSAGE = 1024
 async def emit(
     objects: Objects, about: Manifest, reason: str, message: str, now: datetime, *, warning: bool = False
 ) -> None:
-    """Write one Event about an object. An Event that cannot be written is logged and dropped."""
+    """Write one Event about an object. If this fails, the error is logged, and the Event is dropped."""
     metadata = about["metadata"]
     event = {
         "apiVersion": "v1",
@@ -45,4 +45,4 @@ async def emit(
     try:
         await objects.record(event)
     except API_ERRORS as error:
-        log.debug("Event %s not written: %s", reason, describe(error))
+        log.debug("cannot write the Event %s: %s", reason, describe(error))

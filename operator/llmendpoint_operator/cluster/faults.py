@@ -1,6 +1,6 @@
-"""Classifies what the API server refused: one `Fault` per refused child, for conditions, Events and retries.
+"""Classifies refused writes: one `Fault` per refused child, for conditions, Events and retries.
 
-The message of a fault is the API server's own sentence, and what to do about it.
+The message of a fault quotes the API server, and then gives advice.
 """
 
 from __future__ import annotations
@@ -18,28 +18,33 @@ from llmendpoint_operator.kube.fault import Fault
 
 _ADVICE = {
     FaultReason.NAME_CONFLICT: "Delete it, or give this resource another name.",
-    FaultReason.FORBIDDEN: "Grant the operator's ServiceAccount this permission, as its chart does.",
-    FaultReason.QUOTA_EXCEEDED: "Raise the ResourceQuota of the namespace, or delete what is not needed.",
-    FaultReason.ADMISSION_DENIED: "Change the spec or the webhook's policy.",
-    FaultReason.INVALID: "Change the field of the spec that it comes from.",
-    FaultReason.CONFLICT: "The operator tries again.",
+    FaultReason.FORBIDDEN: "Grant the operator's ServiceAccount the permissions in the chart's ClusterRole.",
+    FaultReason.QUOTA_EXCEEDED: "Raise the ResourceQuota of the namespace, request less, or delete objects that are "
+    "not needed.",
+    FaultReason.ADMISSION_DENIED: "Change the spec or the admission policy, or repair the webhook if it failed.",
+    FaultReason.INVALID: "Correct the field of the spec that sets the invalid value.",
+    FaultReason.CONFLICT: "Another client changed the object at the same time. No action is needed: the operator tries "
+    "again.",
     FaultReason.UNKNOWN_KIND: "Install the CustomResourceDefinition of this kind.",
-    FaultReason.NAMESPACE_TERMINATING: "Create the resource in another namespace.",
-    FaultReason.UNAVAILABLE: "The operator tries again.",
+    FaultReason.NAMESPACE_TERMINATING: "Create this resource in another namespace.",
+    FaultReason.UNAVAILABLE: "The operator tries again. If this does not change, check the API server.",
 }
 _KIND_ADVICE = {
-    (FaultReason.UNKNOWN_KIND, "ServiceMonitor"): "Install the Prometheus Operator, or set monitoring.mode to None.",
+    (
+        FaultReason.UNKNOWN_KIND,
+        "ServiceMonitor",
+    ): "Install the Prometheus Operator, or set spec.monitoring.mode to None.",
 }
 _BY_CODE: dict[int, FaultReason] = {
     HTTPStatus.UNAUTHORIZED: FaultReason.FORBIDDEN,
     HTTPStatus.FORBIDDEN: FaultReason.FORBIDDEN,
     HTTPStatus.BAD_REQUEST: FaultReason.INVALID,
-    # The kind exists, so what is missing is the namespace.
+    # A missing kind is recognized before this table is used, so the namespace is missing.
     HTTPStatus.NOT_FOUND: FaultReason.NAMESPACE_TERMINATING,
     HTTPStatus.CONFLICT: FaultReason.CONFLICT,
     HTTPStatus.UNPROCESSABLE_ENTITY: FaultReason.INVALID,
 }
-#: What the text of a refusal says, stronger than its code: the API server has one code for several of these.
+#: Reasons by a part of the message. They take precedence over `_BY_CODE`, because several reasons have the same code.
 _BY_TEXT = (
     ("is being terminated", FaultReason.NAMESPACE_TERMINATING),
     ("custom resource definition is terminating", FaultReason.UNKNOWN_KIND),
@@ -52,7 +57,7 @@ _BY_TEXT = (
 
 @dataclass(frozen=True)
 class Refusal:
-    """A response that is not a success. `named` is False if the response is not about an object: plain text."""
+    """An error response. `named` is False if it does not name an object, for example because it is plain text."""
 
     code: int
     message: str
@@ -61,7 +66,7 @@ class Refusal:
 
 
 def classify(error: Exception, child: ChildKey) -> Fault:
-    """Return the fault of a write that raised one of `API_ERRORS`."""
+    """Return the fault for a write that raised one of `API_ERRORS`."""
     if not isinstance(error, ApiException):
         return _fault(FaultReason.UNAVAILABLE, child, f"The API server does not answer: {describe(error)}")
     refusal = read_refusal(error)
@@ -71,32 +76,33 @@ def classify(error: Exception, child: ChildKey) -> Fault:
 
 
 def describe(error: Exception) -> str:
-    """Return an error as one line for the log."""
+    """Return an error as one line, for the log."""
     if isinstance(error, ApiException):
         return f"{error.status} {' '.join(read_refusal(error).message.split())}"
     return str(error) or type(error).__name__
 
 
 def unknown_kind(child: ChildKey) -> Fault:
-    """Return the fault of a child whose kind the cluster does not know."""
-    return _fault(FaultReason.UNKNOWN_KIND, child, f"The cluster does not know the kind {child.kind}")
+    """Return the fault for a child whose kind the cluster does not have."""
+    return _fault(FaultReason.UNKNOWN_KIND, child, f"The cluster does not have the kind {child.kind}")
 
 
 def name_conflict(child: ChildKey, owner_kind: str) -> Fault:
-    """Return the fault of a child whose name another object has."""
+    """Return the fault for a child whose name is used by another object."""
     return _fault(FaultReason.NAME_CONFLICT, child, f"{child} exists but does not belong to this {owner_kind}")
 
 
 def is_unknown_kind(error: Exception) -> bool:
-    """Tell whether a request failed because the cluster does not know the kind.
+    """Return whether a request failed because the cluster does not have the kind.
 
-    The path does not exist then, so the response is 404 in plain text, or a Status without the name of an object.
+    The path of the request does not exist then. The response is a 404 in plain text, or a Status that does not name an
+    object.
     """
     return isinstance(error, ApiException) and error.status == HTTPStatus.NOT_FOUND and not read_refusal(error).named
 
 
 def read_refusal(error: ApiException) -> Refusal:
-    """Return what a response says: a Status in JSON, or plain text."""
+    """Parse an error response, whose body is a Status in JSON or plain text."""
     text = _text(error)
     try:
         status = msgspec.json.decode(text)

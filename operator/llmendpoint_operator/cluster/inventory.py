@@ -1,16 +1,16 @@
-"""What exists in the cluster, as the watches last showed it. Reconciles read from here and not from the API server.
+"""The objects in the cluster, as the watches last showed them. Reconciles read them here, not from the API server.
 
-Of our own resources, the inventory keeps the last body. Of a child it keeps its identity, a digest of its content and
-the hash of what the operator last applied, and of the rest only the field that a reconcile reads (`Kind.keeps`).
+The inventory keeps the last body of each of our own resources. Of a child, it keeps the identity, a digest of the
+content, the hash of the manifest that the operator last applied, and the field that reconciles read (`Kind.keeps`).
 
-A child is *as we left it* if its content has the digest that our last write returned. If somebody changed it, or if it
-was listed at the start of the operator, nobody knows whether it still says what we applied. Its whole body is then kept
-until the next plan has compared it with the manifest: `Child.unjudged`.
+The content of a child is *accepted* if it is the result of our last write, or if a plan found it up to date. If another
+client changes the child, or if the operator has just started, the child may not match its manifest. The inventory then
+keeps the complete body (`Child.unjudged`) until the next plan has compared it with the manifest.
 
 Three things make an owner dirty: a new or deleted child, changed content of a child, and a change of the field that
-reconciles read. The event of our own write changes none of these, because the write's response is already known here.
-Events may also arrive late, when a newer version is known from a response. They are recognised by resourceVersion,
-which Kubernetes documents as comparable numbers (KEP-5504).
+reconciles read. The event of our own write is none of these, because the response to the write was recorded before.
+Events can arrive late, after a response has shown a newer version. They are recognized by their resourceVersion:
+Kubernetes documents that resourceVersions can be compared as numbers (KEP-5504).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from llmendpoint_operator.cluster.kinds import KINDS, Role
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
 
-#: Annotation of a child with the hash of the manifest that was applied last. It survives restarts of the operator.
+#: Annotation of a child: the hash of the manifest that was last applied. It survives restarts of the operator.
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
-#: Component label of the ConfigMap that takes the result of a load run: the only one whose data is read.
+#: Component label of the ConfigMap with the result of a load run. It is the only ConfigMap whose data is kept.
 RESULT_COMPONENT = "result"
 
 _OWNER_LABELS = {ENDPOINT_LABEL: LLMENDPOINT, LOADTEST_LABEL: LOADTEST}
@@ -53,8 +53,8 @@ _LAST_RETRY_SECONDS = 60.0
 class Child:
     """A child as it is in the cluster.
 
-    `owner_uid` is the UID of its controller. `content` is the digest of all that is not status, and `accepted` the
-    digest that a plan found to be what the owner wants. `unjudged` is the whole body until the two agree.
+    `owner_uid` is the UID of its controller. `content` is the digest of its content, and `accepted` is the digest of
+    the content that was last accepted. While the two differ, `unjudged` is the complete body.
     """
 
     key: ChildKey
@@ -72,7 +72,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A write that was refused. It is not tried again before `until` (monotonic), unless the manifest changes."""
+    """A refused write. It is not retried before `until` (monotonic seconds), unless the manifest changes."""
 
     fault: Fault
     manifest_hash: str
@@ -82,14 +82,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a plan needs to know of one owner: its children, and the refusals whose time has not come."""
+    """The input of a plan for one owner: its children, and the refused writes that must not be retried yet."""
 
     children: Mapping[ChildKey, Child]
     refused: Mapping[ChildKey, Refusal]
 
 
 class Inventory:
-    """The objects that the watches and the responses of our own writes have shown."""
+    """The objects in the cluster, from the watches and from the responses to our own writes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -98,13 +98,13 @@ class Inventory:
         self._places: dict[str, tuple[Key, ChildKey]] = {}
         self._refusals: dict[Key, dict[ChildKey, Refusal]] = {}
         self._unlisted: set[str] = set()
-        #: Whether the watches have listed every kind; until then, an object that is not here may exist.
+        #: Whether the watches have listed every kind. Until then, objects may exist that the inventory does not have.
         self.complete = False
 
-    # What reconciles read.
+    # Methods for reconciles.
 
     def resource(self, key: Key) -> Manifest | None:
-        """Return one of our resources, without its managedFields."""
+        """Return one of our resources without its managedFields, or None if it does not exist."""
         return self._resources.get(key)
 
     def resources(self) -> tuple[Key, ...]:
@@ -112,30 +112,30 @@ class Inventory:
         return tuple(self._resources)
 
     def seen(self, key: Key) -> Seen:
-        """Return what a plan needs to know of an owner."""
+        """Return the input of a plan for an owner."""
         now = self._clock()
         waiting = {child: refusal for child, refusal in self._refusals.get(key, {}).items() if refusal.until > now}
         return Seen(dict(self._children.get(key, {})), waiting)
 
     def child(self, key: Key, kind: str, name: str) -> Child | None:
-        """Return a child of an owner."""
+        """Return a child of an owner, or None if it does not exist."""
         return self._children.get(key, {}).get(ChildKey(kind, name))
 
     def pods(self, key: Key, component: str) -> list[Manifest]:
-        """Return the pods of an owner that have this component label, in the order of their names."""
+        """Return the pods of an owner with this component label, sorted by name."""
         bodies = [child.body for name, child in sorted(self._children.get(key, {}).items()) if name.kind == "Pod"]
         return [body for body in bodies if body["metadata"].get("labels", {}).get(COMPONENT_LABEL) == component]
 
     def seconds_to_retry(self, key: Key) -> float | None:
-        """Return in how many seconds the next refused child is tried again; None if no child waits for that."""
+        """Return the number of seconds until the next retry of a refused child, or None if no child is waiting."""
         now = self._clock()
         times = [refusal.until - now for refusal in self._refusals.get(key, {}).values()]
         return min((seconds for seconds in times if seconds > 0), default=None)
 
-    # What the watches show. Each returns the owner that is dirty now, if any.
+    # Methods for the watches. They return the owners that have become dirty.
 
     def shows(self, kind: str, body: Manifest) -> Key | None:
-        """Take an object as the watch shows it."""
+        """Record an object from a listing or a watch."""
         uid = body["metadata"]["uid"]
         self._unlisted.discard(uid)
         if KINDS[kind].role is Role.RESOURCE:
@@ -151,7 +151,7 @@ class Inventory:
         return key if known is None or _is_news(known, self._children[key][name]) else None
 
     def gone(self, kind: str, body: Manifest) -> Key | None:
-        """Take the deletion of an object."""
+        """Record the deletion of an object."""
         uid = body["metadata"]["uid"]
         self._unlisted.discard(uid)
         if KINDS[kind].role is not Role.RESOURCE:
@@ -164,13 +164,13 @@ class Inventory:
         return key
 
     def begin_listing(self) -> None:
-        """Expect every object to be shown again: what is not shown until `end_listing` no longer exists."""
+        """Start a listing of all kinds. `end_listing` removes the objects that are not shown until then."""
         self.complete = False
         bodies = self._resources.values()
         self._unlisted = {*self._places, *(body["metadata"]["uid"] for body in bodies)}
 
     def end_listing(self) -> set[Key]:
-        """Remove what the listing did not show, and return the owners that are dirty now."""
+        """Remove the objects that the listing did not contain, and return the owners that have become dirty."""
         self.complete = True
         gone, self._unlisted = self._unlisted, set()
         resources = {key for key, body in self._resources.items() if body["metadata"]["uid"] in gone}
@@ -179,44 +179,44 @@ class Inventory:
         owners = {self._remove(uid) for uid in gone}
         return resources | {key for key in owners if key is not None}
 
-    # What our own writes did.
+    # Methods for the results of our own writes.
 
     def wrote_child(self, key: Key, body: Manifest) -> None:
-        """Take the response of a write of a child: its content is accepted."""
+        """Record the response to a write of a child. Its content is accepted."""
         name = ChildKey(body["kind"], body["metadata"]["name"])
         self._unlisted.discard(body["metadata"]["uid"])
         self._refusals.get(key, {}).pop(name, None)
         written = _child(name, body)
         known = self._known(written.uid)
-        # If the watch was faster with somebody else's change, the newer body stays to be judged.
+        # If the watch has already shown a newer change of another client, the next plan has to compare that body.
         newest = known if known is not None and known.version > written.version else written
         self._place(key, replace(newest, accepted=written.content))
 
     def wrote_resource(self, body: Manifest) -> None:
-        """Take the response of a write of one of our resources."""
+        """Record the response to a write of one of our resources."""
         self._unlisted.discard(body["metadata"]["uid"])
         self._shows_resource(body["kind"], body)
 
     def accept(self, key: Key, name: ChildKey) -> None:
-        """Take the judgement of a plan: the child says what its owner wants."""
+        """Record that a plan found the child up to date."""
         self._refusals.get(key, {}).pop(name, None)
         child = self._children.get(key, {}).get(name)
         if child is not None and child.accepted != child.content:
             self._children[key][name] = replace(child, accepted=child.content, unjudged=None)
 
     def accept_all(self, key: Key) -> None:
-        """Take that no plan will judge the children of an owner: it is gone, or leaves its children alone."""
+        """Accept all children of an owner that no plan compares, because it is deleted or keeps its children as is."""
         for name in tuple(self._children.get(key, {})):
             self.accept(key, name)
 
     def deleting(self, key: Key, name: ChildKey) -> None:
-        """Take our own deletion of a child, until the watch shows that it is gone."""
+        """Record that the operator has deleted a child, until the watch shows that it no longer exists."""
         child = self._children.get(key, {}).get(name)
         if child is not None:
             self._children[key][name] = replace(child, terminating=True)
 
     def refused(self, key: Key, name: ChildKey, manifest_hash: str, fault: Fault) -> None:
-        """Take a refused write. Each further refusal of the same manifest doubles the time until the next try."""
+        """Record a refused write. The delay before the next attempt doubles with each refusal of the same manifest."""
         refusals = self._refusals.setdefault(key, {})
         last = refusals.get(name)
         attempts = last.attempts + 1 if last is not None and last.manifest_hash == manifest_hash else 1
@@ -225,7 +225,7 @@ class Inventory:
         refusals[name] = Refusal(fault, manifest_hash, attempts, until)
 
     def keep_refusals(self, key: Key, names: Iterable[ChildKey]) -> None:
-        """Forget the refusals of children that are no longer desired."""
+        """Forget the refused writes of all children except these."""
         wanted = set(names)
         kept = {name: refusal for name, refusal in self._refusals.get(key, {}).items() if name in wanted}
         if kept:
@@ -234,7 +234,7 @@ class Inventory:
             self._refusals.pop(key, None)
 
     def forget(self, key: Key) -> None:
-        """Forget one of our resources; its children go when the watch shows that they are gone."""
+        """Forget one of our resources. Its children are removed when the watch shows that they no longer exist."""
         self._resources.pop(key, None)
         self._refusals.pop(key, None)
 
@@ -274,20 +274,21 @@ class Inventory:
 
 
 def hash_of(manifest: Manifest) -> str:
-    """Return the hash of a manifest, the same for the same content in any order."""
+    """Return the hash of a manifest. It does not depend on the order of fields."""
     return _digest(manifest)
 
 
 def controller_uid(body: Manifest) -> str:
-    """Return the UID of an object's controller, empty if it has none."""
+    """Return the UID of an object's controller, or an empty string if it has none."""
     references = body["metadata"].get("ownerReferences") or []
     return next((str(reference["uid"]) for reference in references if reference.get("controller")), "")
 
 
 def owner_key(body: Manifest) -> Key | None:
-    """Return the resource that an object belongs to: its controller if that is one of ours, else by its labels.
+    """Return the key of the resource to which an object belongs, or None.
 
-    The labels are those of pods, whose controller is a StatefulSet or a Job, and of other people's objects.
+    If the controller of the object is one of our resources, it is the owner. Otherwise, the labels name the owner. This
+    applies to pods, whose controller is a StatefulSet or a Job, and to objects of others that have our labels.
     """
     metadata = body["metadata"]
     for reference in metadata.get("ownerReferences") or []:
@@ -316,7 +317,7 @@ def _child(name: ChildKey, body: Manifest) -> Child:
 
 
 def _judged(known: Child | None, child: Child, body: Manifest) -> Child:
-    """Return a child with the judgement about the same content, or with its body for the next plan to judge."""
+    """Return a child as accepted if the same content was accepted before, otherwise with its body for the next plan."""
     if KINDS[child.key.kind].role is not Role.CHILD:
         return child
     if known is not None and known.accepted == child.content:
@@ -331,7 +332,7 @@ def _is_news(known: Child, child: Child) -> bool:
 
 
 def _kept(kind: str, body: Manifest) -> Manifest:
-    """Return what reconciles read of a child or a pod."""
+    """Return the fields of a child or a pod that reconciles read."""
     metadata = {name: body["metadata"][name] for name in _KEPT_METADATA if name in body["metadata"]}
     field = KINDS[kind].keeps
     is_read = kind != "ConfigMap" or metadata.get("labels", {}).get(COMPONENT_LABEL) == RESULT_COMPONENT
@@ -339,21 +340,21 @@ def _kept(kind: str, body: Manifest) -> Manifest:
 
 
 def _content(body: Manifest) -> str:
-    """Return the digest of the part of an object that its owner decides on: without status and versions."""
+    """Return the digest of an object's labels, annotations, owner references, and all fields except the status."""
     metadata = {name: body["metadata"].get(name) for name in _CONTENT_METADATA}
     rest = {name: value for name, value in body.items() if name not in ("apiVersion", "kind", "metadata", "status")}
     return _digest([metadata, rest])
 
 
 def _wanted(resource: Manifest) -> list[Any]:
-    """Return what makes a change of one of our resources a reason to reconcile it."""
+    """Return the fields of one of our resources whose change makes it dirty."""
     metadata = resource["metadata"]
     names = ("generation", "deletionTimestamp", "labels", "annotations")
     return [resource.get("status"), *(metadata.get(name) for name in names)]
 
 
 def _without_managed_fields(body: Manifest) -> Manifest:
-    """Return a body without the part that is often larger than all others."""
+    """Return a body without managedFields, which are often larger than the rest."""
     metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
     return {**body, "metadata": metadata}
 

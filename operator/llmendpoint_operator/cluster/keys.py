@@ -1,4 +1,4 @@
-"""Names of objects: keys of dictionaries and of the work queue."""
+"""Names of objects, used as keys of dictionaries and of the work queue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Key(NamedTuple):
-    """Names one of our resources. The work queue reconciles keys."""
+    """The name of one of our resources. The work queue reconciles these keys."""
 
     kind: str
     namespace: str
@@ -17,7 +17,7 @@ class Key(NamedTuple):
 
 
 class ChildKey(NamedTuple):
-    """Names one child of a resource; it is in the namespace of its owner."""
+    """The name of a child of a resource. A child is in the namespace of its owner."""
 
     kind: str
     name: str

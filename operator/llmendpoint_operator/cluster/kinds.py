@@ -1,8 +1,8 @@
-"""The one table of kinds that the operator touches.
+"""The table of all kinds that the operator uses.
 
-The watches, the paths of the client, the list of kinds to prune, the handling of kinds that a cluster lacks, the RBAC
-rules of the chart (`make generate`) and the lists of the tests all come from this table. A new kind of child is a row
-here, a builder in `resources/`, a test and a golden render.
+The watches, the paths of the client, the list of kinds to prune, the handling of missing kinds, the RBAC rules of the
+chart (`make generate`) and the lists in the tests all come from this table. To add a kind of child, add a row here, a
+builder in `resources/`, a test and a golden render.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _WRITE = ("create", "patch", "delete")
 
 
 class Role(Enum):
-    """How the operator uses a kind."""
+    """The use of a kind by the operator."""
 
-    RESOURCE = "resource"  # ours: a person writes the spec, the operator the status
+    RESOURCE = "resource"  # one of our resources: users write the spec, and the operator writes the status
     CHILD = "child"  # applied by the operator, and pruned if no longer desired
-    OBSERVED = "observed"  # watched, never written
-    RECORDED = "recorded"  # created and never read
+    OBSERVED = "observed"  # watched, but never written
+    RECORDED = "recorded"  # created, but never read
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One row: how the API server addresses a kind, and what the operator does with it.
+    """A row of the table: the address of a kind in the API, and its use by the operator.
 
-    `owners` are the kinds of our resources that own such objects. A cluster may lack an `optional` kind. `keeps` is the
-    field of its objects that reconciles read; the inventory keeps no other content of children and pods.
+    `owners` are the kinds of our resources that own objects of this kind. A cluster does not have to have an `optional`
+    kind. `keeps` is the field that reconciles read; the inventory does not keep any other content of children and pods.
     """
 
     group: str
@@ -45,18 +45,18 @@ class Kind:
 
     @property
     def api_version(self) -> str:
-        """The apiVersion of its manifests."""
+        """The apiVersion of manifests of this kind."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """Return the path of an object, or of all objects in a namespace if there is no name."""
+        """Return the path of an object or, if `name` is empty, of all objects in a namespace."""
         root = f"/apis/{self.group}" if self.group else "/api"
         parts = (root, self.version, "namespaces", namespace, self.plural, name, subresource)
         return "/".join(part for part in parts if part)
 
     @property
     def watched(self) -> bool:
-        """Whether the operator watches it."""
+        """Whether the operator watches the kind."""
         return "watch" in self.verbs
 
 
@@ -64,16 +64,16 @@ _BOTH = (LLMENDPOINT, LOADTEST)
 
 TABLE = (
     Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_READ),
-    # A LoadTest with ttlSecondsAfterFinished is deleted by the operator.
+    # The operator deletes a LoadTest after its ttlSecondsAfterFinished.
     Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_READ, "delete")),
-    # Only the result of a load run is read.
+    # Reconciles read only the ConfigMap with the result of a load run.
     Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps="data"),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", Role.CHILD, _BOTH),
     Kind("", "v1", "Service", "services", Role.CHILD, (LLMENDPOINT,)),
     Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,), keeps="status"),
     Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
     Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps="status"),
-    # Each load run gets a Role that may patch its own result and nothing else.
+    # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else.
     Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,)),
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
     Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ, keeps="status"),

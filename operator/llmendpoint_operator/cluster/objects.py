@@ -1,4 +1,4 @@
-"""Reads and writes of objects. All writes of children and of status are server-side apply with one field manager."""
+"""Reads and writes objects. Children and statuses are written by server-side apply with one field manager."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from llmendpoint_operator.kube.owner import Manifest
 NOT_FOUND = 404
 CONFLICT = 409
 
-# The revision of an empty etcd: no object can have it, so an apply that names it is refused if the object exists.
+# The revision of an empty etcd. No object can have it, so an apply with this resourceVersion is refused if the object
+# exists.
 _NO_VERSION = "1"
 _APPLY_QUERY = (("fieldManager", FIELD_MANAGER), ("force", "true"))
 
 
 class Objects:
-    """The objects of one cluster, as plain dicts. A refusal raises one of `API_ERRORS`."""
+    """The objects of one cluster, as plain dicts. A failed request raises one of `API_ERRORS`."""
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
@@ -41,11 +42,12 @@ class Objects:
         return [_whole(item, kind) for item in found["items"]]
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Apply a manifest that must not exist yet, and return the object. `ApiException` 409 if it exists.
+        """Create an object by server-side apply, and return it. Raises ApiException with status 409 if it exists.
 
-        Server-side apply has no precondition "does not exist", but a resourceVersion in the body is one: an object of
-        another version is refused with 409, and if there is no object, the field is ignored. Unlike a POST, this makes
-        our fields owned by an Apply entry from the start, so that a later apply can remove them.
+        Server-side apply does not have the precondition that an object does not exist. A resourceVersion in the body
+        has the same effect: if the object exists with another version, the request is refused with status 409. If it
+        does not exist, the field is ignored. In contrast to a POST, our fields are owned by an Apply entry from the
+        start, so that a later apply can remove them.
         """
         metadata = {**manifest["metadata"], "resourceVersion": _NO_VERSION}
         return await self.apply({**manifest, "metadata": metadata})
@@ -56,7 +58,10 @@ class Objects:
         return await self._apply(path, manifest)
 
     async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:
-        """Write the status of one of our resources and return the object. 409 if another object has its name by now."""
+        """Write the status of one of our resources, and return the object.
+
+        Raises ApiException with status 409 if another object has this name now.
+        """
         kind, metadata = manifest["kind"], manifest["metadata"]
         body = {
             "apiVersion": manifest["apiVersion"],
@@ -67,12 +72,15 @@ class Objects:
         return await self._apply(KINDS[kind].path(metadata["namespace"], metadata["name"], "status"), body)
 
     async def record(self, event: Manifest) -> None:
-        """Create an object that is never read or updated: an Event."""
+        """Create an Event. Events are never read or updated."""
         path = KINDS[event["kind"]].path(event["metadata"]["namespace"])
         await self._server.request("POST", path, [("fieldManager", FIELD_MANAGER)], event)
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
-        """Delete an object and, in the background, what it owns. An object of another UID is left alone."""
+        """Delete an object. Kubernetes then deletes the objects that it owns, in the background.
+
+        Does nothing if the object does not exist, or if an object of this name has another UID.
+        """
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -90,5 +98,5 @@ class Objects:
 
 
 def _whole(item: Manifest, kind: str) -> Manifest:
-    """Return an object with apiVersion and kind, which the items of a list lack."""
+    """Return an object with apiVersion and kind, which are missing in the items of a list."""
     return {"apiVersion": KINDS[kind].api_version, "kind": kind, **item}

@@ -1,4 +1,4 @@
-"""Reads `/status` of the sidecars and load generators, at the addresses of their pods."""
+"""Fetches `/status` from sidecars and load generators, at the addresses of their pods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_BYTES = 1024 * 1024
 
 
 class PodStatuses:
-    """Asks pods for their status. A pod that does not answer, or whose answer cannot be read, yields None."""
+    """Fetches the status of pods. The result is None if a pod does not answer, or if its response is invalid."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -50,7 +50,7 @@ class PodStatuses:
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # No limit of connections: pods that do not answer must not make the others wait.
+            # The number of connections is not limited, so that pods that do not answer do not delay the others.
             connector = aiohttp.TCPConnector(limit=0)
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)

@@ -1,1 +1,1 @@
-"""LLMEndpoint: its spec, its children, what is seen of them, and its status."""
+"""The controller of LLMEndpoints, their children, observations, conditions and status."""

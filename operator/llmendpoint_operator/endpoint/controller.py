@@ -1,4 +1,4 @@
-"""Reconciles LLMEndpoints: what differs from other resources."""
+"""The steps of a reconcile that are specific to LLMEndpoints."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.settings import Images
 
-# How long until the sidecars are polled again: models load, or the endpoint is settled.
+# Time until the sidecars are polled again: while models are being pulled or loaded, and if the endpoint is settled.
 _LOADING_SECONDS = 2.0
 _STEADY_SECONDS = 30.0
 
 
 class EndpointController(Controller[LLMEndpointSpec]):
-    """Creates the children of LLMEndpoints and reports what their sidecars report."""
+    """Creates the children of LLMEndpoints, and writes their status from the reports of the sidecars."""
 
     kind = LLMENDPOINT
 
@@ -37,18 +37,18 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._throttle = Throttle()
 
     def parse(self, manifest: Manifest) -> LLMEndpointSpec:
-        """Return the spec."""
+        """Return the parsed spec."""
         return parse_spec(manifest)
 
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
-        """Return a status that is not Ready because of the spec."""
+        """Return a status with Ready=False and the reason InvalidSpec."""
         condition = Condition(EndpointCondition.READY, False, EndpointReason.INVALID_SPEC, sentence)
         existing = (manifest.get("status") or {}).get("conditions") or []
         generation = manifest["metadata"]["generation"]
         return {"observedGeneration": generation, "conditions": merge(existing, [condition], generation, self._now())}
 
     async def course(self, resource: Resource[LLMEndpointSpec]) -> Course:
-        """Return all children; the status follows what the sidecars report."""
+        """Return the steps: write all children, then poll the sidecars and write the status."""
         return Course(desired(resource.owner, resource.spec, self._images), partial(self._conclude, resource))
 
     def gone(self, key: Key) -> None:
@@ -77,7 +77,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         return PodView(pod["metadata"]["name"], is_ready(pod), await self._pods.sidecar(pod), trouble(pod))
 
     async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> None:
-        """Write the status, and Events about what changed in it."""
+        """Write the status, and Events about its changes."""
         before = resource.status
         if before == status or not self._throttle.is_due(resource.key, before, status, self._now()):
             return
@@ -90,7 +90,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
 
 def _is_settled(spec: LLMEndpointSpec, seen: Observation, status: dict[str, Any]) -> bool:
-    """Tell whether nothing is expected to change soon. An endpoint of zero replicas has no models to load."""
+    """Return whether no change is expected soon. An endpoint with zero replicas does not have to load models."""
     complete = seen.ready_replicas == seen.replicas == spec.wanted_replicas
     loaded = is_true(status["conditions"], EndpointCondition.MODELS_LOADED)
     return complete and (loaded or not spec.wanted_replicas)

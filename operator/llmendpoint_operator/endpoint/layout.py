@@ -1,8 +1,8 @@
 """Names, paths and ports of an endpoint's children, each defined once.
 
-Two children that refer to each other (a Service and a container's port, a volume and its mount) take the name from
-here. Renaming one of the children's names leaves the old object behind under its old name until it is pruned; the
-selector can never change, since a StatefulSet's selector is immutable.
+Names that are used in several places (for example, the name of a port in a container and in a Service) are defined
+here. If a later version of the operator changes the name of a child, it creates a new object and prunes the old one.
+The selector must not change, because the selector of a StatefulSet is immutable.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import COMPONENT_LABEL, ENDPOINT_LABEL
 from llmendpoint_operator.kube.owner import Owner
 
-#: The component of the StatefulSet and of its pods.
+#: Value of the component label of the StatefulSet and of its pods.
 COMPONENT = "endpoint"
 
 # Containers
 OLLAMA_CONTAINER = "ollama"
 METERING_CONTAINER = "metering"
 
-# Names of ports. Clients get to CLIENT_PORT of the pod: the proxy's port, or Ollama's if the endpoint has an exporter.
+# Names of ports. Clients connect to CLIENT_PORT of the pod: the port of the proxy, or of Ollama if the sidecar is an
+# exporter.
 CLIENT_PORT = "proxy"
 METRICS_PORT = "metrics"
 SERVICE_PORT = "http"
@@ -68,7 +69,7 @@ def client_service_name(owner: Owner) -> str:
 
 
 def headless_service_name(owner: Owner) -> str:
-    """Return the name of the headless Service, which is scraped and gives each pod a DNS name."""
+    """Return the name of the headless Service. Prometheus scrapes it, and it gives each pod a DNS name."""
     return f"{owner.name}-pods"
 
 
@@ -90,7 +91,7 @@ def client_url(owner: Owner, port: int) -> str:
 
 @dataclass(frozen=True)
 class KeySecret:
-    """A Secret with API keys: its name, the volume that holds it, and the folder where that is mounted."""
+    """A Secret with API keys: its name, the name of its volume, and the folder at which the volume is mounted."""
 
     name: str
     volume: str

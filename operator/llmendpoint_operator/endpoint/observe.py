@@ -1,4 +1,4 @@
-"""Observes an endpoint: the counts of its StatefulSet, and what the sidecar of each pod reports."""
+"""Observes an endpoint: the replicas of its StatefulSet, and the reports of the sidecars in its pods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmendpoint_operator.kube.owner import Manifest
 
 @dataclass(frozen=True)
 class PodView:
-    """One pod. `status` is None if its sidecar does not answer."""
+    """A pod. `status` is None if its sidecar does not answer. `trouble` is empty if there is no problem."""
 
     name: str
     ready: bool
@@ -21,7 +21,7 @@ class PodView:
 
 @dataclass(frozen=True)
 class Observation:
-    """An endpoint as the cluster shows it now, and its children that could not be written."""
+    """The present state of an endpoint in the cluster, and the faults of its children that could not be written."""
 
     replicas: int
     ready_replicas: int
@@ -31,7 +31,7 @@ class Observation:
 
 
 def is_ready(pod: Manifest) -> bool:
-    """Tell whether a pod is Ready and is not being deleted."""
+    """Return whether a pod is Ready and is not being deleted."""
     if pod["metadata"].get("deletionTimestamp"):
         return False
     conditions = pod.get("status", {}).get("conditions") or []
@@ -39,7 +39,7 @@ def is_ready(pod: Manifest) -> bool:
 
 
 def trouble(pod: Manifest) -> str:
-    """Return why a pod does not run, in Kubernetes' words; an empty string if nothing is wrong."""
+    """Return the reason why a pod does not run, as Kubernetes reports it, or an empty string if there is none."""
     status = pod.get("status", {})
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -53,7 +53,7 @@ def trouble(pod: Manifest) -> str:
 
 
 def replicas_of(statefulset: Manifest | None) -> tuple[int, int, bool]:
-    """Return the numbers of pods and of ready pods, and whether all pods have the latest template."""
+    """Return the number of pods, the number of ready pods, and whether all pods have the latest template."""
     if statefulset is None:
         return 0, 0, False
     status = statefulset.get("status", {})

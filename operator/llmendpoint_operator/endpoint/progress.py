@@ -1,7 +1,8 @@
-"""Compares two statuses of an endpoint: what changed, and whether it is worth an Event or a write. Pure.
+"""Compares two statuses of an endpoint, to decide whether to write the status and which Events to write.
 
-While a model is pulled, its progress changes with every poll. Writing each change would be a request every 2 s per
-endpoint, so a status that differs in progress alone is written less often (`Throttle`).
+While a model is being pulled, its progress changes with every poll. If each change were written, the operator would
+send a request every 2 s per endpoint. A status that differs only in progress is therefore written less often
+(`Throttle`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Status = dict[str, Any]
 
 #: The conditions whose changes become Events.
 _REPORTED = (EndpointCondition.READY, EndpointCondition.MODELS_AVAILABLE)
-#: Reasons of a False condition that are steps on the way, and no failures.
+#: Reasons of a False condition that are not failures, because the endpoint is expected to be in this state for a time.
 _ON_THE_WAY = frozenset(
     {
         EndpointReason.STARTING,
@@ -31,13 +32,13 @@ _PROGRESS_SECONDS = 10.0
 
 
 class Throttle:
-    """Decides when a status is written. One object serves all endpoints."""
+    """Limits the rate at which the progress of pulls is written. One instance is used for all endpoints."""
 
     def __init__(self) -> None:
         self._written: dict[Key, datetime] = {}
 
     def is_due(self, key: Key, before: Status, after: Status, now: datetime) -> bool:
-        """Tell whether to write `after`: at once, or 10 s after the last write if it differs in progress alone."""
+        """Return whether to write `after` now. If only the progress differs, it is written every 10 s."""
         last = self._written.get(key)
         if last is None or not only_progress(before, after) or (now - last).total_seconds() >= _PROGRESS_SECONDS:
             self._written[key] = now
@@ -45,12 +46,12 @@ class Throttle:
         return False
 
     def forget(self, key: Key) -> None:
-        """Forget an endpoint."""
+        """Forget an endpoint that no longer exists."""
         self._written.pop(key, None)
 
 
 def only_progress(before: Status, after: Status) -> bool:
-    """Tell whether two statuses differ in the progress of pulls at most, and no quarter of a pull was passed."""
+    """Return whether two statuses differ at most in the progress of pulls, and no pull has passed another quarter."""
     return _without_progress(before) == _without_progress(after) and not quarters_passed(before, after)
 
 
@@ -65,7 +66,7 @@ def quarters_passed(before: Status, after: Status) -> list[dict[str, Any]]:
 
 
 def new_reasons(before: Status, after: Status) -> list[dict[str, Any]]:
-    """Return the conditions that people wait for, if their reason changed; one for each reason."""
+    """Return the conditions in `_REPORTED` whose reason has changed. If several have the same reason, return one."""
     reasons = {condition["type"]: condition["reason"] for condition in before.get("conditions") or []}
     changed = {
         condition["reason"]: condition
@@ -76,7 +77,7 @@ def new_reasons(before: Status, after: Status) -> list[dict[str, Any]]:
 
 
 def is_failure(condition: dict[str, Any]) -> bool:
-    """Tell whether a condition's Event is a warning."""
+    """Return whether a condition is a failure, so that its Event is a warning."""
     return condition["status"] == "False" and condition["reason"] not in _ON_THE_WAY
 
 

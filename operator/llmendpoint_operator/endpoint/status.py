@@ -1,4 +1,4 @@
-"""The status of an endpoint, composed from its spec and what is observed. Pure, so that it is tested as tables."""
+"""Computes the status of an endpoint from its spec and an observation. Has no side effects."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition, merge
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
-#: In the order in which `kubectl describe` shows them.
+#: The functions for the conditions, in the order in which `kubectl describe` shows the conditions.
 _CONDITIONS = (ready, progressing, models_available, models_loaded, degraded, gpu_offloaded, monitoring_ready)
 
 
 def endpoint_status(
     manifest: Manifest, owner: Owner, spec: LLMEndpointSpec, seen: Observation, now: datetime
 ) -> dict[str, Any]:
-    """Return the whole status. `manifest` is the endpoint as it was read: conditions keep their transition times."""
+    """Return the complete status. Conditions whose status is the same as in `manifest` keep their transition time."""
     generation = manifest["metadata"]["generation"]
     existing = manifest.get("status", {}).get("conditions") or []
     return {
@@ -58,7 +58,7 @@ def gpu_text(gpu: Gpu) -> str:
 
 
 def _model_state(name: str, pods: Sequence[PodView]) -> dict[str, Any]:
-    """Return one model over all replicas: sums, maxima, and the progress of the slowest."""
+    """Return the state of a model over all replicas: sums, maxima, and the progress of the slowest replica."""
     mine = [model for model in reports(pods) if model.name == name]
     last = slowest(pods, name)
     return {

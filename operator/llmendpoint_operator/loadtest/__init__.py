@@ -1,1 +1,1 @@
-"""LoadTest: its spec, its Job and access, its results and its status."""
+"""The controller of LoadTests, their children, results and status."""

@@ -1,11 +1,11 @@
 """Reconciles LoadTests: waits for the endpoint, copies the questions, starts one Job, and reads its result.
 
-    status of the LoadTest     what a reconcile does                                      children
-    not started                resolves target and questions; if it can, starts the Job    created
-    startTime is set           follows the Job, and ends with its result                   left alone
-    Complete is True           deletes the LoadTest when its time to live is over          left alone
+    status of the LoadTest     steps of a reconcile                                        children
+    not started                resolve target and questions; if this succeeds, start Job   created
+    startTime is set           follow the Job, and finish with its result                  not changed
+    Complete is True           delete the LoadTest when its time to live has passed        not changed
 
-The start is written into the status before the Job is created, so that a Job that was started is never created again.
+The start time is written to the status before the Job is created, so that a started run never gets a second Job.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ from llmendpoint_operator.reconcile.controller import Cluster, Controller, Cours
 from llmendpoint_operator.settings import Images
 
 _POD_COMPONENT = "load"
-# The inventory is looked at again: the endpoint may be Ready, the load pod may have progressed. No request is sent.
+# Time until the next reconcile, which checks whether the endpoint is Ready (in the inventory), or polls the load pod.
+# Neither sends a request to the API server.
 _WAITING_SECONDS = 2.0
 _RUNNING_SECONDS = 2.0
-# Other people's objects are not watched, so they are read again.
+# Objects that are not ours, such as ConfigMaps with questions, are not watched. They are read from the API server.
 _READING_SECONDS = 10.0
-# Longer than it takes to create a Job after its start was written, and for the watch to show it.
+# Longer than the time from writing the start time until the watch shows the Job.
 _YOUNG_SECONDS = 5.0
 _APIS = {Protocol.OLLAMA: Api.OLLAMA_CHAT, Protocol.OPENAI: Api.OPENAI_CHAT}
 
@@ -55,7 +56,7 @@ class LoadTestController(Controller[LoadTestSpec]):
     """Runs each LoadTest once."""
 
     kind = LOADTEST
-    # The questions and the result of a run stay as they are, whatever the sources say later.
+    # The questions and the result of a run are kept, even if their sources change later.
     prunes = False
 
     def __init__(self, cluster: Cluster, images: Images, own_namespace: str) -> None:
@@ -64,15 +65,15 @@ class LoadTestController(Controller[LoadTestSpec]):
         self._pods = cluster.pods
         self._images = images
         self._own_namespace = own_namespace
-        #: Runs that have started, but whose Job could not be created because the API server was away.
+        #: Children of the started runs whose Job could not be created because the API server was unavailable.
         self._unmade: dict[Key, list[Manifest]] = {}
 
     def parse(self, manifest: Manifest) -> LoadTestSpec:
-        """Return the spec."""
+        """Return the parsed spec."""
         return parse_spec(manifest)
 
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
-        """Return the status of a run that ends at once."""
+        """Return the status of a run that ends at once, because its spec is invalid."""
         return phases.loadtest_status(manifest, phases.failed(sentence, self._now()), self._now())
 
     def gone(self, key: Key) -> None:
@@ -80,7 +81,7 @@ class LoadTestController(Controller[LoadTestSpec]):
         self._unmade.pop(key, None)
 
     async def course(self, resource: Resource[LoadTestSpec]) -> Course:
-        """Return what the state of the run asks for."""
+        """Return the steps for the present state of the run."""
         if is_true(resource.conditions, LoadTestCondition.COMPLETE):
             return Course(None, partial(self._expire, resource))
         if resource.status.get("startTime"):
@@ -120,7 +121,7 @@ class LoadTestController(Controller[LoadTestSpec]):
         return await self._created(resource, await self.converge(resource, children))
 
     async def _created(self, resource: Resource[LoadTestSpec], refused: tuple[Fault, ...]) -> float | None:
-        """Judge the creation of the Job: it is tried again if the API server was away, and only then."""
+        """Process the result of creating the Job. It is retried only if the API server was unavailable."""
         if any(fault.reason is not FaultReason.UNAVAILABLE for fault in refused):
             self._unmade.pop(resource.key, None)
             return await self._finish(resource, phases.failed(refused[0].message, self._now()))
@@ -166,7 +167,7 @@ class LoadTestController(Controller[LoadTestSpec]):
         return None
 
     def _target(self, resource: Resource[LoadTestSpec]) -> ResolvedTarget:
-        """Return the target. `NotReadyError` if the endpoint is not Ready, or the model is not clear."""
+        """Return the target. Raises NotReadyError if the endpoint is not Ready, or if the model is ambiguous."""
         spec, namespace = resource.spec, resource.owner.namespace
         if spec.target is not None:
             return ResolvedTarget(spec.target.url, _APIS[spec.target.protocol], spec.model or "")
@@ -176,7 +177,7 @@ class LoadTestController(Controller[LoadTestSpec]):
             raise NotReadyError(f"LLMEndpoint {name} does not exist in namespace {namespace}. The run waits for it.")
         status = endpoint.get("status") or {}
         if not is_true(status.get("conditions") or [], EndpointCondition.READY):
-            raise NotReadyError(f"LLMEndpoint {name} is not Ready. The run begins when it is.")
+            raise NotReadyError(f"LLMEndpoint {name} is not Ready. The run starts when it is Ready.")
         names = [model["name"] for model in endpoint["spec"]["models"]]
         if spec.model is None and len(names) > 1:
             raise NotReadyError(
@@ -189,32 +190,35 @@ class LoadTestController(Controller[LoadTestSpec]):
         return ResolvedTarget(status["url"], Api.OLLAMA_CHAT, model, ",".join(digests), status.get("gpu", ""))
 
     async def _sources(self, resource: Resource[LoadTestSpec]) -> list[Manifest]:
-        """Read the ConfigMaps with questions. `NotReadyError` if there are none."""
+        """Read the ConfigMaps with questions. Raises NotReadyError if one of them, or all of them, do not exist."""
         references = resource.spec.dataset.questions.config_map_refs
         if not references:
             sources = await self._objects.list("ConfigMap", self._own_namespace, {QUESTIONS_LABEL: "true"})
             if not sources:
                 raise NotReadyError(
-                    f"No ConfigMap in namespace {self._own_namespace} has the label {QUESTIONS_LABEL}=true. The chart "
-                    "installs them."
+                    f"No ConfigMap in namespace {self._own_namespace} has the label {QUESTIONS_LABEL}=true. Install "
+                    "the questions of the chart, or set spec.dataset.questions.configMapRefs."
                 )
             return sorted(sources, key=lambda source: str(source["metadata"]["name"]))
         found = []
         for reference in references:
             source = await self._objects.get("ConfigMap", resource.owner.namespace, reference.name)
             if source is None:
-                raise NotReadyError(f"ConfigMap {reference.name} of dataset.questions.configMapRefs does not exist.")
+                raise NotReadyError(
+                    f"ConfigMap {reference.name} in spec.dataset.questions.configMapRefs does not exist. The run "
+                    "starts when it exists."
+                )
             found.append(source)
         return found
 
     async def _check_job_name(self, owner: Owner) -> None:
-        """Raise `NotReadyError` if somebody else's Job has the name: once a start is written, there is no way back."""
+        """Raise NotReadyError if a Job of another owner has the name, because a run with a start time cannot wait."""
         existing = await self._objects.get("Job", owner.namespace, job_name(owner))
         if existing is not None and not is_controlled_by(existing, owner):
             raise NotReadyError(name_conflict(ChildKey("Job", job_name(owner)), LOADTEST).message)
 
     def _is_young(self, resource: Resource[LoadTestSpec]) -> bool:
-        """Tell whether the start was written so recently that the watch may not have shown the Job yet."""
+        """Return whether the start time is so recent that the watch may not have shown the Job yet."""
         begun = datetime.fromisoformat(resource.status["startTime"])
         return (self._now() - begun).total_seconds() < _YOUNG_SECONDS
 
@@ -226,7 +230,7 @@ class LoadTestController(Controller[LoadTestSpec]):
         return 0.0
 
     async def _write(self, resource: Resource[LoadTestSpec], phase: phases.Phase) -> None:
-        # Not the manifest that was read: a reconcile that starts a run writes more than one status.
+        # `resource.manifest` may be outdated, because a reconcile that starts a run writes the status more than once.
         manifest = self._inventory.resource(resource.key) or resource.manifest
         await self.write_status(manifest, phases.loadtest_status(manifest, phase, self._now()))
 
@@ -237,7 +241,7 @@ def _has_ended(run: Manifest) -> bool:
 
 
 def _last_words(pods: list[Manifest]) -> str:
-    """Return why the load pod ended, as far as Kubernetes knows."""
+    """Return the reason why the load pod ended, as Kubernetes reports it."""
     for pod in pods:
         for container in (pod.get("status") or {}).get("containerStatuses") or []:
             ended = (container.get("state") or {}).get("terminated") or {}
@@ -245,4 +249,4 @@ def _last_words(pods: list[Manifest]) -> str:
                 return str(ended["message"]).strip()[-900:]
             if ended.get("reason"):
                 return f"The load pod ended with {ended['reason']} (exit code {ended.get('exitCode')})."
-    return "The Job ended without a result and without a pod. See the events of the Job."
+    return "The Job ended without a result, and its pod does not exist. Check the events of the Job."

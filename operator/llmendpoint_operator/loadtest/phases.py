@@ -1,4 +1,4 @@
-"""The status of a load test in each phase. Pure, and in one place."""
+"""Computes the status of a LoadTest in each phase. Has no side effects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PASSED = {Verdict.PASSED: True, Verdict.FAILED: False, Verdict.ERROR: False, Ve
 
 @dataclass(frozen=True)
 class Phase:
-    """How far a run is: status and reason of its two conditions, and the fields that are known."""
+    """The progress of a run: status, reason and message of its two conditions, and the known fields of its status."""
 
     complete: bool
     passed: bool | None
@@ -28,12 +28,12 @@ class Phase:
 
 
 def waiting(message: str) -> Phase:
-    """Return the phase of a run that cannot begin yet."""
+    """Return the phase of a run that cannot start yet."""
     return Phase(False, None, LoadTestReason.PENDING, message, {"progressPercent": 0})
 
 
 def starting(job_name: str, target: ResolvedTarget, now: datetime) -> Phase:
-    """Return the phase of a run whose Job is about to be created. These fields never change afterwards."""
+    """Return the phase of a run whose Job is about to be created. Its target and model do not change afterwards."""
     fields = {
         "startTime": timestamp(now),
         "jobName": job_name,
@@ -53,7 +53,7 @@ def starting(job_name: str, target: ResolvedTarget, now: datetime) -> Phase:
 
 
 def running(percent: int, message: str) -> Phase:
-    """Return the phase of a run whose Job runs."""
+    """Return the phase of a run whose Job is running."""
     return Phase(False, None, LoadTestReason.RUNNING, message, {"progressPercent": percent})
 
 
@@ -76,7 +76,7 @@ def failed(message: str, now: datetime) -> Phase:
 
 
 def loadtest_status(manifest: Manifest, phase: Phase, now: datetime) -> dict[str, Any]:
-    """Return the whole status: the one that was read, with the phase's fields over it."""
+    """Return the complete status: the status in the manifest, updated with the fields of the phase."""
     before = manifest.get("status") or {}
     generation = manifest["metadata"]["generation"]
     reason = LoadTestReason.FINISHED if phase.complete else phase.reason

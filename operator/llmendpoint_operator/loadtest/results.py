@@ -1,4 +1,4 @@
-"""Reads the summary that a load pod published, and turns it into fields of the status."""
+"""Reads the summary that a load pod published, and converts it to fields of the status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmendpoint_operator.kube.owner import Manifest
 
 
 def read_result(config_map: Manifest | None) -> Summary | None:
-    """Return the summary in a result ConfigMap; None if there is none, or if it cannot be read."""
+    """Return the summary in a result ConfigMap, or None if it is missing or invalid."""
     text = ((config_map or {}).get("data") or {}).get(RESULT_KEY)
     if not text:
         return None

@@ -1,1 +1,1 @@
-"""The reconcile loop: a level-triggered work queue and the steps that all resources share."""
+"""The reconcile loop: a level-triggered work queue, and the steps that all kinds of resources share."""

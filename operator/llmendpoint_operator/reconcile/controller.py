@@ -1,7 +1,7 @@
-"""Reconciles one resource: get, parse, plan, apply, observe, status. Once for all kinds of resources.
+"""The steps of a reconcile that all kinds of resources share: get, parse, plan, apply, observe, and write the status.
 
-A reconcile is level-based and idempotent: it reads what exists from the inventory, whatever the reason to look was. A
-kind of resource supplies what differs: how its spec is parsed, which children it wants, and what its status says.
+A reconcile is level-based and idempotent: it reads the existing objects from the inventory, whichever event caused it.
+Each kind of resource supplies the parser of its spec, its desired children, and its status.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Spec = TypeVar("Spec")
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster as controllers use it. `now` is the wall clock, for times in statuses and Events."""
+    """Access to the cluster for controllers. `now` is the wall clock, for times in statuses and Events."""
 
     objects: Objects
     inventory: Inventory
@@ -46,7 +46,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Resource(Generic[Spec]):
-    """One of our resources during a reconcile: as it was read, and parsed."""
+    """A resource during a reconcile: its manifest from the inventory, and its parsed spec."""
 
     key: Key
     manifest: Manifest
@@ -55,22 +55,22 @@ class Resource(Generic[Spec]):
 
     @property
     def status(self) -> dict[str, Any]:
-        """The status as it was read."""
+        """The status in the manifest."""
         return self.manifest.get("status") or {}
 
     @property
     def conditions(self) -> list[dict[str, Any]]:
-        """The conditions as they were read."""
+        """The conditions in the manifest."""
         return self.status.get("conditions") or []
 
 
 @dataclass(frozen=True)
 class Course:
-    """What a reconcile does with a resource in its present state.
+    """The steps of a reconcile that depend on the present state of a resource.
 
-    `children` are the manifests of all children, or None if the children are left alone in this state. `conclude` gets
-    the faults of the children that were refused, observes, and writes the status. It returns in how many seconds to
-    look again, or None if only an event is a reason to.
+    `children` are the manifests of all desired children, or None if the children are not changed in this state.
+    `conclude` gets the faults of the refused children, observes the resource, and writes the status. It returns the
+    number of seconds until the next reconcile, or None if the next reconcile waits for an event.
     """
 
     children: Sequence[Manifest] | None
@@ -93,21 +93,24 @@ class Controller(ABC, Generic[Spec]):
 
     @abstractmethod
     def parse(self, manifest: Manifest) -> Spec:
-        """Return the spec; `pydantic.ValidationError` names the field."""
+        """Return the parsed spec. Raises pydantic.ValidationError, which names the field, if the spec is invalid."""
 
     @abstractmethod
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
-        """Return the status of a resource whose spec cannot be used."""
+        """Return the status of a resource whose spec is invalid. `sentence` describes the error."""
 
     @abstractmethod
     async def course(self, resource: Resource[Spec]) -> Course:
-        """Return what to do with a resource in its present state."""
+        """Return the steps for a resource in its present state."""
 
     def gone(self, key: Key) -> None:
         """Forget a resource that no longer exists."""
 
     async def reconcile(self, key: Key) -> float | None:
-        """Reconcile once. Return in how many seconds to look again, or None if only an event is a reason to."""
+        """Reconcile a resource once.
+
+        Returns the number of seconds until the next reconcile, or None if the next reconcile waits for an event.
+        """
         manifest = self._inventory.resource(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             self._inventory.accept_all(key)
@@ -128,11 +131,11 @@ class Controller(ABC, Generic[Spec]):
         return min((seconds for seconds in times if seconds is not None), default=None)
 
     async def converge(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[Fault, ...]:
-        """Write what differs from these children and return what was refused."""
+        """Write the children that differ from these manifests, and return the faults of refused writes."""
         return await self._executor.converge(resource.owner, children, self._prune)
 
     async def write_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
-        """Write the status, if it differs from what was read."""
+        """Write the status if it differs from the status in the manifest."""
         if manifest.get("status") == status:
             return
         try:
@@ -150,6 +153,6 @@ class Controller(ABC, Generic[Spec]):
 
 
 def sentence_of(error: ValidationError) -> str:
-    """Return the first error of a spec, with the path of its field."""
+    """Return the first error in a spec, with the path of the field."""
     first = error.errors()[0]
     return f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,7 +1,7 @@
-"""Carries out plans: writes children one after the other, and keeps the inventory in step.
+"""Carries out plans: writes children one after the other, and records the results in the inventory.
 
-A refused child does not keep the others from being written. Its fault is remembered, so that reconciles for other
-reasons do not repeat the write before its time.
+If a child is refused, the others are still written. The inventory keeps the fault, so that a reconcile for another
+reason does not repeat the write before the delay has passed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Executor:
-    """Makes the children of an owner be as desired."""
+    """Creates, updates and deletes the children of an owner."""
 
     def __init__(self, objects: Objects, inventory: Inventory, discovery: Discovery) -> None:
         self._objects = objects
@@ -37,7 +37,7 @@ class Executor:
     async def converge(
         self, owner: Owner, desired: Sequence[Manifest], prune: Collection[str] = ()
     ) -> tuple[Fault, ...]:
-        """Write what differs from the desired children, and return what was refused.
+        """Write the children that differ from the desired ones, and return the faults of refused writes.
 
         Children of the kinds in `prune` that are not desired are deleted.
         """
@@ -70,12 +70,12 @@ class Executor:
             return []
         if fault.reason is FaultReason.UNKNOWN_KIND:
             self._discovery.lost(name.kind)
-        log.info("%s: %s refused: %s", key, name, fault.message)
+        log.info("%s: cannot write %s: %s", key, name, fault.message)
         self._inventory.refused(key, name, stamp_of(manifest), fault)
         return [fault]
 
     async def _create(self, key: Key, owner: Owner, manifest: Manifest) -> Fault | None:
-        """Create a child. If an object of its name exists, one read decides whether it is ours."""
+        """Create a child. If the name exists, read the object: apply our own child, or return a name conflict."""
         try:
             self._inventory.wrote_child(key, await self._objects.create(manifest))
         except ApiException as error:

@@ -1,12 +1,12 @@
-"""Plans what to write for one owner: desired children on one side, the inventory on the other. Pure.
+"""Plans the writes for one owner, from its desired children and the inventory. Has no side effects.
 
-child in the cluster                              desired    not desired
-unknown                                           Create     -
-belongs to nobody, or to another owner            Refuse     -
+state of the child                                desired    not desired
+not in the inventory                              Create     -
+controlled by another owner, or by none           Refuse     -
 being deleted                                     Keep       -
-as we left it, and the manifest is the same       Keep       Delete
-anything else                                     Apply      Delete
-its kind is missing, or it was refused just now   Refuse     -
+matches its manifest, which has not changed       Keep       Delete
+any other state                                   Apply      Delete
+kind missing, or the delay of a retry not over    Refuse     -
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from llmendpoint_operator.kube.owner import Manifest, Owner
 
 @dataclass(frozen=True)
 class Create:
-    """Create a child that the inventory does not know."""
+    """Create a child that is not in the inventory."""
 
     manifest: Manifest
 
 
 @dataclass(frozen=True)
 class Apply:
-    """Apply a child whose manifest changed, or that somebody else changed."""
+    """Apply a child whose manifest has changed, or that another client has changed."""
 
     manifest: Manifest
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Leave a child alone: it is as it should be, or it is being deleted."""
+    """Do not write a child, because it is up to date or is being deleted."""
 
     key: ChildKey
 
@@ -53,7 +53,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Write nothing, and report why."""
+    """Do not write a child, and report the reason."""
 
     fault: Fault
 
@@ -64,9 +64,10 @@ Step: TypeAlias = Create | Apply | Keep | Delete | Refuse
 def plan(
     owner: Owner, desired: Sequence[Manifest], seen: Seen, missing: Collection[str], prune: Collection[str]
 ) -> list[Step]:
-    """Return the steps in the order of the desired children, then the deletions.
+    """Return the steps for the desired children, in their order, and then the deletions.
 
-    `missing` are the kinds that the cluster lacks, and `prune` the kinds of children that are deleted if not desired.
+    `missing` are the kinds that the cluster does not have. `prune` are the kinds of children that are deleted if they
+    are not desired.
     """
     steps = [_step(owner, manifest, seen, missing) for manifest in desired]
     wanted = {key_of(manifest) for manifest in desired}
@@ -79,24 +80,24 @@ def key_of(manifest: Manifest) -> ChildKey:
 
 
 def stamped(manifest: Manifest) -> Manifest:
-    """Return a manifest with its own hash as an annotation."""
+    """Return a manifest with the annotation that contains its hash."""
     metadata = manifest["metadata"]
     annotations = {**metadata.get("annotations", {}), HASH_ANNOTATION: hash_of(manifest)}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
 def stamp_of(manifest: Manifest) -> str:
-    """Return the hash that a stamped manifest carries."""
+    """Return the hash in the annotation of a stamped manifest."""
     return str(manifest["metadata"]["annotations"][HASH_ANNOTATION])
 
 
 def covers(live: Any, wanted: Any) -> bool:
-    """Tell whether a live value says everything that a wanted one says.
+    """Return whether a live value contains everything that is in the wanted value.
 
-    The API server adds defaults, and others may add fields and items of their own: what is not wanted does not count.
-    An item of a list is covered by any item, because lists of objects are merged by keys such as a name. A list of
-    objects without a name, and a list of plain values, have to be of the same length. The API server drops empty
-    values.
+    The API server adds defaults, and other clients may add fields and items. Such additions are ignored. The API server
+    merges lists of objects by a key such as the name, so the position of an object in a list is ignored. A list of
+    objects without names must have the same length, and a list of plain values must be equal. A missing live value
+    covers an empty wanted value, because the API server drops empty values.
     """
     if isinstance(wanted, dict):
         return isinstance(live or {}, dict) and all(
@@ -127,7 +128,7 @@ def _step(owner: Owner, manifest: Manifest, seen: Seen, missing: Collection[str]
 
 
 def _is_as_wanted(child: Child, wanted: Manifest) -> bool:
-    """Tell whether a child was applied from this manifest and still says it."""
+    """Return whether a child was applied from this manifest and still matches it."""
     if child.applied_hash != stamp_of(wanted):
         return False
     return child.accepted == child.content or (child.unjudged is not None and covers(child.unjudged, wanted))

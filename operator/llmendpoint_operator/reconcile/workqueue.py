@@ -1,7 +1,7 @@
-"""A level-triggered work queue: a key is dirty or not, and one worker per key reconciles it until it is clean.
+"""A level-triggered work queue. A key is dirty or clean, and one worker per key reconciles it until it is clean.
 
-Workers of different keys do not wait for each other: a resource whose requests hang, or whose pods do not answer,
-delays nobody else. A reconcile that fails is tried again after a pause that doubles with each failure of its key.
+Workers of different keys do not wait for each other: a resource whose requests hang, or whose pods do not answer, does
+not delay the others. A failed reconcile is retried after a delay that doubles with each failure of its key.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 60.0
 
-#: Reconciles a key and returns in how many seconds to look again, or None if only an event is a reason to.
+#: Reconciles a key. Returns the number of seconds until the next reconcile, or None if it waits for an event.
 Reconcile = Callable[[Key], Awaitable[float | None]]
 
 
 class WorkQueue:
-    """Runs `reconcile` for dirty keys, at most once at a time for each key."""
+    """Runs `reconcile` for dirty keys. Reconciles of the same key never overlap."""
 
     def __init__(self, reconcile: Reconcile) -> None:
         self._reconcile = reconcile
@@ -41,7 +41,7 @@ class WorkQueue:
         return len(self._dirty)
 
     def mark(self, key: Key) -> None:
-        """Note that something about a key may have changed."""
+        """Mark a key as dirty, because its resource or one of its children may have changed."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -52,7 +52,7 @@ class WorkQueue:
             self._running[key] = asyncio.get_running_loop().create_task(self._work(key))
 
     async def close(self) -> None:
-        """Stop all work; later marks are ignored."""
+        """Stop all work. Later calls of `mark` have no effect."""
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
@@ -81,7 +81,9 @@ class WorkQueue:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             pause = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10))
             verbose = log.isEnabledFor(logging.DEBUG)
-            log.warning("%s: %s (next try in %g s)", key, describe(error), pause, exc_info=verbose)
+            log.warning(
+                "%s: reconcile failed: %s (next attempt in %g s)", key, describe(error), pause, exc_info=verbose
+            )
         else:
             self._failures.pop(key, None)
         return pause

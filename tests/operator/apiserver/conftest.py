@@ -31,7 +31,7 @@ from support.waiting import wait_until
 ROOT = Path(__file__).parents[3]
 OPERATOR_NAMESPACE = "llmendpoint-system"
 OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:llmendpoint"
-HOW = "set KUBEBUILDER_ASSETS to a folder that has both (setup-envtest brings them), or put both on the PATH"
+HOW = "set KUBEBUILDER_ASSETS to a folder that has both (setup-envtest installs them), or put both on the PATH"
 
 
 def find(name: str) -> str | None:
@@ -58,7 +58,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """An API server: the kubeconfigs of an administrator and of the operator."""
+    """A running API server, and the kubeconfigs of an administrator and of the operator."""
 
     admin: Path
     operator: Path
@@ -266,7 +266,7 @@ def start_operator(
 
 @pytest.fixture(scope="session")
 def operator(start_operator: Callable[[], OperatorProcess]) -> Iterator[OperatorProcess]:
-    """One operator for all tests that do not stop it."""
+    """The operator for all tests that do not stop it."""
     process = start_operator()
     yield process
     process.terminate()

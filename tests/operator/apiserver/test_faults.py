@@ -1,4 +1,4 @@
-"""What a real API server refuses: the other children and the status are written, and the fault heals by itself."""
+"""Refusals of a real API server: the other children and the status are written, and the refused child is retried."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_admission_policy(api: Any) -> None:
         "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}}}  # fmt: skip
 
     def is_enforced() -> bool:
-        """Tell whether the API server knows the policy, which takes it a moment."""
+        """Return whether the API server enforces the policy, which it does shortly after its creation."""
         api.delete_if_there("StatefulSet", "probe")
         return bool(api.is_refused(probe))
 
@@ -80,7 +80,7 @@ def test_an_admission_policy(api: Any) -> None:
 
 
 def test_a_permission_that_was_taken_away(api: Any, control_plane: Any) -> None:
-    """Somebody trims the operator's role: the children of that kind are named, the others are written."""
+    """If the operator's role loses a verb, the status names the refused children, and the others are written."""
     role = api.client.get("ClusterRole", "", "llmendpoint")
     trimmed = [
         {**rule, "verbs": [verb for verb in rule["verbs"] if verb != "patch"]} if "services" in rule["resources"] else rule
@@ -89,7 +89,7 @@ def test_a_permission_that_was_taken_away(api: Any, control_plane: Any) -> None:
     api.client.patch("ClusterRole", "", "llmendpoint", {"rules": trimmed})
     operators = Client(control_plane.operator)
     try:
-        # The API server takes a moment to know the new rules.
+        # The API server applies the new rules after a moment.
         wait_until(lambda: not operators.may("patch", "services", api.namespace))
         api.apply(endpoint("assistant"))
         wait_until(lambda: degraded(api) == ("True", "Forbidden"))
@@ -111,7 +111,7 @@ def test_a_namespace_that_is_being_deleted(api: Any) -> None:
 
 
 def test_a_spec_that_the_api_server_finds_invalid(api: Any) -> None:
-    """The schema of an LLMEndpoint does not know every rule of a StatefulSet."""
+    """The schema of an LLMEndpoint does not contain all rules for a StatefulSet."""
     api.apply(endpoint("assistant", pod={"nodeSelector": {"not a label": "x"}}))
     wait_until(lambda: degraded(api) == ("True", "Invalid"))
     assert "not a label" in message(api)

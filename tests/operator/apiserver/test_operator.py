@@ -56,7 +56,7 @@ def test_an_endpoint_gets_its_children_and_a_status(api: Any) -> None:
     assert template["metadata"]["labels"]["team"] == "a"
     assert template["spec"]["automountServiceAccountToken"] is False
     assert api.conditions("LLMEndpoint", "assistant")["Ready"] == ("False", "Starting")
-    # This API server does not know ServiceMonitor. The status reports it, and nothing else is affected.
+    # This API server does not have the kind ServiceMonitor. The status reports it, and nothing else is affected.
     assert api.conditions("LLMEndpoint", "assistant")["MonitoringReady"] == ("False", "ServiceMonitorUnknown")
 
 
@@ -102,7 +102,7 @@ def test_an_operator_that_was_away_catches_up(
 ) -> None:
     make(api)
     assert operator.poll() is None
-    second = start_operator()  # reads everything anew, and finds nothing to do
+    second = start_operator()  # lists all objects, and writes none
     try:
         before = api.children()
         time.sleep(2)
@@ -171,7 +171,7 @@ def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
     }
     api.delete("Job", "smoke")
     time.sleep(3)
-    assert api.get("Job", "smoke") is None  # a started Job is never made again
+    assert api.get("Job", "smoke") is None  # a started Job is never created again
 
 
 def test_a_run_whose_job_is_gone_is_an_error_and_not_a_second_run(api: Any) -> None:

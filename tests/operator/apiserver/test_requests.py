@@ -1,7 +1,7 @@
-"""How many requests the operator sends, as the API server itself counts them.
+"""The number of requests that the operator sends, from the API server's own metrics.
 
-A test sends no request while it counts, except the one that it names. Watches are counted apart. An Event that a person
-would look for is not a write of a child or of a status, so it has a row of its own.
+While a test counts, it sends no request except the one that it names. Watches are not counted. Events are counted
+separately from the writes of children and statuses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FIRST_RECONCILE = {
 
 @pytest.fixture
 def quiet(api: Any, operator: Any) -> Client:
-    """The API server without resources of other tests, which may still be waiting for something."""
+    """An API server without the resources of other tests, which could still cause requests."""
     client: Client = api.client
     for namespace in json.loads(client.request("GET", "/api/v1/namespaces"))["items"]:
         for kind in (LLMENDPOINT, LOADTEST):
@@ -46,7 +46,7 @@ def quiet(api: Any, operator: Any) -> Client:
 
 @pytest.fixture
 def failing_pod_address(tmp_path: Path) -> Iterator[str]:
-    """A loopback address where a real sidecar answers on 8001 and reports a model that it cannot pull."""
+    """A loopback address on which a real sidecar listens on port 8001 and reports a model that it cannot pull."""
     address = "127.77.4.1"
     config = tmp_path / "models.json"
     config.write_text('{"models": [{"name": "tiny:latest"}]}')
@@ -94,7 +94,7 @@ def test_endpoints_at_rest_cause_no_request(api: Any, quiet: Client, operator: A
     wait_until(lambda: operator.metric("llmendpoint_operator_reconciles_total") >= reconciles + 5 * 20, 60)
     counts = counted(quiet) - before
     assert shown("40 endpoints during 5 polls of each of the 20 with pods", counts) == {}
-    # And one of them is edited.
+    # An edit of one of them causes only the necessary writes.
     counts = counted_during(quiet, lambda: api.apply(endpoint("polled-7", models=[{"name": "other:1b"}])))
     assert shown("edit of a model", counts) == {("APPLY", "configmaps"): 1, ("APPLY", "llmendpoints/status"): 1}
 
@@ -103,7 +103,7 @@ def test_an_edit_costs_one_write_per_changed_child_and_one_of_the_status(api: An
     api.apply(endpoint("assistant", service={"port": 80, "annotations": {"example.com/team": "a"}}))
     counts = counted_during(quiet, lambda: api.apply(endpoint("assistant", service={"port": 8080})))
     assert shown("edit of the port", counts) == {("APPLY", "services"): 1, ("APPLY", "llmendpoints/status"): 1}
-    # What is no longer wanted is gone, although nobody ever wrote this child but with its creation.
+    # The removed fields are gone, although the operator had written this child only once, when it created it.
     service = api.get("Service", "assistant")
     assert [port["port"] for port in service["spec"]["ports"]] == [8080]
     assert "example.com/team" not in service["metadata"]["annotations"]
@@ -126,7 +126,7 @@ def test_what_others_add_to_a_child_and_a_status_of_a_child_cost_nothing(api: An
     observed = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "assistant"},
                 "status": {"replicas": 0, "observedGeneration": 1}}  # fmt: skip
     counts = counted_during(quiet, lambda: api.apply_status(observed))
-    # The condition Progressing changes once all replicas are known to be of the latest template.
+    # The condition Progressing changes when all replicas are known to have the latest template.
     assert shown("a StatefulSet's status", counts) == {
         ("APPLY", "statefulsets/status"): 1, ("APPLY", "llmendpoints/status"): 1,
     }  # fmt: skip

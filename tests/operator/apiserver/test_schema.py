@@ -1,4 +1,4 @@
-"""Objects that the API server rejects, with a sentence that names the field."""
+"""Invalid objects, which the API server rejects with a message that names the field."""
 
 from __future__ import annotations
 

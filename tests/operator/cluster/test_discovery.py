@@ -1,4 +1,4 @@
-"""Which kinds a cluster lacks, and when it gets them."""
+"""Discovery of kinds that the cluster does not have, and of kinds that appear later."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_nothing_is_asked_while_no_kind_is_missing(monkeypatch: pytest.Mon
     for _ in range(100):
         await asyncio.sleep(0)
     assert server.requests == before
-    # A write found that the kind is gone; it comes back.
+    # A refused write shows that the kind is missing. The kind then appears again.
     kinds.lost("ServiceMonitor")
     assert kinds.missing == {"ServiceMonitor"}
     await asyncio.wait_for(waiting, 5)

@@ -1,4 +1,4 @@
-"""Refusals of the API server, one by one, in its own words (recorded from kube-apiserver 1.35)."""
+"""Classification of refusals. The messages were recorded from kube-apiserver 1.35."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHILD = ChildKey("StatefulSet", "assistant")
 
 
 def refused(code: int, message: str, details: dict[str, Any] | None = None, **headers: str) -> ApiException:
-    """Return what a response with a Status raises."""
+    """Return the exception of a response with a Status."""
     status = {"kind": "Status", "message": message, "code": code, "details": {"name": "assistant", **(details or {})}}
     return plain(code, json.dumps(status), **headers)
 
@@ -111,7 +111,7 @@ def test_the_api_server_says_when_to_come_back(error: Exception, seconds: float 
 
 def test_a_cluster_without_the_prometheus_operator_gets_its_own_advice() -> None:
     fault = classify(plain(404, "404 page not found\n"), ChildKey("ServiceMonitor", "assistant"))
-    assert "Install the Prometheus Operator, or set monitoring.mode to None." in fault.message
+    assert "Install the Prometheus Operator, or set spec.monitoring.mode to None." in fault.message
 
 
 def test_an_error_is_one_line_in_the_log() -> None:

@@ -1,4 +1,4 @@
-"""The inventory: what events and responses of our own writes leave in it, and which owners they make dirty."""
+"""The inventory: its content after events and after our own writes, and the owners that become dirty."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSED = Fault(FaultReason.FORBIDDEN, "ConfigMap/assistant", "no")
 
 
 class Clock:
-    """A clock that tests move."""
+    """A clock that tests advance."""
 
     now = 1000.0
 

@@ -1,4 +1,4 @@
-"""The controller of load tests, on a cluster in memory: a run is started once, whatever is refused."""
+"""The controller of LoadTests, on a cluster in memory. A run starts at most once, even if writes are refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FakePods:
 
 
 class World:
-    """A controller of load tests on a cluster in memory."""
+    """A controller of LoadTests on a cluster in memory."""
 
     def __init__(self) -> None:
         self.objects = FakeObjects()

@@ -1,4 +1,4 @@
-"""The reconcile that all resources share, and what an endpoint's controller adds: on a cluster in memory."""
+"""Reconciles of an endpoint on a cluster in memory: the steps that all resources share, and those of endpoints."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_an_endpoint_that_is_scaled_to_zero_is_settled(world: World) -> No
     world.show(replicas=0)
     assert await world.controller.reconcile(KEY) == 30
     assert world.conditions["Ready"] == "ScaledToZero"
-    # Its last pod may still be there: then it is not settled yet.
+    # If its last pod still exists, it is not settled yet.
     world.show_ready_pod()
     assert await world.controller.reconcile(KEY) == 2
 

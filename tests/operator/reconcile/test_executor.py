@@ -1,4 +1,4 @@
-"""Carrying out plans: which requests are sent, what is refused, and that one refusal does not stop the others."""
+"""The executor: the requests that it sends, the faults that it returns, and the other writes after a refusal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHILDREN = [config_map(), stateful_set()]
 
 
 class World:
-    """A writer on a cluster in memory."""
+    """An executor on a cluster in memory."""
 
     def __init__(self) -> None:
         self.objects = FakeObjects()
@@ -63,10 +63,10 @@ async def test_a_strangers_object_is_read_once_and_never_written(world: World) -
     assert world.objects.calls == [
         "create ConfigMap/assistant", "get ConfigMap/assistant", "create StatefulSet/assistant",
     ]  # fmt: skip
-    # Reconciles for other reasons do not try again before the time has come.
+    # Reconciles for other reasons do not retry before the delay has passed.
     assert await world.converge(*CHILDREN) == [FaultReason.NAME_CONFLICT]
     assert len(world.objects.calls) == 3
-    # It goes away, and no event says so: it has none of our labels.
+    # Its deletion does not cause an event, because it does not have our labels.
     world.objects.remove("ConfigMap", "assistant")
     world.now += 2
     assert await world.converge(*CHILDREN) == []

@@ -1,4 +1,4 @@
-"""Plans as tables: desired children against what the inventory knows."""
+"""Plans for desired children and the content of the inventory, as tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STRANGER = replace(OWNER, uid="uid-of-an-owner-that-is-gone")
 
 
 def seen(*bodies: Manifest, written: tuple[Manifest, ...] = ()) -> Seen:
-    """Return what is known after our writes, and then these events."""
+    """Return the content of the inventory after our writes, and then after the events of these bodies."""
     inventory = Inventory()
     for body in written:
         inventory.wrote_child(KEY, body)
@@ -52,25 +52,25 @@ OURS = live(config_map())
 @pytest.mark.parametrize(
     ("known", "expected"),
     [
-        # Nothing is known: it is created.
+        # Not in the inventory.
         (seen(), Create),
-        # As our write left it.
+        # Unchanged since our write.
         (seen(written=(OURS,)), Keep),
-        # The same after a restart, when only the watch has shown it.
+        # Unchanged, after a restart of the operator: only the watch has shown it.
         (seen(OURS), Keep),
-        # Applied from another manifest: before, or by an older version of the operator.
+        # Applied from another manifest: an earlier one, or that of an older version of the operator.
         (seen(written=(live(config_map("b")),)), Apply),
         (seen(live(config_map("b"))), Apply),
         (seen(live(config_map(), stamp=False)), Apply),
-        # Edited: with the operator watching, or while it was away.
+        # Edited, while the operator was running or while it was not.
         (seen(newer(OURS, data={"models.json": "edited"}), written=(OURS,)), Apply),
         (seen(newer(OURS, data={"models.json": "edited"})), Apply),
         (seen(newer(OURS, data={})), Apply),
-        # Somebody added something of their own.
+        # Another client added a field.
         (seen(newer(OURS, data={**OURS["data"], "more": "x"}), written=(OURS,)), Keep),
-        # It is being deleted: the watch will show when it is gone.
+        # Being deleted. The watch shows when it no longer exists.
         (seen(newer(OURS, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})), Keep),
-        # It belongs to somebody else.
+        # Controlled by another owner, or by none.
         (seen(live(config_map(owner=STRANGER))), Refuse),
         (seen(newer(OURS, metadata={"ownerReferences": []})), Refuse),
     ],

@@ -97,5 +97,5 @@ async def test_retries_back_off_for_each_key(caplog: pytest.LogCaptureFixture) -
     queue.mark(B)
     await eventually(lambda: queue.errors == 4)
     await queue.close()
-    pauses = [record.getMessage().rpartition("next try in ")[2] for record in caplog.records]
+    pauses = [record.getMessage().rpartition("next attempt in ")[2] for record in caplog.records]
     assert pauses == ["0.5 s)", "1 s)", "2 s)", "0.5 s)"]

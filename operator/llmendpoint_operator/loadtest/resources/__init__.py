@@ -1,1 +1,1 @@
-"""Pure builders of the children of a LoadTest: run document, questions, result, rights and Job."""
+"""Builders of the children of a LoadTest: run document, questions, result, permissions and Job. No side effects."""

@@ -1,4 +1,4 @@
-"""The Job of a run: one pod that is started once and never again."""
+"""The Job of a run. Its pod is started once, and is not restarted if it fails."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _container(owner: Owner, spec: LoadTestSpec, images: Images) -> Manifest:
         "ports": [{"name": "metrics", "containerPort": STATUS_PORT, "protocol": "TCP"}],
         "resources": pod_fields.resources(spec.pod.resources, defaults.LOADJOB_REQUESTS, defaults.LOADJOB_LIMITS),
         "securityContext": pod_security.container_security_context(),
-        # If a run cannot begin, the last lines of the log say why, and the status of the LoadTest quotes them.
+        # If a run cannot start, the last lines of the log contain the reason, and the status of the LoadTest quotes it.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "run", "mountPath": _RUN_PATH, "readOnly": True},
@@ -81,7 +81,7 @@ def _container(owner: Owner, spec: LoadTestSpec, images: Images) -> Manifest:
 
 
 def _api_key(spec: LoadTestSpec) -> Manifest:
-    """Return the environment with the API key, which is neither in the run document nor on the command line."""
+    """Return the environment with the API key. The key is not in the run document and not on the command line."""
     reference = spec.request.api_key_secret_ref
     if reference is None:
         return {}
@@ -94,7 +94,7 @@ def _questions_volume(names: Sequence[str]) -> Manifest:
 
 
 def _token_volume() -> Manifest:
-    """Return a projected token. Only load pods have one."""
+    """Return the volume with a projected token. Only load pods have a token."""
     sources: list[Manifest] = [
         {"serviceAccountToken": {"path": "token", "expirationSeconds": _TOKEN_SECONDS}},
         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},

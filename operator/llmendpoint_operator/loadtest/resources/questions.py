@@ -1,4 +1,4 @@
-"""ConfigMaps with the questions of a run: copies in its own namespace, so that later changes do not affect it."""
+"""The ConfigMaps with the questions of a run. They are copies, so that later changes do not affect the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmendpoint_operator.kube.owner import Manifest, Owner
 
 
 def snapshot(owner: Owner, sources: Sequence[Manifest]) -> list[Manifest]:
-    """Return one ConfigMap per source, with the question files of the source and none of its other entries."""
+    """Return one ConfigMap per source, with only the question files (`.yaml`, `.yml`) of the source."""
     return [
         {
             **owner.child("ConfigMap", f"{owner.name}-questions-{index}", "questions"),

@@ -1,4 +1,4 @@
-"""Identity and rights of a load pod: it may patch the one ConfigMap that receives its result, and nothing else."""
+"""The ServiceAccount and permissions of a load pod, which may only patch the ConfigMap that receives its result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def result_name(owner: Owner) -> str:
 
 
 def access(owner: Owner) -> list[Manifest]:
-    """Return the result ConfigMap, and the ServiceAccount, Role and RoleBinding that allow to patch it."""
+    """Return the result ConfigMap, and the ServiceAccount, Role and RoleBinding that allow the pod to patch it."""
     name = identity_name(owner)
     return [
         owner.child("ConfigMap", result_name(owner), "result"),

@@ -1,4 +1,4 @@
-"""The ConfigMap of a run's document, which the load generator reads with `--run`."""
+"""The ConfigMap with the run document, which the load generator reads with `--run`."""
 
 from __future__ import annotations
 
