@@ -97,6 +97,8 @@ class Inventory:
         self._children: dict[Key, dict[ChildKey, Child]] = {}
         self._places: dict[str, tuple[Key, ChildKey]] = {}
         self._refusals: dict[Key, dict[ChildKey, Refusal]] = {}
+        #: Children that wait for a retry since the last plan.
+        self._waiting: dict[Key, set[ChildKey]] = {}
         self._unlisted: set[str] = set()
         #: Whether the watches have listed every kind. Until then, objects may exist that the inventory does not have.
         self.complete = False
@@ -127,10 +129,15 @@ class Inventory:
         return [body for body in bodies if body["metadata"].get("labels", {}).get(COMPONENT_LABEL) == component]
 
     def seconds_to_retry(self, key: Key) -> float | None:
-        """Return the number of seconds until the next retry of a refused child, or None if no child is waiting."""
+        """Return the number of seconds until the next retry of a refused child, or None if no child is waiting.
+
+        It is 0 if the retry became due after the last plan. A refusal that was due before that plan does not count:
+        the plan retried the write, or found that it would be refused again.
+        """
+        refusals, waiting = self._refusals.get(key, {}), self._waiting.get(key, set())
         now = self._clock()
-        times = [refusal.until - now for refusal in self._refusals.get(key, {}).values()]
-        return min((seconds for seconds in times if seconds > 0), default=None)
+        times = [refusal.until - now for name, refusal in refusals.items() if name in waiting]
+        return max(0.0, min(times)) if times else None
 
     # Methods for the watches. They return the owners that have become dirty.
 
@@ -223,6 +230,11 @@ class Inventory:
         pause = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 10))
         until = self._clock() + max(pause, fault.retry_after or 0.0)
         refusals[name] = Refusal(fault, manifest_hash, attempts, until)
+        self._waiting.setdefault(key, set()).add(name)
+
+    def postponed(self, key: Key, names: Iterable[ChildKey]) -> None:
+        """Record the refused children whose retry is not yet due for the plan that begins."""
+        self._waiting[key] = set(names)
 
     def keep_refusals(self, key: Key, names: Iterable[ChildKey]) -> None:
         """Forget the refused writes of all children except these."""
@@ -232,11 +244,13 @@ class Inventory:
             self._refusals[key] = kept
         else:
             self._refusals.pop(key, None)
+            self._waiting.pop(key, None)
 
     def forget(self, key: Key) -> None:
         """Forget one of our resources. Its children are removed when the watch shows that they no longer exist."""
         self._resources.pop(key, None)
         self._refusals.pop(key, None)
+        self._waiting.pop(key, None)
 
     def _shows_resource(self, kind: str, body: Manifest) -> Key | None:
         key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])

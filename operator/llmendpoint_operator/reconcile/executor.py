@@ -43,8 +43,10 @@ class Executor:
         """
         key = Key(owner.kind, owner.namespace, owner.name)
         self._inventory.keep_refusals(key, map(key_of, desired))
+        seen = self._inventory.seen(key)
+        self._inventory.postponed(key, seen.refused)
         faults: list[Fault] = []
-        for step in plan(owner, desired, self._inventory.seen(key), self._discovery.missing, prune):
+        for step in plan(owner, desired, seen, self._discovery.missing, prune):
             match step:
                 case Keep(name):
                     self._inventory.accept(key, name)

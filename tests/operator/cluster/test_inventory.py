@@ -171,12 +171,25 @@ def test_a_refusal_is_kept_longer_each_time_and_ends_with_a_write(inventory: Inv
         pauses.append(inventory.seconds_to_retry(KEY))
         assert inventory.seen(KEY).refused[CONFIG].fault is REFUSED
         clock.now += pauses[-1] or 0
-        assert CONFIG not in inventory.seen(KEY).refused
+        seen = inventory.seen(KEY)
+        assert CONFIG not in seen.refused
+        inventory.postponed(KEY, seen.refused)
         assert inventory.seconds_to_retry(KEY) is None
     assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
     inventory.refused(KEY, CONFIG, "another manifest", REFUSED)
     assert inventory.seconds_to_retry(KEY) == 2
     inventory.wrote_child(KEY, live(config_map()))
+    assert inventory.seconds_to_retry(KEY) is None
+
+
+def test_a_retry_that_becomes_due_during_a_reconcile_is_not_lost(inventory: Inventory, clock: Clock) -> None:
+    inventory.refused(KEY, CONFIG, "hash", REFUSED)
+    clock.now += 1.99
+    inventory.postponed(KEY, inventory.seen(KEY).refused)
+    clock.now += 0.02
+    assert inventory.seconds_to_retry(KEY) == 0
+    # The next plan retries the write, or finds that it would be refused again: no further look is due because of it.
+    inventory.postponed(KEY, inventory.seen(KEY).refused)
     assert inventory.seconds_to_retry(KEY) is None
 
 
