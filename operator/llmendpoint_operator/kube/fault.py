@@ -30,18 +30,18 @@ class Fault:
 
 
 def is_lacking_kind(fault: Fault) -> bool:
-    """Return whether a child was refused because the cluster lacks its kind, which it may."""
+    """Return whether a child was refused because the cluster lacks its kind, and that kind is optional."""
     return fault.reason is FaultReason.UNKNOWN_KIND and KINDS[fault.kind].optional
 
 
 def needed(faults: Iterable[Fault]) -> list[Fault]:
-    """Return the faults of the children that their owner cannot do without, name conflicts first."""
+    """Return the faults of required children, name conflicts first."""
     found = [fault for fault in faults if not is_lacking_kind(fault)]
     return sorted(found, key=lambda fault: fault.reason is not FaultReason.NAME_CONFLICT)
 
 
 def name_conflicts(faults: Iterable[Fault]) -> list[Fault]:
-    """Return the faults of the children whose names other objects have."""
+    """Return the faults of children whose name is taken by an object of another owner."""
     return [fault for fault in needed(faults) if fault.reason is FaultReason.NAME_CONFLICT]
 
 
