@@ -155,7 +155,7 @@ def test_a_model_that_does_not_exist_is_said_and_repaired_by_an_edit(
         ),
         180,
     )
-    assert "check the name and tag" in row["message"]
+    assert "Check the name and the tag" in row["message"]
     endpoint["spec"] = {**endpoint["spec"], "models": [{"name": "ghost:1", **parameters.source()}]}  # type: ignore[dict-item]
     assistant.apply(endpoint)
     if parameters.registry:
