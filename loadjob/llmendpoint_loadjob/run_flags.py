@@ -11,6 +11,7 @@ from typing import Any
 
 from llmendpoint_common.contracts.loadrun import (
     DEFAULT_CONCURRENCY,
+    MAX_CONCURRENCY,
     Api,
     Arrivals,
     Order,
@@ -70,6 +71,8 @@ def document_of_flags(options: Namespace) -> RunDocument:
         raise ValueError("--model is required unless --run is set")
     if options.concurrency is not None and options.rate is not None:
         raise ValueError("set either --concurrency (closed loop) or --rate (open loop), not both")
+    if options.concurrency is not None and options.concurrency > MAX_CONCURRENCY:
+        raise ValueError(f"--concurrency is at most {MAX_CONCURRENCY}")
     is_open = options.rate is not None
     load = _given(
         concurrency=None if is_open else options.concurrency or DEFAULT_CONCURRENCY,

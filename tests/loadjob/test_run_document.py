@@ -107,6 +107,7 @@ def wrong(**changes: Any) -> str:
         (wrong(load={"concurrency": 1, "speed": 1}), "load: .*unknown field `speed`"),
         (wrong(load={"rate": 0}), "load.rate: Expected `float` > 0"),
         (wrong(load={"concurrency": "many"}), "load.concurrency: Expected `int"),
+        (wrong(load={"concurrency": 10**21}), "load.concurrency: Expected `int"),
         (wrong(load={}), "load: set exactly one of concurrency"),
         (wrong(load={"rate": 1, "concurrency": 1}), "load: set exactly one of concurrency"),
         (wrong(load={"concurrency": 1, "arrivals": "poisson"}), "load: arrivals is only allowed with rate"),

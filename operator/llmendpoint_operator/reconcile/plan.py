@@ -91,17 +91,25 @@ def stamp_of(manifest: Manifest) -> str:
     return str(manifest["metadata"]["annotations"][HASH_ANNOTATION])
 
 
+#: Maps and lists of objects that the API server replaces as a whole (`atomic` in its schema): an additional entry is
+#: never a default, and may take a Service's pods away.
+_ATOMIC = frozenset({"selector", "matchLabels", "nodeSelector", "subjects"})
+
+
 def covers(live: Any, wanted: Any) -> bool:
     """Return whether a live value contains everything that is in the wanted value.
 
     The API server adds defaults, and other clients may add fields and items. Such additions are ignored. The API server
     merges lists of objects by a key such as the name, so the position of an object in a list is ignored. A list of
     objects without names must have the same length, and a list of plain values must be equal. A missing live value
-    covers an empty wanted value, because the API server drops empty values.
+    covers an empty wanted value, because the API server drops empty values. Additional entries of atomic maps and lists
+    are not ignored.
     """
     if isinstance(wanted, dict):
         return isinstance(live or {}, dict) and all(
-            covers((live or {}).get(key), value) for key, value in wanted.items()
+            covers((live or {}).get(key), value)
+            and (key not in _ATOMIC or len((live or {}).get(key) or ()) == len(value))
+            for key, value in wanted.items()
         )
     if not isinstance(wanted, list):
         return bool(live == wanted)
@@ -110,6 +118,10 @@ def covers(live: Any, wanted: Any) -> bool:
         return bool(found == wanted)
     named = all("name" in item for item in wanted)
     return (named or len(found) == len(wanted)) and all(any(covers(one, item) for one in found) for item in wanted)
+
+
+def _covers_field(name: str, live: Any, wanted: Any) -> bool:
+    return covers(live, wanted) and (name not in _ATOMIC or len(live or ()) == len(wanted))
 
 
 def _step(owner: Owner, manifest: Manifest, seen: Seen, missing: Collection[str]) -> Step:

@@ -162,8 +162,8 @@ def test_a_child_that_was_edited_while_no_operator_ran_heals(
         finally:
             second.terminate()
             assert second.wait(20) == 0
+        counts = counted_when_quiet(quiet) - before
     finally:
         operator.send_signal(signal.SIGCONT)
-    counts = counted_when_quiet(quiet) - before
     writes = {key: number for key, number in shown("start after edits", counts).items() if key[0] == "APPLY"}
     assert writes == {("APPLY", "services"): 1, ("APPLY", "configmaps"): 1}

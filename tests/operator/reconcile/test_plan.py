@@ -144,6 +144,11 @@ def test_children_are_planned_in_their_order_and_deletions_come_last() -> None:
         ([{"key": "a", "effect": "x"}], [{"key": "a"}], True),
         ([{"key": "a"}, {"key": "b"}], [{"key": "a"}], False),
         (None, [{"name": "a"}], False),
+        ({"selector": {"a": "1", "b": "2"}}, {"selector": {"a": "1"}}, False),
+        ({"nodeSelector": {"a": "1", "b": "2"}}, {"nodeSelector": {"a": "1"}}, False),
+        ({"matchLabels": {"a": "1"}}, {"matchLabels": {"a": "1"}}, True),
+        ({"subjects": [{"name": "a"}, {"name": "b"}]}, {"subjects": [{"name": "a"}]}, False),
+        ({"labels": {"a": "1", "b": "2"}}, {"labels": {"a": "1"}}, True),
     ],
 )
 def test_what_a_live_value_covers(found: Any, wanted: Any, expected: bool) -> None:

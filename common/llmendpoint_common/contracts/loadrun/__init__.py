@@ -5,6 +5,7 @@ from __future__ import annotations
 from llmendpoint_common.contracts.loadrun.document import (
     API_KEY_VARIABLE,
     DEFAULT_CONCURRENCY,
+    MAX_CONCURRENCY,
     RUN_KEY,
     Api,
     Arrivals,
@@ -39,6 +40,7 @@ __all__ = [
     "DEFAULT_CONCURRENCY",
     "EXIT_CODES",
     "LATENCY_METRICS",
+    "MAX_CONCURRENCY",
     "METRICS",
     "NOTHING_MEASURED",
     "RESULT_KEY",

@@ -27,6 +27,8 @@ RUN_KEY = "run.json"
 API_KEY_VARIABLE = "LLMENDPOINT_LOAD_API_KEY"
 #: Users of a closed loop if neither a concurrency nor a rate is given.
 DEFAULT_CONCURRENCY = 1
+#: The schema of LoadTest has the same bound.
+MAX_CONCURRENCY = 100_000
 
 
 class Api(StrEnum):
@@ -71,7 +73,7 @@ class RunLoad(_Section, frozen=True):
     """Amount and duration of the load. Exactly one of `concurrency` and `rate` is set."""
 
     concurrency: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)] | None,
         Meta(
             description="Closed loop: number of concurrent users. Each user sends the next request after the previous "
             "response has ended."

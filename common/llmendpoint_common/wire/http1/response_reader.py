@@ -236,10 +236,12 @@ class ResponseReader:
     def _read_head(self, data: bytes) -> bytes:
         """Read one head if it is complete, and return the bytes after it."""
         data = self._partial + data
-        end = data.find(heads.HEAD_END) + len(heads.HEAD_END)
-        if end < len(heads.HEAD_END):
-            if len(data) > heads.MAX_HEAD_BYTES:
-                raise HeadError("its head is larger than 64 KiB")
+        # The end may lie across the border to the bytes that came before.
+        end = data.find(heads.HEAD_END, max(0, len(self._partial) - len(heads.HEAD_END))) + len(heads.HEAD_END)
+        is_whole = end >= len(heads.HEAD_END)
+        if (end if is_whole else len(data)) > heads.MAX_HEAD_BYTES:
+            raise HeadError("its head is larger than 64 KiB")
+        if not is_whole:
             self._partial = data
             return b""
         self._partial = b""

@@ -180,6 +180,7 @@ def test_head_and_eof() -> None:
         (b"SSH-2.0-OpenSSH\r\n\r\n", HeadError),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", HeadError),
         (b"HTTP/1.1 200 OK\r\nX: " + bytes(heads.MAX_HEAD_BYTES).replace(b"\x00", b"a"), HeadError),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * heads.MAX_HEAD_BYTES + b"\r\nContent-Length: 0\r\n\r\n", HeadError),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", HeadError),
         (b"HTTP/1.1 001 OK\r\nContent-Length: 0\r\n\r\n", HeadError),
         (CHUNKED + b"z\r\n", BodyError),
