@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +24,8 @@ from llmendpoint_common.contracts.loadrun import (
 )
 from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
-from support.manifests import endpoint, loadtest
+from support.manifests import endpoint, loadtest, pod
+from support.pod_processes import pod_processes
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -222,30 +222,13 @@ def test_a_finished_run_is_deleted_after_its_time(api: Any) -> None:
 @pytest.fixture
 def pod_address(tmp_path: Path) -> Iterator[str]:
     """A loopback address on which a real sidecar listens on port 8001, while its simulated Ollama pulls a model."""
-    address = "127.77.3.1"
-    config = tmp_path / "models.json"
-    config.write_text('{"models": [{"name": "tiny:latest"}]}')
-    commands = [
-        ["llmendpoint_simulator", f"--listen={address}:11434", "--registry-model=tiny:latest", "--model=other:1b",
-         "--pull=12s", "--ttft=0"],
-        ["llmendpoint_sidecar", f"--listen={address}:11435", f"--admin-listen={address}:8001",
-         f"--upstream=http://{address}:11434", f"--config={config}", "--drain-delay=0"],
-    ]  # fmt: skip
-    processes = [subprocess.Popen([sys.executable, "-m", *command]) for command in commands]
-    try:
+    with pod_processes(tmp_path, "127.77.3.1", "--registry-model=tiny:latest", "--pull=12s", "--ttft=0") as address:
         yield address
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait(20)
 
 
 def test_status_and_events_show_how_far_a_pull_is(api: Any, pod_address: str) -> None:
     make(api)
-    labels = {"llmendpoint.dev/endpoint": "assistant", "app.kubernetes.io/component": "endpoint",
-              "app.kubernetes.io/managed-by": "llmendpoint"}  # fmt: skip
-    api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0", "labels": labels},
-               "spec": {"containers": [{"name": "sidecar", "image": "none"}]}})  # fmt: skip
+    api.apply(pod("assistant-0", "assistant"))
     api.apply_status({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0"},
                       "status": {"phase": "Running", "podIP": pod_address, "podIPs": [{"ip": pod_address}]}})  # fmt: skip
     wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("ModelsAvailable") == ("False", "Pulling"))

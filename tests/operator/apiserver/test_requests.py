@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
 from support.apiclient import Client
 from support.manifests import endpoint, pod
+from support.pod_processes import pod_processes
 from support.requests import Counts, counted, counted_during, counted_when_quiet
 from support.waiting import wait_until
 
@@ -47,21 +46,8 @@ def quiet(api: Any, operator: Any) -> Client:
 @pytest.fixture
 def failing_pod_address(tmp_path: Path) -> Iterator[str]:
     """A loopback address on which a real sidecar listens on port 8001 and reports a model that it cannot pull."""
-    address = "127.77.4.1"
-    config = tmp_path / "models.json"
-    config.write_text('{"models": [{"name": "tiny:latest"}]}')
-    commands = [
-        ["llmendpoint_simulator", f"--listen={address}:11434", "--model=other:1b"],
-        ["llmendpoint_sidecar", f"--listen={address}:11435", f"--admin-listen={address}:8001",
-         f"--upstream=http://{address}:11434", f"--config={config}", "--drain-delay=0"],
-    ]  # fmt: skip
-    processes = [subprocess.Popen([sys.executable, "-m", *command]) for command in commands]
-    try:
+    with pod_processes(tmp_path, "127.77.4.1") as address:
         yield address
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait(20)
 
 
 def shown(name: str, counts: Counts) -> dict[tuple[str, str], int]:
@@ -116,6 +102,11 @@ def test_a_child_that_was_deleted_or_edited_costs_one_write(api: Any, quiet: Cli
     counts = counted_during(quiet, lambda: api.patch("ConfigMap", "assistant", {"data": {"models.json": "{}"}}))
     assert shown("edit of a ConfigMap", counts) == {("PATCH", "configmaps"): 1, ("APPLY", "configmaps"): 1}
     assert "tiny" in api.get("ConfigMap", "assistant")["data"]["models.json"]
+    # A selector is an atomic map: with another entry, the Service would select no pod.
+    added = {"spec": {"selector": {"example.com/extra": "x"}}}
+    counts = counted_during(quiet, lambda: api.patch("Service", "assistant", added))
+    assert shown("a selector with another entry", counts) == {("PATCH", "services"): 1, ("APPLY", "services"): 1}
+    assert "example.com/extra" not in api.get("Service", "assistant")["spec"]["selector"]
 
 
 def test_what_others_add_to_a_child_and_a_status_of_a_child_cost_nothing(api: Any, quiet: Client) -> None:

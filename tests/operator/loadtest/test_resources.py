@@ -24,6 +24,7 @@ from llmendpoint_operator.loadtest.resources.job import job
 from llmendpoint_operator.loadtest.resources.rbac import access
 from llmendpoint_operator.loadtest.resources.run import run_config_map
 from llmendpoint_operator.settings import Images
+from support.restricted import assert_restricted
 
 OWNER = Owner("LoadTest", "ns", "smoke", "uid-1")
 IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",))
@@ -49,19 +50,7 @@ def pod(**spec: Any) -> dict[str, Any]:
 
 
 def test_pods_meet_the_restricted_standard() -> None:
-    spec = pod()
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert spec["automountServiceAccountToken"] is False
-    assert spec["enableServiceLinks"] is False
-    for container in spec["containers"] + spec.get("initContainers", []):
-        context = container["securityContext"]
-        assert context["allowPrivilegeEscalation"] is False
-        assert context["readOnlyRootFilesystem"] is True
-        assert context["capabilities"] == {"drop": ["ALL"]}
-        assert container["resources"]["requests"]["memory"]
-        assert "cpu" not in container["resources"].get("limits", {})
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    assert_restricted(pod())
 
 
 def test_a_load_pods_token_may_patch_its_result_and_nothing_else() -> None:

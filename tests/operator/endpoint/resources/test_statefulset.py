@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from support.endpoints import children, pod
+from support.restricted import assert_restricted
 
 
 def statefulset(**spec: Any) -> dict[str, Any]:
@@ -17,18 +18,7 @@ def statefulset(**spec: Any) -> dict[str, Any]:
     "spec", [pod(), pod(gpu={"count": 0}), pod(metering={"mode": "Exporter"})], ids=["gpu", "cpu", "exporter"]
 )
 def test_pods_meet_the_restricted_standard(spec: dict[str, Any]) -> None:
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert spec["automountServiceAccountToken"] is False
-    assert spec["enableServiceLinks"] is False
-    for container in spec["containers"] + spec["initContainers"]:
-        context = container["securityContext"]
-        assert context["allowPrivilegeEscalation"] is False
-        assert context["readOnlyRootFilesystem"] is True
-        assert context["capabilities"] == {"drop": ["ALL"]}
-        assert container["resources"]["requests"]["memory"]
-        assert "cpu" not in container["resources"].get("limits", {})
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    assert_restricted(spec)
 
 
 def test_replicas_are_replaced_in_their_place() -> None:
