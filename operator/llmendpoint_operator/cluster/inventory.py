@@ -35,7 +35,7 @@ from llmendpoint_common.contracts.cluster import (
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.kinds import KINDS, Role
 from llmendpoint_operator.kube.fault import Fault
-from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.owner import Manifest, controller_uid
 
 #: Annotation of a child: the hash of the manifest that was last applied. It survives restarts of the operator.
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
@@ -290,12 +290,6 @@ class Inventory:
 def hash_of(manifest: Manifest) -> str:
     """Return the hash of a manifest. It does not depend on the order of fields."""
     return _digest(manifest)
-
-
-def controller_uid(body: Manifest) -> str:
-    """Return the UID of an object's controller, or an empty string if it has none."""
-    references = body["metadata"].get("ownerReferences") or []
-    return next((str(reference["uid"]) for reference in references if reference.get("controller")), "")
 
 
 def owner_key(body: Manifest) -> Key | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from kubernetes.aio.client.exceptions import ApiException
@@ -10,9 +11,6 @@ from llmendpoint_common.contracts.cluster import FIELD_MANAGER
 from llmendpoint_operator.cluster.client import APPLY, ApiServer
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.kube.owner import Manifest
-
-NOT_FOUND = 404
-CONFLICT = 409
 
 # The revision of an empty etcd. No object can have it, so an apply with this resourceVersion is refused if the object
 # exists.
@@ -31,7 +29,7 @@ class Objects:
         try:
             return _whole(await self._server.request("GET", KINDS[kind].path(namespace, name)), kind)
         except ApiException as error:
-            if error.status == NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
@@ -90,7 +88,7 @@ class Objects:
         try:
             await self._server.request("DELETE", KINDS[kind].path(namespace, name), body=options)
         except ApiException as error:
-            if error.status not in (NOT_FOUND, CONFLICT):
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
     async def _apply(self, path: str, body: Manifest) -> Manifest:

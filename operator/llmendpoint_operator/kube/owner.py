@@ -83,7 +83,12 @@ def owner_of(manifest: Manifest) -> Owner:
     return Owner(manifest["kind"], metadata["namespace"], metadata["name"], metadata["uid"])
 
 
-def is_controlled_by(manifest: Manifest, owner: Owner) -> bool:
-    """Return whether an object's controller is this owner. Compares UIDs, because names can be reused."""
+def controller_uid(manifest: Manifest) -> str:
+    """Return the UID of an object's controller, empty if it has none."""
     references = manifest.get("metadata", {}).get("ownerReferences") or []
-    return any(reference.get("controller") and reference.get("uid") == owner.uid for reference in references)
+    return next((str(reference["uid"]) for reference in references if reference.get("controller")), "")
+
+
+def is_controlled_by(manifest: Manifest, owner: Owner) -> bool:
+    """Return whether an object is a child of this owner: the UIDs are compared, because names are reused."""
+    return controller_uid(manifest) == owner.uid

@@ -73,7 +73,7 @@ class LoadTestController(Controller[LoadTestSpec]):
         return parse_spec(manifest)
 
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
-        """Return the status of a run that ends at once, because its spec is invalid."""
+        """Return the status of a run that ends immediately, because its spec is invalid."""
         return phases.loadtest_status(manifest, phases.failed(sentence, self._now()), self._now())
 
     def gone(self, key: Key) -> None:

@@ -16,11 +16,11 @@ from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.client import API_ERRORS
 from llmendpoint_operator.cluster.discovery import Discovery
 from llmendpoint_operator.cluster.faults import classify, name_conflict
-from llmendpoint_operator.cluster.inventory import Inventory, controller_uid
+from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.kube.fault import Fault
-from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
 from llmendpoint_operator.reconcile.plan import Apply, Create, Delete, Keep, Refuse, key_of, plan, stamp_of
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Executor:
             existing = await self._objects.get(name.kind, owner.namespace, name.name)
             if existing is None:
                 raise
-            if controller_uid(existing) != owner.uid:
+            if not is_controlled_by(existing, owner):
                 return name_conflict(name, owner.kind)
             self._inventory.wrote_child(key, await self._objects.apply(manifest))
         return None
