@@ -12,6 +12,7 @@ from typing import Any
 from llmendpoint_common.contracts.loadrun import (
     DEFAULT_CONCURRENCY,
     MAX_CONCURRENCY,
+    MAX_RATE,
     Api,
     Arrivals,
     Order,
@@ -48,7 +49,7 @@ def parse_rate(text: str) -> float:
         rate = float(text)
     except ValueError:
         rate = 0.0
-    if not 0 < rate <= 100_000:
+    if not 0 < rate <= MAX_RATE:
         raise ValueError(f"{text!r} is not a rate; write requests per second, like 2 or 0.5")
     return rate
 

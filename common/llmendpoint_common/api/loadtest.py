@@ -24,7 +24,7 @@ from llmendpoint_common.api.fields import (
     rules,
 )
 from llmendpoint_common.api.loadtest_status import LoadTestStatus
-from llmendpoint_common.contracts.loadrun import METRICS, MetricName
+from llmendpoint_common.contracts.loadrun import MAX_CONCURRENCY, METRICS, MetricName
 
 _THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"
 _LABELS = Annotated[dict[str, ShortText], Field(max_length=64)]
@@ -73,7 +73,7 @@ class LoadShape(ApiModel):
     concurrency: int | None = Field(
         None,
         ge=1,
-        le=100_000,
+        le=MAX_CONCURRENCY,
         description="Number of concurrent users in a closed loop. Each user waits for a response before it sends the "
         f"next request. Cannot be combined with rate. Defaults to {defaults.LOAD_CONCURRENCY} if rate is absent.",
     )
@@ -102,7 +102,7 @@ class LoadShape(ApiModel):
         ge=1,
         le=100_000_000,
         description="Maximum number of requests, including those of the warm-up. The load ends early when it is "
-        "reached. If absent, there is no maximum.",
+        "reached. If absent, the number is not limited.",
     )
     seed: int = Field(
         defaults.LOAD_SEED,

@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
             answer.fail(ErrorClass.TIMEOUT)
 
     def close(self) -> None:
-        """Close at once."""
+        """Close immediately."""
         if self._transport is not None:
             self._transport.abort()
 

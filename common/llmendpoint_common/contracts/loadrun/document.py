@@ -27,8 +27,9 @@ RUN_KEY = "run.json"
 API_KEY_VARIABLE = "LLMENDPOINT_LOAD_API_KEY"
 #: Users of a closed loop if neither a concurrency nor a rate is given.
 DEFAULT_CONCURRENCY = 1
-#: The schema of LoadTest has the same bound.
 MAX_CONCURRENCY = 100_000
+#: Requests per second.
+MAX_RATE = 100_000
 
 
 class Api(StrEnum):
@@ -80,7 +81,7 @@ class RunLoad(_Section, frozen=True):
         ),
     ] = None
     rate: Annotated[
-        Annotated[float, Meta(gt=0, le=100_000)] | None,
+        Annotated[float, Meta(gt=0, le=MAX_RATE)] | None,
         Meta(description="Open loop: number of requests per second, regardless of response times."),
     ] = None
     arrivals: Annotated[
@@ -96,7 +97,10 @@ class RunLoad(_Section, frozen=True):
     ] = 0.0
     max_requests: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Maximum number of requests, including those of the warm-up. If absent, there is no maximum."),
+        Meta(
+            description="Maximum number of requests, including those of the warm-up. If absent, the number is not "
+            "limited."
+        ),
     ] = None
     seed: Annotated[int, Meta(description="The same seed gives the same schedule and order of questions.")] = 1
 
