@@ -114,7 +114,7 @@ def check(number: int, unanswered: int, fault: str, before: Counter[str]) -> lis
     exact = sum(entry["generation_tokens"] for entry in whole)
     seen = grown["generation_tokens_total"]
     wrong = []
-    # If a client disconnects at once, its request may not have been read by the proxy or the simulator.
+    # If a client disconnects immediately, its request may not have been read by the proxy or the simulator.
     least = number - unanswered
     if not least <= len(entries) <= number or not max(least, len(entries)) <= grown["requests_total"] <= number:
         wrong.append(f"requests: sent {number}, served {len(entries)}, metered {grown['requests_total']}")

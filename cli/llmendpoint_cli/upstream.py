@@ -28,7 +28,7 @@ def find_ollama(url: str) -> Upstream | str:
         return f"nothing answers at {url} ({getattr(error, 'reason', error)})"
     names = [str(row.get("name", "")) for row in tags.get("models", [])]
     local = [name for name in names if "cloud" not in name.rpartition(":")[2]]
-    # A model in memory answers at once. Another one may be too large to load within 3 s.
+    # A model in memory answers immediately. Loading any other model may take longer than 3 s.
     loaded = _in_memory(url)
     local.sort(key=lambda name: name not in loaded)
     for name in local:

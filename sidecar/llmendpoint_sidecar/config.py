@@ -44,7 +44,7 @@ async def watch_config(
     apply: Callable[[SidecarConfig], None],
     poll_seconds: float = _POLL_SECONDS,
 ) -> None:
-    """Poll a file and call `apply` once for each new configuration in it. Returns at once if `path` is None.
+    """Poll a file and call `apply` once for each new configuration in it. Returns immediately if `path` is None.
 
     `current` is the configuration in use. If the file is invalid or missing, the last valid configuration stays in use.
     """

@@ -64,7 +64,7 @@ class Sidecar:
         await self.proxy_service.drain()
 
     async def stop(self) -> None:
-        """Stop at once and close every connection."""
+        """Stop immediately and close every connection."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -149,7 +149,7 @@ class Completions:
 
 
 def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
-    """Close a connection before the last chunk is sent, after flushing the buffer or at once with a TCP reset."""
+    """Close a connection before the last chunk is sent, after flushing the buffer or immediately with a TCP reset."""
     if reset:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()

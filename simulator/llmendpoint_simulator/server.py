@@ -138,7 +138,7 @@ class Simulator:
     async def _upload(self, request: web.Request) -> web.Response:
         """Store a blob.
 
-        As in Ollama, an existing blob is answered at once, and a wrong digest after the complete body.
+        As in Ollama, an existing blob is answered immediately, and a wrong digest after the complete body.
         """
         digest = request.match_info["digest"]
         if digest in self.blobs:

@@ -11,5 +11,5 @@ USAGE = 2
 INVALID = 98
 #: A load run missed an objective, or measured no request.
 FAILED = 99
-#: A second SIGTERM or SIGINT ended the process at once. The value is 128 + SIGINT, as shells report it.
+#: A second SIGTERM or SIGINT ended the process immediately. The value is 128 + SIGINT, as shells report it.
 INTERRUPTED = 130

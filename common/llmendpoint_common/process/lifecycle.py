@@ -1,6 +1,6 @@
 """Runs a process on uvloop.
 
-The first SIGTERM or SIGINT requests a stop, and the second one ends the process at once.
+The first SIGTERM or SIGINT requests a stop, and the second one ends the process immediately.
 """
 
 from __future__ import annotations

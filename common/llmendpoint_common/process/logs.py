@@ -34,7 +34,7 @@ def configure_logs(level: str) -> None:
 
 
 def parse_level(text: str) -> str:
-    """Return the name of a log level in lower case. Raises ValueError if there is no such level."""
+    """Return the name of a log level in lower case. Raises ValueError if the level is unknown."""
     if text.lower() not in {"debug", "info", "warning", "error"}:
         raise ValueError(f"{text!r} is not a log level; choose debug, info, warning or error")
     return text.lower()

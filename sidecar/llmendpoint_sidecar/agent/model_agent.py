@@ -54,7 +54,7 @@ class ModelAgent:
     def configure(self, config: SidecarConfig) -> None:
         """Apply a new configuration.
 
-        Models that are still declared keep their status. Pending retries are made at once.
+        Models that are still declared keep their status. Pending retries are made immediately.
         """
         self._config = config
         self._statuses = {
@@ -81,7 +81,7 @@ class ModelAgent:
         return tuple(self._with_upstream_state(status) for status in self._statuses.values())
 
     async def run(self) -> None:
-        """Reconcile every two seconds, and at once after a new configuration."""
+        """Reconcile every two seconds, and immediately after a new configuration."""
         while True:
             for model in self._config.models:
                 if self._watch.up:

@@ -13,7 +13,7 @@ from llmendpoint_common.contracts.ollama import canonical_name
 OTHER = "other"
 #: Maximum number of labels per process. Further models are `other`. A model has up to eleven histograms per operation.
 MAX_MODELS = 128
-#: Maximum number of requests that wait until their model is listed. Further requests are recorded at once.
+#: Maximum number of requests that wait until their model is listed. Further requests are recorded immediately.
 _MAX_DEFERRED = 4096
 
 
@@ -54,7 +54,7 @@ class ModelLabels:
         return self._known.get(name)
 
     def when_listed(self, name: str, account: Callable[[str], None]) -> None:
-        """Call `account(label)`: at once if the name is listed, otherwise after the next poll."""
+        """Call `account(label)`: immediately if the name is listed, otherwise after the next poll."""
         if canonical_name(name) in self._listed or not name or len(self._deferred) >= _MAX_DEFERRED:
             account(self._accounted(name))
             return

@@ -28,7 +28,7 @@ class UpstreamWatch:
         self._failures = 0
 
     async def run(self) -> None:
-        """Poll at the interval, and at once if the meter meets an unknown model name."""
+        """Poll at the interval, and immediately if the meter meets an unknown model name."""
         while True:
             await self.poll()
             wanted = self._model_labels.wanted

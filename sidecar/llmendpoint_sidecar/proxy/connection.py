@@ -126,7 +126,7 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive or self._shared.draining:
             self._close()
         elif self._queue:
-            # `start` may refuse the request at once, which removes it from the queue.
+            # `start` may refuse the request immediately, which removes it from the queue.
             following = self._queue[0]
             following.start()
             following.flush_request()
@@ -143,7 +143,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately."""
         self._state = _CLOSED
         self._reader.close()
         if self._transport is not None:

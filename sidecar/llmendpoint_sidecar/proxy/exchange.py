@@ -18,7 +18,7 @@ RESPONDING  the response is forwarded                                      respo
 ANSWERED    the response is complete; the request's rest is discarded      the request is complete     OVER
 any                                                                        the client has left         OVER
 
-(a) OVER at once if the request is already complete, or if its body is too long to be read and discarded.
+(a) OVER immediately if the request is already complete, or if its body is too long to be read and discarded.
 (b) The client gets an error response of the proxy itself.
 (c) The client's connection is closed, so that the client notices that the response is incomplete.
 
@@ -96,7 +96,7 @@ class Client(Protocol):
         """Read again."""
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately."""
 
     def exchange_done(self, *, keep_alive: bool) -> None:
         """Start the next request, or close."""
@@ -246,7 +246,7 @@ class Exchange:
             self._forward()
 
     def client_gone(self) -> None:
-        """Close the connection to the upstream at once, because the client has left."""
+        """Close the connection to the upstream immediately, because the client has left."""
         if self.state is _OVER:
             return
         outcome = None if self.state is _ANSWERED else Outcome.CLIENT_CANCELLED

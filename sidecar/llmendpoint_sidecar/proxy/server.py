@@ -76,7 +76,7 @@ class Proxy:
         return cut
 
     async def close(self) -> None:
-        """Close every connection at once."""
+        """Close every connection immediately."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         for server in self._servers:

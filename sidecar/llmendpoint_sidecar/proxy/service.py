@@ -64,7 +64,7 @@ class ProxyService:
             log.warning("%d connections were closed during a request, because the drain timeout has expired", cut)
 
     async def close(self) -> None:
-        """Close every connection at once, and pass the records of ended requests to their listeners."""
+        """Close every connection immediately, and pass the records of ended requests to their listeners."""
         await self.proxy.close()
         self._meter.settle()
 

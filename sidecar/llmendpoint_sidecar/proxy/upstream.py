@@ -57,7 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Close at once, so that the upstream stops computing."""
+        """Close immediately, so that the upstream stops computing."""
         self._user = None
         self._reader.abandon()
         if self._transport is not None:

@@ -143,7 +143,7 @@ class RequestReader:
 
     @property
     def partial_target(self) -> bytes:
-        """The target of a request whose head is incomplete or invalid. Empty if there is none yet."""
+        """The target of a request whose head is incomplete or invalid. Empty if no target was received."""
         return self._partial.partition(b" ")[2].partition(b" ")[0]
 
     # ---- heads
