@@ -30,7 +30,7 @@ class Meter:
         self.in_flight = InFlight(model_labels, parallel)
         self.clock = clock
         self.journal = Journal(clock)
-        self._recorder = Recorder(metrics, model_labels, self.journal)
+        self._recorder = Recorder(metrics, model_labels, self.journal, clock)
         self._ended: list[ExchangeMeter] = []
         metrics.before_read = self.settle
 
@@ -56,7 +56,7 @@ class Meter:
             await asyncio.sleep(_SETTLE_SECONDS)
             self.settle()
 
-    def find(self, request_id: str) -> RequestRecord | None:
-        """Return the record of a request that ended within the last two minutes."""
+    def find(self, request_id: str, tenant: str | None = None) -> list[RequestRecord]:
+        """Return the records of requests that ended within the last two minutes, at most one for each tenant."""
         self.settle()
-        return self.journal.find(request_id)
+        return self.journal.find(request_id, tenant)

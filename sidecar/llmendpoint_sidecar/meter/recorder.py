@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 from llmendpoint_common.contracts.sidecar import Outcome, RequestRecord
@@ -27,10 +28,13 @@ _CLIENT_CLOSED = 499
 class Recorder:
     """Records exchanges that have ended."""
 
-    def __init__(self, metrics: Metrics, model_labels: ModelLabels, journal: Journal) -> None:
+    def __init__(
+        self, metrics: Metrics, model_labels: ModelLabels, journal: Journal, clock: Callable[[], float]
+    ) -> None:
         self._metrics = metrics
         self._model_labels = model_labels
         self._journal = journal
+        self._clock = clock
 
     def settle(self, exchange: ExchangeMeter) -> None:
         """Record one exchange. Exceptions are counted by `ExchangeMeter.fail` and not raised."""
@@ -97,7 +101,8 @@ class Recorder:
     ) -> None:
         # Positional arguments take half the time of keyword arguments, and this runs for every request.
         record = RequestRecord(
-            time.time(),
+            # Exchanges are recorded some time after they have ended.
+            time.time() - (self._clock() - exchange.ended),
             exchange.request_id,
             exchange.tenant,
             model,
