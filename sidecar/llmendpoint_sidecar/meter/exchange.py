@@ -7,13 +7,15 @@ forwarded first.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
+from http import HTTPStatus
 from operator import sub
 from typing import Protocol
 
 import msgspec
 
-from llmendpoint_common.contracts.sidecar import Operation, Outcome
+from llmendpoint_common.contracts.sidecar import Operation, Outcome, RefusalReason
 from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.dialects.reading import Dialect, Reading
@@ -56,9 +58,6 @@ class Meter(Protocol):
     def add_ended(self, exchange: ExchangeMeter) -> None:
         """Keep an exchange that has ended until it is recorded."""
 
-    def settle(self) -> None:
-        """Record every exchange that has ended."""
-
 
 class ExchangeMeter:
     """Notes of one exchange. Times are readings of the meter's clock, in seconds."""
@@ -67,12 +66,13 @@ class ExchangeMeter:
         "_arrivals",
         "_content_type",
         "_dialect",
+        "_is_unreadable",
         "_label",
         "_meter",
+        "_reading",
         "_reads",
         "_request",
-        "_tokens",
-        "broken",
+        "_unread",
         "coding",
         "ended",
         "finished",
@@ -84,6 +84,7 @@ class ExchangeMeter:
         "noted",
         "operation",
         "outcome",
+        "refusal_reason",
         "request_bytes",
         "request_id",
         "requested",
@@ -118,16 +119,22 @@ class ExchangeMeter:
         self.requested: float | None = None
         self.sent: float | None = None
         self.ended = 0.0
-        # The response. `outcome` is None if the response is complete; then its content determines the outcome.
+        # The response. `outcome` is None if the response is complete. The content of a response determines its outcome
+        # if it is complete, or if its terminal event has passed.
         self.status = 0
         self.outcome: Outcome | None = None
-        self.broken = self.finished = self.stream = self._reads = False
+        #: Set if the proxy refused the request.
+        self.refusal_reason: RefusalReason | None = None
+        self.finished = self.stream = self._reads = False
         #: Pieces of the response with their times of arrival. The data path appends to this list without a call of
         #: ours.
         self.noted: list[tuple[float, bytes]] = []
         self._content_type = b""
         self._dialect: Dialect | None = None
-        self._tokens: int | None = None
+        self._reading: Reading | None = None
+        #: True if the meter failed while it read the response. `_unread` counts the pieces that were not read.
+        self._is_unreadable = False
+        self._unread = 0
         #: Arrivals of content that are not counted yet; the first and the last arrival; the gaps between arrivals.
         self._arrivals: list[float] = []
         self.first: float | None = None
@@ -166,26 +173,27 @@ class ExchangeMeter:
     def response_head(self, status: int, content_type: bytes) -> None:
         """Note the final status. Only the body of a successful response is read."""
         self.status = status
-        if status == 200 and self.operation in _READ_OPERATIONS:
+        if is_success(status) and self.operation in _READ_OPERATIONS:
             self._reads = True
             self.stream = is_stream(content_type)
             self._content_type = content_type
 
     def read_noted(self) -> None:
         """Read the noted pieces, or discard them if the response is not read."""
-        if not self._reads:
-            self.noted.clear()
-            return
-        try:
-            if self._dialect is None:
-                self._dialect = dialect_of(self.operation, self._content_type, self._arrivals.append)
-            feed = self._dialect.feed
-            for now, piece in self.noted:
-                feed(piece, now)
-            self._fold()
-        except Exception as error:
-            self.fail(error)
-        self.noted.clear()
+        noted = self.noted
+        if self._is_unreadable:
+            self._unread += len(noted)
+        elif self._reads:
+            try:
+                feed = (self._dialect or self._start_reading()).feed
+                for now, piece in noted:
+                    feed(piece, now)
+                self._fold()
+            except Exception as error:
+                self._is_unreadable = True
+                self._unread += len(noted)
+                self.fail(error)
+        noted.clear()
 
     def finish(self, outcome: Outcome | None) -> None:
         """Close the notes, once. They are recorded with the next batch, or when metrics are read."""
@@ -198,33 +206,46 @@ class ExchangeMeter:
             self._meter.in_flight.leave(self._label)
         self._meter.add_ended(self)
 
+    def read(self) -> Reading | None:
+        """Return what was read of the response of a finished exchange. None if the response is not of a kind that is
+        read.
+
+        If the meter fails, the reading has what was read before, and `unreadable` is greater than 0.
+        """
+        if self._reads and self._reading is None:
+            self.read_noted()
+            self._reading = self._close_reading()
+        return self._reading
+
     @property
     def tokens(self) -> int:
-        """Number of prompt and generated tokens of a finished exchange."""
-        if self._tokens is None:
-            self._meter.settle()
-        return self._tokens or 0
+        """Number of prompt and generated tokens of a finished exchange, as `charge` counts them."""
+        return self.charge(0)
+
+    def charge(self, prompt_estimate: int) -> int:
+        """Return the number of tokens for which a tenant is charged after its exchange has finished.
+
+        The server's counts are used if there are any. Otherwise, a complete request counts as `prompt_estimate`
+        tokens, and each piece of the response with content, or that could not be read, as one token. A request that the
+        upstream refused, or that did not reach it, costs nothing.
+        """
+        if self.status >= HTTPStatus.BAD_REQUEST or self.requested is None:
+            return 0
+        reading = self.read()
+        if reading is None:
+            return prompt_estimate
+        if reading.usage is None:
+            return prompt_estimate + reading.chunks + reading.unreadable
+        return (reading.usage.prompt_tokens or 0) + (reading.usage.generation_tokens or 0)
 
     def fail(self, error: Exception) -> None:
-        """Count a failure of the meter itself, and stop metering this exchange. The stream continues."""
-        self.broken = True
-        self._reads = False
-        self._meter.metrics.count("meter_failures", ())
-        log.error("metering of a request failed; the request itself continues", exc_info=error)
+        """Count a failure of the meter itself. The stream continues, and the request is counted all the same.
 
-    def read(self) -> Reading | None:
-        """Return the reading of the response of a finished exchange, or None if the response was not read."""
-        if not self._reads:
-            return None
-        self.read_noted()
-        dialect = self._dialect
-        if dialect is None or self.broken:
-            return None
-        if self.outcome is None:
-            dialect.close(self.ended)
-            self._fold()
-        self._tokens = _tokens_of(dialect.reading)
-        return dialect.reading
+        The message of the error is not logged, because it may contain text of a client.
+        """
+        self._meter.metrics.count("meter_failures", ())
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("a part of a request could not be metered: %s\n%s", type(error).__name__, where)
 
     # ---- inside
 
@@ -236,6 +257,40 @@ class ExchangeMeter:
             return read_request_body(body, b"", self.coding).model
         except (*UNREADABLE, RequestBodyError):
             return ""
+
+    def _start_reading(self) -> Dialect:
+        # The time of content is that of a token only in a stream.
+        on_content = self._arrivals.append if self.stream else _ignore
+        self._dialect = dialect_of(self.operation, self._content_type, on_content)
+        return self._dialect
+
+    def _close_reading(self) -> Reading:
+        """Read what waits for the end of the response, and return the reading."""
+        reading = Reading() if self._dialect is None else self._dialect.reading
+        if self._dialect is not None and not self._is_unreadable:
+            try:
+                self._close_dialect(self._dialect)
+            except Exception as error:
+                self._is_unreadable = True
+                self._unread += 1
+                self.fail(error)
+        usage = reading.usage
+        if usage is not None and not reading.finished and not (usage.prompt_tokens or usage.generation_tokens):
+            # `/v1/completions` sends a usage of zero with each piece, and the true one last.
+            reading.usage = None
+        reading.unreadable += self._unread
+        if self._is_unreadable and self.outcome is None:
+            reading.finished = True
+        return reading
+
+    def _close_dialect(self, dialect: Dialect) -> None:
+        reading = dialect.reading
+        unreadable, finished = reading.unreadable, reading.finished
+        dialect.close(self.ended)
+        if self.outcome is not None and reading.unreadable > unreadable:
+            # The last part was cut off, which is no fault of it.
+            reading.unreadable, reading.finished = unreadable, finished
+        self._fold()
 
     def _fold(self) -> None:
         """Turn arrivals of content into the gaps between them."""
@@ -254,8 +309,10 @@ class ExchangeMeter:
         arrivals.clear()
 
 
-def _tokens_of(reading: Reading) -> int:
-    """Return the number of prompt and generated tokens. Without usage, each piece with content counts as one token."""
-    if reading.usage is None:
-        return reading.chunks
-    return (reading.usage.prompt_tokens or 0) + (reading.usage.generation_tokens or 0)
+def is_success(status: int) -> bool:
+    """Return whether a status code is that of a successful response (RFC 9110, 15.3)."""
+    return 200 <= status < 300
+
+
+def _ignore(now: float) -> None:
+    """Ignore the time of content that is not part of a stream."""

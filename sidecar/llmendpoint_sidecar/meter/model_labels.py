@@ -32,7 +32,7 @@ class ModelLabels:
         self._listed: frozenset[str] = frozenset()
         self._labels: set[str] = set()
         self._known: dict[str, str] = {}
-        self._deferred: list[tuple[str, Callable[[str], None]]] = []
+        self._deferred: list[Callable[[], None]] = []
 
     def label(self, name: str) -> str:
         """Return the label of a model's name."""
@@ -53,12 +53,22 @@ class ModelLabels:
         """Return the label of a name that was looked up before; None for any other name."""
         return self._known.get(name)
 
-    def when_listed(self, name: str, account: Callable[[str], None]) -> None:
-        """Call `account(label)`: immediately if the name is listed, otherwise after the next poll."""
-        if canonical_name(name) in self._listed or not name or len(self._deferred) >= _MAX_DEFERRED:
-            account(self._accounted(name))
+    def counted(self, name: str) -> str:
+        """Return the label under which a request is counted.
+
+        Count an overflow if it is `other` because there are too many models.
+        """
+        label = self.label(name)
+        if label == OTHER and canonical_name(name) in self._listed:
+            self._on_overflow()
+        return label
+
+    def when_listed(self, name: str, record: Callable[[], None]) -> None:
+        """Call `record`: immediately if the name is listed, otherwise after the next poll. `record` raises nothing."""
+        if canonical_name(name) in self._listed or len(self._deferred) >= _MAX_DEFERRED:
+            record()
             return
-        self._deferred.append((name, account))
+        self._deferred.append(record)
         self.wanted.set()
 
     def list(self, names: Iterable[str], remote: Iterable[str] = ()) -> None:
@@ -71,15 +81,5 @@ class ModelLabels:
     def settle(self) -> None:
         """Record the requests that wait, with the names that are listed now."""
         deferred, self._deferred = self._deferred, []
-        for name, account in deferred:
-            account(self._accounted(name))
-
-    def _accounted(self, name: str) -> str:
-        """Return the label of a request's model.
-
-        Count an overflow if it is `other` because there are too many models.
-        """
-        label = self.label(name)
-        if label == OTHER and canonical_name(name) in self._listed:
-            self._on_overflow()
-        return label
+        for record in deferred:
+            record()
