@@ -98,6 +98,10 @@ def budget_of(memory_bytes: int, open_files: int, workers: int = 1, *, tls: bool
     )
 
 
+#: The bounds at the default memory limit of the operator, for uses without a process of their own.
+DEFAULT_BUDGET = budget_of(512 * _MIB, _UNLIMITED_FILES)
+
+
 def process_budget(workers: int = 1, *, tls: bool = False) -> Budget:
     """Return the bounds of this process, which is one of `workers`, from the limits that apply to it now."""
     return budget_of(memory_limit(), file_limit(), workers, tls=tls)

@@ -33,7 +33,7 @@ class ProxyService:
         self._settings = settings
         self._meter = runtime.meter
         self.keyring = Keyring(settings.keys)
-        self.admission = Admission(runtime.meter.in_flight, self.keyring, time.monotonic)
+        self.admission = Admission(runtime.meter.in_flight, self.keyring, time.monotonic, runtime.watch.context_length)
         self.admission.configure(config)
         timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
         self.proxy = Proxy(settings.upstream, timeouts, runtime.meter.begin, self.admission, time.monotonic)
