@@ -5,6 +5,7 @@ Only this module uses the names of these attributes, so that only it has to foll
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 
 from llmendpoint_common.wire.http1 import heads
@@ -25,3 +26,8 @@ def labels_given(model_labels: ModelLabels) -> int:
 def unsent_bytes(connections: Iterable[ClientConnection]) -> list[int]:
     """Return the size of the send buffer of each open connection."""
     return [one._transport.get_write_buffer_size() for one in connections if one._transport is not None]
+
+
+def accepted_sockets(connections: Iterable[ClientConnection]) -> list[socket.socket]:
+    """Return the socket of each open connection."""
+    return [one._transport.get_extra_info("socket") for one in connections if one._transport is not None]

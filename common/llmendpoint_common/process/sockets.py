@@ -8,6 +8,8 @@ import socket
 from llmendpoint_common.process.units import Address
 
 _BACKLOG = 4096
+#: A peer that vanished without closing is noticed after 60 s of silence and 4 lost probes, 15 s apart: two minutes.
+_PROBES = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 
 def bind_sockets(address: Address, *, reuse_port: bool = False) -> list[socket.socket]:
@@ -33,6 +35,18 @@ def bind_sockets(address: Address, *, reuse_port: bool = False) -> list[socket.s
 def port_of(sockets: list[socket.socket]) -> int:
     """Return the port that the sockets listen on."""
     return int(sockets[0].getsockname()[1])
+
+
+def probe_silent_peers(sock: socket.socket) -> None:
+    """Let the kernel close a silent connection whose peer has vanished, within about two minutes (TCP keep-alive).
+
+    Connections that a listening socket accepts inherit this. A silent peer that still exists is not affected.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES:
+        # macOS has another name for the first one, and its default of two hours.
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _listen(family: int, host: str, port: int, *, reuse_port: bool) -> socket.socket:

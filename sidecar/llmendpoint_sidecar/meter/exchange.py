@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from http import HTTPStatus
 from operator import sub
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -36,6 +36,19 @@ _READ_OPERATIONS = METERED | TRANSFERS
 #: Pieces of a response are read in batches of this size, which halves the work, or as soon as a piece is large.
 BATCH = 32
 LARGE_BYTES = 4096
+
+
+class Spent(NamedTuple):
+    """What is known about the tokens of an exchange that has ended.
+
+    counted:  prompt and generated tokens as reported by the server, or None if it did not report them
+    chunks:   pieces of the response that had content, or that could not be read; each is at least one token
+    served:   whether the upstream has run the request, or may have: it was sent, and it was not refused
+    """
+
+    counted: int | None
+    chunks: int
+    served: bool
 
 
 class _Request(msgspec.Struct):
@@ -217,26 +230,19 @@ class ExchangeMeter:
             self._reading = self._close_reading()
         return self._reading
 
-    @property
-    def tokens(self) -> int:
-        """Number of prompt and generated tokens of a finished exchange, as `charge` counts them."""
-        return self.charge(0)
-
-    def charge(self, prompt_estimate: int) -> int:
-        """Return the number of tokens for which a tenant is charged after its exchange has finished.
-
-        The server's counts are used if there are any. Otherwise, a complete request counts as `prompt_estimate`
-        tokens, and each piece of the response with content, or that could not be read, as one token. A request that the
-        upstream refused, or that did not reach it, costs nothing.
-        """
-        if self.status >= HTTPStatus.BAD_REQUEST or self.requested is None:
-            return 0
+    def spent(self) -> Spent:
+        """Return what is known about the tokens of a finished exchange."""
+        # The proxy answers 504 for an upstream that is late, but may have run the request.
+        refused = self.status >= HTTPStatus.BAD_REQUEST and self.outcome is not Outcome.UPSTREAM_TIMEOUT
+        served = self.sent is not None and not refused
         reading = self.read()
         if reading is None:
-            return prompt_estimate
-        if reading.usage is None:
-            return prompt_estimate + reading.chunks + reading.unreadable
-        return (reading.usage.prompt_tokens or 0) + (reading.usage.generation_tokens or 0)
+            return Spent(None, 0, served)
+        counted, usage = None, reading.usage
+        # A stream that was cut off may have reported preliminary counts only.
+        if usage is not None and reading.finished:
+            counted = (usage.prompt_tokens or 0) + (usage.generation_tokens or 0)
+        return Spent(counted, reading.chunks + reading.unreadable, served)
 
     def fail(self, error: Exception) -> None:
         """Count a failure of the meter itself. The stream continues, and the request is counted all the same.

@@ -87,7 +87,7 @@ class HeldBody:
             body = read_request_body(data, content_type, fields.get(b"content-encoding", b""))
         except RequestBodyError as error:
             return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
-        refused = self._admission.at_body(self._ticket, body.model)
+        refused = self._admission.at_body(self._ticket, body.model, len(data))
         if refused is not None:
             return refused
         if self._admission.injects_usage(self._ticket) and b"content-encoding" not in fields:

@@ -33,9 +33,14 @@ class ProxyService:
         self._settings = settings
         self._meter = runtime.meter
         self.keyring = Keyring(settings.keys)
-        self.admission = Admission(runtime.meter.in_flight, self.keyring, time.monotonic)
+        self.admission = Admission(runtime.meter.in_flight, self.keyring, time.monotonic, runtime.watch.context_length)
         self.admission.configure(config)
-        timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
+        timeouts = Timeouts(
+            connect=settings.connect_timeout,
+            first_byte=settings.first_byte_timeout,
+            idle=settings.idle_timeout,
+            keep_alive=settings.keep_alive_timeout,
+        )
         self.proxy = Proxy(settings.upstream, timeouts, runtime.meter.begin, self.admission, time.monotonic)
         self._certificate = certificate_of(settings)
         self.telemetry = _telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
