@@ -211,6 +211,15 @@ class Exchange:
         else:
             self._forward()
 
+    def break_off(self, refusal: Refusal) -> None:
+        """Refuse the request, whose rest cannot be read, as soon as its turn comes. Close the connection after it."""
+        self._close_after = True
+        if self.state is _WAITING:
+            self.request_complete = True
+            self._refusal = refusal
+        elif self.state is not _OVER:
+            self.refuse(refusal)
+
     def request_body(self, data: bytes) -> None:
         """Forward a piece of the body, or hold it. Discard it if the exchange no longer needs it."""
         state = self.state
@@ -274,7 +283,7 @@ class Exchange:
         self.response_head_alone()
         keep_alive = False
         if not self._has_started:
-            keep_alive = self.request_complete and self.head.keep_alive and not self._client.draining
+            keep_alive = self.request_complete and not self._close_after and not self._client.draining
             self._meter.response_head(refusal.status, b"")
             self._client.write(
                 write_refusal(refusal, self.head.target, close=not keep_alive, headers_only=self.is_head_request)
@@ -429,14 +438,16 @@ class Exchange:
         try:
             connection = await self._upstream.pool.connect()
         except UpstreamError as error:
-            if self.state is not _OVER:
-                self._fail(str(error))
+            self._connecting = None
+            self._fail(str(error))
             return
-        if self.state is _OVER:
-            self._upstream.pool.release(connection)
-        else:
-            self._attach(connection)
-            self.flush_request()
+        except Exception:
+            log.exception("a connection to the upstream could not be opened; closing that of the client")
+            self._client.abort()
+            return
+        self._connecting = None
+        self._attach(connection)
+        self.flush_request()
 
     def _attach(self, connection: UpstreamConnection) -> None:
         self._connection = connection
@@ -449,6 +460,9 @@ class Exchange:
 
     def _release(self, reusable: bool) -> None:
         """Return the connection to the pool if it is reusable. Otherwise close it, so that the upstream stops."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
         connection, self._connection = self._connection, None
         if connection is None:
             return

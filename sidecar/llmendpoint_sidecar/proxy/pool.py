@@ -56,7 +56,7 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for another request. If it is closed meanwhile, `acquire` skips it."""
-        if len(self._idle) < MAX_IDLE_CONNECTIONS:
+        if connection.usable and len(self._idle) < MAX_IDLE_CONNECTIONS:
             connection.detach()
             self._idle.append(connection)
         else:

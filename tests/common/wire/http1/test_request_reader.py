@@ -9,7 +9,13 @@ import pytest
 
 from llmendpoint_common.process.errors import BodyError, HeadError, HeadTooLargeError, ProtocolError
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader, RequestState, fault_of
+from llmendpoint_common.wire.http1.request_reader import (
+    MAX_HEADS_PER_CALL,
+    RequestHead,
+    RequestReader,
+    RequestState,
+    fault_of,
+)
 from support.corpus import all_splits, corpus
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -92,6 +98,22 @@ def test_http_1_0_needs_no_host() -> None:
     assert not head.keep_alive
 
 
+def test_one_call_reads_a_few_pipelined_requests_and_keeps_the_rest() -> None:
+    recorder = read(GET * 40 + POST)
+    assert recorder.names.count("end") == MAX_HEADS_PER_CALL == 16
+    assert recorder.reader.unread == GET * 24 + POST
+    recorder.feed(b"hel", b"lo")
+    assert recorder.names.count("end") == 41
+    assert recorder.events[-2:] == [("body", b"hello"), ("end", b"")]
+    assert recorder.reader.unread == b""
+
+
+def test_a_closed_reader_keeps_nothing() -> None:
+    recorder = read(GET * 40)
+    recorder.reader.close()
+    assert recorder.reader.unread == b""
+
+
 # ---- the table
 
 
@@ -112,11 +134,11 @@ def test_many_empty_lines_take_no_longer_than_other_bytes() -> None:
 def test_start_to_head_and_its_end_without_a_body() -> None:
     recorder = read(GET[:9])
     assert state_of(recorder) is RequestState.HEAD
-    assert recorder.reader.partial_target == b"/a"
+    assert recorder.reader.partial_request().target == b"/a"
     recorder.feed(GET[9:])
     assert state_of(recorder) is RequestState.START
     assert recorder.events == [("head", b"GET", b"/a", "1.1", True, False), ("end", b"")]
-    assert recorder.reader.partial_target == b""
+    assert recorder.reader.partial_request().target == b""
 
 
 @pytest.mark.parametrize(
