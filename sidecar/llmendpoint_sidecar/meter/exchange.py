@@ -19,20 +19,23 @@ from llmendpoint_common.contracts.sidecar import Operation, Outcome, RefusalReas
 from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.dialects.reading import Dialect, Reading
-from llmendpoint_common.wire.request_body import read_request_body
-from llmendpoint_common.wire.routes import METERED, TRANSFERS, dialect_of, is_stream
+from llmendpoint_common.wire.http1.request_reader import RequestHead
+from llmendpoint_common.wire.request_body import BodyReader, RequestFacts
+from llmendpoint_common.wire.routes import TRANSFERS, WITH_MODEL, dialect_of, form_of, is_stream
+from llmendpoint_sidecar.meter.bodies import BodyQueue, LargeBody
 from llmendpoint_sidecar.meter.families import INTER_CHUNK_BOUNDS
 from llmendpoint_sidecar.meter.histogram import Histogram
 from llmendpoint_sidecar.meter.in_flight import InFlight
 from llmendpoint_sidecar.meter.metrics import Metrics
-from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.meter.model_labels import OTHER, ModelLabels
 
 log = logging.getLogger(__name__)
 
-#: Longer requests are not kept; their model is taken from the response. Prompts with images have several MiB.
-_MAX_REQUEST_BYTES = 32 * 1024 * 1024
-#: Operations whose request names a model and whose response is read.
-_READ_OPERATIONS = METERED | TRANSFERS
+#: Bodies up to this size are kept until they are complete, and then read in one step.
+_SMALL_BYTES = 16 * 1024
+#: Operations whose request is read for its model, and whose response is read.
+_READ_OPERATIONS = WITH_MODEL | TRANSFERS
+_JSON_OPERATIONS = frozenset(operation for operation in _READ_OPERATIONS if form_of(operation) is False)
 #: Pieces of a response are read in batches of this size, which halves the work, or as soon as a piece is large.
 BATCH = 32
 LARGE_BYTES = 4096
@@ -51,13 +54,13 @@ class Spent(NamedTuple):
     served: bool
 
 
-class _Request(msgspec.Struct):
+class _Ordinary(msgspec.Struct):
     """The field of a request body that the meter reads."""
 
-    model: str = ""
+    model: str
 
 
-_decode_request = msgspec.json.Decoder(_Request).decode
+_decode_ordinary = msgspec.json.Decoder(_Ordinary).decode
 
 
 class Meter(Protocol):
@@ -66,6 +69,7 @@ class Meter(Protocol):
     metrics: Metrics
     model_labels: ModelLabels
     in_flight: InFlight
+    bodies: BodyQueue
     clock: Callable[[], float]
 
     def add_ended(self, exchange: ExchangeMeter) -> None:
@@ -81,16 +85,17 @@ class ExchangeMeter:
         "_dialect",
         "_is_unreadable",
         "_label",
+        "_large_body",
         "_meter",
         "_reading",
         "_reads",
-        "_request",
+        "_small_body",
         "_unread",
-        "coding",
         "ended",
         "finished",
         "first",
         "gaps",
+        "head",
         "last",
         "made_id",
         "model",
@@ -101,6 +106,7 @@ class ExchangeMeter:
         "request_bytes",
         "request_id",
         "requested",
+        "runs_model",
         "sent",
         "started",
         "status",
@@ -109,11 +115,14 @@ class ExchangeMeter:
         "trace_parent",
     )
 
-    def __init__(self, meter: Meter, operation: Operation) -> None:
+    def __init__(self, meter: Meter, operation: Operation, is_post: bool) -> None:
         self._meter = meter
         self.operation = operation
-        # The request.
+        # The request. `head` is None if it is not valid HTTP, and after the exchange has finished.
+        self.head: RequestHead | None = None
         self.tenant = self.model = ""
+        #: Whether the request runs a model. On an unknown route, this depends on its body and on the response.
+        self.runs_model = operation in WITH_MODEL
         #: The client's ID if `is_plain_id` accepts it, or an ID that the proxy made. Empty if the client's is not
         #: accepted.
         self.request_id = ""
@@ -121,10 +130,11 @@ class ExchangeMeter:
         #: text.
         self.made_id = ""
         self.trace_parent = b""
-        #: The request's Content-Encoding.
-        self.coding = b""
         self.request_bytes = 0
-        self._request: list[bytes] = []
+        #: The pieces of a body that is not large. None if the body is not read, or not by the meter.
+        is_read = operation in _READ_OPERATIONS or (operation is Operation.OTHER and is_post)
+        self._small_body: list[bytes] | None = [] if is_read else None
+        self._large_body: LargeBody | None = None
         #: The model's label while the request is in flight.
         self._label: str | None = None
         # Times: arrival of the head, of the whole request, its hand-over to the upstream, and the end.
@@ -138,7 +148,8 @@ class ExchangeMeter:
         self.outcome: Outcome | None = None
         #: Set if the proxy refused the request.
         self.refusal_reason: RefusalReason | None = None
-        self.finished = self.stream = self._reads = False
+        self.finished = self.stream = False
+        self._reads = is_read
         #: Pieces of the response with their times of arrival. The data path appends to this list without a call of
         #: ours.
         self.noted: list[tuple[float, bytes]] = []
@@ -156,27 +167,40 @@ class ExchangeMeter:
 
     def request_body(self, data: bytes) -> None:
         """Note a piece of the request body."""
-        operation = self.operation
-        if operation in _READ_OPERATIONS:
-            self.request_bytes += len(data)
-            self._request.append(data)
-            if self.request_bytes > _MAX_REQUEST_BYTES:
-                self._request.clear()
-        elif operation is Operation.BLOB:
-            self.request_bytes += len(data)
+        self.request_bytes += len(data)
+        pieces = self._small_body
+        if pieces is not None:
+            if self.request_bytes <= _SMALL_BYTES:
+                pieces.append(data)
+            else:
+                self._read_large(pieces, data)
+
+    def take_facts(self, facts: RequestFacts) -> None:
+        """Take what admission found in the body, so that the meter does not read it again. Call it before the body is
+        noted."""
+        self._small_body = None
+        self._take_facts(facts)
 
     def request_end(self, now: float) -> None:
-        """Read the name of the model. From now on, the request is in flight."""
+        """Note that the request is complete. It is in flight from the moment at which its model is known."""
         self.requested = now
-        if self.operation not in _READ_OPERATIONS:
+        pieces, self._small_body = self._small_body, None
+        if self._large_body is not None:
+            self._meter.bodies.end(self._large_body)
             return
-        try:
-            self.model = self._model_of_request()
-            if self.operation not in TRANSFERS:
-                self._label = self._meter.model_labels.label(self.model)
-                self._meter.in_flight.enter(self._label)
-        except Exception as error:
-            self.fail(error)
+        if pieces:
+            self._read_small(pieces)
+        if self.runs_model:
+            self._enter_flight()
+
+    def body_read(self, facts: RequestFacts) -> None:
+        """Take what a large body says."""
+        self._large_body = None
+        self._take_facts(facts)
+        if self.finished:
+            self._meter.add_ended(self)
+        elif self.runs_model and self.requested is not None:
+            self._enter_flight()
 
     def request_sent(self) -> None:
         """Note that the complete request was written to the connection to the upstream."""
@@ -186,8 +210,9 @@ class ExchangeMeter:
     def response_head(self, status: int, content_type: bytes) -> None:
         """Note the final status. Only the body of a successful response is read."""
         self.status = status
-        if is_success(status) and self.operation in _READ_OPERATIONS:
-            self._reads = True
+        if not is_success(status):
+            self._reads = False
+        elif self._reads:
             self.stream = is_stream(content_type)
             self._content_type = content_type
 
@@ -198,7 +223,11 @@ class ExchangeMeter:
             self._unread += len(noted)
         elif self._reads:
             try:
-                feed = (self._dialect or self._start_reading()).feed
+                if self._dialect is None:
+                    # The time of content is that of a token only in a stream.
+                    on_content = self._arrivals.append if self.stream else _ignore
+                    self._dialect = dialect_of(self.operation, self._content_type, on_content)
+                feed = self._dialect.feed
                 for now, piece in noted:
                     feed(piece, now)
                 self._fold()
@@ -209,15 +238,24 @@ class ExchangeMeter:
         noted.clear()
 
     def finish(self, outcome: Outcome | None) -> None:
-        """Close the notes, once. They are recorded with the next batch, or when metrics are read."""
+        """Close the notes, once. They are recorded with the next batch, or when metrics are read.
+
+        A request whose large body is still being read is recorded after that.
+        """
         if self.finished:
             return
+        if self.requested is None:
+            self._abandon_request()
         self.finished = True
         self.outcome = outcome
         self.ended = self._meter.clock()
         if self._label is not None:
             self._meter.in_flight.leave(self._label)
-        self._meter.add_ended(self)
+        head, self.head = self.head, None
+        if head is not None:
+            self.trace_parent = head.head.fields.get(b"traceparent", b"")
+        if self._large_body is None:
+            self._meter.add_ended(self)
 
     def read(self) -> Reading | None:
         """Return what was read of the response of a finished exchange. None if the response is not of a kind that is
@@ -255,48 +293,102 @@ class ExchangeMeter:
 
     # ---- inside
 
-    def _model_of_request(self) -> str:
-        body, self._request = b"".join(self._request), []
-        try:
-            if not self.coding and (name := _decode_request(body).model):
-                return name
-            return read_request_body(body, b"", self.coding).model
-        except (*UNREADABLE, RequestBodyError):
-            return ""
+    def _abandon_request(self) -> None:
+        """Read what has arrived of a request that was refused, or left by its client. The model may be in it."""
+        pieces, self._small_body = self._small_body, None
+        if self._large_body is not None:
+            self._meter.bodies.end(self._large_body)
+        elif pieces:
+            self._read_small(pieces)
 
-    def _start_reading(self) -> Dialect:
-        # The time of content is that of a token only in a stream.
-        on_content = self._arrivals.append if self.stream else _ignore
-        self._dialect = dialect_of(self.operation, self._content_type, on_content)
-        return self._dialect
+    def _read_small(self, pieces: list[bytes]) -> None:
+        """Read a body that is not large. Nothing is known of a body whose model is in doubt."""
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        head = self.head
+        if self.operation in _JSON_OPERATIONS and (head is None or b"content-encoding" not in head.head.fields):
+            model = _model_of_ordinary(body)
+            if model is not None:
+                self.model = model
+                return
+        try:
+            reader = self._body_reader()
+            reader.feed(body)
+            self._take_facts(reader.finish())
+        except RequestBodyError:
+            return
+        except Exception as error:
+            self.fail(error)
+
+    def _read_large(self, pieces: list[bytes], data: bytes) -> None:
+        body = self._large_body
+        if body is None:
+            body = self._large_body = LargeBody(self._body_reader(), self)
+            data = b"".join((*pieces, data))
+            pieces.clear()
+        self._meter.bodies.feed(body, data)
+
+    def _body_reader(self) -> BodyReader:
+        head = self.head
+        if head is None:
+            return BodyReader()
+        fields = head.head.fields
+        _, _, query = head.target.partition(b"?")
+        return BodyReader(
+            fields.get(b"content-type", b""),
+            fields.get(b"content-encoding", b""),
+            form=form_of(self.operation),
+            query=query,
+        )
+
+    def _take_facts(self, facts: RequestFacts) -> None:
+        self.model = facts.model
+        if self.operation is Operation.OTHER:
+            self.runs_model = facts.names_model
+
+    def _enter_flight(self) -> None:
+        try:
+            self._label = self._meter.model_labels.label(self.model)
+        except Exception as error:
+            self.fail(error)
+            self._label = OTHER
+        self._meter.in_flight.enter(self._label)
 
     def _close_reading(self) -> Reading:
         """Read what waits for the end of the response, and return the reading."""
-        reading = Reading() if self._dialect is None else self._dialect.reading
-        if self._dialect is not None and not self._is_unreadable:
+        dialect = self._dialect
+        if dialect is None:
+            return Reading(finished=self.outcome is None, unreadable=self._unread)
+        reading = dialect.reading
+        if not self._is_unreadable:
             try:
-                self._close_dialect(self._dialect)
+                if self.outcome is None:
+                    dialect.close(self.ended)
+                elif not self.stream:
+                    self._close_cut(dialect)
+                self._fold()
             except Exception as error:
                 self._is_unreadable = True
                 self._unread += 1
                 self.fail(error)
+        if reading.finished and not self._unread:
+            return reading
         usage = reading.usage
         if usage is not None and not reading.finished and not (usage.prompt_tokens or usage.generation_tokens):
             # `/v1/completions` sends a usage of zero with each piece, and the true one last.
             reading.usage = None
         reading.unreadable += self._unread
-        if self._is_unreadable and self.outcome is None:
+        if self.outcome is None and (self._is_unreadable or (reading.unreadable and not self.stream)):
+            # A response that cannot be read is complete if its framing is.
             reading.finished = True
         return reading
 
-    def _close_dialect(self, dialect: Dialect) -> None:
+    def _close_cut(self, dialect: Dialect) -> None:
+        """Read an object whose response was cut off. It may be complete, although its framing is not."""
         reading = dialect.reading
         unreadable, finished = reading.unreadable, reading.finished
         dialect.close(self.ended)
-        if self.outcome is not None and reading.unreadable > unreadable:
-            # The last part was cut off, which is no fault of it.
+        if reading.unreadable > unreadable:
             reading.unreadable, reading.finished = unreadable, finished
-        self._fold()
 
     def _fold(self) -> None:
         """Turn arrivals of content into the gaps between them."""
@@ -313,6 +405,20 @@ class ExchangeMeter:
                 self.gaps = Histogram(INTER_CHUNK_BOUNDS)
             self.gaps.observe_all(map(sub, arrivals[1:], arrivals))
         arrivals.clear()
+
+
+def _model_of_ordinary(body: bytes) -> str | None:
+    """Return the model in a JSON body that has the string `model` once, in any case. None for other bodies.
+
+    Most bodies are of this kind, and are read in a tenth of the time that BodyReader takes. Without an escape in which
+    it could be hidden, no other field has this name, also if case is ignored.
+    """
+    if body.lower().count(b'"model"') != 1 or b"\\u00" in body:
+        return None
+    try:
+        return _decode_ordinary(body).model
+    except (*UNREADABLE, RecursionError):
+        return None
 
 
 def is_success(status: int) -> bool:

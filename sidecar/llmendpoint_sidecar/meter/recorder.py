@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
-from llmendpoint_common.contracts.sidecar import Outcome, RequestRecord, UnmeteredReason
+from llmendpoint_common.contracts.sidecar import Operation, Outcome, RequestRecord, UnmeteredReason
 from llmendpoint_common.wire.dialects.reading import Reading, Usage
 from llmendpoint_common.wire.routes import METERED
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter, is_success
@@ -16,7 +16,6 @@ from llmendpoint_sidecar.meter.model_labels import OTHER, ModelLabels
 from llmendpoint_sidecar.records.journal import Journal, plain_trace_parent
 
 _NO_USAGE = Usage()
-_NO_READING = Reading()
 _ENDINGS = {"length": Outcome.LENGTH, "load": Outcome.LOAD, "unload": Outcome.UNLOAD}
 _WHOLE = frozenset({Outcome.OK, Outcome.LENGTH})
 #: Status of a request whose client left before there was a response. nginx uses the same status.
@@ -40,6 +39,11 @@ class Recorder:
         Exceptions are counted by `ExchangeMeter.fail` and not raised.
         """
         reading = exchange.read()
+        if reading is not None and exchange.operation is Operation.OTHER and not exchange.runs_model:
+            # An unknown route that reports usage runs a model, whatever its request contains.
+            exchange.runs_model = reading.usage is not None
+            if not exchange.runs_model:
+                reading, exchange.first = None, None
         outcome = _outcome_of(exchange, reading)
         name = exchange.model or (reading.model if reading is not None else "")
         label = self._model_labels.known(name)
@@ -63,15 +67,21 @@ class Recorder:
         """Count a request, measure it, and write its record. A failed step affects no other step. Raises nothing."""
         status = exchange.status or _CLIENT_CLOSED
         self._metrics.count("requests", (model, exchange.operation, _text(status), outcome, exchange.tenant))
+        usage = _NO_USAGE if reading is None or reading.usage is None else reading.usage
+        queue, overhead = usage.queue_seconds, _overhead(exchange)
         try:
-            if reading is not None and exchange.operation in METERED:
-                self._measure(exchange, model, outcome, reading)
-            else:
+            if not exchange.runs_model:
                 self._count_transfer(exchange, reading)
+            elif reading is not None:
+                series = self._metrics.series(model, exchange.operation)
+                self._count_tokens((model, exchange.operation, exchange.tenant), outcome, reading)
+                _observe_times(series, exchange, overhead)
+                if usage is not _NO_USAGE:
+                    _observe_usage(series, exchange, usage, queue)
         except Exception as error:
             exchange.fail(error)
         try:
-            record = self._record_of(exchange, model, outcome, reading)
+            record = self._record_of(exchange, model, outcome, usage, queue, overhead)
         except Exception as error:
             exchange.fail(error)
             record = self._short_record_of(exchange, model, outcome)
@@ -81,37 +91,36 @@ class Recorder:
             exchange.fail(error)
 
     def _count_transfer(self, exchange: ExchangeMeter, reading: Reading | None) -> None:
-        # If a blob already exists, the status is 200 and the body is not stored.
-        stored = exchange.status == HTTPStatus.CREATED
-        moved = exchange.request_bytes if stored else (reading or _NO_READING).transferred
+        if exchange.operation is Operation.BLOB:
+            # If a blob already exists, the status is 200 and the body is not stored.
+            moved = exchange.request_bytes if exchange.status == HTTPStatus.CREATED else 0
+        else:
+            moved = 0 if reading is None else reading.transferred
         if moved:
             self._metrics.count("transfer_bytes", (exchange.operation,), moved)
 
-    def _measure(self, exchange: ExchangeMeter, model: str, outcome: Outcome, reading: Reading) -> None:
-        metrics = self._metrics
-        labels = (model, exchange.operation, exchange.tenant)
-        usage = reading.usage
-        # Tokens are counted first, because they matter most if a later step fails.
+    def _count_tokens(self, labels: tuple[str, Operation, str], outcome: Outcome, reading: Reading) -> None:
+        metrics, usage = self._metrics, reading.usage
         if usage is not None:
             metrics.count("prompt_tokens", labels, usage.prompt_tokens or 0)
             metrics.count("generation_tokens", labels, usage.generation_tokens or 0)
             if usage.cached_tokens:
                 metrics.count("prompt_cached_tokens", labels, usage.cached_tokens)
         elif outcome in _WHOLE:
-            reason = UnmeteredReason.UNREADABLE if reading.unreadable else UnmeteredReason.NO_USAGE
-            metrics.count("unmetered_requests", (exchange.operation, reason))
+            metrics.count("unmetered_requests", (labels[1], _unmetered_reason(labels[1], reading)))
         elif reading.chunks:
             # The response was cut off, so each piece with content counts as one token.
             metrics.count("generation_tokens", labels, reading.chunks)
-        series = metrics.series(model, exchange.operation)
-        _observe_times(series, exchange)
-        if usage is not None:
-            _observe_usage(series, exchange, usage)
 
     def _record_of(
-        self, exchange: ExchangeMeter, model: str, outcome: Outcome, reading: Reading | None
+        self,
+        exchange: ExchangeMeter,
+        model: str,
+        outcome: Outcome,
+        usage: Usage,
+        queue: float | None,
+        overhead: float | None,
     ) -> RequestRecord:
-        usage = _NO_USAGE if reading is None or reading.usage is None else reading.usage
         # Positional arguments take half the time of keyword arguments, and this runs for every request.
         return RequestRecord(
             # Exchanges are recorded some time after they have ended.
@@ -124,11 +133,11 @@ class Recorder:
             outcome,
             exchange.ended - exchange.started,
             None if exchange.first is None else exchange.first - exchange.started,
-            _overhead(exchange),
+            overhead,
             usage.prompt_tokens,
             usage.generation_tokens,
             usage.cached_tokens,
-            usage.queue_seconds,
+            queue,
             usage.load_seconds,
             usage.prefill_seconds,
             usage.decode_seconds,
@@ -168,6 +177,14 @@ def _outcome_of(exchange: ExchangeMeter, reading: Reading | None) -> Outcome:
     return Outcome.OK if reading is None else Outcome.TRUNCATED
 
 
+def _unmetered_reason(operation: Operation, reading: Reading) -> UnmeteredReason:
+    if operation is Operation.OTHER:
+        return UnmeteredReason.UNKNOWN_ROUTE
+    # A response that is not metered can be a text.
+    is_unreadable = reading.unreadable and operation in METERED
+    return UnmeteredReason.UNREADABLE if is_unreadable else UnmeteredReason.NO_USAGE
+
+
 def _overhead(exchange: ExchangeMeter) -> float | None:
     if exchange.sent is None or exchange.requested is None:
         return None
@@ -182,9 +199,8 @@ def _time_per_output_token(exchange: ExchangeMeter, usage: Usage) -> float | Non
     return (exchange.last - exchange.first) / (generated - 1)
 
 
-def _observe_times(series: Series, exchange: ExchangeMeter) -> None:
+def _observe_times(series: Series, exchange: ExchangeMeter, overhead: float | None) -> None:
     series["e2e_request_latency_seconds"].observe(exchange.ended - exchange.started, exchange.made_id)
-    overhead = _overhead(exchange)
     if overhead is not None:
         series["overhead_seconds"].observe(overhead)
     if exchange.first is not None:
@@ -193,14 +209,13 @@ def _observe_times(series: Series, exchange: ExchangeMeter) -> None:
         series["inter_chunk_latency_seconds"].merge(exchange.gaps)
 
 
-def _observe_usage(series: Series, exchange: ExchangeMeter, usage: Usage) -> None:
+def _observe_usage(series: Series, exchange: ExchangeMeter, usage: Usage, queue: float | None) -> None:
     series["request_prompt_tokens"].observe(usage.prompt_tokens or 0)
     series["request_generation_tokens"].observe(usage.generation_tokens or 0)
     if exchange.first is not None:
         per_token = _time_per_output_token(exchange, usage)
         if per_token is not None:
             series["request_time_per_output_token_seconds"].observe(per_token)
-    queue = usage.queue_seconds
     if queue is not None:
         series["request_queue_time_seconds"].observe(queue)
         series["request_prefill_time_seconds"].observe(usage.prefill_seconds or 0.0)

@@ -172,9 +172,7 @@ class Exchange:
         self._meter = meter
         self._noted = meter.noted
         self._note = meter.noted.append
-        fields = head.head.fields
-        meter.coding = fields.get(b"content-encoding", b"")
-        meter.trace_parent = fields.get(b"traceparent", b"")
+        meter.head = head
 
     # ---- admission
 

@@ -46,14 +46,8 @@ class Journal:
         """
         if record.request_id:
             self._keep(record, now)
-        failure: Exception | None = None
-        for listener in self.listeners:
-            try:
-                listener(record)
-            except Exception as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        if self.listeners:
+            self._tell(record)
 
     def find(self, request_id: str, tenant: str | None = None) -> list[RequestRecord]:
         """Return the records of requests that ended within the last two minutes, at most one for each tenant.
@@ -64,6 +58,16 @@ class Journal:
         oldest = self._clock() - _KEPT_SECONDS
         found = (self._by_tenant[name].get(request_id) for name in tenants if name in self._by_tenant)
         return [kept[1] for kept in found if kept is not None and kept[0] >= oldest]
+
+    def _tell(self, record: RequestRecord) -> None:
+        failure: Exception | None = None
+        for listener in self.listeners:
+            try:
+                listener(record)
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _keep(self, record: RequestRecord, now: float) -> None:
         records = self._by_tenant.get(record.tenant)
@@ -76,16 +80,12 @@ class Journal:
             del records[record.request_id]
             self._count -= 1
         records[record.request_id] = (now, record)
-        self._count += 1
-        if self._count > _MAX_RECORDS:
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        tenant, most = max(self._by_tenant.items(), key=lambda item: len(item[1]))
-        most.popitem(last=False)
-        self._count -= 1
-        if not most:
-            del self._by_tenant[tenant]
+        if self._count < _MAX_RECORDS:
+            self._count += 1
+        elif len(self._by_tenant) == 1:
+            records.popitem(last=False)
+        else:
+            max(self._by_tenant.values(), key=len).popitem(last=False)
 
 
 def is_plain_id(text: str) -> bool:
