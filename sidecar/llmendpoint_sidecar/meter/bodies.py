@@ -9,6 +9,7 @@ exceeds the bounds, and takes its model from the response.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -17,7 +18,7 @@ from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.json_fields import STEP_BYTES
 from llmendpoint_common.wire.request_body import BodyReader, RequestFacts
 
-#: Time after which the event loop does other work. The last step (STEP_BYTES) can exceed it by some milliseconds.
+#: CPU time after which the event loop does other work. The last step (STEP_BYTES) can exceed it by some milliseconds.
 _TURN_SECONDS = 0.005
 #: Maximum number of bytes that wait to be read: of one body, and of all bodies.
 _MAX_WAITING_BYTES = 1024 * 1024
@@ -90,8 +91,7 @@ class LargeBody:
 class BodyQueue:
     """Large bodies with bytes that wait for their turn. Without an event loop, they are read immediately."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._bodies: deque[LargeBody] = deque()
         self._waiting_bytes = 0
 
@@ -124,10 +124,10 @@ class BodyQueue:
             body.give_up()
 
     def _read(self, body: LargeBody) -> bool:
-        clock = self._clock
-        deadline = clock() + _TURN_SECONDS
+        # Time of this thread: if other processes use the core, more time has passed, but no more of it was used.
+        deadline = time.thread_time() + _TURN_SECONDS
         before = body.waiting_bytes
-        has_more = body.read(lambda: clock() < deadline)
+        has_more = body.read(lambda: time.thread_time() < deadline)
         self._waiting_bytes -= before - body.waiting_bytes
         return has_more
 

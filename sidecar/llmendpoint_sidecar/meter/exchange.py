@@ -184,13 +184,9 @@ class ExchangeMeter:
     def request_end(self, now: float) -> None:
         """Note that the request is complete. It is in flight from the moment at which its model is known."""
         self.requested = now
-        pieces, self._small_body = self._small_body, None
-        if self._large_body is not None:
-            self._meter.bodies.end(self._large_body)
-            return
-        if pieces:
-            self._read_small(pieces)
-        if self.runs_model:
+        if self._small_body is not None:
+            self._end_body(self._small_body)
+        if self.runs_model and self._large_body is None and self._label is None:
             self._enter_flight()
 
     def body_read(self, facts: RequestFacts) -> None:
@@ -244,8 +240,9 @@ class ExchangeMeter:
         """
         if self.finished:
             return
-        if self.requested is None:
-            self._abandon_request()
+        if self._small_body is not None:
+            # The request was refused, or the client has left. The model may be in the part that has arrived.
+            self._end_body(self._small_body)
         self.finished = True
         self.outcome = outcome
         self.ended = self._meter.clock()
@@ -293,19 +290,23 @@ class ExchangeMeter:
 
     # ---- inside
 
-    def _abandon_request(self) -> None:
-        """Read what has arrived of a request that was refused, or left by its client. The model may be in it."""
-        pieces, self._small_body = self._small_body, None
+    def _end_body(self, pieces: list[bytes]) -> None:
+        """Read what has arrived of the body, or what is left to read of it."""
+        self._small_body = None
+        if pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            head = self.head
+            if head is not None and b"content-encoding" in head.head.fields:
+                # A small body can decompress to a large one.
+                self._read_large([], body)
+            else:
+                self._read_small(body)
         if self._large_body is not None:
             self._meter.bodies.end(self._large_body)
-        elif pieces:
-            self._read_small(pieces)
 
-    def _read_small(self, pieces: list[bytes]) -> None:
-        """Read a body that is not large. Nothing is known of a body whose model is in doubt."""
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        head = self.head
-        if self.operation in _JSON_OPERATIONS and (head is None or b"content-encoding" not in head.head.fields):
+    def _read_small(self, body: bytes) -> None:
+        """Read a body in one step. Nothing is known of a body whose model is in doubt."""
+        if self.operation in _JSON_OPERATIONS:
             model = _model_of_ordinary(body)
             if model is not None:
                 self.model = model

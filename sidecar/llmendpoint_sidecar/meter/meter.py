@@ -29,7 +29,7 @@ class Meter:
         self.metrics = metrics
         self.model_labels = model_labels
         self.in_flight = InFlight(model_labels, parallel)
-        self.bodies = BodyQueue(clock)
+        self.bodies = BodyQueue()
         self.clock = clock
         self.journal = Journal(clock)
         self._recorder = Recorder(metrics, model_labels, self.journal, clock)
