@@ -259,10 +259,10 @@ class ClientConnection(asyncio.Protocol):
             self._incoming.request_body(data)
 
     def request_end(self, trailers: bytes) -> None:
-        """Notify the exchange that its request is complete."""
+        """Notify the exchange that its request is complete. Trailers are dropped."""
         exchange, self._incoming = self._incoming, None
         if exchange is not None:
-            exchange.request_end(trailers)
+            exchange.request_end()
 
     # ---- backpressure
 

@@ -58,6 +58,9 @@ log = logging.getLogger(__name__)
 _MAX_BACKLOG_BYTES = 256 * 1024
 #: Maximum size of the body of a refused request that is read to its end, so that the connection can be reused.
 _SHORT_BODY_BYTES = 64 * 1024
+#: Trailers of a request are not forwarded (RFC 9110, 6.5.1 allows this): a recipient could merge them into the head, so
+#: that a field such as Authorization would pass by the checks of the head.
+_LAST_CHUNK = b"0\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: Operations for which the silence of the upstream is not limited: Ollama verifies and quantizes files for minutes.
 _UNLIMITED = TRANSFERS | {Operation.BLOB}
@@ -193,7 +196,8 @@ class Exchange:
             self._held_body = HeldBody(admission, verdict)
 
     def deny(self, refusal: Refusal) -> None:
-        """Refuse the request when its turn comes."""
+        """Refuse the request when its turn comes, and close the connection after it."""
+        self._close_after = True
         self._refusal = refusal
 
     # ---- calls of the client's connection
@@ -239,8 +243,8 @@ class Exchange:
             if self.request_complete:
                 self._meter.request_sent()
 
-    def request_end(self, trailers: bytes = b"") -> None:
-        """Note that the request is complete. `trailers` are the lines after a chunked body."""
+    def request_end(self) -> None:
+        """Note that the request is complete."""
         if self.state is _OVER:
             return
         self.request_complete = True
@@ -254,7 +258,7 @@ class Exchange:
                 self.refuse(self._refusal)
             return
         if self.head.chunked:
-            self._send(b"0\r\n" + trailers + b"\r\n")
+            self._send(_LAST_CHUNK)
         self._last_activity = self._clock()
         self._meter.request_end(self._last_activity)
         if self.state is _HOLDING:

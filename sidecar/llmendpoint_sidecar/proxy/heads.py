@@ -18,8 +18,9 @@ _VERSION = b"HTTP/1.1"
 _CLOSE = b"Connection: close"
 #: Not forwarded if the proxy checks keys, because the upstream does not need them.
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
-#: The upstream gets a Host with its own address, because Ollama on loopback rejects other names.
-_REQUEST_DROPPED = heads.HOP_BY_HOP | {b"host"}
+#: The upstream gets a Host with its own address, because Ollama on loopback rejects other names. Trailer announces
+#: trailers, which are not forwarded.
+_REQUEST_DROPPED = heads.HOP_BY_HOP | {b"host", b"trailer"}
 #: A request that has been received completely does not wait for 100 Continue.
 _WHOLE_REQUEST_DROPPED = _REQUEST_DROPPED | {b"expect"}
 #: HTTP/1.0 has no chunked coding (RFC 9112, 6.1).
