@@ -189,7 +189,7 @@ class ClientConnection(asyncio.Protocol):
         if len(self._shared.connections) >= _MAX_CONNECTIONS:
             sentence = f"server busy, please try again: {_MAX_CONNECTIONS} connections are open"
             refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED, retry_after=1)
-            self.write(write_refusal(refusal, b"/", close=True))
+            self.write(write_refusal(refusal, b"/", [], close=True))
             self._close()
             return
         self._shared.connections.add(self)
