@@ -513,4 +513,4 @@ class Exchange:
             self._held_body.release()
         self._meter.finish(outcome)
         if self._ticket is not None:
-            self._ticket.close(self._meter.tokens if self._ticket.counts_tokens else 0)
+            self._ticket.close(self._meter.spent() if self._ticket.counts_tokens else None)
