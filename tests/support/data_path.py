@@ -19,6 +19,7 @@ from llmendpoint_sidecar.proxy.connection import ClientConnection
 from llmendpoint_sidecar.proxy.server import Proxy
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
+from support.private import unanswered_requests
 
 
 class Wire:
@@ -84,6 +85,10 @@ class DataPath:
         client, wire = self.proxy.new_connection(), Wire()
         client.connection_made(wire)  # type: ignore[arg-type]
         return client, wire
+
+    def unanswered(self) -> int:
+        """Return the number of requests of the first client that were read and not answered."""
+        return unanswered_requests(self.client)
 
     def _acquire(self) -> UpstreamConnection:
         connection, wire = UpstreamConnection(lambda _: None), Wire()

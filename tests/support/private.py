@@ -31,3 +31,8 @@ def unsent_bytes(connections: Iterable[ClientConnection]) -> list[int]:
 def accepted_sockets(connections: Iterable[ClientConnection]) -> list[socket.socket]:
     """Return the socket of each open connection."""
     return [one._transport.get_extra_info("socket") for one in connections if one._transport is not None]
+
+
+def unanswered_requests(connection: ClientConnection) -> int:
+    """Return the number of requests that were read and not answered."""
+    return len(connection._queue)

@@ -5,19 +5,22 @@ State      Meaning                                           Event              
 OPEN       requests are read                                 bytes that are not HTTP, a slow head
                                                              or body (a)                            REFUSED
                                                              no keep-alive, drain, idle timeout     closing (b)
-REFUSED    nothing more is read; earlier requests are        the last of them is answered           closing (b)
-           still answered
+REFUSED    nothing more is read; the requests before the     the invalid one is answered            closing (b)
+           invalid one are answered, then the invalid one
 LINGERING  the last response was sent; further bytes of the  it closes, or 3 s pass                 CLOSED
            client are discarded
 CLOSED     the transport is closed, or closes as soon as     the client does not read them (c)       CLOSED
            the client has read the buffered bytes
 any                                                          the client has left                    CLOSED
 
-(a) The invalid request gets an error response if it is the first one. If earlier requests still wait for their
-    responses, the connection is closed instead.
-(b) LINGERING if the client is still sending a request, so that it can read the response before the connection is reset
-    (RFC 9112, 9.6); otherwise CLOSED.
+(a) Requests that were complete before are forwarded and answered, whatever follows them.
+(b) LINGERING if the client may still be sending, so that it can read the response before the connection is reset
+    (RFC 9112, 9.6); otherwise CLOSED. In both, requests that wait for their turn are dropped.
 (c) After the time limit for silent clients, the buffered bytes are discarded.
+
+The client is not read (backpressure) while an exchange asks for it, because the upstream is slower (`pause`), and while
+there are too many pipelined requests. If many arrive at once, some of them are read in each turn of the event loop, so
+that other clients do not wait.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ from llmendpoint_sidecar.proxy.upstream import drop
 
 log = logging.getLogger(__name__)
 
-#: Maximum number of unanswered requests of a connection. Beyond it, the connection is not read.
+#: Maximum number of unanswered requests of a connection. Beyond it, the connection is not read. More of them can be in
+#: the last piece that was received, at most as many as the reader reads at once.
 _MAX_PIPELINED = 16
 #: Each connection takes a file descriptor and a few KiB of memory. A process has limits for both.
 _MAX_CONNECTIONS = 8192
@@ -91,8 +95,9 @@ class ClientConnection(asyncio.Protocol):
         #: Exchanges in their order; the first one is being answered. `_incoming` is the one that is being read.
         self._queue: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
-        #: True if nothing is read from the client, because the upstream is slower.
+        # Nothing is read from the client while the upstream is slower, or while too many requests are pipelined.
         self._paused = False
+        self._is_full = False
         # Times: the last received bytes, the first byte of an incomplete head, the beginning of LINGERING or CLOSED.
         self._heard = shared.clock()
         self._head_began: float | None = None
@@ -108,8 +113,7 @@ class ClientConnection(asyncio.Protocol):
     def pause(self) -> None:
         """Stop reading requests."""
         self._paused = True
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._pause_reading()
 
     def resume(self) -> None:
         """Read requests again."""
@@ -117,8 +121,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._paused = False
         self._heard = self._shared.clock()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._resume_reading()
 
     def exchange_done(self, *, keep_alive: bool) -> None:
         """Answer the next pipelined request, or close."""
@@ -136,6 +139,8 @@ class ClientConnection(asyncio.Protocol):
             self._close()
         else:
             self.resume()
+        if self._is_full:
+            self._read_later()
 
     # ---- calls of the proxy
 
@@ -168,7 +173,7 @@ class ClientConnection(asyncio.Protocol):
     def _check_body(self, now: float, timeouts: Timeouts) -> None:
         """End an exchange whose request body is late, unless the upstream is the slow side."""
         exchange = self._incoming
-        if exchange is None or self._paused or exchange.state is ExchangeState.OVER:
+        if exchange is None or self._state is not _OPEN or self._paused or self._is_full:
             return
         if now - self._heard > timeouts.client:
             sentence = f"no more of the body was received for {timeouts.client:g} s"
@@ -184,7 +189,7 @@ class ClientConnection(asyncio.Protocol):
         if len(self._shared.connections) >= _MAX_CONNECTIONS:
             sentence = f"server busy, please try again: {_MAX_CONNECTIONS} connections are open"
             refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED, retry_after=1)
-            self.write(write_refusal(refusal, b"/", close=True))
+            self.write(write_refusal(refusal, b"/", [], close=True))
             self._close()
             return
         self._shared.connections.add(self)
@@ -198,7 +203,6 @@ class ClientConnection(asyncio.Protocol):
             self._reader.feed(data)
         except ProtocolError as error:
             self._refuse(_refusal_of(error))
-            return
         except Exception:
             log.exception("a request could not be handled; closing its connection")
             self.abort()
@@ -206,9 +210,12 @@ class ClientConnection(asyncio.Protocol):
         if self._reader.state is _IN_HEAD and self._head_began is None:
             self._head_began = self._heard
         if self._queue:
+            # Also after an error, because it does not concern the requests before it.
             self._queue[0].flush_request()
-            if len(self._queue) > _MAX_PIPELINED:
-                self.pause()
+        if self._reader.unread or len(self._queue) > _MAX_PIPELINED:
+            self._is_full = True
+            self._pause_reading()
+            self._read_later()
 
     def eof_received(self) -> None:
         """Treat the client as gone: a half-closed connection and a client that leaves cannot be distinguished."""
@@ -236,16 +243,13 @@ class ClientConnection(asyncio.Protocol):
     def request_head(self, head: RequestHead) -> None:
         """Create an exchange. It starts when all earlier requests are answered."""
         self._head_began = None
-        shared = self._shared
-        meter = shared.begin_meter(head.method, head.target)
-        exchange = Exchange(head, self, shared.upstream, meter, shared.clock)
-        self._incoming = exchange
-        self._queue.append(exchange)
+        exchange = self._incoming = self._begin(head)
+        admission = self._shared.admission
         fault = fault_of(head)
         if fault is not None:
             exchange.deny(Refusal(fault.status, fault.sentence, Outcome.REJECTED))
-        elif not shared.admission.open:
-            exchange.admit(shared.admission)
+        elif not admission.open:
+            exchange.admit(admission)
         if len(self._queue) == 1:
             exchange.start()
 
@@ -255,37 +259,66 @@ class ClientConnection(asyncio.Protocol):
             self._incoming.request_body(data)
 
     def request_end(self, trailers: bytes) -> None:
-        """Notify the exchange that its request is complete."""
+        """Notify the exchange that its request is complete. Trailers are dropped."""
         exchange, self._incoming = self._incoming, None
         if exchange is not None:
-            exchange.request_end(trailers)
+            exchange.request_end()
+
+    # ---- backpressure
+
+    def _pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        paused = self._paused or self._is_full
+        if not paused and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _read_later(self) -> None:
+        """Read pipelined requests that wait, in the next turn of the event loop, if there is room for them."""
+        if len(self._queue) <= _MAX_PIPELINED:
+            asyncio.get_running_loop().call_soon(self._read_waiting)
+
+    def _read_waiting(self) -> None:
+        if not self._is_full or self._state is not _OPEN or len(self._queue) > _MAX_PIPELINED:
+            return
+        self._is_full = False
+        self._heard = self._shared.clock()
+        if self._reader.unread:
+            self.data_received(b"")
+        self._resume_reading()
 
     # ---- ends
 
+    def _begin(self, head: RequestHead) -> Exchange:
+        """Append an exchange to the queue."""
+        shared = self._shared
+        meter = shared.begin_meter(head.method, head.target)
+        exchange = Exchange(head, self, shared.upstream, meter, shared.clock)
+        self._queue.append(exchange)
+        return exchange
+
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer a request that cannot be read, unless earlier requests wait for responses. Read nothing more."""
+        """Answer a request that cannot be read, after the requests before it. Read nothing more."""
         self._state = _REFUSED
-        self._reader.close()
         self._head_began = None
-        broken = self._incoming
-        if broken is not None and broken.state is not ExchangeState.OVER:
-            if self._queue[0] is broken:
-                broken.refuse(refusal)
-            else:
-                self.abort()
-        elif not self._queue:
-            target = self._reader.partial_target
-            meter = self._shared.begin_meter(b"", target)
-            meter.response_head(refusal.status, b"")
-            meter.finish(refusal.outcome)
-            self.write(write_refusal(refusal, target, close=True))
-            self._close()
+        exchange = self._incoming
+        if exchange is None:
+            exchange = self._begin(self._reader.partial_request())
+        self._reader.close()
+        exchange.break_off(refusal)
+        if exchange.state is ExchangeState.WAITING and self._queue[0] is exchange:
+            exchange.start()
 
     def _leave(self) -> None:
         """Stop all exchanges, because the client has left."""
         self._state = _CLOSED
         self._closing_since = self._shared.clock()
         self._reader.close()
+        self._stop_exchanges()
+
+    def _stop_exchanges(self) -> None:
         for exchange in self._queue:
             exchange.client_gone()
         self._queue.clear()
@@ -298,9 +331,11 @@ class ClientConnection(asyncio.Protocol):
         self._reader.close()
         self._closing_since = self._shared.clock()
         transport = self._transport
+        may_be_sending = self._state is _REFUSED or (self._incoming is not None and not self._incoming.request_complete)
+        self._stop_exchanges()
         if transport is None or transport.is_closing():
             self._state = _CLOSED
-        elif self._incoming is not None and not self._incoming.request_complete and not self._shared.draining:
+        elif may_be_sending and not self._shared.draining:
             self._state = _LINGERING
             if transport.can_write_eof():
                 transport.write_eof()
