@@ -234,11 +234,11 @@ def test_what_admission_found_is_not_read_again(meter: Meter, monkeypatch: pytes
     monkeypatch.setattr(ExchangeMeter, "_read_large", explode)
     for path, size in itertools.product((b"/api/chat", b"/api/next"), (10, 100_000)):
         exchange = meter.begin(b"POST", path)
-        exchange.take_facts(RequestFacts("m", names_model=True))
+        exchange.request_read(RequestFacts("m", names_model=True), size)
         exchange.request_body(b"x" * size)
         exchange.request_end(0.0)
         assert meter.in_flight.counts() == {"m:latest": 1}
-        assert exchange.request_bytes == size
+        assert exchange.model == "m"
         exchange.finish(Outcome.CLIENT_CANCELLED)
     assert meter.metrics.totals_by("requests", "model_name") == {"m:latest": 4}
 
@@ -280,8 +280,8 @@ async def test_no_body_takes_the_event_loop_for_long(meter: Meter, monkeypatch: 
 
         return call
 
-    monkeypatch.setattr(BodyQueue, "_take_turn", timed(BodyQueue._take_turn))
-    monkeypatch.setattr(BodyQueue, "feed", timed(BodyQueue.feed))
+    for name_of_method in ("_take_turn", "feed", "end"):
+        monkeypatch.setattr(BodyQueue, name_of_method, timed(getattr(BodyQueue, name_of_method)))
     exchange = meter.begin(b"POST", b"/api/chat")
     coding = "zstd" if name == "a bomb" else "identity"
     exchange.head = head_of(post("/api/chat", b"", content_encoding=coding))
@@ -293,7 +293,7 @@ async def test_no_body_takes_the_event_loop_for_long(meter: Meter, monkeypatch: 
     exchange.finish(Outcome.CLIENT_CANCELLED)
     await eventually(lambda: meter.metrics.total("requests") == 1, 60)
     assert max(turns) < 0.05
-    assert len(turns) > 1
+    assert len(turns) > 2
 
 
 def head_of(request: bytes) -> Any:
@@ -311,6 +311,7 @@ async def test_an_ordinary_large_body_takes_no_memory(meter: Meter) -> None:
     try:
         for piece in pieces:
             exchange.request_body(piece)
+            await asyncio.sleep(0)
         exchange.request_end(time.monotonic())
         _, peak = tracemalloc.get_traced_memory()
     finally:

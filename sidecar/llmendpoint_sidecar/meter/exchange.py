@@ -175,10 +175,10 @@ class ExchangeMeter:
             else:
                 self._read_large(pieces, data)
 
-    def take_facts(self, facts: RequestFacts) -> None:
-        """Take what admission found in the body, so that the meter does not read it again. Call it before the body is
-        noted."""
+    def request_read(self, facts: RequestFacts, size: int) -> None:
+        """Note a body that admission has read, so that the meter does not read it again. `size` is in bytes."""
         self._small_body = None
+        self.request_bytes = size
         self._take_facts(facts)
 
     def request_end(self, now: float) -> None:

@@ -189,7 +189,7 @@ class ClientConnection(asyncio.Protocol):
         if len(self._shared.connections) >= _MAX_CONNECTIONS:
             sentence = f"server busy, please try again: {_MAX_CONNECTIONS} connections are open"
             refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED, retry_after=1)
-            self.write(write_refusal(refusal, b"/", close=True))
+            self.write(write_refusal(refusal, b"/", [], close=True))
             self._close()
             return
         self._shared.connections.add(self)
@@ -259,10 +259,10 @@ class ClientConnection(asyncio.Protocol):
             self._incoming.request_body(data)
 
     def request_end(self, trailers: bytes) -> None:
-        """Notify the exchange that its request is complete."""
+        """Notify the exchange that its request is complete. Trailers are dropped."""
         exchange, self._incoming = self._incoming, None
         if exchange is not None:
-            exchange.request_end(trailers)
+            exchange.request_end()
 
     # ---- backpressure
 

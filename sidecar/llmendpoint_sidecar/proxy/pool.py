@@ -12,6 +12,7 @@ from typing import NamedTuple
 from llmendpoint_common.process.errors import UpstreamError
 from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.proxy.cors import CorsHeaders
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
@@ -24,8 +25,8 @@ class UpstreamPool:
 
     def __init__(self, address: Address, connect_timeout: float) -> None:
         self._address = address
-        #: The Host line of forwarded requests: Ollama on loopback rejects other names.
-        self.host_line = b"Host: %s" % str(address).encode()
+        #: The Host of forwarded requests: Ollama on loopback rejects other names.
+        self.host = str(address).encode()
         self._connect_timeout = connect_timeout
         self._idle: list[UpstreamConnection] = []
         self.opened = 0
@@ -74,7 +75,8 @@ class UpstreamPool:
 
 
 class Upstream(NamedTuple):
-    """The upstream of a proxy: its idle connections, and the writer of request heads."""
+    """The upstream of a proxy: its idle connections, the writer of request heads, and its CORS headers."""
 
     pool: UpstreamPool
     head_writer: RequestHeadWriter
+    cors: CorsHeaders

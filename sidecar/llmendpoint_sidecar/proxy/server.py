@@ -12,6 +12,7 @@ from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.proxy.connection import ClientConnection, Shared
+from llmendpoint_sidecar.proxy.cors import AskOllama, CorsHeaders
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.pool import Upstream, UpstreamPool
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
@@ -33,11 +34,14 @@ class Proxy:
         begin_meter: Callable[[bytes, bytes], ExchangeMeter],
         admission: Admission,
         clock: Callable[[], float],
+        ask_cors: AskOllama | None = None,
     ) -> None:
+        """`ask_cors` returns the CORS headers that Ollama sends for an Origin."""
         self.timeouts = timeouts
         self.pool = UpstreamPool(upstream, timeouts.connect)
-        head_writer = RequestHeadWriter(self.pool.host_line, drop_keys=bool(admission.keyring.folders))
-        self._shared = Shared(Upstream(self.pool, head_writer), admission, begin_meter, clock)
+        head_writer = RequestHeadWriter(self.pool.host, drop_keys=bool(admission.keyring.folders))
+        self.cors = CorsHeaders(ask_cors, clock)
+        self._shared = Shared(Upstream(self.pool, head_writer, self.cors), admission, begin_meter, clock)
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -85,6 +89,7 @@ class Proxy:
             server.close()
         for connection in list(self.connections):
             connection.abort()
+        self.cors.close()
         self.pool.close()
         await asyncio.sleep(0)
 

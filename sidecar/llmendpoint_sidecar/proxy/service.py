@@ -33,7 +33,9 @@ class ProxyService:
         self._settings = settings
         self._meter = runtime.meter
         self.keyring = Keyring(settings.keys)
-        self.admission = Admission(runtime.meter.in_flight, self.keyring, time.monotonic, runtime.watch.context_length)
+        self.admission = Admission(
+            runtime.meter.in_flight, self.keyring, time.monotonic, runtime.budget, runtime.watch.context_length
+        )
         self.admission.configure(config)
         timeouts = Timeouts(
             connect=settings.connect_timeout,
@@ -41,7 +43,14 @@ class ProxyService:
             idle=settings.idle_timeout,
             keep_alive=settings.keep_alive_timeout,
         )
-        self.proxy = Proxy(settings.upstream, timeouts, runtime.meter.begin, self.admission, time.monotonic)
+        self.proxy = Proxy(
+            settings.upstream,
+            timeouts,
+            runtime.meter.begin,
+            self.admission,
+            time.monotonic,
+            runtime.ollama.cors_headers,
+        )
         self._certificate = certificate_of(settings)
         self.telemetry = _telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if self.telemetry is not None:

@@ -292,22 +292,44 @@ class Fault(NamedTuple):
 
 _TUNNEL = Fault(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not supported")
 _HOST = Fault(HTTPStatus.BAD_REQUEST, "a request must have exactly one Host header")
+_TARGET = Fault(
+    HTTPStatus.BAD_REQUEST,
+    "the target of the request must be a path, or an http or https URL with the same host as the Host header",
+)
+#: Default ports by scheme (RFC 9110, 4.2).
+_PORTS = {b"http": b":80", b"https": b":443"}
 
 
 def fault_of(request: RequestHead) -> Fault | None:
     """Return the error response to a request that must not be forwarded, or None if it may.
 
     A request must have exactly one Host (RFC 9112, 3.2), except in HTTP/1.0. CONNECT requests a tunnel (RFC 9110,
-    9.3.6), which is not supported.
+    9.3.6), which is not supported. If the target is a complete URL, a server must use its host and ignore the Host
+    header (RFC 9112, 3.2.2). Not all do, so the request is refused if they differ, which no client needs (3.2).
     """
     head = request.head
     if request.method == b"CONNECT":
         return _TUNNEL
-    if b"host" not in head.fields:
-        return None if request.version == "1.0" else _HOST
+    host = head.fields.get(b"host")
+    if host is None and request.version != "1.0":
+        return _HOST
     if len(head.fields) != len(head.lines) and heads.count(head, b"host") > 1:
         return _HOST
+    if not request.target.startswith(b"/") and not _is_target_for(host, request.target):
+        return _TARGET
     return None
+
+
+def _is_target_for(host: bytes | None, target: bytes) -> bool:
+    """Return whether a target that is not a path is valid and does not contradict the Host header, if there is one."""
+    if target == b"*":
+        return True
+    scheme, separator, rest = target.lower().partition(b"://")
+    if not separator or scheme not in _PORTS:
+        return False
+    authority = rest.partition(b"/")[0].partition(b"?")[0]
+    port = _PORTS[scheme]
+    return host is None or authority.removesuffix(port) == host.lower().removesuffix(port)
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, str]:

@@ -22,7 +22,7 @@ GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 #: Valid HTTP that is answered with an error.
-FAULTS = {"refused-tunnel", "refused-no-host", "refused-two-hosts"}
+FAULTS = {"refused-tunnel", "refused-no-host", "refused-two-hosts", "refused-target-with-another-host"}
 
 
 class Recorder:
@@ -90,6 +90,34 @@ def test_a_request_that_must_not_be_served_is_read(name: str) -> None:
     recorder = read(corpus("requests")[name])
     assert recorder.error is None
     assert fault_of(recorder.heads[0]) is not None
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"http://h/api/tags", b"h"),
+        (b"http://H:80/", b"h"),
+        (b"https://h/", b"h:443"),
+        (b"HTTP://h?a=/b", b"H"),
+        (b"http://[::1]:8080/", b"[::1]:8080"),
+        (b"*", b"h"),
+    ],
+)
+def test_a_target_may_repeat_its_host(target: bytes, host: bytes) -> None:
+    (head,) = read(b"OPTIONS %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host)).heads
+    assert fault_of(head) is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [b"http://other/api/tags", b"http://h:81/", b"http://h:443/", b"http://h@other/", b"http://other@h/",
+     b"http://other?h/", b"ftp://h/", b"http://hh/"],
+)  # fmt: skip
+def test_a_target_that_contradicts_its_host_is_refused(target: bytes) -> None:
+    (head,) = read(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target).heads
+    fault = fault_of(head)
+    assert fault is not None
+    assert fault.status == 400
 
 
 def test_http_1_0_needs_no_host() -> None:
