@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from llmendpoint_common.contracts.sidecar import Outcome, SidecarConfig, TenantLimits
 from llmendpoint_common.wire.request_body import RequestFacts
 from llmendpoint_common.wire.routes import ROUTES
+from llmendpoint_sidecar.meter import bodies
 from llmendpoint_sidecar.meter.bodies import BodyQueue
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.meter.meter import Meter
@@ -349,7 +350,10 @@ async def test_bytes_that_wait_are_bounded_and_a_response_tells_the_model_instea
     assert meter.in_flight.counts() == {}
 
 
-async def test_requests_whose_body_is_being_read_are_recorded_when_the_process_stops(meter: Meter) -> None:
+async def test_requests_whose_body_is_being_read_are_recorded_when_the_process_stops(
+    meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_TURN_SECONDS", 0.0)
     exchange = meter.begin(b"POST", b"/api/chat")
     exchange.tenant, exchange.request_id = "b", "mine"
     exchange.request_body(HOSTILE["repeated models"])
