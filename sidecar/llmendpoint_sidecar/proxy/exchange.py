@@ -138,7 +138,6 @@ class Exchange:
         "_refusal",
         "_rewriter",
         "_ticket",
-        "_trailers",
         "_upstream",
         "_upstream_is_slow",
         "_usage_filter",
@@ -163,8 +162,6 @@ class Exchange:
         self._ticket: Ticket | None = None
         self._refusal: Refusal | None = None
         self._held_body: HeldBody | None = None
-        #: The lines after a chunked body, while it is read.
-        self._trailers = b""
         # The connection to the upstream, and bytes that wait to be sent on it.
         self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -280,10 +277,9 @@ class Exchange:
         held = self._held_body
         if held is not None and self._refusal is None:
             if not held.finish(self._body_read):
-                self._trailers = trailers
                 return
             self._judge(held)
-        self._proceed(trailers)
+        self._proceed()
 
     def _body_read(self, succeeded: bool) -> None:
         """Continue a complete request, because its body has been read in slices."""
@@ -293,10 +289,10 @@ class Exchange:
             self._client.abort()
             return
         self._judge(self._held_body)
-        self._proceed(self._trailers)
+        self._proceed()
         self.flush_request()
 
-    def _proceed(self, trailers: bytes) -> None:
+    def _proceed(self) -> None:
         """Forward or refuse a complete request."""
         if self._refusal is not None:
             if self.state is not _WAITING and self.state is not _REFUSING:
