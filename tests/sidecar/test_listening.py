@@ -16,20 +16,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from llmendpoint_sidecar.proxy.tls import Certificate
 from support.private import accepted_sockets
 from support.servers import StartSidecar, StartSimulator
+from support.tls import issue
 from support.waiting import eventually
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}
-
-
-def issue(folder: Path, name: str) -> tuple[Path, Path]:
-    """Write a self-signed certificate for localhost."""
-    cert, key = folder / "tls.crt", folder / "tls.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
 
 
 async def subject(port: int, cert: Path) -> str:

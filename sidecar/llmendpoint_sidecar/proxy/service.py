@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.proxy.server import Proxy
+from llmendpoint_sidecar.proxy.server import Environment, Proxy
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.tls import Certificate
 from llmendpoint_sidecar.records.access_log import AccessLog
@@ -49,7 +49,7 @@ class ProxyService:
             runtime.meter.begin,
             self.admission,
             time.monotonic,
-            runtime.ollama.cors_headers,
+            Environment(runtime.budget, runtime.ollama.cors_headers),
         )
         self._certificate = certificate_of(settings)
         self.telemetry = _telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
