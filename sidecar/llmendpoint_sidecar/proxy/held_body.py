@@ -84,14 +84,14 @@ class HeldBody:
             if any(heads.count(request.head, name) > 1 for name in _SINGLE):
                 raise RequestBodyError("Content-Type and Content-Encoding must not occur twice")
             coding = fields.get(b"content-encoding", b"")
-            facts = read_request_body(data, fields.get(b"content-type", b""), coding, form=is_form)
+            injects = self._admission.injects_usage(self._ticket)
+            facts = read_request_body(data, fields.get(b"content-type", b""), coding, form=is_form, usage=injects)
         except RequestBodyError as error:
             return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
         refused = self._admission.at_body(self._ticket, facts.model)
         if refused is not None:
             return refused
-        if self._admission.injects_usage(self._ticket):
-            changed = ask_for_usage(data, facts)
-            if changed is not None:
-                return AdmittedBody(changed, asks_for_usage=True)
+        changed = ask_for_usage(data, facts)
+        if changed is not None:
+            return AdmittedBody(changed, asks_for_usage=True)
         return AdmittedBody(data, asks_for_usage=False)
