@@ -56,7 +56,19 @@ class BodyReader:
     and while it decompresses, a window of at most 8 MiB.
     """
 
-    __slots__ = ("_error", "_json", "_pieces", "_read_bytes", "_readers", "_usage", "_zstd")
+    __slots__ = (
+        "_coding",
+        "_content_type",
+        "_error",
+        "_form",
+        "_json",
+        "_pieces",
+        "_query",
+        "_read_bytes",
+        "_readers",
+        "_usage",
+        "_zstd",
+    )
 
     def __init__(
         self,
@@ -67,21 +79,16 @@ class BodyReader:
         query: bytes = b"",
         usage: bool = False,
     ) -> None:
-        self._usage = usage
+        self._content_type, self._coding, self._query = content_type, coding, query
+        self._form, self._usage = form, usage
         self._pieces = Pieces()
+        #: What reads the decoded bytes. None until something was read, because most bodies are small.
+        self._readers: list[_Reader] | None = None
+        self._json: RequestFields | None = None
         self._zstd: ZstdReader | None = None
-        self._json = None if form is True else RequestFields(usage)
-        self._readers: list[_Reader] = [] if self._json is None else [self._json]
         #: Number of decoded bytes that were read.
         self._read_bytes = 0
         self._error: RequestBodyError | None = None
-        try:
-            if _is_zstd(coding):
-                self._zstd = ZstdReader(self._pieces)
-            reader = None if form is False else form_reader(content_type, query, is_required=form is True)
-            self._readers += [] if reader is None else [reader]
-        except RequestBodyError as error:
-            self._error = error
 
     def feed(self, data: bytes) -> None:
         """Add the next bytes of the body, split anywhere. It takes constant time."""
@@ -103,23 +110,46 @@ class BodyReader:
 
         Raises RequestBodyError if the body is in doubt.
         """
-        if not self._read_bytes and self._json is not None and self._zstd is None and len(self._readers) == 1:
+        if self._readers is None and self._form is False and not self._coding:
             body = self._pieces.take_all()
             facts = _read_small_with_usage(body) if self._usage else _read_small(body)
             if facts is not None:
                 return facts
             self._pieces.add(body)
+        readers = self._open()
         while self._error is None and (self._pieces.size or (self._zstd is not None and self._zstd.has_output)):
             self._step()
         if self._error is not None:
             raise self._error
         if self._zstd is not None:
             self._zstd.finish()
-        for reader in self._readers:
+        for reader in readers:
             reader.finish()
-        return self._facts()
+        return self._facts(readers)
 
     # ---- inside
+
+    def _open(self) -> list[_Reader]:
+        """Create the readers, once."""
+        readers = self._readers
+        if readers is None:
+            readers = self._readers = []
+            try:
+                if _is_zstd(self._coding):
+                    self._zstd = ZstdReader(self._pieces)
+                if self._form is not True:
+                    self._json = RequestFields(self._usage)
+                    readers.append(self._json)
+                if self._form is not False:
+                    form = form_reader(self._content_type, self._query, is_required=self._form is True)
+                    readers += [] if form is None else [form]
+            except RequestBodyError as error:
+                self._fail(error)
+        return readers
+
+    def _fail(self, error: RequestBodyError) -> None:
+        self._error = error
+        self._pieces.clear()
 
     def _has_step(self) -> bool:
         if self._error is not None:
@@ -128,23 +158,23 @@ class BodyReader:
 
     def _step(self) -> int:
         """Read one piece, and return its cost in bytes."""
+        readers = self._open()
         before = 0 if self._json is None else self._json.scanner.stops
+        data = b""
         try:
             data = self._pieces.take(STEP_BYTES) if self._zstd is None else self._zstd.read(STEP_BYTES)
             self._read_bytes += len(data)
             if self._read_bytes > MAX_REQUEST_BODY_BYTES:
                 raise RequestBodyError(f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB")
-            for reader in self._readers:
+            for reader in readers:
                 reader.feed(data)
         except RequestBodyError as error:
-            self._error = error
-            self._pieces.clear()
-            return _MIN_COST_BYTES
+            self._fail(error)
         stops = 0 if self._json is None else self._json.scanner.stops - before
         return max(len(data) + stops * STOP_COST_BYTES, _MIN_COST_BYTES)
 
-    def _facts(self) -> RequestFacts:
-        named = [reader for reader in self._readers if reader.names_model]
+    def _facts(self, readers: list[_Reader]) -> RequestFacts:
+        named = [reader for reader in readers if reader.names_model]
         if len({reader.model for reader in named}) > 1:
             raise RequestBodyError("the body names different models as JSON and as a form")
         offset = -1 if self._json is None or self._zstd is not None else self._json.usage_offset
@@ -222,6 +252,7 @@ def _read_small_with_usage(body: bytes) -> RequestFacts | None:
     lower = body.lower()
     if (
         facts is None
+        or lower.count(b'"stream_options"') > 1
         or any(lower.count(name) != body.count(name) for name in (b'"stream', b'"include_usage"'))
         or any(spelling in lower for spelling in _LONG_S)
     ):
