@@ -16,7 +16,7 @@ from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.content_coding import ZstdReader
 from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.form import MultipartForm, UrlencodedForm, form_reader
-from llmendpoint_common.wire.json_fields import STEP_BYTES, STOP_COST_BYTES
+from llmendpoint_common.wire.json_fields import MAX_VALUE_BYTES, STEP_BYTES, STOP_COST_BYTES
 from llmendpoint_common.wire.pieces import Pieces
 from llmendpoint_common.wire.request_fields import RequestFields
 
@@ -117,7 +117,7 @@ class BodyReader:
                 return facts
             self._pieces.add(body)
         readers = self._open()
-        while self._error is None and (self._pieces.size or (self._zstd is not None and self._zstd.has_output)):
+        while self._error is None and (self._pieces.size or (self._zstd is not None and self._zstd.has_more)):
             self._step()
         if self._error is not None:
             raise self._error
@@ -154,7 +154,9 @@ class BodyReader:
     def _has_step(self) -> bool:
         if self._error is not None:
             return False
-        return self._pieces.size >= STEP_BYTES or (self._zstd is not None and self._zstd.has_output)
+        if self._coding and self._readers is None:
+            self._open()
+        return self._pieces.size >= STEP_BYTES or (self._zstd is not None and self._zstd.has_more)
 
     def _step(self) -> int:
         """Read one piece, and return its cost in bytes."""
@@ -240,7 +242,7 @@ def _read_small(body: bytes) -> RequestFacts | None:
     lower = body.lower()
     spellings = lower.count(b'"model"')
     if ((spellings != 1 or not model) and spellings != body.count(b'"model"')) or (
-        _BACKSLASH in body and _ESCAPED_LETTER.search(lower)
+        len(model) > MAX_VALUE_BYTES or (_BACKSLASH in body and _ESCAPED_LETTER.search(lower))
     ):
         return None
     return RequestFacts(model, model != "", -1)

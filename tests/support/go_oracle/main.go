@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -148,7 +147,7 @@ func readForm(q Question) Answer {
 	}
 	if name := request.FormValue("model"); name != "" {
 		answer.Accepted++
-		answer.Models = []string{strings.ToValidUTF8(name, "\uFFFD")}
+		answer.Models = []string{name}
 	}
 	return answer
 }
