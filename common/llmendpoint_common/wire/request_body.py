@@ -20,7 +20,7 @@ from llmendpoint_common.wire.json_fields import MAX_VALUE_BYTES, STEP_BYTES, STO
 from llmendpoint_common.wire.pieces import Pieces
 from llmendpoint_common.wire.request_fields import RequestFields
 
-#: Maximum size of a decoded request body. Ollama also decodes it in memory.
+#: Maximum size of a request body that is held, and of a decompressed one. Ollama also decodes it in memory.
 MAX_REQUEST_BODY_BYTES = 64 * 1024 * 1024
 #: Argument of `BodyReader.work` between two turns of an event loop.
 SLICE_BYTES = 4 * STEP_BYTES
@@ -59,12 +59,12 @@ class BodyReader:
     __slots__ = (
         "_coding",
         "_content_type",
+        "_decompressed_bytes",
         "_error",
         "_form",
         "_json",
         "_pieces",
         "_query",
-        "_read_bytes",
         "_readers",
         "_usage",
         "_zstd",
@@ -86,8 +86,7 @@ class BodyReader:
         self._readers: list[_Reader] | None = None
         self._json: RequestFields | None = None
         self._zstd: ZstdReader | None = None
-        #: Number of decoded bytes that were read.
-        self._read_bytes = 0
+        self._decompressed_bytes = 0
         self._error: RequestBodyError | None = None
 
     def feed(self, data: bytes) -> None:
@@ -164,16 +163,20 @@ class BodyReader:
         before = 0 if self._json is None else self._json.scanner.stops
         data = b""
         try:
-            data = self._pieces.take(STEP_BYTES) if self._zstd is None else self._zstd.read(STEP_BYTES)
-            self._read_bytes += len(data)
-            if self._read_bytes > MAX_REQUEST_BODY_BYTES:
-                raise RequestBodyError(f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB")
+            data = self._pieces.take(STEP_BYTES) if self._zstd is None else self._decompress(self._zstd)
             for reader in readers:
                 reader.feed(data)
         except RequestBodyError as error:
             self._fail(error)
         stops = 0 if self._json is None else self._json.scanner.stops - before
         return max(len(data) + stops * STOP_COST_BYTES, _MIN_COST_BYTES)
+
+    def _decompress(self, zstd: ZstdReader) -> bytes:
+        data = zstd.read(STEP_BYTES)
+        self._decompressed_bytes += len(data)
+        if self._decompressed_bytes > MAX_REQUEST_BODY_BYTES:
+            raise RequestBodyError(f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB")
+        return data
 
     def _facts(self, readers: list[_Reader]) -> RequestFacts:
         named = [reader for reader in readers if reader.names_model]

@@ -161,6 +161,18 @@ def test_a_body_names_a_model_if_it_has_the_field(body: bytes, names_model: bool
     assert read_in_slices(BodyReader(), body + b" " * STEP_BYTES).names_model is names_model
 
 
+def test_a_body_that_is_not_compressed_has_no_maximum_size() -> None:
+    reader = BodyReader()
+    reader.feed(b'{"x":"')
+    piece = b"a" * MIB
+    for _ in range(MAX_REQUEST_BODY_BYTES // MIB + 1):
+        reader.feed(piece)
+        while reader.work(SLICE_BYTES):
+            pass
+    reader.feed(b'","model":"tiny"}')
+    assert reader.finish().model == "tiny"
+
+
 # ---- usage
 
 
