@@ -33,7 +33,9 @@ class ProxyService:
         self._settings = settings
         self._meter = runtime.meter
         self.keyring = Keyring(settings.keys)
-        self.admission = Admission(runtime.meter.in_flight, self.keyring, time.monotonic, runtime.watch.context_length)
+        self.admission = Admission(
+            runtime.meter.in_flight, self.keyring, time.monotonic, runtime.budget, runtime.watch.context_length
+        )
         self.admission.configure(config)
         timeouts = Timeouts(
             connect=settings.connect_timeout,
