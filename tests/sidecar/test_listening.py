@@ -1,8 +1,7 @@
-"""Sockets of the sidecar: TLS with a renewed certificate, and an exporter without a proxy."""
+"""Sockets of the sidecar: who can reach them and by which host names, TLS with a renewed certificate, an exporter."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import subprocess
 import sys
@@ -12,32 +11,11 @@ import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from llmendpoint_sidecar.proxy.tls import Certificate
+from support.certificates import issue, subject
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}
-
-
-def issue(folder: Path, name: str) -> tuple[Path, Path]:
-    """Write a self-signed certificate for localhost."""
-    cert, key = folder / "tls.crt", folder / "tls.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
-
-
-async def subject(port: int, cert: Path) -> str:
-    """Return the common name that a client sees, with the certificate verified."""
-    context = ssl.create_default_context(cafile=str(cert))
-    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
-    seen = writer.get_extra_info("peercert")["subject"][0][0][1]
-    writer.close()
-    await writer.wait_closed()
-    return str(seen)
 
 
 async def test_clients_speak_tls_and_a_renewed_certificate_needs_no_restart(
@@ -51,12 +29,13 @@ async def test_clients_speak_tls_and_a_renewed_certificate_needs_no_restart(
         assert (await response.text()).count("\n") == 5
     assert sidecar.runtime.metrics.total("generation_tokens") == 4
     assert await subject(sidecar.port, cert) == "first"
-    certificate = Certificate(cert, key)
-    assert not certificate.reload()
+    before = sidecar.inputs.current
     key.write_text("broken")
-    assert not certificate.reload()  # an incomplete renewal keeps the old certificate
+    await sidecar.inputs.poll()
+    assert sidecar.inputs.current is before  # an incomplete renewal keeps the old certificate
     issue(tmp_path, "second")
-    assert certificate.reload()
+    await sidecar.inputs.poll()
+    assert await subject(sidecar.port, cert) == "second"
 
 
 async def test_a_certificate_that_cannot_be_used_is_named(start_sidecar: StartSidecar, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several processes on one port: metrics are summed, streams finish in a drain, and a dead worker is replaced."""
+"""Several processes on one port: sums of metrics, one configuration, drains, and workers that die or do not answer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
+from support.certificates import issue, subject
 from support.servers import RunningSimulator, StartSimulator
 
 
@@ -27,6 +28,17 @@ class Running:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
         self.admin = f"http://127.0.0.1:{admin_port}"
+        self.log: list[str] = []
+
+    async def read_log(self) -> None:
+        """Collect the messages of the log until the process ends."""
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            self.log.append(json.loads(line)["message"] if line.startswith(b"{") else line.decode())
+
+    def said(self, part: str) -> list[str]:
+        """Return the messages that contain `part`."""
+        return [message for message in self.log if part in message]
 
     def workers(self) -> list[int]:
         """Return the process IDs of the live workers."""
@@ -89,13 +101,14 @@ async def running(upstream: int, *flags: str) -> AsyncIterator[Running]:
         "--drain-delay", "0", *flags, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     sidecar = Running(process, port, admin_port)
+    reading = asyncio.create_task(sidecar.read_log())
     try:
         await until(lambda: answers(f"{sidecar.admin}/readyz"))
         yield sidecar
     finally:
         if process.returncode is None:
             process.terminate()
-        await asyncio.wait_for(process.communicate(), 20)
+        await asyncio.wait_for(asyncio.gather(process.wait(), reading), 20)
 
 
 async def answers(url: str) -> bool:
@@ -104,6 +117,11 @@ async def answers(url: str) -> bool:
             return response.status == 200
     except aiohttp.ClientError:
         return False
+
+
+async def said(sidecar: Running, part: str) -> bool:
+    """Return whether the log has a message that contains `part`."""
+    return bool(sidecar.said(part))
 
 
 async def until(check: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
@@ -189,7 +207,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(simulator: Run
         await until(all_counted)
 
 
-async def test_a_worker_that_does_not_answer_keeps_its_streams_and_its_last_metrics(
+async def test_a_worker_that_is_stopped_for_a_moment_keeps_its_streams_and_its_last_metrics(
     simulator: RunningSimulator,
 ) -> None:
     async with running(simulator.port) as sidecar:
@@ -268,6 +286,79 @@ async def test_a_changed_configuration_reaches_agent_and_workers(simulator: Runn
             return set(await asyncio.gather(*(sidecar.chat() for _ in range(20)))) == {403}
 
         await until(refused_by_all)
+
+
+async def test_a_changed_file_is_read_by_one_process_and_logged_once(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "a").write_text("key-of-a")
+    (keys / "empty").write_text("")
+    async with running(simulator.port, "--config", str(config), "--keys", str(keys)) as sidecar:
+        assert await sidecar.chat(headers={"x-api-key": "key-of-a"}) == 200
+        (keys / "b").write_text("key-of-b")
+
+        async def accepted_by_all() -> bool:
+            asked = (sidecar.chat(headers={"Authorization": "Bearer key-of-b"}) for _ in range(20))
+            return set(await asyncio.gather(*asked)) == {200}
+
+        await until(accepted_by_all)
+        config.write_text(json.dumps({"modelManagement": "Forbidden"}))
+        await until(lambda: said(sidecar, f"reloaded {config}"))
+        # The line is written when all workers use the file.
+        async with aiohttp.ClientSession() as session:
+            for _ in range(20):
+                headers = {"x-api-key": "key-of-a", "Connection": "close"}
+                async with session.post(f"{sidecar.url}/api/pull", json={"model": "x"}, headers=headers) as response:
+                    assert response.status == 403
+        assert sidecar.said("reloaded") == ["reloaded the API keys of 2 tenants", f"reloaded {config}"]
+        assert len(sidecar.said("it is empty")) == 1
+        assert not [line for line in sidecar.log if "key-of" in line]
+        for pid in (sidecar.process.pid, *sidecar.workers()):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"key-of" not in command
+
+
+async def test_a_new_worker_uses_what_the_others_use_and_not_the_file(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"defaultTenant": {"allowedModels": []}}))
+    async with running(simulator.port, "--config", str(config)) as sidecar:
+        config.write_text('{"defaultTenant"')
+        await until(lambda: said(sidecar, "the previous configuration stays in use"))
+        victims = sidecar.workers()
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+
+        async def replaced() -> bool:
+            return len(sidecar.workers()) == 2 and not set(victims) & set(sidecar.workers())
+
+        await until(replaced)
+        assert set(await asyncio.gather(*(sidecar.chat() for _ in range(20)))) == {403}
+        assert len(sidecar.said("the previous configuration stays in use")) == 1
+
+
+async def test_every_worker_uses_a_renewed_certificate(simulator: RunningSimulator, tmp_path: Path) -> None:
+    cert, key = issue(tmp_path, "first")
+    async with running(simulator.port, "--tls-cert", str(cert), "--tls-key", str(key)) as sidecar:
+        port = int(sidecar.url.rpartition(":")[2])
+        assert await subject(port, cert) == "first"
+        issue(tmp_path, "second")
+        await until(lambda: said(sidecar, f"reloaded the TLS certificate {cert}"))
+        assert {await subject(port, cert) for _ in range(10)} == {"second"}
+        # A new worker, too, gets it from the supervisor.
+        key.write_text("broken")
+        os.kill(sidecar.workers()[0], signal.SIGKILL)
+
+        async def two_again() -> bool:
+            return len(sidecar.workers()) == 2
+
+        await until(two_again)
+        assert {await subject(port, cert) for _ in range(10)} == {"second"}
 
 
 async def test_a_wrong_certificate_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class DataPath:
         model_labels = ModelLabels(lambda: None)
         model_labels.list(["m:latest"])
         self.meter = Meter(self.metrics, model_labels, time.monotonic)
-        admission = Admission(self.meter.in_flight, Keyring([]), time.monotonic)
+        admission = Admission(self.meter.in_flight, Keyring(None), time.monotonic)
         admission.configure(SidecarConfig())
         self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, time.monotonic)
         self.upstreams: list[tuple[UpstreamConnection, Wire]] = []

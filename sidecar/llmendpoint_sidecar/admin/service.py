@@ -35,8 +35,15 @@ class AdminService:
         self.draining = False
         self.agent = ModelAgent(runtime.ollama, runtime.watch, time.monotonic)
         self.agent.configure(config)
+        self._config = config
         runtime.metrics.registry.register(Gauges(runtime.meter, runtime.watch, self.agent))
         self._server = admin_server(runtime.metrics, self.status, find, refresh)
+
+    def configure(self, config: SidecarConfig) -> None:
+        """Apply a configuration. If it has not changed, pending retries of the model agent keep their times."""
+        if config != self._config:
+            self._config = config
+            self.agent.configure(config)
 
     async def start(self, sockets: list[socket.socket]) -> list[Job]:
         """Start the server, and return the background jobs to run with it."""

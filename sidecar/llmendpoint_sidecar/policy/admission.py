@@ -81,7 +81,7 @@ class Admission:
         self._injects = config.include_usage is IncludeUsage.INJECT
         #: True if nothing is configured, so that the data path skips admission.
         self.open = not (
-            self.keyring.folders
+            self.keyring.required
             or self._hosts
             or self._forbids_management
             or self._injects
@@ -97,7 +97,7 @@ class Admission:
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED)
         tenant = ""
         # A browser's preflight cannot carry a key, and its response contains no secret.
-        if self.keyring.folders and method != b"OPTIONS":
+        if self.keyring.required and method != b"OPTIONS":
             known = self.keyring.tenant_of(fields)
             if known is None:
                 sentence = "an API key is required: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"

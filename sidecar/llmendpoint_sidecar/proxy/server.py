@@ -35,7 +35,7 @@ class Proxy:
     ) -> None:
         self.timeouts = timeouts
         self.pool = UpstreamPool(upstream, timeouts.connect)
-        head_writer = RequestHeadWriter(self.pool.host_line, drop_keys=bool(admission.keyring.folders))
+        head_writer = RequestHeadWriter(self.pool.host_line, drop_keys=admission.keyring.required)
         self._shared = Shared(Upstream(self.pool, head_writer), admission, begin_meter, clock)
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
