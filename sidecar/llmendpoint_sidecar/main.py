@@ -65,7 +65,7 @@ class Sidecar:
 
     async def drain(self) -> None:
         """Report not ready, keep serving for `--drain-delay`, then let streams finish for up to `--drain-timeout`."""
-        self.admin_service.draining = True
+        self.admin_service.health.draining = True
         await self.proxy_service.drain()
 
     async def stop(self) -> None:

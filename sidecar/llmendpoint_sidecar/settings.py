@@ -35,6 +35,7 @@ class Settings:
     config: Path | None
     parallel: int
     workers: int
+    worker_timeout: float
     keys: list[Path]
     tls_cert: Path | None
     tls_key: Path | None
@@ -65,6 +66,14 @@ def parse_endpoint(text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_worker_timeout(text: str) -> float:
+    """Return the seconds of a duration of at least one second."""
+    seconds = parse_duration(text)
+    if seconds < 1:
+        raise ValueError(f"{text!r} is too short: a worker that is only busy would be replaced; use at least 1s")
+    return seconds
+
+
 def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sidecar") -> Settings:
     """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
     flags = Flags(program, ENVIRONMENT_PREFIX, "Run the metering proxy in front of one Ollama.", _EXAMPLES)
@@ -78,6 +87,8 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
         "1",
         "number of processes that share the port; each process counts the limits separately",
     )
+    addresses.option("worker-timeout", parse_worker_timeout, "10s", "time after which one of several processes that no "
+                     "longer answers is replaced, at least 1s; its streams are cut off", value="DURATION")  # fmt: skip
     addresses.switch(
         "exporter", "do not run the proxy: clients connect to Ollama, and there are no metrics of requests"
     )

@@ -10,14 +10,19 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.settings import parse_settings
+from llmendpoint_sidecar.workers.supervisor import Supervisor
 from support.certificates import issue, subject
+from support.private import seconds_without_workers, workers_of
 from support.servers import RunningSimulator, StartSimulator
 
 
@@ -117,6 +122,17 @@ async def answers(url: str) -> bool:
             return response.status == 200
     except aiohttp.ClientError:
         return False
+
+
+async def loses(sidecar: Supervisor, count: int) -> bool:
+    """Return whether so many workers miss pings."""
+    return sum(not worker.answers for worker in workers_of(sidecar)) == count
+
+
+async def in_flight(sidecar: Running, count: int) -> bool:
+    """Return whether so many requests are running or waiting."""
+    samples = await sidecar.samples()
+    return samples["llmendpoint_num_requests_running"] + samples["llmendpoint_num_requests_waiting"] == count
 
 
 async def said(sidecar: Running, part: str) -> bool:
@@ -234,13 +250,7 @@ async def test_streams_in_flight_finish_in_a_drain_and_no_worker_stays(start_sim
     async with running(simulator.port) as sidecar:
         children = sidecar.workers()
         asked = [asyncio.create_task(sidecar.chat(20)) for _ in range(8)]
-
-        async def all_there() -> bool:
-            samples = await sidecar.samples()
-            running_, waiting = samples["llmendpoint_num_requests_running"], samples["llmendpoint_num_requests_waiting"]
-            return running_ + waiting == 8
-
-        await until(all_there)
+        await until(lambda: in_flight(sidecar, 8))
         sidecar.process.terminate()
         assert await asyncio.gather(*asked) == [200] * 8
         assert await asyncio.wait_for(sidecar.process.wait(), 20) == 0
@@ -359,6 +369,122 @@ async def test_every_worker_uses_a_renewed_certificate(simulator: RunningSimulat
 
         await until(two_again)
         assert {await subject(port, cert) for _ in range(10)} == {"second"}
+
+
+async def test_a_worker_that_does_not_answer_is_replaced_and_all_connections_are_served(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    async with running(simulator.port, "--worker-timeout", "2s", "--config", str(config)) as sidecar:
+        healthy, stopped = sidecar.workers()
+        os.kill(stopped, signal.SIGSTOP)
+        # About half of them wait for the worker that is stopped. Others and the probes are answered meanwhile.
+        asked = [asyncio.create_task(sidecar.chat()) for _ in range(20)]
+        assert await answers(f"{sidecar.admin}/readyz")
+        assert await answers(f"{sidecar.admin}/livez")
+        # What changes meanwhile is used by the worker that answers, and by the successor of the other.
+        config.write_text(json.dumps({"modelManagement": "Forbidden"}))
+        assert set(await asyncio.wait_for(asyncio.gather(*asked), 20)) == {200}
+        assert healthy in sidecar.workers()
+        assert not lives(stopped)
+        assert sidecar.said("worker 1 has not answered for 2 s; replacing it") or sidecar.said("worker 0 has not")
+        await until(lambda: said(sidecar, f"reloaded {config}"))
+        assert await sidecar.total("llmendpoint_worker_restarts_total") == 1
+        assert (await sidecar.samples())['llmendpoint_worker_restarts_total{reason="no_answer"}'] == 1
+        async with aiohttp.ClientSession() as session:
+            for _ in range(20):
+                url, headers = f"{sidecar.url}/api/pull", {"Connection": "close"}
+                async with session.post(url, json={"model": "x"}, headers=headers) as response:
+                    assert response.status == 403
+
+
+async def test_the_streams_of_a_worker_that_does_not_answer_are_cut(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(ttft=0.0, tokens=10_000, inter_token=0.02, parallel=20)
+    async with running(simulator.port, "--worker-timeout", "1s") as sidecar:
+        asked = [asyncio.create_task(sidecar.chat(10_000)) for _ in range(12)]
+        await until(lambda: in_flight(sidecar, 12))
+        os.kill(sidecar.workers()[0], signal.SIGSTOP)
+        cut, _ = await asyncio.wait(asked, timeout=20, return_when=asyncio.FIRST_EXCEPTION)
+        assert cut
+        # The streams of the other worker go on, and Ollama no longer works for those that were cut.
+        left = [task for task in asked if not task.done()]
+        await until(lambda: in_flight(sidecar, len([task for task in asked if not task.done()])))
+        assert left
+        assert "which cuts off about" in "".join(sidecar.said("has not answered for 1 s"))
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_a_supervisor_that_was_stopped_itself_kills_no_worker(simulator: RunningSimulator) -> None:
+    async with running(simulator.port, "--worker-timeout", "1s") as sidecar:
+        children = sidecar.workers()
+        for stopped in ((sidecar.process.pid,), (*children, sidecar.process.pid)):
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            # Time has to pass: twice the timeout.
+            await asyncio.sleep(2)
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            assert await answers(f"{sidecar.admin}/livez")
+            assert set(await asyncio.gather(*(sidecar.chat() for _ in range(10)))) == {200}
+        assert sidecar.workers() == children
+        assert await sidecar.total("llmendpoint_worker_restarts_total") == 0
+
+
+async def test_a_worker_that_is_stopped_does_not_stop_a_drain(simulator: RunningSimulator) -> None:
+    async with running(simulator.port, "--worker-timeout", "1s") as sidecar:
+        children = sidecar.workers()
+        os.kill(children[0], signal.SIGSTOP)
+        sidecar.process.terminate()
+        assert await asyncio.wait_for(sidecar.process.wait(), 20) == 0
+        assert not any(map(lives, children))
+
+
+async def test_without_any_worker_the_probe_of_readiness_fails(simulator: RunningSimulator) -> None:
+    async with running(simulator.port, "--worker-timeout", "5s") as sidecar:
+        for pid in sidecar.workers():
+            os.kill(pid, signal.SIGSTOP)
+
+        async def not_ready() -> bool:
+            async with aiohttp.ClientSession() as session, session.get(f"{sidecar.admin}/readyz") as response:
+                return (response.status, await response.text()) == (503, "not ready: no worker process answers\n")
+
+        await until(not_ready)
+        assert await answers(f"{sidecar.admin}/livez")
+        await until(lambda: answers(f"{sidecar.admin}/readyz"))
+        assert await sidecar.chat() == 200
+
+
+async def test_liveness_fails_only_if_no_worker_answers_for_a_minute(
+    simulator: RunningSimulator, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seconds_without_workers() == 60
+    # A minute passes in 1.2 s.
+    monkeypatch.setattr("llmendpoint_sidecar.workers.supervisor._CHECK_SECONDS", 0.02)
+    local = Address("127.0.0.1", 0)
+    flags = ["--workers=2", f"--upstream=http://127.0.0.1:{simulator.port}", "--worker-timeout=10s"]
+    settings = replace(parse_settings(flags), listen=local, admin_listen=local)
+    sidecar = Supervisor(settings, SidecarConfig(), flags)
+    try:
+        await sidecar.start()
+        url = f"http://127.0.0.1:{port_of(sidecar.admin_sockets)}/livez"
+        pids = [worker.process.pid for worker in workers_of(sidecar)]
+        os.kill(pids[0], signal.SIGSTOP)
+        # One worker misses pings, which is no reason to fail.
+        await until(lambda: loses(sidecar, 1))
+        async with http.get(url) as response:
+            assert response.status == 200
+        os.kill(pids[1], signal.SIGSTOP)
+
+        async def fails() -> bool:
+            async with http.get(url) as response:
+                return (response.status, await response.text()) == (503, "no worker process answers\n")
+
+        await until(fails)
+    finally:
+        await sidecar.stop()
 
 
 async def test_a_wrong_certificate_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:

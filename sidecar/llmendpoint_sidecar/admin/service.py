@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from llmendpoint_common.contracts.sidecar import Outcome, RequestRecord, SidecarConfig, SidecarStatus, Totals
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.admin.gauges import Gauges
-from llmendpoint_sidecar.admin.server import admin_server
+from llmendpoint_sidecar.admin.server import Health, admin_server
 from llmendpoint_sidecar.agent.model_agent import ModelAgent
 from llmendpoint_sidecar.proxy.service import Job
 from llmendpoint_sidecar.runtime import Runtime
@@ -32,12 +32,12 @@ class AdminService:
         find: Callable[[str], Awaitable[RequestRecord | None]],
     ) -> None:
         self._runtime = runtime
-        self.draining = False
+        self.health = Health()
         self.agent = ModelAgent(runtime.ollama, runtime.watch, time.monotonic)
         self.agent.configure(config)
         self._config = config
         runtime.metrics.registry.register(Gauges(runtime.meter, runtime.watch, self.agent))
-        self._server = admin_server(runtime.metrics, self.status, find, refresh)
+        self._server = admin_server(runtime.metrics, self.status, find, refresh, self.health)
 
     def configure(self, config: SidecarConfig) -> None:
         """Apply a configuration. If it has not changed, pending retries of the model agent keep their times."""
@@ -61,8 +61,8 @@ class AdminService:
         outcomes = runtime.metrics.totals_by("requests", "outcome")
         return SidecarStatus(
             version=VERSION,
-            ready=runtime.watch.up and self.agent.ready and not self.draining,
-            draining=self.draining,
+            ready=runtime.watch.up and self.agent.ready and self.health.serving and not self.health.draining,
+            draining=self.health.draining,
             upstream_up=runtime.watch.up,
             upstream_version=runtime.watch.version,
             models=self.agent.statuses(),

@@ -32,8 +32,12 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     inputs: Inputs
 
 
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Question whether the event loop of a worker runs. The response is `Done`."""
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """Response to `Configure`, when the inputs are in use."""
+    """Response to `Ping`, and to `Configure` when the inputs are in use."""
 
 
 class AskMetrics(msgspec.Struct, frozen=True, tag=True):
@@ -63,7 +67,7 @@ class Found(msgspec.Struct, frozen=True, tag=True):
     record: RequestRecord | None
 
 
-Message: TypeAlias = Configure | Done | AskMetrics | AskRecord | Serving | WorkerMetrics | Found
+Message: TypeAlias = Configure | Ping | Done | AskMetrics | AskRecord | Serving | WorkerMetrics | Found
 
 
 class Channel:

@@ -21,6 +21,7 @@ from llmendpoint_sidecar.workers.channel import (
     Configure,
     Found,
     Message,
+    Ping,
     WorkerMetrics,
 )
 
@@ -34,16 +35,19 @@ Answer: TypeAlias = asyncio.Future[Message | None]
 class WorkerProcess:
     """A running worker.
 
-    `latest` has the metrics that it sent last. `inputs` are those that were sent to it last.
+    `latest` has the metrics that it sent last. `inputs` are those that were sent to it last. `missed` is the number of
+    pings in a row that it has not answered in time.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, channel: Channel) -> None:
         self.process = process
         self.latest: WorkerMetrics | None = None
         self.inputs: Inputs | None = None
+        self.missed = 0
         self._channel = channel
         self._numbers = itertools.count(1)
         self._answers: dict[int, Answer] = {}
+        self._ping: Answer | None = None
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -72,10 +76,23 @@ class WorkerProcess:
             raise OSError("a worker process did not start; see its message above this one")
         return worker
 
+    @property
+    def answers(self) -> bool:
+        """Whether the worker answered one of the last two pings."""
+        return self.missed < 2
+
     def configure(self, inputs: Inputs) -> Answer:
         """Send the content of the input files. The worker answers when it uses them."""
         self.inputs = inputs
         return self._post(Configure(inputs))
+
+    def beat(self) -> None:
+        """Send a ping if the last one was answered. Otherwise, count it in `missed`. Called at a fixed interval."""
+        if self._ping is not None and not self._ping.done():
+            self.missed += 1
+        else:
+            self.missed = 0
+            self._ping = self._post(Ping())
 
     async def refresh(self) -> None:
         """Fetch the metrics of the worker. If it does not answer within 2 s, the last metrics stay."""
@@ -92,7 +109,7 @@ class WorkerProcess:
             self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the worker."""
+        """Kill the worker. This also ends a process that is stopped or whose event loop is blocked."""
         self._reading.cancel()
         self._end_of_answers()
         self._channel.close()
@@ -100,7 +117,9 @@ class WorkerProcess:
             self.process.kill()
 
     async def _ask(self, question: Message) -> Message | None:
-        """Send a question and return the response, or None after 2 s."""
+        """Send a question and return the response, or None after 2 s. A worker that misses pings is not asked."""
+        if not self.answers:
+            return None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_SECONDS):
                 return await self._post(question)

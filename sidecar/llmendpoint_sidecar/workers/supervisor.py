@@ -16,7 +16,7 @@ from llmendpoint_sidecar.inputs.watch import InputWatch
 from llmendpoint_sidecar.proxy.service import Job
 from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
-from llmendpoint_sidecar.workers.keeper import Keeper
+from llmendpoint_sidecar.workers.keeper import Keeper, RestartReason
 from llmendpoint_sidecar.workers.process import WorkerProcess
 from llmendpoint_sidecar.workers.totals import Totals
 
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 _REFRESH_SECONDS = 2.0
 #: Time for the workers to confirm new inputs. It is normally over after a few milliseconds.
 _CONFIRM_SECONDS = 2.0
+#: Interval at which the number of workers that answer is checked, and the number of checks in a row without any after
+#: which `/livez` fails.
+_CHECK_SECONDS = 1.0
+_MAX_FAILED_CHECKS = 60
 
 
 class Supervisor:
@@ -59,33 +63,39 @@ class Supervisor:
         self._listen()
         for number, sockets in enumerate(self._sockets):
             launch = functools.partial(self._launch, sockets)
-            self._keepers.append(Keeper(number, launch, self._worker_ended))
+            self._keepers.append(Keeper(number, settings.worker_timeout, launch, self._worker_ended))
         await asyncio.gather(*(keeper.start() for keeper in self._keepers))
         jobs: list[Job] = [*await self._admin_service.start(self.admin_sockets), self._refresh_regularly]
-        jobs.append(self._inputs.run)
+        jobs += [self._check_regularly, self._inputs.run]
         self._tasks = [asyncio.create_task(job()) for job in jobs]
         self._keeping = [asyncio.create_task(keeper.run()) for keeper in self._keepers]
 
     async def configure(self, inputs: Inputs) -> None:
-        """Send new inputs to every worker, and apply them here at the same moment."""
+        """Send new inputs to every worker, and apply them here at the same moment.
+
+        A worker that is stuck is replaced, and its successor starts with these inputs.
+        """
         answers = [worker.configure(inputs) for worker in self._workers()]
         self._admin_service.configure(inputs.config)
         if answers:
             await asyncio.wait(answers, timeout=_CONFIRM_SECONDS)
         late = sum(not answer.done() or answer.result() is None for answer in answers)
         if late:
-            log.warning("%d of %d workers do not use the changed files yet", late, len(answers))
+            log.warning(
+                "%d of %d workers do not use the changed files yet; one that does not answer for %g s is replaced",
+                late, len(answers), self._settings.worker_timeout,
+            )  # fmt: skip
 
     async def drain(self) -> None:
         """Report not ready, drain every worker, and wait until all have ended."""
-        self._admin_service.draining = True
+        self._admin_service.health.draining = True
         for keeper in self._keepers:
             keeper.drain()
         await asyncio.gather(*self._keeping)
 
     async def stop(self) -> None:
         """Kill the workers and stop the admin server."""
-        self._admin_service.draining = True
+        self._admin_service.health.draining = True
         for task in (*self._tasks, *self._keeping):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._keeping, return_exceptions=True)
@@ -124,13 +134,13 @@ class Supervisor:
 
     async def _launch(self, sockets: list[socket.socket]) -> WorkerProcess:
         worker = await WorkerProcess.start(self._arguments, sockets, self._inputs.current)
-        # The files may have changed meanwhile.
+        # The files may have changed meanwhile. The answer is not awaited: a worker that does not answer is replaced.
         if worker.inputs is not self._inputs.current:
             worker.configure(self._inputs.current)
         return worker
 
-    def _worker_ended(self, worker: WorkerProcess) -> None:
-        self._totals.keep(worker.latest)
+    def _worker_ended(self, worker: WorkerProcess, reason: RestartReason | None) -> None:
+        self._totals.keep(worker.latest, reason)
         self._sum()
 
     def _sum(self) -> None:
@@ -140,3 +150,13 @@ class Supervisor:
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
             await self.refresh()
+
+    async def _check_regularly(self) -> None:
+        """Set what the probes report. Checks are counted, and not time, as for the answers of a worker."""
+        failed = 0
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            serving = any(worker.answers for worker in self._workers())
+            failed = 0 if serving else failed + 1
+            self._admin_service.health.serving = serving
+            self._admin_service.health.alive = failed < _MAX_FAILED_CHECKS

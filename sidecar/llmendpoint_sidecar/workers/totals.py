@@ -28,10 +28,12 @@ class Totals:
             metrics.add(snapshot, self._label)
         self._meter.in_flight.replace(one.in_flight for one in latest)
 
-    def keep(self, last: WorkerMetrics | None) -> None:
-        """Keep the last metrics of a worker that has ended."""
+    def keep(self, last: WorkerMetrics | None, reason: str | None) -> None:
+        """Keep the last metrics of a worker that has ended. If it is replaced, count the reason."""
         if last is not None:
             self._past.add(last.metrics, self._label)
+        if reason is not None:
+            self._past.count("worker_restarts", (reason,))
 
     def _label(self, model: str) -> str:
         """Return a worker's model label, or `other` if the workers together have more than MAX_MODELS labels."""

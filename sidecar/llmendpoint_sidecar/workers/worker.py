@@ -24,6 +24,7 @@ from llmendpoint_sidecar.workers.channel import (
     Done,
     Found,
     Message,
+    Ping,
     Serving,
     WorkerMetrics,
 )
@@ -69,6 +70,7 @@ async def work(settings: Settings, end: socket.socket, sockets: list[socket.sock
         await runtime.ollama.close()
         if service.telemetry is not None:
             await asyncio.to_thread(service.telemetry.close)
+        # Until here, the supervisor gets answers, so that it does not take the worker for one that hangs.
         answering.cancel()
         await asyncio.gather(answering, return_exceptions=True)
         channel.close()
@@ -94,6 +96,8 @@ async def _answer_all(runtime: Runtime, service: ProxyService, channel: Channel)
 
 def _answer(runtime: Runtime, service: ProxyService, question: Message) -> Message:
     match question:
+        case Ping():
+            return Done()
         case Configure(inputs):
             service.configure(inputs)
             return Done()
