@@ -16,6 +16,7 @@ from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets, names_of, port_of
 from llmendpoint_sidecar.admin.service import AdminService
 from llmendpoint_sidecar.config import read_config
+from llmendpoint_sidecar.exposure import log_exposure
 from llmendpoint_sidecar.inputs.files import InputFiles, Inputs
 from llmendpoint_sidecar.inputs.watch import InputWatch
 from llmendpoint_sidecar.proxy.service import Job, ProxyService
@@ -104,6 +105,7 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
             log.info("exporter without proxy: upstream %s, metrics on %s", settings.upstream, metrics)
         else:
             log.info("proxy on %s, upstream %s, metrics on %s", names_of(sidecar.sockets), settings.upstream, metrics)
+        log_exposure(settings, config, sidecar.sockets, sidecar.admin_sockets)
         await stopping.wait()
         log.info("draining")
         await sidecar.drain()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from llmendpoint_common.process.units import LOCALHOST, Address
 
@@ -36,7 +36,7 @@ def bind_sockets(address: Address, *, reuse_port: bool = False) -> list[socket.s
         raise
 
 
-def port_of(sockets: list[socket.socket]) -> int:
+def port_of(sockets: Sequence[socket.socket]) -> int:
     """Return the port that the sockets listen on."""
     return int(sockets[0].getsockname()[1])
 

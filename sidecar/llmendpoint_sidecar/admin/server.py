@@ -31,8 +31,12 @@ def admin_server(
     find: Callable[[str], Awaitable[RequestRecord | None]],
     refresh: Callable[[], Awaitable[None]],
     health: Health,
+    is_served: Callable[[str], bool],
 ) -> PageServer:
-    """Return the server of the admin port. `refresh` is awaited before `/metrics` and `/status` are answered."""
+    """Return the server of the admin port. `refresh` is awaited before `/metrics` and `/status` are answered.
+
+    `is_served` decides by the Host of a request whether it is answered.
+    """
 
     async def show(_: web.Request) -> web.Response:
         await refresh()
@@ -64,7 +68,7 @@ def admin_server(
         web.get("/livez", live),
         web.get("/readyz", ready),
     ]
-    return PageServer(metrics.registry, routes, metrics.histograms, refresh)
+    return PageServer(metrics.registry, routes, metrics.histograms, refresh, is_served)
 
 
 def _why_not(status: SidecarStatus) -> str:

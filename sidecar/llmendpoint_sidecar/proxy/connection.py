@@ -240,10 +240,12 @@ class ClientConnection(asyncio.Protocol):
         self._incoming = exchange
         self._queue.append(exchange)
         fault = fault_of(head)
+        admission = shared.admission
+        hosts = admission.hosts
         if fault is not None:
             exchange.deny(Refusal(fault.status, fault.sentence, Outcome.REJECTED))
-        elif not shared.admission.open:
-            exchange.admit(shared.admission)
+        elif not admission.open or (hosts is not None and not hosts[head.head.fields.get(b"host", b"")]):
+            exchange.admit(admission)
         if len(self._queue) == 1:
             exchange.start()
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeAlias
 
+from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
@@ -51,6 +52,8 @@ class ProxyService:
 
     async def start(self, sockets: list[socket.socket]) -> list[Job]:
         """Start serving, and return the jobs that have to run meanwhile."""
+        if are_loopback(sockets):
+            self.admission.listen_on_loopback()
         jobs: list[Job] = [self._meter.run]
         settings, certificate = self._settings, self._certificate
         if settings.access_log:
