@@ -15,6 +15,7 @@ from llmendpoint_common.process.errors import ConfigError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets, names_of, port_of
 from llmendpoint_sidecar.admin.service import AdminService
+from llmendpoint_sidecar.budget import raise_file_limit
 from llmendpoint_sidecar.config import read_config
 from llmendpoint_sidecar.exposure import log_exposure
 from llmendpoint_sidecar.inputs.files import InputFiles, Inputs
@@ -131,5 +132,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sid
         print(f"{program}: {error}", file=sys.stderr)
         return error.exit_code
     tune_garbage_collector()
+    raise_file_limit()
     given = sys.argv[1:] if arguments is None else arguments
     return lifecycle.run(lambda stopping: serve(settings, config, given, stopping))

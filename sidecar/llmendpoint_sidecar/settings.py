@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from llmendpoint_common.api import defaults
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_common.process.flags import Flags
@@ -58,6 +59,7 @@ class Settings:
     connect_timeout: float
     first_byte_timeout: float
     idle_timeout: float
+    keep_alive_timeout: float
     drain_delay: float
     drain_timeout: float
     log_level: str
@@ -126,11 +128,15 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
     )
     access.option("tls-key", Path, None, "file with the private key (PEM) of --tls-cert")
     times = flags.group("times (250ms, 15s, 1h30m)")
-    times.option("connect-timeout", parse_duration, "5s", "maximum time until Ollama accepts a connection")
-    times.option("first-byte-timeout", parse_duration, "10m", "maximum time from the end of a request to the first "
-                 "byte of its response")  # fmt: skip
-    times.option("idle-timeout", parse_duration, "2m", "maximum time without receiving more of a request body or of a "
-                 "response")  # fmt: skip
+    times.option(
+        "connect-timeout", parse_duration, defaults.CONNECT_TIMEOUT, "maximum time until Ollama accepts a connection"
+    )
+    times.option("first-byte-timeout", parse_duration, defaults.FIRST_BYTE_TIMEOUT, "maximum time from the end of a "
+                 "request to the first byte of its response; not for pulls, pushes, creates and blobs")  # fmt: skip
+    times.option("idle-timeout", parse_duration, defaults.IDLE_TIMEOUT, "maximum time between two pieces of a "
+                 "response; not for pulls, pushes, creates and blobs")  # fmt: skip
+    times.option("keep-alive-timeout", parse_duration, defaults.KEEP_ALIVE_TIMEOUT, "maximum time that a client's "
+                 "connection stays open without a request; behind a load balancer, longer than its own")  # fmt: skip
     times.option("drain-delay", parse_duration, "5s", "time after SIGTERM during which requests are still accepted, "
                  "although the sidecar is not ready")  # fmt: skip
     times.option("drain-timeout", parse_duration, "4m40s", "time after --drain-delay for requests to finish")

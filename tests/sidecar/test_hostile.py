@@ -152,7 +152,7 @@ async def test_hundreds_of_slow_senders_are_ended_and_nobody_waits_for_them(
     simulator = await start_simulator()
     sidecar = await start_sidecar(simulator.port)
     sidecar.proxy_service.proxy.timeouts = sidecar.proxy_service.proxy.timeouts._replace(
-        head=1.0, idle=1.0, keep_alive=1.0
+        head=1.0, client=1.0, keep_alive=1.0
     )
     half_head, half_body = (
         b"POST /api/chat HTTP/1.1\r\nHo",
@@ -230,7 +230,7 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
     upstream = Torrent()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     sidecar = await start_sidecar(server.sockets[0].getsockname()[1])
-    sidecar.proxy_service.proxy.timeouts = sidecar.proxy_service.proxy.timeouts._replace(idle=3.0)
+    sidecar.proxy_service.proxy.timeouts = sidecar.proxy_service.proxy.timeouts._replace(client=3.0)
     request = b"POST /api/generate HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}"
     readers = [socket.socket() for _ in range(100)]
     try:
@@ -240,7 +240,7 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
             sock.sendall(request)
         await eventually(lambda: len(upstream.sent) == 100, 30)
         assert max(unsent_bytes(sidecar.proxy_service.proxy.connections)) < 1024 * 1024
-        # They read nothing for the idle timeout. Each request is ended, and its upstream connection is closed.
+        # They read nothing for the time limit of clients. Each request is ended, and its upstream connection is closed.
         await eventually(lambda: upstream.running == 0, 40)
         ended = {"client_cancelled": 100}
         await eventually(lambda: dict(sidecar.runtime.metrics.totals_by("requests", "outcome")) == ended)

@@ -26,6 +26,7 @@ from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.settings import parse_settings
 from support.certificates import issue, subject
+from support.private import accepted_sockets
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 
@@ -68,6 +69,20 @@ def test_a_certificate_without_its_key_is_a_usage_error(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "set both --tls-cert and --tls-key, or neither" in done.stderr
+
+
+async def test_a_client_that_vanishes_is_noticed_by_probes(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar
+) -> None:
+    sidecar = await start_sidecar((await start_simulator()).port)
+    _, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
+    await eventually(lambda: bool(sidecar.proxy_service.proxy.connections))
+    (sock,) = accepted_sockets(sidecar.proxy_service.proxy.connections)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    probes = [sock.getsockopt(socket.IPPROTO_TCP, option) for option in (socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)]
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) + probes[0] * probes[1] == 120
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_an_exporter_serves_metrics_and_no_clients(

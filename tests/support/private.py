@@ -5,6 +5,7 @@ Only this module uses the names of these attributes, so that only it has to foll
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 
 from llmendpoint_common.wire.http1 import heads
@@ -37,3 +38,8 @@ def seconds_without_workers() -> float:
 def workers_of(one: supervisor.Supervisor) -> list[WorkerProcess]:
     """Return the running workers of a supervisor."""
     return one._workers()
+
+
+def accepted_sockets(connections: Iterable[ClientConnection]) -> list[socket.socket]:
+    """Return the socket of each open connection."""
+    return [one._transport.get_extra_info("socket") for one in connections if one._transport is not None]

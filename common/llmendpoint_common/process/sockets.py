@@ -12,6 +12,8 @@ from llmendpoint_common.process.units import LOCALHOST, Address
 _BACKLOG = 4096
 #: The IPv4 address and the IPv6 address of hosts that mean both.
 _PAIRS = {None: ("0.0.0.0", "::"), LOCALHOST: ("127.0.0.1", "::1")}
+#: A peer that vanished without closing is noticed after 60 s of silence and 4 lost probes, 15 s apart: two minutes.
+_PROBES = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 
 def bind_sockets(address: Address, *, reuse_port: bool = False) -> list[socket.socket]:
@@ -49,6 +51,18 @@ def names_of(sockets: Iterable[socket.socket]) -> str:
 def are_loopback(sockets: Iterable[socket.socket]) -> bool:
     """Return whether only programs on this machine can connect to the sockets."""
     return all(ipaddress.ip_address(sock.getsockname()[0]).is_loopback for sock in sockets)
+
+
+def probe_silent_peers(sock: socket.socket) -> None:
+    """Let the kernel close a silent connection whose peer has vanished, within about two minutes (TCP keep-alive).
+
+    Connections that a listening socket accepts inherit this. A silent peer that still exists is not affected.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES:
+        # macOS has another name for the first one, and its default of two hours.
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _listen(family: int, host: str, port: int, *, reuse_port: bool) -> socket.socket:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from operator import sub
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -34,6 +34,19 @@ _READ_OPERATIONS = METERED | TRANSFERS
 #: Pieces of a response are read in batches of this size, which halves the work, or as soon as a piece is large.
 BATCH = 32
 LARGE_BYTES = 4096
+
+
+class Spent(NamedTuple):
+    """What is known about the tokens of an exchange that has ended.
+
+    counted:  prompt and generated tokens as reported by the server, or None if it did not report them
+    chunks:   pieces of the response that had content; each is at least one token
+    served:   whether the upstream has run the request, or may have: it was sent, and it was not refused
+    """
+
+    counted: int | None
+    chunks: int
+    served: bool
 
 
 class _Request(msgspec.Struct):
@@ -65,13 +78,14 @@ class ExchangeMeter:
 
     __slots__ = (
         "_arrivals",
+        "_chunks",
         "_content_type",
+        "_counted",
         "_dialect",
         "_label",
         "_meter",
         "_reads",
         "_request",
-        "_tokens",
         "broken",
         "coding",
         "ended",
@@ -127,7 +141,8 @@ class ExchangeMeter:
         self.noted: list[tuple[float, bytes]] = []
         self._content_type = b""
         self._dialect: Dialect | None = None
-        self._tokens: int | None = None
+        self._chunks = 0
+        self._counted: int | None = None
         #: Arrivals of content that are not counted yet; the first and the last arrival; the gaps between arrivals.
         self._arrivals: list[float] = []
         self.first: float | None = None
@@ -198,12 +213,12 @@ class ExchangeMeter:
             self._meter.in_flight.leave(self._label)
         self._meter.add_ended(self)
 
-    @property
-    def tokens(self) -> int:
-        """Number of prompt and generated tokens of a finished exchange."""
-        if self._tokens is None:
-            self._meter.settle()
-        return self._tokens or 0
+    def spent(self) -> Spent:
+        """Return what is known about the tokens of a finished exchange."""
+        self._meter.settle()
+        # The proxy answers 504 for an upstream that is late, but may have run the request.
+        refused = self.status >= 400 and self.outcome is not Outcome.UPSTREAM_TIMEOUT
+        return Spent(self._counted, self._chunks, self.sent is not None and not refused)
 
     def fail(self, error: Exception) -> None:
         """Count a failure of the meter itself, and stop metering this exchange. The stream continues."""
@@ -223,8 +238,12 @@ class ExchangeMeter:
         if self.outcome is None:
             dialect.close(self.ended)
             self._fold()
-        self._tokens = _tokens_of(dialect.reading)
-        return dialect.reading
+        reading = dialect.reading
+        self._chunks = reading.chunks
+        # A stream that was cut off may have reported preliminary counts only, for example zeros.
+        if reading.usage is not None and reading.finished:
+            self._counted = (reading.usage.prompt_tokens or 0) + (reading.usage.generation_tokens or 0)
+        return reading
 
     # ---- inside
 
@@ -252,10 +271,3 @@ class ExchangeMeter:
                 self.gaps = Histogram(INTER_CHUNK_BOUNDS)
             self.gaps.observe_all(map(sub, arrivals[1:], arrivals))
         arrivals.clear()
-
-
-def _tokens_of(reading: Reading) -> int:
-    """Return the number of prompt and generated tokens. Without usage, each piece with content counts as one token."""
-    if reading.usage is None:
-        return reading.chunks
-    return (reading.usage.prompt_tokens or 0) + (reading.usage.generation_tokens or 0)

@@ -19,10 +19,11 @@ from llmendpoint_common.contracts.sidecar import (
     TenantLimits,
 )
 from llmendpoint_common.wire.routes import MANAGEMENT, USAGE_ON_REQUEST, WITH_MODEL
+from llmendpoint_sidecar.meter.exchange import Spent
 from llmendpoint_sidecar.meter.in_flight import InFlight
 from llmendpoint_sidecar.policy.hosts import HostRule, host_rule
 from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.policy.limits import Allowance, retry_after
+from llmendpoint_sidecar.policy.limits import Allowance, prompt_estimate, retry_after, tokens_used
 from llmendpoint_sidecar.policy.refusals import Refusal
 
 #: Methods that run no model.
@@ -36,30 +37,51 @@ _MAX_HELD_BYTES = 256 * 1024 * 1024
 class Ticket:
     """The admission of a request: its tenant, and the allowance to which it is charged until it ends."""
 
-    __slots__ = ("allowance", "operation", "tenant")
+    __slots__ = ("_estimate", "allowance", "operation", "tenant")
 
     def __init__(self, tenant: str, operation: Operation, allowance: Allowance | None) -> None:
         self.tenant = tenant
         self.operation = operation
         self.allowance = allowance
+        self._estimate = 0
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether `close` requires the number of tokens."""
+        """Whether `charge` and `close` require what the request uses."""
         return self.allowance is not None and self.allowance.counts_tokens
 
-    def close(self, tokens: int) -> None:
-        """Charge the tokens to the allowance and end its use. Only the first call has an effect."""
+    def charge(self, estimate: int) -> None:
+        """Charge the estimate of a complete prompt. `close` corrects it."""
+        self._estimate = estimate
+        if self.allowance is not None:
+            self.allowance.charge(estimate)
+
+    def close(self, spent: Spent | None) -> None:
+        """Correct the charge and end the use of the allowance. Only the first call has an effect.
+
+        `spent` may be None if tokens are not counted, or if the request was not charged.
+        """
         allowance, self.allowance = self.allowance, None
-        if allowance is not None:
-            allowance.leave(tokens)
+        if allowance is None:
+            return
+        allowance.leave()
+        if spent is not None:
+            allowance.charge(tokens_used(self._estimate, spent) - self._estimate)
 
 
 class Admission:
     """Checks requests against the configuration, which may change at any time."""
 
-    def __init__(self, in_flight: InFlight, keyring: Keyring, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        in_flight: InFlight,
+        keyring: Keyring,
+        clock: Callable[[], float],
+        context_of: Callable[[str], int | None] = lambda model: None,
+    ) -> None:
+        """`context_of` returns the context length of a model that is in memory, in tokens."""
         self.keyring = keyring
+        self._context_of = context_of
         self._in_flight = in_flight
         self._clock = clock
         self._config = SidecarConfig()
@@ -128,7 +150,7 @@ class Admission:
         """Return whether admission depends on the body, so that it has to be complete before anything is sent."""
         if ticket.allowance is None or ticket.operation not in WITH_MODEL:
             return False
-        if self.injects_usage(ticket):
+        if ticket.counts_tokens or self.injects_usage(ticket):
             return True
         return self._config.max_waiting is not None or ticket.allowance.models is not None
 
@@ -136,8 +158,11 @@ class Admission:
         """Return whether the proxy requests the token usage for this request if the client does not."""
         return self._injects and ticket.operation in USAGE_ON_REQUEST
 
-    def at_body(self, ticket: Ticket, model: str) -> Refusal | None:
-        """Check a request by the model in its body, which is empty if there is none."""
+    def at_body(self, ticket: Ticket, model: str, size: int) -> Refusal | None:
+        """Check a request by the model in its body, which is empty if there is none, and charge its prompt.
+
+        `size` is the size of the decoded body in bytes.
+        """
         allowance = ticket.allowance
         models = None if allowance is None else allowance.models
         if models is not None and model and canonical_name(model) not in models:
@@ -149,6 +174,8 @@ class Admission:
             return Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED_QUEUE, retry_after(_QUEUE_SECONDS)
             )
+        if ticket.counts_tokens:
+            ticket.charge(prompt_estimate(size, self._context_of(model)))
         return None
 
     def hold(self, size: int) -> bool:

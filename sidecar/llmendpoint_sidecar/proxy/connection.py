@@ -9,13 +9,15 @@ REFUSED    nothing more is read; earlier requests are        the last of them is
            still answered
 LINGERING  the last response was sent; further bytes of the  it closes, or 3 s pass                 CLOSED
            client are discarded
-CLOSED     the transport is closed, or about to be closed
+CLOSED     the transport is closed, or closes as soon as     the client does not read them (c)       CLOSED
+           the client has read the buffered bytes
 any                                                          the client has left                    CLOSED
 
 (a) The invalid request gets an error response if it is the first one. If earlier requests still wait for their
     responses, the connection is closed instead.
 (b) LINGERING if the client is still sending a request, so that it can read the response before the connection is reset
     (RFC 9112, 9.6); otherwise CLOSED.
+(c) After the time limit for silent clients, the buffered bytes are discarded.
 """
 
 from __future__ import annotations
@@ -91,10 +93,10 @@ class ClientConnection(asyncio.Protocol):
         self._incoming: Exchange | None = None
         #: True if nothing is read from the client, because the upstream is slower.
         self._paused = False
-        # Times: the last received bytes, the first byte of an incomplete head, the end of lingering.
+        # Times: the last received bytes, the first byte of an incomplete head, the beginning of LINGERING or CLOSED.
         self._heard = shared.clock()
         self._head_began: float | None = None
-        self._lingers_until = 0.0
+        self._closing_since = 0.0
 
     @property
     def draining(self) -> bool:
@@ -151,8 +153,8 @@ class ClientConnection(asyncio.Protocol):
 
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
         """End an exchange, a request or a connection that has exceeded its time limit."""
-        if self._state is _LINGERING:
-            if now > self._lingers_until:
+        if self._state is _LINGERING or self._state is _CLOSED:
+            if now - self._closing_since > (_LINGER_SECONDS if self._state is _LINGERING else timeouts.client):
                 self.abort()
         elif self._head_began is not None and now - self._head_began > timeouts.head:
             sentence = f"the head of the request took longer than {timeouts.head:g} s"
@@ -168,8 +170,8 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._incoming
         if exchange is None or self._paused or exchange.state is ExchangeState.OVER:
             return
-        if now - self._heard > timeouts.idle:
-            sentence = f"no more of the body was received for {timeouts.idle:g} s"
+        if now - self._heard > timeouts.client:
+            sentence = f"no more of the body was received for {timeouts.client:g} s"
             self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, sentence, Outcome.REJECTED))
 
     # ---- calls of asyncio
@@ -284,6 +286,7 @@ class ClientConnection(asyncio.Protocol):
     def _leave(self) -> None:
         """Stop all exchanges, because the client has left."""
         self._state = _CLOSED
+        self._closing_since = self._shared.clock()
         self._reader.close()
         for exchange in self._queue:
             exchange.client_gone()
@@ -292,15 +295,15 @@ class ClientConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close. A client that is still sending a request first gets time to read the response."""
-        if self._state is _LINGERING:
+        if self._state is _LINGERING or self._state is _CLOSED:
             return
         self._reader.close()
+        self._closing_since = self._shared.clock()
         transport = self._transport
         if transport is None or transport.is_closing():
             self._state = _CLOSED
         elif self._incoming is not None and not self._incoming.request_complete and not self._shared.draining:
             self._state = _LINGERING
-            self._lingers_until = self._shared.clock() + _LINGER_SECONDS
             if transport.can_write_eof():
                 transport.write_eof()
             transport.resume_reading()

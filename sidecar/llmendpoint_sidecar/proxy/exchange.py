@@ -35,11 +35,12 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Protocol
 
-from llmendpoint_common.contracts.sidecar import Outcome
+from llmendpoint_common.contracts.sidecar import Operation, Outcome
 from llmendpoint_common.process.errors import ProtocolError, UpstreamError
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.request_reader import RequestHead
 from llmendpoint_common.wire.http1.response_reader import ResponseHead
+from llmendpoint_common.wire.routes import TRANSFERS
 from llmendpoint_common.wire.usage_filter import UsageFilter
 from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission, Ticket
@@ -58,6 +59,8 @@ _MAX_BACKLOG_BYTES = 256 * 1024
 #: Maximum size of the body of a refused request that is read to its end, so that the connection can be reused.
 _SHORT_BODY_BYTES = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: Operations for which the silence of the upstream is not limited: Ollama verifies and quantizes files for minutes.
+_UNLIMITED = TRANSFERS | {Operation.BLOB}
 
 
 class ExchangeState(Enum):
@@ -125,6 +128,7 @@ class Exchange:
         "_rewriter",
         "_ticket",
         "_upstream",
+        "_upstream_is_slow",
         "_usage_filter",
         "head",
         "is_head_request",
@@ -152,6 +156,8 @@ class Exchange:
         self._connecting: asyncio.Task[None] | None = None
         self._backlog: list[bytes] = []
         self._backlog_bytes = 0
+        #: Whether the upstream does not accept more of the request.
+        self._upstream_is_slow = False
         #: The length of a body that the proxy changed to ask for usage.
         self._changed_length: int | None = None
         # The response. Its head is written together with the first bytes of the body.
@@ -282,10 +288,10 @@ class Exchange:
             return
         if self._paused_at is not None:
             # A client that does not read keeps a slot of the model busy, so it is treated as gone.
-            if now - self._paused_at > timeouts.idle:
+            if now - self._paused_at > timeouts.client:
                 self._client.abort()
             return
-        if not self.request_complete:
+        if self._meter.operation in _UNLIMITED or not (self.request_complete or self._upstream_is_slow):
             return
         limit = timeouts.idle if self.state is _RESPONDING else timeouts.first_byte
         if now - self._last_activity > limit:
@@ -352,6 +358,8 @@ class Exchange:
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Note whether the upstream accepts more bytes, or is slower than the client."""
+        self._upstream_is_slow = not writable
+        self._last_activity = self._clock()
         if writable:
             self._client.resume()
         else:
@@ -469,4 +477,4 @@ class Exchange:
             self._held_body.release()
         self._meter.finish(outcome)
         if self._ticket is not None:
-            self._ticket.close(self._meter.tokens if self._ticket.counts_tokens else 0)
+            self._ticket.close(self._meter.spent() if self._ticket.counts_tokens else None)

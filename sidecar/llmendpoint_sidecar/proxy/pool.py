@@ -6,9 +6,11 @@ A connection is reused only after a response that ended cleanly. A request is ne
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import NamedTuple
 
 from llmendpoint_common.process.errors import UpstreamError
+from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
@@ -40,14 +42,16 @@ class UpstreamPool:
         """Open a connection. Raises UpstreamError, which names the address, on failure and after the timeout."""
         loop = asyncio.get_running_loop()
         host, port = self._address.host or "127.0.0.1", self._address.port
+        new = functools.partial(UpstreamConnection, self._forget)
         try:
             async with asyncio.timeout(self._connect_timeout):
-                _, connection = await loop.create_connection(lambda: UpstreamConnection(self._forget), host, port)
+                transport, connection = await loop.create_connection(new, host, port)
         except TimeoutError:
             raise UpstreamError(f"no connection to {self._address} within {self._connect_timeout:g} s") from None
         except OSError as error:
             raise UpstreamError(f"cannot connect to {self._address}: {error.strerror or error}") from None
         self.opened += 1
+        probe_silent_peers(transport.get_extra_info("socket"))
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission
@@ -53,6 +54,7 @@ class Proxy:
         """Serve on listening sockets, with TLS if a context is given."""
         loop = asyncio.get_running_loop()
         for sock in sockets:
+            probe_silent_peers(sock)
             server = await loop.create_server(self.new_connection, sock=sock, backlog=_BACKLOG, ssl=tls)
             self._servers.append(server)
         self._sweeper = loop.create_task(self._sweep())

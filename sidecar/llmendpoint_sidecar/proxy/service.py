@@ -33,9 +33,15 @@ class ProxyService:
     def __init__(self, settings: Settings, runtime: Runtime, inputs: Inputs) -> None:
         self._settings = settings
         self._meter = runtime.meter
-        self.admission = Admission(runtime.meter.in_flight, Keyring(inputs.keys), time.monotonic)
+        keyring = Keyring(inputs.keys)
+        self.admission = Admission(runtime.meter.in_flight, keyring, time.monotonic, runtime.watch.context_length)
         self.admission.configure(inputs.config)
-        timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
+        timeouts = Timeouts(
+            connect=settings.connect_timeout,
+            first_byte=settings.first_byte_timeout,
+            idle=settings.idle_timeout,
+            keep_alive=settings.keep_alive_timeout,
+        )
         self.proxy = Proxy(settings.upstream, timeouts, runtime.meter.begin, self.admission, time.monotonic)
         self._certificate = None if inputs.certificate is None else Certificate(inputs.certificate)
         self.telemetry = _telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
