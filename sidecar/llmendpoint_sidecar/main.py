@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_common.process import exit_codes, exposition, lifecycle
@@ -106,6 +107,8 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
             log.info("exporter without proxy: upstream %s, metrics on %s", settings.upstream, metrics)
         else:
             log.info("proxy on %s, upstream %s, metrics on %s", names_of(sidecar.sockets), settings.upstream, metrics)
+        bounds = ", ".join(f"{name}={value}" for name, value in asdict(sidecar.runtime.budget).items())
+        log.debug("bounds of each process that carries requests: %s", bounds)
         log_exposure(settings, config, sidecar.sockets, sidecar.admin_sockets)
         await stopping.wait()
         log.info("draining")

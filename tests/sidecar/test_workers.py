@@ -19,6 +19,7 @@ import pytest
 from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.budget import process_budget
 from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_sidecar.workers.supervisor import Supervisor
 from support.certificates import issue, subject
@@ -485,6 +486,13 @@ async def test_liveness_fails_only_if_no_worker_answers_for_a_minute(
         await until(fails)
     finally:
         await sidecar.stop()
+
+
+async def test_the_bounds_of_the_workers_are_logged_once(simulator: RunningSimulator) -> None:
+    async with running(simulator.port, "--log-level", "debug") as sidecar:
+        await until(lambda: said(sidecar, "bounds of each process"))
+        (line,) = sidecar.said("bounds of each process that carries requests: ")
+        assert f"held_large_bytes={process_budget(2).held_large_bytes}," in line
 
 
 async def test_a_wrong_certificate_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:

@@ -39,11 +39,11 @@ class Supervisor:
     def __init__(self, settings: Settings, config: SidecarConfig, arguments: Sequence[str]) -> None:
         self._settings = settings
         self._arguments = tuple(arguments)
-        self._runtime = Runtime(settings)
+        self.runtime = Runtime(settings)
         files = InputFiles(settings)
         self._inputs = InputWatch(files, files.load(config), self.configure)
-        self._admin_service = AdminService(self._runtime, config, self.refresh, self.find)
-        self._totals = Totals(self._runtime.meter)
+        self._admin_service = AdminService(self.runtime, config, self.refresh, self.find)
+        self._totals = Totals(self.runtime.meter)
         self._keepers: list[Keeper] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._keeping: list[asyncio.Task[None]] = []
