@@ -137,6 +137,28 @@ async def test_a_change_of_file_and_keys_is_one_reload_and_one_line(
     assert [record.getMessage() for record in caplog.records] == [f"reloaded {path} and the API keys of 2 tenants"]
 
 
+async def test_a_failure_to_apply_a_change_does_not_end_the_watch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(document("a:1"))
+    seen: list[str] = []
+
+    async def apply(inputs: Inputs) -> None:
+        seen.append(inputs.config.models[0].name)
+        if seen == ["b:1"]:
+            raise ValueError("broken")
+
+    files = InputFiles(with_fields(parse_settings([]), config=path))
+    task = asyncio.create_task(InputWatch(files, files.load(read_config(path)), apply, 0.001).run())
+    replace(path, document("b:1"))
+    await eventually(lambda: "could not be applied" in caplog.text)
+    replace(path, document("c:1"))
+    await eventually(lambda: seen == ["b:1", "c:1"])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_without_files_there_is_nothing_to_watch() -> None:
     files = InputFiles(parse_settings([]))
 

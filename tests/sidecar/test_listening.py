@@ -184,6 +184,7 @@ async def test_without_flags_only_programs_on_this_machine_reach_it(workers: str
         line = await sidecar.line("proxy on")
         assert re.match(r"proxy on 127\.0\.0\.1:(\d+)( and \[::1\]:\1)?, upstream 127", line)
         assert sidecar.listening() <= {"127.0.0.1", "::1"}
+        assert await status_of(int(line.split(",")[0].rpartition(":")[2]), "evil.example") == 403
         said = await sidecar.line("can use models")
         assert said.startswith("programs on this machine can use models, and pull, push, create, copy and delete them")
         assert "programs on this machine can read metrics" in await sidecar.line("can read metrics")
@@ -237,7 +238,14 @@ async def start_on_loopback(upstream: int, stack: AsyncExitStack) -> Sidecar:
     return sidecar
 
 
-FOREIGN = ("evil.example", "evil.example:11435", "localhost.evil.example", "127.0.0.1.evil.example", "8.8.8.8")
+FOREIGN = (
+    "evil.example",
+    "evil.example:11435",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "8.8.8.8",
+    "224.0.0.1",
+)
 OWN = (
     "localhost", "LOCALHOST:11435", "127.0.0.1:11435", "127.9.9.9", "[::1]:11435", "box.localhost", "box.local:1",
     "ollama.internal", "10.0.0.7", "192.168.1.1:11435", "[fd00::1]:1", "0.0.0.0:11435", socket.gethostname(),

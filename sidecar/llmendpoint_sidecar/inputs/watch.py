@@ -31,7 +31,11 @@ class InputWatch:
     async def run(self) -> None:
         """Poll at an interval. Returns immediately if there is nothing to watch."""
         while self._files:
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:
+                # Without the watch, later changes would be ignored without a word.
+                log.exception("the changed files could not be applied")
             await asyncio.sleep(self._poll_seconds)
 
     async def poll(self) -> None:

@@ -24,6 +24,8 @@ _IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: The networks of Go's `netip.Addr.IsPrivate`. Python's `is_private` has many more.
 _PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 
+_BROADCAST = ipaddress.ip_address("255.255.255.255")
+
 
 class HostRule(dict[bytes, bool]):
     """Whether a value of the header field Host is served: `rule[value]`, with or without a port.
@@ -45,6 +47,7 @@ class HostRule(dict[bytes, bool]):
 
     def _is_served(self, value: bytes) -> bool:
         host = _without_port(value)
+        # Ollama refuses `[::1]` without a port. A sidecar may listen on port 80, which clients leave out.
         return host in self._names or (self._local and _is_this_machine(host.decode("latin-1").strip("[]")))
 
 
@@ -93,15 +96,23 @@ def _is_near(address: _IPAddress) -> bool:
 
 
 def _is_of_an_interface(address: _IPAddress) -> bool:
-    """Return whether the address belongs to a network interface.
+    """Return whether the address belongs to a network interface: only then can a socket be bound to it.
 
-    A socket can be bound to such an address, and otherwise only to a multicast or broadcast address. Serving these does
-    no harm, because only names can be bound to another address.
+    A socket can also be bound to a multicast or broadcast address, which belongs to no interface.
     """
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    if address.is_multicast or address == _BROADCAST:
+        return False
+    if address.version == 4:
+        return _can_bind(socket.AF_INET, (str(address), 0))
+    # A link-local address needs the number of its interface.
+    scopes = [number for number, _ in socket.if_nameindex()] if address.is_link_local else [0]
+    return any(_can_bind(socket.AF_INET6, (str(address), 0, 0, scope)) for scope in scopes)
+
+
+def _can_bind(family: int, address: tuple[str, int] | tuple[str, int, int, int]) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(address), 0))
+            probe.bind(address)
     except OSError:
         return False
     return True
