@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_sidecar.meter.model_labels import MAX_MODELS
 from support.corpus import corpus
 from support.private import labels_given, unsent_bytes
@@ -106,13 +107,28 @@ async def test_extensions_trailers_and_offers_are_no_way_in(start_sidecar: Start
     sidecar = await start_sidecar(recorder.port)
     request = (
         b"POST /one HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nUpgrade: h2c\r\nConnection: Upgrade, X-Secret\r\nX-Secret: 1\r\n"
-        b"TE: trailers\r\n\r\n5;a=b\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\n"
+        b"TE: trailers\r\nTrailer: Authorization\r\n\r\n5;a=b\r\nhello\r\n0\r\nAuthorization: Bearer k\r\n\r\n"
     )  # fmt: skip
     answer = await talk(sidecar.port, request, 1.0)
     assert answer.startswith(b"HTTP/1.1 200")
-    assert b"5\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\n" in recorder.got
-    for hidden in (b"X-Secret", b"h2c", b";a=b", b"TE:"):
+    assert recorder.got.endswith(b"5\r\nhello\r\n0\r\n\r\n")
+    for hidden in (b"X-Secret", b"h2c", b";a=b", b"TE:", b"Trailer", b"Authorization"):
         assert hidden not in recorder.got
+
+
+@pytest.mark.parametrize("host", [b"", b"Host: allowed\r\n"])
+async def test_a_target_names_no_other_host_than_the_allowed_ones(
+    start_sidecar: StartSidecar, recorder: Recorder, host: bytes
+) -> None:
+    sidecar = await start_sidecar(recorder.port, SidecarConfig(allowed_hosts=("allowed",)))
+    for version in (b"HTTP/1.1", b"HTTP/1.0"):
+        request = b"GET http://other/one %b\r\nConnection: close\r\n%b\r\n" % (version, host)
+        status = int((await talk(sidecar.port, request)).split(b" ")[1])
+        assert status == (403 if not host and version == b"HTTP/1.0" else 400)
+    assert not recorder.got
+    request = b"GET http://allowed/one HTTP/1.1\r\nConnection: close\r\nHost: allowed\r\n\r\n"
+    assert (await talk(sidecar.port, request)).startswith(b"HTTP/1.1 200")
+    assert recorder.got.startswith(b"GET /one HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.settings import parse_settings
-from support.certificates import issue, subject
 from support.private import accepted_sockets
 from support.servers import StartSidecar, StartSimulator
+from support.tls import issue, subject
 from support.waiting import eventually
 
 CHAT = {"model": "simulated", "messages": [{"role": "user", "content": "one two three"}]}

@@ -22,9 +22,9 @@ from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.budget import process_budget
 from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_sidecar.workers.supervisor import Supervisor
-from support.certificates import issue, subject
 from support.private import seconds_without_workers, workers_of
 from support.servers import RunningSimulator, StartSimulator
+from support.tls import issue, subject
 
 
 class Running:

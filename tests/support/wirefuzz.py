@@ -114,6 +114,8 @@ class RequestRecorder:
         try:
             for piece in pieces:
                 reader.feed(piece)
+                while reader.unread:
+                    reader.feed(b"")
         except ProtocolError:
             self.failed = True
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -58,11 +59,13 @@ def probe_silent_peers(sock: socket.socket) -> None:
 
     Connections that a listening socket accepts inherit this. A silent peer that still exists is not affected.
     """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _PROBES:
-        # macOS has another name for the first one, and its default of two hours.
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    # The peer may have closed the connection already, and then macOS refuses the options.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _PROBES:
+            # macOS has another name for the first one, and its default of two hours.
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _listen(family: int, host: str, port: int, *, reuse_port: bool) -> socket.socket:

@@ -32,17 +32,20 @@ class Refusal(NamedTuple):
     retry_after: int | None = None
 
 
-def write_refusal(refusal: Refusal, target: bytes, *, close: bool, headers_only: bool = False) -> bytes:
+def write_refusal(
+    refusal: Refusal, target: bytes, cors: heads.Headers, *, close: bool, headers_only: bool = False
+) -> bytes:
     """Return a complete response. Its JSON body has the message in the error format of the API to which `target`
     belongs.
 
-    `close` announces the end of the connection. `headers_only` omits the body, for HEAD.
+    `cors` are additional headers. `close` announces the end of the connection. `headers_only` omits the body, for HEAD.
     """
     status = refusal.status
     data = json.dumps(_body(status, refusal.sentence, heads.path_of(target))).encode()
     headers = [
         (b"Content-Type", b"application/json; charset=utf-8"),
         (b"Content-Length", b"%d" % len(data)),
+        *cors,
     ]
     if status is HTTPStatus.UNAUTHORIZED:
         headers.append((b"WWW-Authenticate", b"Bearer"))

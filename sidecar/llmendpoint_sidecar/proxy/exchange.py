@@ -16,10 +16,12 @@ FORWARDING  the request is sent, or waits for a connection                 respo
 RESPONDING  the response is forwarded                                      response_end                ANSWERED
                                                                            response_failed, a timeout  OVER (c)
 ANSWERED    the response is complete; the request's rest is discarded      the request is complete     OVER
+REFUSING    an error response waits for the CORS headers of its Origin     they are known              OVER
 any                                                                        the client has left         OVER
 
 (a) OVER immediately if the request is already complete, or if its body is too long to be read and discarded.
-(b) The client gets an error response of the proxy itself.
+(b) The client gets an error response of the proxy itself. Before an error response, the state is REFUSING if Ollama
+    has to be asked for the CORS headers of the request's Origin.
 (c) The client's connection is closed, so that the client notices that the response is incomplete.
 
 In WAITING, the body is collected and checked as in HOLDING, and forwarded or refused at `start`. Whether the request is
@@ -58,6 +60,9 @@ log = logging.getLogger(__name__)
 _MAX_BACKLOG_BYTES = 256 * 1024
 #: Maximum size of the body of a refused request that is read to its end, so that the connection can be reused.
 _SHORT_BODY_BYTES = 64 * 1024
+#: Trailers of a request are not forwarded (RFC 9110, 6.5.1 allows this): a recipient could merge them into the head, so
+#: that a field such as Authorization would pass by the checks of the head.
+_LAST_CHUNK = b"0\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: Operations for which the silence of the upstream is not limited: Ollama verifies and quantizes files for minutes.
 _UNLIMITED = TRANSFERS | {Operation.BLOB}
@@ -72,13 +77,14 @@ class ExchangeState(Enum):
     FORWARDING = "forwarding"
     RESPONDING = "responding"
     ANSWERED = "answered"
+    REFUSING = "refusing"
     OVER = "over"
 
 
 # Looking up a member in its class costs more than the comparison.
 _WAITING, _HOLDING, _REFUSED = ExchangeState.WAITING, ExchangeState.HOLDING, ExchangeState.REFUSED
 _FORWARDING, _RESPONDING = ExchangeState.FORWARDING, ExchangeState.RESPONDING
-_ANSWERED, _OVER = ExchangeState.ANSWERED, ExchangeState.OVER
+_ANSWERED, _REFUSING, _OVER = ExchangeState.ANSWERED, ExchangeState.REFUSING, ExchangeState.OVER
 
 
 class Client(Protocol):
@@ -193,7 +199,8 @@ class Exchange:
             self._held_body = HeldBody(admission, verdict)
 
     def deny(self, refusal: Refusal) -> None:
-        """Refuse the request when its turn comes."""
+        """Refuse the request when its turn comes, and close the connection after it."""
+        self._close_after = True
         self._refusal = refusal
 
     # ---- calls of the client's connection
@@ -210,6 +217,15 @@ class Exchange:
                 self._client.write(_CONTINUE)
         else:
             self._forward()
+
+    def break_off(self, refusal: Refusal) -> None:
+        """Refuse the request, whose rest cannot be read, as soon as its turn comes. Close the connection after it."""
+        self._close_after = True
+        if self.state is _WAITING:
+            self.request_complete = True
+            self._refusal = refusal
+        elif self.state is not _OVER and self.state is not _REFUSING:
+            self.refuse(refusal)
 
     def request_body(self, data: bytes) -> None:
         """Forward a piece of the body, or hold it. Discard it if the exchange no longer needs it."""
@@ -230,8 +246,8 @@ class Exchange:
             if self.request_complete:
                 self._meter.request_sent()
 
-    def request_end(self, trailers: bytes = b"") -> None:
-        """Note that the request is complete. `trailers` are the lines after a chunked body."""
+    def request_end(self) -> None:
+        """Note that the request is complete."""
         if self.state is _OVER:
             return
         self.request_complete = True
@@ -241,11 +257,11 @@ class Exchange:
         if self._held_body is not None and self._refusal is None:
             self._judge(self._held_body)
         if self._refusal is not None:
-            if self.state is not _WAITING:
+            if self.state is not _WAITING and self.state is not _REFUSING:
                 self.refuse(self._refusal)
             return
         if self.head.chunked:
-            self._send(b"0\r\n" + trailers + b"\r\n")
+            self._send(_LAST_CHUNK)
         self._last_activity = self._clock()
         self._meter.request_end(self._last_activity)
         if self.state is _HOLDING:
@@ -256,6 +272,8 @@ class Exchange:
         if self.state is _OVER:
             return
         outcome = None if self.state is _ANSWERED else Outcome.CLIENT_CANCELLED
+        if self.state is _REFUSING and self._refusal is not None:
+            outcome = self._refusal.outcome
         self._release(False)
         self._end(outcome)
 
@@ -271,20 +289,33 @@ class Exchange:
     def refuse(self, refusal: Refusal) -> None:
         """Send an error response of the proxy itself. If a response has started, cut it off instead."""
         self._release(False)
-        self.response_head_alone()
-        keep_alive = False
-        if not self._has_started:
-            keep_alive = self.request_complete and self.head.keep_alive and not self._client.draining
-            self._meter.response_head(refusal.status, b"")
-            self._client.write(
-                write_refusal(refusal, self.head.target, close=not keep_alive, headers_only=self.is_head_request)
-            )
+        if self._has_started:
+            self.response_head_alone()
+            self._end(refusal.outcome)
+            self._client.exchange_done(keep_alive=False)
+            return
+        self.state = _REFUSING
+        self._refusal = refusal
+        if self._held_body is not None:
+            self._held_body.release()
+        self._meter.response_head(refusal.status, b"")
+        self._upstream.cors.when_known(self.head.fields, self._write_refusal)
+
+    def _write_refusal(self, cors: heads.Headers) -> None:
+        refusal = self._refusal
+        if self.state is not _REFUSING or refusal is None:
+            # The client has left meanwhile.
+            return
+        keep_alive = self.request_complete and not self._close_after and not self._client.draining
+        self._client.write(
+            write_refusal(refusal, self.head.target, cors, close=not keep_alive, headers_only=self.is_head_request)
+        )
         self._end(refusal.outcome)
         self._client.exchange_done(keep_alive=keep_alive)
 
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
         """End an exchange that has exceeded a time limit. Called about once per second."""
-        if self.state is _ANSWERED or self.state is _OVER:
+        if self.state is _ANSWERED or self.state is _REFUSING or self.state is _OVER:
             return
         if self._paused_at is not None:
             # A client that does not read keeps a slot of the model busy, so it is treated as gone.
@@ -429,14 +460,16 @@ class Exchange:
         try:
             connection = await self._upstream.pool.connect()
         except UpstreamError as error:
-            if self.state is not _OVER:
-                self._fail(str(error))
+            self._connecting = None
+            self._fail(str(error))
             return
-        if self.state is _OVER:
-            self._upstream.pool.release(connection)
-        else:
-            self._attach(connection)
-            self.flush_request()
+        except Exception:
+            log.exception("a connection to the upstream could not be opened; closing that of the client")
+            self._client.abort()
+            return
+        self._connecting = None
+        self._attach(connection)
+        self.flush_request()
 
     def _attach(self, connection: UpstreamConnection) -> None:
         self._connection = connection
@@ -449,6 +482,9 @@ class Exchange:
 
     def _release(self, reusable: bool) -> None:
         """Return the connection to the pool if it is reusable. Otherwise close it, so that the upstream stops."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
         connection, self._connection = self._connection, None
         if connection is None:
             return

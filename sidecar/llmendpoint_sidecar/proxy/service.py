@@ -12,7 +12,7 @@ from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.proxy.server import Proxy
+from llmendpoint_sidecar.proxy.server import Environment, Proxy
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.tls import Certificate
 from llmendpoint_sidecar.records.access_log import AccessLog
@@ -42,7 +42,14 @@ class ProxyService:
             idle=settings.idle_timeout,
             keep_alive=settings.keep_alive_timeout,
         )
-        self.proxy = Proxy(settings.upstream, timeouts, runtime.meter.begin, self.admission, time.monotonic)
+        self.proxy = Proxy(
+            settings.upstream,
+            timeouts,
+            runtime.meter.begin,
+            self.admission,
+            time.monotonic,
+            Environment(runtime.budget, runtime.ollama.cors_headers),
+        )
         self._certificate = None if inputs.certificate is None else Certificate(inputs.certificate)
         self.telemetry = _telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if self.telemetry is not None:

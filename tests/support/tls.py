@@ -1,4 +1,4 @@
-"""Certificates for tests, and the certificate that a client sees."""
+"""Certificates for tests of TLS, and the certificate that a client sees."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def issue(folder: Path, name: str) -> tuple[Path, Path]:
-    """Write a self-signed certificate for localhost."""
+    """Write a self-signed certificate for localhost, and return it and its key."""
     cert, key = folder / "tls.crt", folder / "tls.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
