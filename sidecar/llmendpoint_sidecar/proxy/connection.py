@@ -285,9 +285,10 @@ class ClientConnection(TlsConnection):
         exchange = self._incoming = self._begin(head)
         admission = self._shared.admission
         fault = fault_of(head)
+        hosts = admission.hosts
         if fault is not None:
             exchange.deny(Refusal(fault.status, fault.sentence, Outcome.REJECTED))
-        elif not admission.open:
+        elif not admission.open or (hosts is not None and not hosts[head.head.fields.get(b"host", b"")]):
             exchange.admit(admission)
         if len(self._queue) == 1:
             exchange.start()
