@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.budget import DEFAULT_BUDGET, Budget
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.proxy.connection import ClientConnection
-from llmendpoint_sidecar.proxy.server import Proxy
+from llmendpoint_sidecar.proxy.server import Environment, Proxy
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 from support.private import unanswered_requests
@@ -29,6 +30,10 @@ class Wire:
         self.written = b""
         self.closed = False
         self.reading = True
+        self.unsent_bytes = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
 
     def write(self, data: bytes) -> None:
         if not self.closed:
@@ -68,14 +73,19 @@ class Clock:
 class DataPath:
     """One client of a proxy. `upstreams` has the upstream connections in the order in which requests used them."""
 
-    def __init__(self, config: SidecarConfig | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: SidecarConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        budget: Budget = DEFAULT_BUDGET,
+    ) -> None:
         self.metrics = Metrics()
         model_labels = ModelLabels(lambda: None)
         model_labels.list(["m:latest"])
         self.meter = Meter(self.metrics, model_labels, clock)
-        admission = Admission(self.meter.in_flight, Keyring([]), clock)
+        admission = Admission(self.meter.in_flight, Keyring(None), clock)
         admission.configure(config or SidecarConfig())
-        self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, clock)
+        self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, clock, Environment(budget))
         self.upstreams: list[tuple[UpstreamConnection, Wire]] = []
         self.proxy.pool.acquire = self._acquire  # type: ignore[method-assign]
         self.client, self.wire = self.connect()

@@ -2,6 +2,8 @@
 
 State      Meaning                                           Event                                  Next state
 ---------  ------------------------------------------------  -------------------------------------  ----------
+HANDSHAKE  the TLS handshake is not complete (TLS only)      it is complete                         OPEN
+                                                             it fails, or takes too long            CLOSED
 OPEN       requests are read                                 bytes that are not HTTP, a slow head
                                                              or body (a)                            REFUSED
                                                              no keep-alive, drain, idle timeout     closing (b)
@@ -11,7 +13,8 @@ LINGERING  the last response was sent; further bytes of the  it closes, or 3 s p
            client are discarded
 CLOSED     the transport is closed, or closes as soon as     the client does not read them (c)       CLOSED
            the client has read the buffered bytes
-any                                                          the client has left                    CLOSED
+any                                                          the client has left, or the connection
+                                                             is closed for another one (`bounds`)   CLOSED
 
 (a) Requests that were complete before are forwarded and answered, whatever follows them.
 (b) LINGERING if the client may still be sending, so that it can read the response before the connection is reset
@@ -29,7 +32,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from typing import cast
@@ -40,9 +43,11 @@ from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestRea
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal
+from llmendpoint_sidecar.proxy.bounds import ConnectionBounds
 from llmendpoint_sidecar.proxy.exchange import Exchange, ExchangeState
 from llmendpoint_sidecar.proxy.pool import Upstream
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
+from llmendpoint_sidecar.proxy.tls import TlsConnection
 from llmendpoint_sidecar.proxy.upstream import drop
 
 log = logging.getLogger(__name__)
@@ -50,14 +55,13 @@ log = logging.getLogger(__name__)
 #: Maximum number of unanswered requests of a connection. Beyond it, the connection is not read. More of them can be in
 #: the last piece that was received, at most as many as the reader reads at once.
 _MAX_PIPELINED = 16
-#: Each connection takes a file descriptor and a few KiB of memory. A process has limits for both.
-_MAX_CONNECTIONS = 8192
 _LINGER_SECONDS = 3.0
 
 
 class ConnectionState(Enum):
     """States of a connection. The table above lists the transitions."""
 
+    HANDSHAKE = "handshake"
     OPEN = "open"
     REFUSED = "refused"
     LINGERING = "lingering"
@@ -65,9 +69,11 @@ class ConnectionState(Enum):
 
 
 # Looking up a member in its class costs more than the comparison.
-_OPEN, _REFUSED = ConnectionState.OPEN, ConnectionState.REFUSED
+_HANDSHAKE, _OPEN, _REFUSED = ConnectionState.HANDSHAKE, ConnectionState.OPEN, ConnectionState.REFUSED
 _LINGERING, _CLOSED = ConnectionState.LINGERING, ConnectionState.CLOSED
 _IN_HEAD = RequestState.HEAD
+#: States of an exchange in which it only waits for the rest of a request that is discarded, or for CORS headers.
+_REFUSED_EXCHANGES = frozenset({ExchangeState.REFUSED, ExchangeState.REFUSING, ExchangeState.ANSWERED})
 
 
 @dataclass
@@ -78,11 +84,11 @@ class Shared:
     admission: Admission
     begin_meter: Callable[[bytes, bytes], ExchangeMeter]
     clock: Callable[[], float]
-    connections: set[ClientConnection] = field(default_factory=set)
+    connections: ConnectionBounds[ClientConnection]
     draining: bool = False
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(TlsConnection):
     """Connection of a client. Times are readings of the shared clock, in seconds."""
 
     def __init__(self, shared: Shared) -> None:
@@ -90,6 +96,7 @@ class ClientConnection(asyncio.Protocol):
         self._state = _OPEN
         self._reader = RequestReader(self)
         self._transport: asyncio.Transport | None = None
+        self._cancel_handshake: Callable[[], None] = _do_nothing
         #: Sends response bytes. It is the transport's own method; a method here would add a call for each piece.
         self.write: Callable[[bytes], None] = drop
         #: Exchanges in their order; the first one is being answered. `_incoming` is the one that is being read.
@@ -98,6 +105,8 @@ class ClientConnection(asyncio.Protocol):
         # Nothing is read from the client while the upstream is slower, or while too many requests are pipelined.
         self._paused = False
         self._is_full = False
+        #: Whether no head is complete yet, or the head of a further request is incomplete.
+        self._is_in_head = True
         # Times: the last received bytes, the first byte of an incomplete head, the beginning of LINGERING or CLOSED.
         self._heard = shared.clock()
         self._head_began: float | None = None
@@ -107,6 +116,11 @@ class ClientConnection(asyncio.Protocol):
     def draining(self) -> bool:
         """Whether the process is about to stop."""
         return self._shared.draining
+
+    @property
+    def is_expendable(self) -> bool:
+        """Whether the connection carries no admitted request."""
+        return not self._queue or self._queue[0].state in _REFUSED_EXCHANGES
 
     # ---- calls of exchanges
 
@@ -151,6 +165,8 @@ class ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close immediately."""
+        if self._state is _HANDSHAKE:
+            self._cancel_handshake()
         self._state = _CLOSED
         self._reader.close()
         if self._transport is not None:
@@ -160,6 +176,9 @@ class ClientConnection(asyncio.Protocol):
         """End an exchange, a request or a connection that has exceeded its time limit."""
         if self._state is _LINGERING or self._state is _CLOSED:
             if now - self._closing_since > (_LINGER_SECONDS if self._state is _LINGERING else timeouts.client):
+                self.abort()
+        elif self._state is _HANDSHAKE:
+            if now - self._heard > timeouts.handshake:
                 self.abort()
         elif self._head_began is not None and now - self._head_began > timeouts.head:
             sentence = f"the head of the request took longer than {timeouts.head:g} s"
@@ -179,6 +198,20 @@ class ClientConnection(asyncio.Protocol):
             sentence = f"no more of the body was received for {timeouts.client:g} s"
             self._refuse(_slow(sentence))
 
+    # ---- calls of the TLS server
+
+    def handshake_began(self, cancel: Callable[[], None]) -> bool:
+        """Add this connection to those of the proxy. Returns False if there are too many."""
+        self._state = _HANDSHAKE
+        self._cancel_handshake = cancel
+        return self._shared.connections.admit(self)
+
+    def handshake_ended(self) -> None:
+        """Remove this connection if the handshake has failed."""
+        if self._transport is None:
+            self._state = _CLOSED
+            self._shared.connections.remove(self)
+
     # ---- calls of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -186,13 +219,15 @@ class ClientConnection(asyncio.Protocol):
         # uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self.write = self._transport.write
-        if len(self._shared.connections) >= _MAX_CONNECTIONS:
-            sentence = f"server busy, please try again: {_MAX_CONNECTIONS} connections are open"
+        if self._state is _HANDSHAKE:
+            self._state = _OPEN
+        elif self._state is _CLOSED:
+            self._transport.abort()
+        elif not self._shared.connections.admit(self):
+            sentence = f"server busy, please try again: {self._shared.connections.max_connections} connections are open"
             refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED, 1, RefusalReason.CONNECTIONS)
             self.write(write_refusal(refusal, b"/", [], close=True))
             self._close()
-            return
-        self._shared.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Read requests. Bytes that are not HTTP are answered with 400."""
@@ -207,8 +242,8 @@ class ClientConnection(asyncio.Protocol):
             log.exception("a request could not be handled; closing its connection")
             self.abort()
             return
-        if self._reader.state is _IN_HEAD and self._head_began is None:
-            self._head_began = self._heard
+        if self._reader.state is _IN_HEAD:
+            self._head_continues()
         if self._queue:
             # Also after an error, because it does not concern the requests before it.
             self._queue[0].flush_request()
@@ -225,16 +260,19 @@ class ClientConnection(asyncio.Protocol):
         """Stop all exchanges of this client."""
         self._transport = None
         self.write = drop
-        self._shared.connections.discard(self)
+        self._shared.connections.remove(self)
         self._leave()
 
     def pause_writing(self) -> None:
         """Pause the upstream, because the client reads slower than the upstream sends."""
+        if self._transport is not None:
+            self._shared.connections.response_unread(self, self._transport.get_write_buffer_size())
         if self._queue:
             self._queue[0].client_writable(writable=False)
 
     def resume_writing(self) -> None:
         """Resume the upstream, because the client has caught up."""
+        self._shared.connections.response_read(self)
         if self._queue:
             self._queue[0].client_writable(writable=True)
 
@@ -242,10 +280,12 @@ class ClientConnection(asyncio.Protocol):
 
     def request_head(self, head: RequestHead) -> None:
         """Create an exchange. It starts when all earlier requests are answered."""
-        self._head_began = None
+        if self._is_in_head:
+            self._head_ends()
         exchange = self._incoming = self._begin(head)
         admission = self._shared.admission
         fault = fault_of(head)
+        hosts = admission.hosts
         if fault is not None:
             exchange.deny(
                 Refusal(
@@ -256,7 +296,7 @@ class ClientConnection(asyncio.Protocol):
                     tenant=admission.tenant_of(head.method, head.fields) or "",
                 )
             )
-        elif not admission.open:
+        elif not admission.open or (hosts is not None and not hosts[head.head.fields.get(b"host", b"")]):
             exchange.admit(admission)
         if len(self._queue) == 1:
             exchange.start()
@@ -297,6 +337,20 @@ class ClientConnection(asyncio.Protocol):
             self.data_received(b"")
         self._resume_reading()
 
+    # ---- heads
+
+    def _head_continues(self) -> None:
+        """Note that a part of a head was received. Most heads are received as a whole."""
+        self._is_in_head = True
+        if self._head_began is None:
+            self._head_began = self._heard
+        self._shared.connections.head_received(self, self._reader.partial_bytes)
+
+    def _head_ends(self) -> None:
+        self._is_in_head = False
+        self._head_began = None
+        self._shared.connections.head_completed(self)
+
     # ---- ends
 
     def _begin(self, head: RequestHead) -> Exchange:
@@ -310,11 +364,11 @@ class ClientConnection(asyncio.Protocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a request that cannot be read, after the requests before it. Read nothing more."""
         self._state = _REFUSED
-        self._head_began = None
         exchange = self._incoming
         if exchange is None:
             exchange = self._begin(self._reader.partial_request())
         self._reader.close()
+        self._head_ends()
         exchange.break_off(refusal)
         if exchange.state is ExchangeState.WAITING and self._queue[0] is exchange:
             exchange.start()
@@ -351,6 +405,10 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._state = _CLOSED
             transport.close()
+
+
+def _do_nothing() -> None:
+    """Do nothing. It cancels the handshake of a connection without TLS."""
 
 
 def _refusal_of(error: ProtocolError) -> Refusal:

@@ -17,13 +17,17 @@ from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 #: Further connections are closed. Ollama has no limit; each connection takes a file descriptor on both sides.
-MAX_IDLE_CONNECTIONS = 256
+_MAX_IDLE_CONNECTIONS = 256
 
 
 class UpstreamPool:
-    """Idle connections to the upstream. The newest one is used first."""
+    """Idle connections to the upstream. The newest one is used first.
 
-    def __init__(self, address: Address, connect_timeout: float) -> None:
+    `max_connections` is the number of clients: each uses one connection, so more are never needed.
+    """
+
+    def __init__(self, address: Address, connect_timeout: float, max_connections: int) -> None:
+        self._max_idle = min(_MAX_IDLE_CONNECTIONS, max_connections)
         self._address = address
         #: The Host of forwarded requests: Ollama on loopback rejects other names.
         self.host = str(address).encode()
@@ -57,7 +61,7 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for another request. If it is closed meanwhile, `acquire` skips it."""
-        if connection.usable and len(self._idle) < MAX_IDLE_CONNECTIONS:
+        if connection.usable and len(self._idle) < self._max_idle:
             connection.detach()
             self._idle.append(connection)
         else:

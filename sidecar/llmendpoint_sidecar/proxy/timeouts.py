@@ -15,6 +15,7 @@ class Timeouts(NamedTuple):
     first_byte:  from the end of the request to the head of its response (a model may have to be loaded first)
     idle:        between two pieces of a response, and while the upstream does not read a request
     client:      while a client does not send the rest of its request, or does not read its response
+    handshake:   from the acceptance of a connection to the end of its TLS handshake
     head:        from the first byte of a request head to its end
     keep_alive:  between two requests on a connection
 
@@ -26,5 +27,6 @@ class Timeouts(NamedTuple):
     first_byte: float = parse_duration(defaults.FIRST_BYTE_TIMEOUT)
     idle: float = parse_duration(defaults.IDLE_TIMEOUT)
     client: float = 120.0
+    handshake: float = 10.0
     head: float = 30.0
     keep_alive: float = parse_duration(defaults.KEEP_ALIVE_TIMEOUT)

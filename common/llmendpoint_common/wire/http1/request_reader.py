@@ -162,6 +162,11 @@ class RequestReader:
         self.state = _CLOSED
         self.unread = self._partial = b""
 
+    @property
+    def partial_bytes(self) -> int:
+        """Return the size of the received part of an incomplete head."""
+        return len(self._partial)
+
     def partial_request(self) -> RequestHead:
         """Return what was received of a request whose head is incomplete or invalid. All of it may be empty."""
         start, *lines = self._partial.split(_LINE_END)
