@@ -8,7 +8,7 @@ only if Ollama could accept a body and its model is not certain.
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -32,7 +32,7 @@ _MIN_COST_BYTES = 4 * 1024
 _Reader: TypeAlias = RequestFields | MultipartForm | UrlencodedForm
 
 
-class RequestFacts(msgspec.Struct, frozen=True, gc=False):
+class RequestFacts(NamedTuple):
     """What a body says.
 
     `model` is the name as the client sent it, or empty. `names_model`: the body is a JSON object or a form that has the
@@ -59,7 +59,7 @@ class BodyReader:
     __slots__ = (
         "_coding",
         "_content_type",
-        "_decompressed_bytes",
+        "_decoded_bytes",
         "_error",
         "_form",
         "_json",
@@ -86,7 +86,7 @@ class BodyReader:
         self._readers: list[_Reader] | None = None
         self._json: RequestFields | None = None
         self._zstd: ZstdReader | None = None
-        self._decompressed_bytes = 0
+        self._decoded_bytes = 0
         self._error: RequestBodyError | None = None
 
     def feed(self, data: bytes) -> None:
@@ -109,7 +109,8 @@ class BodyReader:
 
         Raises RequestBodyError if the body is in doubt.
         """
-        if self._readers is None and self._form is False and not self._coding:
+        is_small = self._readers is None and self._pieces.size <= _SMALL_BYTES
+        if is_small and self._form is False and not self._coding:
             body = self._pieces.take_all()
             facts = _read_small_with_usage(body) if self._usage else _read_small(body)
             if facts is not None:
@@ -125,6 +126,11 @@ class BodyReader:
         for reader in readers:
             reader.finish()
         return self._facts(readers)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Number of bytes that were read, after decompression. A small body that is not compressed is not counted."""
+        return self._decoded_bytes
 
     # ---- inside
 
@@ -164,6 +170,7 @@ class BodyReader:
         data = b""
         try:
             data = self._pieces.take(STEP_BYTES) if self._zstd is None else self._decompress(self._zstd)
+            self._decoded_bytes += len(data)
             for reader in readers:
                 reader.feed(data)
         except RequestBodyError as error:
@@ -173,8 +180,7 @@ class BodyReader:
 
     def _decompress(self, zstd: ZstdReader) -> bytes:
         data = zstd.read(STEP_BYTES)
-        self._decompressed_bytes += len(data)
-        if self._decompressed_bytes > MAX_REQUEST_BODY_BYTES:
+        if self._decoded_bytes + len(data) > MAX_REQUEST_BODY_BYTES:
             raise RequestBodyError(f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB")
         return data
 
@@ -234,7 +240,7 @@ def _read_small(body: bytes) -> RequestFacts | None:
     """Return what an ordinary small body says, or None if it has to be read by RequestFields.
 
     msgspec accepts less than Go, and only the exact spelling of a name. If `model` is spelled in no other way, it finds
-    the same value. It takes 0.7 µs for 300 bytes, of which 0.3 µs are the decoder.
+    the same value. It takes 1 µs for 300 bytes, of which 0.3 µs are the decoder.
     """
     if len(body) > _SMALL_BYTES:
         return None
@@ -244,11 +250,14 @@ def _read_small(body: bytes) -> RequestFacts | None:
         return None
     lower = body.lower()
     spellings = lower.count(b'"model"')
-    if ((spellings != 1 or not model) and spellings != body.count(b'"model"')) or (
-        len(model) > MAX_VALUE_BYTES or (_BACKSLASH in body and _ESCAPED_LETTER.search(lower))
+    if (
+        (spellings != 1 and spellings != body.count(b'"model"') if model else spellings)
+        or len(model) > MAX_VALUE_BYTES
+        or (_BACKSLASH in body and _ESCAPED_LETTER.search(lower))
     ):
         return None
-    return RequestFacts(model, model != "", -1)
+    # Half the time of a call of RequestFacts.
+    return tuple.__new__(RequestFacts, (model, model != "", -1))
 
 
 def _read_small_with_usage(body: bytes) -> RequestFacts | None:

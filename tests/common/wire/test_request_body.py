@@ -147,6 +147,7 @@ def test_a_body_whose_model_is_not_certain_is_refused(body: bytes, sentence: str
     [
         (b'{"model":"tiny"}', True),
         (b'{"MODEL":5}', True),
+        (b'{"model":""}', True),
         (b'{"model":null}', False),
         (b'{"prompt":"x"}', False),
         (b'{"x":{"model":"tiny"}}', False),
