@@ -22,7 +22,8 @@ from llmendpoint_common.wire.request_fields import RequestFields
 
 #: Maximum size of a request body that is held, and of a decompressed one. Ollama also decodes it in memory.
 MAX_REQUEST_BODY_BYTES = 64 * 1024 * 1024
-#: Argument of `BodyReader.work` between two turns of an event loop.
+#: Argument of `BodyReader.work` between two turns of an event loop. Measured on one core: 0.1 to 0.5 ms for ordinary
+#: bodies, and at most 4.3 ms for the worst one that was found (a string of escaped quotes and names).
 SLICE_BYTES = 4 * STEP_BYTES
 #: Maximum size of a JSON body that is decoded in one go.
 _SMALL_BYTES = 64 * 1024
