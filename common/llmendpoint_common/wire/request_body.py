@@ -186,6 +186,10 @@ class BodyReader:
         return data
 
     def _facts(self, readers: list[_Reader]) -> RequestFacts:
+        is_object = self._json is not None and self._json.scanner.end >= 0
+        # An object is JSON that curl declares as a form.
+        if not is_object and any(isinstance(reader, UrlencodedForm) and reader.is_cut for reader in readers):
+            raise RequestBodyError("the form is too long")
         named = [reader for reader in readers if reader.names_model]
         if len({reader.model for reader in named}) > 1:
             raise RequestBodyError("the body names different models as JSON and as a form")
