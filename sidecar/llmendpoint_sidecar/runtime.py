@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 
+from llmendpoint_sidecar.budget import process_budget
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
@@ -16,9 +17,10 @@ _POLL_SECONDS = 2.0
 
 
 class Runtime:
-    """Metrics, model labels, meter, and client and poller of Ollama of one process."""
+    """Budget, metrics, model labels, meter, and client and poller of Ollama of one process."""
 
     def __init__(self, settings: Settings) -> None:
+        self.budget = process_budget(settings.workers, tls=settings.tls_cert is not None)
         self.metrics = Metrics()
         self.model_labels = ModelLabels(lambda: self.metrics.count("series_overflow", ()))
         self.meter = Meter(self.metrics, self.model_labels, time.monotonic, settings.parallel)

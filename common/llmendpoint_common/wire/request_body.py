@@ -60,7 +60,7 @@ class BodyReader:
     __slots__ = (
         "_coding",
         "_content_type",
-        "_decoded_bytes",
+        "_decompressed_bytes",
         "_error",
         "_form",
         "_json",
@@ -87,7 +87,7 @@ class BodyReader:
         self._readers: list[_Reader] | None = None
         self._json: RequestFields | None = None
         self._zstd: ZstdReader | None = None
-        self._decoded_bytes = 0
+        self._decompressed_bytes = 0
         self._error: RequestBodyError | None = None
 
     def feed(self, data: bytes) -> None:
@@ -129,9 +129,9 @@ class BodyReader:
         return self._facts(readers)
 
     @property
-    def decoded_bytes(self) -> int:
-        """Number of bytes that were read, after decompression. A small body that is not compressed is not counted."""
-        return self._decoded_bytes
+    def decompressed_bytes(self) -> int:
+        """Number of bytes of a compressed body that were read, without its coding. 0 for any other body."""
+        return self._decompressed_bytes
 
     # ---- inside
 
@@ -171,7 +171,6 @@ class BodyReader:
         data = b""
         try:
             data = self._pieces.take(STEP_BYTES) if self._zstd is None else self._decompress(self._zstd)
-            self._decoded_bytes += len(data)
             for reader in readers:
                 reader.feed(data)
         except RequestBodyError as error:
@@ -181,7 +180,8 @@ class BodyReader:
 
     def _decompress(self, zstd: ZstdReader) -> bytes:
         data = zstd.read(STEP_BYTES)
-        if self._decoded_bytes + len(data) > MAX_REQUEST_BODY_BYTES:
+        self._decompressed_bytes += len(data)
+        if self._decompressed_bytes > MAX_REQUEST_BODY_BYTES:
             raise RequestBodyError(f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB")
         return data
 
