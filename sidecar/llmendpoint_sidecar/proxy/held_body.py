@@ -16,7 +16,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
-from llmendpoint_common.contracts.sidecar import Outcome
+from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.request_reader import RequestHead
@@ -53,12 +53,14 @@ _TOO_MANY = Refusal(
     "server busy, please try again: too many large requests are being read",
     Outcome.REJECTED_QUEUE,
     retry_after=1,
+    reason=RefusalReason.HELD_BODIES,
 )
 _LATE = Refusal(
     HTTPStatus.REQUEST_TIMEOUT,
     f"the body arrived too slowly: {_ARRIVAL_SECONDS:g} s, and 1 s for every {_ARRIVAL_BYTES_PER_SECOND // _KIB} KiB, "
     "are allowed",
     Outcome.REJECTED,
+    reason=RefusalReason.SLOW_REQUEST,
 )
 #: If one of these occurs twice, the upstream and the proxy could interpret the body differently.
 _SINGLE = (b"content-type", b"content-encoding")
@@ -227,7 +229,7 @@ class HeldBody:
             facts = self.facts = self._read_facts()
         except RequestBodyError as error:
             self.release()
-            return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
+            return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED, reason=RefusalReason.INVALID_BODY)
         refused = self._admission.at_body(self._ticket, facts, self._decoded_size)
         if refused is not None:
             self.release()
@@ -302,7 +304,10 @@ class HeldBody:
     def _too_large(self) -> Refusal:
         limit = self._max_bytes / _MIB
         return Refusal(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit:.4g} MiB", Outcome.REJECTED
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body is larger than {limit:.4g} MiB",
+            Outcome.REJECTED,
+            reason=RefusalReason.BODY_TOO_LARGE,
         )
 
 

@@ -80,7 +80,7 @@ class ProxyService:
     async def close(self) -> None:
         """Close every connection immediately, and pass the records of ended requests to their listeners."""
         await self.proxy.close()
-        self._meter.settle()
+        self._meter.close()
 
 
 def certificate_of(settings: Settings) -> Certificate | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import socket
 from collections.abc import Sequence
@@ -99,11 +100,14 @@ class Supervisor:
         await asyncio.gather(*(worker.refresh() for worker in workers))
         self._sum()
 
-    async def find(self, request_id: str) -> RequestRecord | None:
-        """Return the record of a request from the worker that carried it, or None if no worker has it."""
+    async def find(self, request_id: str, tenant: str | None) -> list[RequestRecord]:
+        """Return the records of a request ID, at most one for each tenant: the first one of all workers."""
         workers = [worker for worker in self._workers if worker is not None]
-        answers = await asyncio.gather(*(worker.find(request_id) for worker in workers))
-        return next((record for record in answers if record is not None), None)
+        answers = await asyncio.gather(*(worker.find(request_id, tenant) for worker in workers))
+        first: dict[str, RequestRecord] = {}
+        for record in sorted(itertools.chain.from_iterable(answers), key=lambda record: record.time):
+            first.setdefault(record.tenant, record)
+        return list(first.values())
 
     def _sum(self) -> None:
         known = [worker.latest for worker in self._workers if worker is not None and worker.latest is not None]

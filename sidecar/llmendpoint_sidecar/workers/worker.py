@@ -63,6 +63,6 @@ async def _answer(runtime: Runtime, channel: Channel) -> None:
             if isinstance(question, AskMetrics):
                 await channel.send(WorkerMetrics(runtime.metrics.snapshot(), runtime.meter.in_flight.counts()))
             elif isinstance(question, AskRecord):
-                await channel.send(Found(runtime.meter.find(question.request_id)))
+                await channel.send(Found(runtime.meter.find(question.request_id, question.tenant)))
     except ChannelClosedError:
         log.error("the supervisor has ended; stopping")
