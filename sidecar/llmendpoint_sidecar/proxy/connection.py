@@ -160,7 +160,9 @@ class ClientConnection(TlsConnection):
 
     def close_if_idle(self) -> None:
         """Close the connection if no request is in progress."""
-        if not self._queue:
+        if self._state is _HANDSHAKE:
+            self.abort()
+        elif not self._queue:
             self._close()
 
     def abort(self) -> None:
