@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_common.process.errors import OllamaError
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
@@ -26,6 +27,11 @@ class UpstreamWatch:
         self._model_labels = model_labels
         self._interval = interval
         self._failures = 0
+
+    def context_length(self, name: str) -> int | None:
+        """Return the context length of a model that is in memory, in tokens. None if it is not in memory."""
+        model = self.loaded.get(canonical_name(name))
+        return None if model is None else model.context_length or None
 
     async def run(self) -> None:
         """Poll at the interval, and immediately if the meter meets an unknown model name."""

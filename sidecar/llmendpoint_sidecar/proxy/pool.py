@@ -6,24 +6,31 @@ A connection is reused only after a response that ended cleanly. A request is ne
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import NamedTuple
 
 from llmendpoint_common.process.errors import UpstreamError
+from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.proxy.cors import CorsHeaders
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 #: Further connections are closed. Ollama has no limit; each connection takes a file descriptor on both sides.
-MAX_IDLE_CONNECTIONS = 256
+_MAX_IDLE_CONNECTIONS = 256
 
 
 class UpstreamPool:
-    """Idle connections to the upstream. The newest one is used first."""
+    """Idle connections to the upstream. The newest one is used first.
 
-    def __init__(self, address: Address, connect_timeout: float) -> None:
+    `max_connections` is the number of clients: each uses one connection, so more are never needed.
+    """
+
+    def __init__(self, address: Address, connect_timeout: float, max_connections: int) -> None:
+        self._max_idle = min(_MAX_IDLE_CONNECTIONS, max_connections)
         self._address = address
-        #: The Host line of forwarded requests: Ollama on loopback rejects other names.
-        self.host_line = b"Host: %s" % str(address).encode()
+        #: The Host of forwarded requests: Ollama on loopback rejects other names.
+        self.host = str(address).encode()
         self._connect_timeout = connect_timeout
         self._idle: list[UpstreamConnection] = []
         self.opened = 0
@@ -40,19 +47,21 @@ class UpstreamPool:
         """Open a connection. Raises UpstreamError, which names the address, on failure and after the timeout."""
         loop = asyncio.get_running_loop()
         host, port = self._address.host or "127.0.0.1", self._address.port
+        new = functools.partial(UpstreamConnection, self._forget)
         try:
             async with asyncio.timeout(self._connect_timeout):
-                _, connection = await loop.create_connection(lambda: UpstreamConnection(self._forget), host, port)
+                transport, connection = await loop.create_connection(new, host, port)
         except TimeoutError:
             raise UpstreamError(f"no connection to {self._address} within {self._connect_timeout:g} s") from None
         except OSError as error:
             raise UpstreamError(f"cannot connect to {self._address}: {error.strerror or error}") from None
         self.opened += 1
+        probe_silent_peers(transport.get_extra_info("socket"))
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for another request. If it is closed meanwhile, `acquire` skips it."""
-        if len(self._idle) < MAX_IDLE_CONNECTIONS:
+        if connection.usable and len(self._idle) < self._max_idle:
             connection.detach()
             self._idle.append(connection)
         else:
@@ -70,7 +79,8 @@ class UpstreamPool:
 
 
 class Upstream(NamedTuple):
-    """The upstream of a proxy: its idle connections, and the writer of request heads."""
+    """The upstream of a proxy: its idle connections, the writer of request heads, and its CORS headers."""
 
     pool: UpstreamPool
     head_writer: RequestHeadWriter
+    cors: CorsHeaders

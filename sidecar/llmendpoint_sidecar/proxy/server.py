@@ -6,20 +6,39 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from typing import NamedTuple
 
+from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.budget import DEFAULT_BUDGET, Budget
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.proxy.bounds import ConnectionBounds
 from llmendpoint_sidecar.proxy.connection import ClientConnection, Shared
+from llmendpoint_sidecar.proxy.cors import AskOllama, CorsHeaders
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.pool import Upstream, UpstreamPool
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
+from llmendpoint_sidecar.proxy.tls import TlsServer
 
 _SWEEP_SECONDS = 1.0
 #: Interval at which the drain checks whether the last connection has ended.
 _DRAIN_POLL_SECONDS = 0.05
 #: Maximum number of connections that are not accepted yet, so that a burst of clients waits instead of failing.
 _BACKLOG = 4096
+
+
+class Environment(NamedTuple):
+    """What a proxy takes from its process.
+
+    `ask_cors` returns the CORS headers that Ollama sends for an Origin. If it is None, error responses have none.
+    """
+
+    budget: Budget = DEFAULT_BUDGET
+    ask_cors: AskOllama | None = None
+
+
+_ALONE = Environment()
 
 
 class Proxy:
@@ -32,18 +51,18 @@ class Proxy:
         begin_meter: Callable[[bytes, bytes], ExchangeMeter],
         admission: Admission,
         clock: Callable[[], float],
+        environment: Environment = _ALONE,
     ) -> None:
+        budget, ask_cors = environment
         self.timeouts = timeouts
-        self.pool = UpstreamPool(upstream, timeouts.connect)
-        head_writer = RequestHeadWriter(self.pool.host_line, drop_keys=bool(admission.keyring.folders))
-        self._shared = Shared(Upstream(self.pool, head_writer), admission, begin_meter, clock)
-        self._servers: list[asyncio.Server] = []
+        self.pool = UpstreamPool(upstream, timeouts.connect, budget.connections)
+        head_writer = RequestHeadWriter(self.pool.host, drop_keys=admission.keyring.required)
+        self.cors = CorsHeaders(ask_cors, clock)
+        self.connections: ConnectionBounds[ClientConnection] = ConnectionBounds(budget, clock)
+        shared_upstream = Upstream(self.pool, head_writer, self.cors)
+        self._shared = Shared(shared_upstream, admission, begin_meter, clock, self.connections)
+        self._servers: list[asyncio.Server | TlsServer] = []
         self._sweeper: asyncio.Task[None] | None = None
-
-    @property
-    def connections(self) -> set[ClientConnection]:
-        """The connections of clients."""
-        return self._shared.connections
 
     def new_connection(self) -> ClientConnection:
         """Return the protocol for a new connection of a client."""
@@ -53,8 +72,13 @@ class Proxy:
         """Serve on listening sockets, with TLS if a context is given."""
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            server = await loop.create_server(self.new_connection, sock=sock, backlog=_BACKLOG, ssl=tls)
-            self._servers.append(server)
+            probe_silent_peers(sock)
+            if tls is None:
+                server = await loop.create_server(self.new_connection, sock=sock, backlog=_BACKLOG)
+                self._servers.append(server)
+            else:
+                sock.listen(_BACKLOG)
+                self._servers.append(TlsServer(sock, tls, self.new_connection))
         self._sweeper = loop.create_task(self._sweep())
 
     async def drain(self, accept_seconds: float, finish_seconds: float) -> int:
@@ -66,7 +90,7 @@ class Proxy:
         await asyncio.sleep(accept_seconds)
         for server in self._servers:
             server.close()
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.close_if_idle()
         deadline = self._shared.clock() + finish_seconds
         while self.connections and self._shared.clock() < deadline:  # noqa: ASYNC110 - ends at a deadline too
@@ -81,14 +105,18 @@ class Proxy:
             self._sweeper.cancel()
         for server in self._servers:
             server.close()
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.abort()
+        self.cors.close()
         self.pool.close()
+        for server in self._servers:
+            if isinstance(server, TlsServer):
+                await server.wait_closed()
         await asyncio.sleep(0)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = self._shared.clock()
-            for connection in list(self.connections):
+            for connection in self.connections:
                 connection.check_timeouts(now, self.timeouts)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable
 from typing import Protocol, cast
 
 from llmendpoint_common.wire.http1.response_reader import ResponseHandler, ResponseReader
+
+#: Maximum number of bytes that are read after the connection was lost. An early error response has a few hundred.
+_MAX_REST_BYTES = 256 * 1024
 
 
 def drop(data: bytes) -> None:
@@ -82,10 +87,25 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Notify the pool, and the exchange if its response is incomplete."""
-        self._transport = None
+        transport, self._transport = self._transport, None
         self.write = drop
         self._on_lost(self)
+        if error is not None and transport is not None and self._user is not None:
+            self._read_rest(transport)
         self._reader.eof(reset=error is not None)
+
+    def _read_rest(self, transport: asyncio.Transport) -> None:
+        """Read what was received before the connection failed.
+
+        An upstream can answer early, and close its connection while the request is still being sent (RFC 9112, 9.6).
+        If the next bytes of the request are written before the response is read, the write fails, and the event loop
+        reads no more. The response is still in the kernel's buffer.
+        """
+        left = _MAX_REST_BYTES
+        with contextlib.suppress(OSError):
+            while left > 0 and (data := os.read(transport.get_extra_info("socket").fileno(), left)):
+                left -= len(data)
+                self._reader.feed(data)
 
     def pause_writing(self) -> None:
         """Notify the exchange that the upstream reads the request slower than the client sends it."""
