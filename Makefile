@@ -20,7 +20,7 @@ demo: $(VENV)/.ready ## run the metering proxy and a short load test on this mac
 	@$(BIN)/llmendpoint demo
 
 test: $(VENV)/.ready ## run unit, component and API tests
-	@$(BIN)/python -m pytest tests -m "not cluster"
+	@$(BIN)/python -m pytest tests -m "not cluster and not clients"
 
 check: $(VENV)/.ready ## run all checks of CI that do not run the product
 	@scripts/check $(BIN)
