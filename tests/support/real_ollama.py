@@ -96,7 +96,10 @@ def _create(port: int) -> None:
     model = scripted_model()
     digest = digest_of(model)
     _send(port, "POST", f"/api/blobs/{digest}", model)
-    body = {"model": MODEL, "files": {"model.gguf": digest}, "template": TEMPLATE, "stream": False}
+    # More threads than free cores wait for each other.
+    parameters = {"num_thread": 1}
+    files = {"model.gguf": digest}
+    body = {"model": MODEL, "files": files, "template": TEMPLATE, "parameters": parameters, "stream": False}
     assert b"success" in _send(port, "POST", "/api/create", msgspec.json.encode(body))
 
 
