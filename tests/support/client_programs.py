@@ -28,6 +28,8 @@ SDKS = ("ollama_sdk", "openai_sdk", "anthropic_sdk", "ollama.mjs", "openai.mjs",
 #: Programs that need the libraries of requirements/clients.txt.
 FRAMEWORKS = ("langchain_sdk", "llama_index_sdk", "litellm_sdk")
 
+_NEED_FRAMEWORKS = {*FRAMEWORKS, "keys_frameworks"}
+
 _TIMEOUT_SECONDS = 110
 #: Fields that differ between two answers to the same request: names, times and durations.
 _VOLATILE = frozenset(
@@ -108,7 +110,7 @@ def failures(results: Results) -> Results:
 def _command(program: str) -> list[str]:
     if program.endswith(".mjs"):
         return [_node(), str(_JAVASCRIPT / program)]
-    if program not in FRAMEWORKS:
+    if program not in _NEED_FRAMEWORKS:
         return [sys.executable, "-m", f"clients.programs.{program}"]
     if not _CLIENTS_PYTHON.exists():
         _cannot_run("needs the libraries of requirements/clients.txt: run `make clients`")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 #: Number of chunks that are read of a stream that is then cancelled.
 READ_BEFORE_CANCEL = 2
@@ -92,3 +94,13 @@ async def begin_of_async(chunks: Any) -> list[Any]:
     """Read the begin of an asynchronous stream."""
     iterator = aiter(chunks)
     return [await anext(iterator) for _ in range(READ_BEFORE_CANCEL)]
+
+
+def with_environment(call: Call, **variables: str) -> Call:
+    """Return the call with environment variables set."""
+
+    def run() -> Any:
+        with mock.patch.dict(os.environ, variables):
+            return call()
+
+    return run
