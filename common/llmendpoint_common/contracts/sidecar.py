@@ -40,6 +40,8 @@ class Operation(StrEnum):
     OPENAI_EMBEDDINGS = "openai_embeddings"
     OPENAI_RESPONSES = "openai_responses"
     OPENAI_TRANSCRIPTIONS = "openai_transcriptions"
+    OPENAI_IMAGE_GENERATIONS = "openai_image_generations"
+    OPENAI_IMAGE_EDITS = "openai_image_edits"
     ANTHROPIC_MESSAGES = "anthropic_messages"
     PULL = "pull"
     PUSH = "push"
@@ -49,6 +51,9 @@ class Operation(StrEnum):
     BLOB = "blob"
     SHOW = "show"
     LIST = "list"
+    INFO = "info"
+    ALIAS = "alias"
+    ACCOUNT = "account"
     OTHER = "other"
 
 

@@ -83,15 +83,15 @@ class HeldBody:
         try:
             if any(heads.count(request.head, name) > 1 for name in _SINGLE):
                 raise RequestBodyError("Content-Type and Content-Encoding must not occur twice")
-            content_type = fields.get(b"content-type", b"") if is_form else b""
-            body = read_request_body(data, content_type, fields.get(b"content-encoding", b""))
+            coding = fields.get(b"content-encoding", b"")
+            injects = self._admission.injects_usage(self._ticket)
+            facts = read_request_body(data, fields.get(b"content-type", b""), coding, form=is_form, usage=injects)
         except RequestBodyError as error:
             return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
-        refused = self._admission.at_body(self._ticket, body.model)
+        refused = self._admission.at_body(self._ticket, facts.model)
         if refused is not None:
             return refused
-        if self._admission.injects_usage(self._ticket) and b"content-encoding" not in fields:
-            changed = ask_for_usage(body.fields)
-            if changed is not None:
-                return AdmittedBody(changed, asks_for_usage=True)
+        changed = ask_for_usage(data, facts)
+        if changed is not None:
+            return AdmittedBody(changed, asks_for_usage=True)
         return AdmittedBody(data, asks_for_usage=False)

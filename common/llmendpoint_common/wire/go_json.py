@@ -1,0 +1,58 @@
+"""Text in JSON as Go's encoding/json reads it: field names without regard to case, and strings with any damage.
+
+Ollama decodes requests with that package. It accepts more than the JSON standard (RFC 8259) and most decoders.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from json import JSONDecodeError, JSONDecoder
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Letters beyond ASCII that equal an ASCII letter in Go's comparison of field names (encoding/json, foldRune).
+_ALSO = {"s": "\u017f", "k": "\u212a"}
+
+
+def _replace_one_byte(error: UnicodeError) -> tuple[str, int]:
+    """Replace one byte, as Go does. Python would replace the beginning of a truncated character as a whole."""
+    return "\ufffd", error.start + 1 if isinstance(error, UnicodeDecodeError) else 0
+
+
+_decode = JSONDecoder(strict=False).decode
+codecs.register_error("llmendpoint.go", _replace_one_byte)
+
+
+def text_of(raw: bytes) -> str:
+    """Return the text of bytes. Each byte that is not UTF-8 becomes U+FFFD."""
+    return raw.decode("utf-8", "llmendpoint.go")
+
+
+def unquote(raw: bytes) -> str | None:
+    """Return the value of a JSON string, given without its quotes. None if Go refuses it.
+
+    Bytes that are not UTF-8 and lone surrogates become U+FFFD.
+    """
+    if raw.isascii() and b"\\" not in raw:
+        return raw.decode()
+    try:
+        text = _decode(f'"{text_of(raw)}"')
+    except JSONDecodeError:
+        return None
+    return _SURROGATE.sub("\ufffd", text) if isinstance(text, str) else None
+
+
+def spellings(name: str) -> str:
+    """Return a regular expression for all ways to write a lower-case ASCII field name in the bytes of JSON text."""
+    return "".join(map(_spellings_of_letter, name))
+
+
+def _spellings_of_letter(letter: str) -> str:
+    same = {letter, letter.upper(), *_ALSO.get(letter, "")}
+    raw = [re.escape(one.encode()).decode("latin-1") for one in sorted(same)]
+    escaped = ["".join(map(_hex_digit, f"{ord(one):04x}")) for one in sorted(same)]
+    return f"(?:{'|'.join(raw)}|\\\\u(?:{'|'.join(escaped)}))"
+
+
+def _hex_digit(digit: str) -> str:
+    return f"[{digit}{digit.upper()}]" if digit.isalpha() else digit
