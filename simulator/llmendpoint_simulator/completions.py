@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
 from llmendpoint_common.process.errors import QueueFullError
 from llmendpoint_simulator.answers import answer_to
@@ -40,7 +40,7 @@ class Completions:
         try:
             body = read_body(await request.read(), native=shape.is_ollama)
             check(body, shape)
-            model = canonical_name(str(body.get("model", "")))
+            model = self._store.canonical(str(body.get("model", "")))
             entry = self._ledger.open(request.headers.get(REQUEST_ID_HEADER, ""), model, shape.operation)
             self._check_model(body, model, shape)
             work = read_work(body, model, behaviour, entry, shape)
@@ -68,7 +68,7 @@ class Completions:
         name = body.get("model", "")
         if model not in self._store.present:
             raise RequestError(404, f"model '{name}' not found")
-        if model in map(canonical_name, self._behaviour().embedding_models):
+        if model_key(model) in map(model_key, self._behaviour().embedding_models):
             kind = _EMBEDDING_ONLY.get(shape.operation, "chat")
             raise RequestError(400, f'"{name}" does not support {kind}')
 

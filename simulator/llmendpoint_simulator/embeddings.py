@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
 from llmendpoint_simulator.ledger import Ledger
 from llmendpoint_simulator.requests import RequestError, prompt_tokens, read_body
@@ -81,7 +80,7 @@ class Embeddings:
         native = operation is not Operation.OPENAI_EMBEDDINGS
         body = read_body(await request.read(), native=native)
         name = str(body.get("model", ""))
-        model = canonical_name(name)
+        model = self._store.canonical(name)
         entry = self._ledger.open(request.headers.get(REQUEST_ID_HEADER, ""), model, operation)
         try:
             texts = _texts(body.get(field), operation)

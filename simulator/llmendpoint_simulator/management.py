@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_simulator.behaviour import Behaviour
 from llmendpoint_simulator.requests import RequestError, read_body
 from llmendpoint_simulator.shapes.base import failure
@@ -42,21 +42,21 @@ class Management:
         name = _name(await _body(request))
         if not name:
             return failure(400, "model is required")
-        model = canonical_name(name)
+        model = self._store.canonical(name)
         if model not in self._store.present:
             return failure(404, f"model '{name}' not found")
-        embedding = model in map(canonical_name, self._behaviour().embedding_models)
+        embedding = model_key(model) in map(model_key, self._behaviour().embedding_models)
         return web.json_response(self._store.description(model, embedding=embedding))
 
     async def pull(self, request: web.Request) -> web.StreamResponse:
         """Pull a model, if the registry has it."""
         body = await _body(request)
-        return await _progress(request, body, self._pull(canonical_name(_name(body))))
+        return await _progress(request, body, self._pull(self._store.canonical(_name(body))))
 
     async def push(self, request: web.Request) -> web.StreamResponse:
         """Push a model, if it is present."""
         body = await _body(request)
-        return await _progress(request, body, self._push(canonical_name(_name(body))))
+        return await _progress(request, body, self._push(self._store.canonical(_name(body))))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Create a model from another one, or from files, which are blobs."""
@@ -69,9 +69,10 @@ class Management:
         """Copy a model."""
         body = await _body(request)
         source = str(body.get("source", ""))
-        if canonical_name(source) not in self._store.present:
+        digest = self._store.present.get(self._store.canonical(source))
+        if digest is None:
             return failure(404, f'model "{source}" not found')
-        self._store.add(str(body.get("destination", "")), self._store.present[canonical_name(source)])
+        self._store.add(str(body.get("destination", "")), digest)
         return _nothing(200)
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -109,7 +110,7 @@ class Management:
     async def openai_model(self, request: web.Request) -> web.Response:
         """Describe a model in OpenAI's format."""
         name = request.match_info["model"]
-        if canonical_name(name) not in self._store.present:
+        if self._store.canonical(name) not in self._store.present:
             error = {"message": f"model '{name}' not found", "type": "api_error", "param": None, "code": None}
             return _json({"error": error}, status=404)
         return _json(_openai_model(name))
@@ -117,7 +118,7 @@ class Management:
     async def _pull(self, model: str) -> AsyncIterator[dict[str, Any]]:
         yield {"status": "pulling manifest"}
         behaviour = self._behaviour()
-        if model not in map(canonical_name, behaviour.registry + tuple(self._store.present)):
+        if model_key(model) not in map(model_key, behaviour.registry + tuple(self._store.present)):
             raise RequestError(500, "pull model manifest: file does not exist")
         digest = "sha256:" + hashlib.sha256(model.encode()).hexdigest()
         layer = {"status": f"pulling {digest[7:19]}", "digest": digest, "total": _TOTAL}
@@ -141,7 +142,7 @@ class Management:
         yield {"status": "success"}
 
     async def _create(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        source = canonical_name(str(body["from"])) if body.get("from") else ""
+        source = self._store.canonical(str(body["from"])) if body.get("from") else ""
         if source and source not in self._store.present:
             # As in Ollama, a model that is not present is pulled first.
             async for line in self._pull(source):

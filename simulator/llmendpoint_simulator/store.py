@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.contracts.ollama import canonical_name, model_key
 from llmendpoint_simulator.slots import Slots
 
 _SIZE = 1_000_000
@@ -45,18 +45,28 @@ class Store:
         self.present: dict[str, str] = {}
         self._loaded: dict[str, datetime] = {}
         self.slots: dict[str, Slots] = {}
+        self._names: dict[str, str] = {}
         self._systems: dict[str, str] = {}
+
+    def canonical(self, name: str) -> str:
+        """Return the name under which a model is listed, or the canonical form of a name that is not present.
+
+        As in Ollama, names are compared without regard to case, and the default host and namespace may be left out.
+        """
+        return self._names.get(model_key(name)) or canonical_name(name)
 
     def add(self, name: str, digest: str = "", system: str = "") -> None:
         """Add a model with an optional system prompt. The default digest is a hash of its name."""
-        canonical = canonical_name(name)
+        canonical = self.canonical(name)
+        self._names[model_key(name)] = canonical
         self._systems[canonical] = system
         self.present[canonical] = digest or hashlib.sha256(canonical.encode()).hexdigest()
         self.slots.setdefault(canonical, Slots())
 
     def remove(self, name: str) -> bool:
         """Remove a model. Returns False if it was not present."""
-        canonical = canonical_name(name)
+        canonical = self.canonical(name)
+        self._names.pop(model_key(name), None)
         self.unload(canonical)
         return self.present.pop(canonical, None) is not None
 

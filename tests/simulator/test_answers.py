@@ -122,3 +122,14 @@ async def test_a_pull_that_is_not_streamed_waits_for_its_end(
     assert await ask(http, simulator, "/api/pull", model="other:1b") == {"status": "success"}
     assert await ask(http, simulator, "/api/create", **{"model": "mine", "from": "other:1b"}) == {"status": "success"}
     assert "mine:latest" in simulator.simulator.store.present
+
+
+@pytest.mark.parametrize(
+    "name", ["SIMULATED", "simulated:LATEST", "library/simulated", "https://registry.ollama.ai/library/simulated"]
+)
+async def test_a_model_is_found_by_each_name_that_ollama_accepts(
+    start_simulator: StartSimulator, http: aiohttp.ClientSession, name: str
+) -> None:
+    simulator = await start_simulator()
+    assert (await ask(http, simulator, "/api/chat", model=name))["model"] == name
+    assert set(simulator.simulator.ledger.accounts) == {"simulated:latest/chat"}
