@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from llmendpoint_common.api.loadtest import LoadTestSpec, Protocol, parse_spec
-from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
+from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.cluster import (
     LLMENDPOINT,
     LOADTEST,
@@ -32,10 +32,9 @@ from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
 from llmendpoint_operator.loadtest import phases
-from llmendpoint_operator.loadtest.resources.job import job, job_name
-from llmendpoint_operator.loadtest.resources.questions import snapshot
-from llmendpoint_operator.loadtest.resources.rbac import access, result_name
-from llmendpoint_operator.loadtest.resources.run import run_config_map
+from llmendpoint_operator.loadtest.desired import desired
+from llmendpoint_operator.loadtest.resources.job import job_name
+from llmendpoint_operator.loadtest.resources.rbac import result_name
 from llmendpoint_operator.loadtest.results import read_result
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.settings import Images
@@ -91,14 +90,13 @@ class LoadTestController(Controller[LoadTestSpec]):
         except NotReadyError as reason:
             return Course(None, partial(self._wait, resource, str(reason), _WAITING_SECONDS))
         try:
-            questions = snapshot(resource.owner, await self._sources(resource))
+            sources = await self._sources(resource)
             await self._check_job_name(resource.owner)
         except NotReadyError as reason:
             return Course(None, partial(self._wait, resource, str(reason), _READING_SECONDS))
-        run = run_config_map(resource.owner, run_document(resource.spec, target))
-        children = [run, *questions, *access(resource.owner)]
-        load = job(resource.owner, resource.spec, [item["metadata"]["name"] for item in questions], self._images)
-        return Course(children, partial(self._start, resource, target, [*children, load]))
+        children = desired(resource.owner, resource.spec, target, sources, self._images)
+        # The Job comes last. It is created after the start time has been written to the status.
+        return Course(children[:-1], partial(self._start, resource, target, children))
 
     async def _wait(
         self, resource: Resource[LoadTestSpec], reason: str, pause: float | None, _: tuple[Fault, ...] = ()
