@@ -5,6 +5,7 @@
           ConfigError             the sidecar's configuration file
           QuestionError           a question file
           RunDocumentError        a run document
+          APIKeyError             a file with an API key
       x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head is invalid or ambiguous
               HeadTooLargeError   a head above the limit
@@ -54,6 +55,10 @@ class QuestionError(InputError):
 
 class RunDocumentError(InputError):
     """A run document cannot be read or is invalid. The message names the file and the field."""
+
+
+class APIKeyError(InputError):
+    """A file with an API key cannot be read, or its content cannot be sent. The message names the file, not the key."""
 
 
 class ProtocolError(LLMEndpointError):

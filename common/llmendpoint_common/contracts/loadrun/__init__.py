@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from llmendpoint_common.contracts.loadrun.document import (
-    API_KEY_VARIABLE,
     DEFAULT_CONCURRENCY,
     MAX_CONCURRENCY,
     MAX_RATE,
@@ -37,7 +36,6 @@ from llmendpoint_common.contracts.loadrun.result import (
 )
 
 __all__ = [
-    "API_KEY_VARIABLE",
     "DEFAULT_CONCURRENCY",
     "EXIT_CODES",
     "LATENCY_METRICS",
