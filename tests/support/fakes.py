@@ -67,8 +67,11 @@ class FakeObjects:
             raise refusal(409, '{"kind":"Status","message":"modified","details":{"name":"x"}}')
         return self._store(manifest)
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        self._note("apply", manifest)
+    async def apply(self, manifest: Manifest, uid: str) -> Manifest:
+        kind, name = self._note("apply", manifest)
+        existing = self._objects.get((kind, name))
+        if existing is None or existing["metadata"]["uid"] != uid:
+            raise refusal(409, '{"kind":"Status","message":"uid mismatch","details":{"name":"x"}}')
         return self._store(manifest)
 
     async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:

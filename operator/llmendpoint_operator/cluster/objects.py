@@ -48,23 +48,27 @@ class Objects:
         start, so that a later apply can remove them.
         """
         metadata = {**manifest["metadata"], "resourceVersion": _NO_VERSION}
-        return await self.apply({**manifest, "metadata": metadata})
+        return await self._apply(_path(manifest), {**manifest, "metadata": metadata})
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Apply a manifest and return the object."""
-        path = KINDS[manifest["kind"]].path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-        return await self._apply(path, manifest)
+    async def apply(self, manifest: Manifest, uid: str) -> Manifest:
+        """Apply a manifest to the object with this UID, and return the object.
+
+        Raises ApiException if the object does not exist (status 409), or if another object has this name now (422).
+        """
+        return await self._apply(_path(manifest), {**manifest, "metadata": {**manifest["metadata"], "uid": uid}})
 
     async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:
         """Write the status of one of our resources, and return the object.
 
-        Raises ApiException with status 409 if another object has this name now.
+        Raises ApiException with status 409 if the object has changed since `manifest` was read, or has been replaced.
+        The resourceVersion is necessary: for the status of a custom resource, the API server ignores a wrong UID.
         """
         kind, metadata = manifest["kind"], manifest["metadata"]
+        identity = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion")}
         body = {
             "apiVersion": manifest["apiVersion"],
             "kind": kind,
-            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
+            "metadata": identity,
             "status": status,
         }
         return await self._apply(KINDS[kind].path(metadata["namespace"], metadata["name"], "status"), body)
@@ -93,6 +97,10 @@ class Objects:
 
     async def _apply(self, path: str, body: Manifest) -> Manifest:
         return _whole(await self._server.request("PATCH", path, _APPLY_QUERY, body, APPLY), body["kind"])
+
+
+def _path(manifest: Manifest) -> str:
+    return KINDS[manifest["kind"]].path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
 
 
 def _whole(item: Manifest, kind: str) -> Manifest:

@@ -98,11 +98,22 @@ async def test_a_spec_that_cannot_be_parsed_is_reported_by_field(world: World) -
 
 
 async def test_a_refused_child_does_not_stop_the_others_nor_the_status(world: World) -> None:
-    world.objects.refuse["Service"] = forbidden()
+    world.objects.refuse["ServiceMonitor"] = forbidden()
     world.show()
     assert await world.controller.reconcile(KEY) == 2
     assert "create StatefulSet/assistant" in world.objects.calls
     assert world.conditions["Degraded"] == "Forbidden"
+
+
+async def test_pods_are_not_made_while_a_child_that_they_use_is_refused(world: World) -> None:
+    world.objects.refuse["ServiceAccount"] = forbidden()
+    world.show()
+    assert await world.controller.reconcile(KEY) == 2
+    assert "create StatefulSet/assistant" not in world.objects.calls
+    assert "create Service/assistant" in world.objects.calls
+    degraded = next(row for row in world.objects.statuses[-1]["conditions"] if row["type"] == "Degraded")
+    assert degraded["reason"] == "Forbidden"
+    assert degraded["message"].endswith("Until then, StatefulSet/assistant will not be written.")
 
 
 async def test_a_status_that_meets_no_resource_means_that_it_is_gone(world: World) -> None:
