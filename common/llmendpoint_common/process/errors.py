@@ -16,6 +16,7 @@
       x ModelError                a declared model cannot be made available
       x ChannelClosedError        a worker process or its supervisor has ended
       x PublishError              a load run's result was not written to the cluster
+      x RunResultError            a load run's result, as read from the cluster, is invalid
       x NotReadyError             a load run cannot start yet
       x StackError                a process of the local stack did not start
       x QueueFullError            the simulator's queue is full
@@ -110,6 +111,10 @@ class ChannelClosedError(LLMEndpointError):
 
 class PublishError(LLMEndpointError):
     """The result of a load run could not be written to the cluster."""
+
+
+class RunResultError(LLMEndpointError):
+    """The result of a load run, as read from the cluster, is invalid. The message names the field."""
 
 
 class NotReadyError(LLMEndpointError):
