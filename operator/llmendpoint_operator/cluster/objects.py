@@ -8,7 +8,7 @@ from typing import Any
 from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import FIELD_MANAGER
-from llmendpoint_operator.cluster.client import APPLY, ApiServer
+from llmendpoint_operator.cluster.client import APPLY, MERGE_PATCH, ApiServer
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.kube.owner import Manifest
 
@@ -72,6 +72,11 @@ class Objects:
             "status": status,
         }
         return await self._apply(KINDS[kind].path(metadata["namespace"], metadata["name"], "status"), body)
+
+    async def patch(self, kind: str, namespace: str, name: str, patch: Manifest) -> Manifest:
+        """Send a merge patch and return the object. Unlike an apply, it can remove fields that others have set."""
+        path, query = KINDS[kind].path(namespace, name), [("fieldManager", FIELD_MANAGER)]
+        return _whole(await self._server.request("PATCH", path, query, patch, MERGE_PATCH), kind)
 
     async def record(self, event: Manifest) -> None:
         """Create an Event. Events are never read or updated."""

@@ -10,7 +10,7 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.endpoint.desired import desired
-from llmendpoint_operator.endpoint.layout import COMPONENT, statefulset_name
+from llmendpoint_operator.endpoint.layout import statefulset_name
 from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
 from llmendpoint_operator.endpoint.status import endpoint_status
@@ -51,27 +51,22 @@ class EndpointController(Controller[LLMEndpointSpec]):
         """Return the steps: write all children, then poll the sidecars and write the status."""
         return Course(desired(resource.owner, resource.spec, self._images), partial(self._conclude, resource))
 
-    def gone(self, key: Key) -> None:
+    async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
         self._throttle.forget(key)
 
     async def _conclude(self, resource: Resource[LLMEndpointSpec], refused: tuple[Fault, ...]) -> float:
-        pods = self._inventory.pods(resource.key, COMPONENT)
-        seen = await self._observe(resource, pods, refused)
+        name = statefulset_name(resource.owner)
+        statefulset = self._inventory.own_child(resource.key, "StatefulSet", name, resource.owner.uid)
+        pods = self._inventory.pods(resource.key, statefulset.uid) if statefulset else []
+        views = await asyncio.gather(*map(self._view, pods))
+        existing, ready, latest = replicas_of(statefulset.body if statefulset else None)
+        seen = Observation(existing, ready, latest, tuple(views), refused)
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
         # A pod without an address cannot be polled; the watch shows when it gets one.
         can_be_polled = any(pod.get("status", {}).get("podIP") for pod in pods)
         return _LOADING_SECONDS if can_be_polled and not _is_settled(resource.spec, seen, status) else _STEADY_SECONDS
-
-    async def _observe(
-        self, resource: Resource[LLMEndpointSpec], pods: list[Manifest], refused: tuple[Fault, ...]
-    ) -> Observation:
-        child = self._inventory.child(resource.key, "StatefulSet", statefulset_name(resource.owner))
-        statefulset = child.body if child is not None and child.owner_uid == resource.owner.uid else None
-        views = await asyncio.gather(*map(self._view, pods)) if statefulset else []
-        existing, ready, latest = replicas_of(statefulset)
-        return Observation(existing, ready, latest, tuple(views), refused)
 
     async def _view(self, pod: Manifest) -> PodView:
         return PodView(pod["metadata"]["name"], is_ready(pod), await self._pods.sidecar(pod), trouble(pod))

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import partial
+from http import HTTPStatus
 from typing import Any
+
+from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.api.loadtest import LoadTestSpec, Protocol, parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
@@ -25,8 +28,9 @@ from llmendpoint_common.contracts.cluster import (
     LoadTestCondition,
 )
 from llmendpoint_common.contracts.loadrun import Api, Verdict
-from llmendpoint_common.process.errors import NotReadyError
-from llmendpoint_operator.cluster.faults import name_conflict
+from llmendpoint_common.process.errors import NotReadyError, RunResultError
+from llmendpoint_operator.cluster.faults import describe, name_conflict
+from llmendpoint_operator.cluster.inventory import Child
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
@@ -35,11 +39,11 @@ from llmendpoint_operator.loadtest import phases
 from llmendpoint_operator.loadtest.desired import desired
 from llmendpoint_operator.loadtest.resources.job import job_name
 from llmendpoint_operator.loadtest.resources.rbac import result_name
+from llmendpoint_operator.loadtest.result_map import ResultMaps, Tended
 from llmendpoint_operator.loadtest.results import read_result
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.settings import Images
 
-_POD_COMPONENT = "load"
 # Time until the next reconcile, which checks whether the endpoint is Ready (in the inventory), or polls the load pod.
 # Neither sends a request to the API server.
 _WAITING_SECONDS = 2.0
@@ -48,6 +52,10 @@ _RUNNING_SECONDS = 2.0
 _READING_SECONDS = 10.0
 # Longer than the time from writing the start time until the watch shows the Job.
 _YOUNG_SECONDS = 5.0
+_LOST_JOB = "The Job of this run was deleted. Create another LoadTest to run it again."
+_LOST_MAP = "ConfigMap {}, which receives the result of this run, was deleted or replaced. Create another LoadTest."
+#: Statuses with which the API server refuses a status for its content or size.
+_REFUSED_CONTENT = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
 _APIS = {Protocol.OLLAMA: Api.OLLAMA_CHAT, Protocol.OPENAI: Api.OPENAI_CHAT}
 
 
@@ -64,6 +72,7 @@ class LoadTestController(Controller[LoadTestSpec]):
         self._pods = cluster.pods
         self._images = images
         self._own_namespace = own_namespace
+        self._maps = ResultMaps(cluster.objects, cluster.inventory)
         #: Children of the started runs whose Job could not be created because the API server was unavailable.
         self._unmade: dict[Key, list[Manifest]] = {}
 
@@ -75,14 +84,16 @@ class LoadTestController(Controller[LoadTestSpec]):
         """Return the status of a run that ends immediately, because its spec is invalid."""
         return phases.loadtest_status(manifest, phases.failed(sentence, self._now()), self._now())
 
-    def gone(self, key: Key) -> None:
-        """Forget a LoadTest that no longer exists."""
+    async def gone(self, key: Key) -> None:
+        """Forget a LoadTest that no longer exists, and remove what would keep its result ConfigMap."""
         self._unmade.pop(key, None)
+        await self._maps.release(key)
 
     async def course(self, resource: Resource[LoadTestSpec]) -> Course:
         """Return the steps for the present state of the run."""
+        await self._maps.release(resource.key, successor=resource.owner)
         if is_true(resource.conditions, LoadTestCondition.COMPLETE):
-            return Course(None, partial(self._expire, resource))
+            return Course(None, partial(self._rest, resource))
         if resource.status.get("startTime"):
             return Course(self._unmade.get(resource.key), partial(self._follow, resource))
         try:
@@ -113,7 +124,11 @@ class LoadTestController(Controller[LoadTestSpec]):
     ) -> float | None:
         if refused:
             return await self._wait(resource, "; ".join(fault.message for fault in refused), None)
-        await self._write(resource, phases.starting(job_name(resource.owner), target, self._now()))
+        result = self._inventory.own_child(resource.key, "ConfigMap", result_name(resource.owner), resource.owner.uid)
+        if result is None:
+            return _WAITING_SECONDS
+        starting = phases.starting(job_name(resource.owner), (result.key.name, result.uid), target, self._now())
+        await self._write(resource, starting)
         self._unmade[resource.key] = children
         await self.emit(resource, "Started", f"Sending requests to {target.model} at {target.url}.")
         return await self._created(resource, await self.converge(resource, children))
@@ -130,21 +145,31 @@ class LoadTestController(Controller[LoadTestSpec]):
     async def _follow(self, resource: Resource[LoadTestSpec], refused: tuple[Fault, ...]) -> float | None:
         if resource.key in self._unmade:
             return await self._created(resource, refused)
-        published = self._inventory.child(resource.key, "ConfigMap", result_name(resource.owner))
-        summary = read_result(published.body if published else None)
-        if summary is not None:
-            return await self._finish(resource, phases.finished(summary, self._now()))
-        run = self._inventory.child(resource.key, "Job", job_name(resource.owner))
-        if run is None:
-            if self._is_young(resource) or not self._inventory.complete:
-                return _RUNNING_SECONDS
-            message = "The Job of this run was deleted. Create another LoadTest to run it again."
-            return await self._finish(resource, phases.failed(message, self._now()))
-        pods = self._inventory.pods(resource.key, _POD_COMPONENT)
-        if _has_ended(run.body):
-            return await self._finish(resource, phases.failed(_last_words(pods), self._now()))
+        tended = await self._tend_map(resource)
+        run = self._inventory.own_child(resource.key, "Job", job_name(resource.owner), resource.owner.uid)
+        pods = self._inventory.pods(resource.key, run.uid) if run else []
+        ending = self._ending(resource, tended.body, run, pods)
+        if ending is not None:
+            return await self._finish(resource, ending)
         await self._report_progress(resource, pods)
         return _RUNNING_SECONDS
+
+    def _ending(
+        self, resource: Resource[LoadTestSpec], result: Manifest | None, run: Child | None, pods: list[Manifest]
+    ) -> phases.Phase | None:
+        """Return the last phase of a run that has ended, or None if it is still running."""
+        try:
+            summary = read_result(result)
+        except RunResultError as error:
+            return phases.failed(f"ConfigMap {result_name(resource.owner)}: {error}. It is not used.", self._now())
+        if summary is not None:
+            return phases.finished(summary, self._now())
+        if result is None and self._inventory.complete:
+            return phases.failed(_LOST_MAP.format(result_name(resource.owner)), self._now())
+        if run is None:
+            is_settled = self._inventory.complete and not self._is_young(resource)
+            return phases.failed(_LOST_JOB, self._now()) if is_settled else None
+        return phases.failed(_last_words(pods), self._now()) if _has_ended(run.body) else None
 
     async def _report_progress(self, resource: Resource[LoadTestSpec], pods: list[Manifest]) -> None:
         for pod in pods:
@@ -153,7 +178,19 @@ class LoadTestController(Controller[LoadTestSpec]):
                 message = f"{progress.requests} requests, {progress.errors} errors, {progress.output_tokens} tokens"
                 await self._write(resource, phases.running(min(99, progress.percent), message))
 
-    async def _expire(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...]) -> float | None:
+    async def _tend_map(self, resource: Resource[LoadTestSpec]) -> Tended:
+        uid = (resource.status.get("resultConfigMap") or {}).get("uid", "")
+        return await self._maps.tend(resource.key, resource.owner, uid)
+
+    async def _rest(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...]) -> float | None:
+        """Keep the objects of a run that has ended in order, and delete the LoadTest when its time has come."""
+        pauses = [await self._expire(resource)]
+        if resource.status.get("startTime"):
+            await self._maps.revoke(resource.key, resource.owner)
+            pauses.append((await self._tend_map(resource)).pause)
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    async def _expire(self, resource: Resource[LoadTestSpec]) -> float | None:
         lifetime = resource.spec.ttl_seconds_after_finished
         if lifetime is None:
             return None
@@ -221,7 +258,14 @@ class LoadTestController(Controller[LoadTestSpec]):
         return (self._now() - begun).total_seconds() < _YOUNG_SECONDS
 
     async def _finish(self, resource: Resource[LoadTestSpec], phase: phases.Phase) -> float:
-        await self._write(resource, phase)
+        try:
+            await self._write(resource, phase)
+        except ApiException as error:
+            if error.status not in _REFUSED_CONTENT:
+                raise
+            # A status that is refused once is refused each time.
+            phase = phases.failed(f"The API server refused the result of this run: {describe(error)}", self._now())
+            await self._write(resource, phase)
         verdict = str(phase.fields["verdict"])
         warning = verdict not in (Verdict.PASSED, Verdict.NONE)
         await self.emit(resource, verdict, f"{phase.reason}: {phase.message}", warning=warning)

@@ -32,11 +32,16 @@ def waiting(message: str) -> Phase:
     return Phase(False, None, LoadTestReason.PENDING, message, {"progressPercent": 0})
 
 
-def starting(job_name: str, target: ResolvedTarget, now: datetime) -> Phase:
-    """Return the phase of a run whose Job is about to be created. Its target and model do not change afterwards."""
+def starting(job_name: str, result: tuple[str, str], target: ResolvedTarget, now: datetime) -> Phase:
+    """Return the phase of a run whose Job is about to be created. Its target and model do not change afterwards.
+
+    `result` is the name and the UID of the ConfigMap that receives the result.
+    """
+    name, uid = result
     fields = {
         "startTime": timestamp(now),
         "jobName": job_name,
+        "resultConfigMap": {"name": name, "uid": uid},
         "target": target.url,
         "model": target.model,
         "modelDigest": target.digest,
@@ -48,7 +53,7 @@ def starting(job_name: str, target: ResolvedTarget, now: datetime) -> Phase:
         begun.passed,
         begun.reason,
         begun.message,
-        {name: value for name, value in fields.items() if value} | begun.fields,
+        {field: value for field, value in fields.items() if value} | begun.fields,
     )
 
 

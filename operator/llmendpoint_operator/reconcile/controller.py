@@ -103,8 +103,8 @@ class Controller(ABC, Generic[Spec]):
     async def course(self, resource: Resource[Spec]) -> Course:
         """Return the steps for a resource in its present state."""
 
-    def gone(self, key: Key) -> None:
-        """Forget a resource that no longer exists."""
+    async def gone(self, key: Key) -> None:
+        """Forget a resource that no longer exists or is being deleted. May be called several times for one resource."""
 
     async def reconcile(self, key: Key) -> float | None:
         """Reconcile a resource once.
@@ -114,7 +114,7 @@ class Controller(ABC, Generic[Spec]):
         manifest = self._inventory.resource(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             self._inventory.accept_all(key)
-            self.gone(key)
+            await self.gone(key)
             return None
         try:
             spec = self.parse(manifest)

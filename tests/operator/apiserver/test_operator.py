@@ -300,7 +300,7 @@ def pod_address(tmp_path: Path) -> Iterator[str]:
 
 def test_status_and_events_show_how_far_a_pull_is(api: Any, pod_address: str) -> None:
     make(api)
-    api.apply(pod("assistant-0", "assistant"))
+    api.apply(pod("assistant-0", "assistant", api.get("StatefulSet", "assistant")["metadata"]["uid"]))
     api.apply_status({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0"},
                       "status": {"phase": "Running", "podIP": pod_address, "podIPs": [{"ip": pod_address}]}})  # fmt: skip
     wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("ModelsAvailable") == ("False", "Pulling"))

@@ -57,7 +57,7 @@ class World:
         body = newer(self.objects.get_now("StatefulSet", "assistant"), status=replicas)
         self.inventory.shows("StatefulSet", body)
         status = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
-        made = live(pod("assistant-0", "assistant"), "uid-pod", stamp=False, status=status)
+        made = live(pod("assistant-0", "assistant", body["metadata"]["uid"]), "uid-pod", stamp=False, status=status)
         made["metadata"]["namespace"] = "ns"
         self.inventory.shows("Pod", made)
 
@@ -145,6 +145,18 @@ async def test_an_endpoint_that_is_scaled_to_zero_is_settled(world: World) -> No
     # If its last pod still exists, it is not settled yet.
     world.show_ready_pod()
     assert await world.controller.reconcile(KEY) == 2
+
+
+async def test_a_pod_that_only_has_our_labels_is_not_polled(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    world.pods.model = LOADED
+    forged = live(pod("assistant-9", "assistant", "uid-other"), "uid-pod", stamp=False, status={"podIP": "10.0.0.9"})
+    forged["metadata"]["namespace"] = "ns"
+    world.inventory.shows("Pod", forged)
+    await world.controller.reconcile(KEY)
+    assert world.pods.polls == 0
+    assert world.conditions["ModelsAvailable"] == "Starting"
 
 
 async def test_an_endpoint_without_pods_waits_for_events(world: World) -> None:
