@@ -85,3 +85,36 @@ def test_a_variable_of_a_spec_cannot_show_or_replace_ours() -> None:
     variables = {item["name"]: expand(item["value"], str.upper) for item in container["env"]}
     assert variables["MINE"] == "$(OLLAMA_MODELS)"
     assert variables["OLLAMA_HOST"] == "127.0.0.1:11434"
+
+
+RESERVED = {"llmendpoint.dev/endpoint": "x", "llmendpoint.dev/loadtest": "x", "app.kubernetes.io/component": "x"}
+
+
+@pytest.mark.parametrize(
+    ("children", "labels"),
+    [
+        (
+            endpoint_children(
+                {**everything("endpoint"), "pod": {"labels": RESERVED}, "monitoring": {"labels": RESERVED}}
+            ),
+            {"llmendpoint.dev/endpoint": "assistant"},
+        ),
+        (
+            loadtest_children({**everything("loadtest"), "pod": {"labels": RESERVED}}),
+            {"llmendpoint.dev/loadtest": "smoke"},
+        ),
+    ],
+)
+def test_labels_of_a_spec_do_not_reach_what_the_operator_selects(
+    children: dict[str, Any], labels: dict[str, str]
+) -> None:
+    for manifest in children.values():
+        metadata = [
+            manifest["metadata"],
+            manifest.get("spec", {}).get("template", {}).get("metadata", {"labels": labels}),
+        ]
+        for item in metadata:
+            ours = {name: value for name, value in item["labels"].items() if name.startswith("llmendpoint.dev/")}
+            ours.pop("llmendpoint.dev/scrape", None)
+            assert ours == labels
+            assert item["labels"].get("app.kubernetes.io/component") != "x"

@@ -256,7 +256,9 @@ class LoadPod(ApiModel):
         default_factory=list, max_length=32, description="Taints of nodes that the pod tolerates."
     )
     labels: _LABELS = Field(
-        default_factory=dict, description="Additional labels of the pod. The operator's own labels take precedence."
+        default_factory=dict,
+        description="Additional labels of the pod. The operator's own labels take precedence, and labels that begin "
+        "with llmendpoint.dev/ are ignored.",
     )
     annotations: _LABELS = Field(default_factory=dict, description="Additional annotations of the pod.")
     image_pull_secrets: list[LocalReference] = Field(

@@ -43,7 +43,7 @@ def statefulset(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest
 def _pod_metadata(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
     """Return labels and annotations of the pods; those that the operator or kubectl needs win over the spec's."""
     return {
-        "labels": {**spec.pod.labels, **owner.labels(layout.COMPONENT)},
+        "labels": owner.pod_labels(layout.COMPONENT, spec.pod.labels),
         "annotations": {
             **spec.pod.annotations,
             "kubectl.kubernetes.io/default-container": layout.METERING_CONTAINER,

@@ -48,7 +48,7 @@ def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], images: 
         **pod_fields.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
         **pod_fields.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
     }
-    metadata = {"labels": {**spec.pod.labels, **owner.labels("load")}, "annotations": dict(spec.pod.annotations)}
+    metadata = {"labels": owner.pod_labels("load", spec.pod.labels), "annotations": dict(spec.pod.annotations)}
     return {
         **owner.child("Job", job_name(owner), "load"),
         "spec": {
