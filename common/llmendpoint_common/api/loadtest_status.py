@@ -126,6 +126,6 @@ class LoadTestStatus(ApiModel):
     )
     conditions: list[ConditionState] = Field(
         default_factory=list,
-        description="Conditions of the types Complete and Passed.",
+        description="Conditions of the types Complete, Passed and Stalled.",
         json_schema_extra=list_map("type"),
     )

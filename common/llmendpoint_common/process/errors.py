@@ -6,6 +6,7 @@
           QuestionError           a question file
           RunDocumentError        a run document
           APIKeyError             a file with an API key
+          PolicyError             the operator's policy file
       x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head is invalid or ambiguous
               HeadTooLargeError   a head above the limit
@@ -60,6 +61,10 @@ class RunDocumentError(InputError):
 
 class APIKeyError(InputError):
     """A file with an API key cannot be read, or its content cannot be sent. The message names the file, not the key."""
+
+
+class PolicyError(InputError):
+    """The operator's policy file cannot be read or is invalid. The message names the file, and the field or line."""
 
 
 class ProtocolError(LLMEndpointError):

@@ -17,6 +17,7 @@ from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.kube.conditions import Condition, is_true, merge
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.settings import Images
 
@@ -30,8 +31,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
     kind = LLMENDPOINT
 
-    def __init__(self, cluster: Cluster, images: Images) -> None:
-        super().__init__(cluster)
+    def __init__(self, cluster: Cluster, images: Images, policy: Policy = ALLOW_ALL) -> None:
+        super().__init__(cluster, policy)
         self._images = images
         self._pods = cluster.pods
         self._throttle = Throttle()
@@ -41,15 +42,22 @@ class EndpointController(Controller[LLMEndpointSpec]):
         return parse_spec(manifest)
 
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
-        """Return a status with Ready=False and the reason InvalidSpec."""
-        condition = Condition(EndpointCondition.READY, False, EndpointReason.INVALID_SPEC, sentence)
+        """Return a status with Ready=False, Stalled=True and the reason InvalidSpec."""
+        wanted = [
+            Condition(EndpointCondition.READY, False, EndpointReason.INVALID_SPEC, sentence),
+            Condition(EndpointCondition.STALLED, True, EndpointReason.INVALID_SPEC, sentence),
+        ]
         existing = (manifest.get("status") or {}).get("conditions") or []
         generation = manifest["metadata"]["generation"]
-        return {"observedGeneration": generation, "conditions": merge(existing, [condition], generation, self._now())}
+        return {"observedGeneration": generation, "conditions": merge(existing, wanted, generation, self._now())}
 
     async def course(self, resource: Resource[LLMEndpointSpec]) -> Course:
-        """Return the steps: write all children, then poll the sidecars and write the status."""
-        return Course(desired(resource.owner, resource.spec, self._images), partial(self._conclude, resource))
+        """Return the steps: write all children, then poll the sidecars and write the status.
+
+        The children of an endpoint with a forbidden value are left as they are.
+        """
+        children = None if resource.forbidden else desired(resource.owner, resource.spec, self._images)
+        return Course(children, partial(self._conclude, resource))
 
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
@@ -61,7 +69,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         pods = self._inventory.pods(resource.key, statefulset.uid) if statefulset else []
         views = await asyncio.gather(*map(self._view, pods))
         existing, ready, latest = replicas_of(statefulset.body if statefulset else None)
-        seen = Observation(existing, ready, latest, tuple(views), refused)
+        seen = Observation(existing, ready, latest, tuple(views), refused, resource.forbidden)
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
         # A pod without an address cannot be polled; the watch shows when it gets one.

@@ -1,6 +1,7 @@
 """Reconciles LoadTests: waits for the endpoint, copies the questions, starts one Job, and reads its result.
 
     status of the LoadTest     steps of a reconcile                                        children
+    forbidden, not started     say what the policy does not allow, and wait                not changed
     not started                resolve target and questions; if this succeeds, start Job   created
     startTime is set           follow the Job, and finish with its result                  not changed
     Complete is True           delete the LoadTest when its time to live has passed        not changed
@@ -26,6 +27,7 @@ from llmendpoint_common.contracts.cluster import (
     EndpointCondition,
     FaultReason,
     LoadTestCondition,
+    LoadTestReason,
 )
 from llmendpoint_common.contracts.loadrun import Api, Verdict
 from llmendpoint_common.process.errors import NotReadyError, RunResultError
@@ -41,6 +43,8 @@ from llmendpoint_operator.loadtest.resources.job import job_name
 from llmendpoint_operator.loadtest.resources.rbac import result_name
 from llmendpoint_operator.loadtest.result_map import ResultMaps, Tended
 from llmendpoint_operator.loadtest.results import read_result
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
+from llmendpoint_operator.policy.rules import sentences
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.settings import Images
 
@@ -66,8 +70,8 @@ class LoadTestController(Controller[LoadTestSpec]):
     # The questions and the result of a run are kept, even if their sources change later.
     prunes = False
 
-    def __init__(self, cluster: Cluster, images: Images, own_namespace: str) -> None:
-        super().__init__(cluster)
+    def __init__(self, cluster: Cluster, images: Images, own_namespace: str, policy: Policy = ALLOW_ALL) -> None:
+        super().__init__(cluster, policy)
         self._objects = cluster.objects
         self._pods = cluster.pods
         self._images = images
@@ -96,6 +100,8 @@ class LoadTestController(Controller[LoadTestSpec]):
             return Course(None, partial(self._rest, resource))
         if resource.status.get("startTime"):
             return Course(self._unmade.get(resource.key), partial(self._follow, resource))
+        if resource.forbidden:
+            return Course(None, partial(self._forbid, resource))
         try:
             target = self._target(resource)
         except NotReadyError as reason:
@@ -114,6 +120,13 @@ class LoadTestController(Controller[LoadTestSpec]):
     ) -> float | None:
         await self._write(resource, phases.waiting(reason))
         return pause
+
+    async def _forbid(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...]) -> None:
+        message = sentences(resource.forbidden)
+        is_known = is_true(resource.conditions, LoadTestCondition.STALLED)
+        await self._write(resource, phases.forbidden(message))
+        if not is_known:
+            await self.emit(resource, LoadTestReason.POLICY_VIOLATION, message, warning=True)
 
     async def _start(
         self,

@@ -15,6 +15,7 @@ from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.controller import LoadTestController
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
 from llmendpoint_operator.settings import Images
 from support.children import live, newer
@@ -46,7 +47,7 @@ class FakePods:
 class World:
     """A controller of LoadTests on a cluster in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = ALLOW_ALL) -> None:
         self.objects = FakeObjects()
         self.time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.seconds = 0.0
@@ -54,7 +55,7 @@ class World:
         self.inventory.end_listing()
         self.pods = FakePods()
         cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), self.pods, lambda: self.time)  # type: ignore[arg-type]
-        self.controller = LoadTestController(cluster, IMAGES, "chart")
+        self.controller = LoadTestController(cluster, IMAGES, "chart", policy)
 
     def show(self, **spec: Any) -> None:
         body = {"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LoadTest",
@@ -95,6 +96,10 @@ class World:
     @property
     def status(self) -> dict[str, Any]:
         return dict((self.inventory.resource(KEY) or {})["status"])
+
+    @property
+    def stalled(self) -> tuple[str, str]:
+        return next((row["status"], row["reason"]) for row in self.status["conditions"] if row["type"] == "Stalled")
 
     @property
     def passed(self) -> tuple[str, str]:
@@ -279,3 +284,36 @@ async def test_a_strangers_job_of_the_same_name_is_not_the_run(world: World) -> 
     world.inventory.shows("Job", live(stranger, "uid-job", stamp=False, status=ended))
     await world.reconcile()
     assert world.passed == ("RunError", "The Job of this run was deleted. Create another LoadTest to run it again.")
+
+
+async def test_a_run_that_the_policy_forbids_waits_without_requests() -> None:
+    world = World(Policy(target_hosts=("allowed",)))
+    world.objects.put(QUESTIONS)
+    world.show(**TARGET)
+    for _ in range(3):
+        assert await world.reconcile() is None
+    assert world.objects.calls == ["status LoadTest/smoke"]
+    assert world.stalled == ("True", "PolicyViolation")
+    assert world.passed[0] == "PolicyViolation"
+    assert "spec.target.url: the operator's policy does not allow 'x' (rule targetHosts: allowed)." in world.passed[1]
+    assert "startTime" not in world.status
+    assert [(event["reason"], event["type"]) for event in world.objects.events] == [("PolicyViolation", "Warning")]
+    world.show(**{**TARGET, "target": {"url": "http://allowed"}})
+    await world.reconcile()
+    assert world.passed[0] == "Running"
+    assert world.stalled == ("False", "NotStalled")
+
+
+async def test_a_run_that_has_not_passed_is_stalled(world: World) -> None:
+    await world.start()
+    assert world.stalled == ("False", "NotStalled")
+    world.publish("not a result")
+    await world.reconcile()
+    assert world.stalled == ("True", "RunError")
+
+
+async def test_a_run_without_objectives_is_not_stalled(world: World) -> None:
+    await world.start()
+    world.publish(summary("Math"))
+    await world.reconcile()
+    assert world.stalled == ("False", "NotStalled")
