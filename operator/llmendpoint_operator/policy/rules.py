@@ -85,10 +85,13 @@ def sentences(found: Iterable[Violation]) -> str:
 def is_image_below(prefix: str, image: str) -> bool:
     """Return whether an image is in the registry, folder or repository that a prefix names.
 
-    A prefix ends where a component of the name ends: `registry.example` does not cover `registry.example.org/a`.
+    A prefix ends where a component of the name ends: `registry.example` covers neither `registry.example.org/a` nor
+    `registry.example:5000/a`.
     """
     name = full_image_name(image)
-    ends = ("",) if prefix.endswith("/") else ("/", ":", "@")
+    if prefix.endswith("/"):
+        return name.startswith(prefix)
+    ends = ("/", ":", "@") if "/" in prefix else ("/",)
     return name == prefix or name.startswith(tuple(f"{prefix}{end}" for end in ends))
 
 
