@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
+from support.apiclient import Client
 from support.cluster import NAMESPACE, Namespace, Parameters, kubectl, new_namespace
 from support.waiting import wait_until
 
@@ -108,8 +113,51 @@ def test_the_key_is_a_file_of_one_entry_that_the_pod_can_read(guarded: Namespace
     assert [item["key"] for item in volume["items"]] == ["team"]
 
 
-def test_the_permission_of_a_load_pod_ends_with_the_run(guarded: Namespace) -> None:
+@contextlib.contextmanager
+def as_load_pod(namespace: Namespace, name: str, folder: Path) -> Iterator[Callable[[dict[str, Any]], int]]:
+    """Yield a function that patches the metadata of a load test's result with the token of its load pod.
+
+    It returns the HTTP status. `kubectl patch` would read the object first, which the token may not.
+    """
+    config = json.loads(kubectl("config", "view", "--raw", "--flatten", "-o", "json"))
+    token = namespace.run("create", "token", f"{name}-load").strip()
+    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
+    path = folder / f"{name}.kubeconfig"
+    path.write_text(json.dumps(config))
+    client = Client(path)
+
+    def patch(metadata: dict[str, Any]) -> int:
+        try:
+            client.patch("ConfigMap", namespace.name, f"{name}-result-0", {"metadata": metadata})
+        except ApiException as error:
+            return int(error.status or 0)
+        return 200
+
+    yield patch
+    client.close()
+
+
+def test_the_permission_of_a_load_pod_ends_with_the_run(guarded: Namespace, tmp_path: Path) -> None:
     run(guarded, "ended", endpointRef={"name": "shared"})
-    user = f"system:serviceaccount:{guarded.name}:ended-load"
-    verb = ("auth", "can-i", "patch", "configmap/ended-result-0", "--as", user)
-    wait_until(lambda: guarded.run(*verb, check=False).strip().startswith("no"), 30)
+    with as_load_pod(guarded, "ended", tmp_path) as patch:
+        wait_until(lambda: patch({"annotations": {"note": "x"}}) == 403, 30)
+
+
+def test_a_load_pod_cannot_keep_its_result_or_its_namespace(
+    guarded: Namespace, parameters: Parameters, tmp_path: Path
+) -> None:
+    """Its token removes the owner and the labels, and adds a finalizer, while the run is deleted with its namespace."""
+    namespace = new_namespace("hostile")
+    target = {"url": f"http://shared.{guarded.name}.svc:11434"}
+    spec = {"target": target, "model": parameters.model, "load": {"rate": "0.1", "duration": "5m"}}
+    body = {"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LoadTest", "metadata": {"name": "smoke"}, "spec": spec}
+    namespace.apply(body)
+    wait_until(lambda: namespace.condition("loadtest", "smoke", "Passed")["reason"] == "Running", 60)
+    labels = {"app.kubernetes.io/managed-by": None, "llmendpoint.dev/loadtest": None}
+    hostile = {"ownerReferences": None, "finalizers": ["example.com/stay"], "labels": labels}
+    with as_load_pod(namespace, "smoke", tmp_path) as patch:
+        assert patch(hostile) == 200
+        wait_until(lambda: "finalizers" not in namespace.get("configmap", "smoke-result-0")["metadata"], 30)
+        assert namespace.get("configmap", "smoke-result-0")["metadata"]["ownerReferences"][0]["name"] == "smoke"
+        assert patch(hostile) == 200
+    kubectl("delete", "namespace", namespace.name, "--timeout=120s")
