@@ -5,21 +5,24 @@ bounds of what clients can make the proxy keep come from one budget, and they co
 
     memory limit = 1/8 for the kernel (socket buffers count as memory of the container, too)
                  + 64 MiB for each process (the interpreter and its libraries take 46 MiB; metrics take the rest)
-                 + the rest, which the workers divide evenly, and each worker by the shares below
+                 + 8 MiB for each decoder of compressed bodies (the largest window that HTTP allows for zstd, RFC 9659)
+                 + the rest, which is divided by the shares below
 
-At the default limit of 512 MiB and without workers, 384 MiB are left, and the shares are:
+Several workers first divide what the processes leave. At the default limit of 512 MiB and without workers, there are
+two decoders and 368 MiB to divide:
 
-    share  512 MiB  bound                 reason
-    -----  -------  --------------------  --------------------------------------------------------------------------
-    1/2    192 MiB  held_large_bytes      Prompts with images have several MiB. Three bodies of the maximum size fit.
-    1/8     48 MiB  held_small_bytes      A reserve, so that large bodies never displace ordinary prompts.
-    1/8     48 MiB  unsent_bytes          Responses of fast models to slow readers wait here.
-    1/8     48 MiB  connections           A running request with both connections takes 12 KiB (measured), TLS 23 KiB
-                                          more; the bound assumes 16 KiB and 48 KiB. That is 3,072 connections.
-    1/16    24 MiB  head_bytes            Heads of a few hundred bytes arrive in one piece and count for microseconds.
-    1/16    24 MiB  records               A record takes less than 2 KiB. The rest of this share is a margin.
+    share  512 MiB  bound             reason
+    -----  -------  ----------------  ------------------------------------------------------------------------------
+    9/16   207 MiB  held_large_bytes  Prompts with images have several MiB. Three bodies of the maximum size fit.
+    1/16    23 MiB  held_small_bytes  A reserve, so that large bodies never displace ordinary prompts. Most of them
+                                      arrive in one piece of less than 4 KiB, which is not even counted.
+    1/8     46 MiB  unsent_bytes      Responses of fast models to slow readers wait here.
+    1/8     46 MiB  connections       A running request with both connections takes 12 KiB (measured), TLS 23 KiB more;
+                                      the bound assumes 16 KiB and 48 KiB. That is 2,944 connections.
+    1/16    23 MiB  head_bytes        Most heads arrive in one piece of some hundred bytes, which is read immediately.
+    1/16    23 MiB  records           A record takes less than 2 KiB. The rest of this share is a margin.
 
-If the limit is too low for this, each worker still gets 16 MiB to divide.
+If the limit is too low for this, each worker gets 24 MiB nevertheless.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ _MIB = 1024 * 1024
 SMALL_BODY_BYTES = 256 * _KIB
 
 _PROCESS_BYTES = 64 * _MIB
-_MIN_WORKER_BYTES = 16 * _MIB
+_MIN_WORKER_BYTES = 24 * _MIB
 #: Beyond this memory for a worker, the bounds stay the same: on a machine without a limit, they protect its other uses.
 _MAX_WORKER_BYTES = 1024 * _MIB
 #: Ollama also decodes a body in memory. The largest prompts with images have a few tens of MiB.
@@ -51,6 +54,10 @@ _OTHER_FILES = 64
 _RECORD_BYTES = 2 * _KIB
 #: Records are kept for two minutes. This number covers 34 requests per second.
 _MAX_RECORDS = 4096
+_DECODER_BYTES = 8 * _MIB
+#: Memory of a worker for which it gets another decoder. More than four would only share one CPU.
+_BYTES_PER_DECODER = 160 * _MIB
+_MAX_DECODERS = 4
 _UNLIMITED_FILES = 1_048_576
 
 
@@ -65,6 +72,7 @@ class Budget:
     unsent_bytes:      all bytes together that were received from one side and not yet accepted by the other
     connections:       connections of clients; each may need a second one to the upstream
     records:           records of ended requests
+    decoders:          compressed bodies that are decompressed at the same time
     """
 
     held_small_bytes: int
@@ -74,6 +82,7 @@ class Budget:
     unsent_bytes: int
     connections: int
     records: int
+    decoders: int
 
 
 def budget_of(memory_bytes: int, open_files: int, workers: int = 1, *, tls: bool = False) -> Budget:
@@ -85,16 +94,19 @@ def budget_of(memory_bytes: int, open_files: int, workers: int = 1, *, tls: bool
     processes = workers + 1 if workers > 1 else 1
     own = (memory_bytes - memory_bytes // 8 - processes * _PROCESS_BYTES) // workers
     own = min(max(own, _MIN_WORKER_BYTES), _MAX_WORKER_BYTES)
+    decoders = min(max(own // _BYTES_PER_DECODER, 1), _MAX_DECODERS)
+    own -= decoders * _DECODER_BYTES
     by_memory = own // 8 // (_TLS_CONNECTION_BYTES if tls else _CONNECTION_BYTES)
     by_files = (open_files - _OTHER_FILES) // 2
     return Budget(
-        held_small_bytes=own // 8,
-        held_large_bytes=own // 2,
-        body_bytes=min(own // 6, _MAX_BODY_BYTES),
+        held_small_bytes=own // 16,
+        held_large_bytes=own * 9 // 16,
+        body_bytes=min(own * 7 // 40, _MAX_BODY_BYTES),
         head_bytes=own // 16,
         unsent_bytes=own // 8,
         connections=max(min(by_memory, by_files, _MAX_CONNECTIONS), _MIN_CONNECTIONS),
         records=min(own // 16 // _RECORD_BYTES, _MAX_RECORDS),
+        decoders=decoders,
     )
 
 

@@ -17,7 +17,7 @@ MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory_of(budget: Budget, connection_bytes: int = 16 * KIB) -> int:
-    """Return the memory that the proxy keeps if every bound is reached. A record takes 2 KiB."""
+    """Return the memory that the proxy keeps if every bound is reached. A record takes 2 KiB, and a decoder 8 MiB."""
     return (
         budget.held_small_bytes
         + budget.held_large_bytes
@@ -25,6 +25,7 @@ def memory_of(budget: Budget, connection_bytes: int = 16 * KIB) -> int:
         + budget.unsent_bytes
         + budget.connections * connection_bytes
         + budget.records * 2 * KIB
+        + budget.decoders * 8 * MIB
     )
 
 
@@ -32,16 +33,16 @@ def memory_of(budget: Budget, connection_bytes: int = 16 * KIB) -> int:
 @pytest.mark.parametrize("memory", [192 * MIB, 512 * MIB, GIB, 4 * GIB, 64 * GIB])
 def test_all_bounds_together_fit_into_the_memory(memory: int, workers: int) -> None:
     processes = workers + 1 if workers > 1 else 1
-    own = max(memory * 7 // 8 - processes * 64 * MIB, workers * 16 * MIB)
+    own = max(memory * 7 // 8 - processes * 64 * MIB, workers * 24 * MIB)
     assert workers * memory_of(budget_of(memory, MANY_FILES, workers)) <= own
     assert workers * memory_of(budget_of(memory, MANY_FILES, workers, tls=True), 48 * KIB) <= own
 
 
-def test_the_default_container_keeps_three_bodies_of_64_mib_and_3072_connections() -> None:
+def test_the_default_container_keeps_three_bodies_of_64_mib_and_2944_connections() -> None:
     budget = budget_of(512 * MIB, MANY_FILES)
     assert budget.body_bytes == 64 * MIB
-    assert budget.held_large_bytes == 3 * budget.body_bytes
-    assert (budget.connections, budget.records) == (3072, 4096)
+    assert budget.held_large_bytes > 3 * budget.body_bytes
+    assert (budget.connections, budget.records, budget.decoders) == (2944, 4096, 2)
 
 
 def test_without_a_limit_the_bounds_do_not_grow_with_the_machine() -> None:

@@ -11,7 +11,7 @@ from llmendpoint_sidecar.policy.limits import Allowance, prompt_estimate, retry_
 
 
 def allowance(**limits: int) -> Allowance:
-    return Allowance(msgspec.structs.replace(TenantLimits(), **limits), None, 0.0)
+    return Allowance(msgspec.structs.replace(TenantLimits(), **limits), 0.0)
 
 
 def test_an_account_far_below_zero_tells_when_it_is_even_again() -> None:

@@ -111,6 +111,11 @@ class BodyReader:
             reader.finish()
         return self._facts()
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Number of bytes of the body without its coding, after `finish`."""
+        return self._read_bytes
+
     # ---- inside
 
     def _has_step(self) -> bool:

@@ -160,13 +160,19 @@ class ExchangeMeter:
         elif operation is Operation.BLOB:
             self.request_bytes += len(data)
 
+    def request_read(self, model: str, size: int) -> None:
+        """Note a request body that admission has read: the model in it, and its size in bytes."""
+        self.model = model
+        self.request_bytes = size
+
     def request_end(self, now: float) -> None:
         """Read the name of the model. From now on, the request is in flight."""
         self.requested = now
         if self.operation not in _READ_OPERATIONS:
             return
         try:
-            self.model = self._model_of_request()
+            if self._request:
+                self.model = self._model_of_request()
             if self.operation not in TRANSFERS:
                 self._label = self._meter.model_labels.label(self.model)
                 self._meter.in_flight.enter(self._label)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from llmendpoint_common.contracts.ollama import canonical_name
 from llmendpoint_common.contracts.sidecar import (
     IncludeUsage,
     ModelManagement,
@@ -18,30 +17,45 @@ from llmendpoint_common.contracts.sidecar import (
     SidecarConfig,
     TenantLimits,
 )
-from llmendpoint_common.wire.routes import MANAGEMENT, USAGE_ON_REQUEST, WITH_MODEL
+from llmendpoint_common.wire.request_body import RequestFacts
+from llmendpoint_common.wire.routes import USAGE_ON_REQUEST, RouteClass, route_class
+from llmendpoint_sidecar.budget import DEFAULT_BUDGET, Budget
 from llmendpoint_sidecar.meter.exchange import Spent
 from llmendpoint_sidecar.meter.in_flight import InFlight
+from llmendpoint_sidecar.policy.held_memory import HeldMemory
 from llmendpoint_sidecar.policy.hosts import HostRule, host_rule
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.policy.limits import Allowance, prompt_estimate, retry_after, tokens_used
+from llmendpoint_sidecar.policy.reading_queue import ReadingQueue
 from llmendpoint_sidecar.policy.refusals import Refusal
 
 #: Methods that run no model.
 _NOT_COUNTED = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 #: Retry-After if the queue is full. It is a guess, because the time until there is room is not known.
 _QUEUE_SECONDS = 5.0
-#: Maximum size of all held bodies together: four bodies of the maximum size. It bounds the memory use of the pod.
-_MAX_HELD_BYTES = 256 * 1024 * 1024
+_NO_MANAGEMENT = Refusal(
+    HTTPStatus.FORBIDDEN,
+    "clients are not allowed to manage models; they are declared in spec.models of the LLMEndpoint",
+    Outcome.REJECTED_MANAGEMENT,
+)
+# Looking up a member in its class costs more than the comparison.
+_INFERENCE, _MANAGEMENT = RouteClass.INFERENCE, RouteClass.MANAGEMENT
 
 
 class Ticket:
-    """The admission of a request: its tenant, and the allowance to which it is charged until it ends."""
+    """The admission of a request: its tenant, and the allowance to which it is charged until it ends.
 
-    __slots__ = ("_estimate", "allowance", "operation", "tenant")
+    `kind` is what the request does, or None if that depends on its body.
+    """
 
-    def __init__(self, tenant: str, operation: Operation, allowance: Allowance | None) -> None:
+    __slots__ = ("_estimate", "allowance", "kind", "operation", "tenant")
+
+    def __init__(
+        self, tenant: str, operation: Operation, kind: RouteClass | None, allowance: Allowance | None = None
+    ) -> None:
         self.tenant = tenant
         self.operation = operation
+        self.kind = kind
         self.allowance = allowance
         self._estimate = 0
 
@@ -77,16 +91,18 @@ class Admission:
         in_flight: InFlight,
         keyring: Keyring,
         clock: Callable[[], float],
+        budget: Budget = DEFAULT_BUDGET,
         context_of: Callable[[str], int | None] = lambda model: None,
     ) -> None:
         """`context_of` returns the context length of a model that is in memory, in tokens."""
         self.keyring = keyring
+        self.held_memory = HeldMemory(budget, fair=keyring.required)
+        self.reading_queue = ReadingQueue(budget.decoders, clock)
         self._context_of = context_of
         self._in_flight = in_flight
         self._clock = clock
         self._config = SidecarConfig()
         self._allowances: dict[str, Allowance] = {}
-        self._held_bytes = 0
         self._loopback = False
         self.open = True
         #: The hosts that are served, or None if every host is.
@@ -132,11 +148,11 @@ class Admission:
                 sentence = "an API key is required: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
                 return Refusal(HTTPStatus.UNAUTHORIZED, sentence, Outcome.REJECTED_AUTH)
             tenant = known
-        if self._forbids_management and operation in MANAGEMENT:
-            sentence = "clients are not allowed to manage models; they are declared in spec.models of the LLMEndpoint"
-            return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MANAGEMENT)
+        kind = route_class(method, operation)
+        if kind is _MANAGEMENT and self._forbids_management:
+            return _NO_MANAGEMENT
         if method in _NOT_COUNTED:
-            return Ticket(tenant, operation, None)
+            return Ticket(tenant, operation, kind)
         allowance = self._allowance(tenant)
         spent = allowance.quota(self._clock())
         if spent is not None:
@@ -144,29 +160,33 @@ class Admission:
             sentence = f"the limit of {limit} has been reached; try again in {seconds} s"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, sentence, Outcome.REJECTED_QUOTA, seconds)
         allowance.enter()
-        return Ticket(tenant, operation, allowance)
+        return Ticket(tenant, operation, kind, allowance)
 
     def needs_body(self, ticket: Ticket) -> bool:
         """Return whether admission depends on the body, so that it has to be complete before anything is sent."""
-        if ticket.allowance is None or ticket.operation not in WITH_MODEL:
+        allowance = ticket.allowance
+        if allowance is None or (ticket.kind is not _INFERENCE and ticket.kind is not None):
             return False
-        if ticket.counts_tokens or self.injects_usage(ticket):
-            return True
-        return self._config.max_waiting is not None or ticket.allowance.models is not None
+        return (
+            self._config.max_waiting is not None
+            or allowance.models is not None
+            or allowance.counts_tokens
+            or (ticket.kind is None and self._forbids_management)
+            or self.injects_usage(ticket)
+        )
 
     def injects_usage(self, ticket: Ticket) -> bool:
         """Return whether the proxy requests the token usage for this request if the client does not."""
         return self._injects and ticket.operation in USAGE_ON_REQUEST
 
-    def at_body(self, ticket: Ticket, model: str, size: int) -> Refusal | None:
-        """Check a request by the model in its body, which is empty if there is none, and charge its prompt.
-
-        `size` is the size of the decoded body in bytes.
-        """
-        allowance = ticket.allowance
+    def at_body(self, ticket: Ticket, facts: RequestFacts, size: int) -> Refusal | None:
+        """Check a request by its body, and charge its prompt. `size` is the size of the decoded body in bytes."""
+        allowance, model = ticket.allowance, facts.model
+        if ticket.kind is None and not facts.names_model:
+            return _NO_MANAGEMENT if self._forbids_management else None
         models = None if allowance is None else allowance.models
-        if models is not None and model and canonical_name(model) not in models:
-            sentence = f"this model is not allowed; allowed models: {', '.join(sorted(models)) or 'none'}"
+        if models is not None and model and not models.allow(model):
+            sentence = f"this model is not allowed; allowed models: {models}"
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MODEL)
         limit = self._config.max_waiting
         if limit is not None and not self._in_flight.has_room(model, limit):
@@ -174,27 +194,15 @@ class Admission:
             return Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED_QUEUE, retry_after(_QUEUE_SECONDS)
             )
-        if ticket.counts_tokens:
+        if allowance is not None and allowance.counts_tokens:
             ticket.charge(prompt_estimate(size, self._context_of(model)))
         return None
-
-    def hold(self, size: int) -> bool:
-        """Count bytes of a held body. Returns False if all held bodies together would be too large."""
-        if self._held_bytes + size > _MAX_HELD_BYTES:
-            return False
-        self._held_bytes += size
-        return True
-
-    def let_go(self, size: int) -> None:
-        """Count bytes that are no longer held."""
-        self._held_bytes -= size
 
     def _allowance(self, tenant: str) -> Allowance:
         found = self._allowances.get(tenant)
         if found is None:
             limits = self._limits.get(tenant, self._config.default_tenant)
-            models = None if limits.allowed_models is None else frozenset(map(canonical_name, limits.allowed_models))
-            found = self._allowances[tenant] = Allowance(limits, models, self._clock())
+            found = self._allowances[tenant] = Allowance(limits, self._clock())
         return found
 
     def _host_advice(self) -> str:

@@ -8,7 +8,9 @@ what it has used. A tenant cannot avoid the charge by leaving, or by sending man
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+from llmendpoint_common.contracts.ollama import canonical_name, model_key
 from llmendpoint_common.contracts.sidecar import TenantLimits
 from llmendpoint_sidecar.meter.exchange import Spent
 
@@ -64,14 +66,32 @@ class Bucket:
         self._level -= amount
 
 
+class AllowedModels:
+    """Models that a tenant may use. Names are compared as Ollama compares them."""
+
+    __slots__ = ("_keys", "_names")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._keys = frozenset(map(model_key, self._names))
+
+    def allow(self, name: str) -> bool:
+        """Return whether a model is one of these."""
+        return name in self._names or model_key(name) in self._keys
+
+    def __str__(self) -> str:
+        return ", ".join(sorted(map(canonical_name, self._names))) or "none"
+
+
 class Allowance:
     """Limits of a tenant, and their use. Times are readings of the proxy's clock, in seconds."""
 
     __slots__ = ("_requests", "_tokens", "limits", "models", "running")
 
-    def __init__(self, limits: TenantLimits, models: frozenset[str] | None, now: float) -> None:
+    def __init__(self, limits: TenantLimits, now: float) -> None:
         self.limits = limits
-        self.models = models
+        #: Models that the tenant may use, or None if it may use all.
+        self.models = None if limits.allowed_models is None else AllowedModels(limits.allowed_models)
         self.running = 0
         self._requests = Bucket(limits.requests_per_minute, now) if limits.requests_per_minute else None
         self._tokens = Bucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None

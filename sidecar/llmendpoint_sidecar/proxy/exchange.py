@@ -8,8 +8,8 @@ State       Meaning                                                        Event
 WAITING     an earlier request of the connection is being answered         start: refused (a)          REFUSED
                                                                            start: body is held         HOLDING
                                                                            start: otherwise            FORWARDING
-HOLDING     the body is collected, because admission needs its model       complete and admitted       FORWARDING
-                                                                           complete and refused        OVER
+HOLDING     the body is collected and read (d)                             read and admitted           FORWARDING
+                                                                           read and refused, too slow  OVER
 REFUSED     a short body is read to its end before the refusal is sent     the request is complete     OVER
 FORWARDING  the request is sent, or waits for a connection                 response_head               RESPONDING
                                                                            response_failed, a timeout  OVER (b)
@@ -23,9 +23,12 @@ any                                                                        the c
 (b) The client gets an error response of the proxy itself. Before an error response, the state is REFUSING if Ollama
     has to be asked for the CORS headers of the request's Origin.
 (c) The client's connection is closed, so that the client notices that the response is incomplete.
+(d) Admission needs the model in it. A compressed body is read in slices between other events, so the request may have
+    been complete for a while before it is read.
 
-In WAITING, the body is collected and checked as in HOLDING, and forwarded or refused at `start`. Whether the request is
-complete (`request_complete`) is independent of the state: a request can be answered before it has ended.
+In WAITING, the body is collected and checked as in HOLDING, and forwarded or refused at `start`. Of a large body, the
+rest is not received before that. Whether the request is complete (`request_complete`) is independent of the state: a
+request can be answered before it has ended.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ from llmendpoint_common.wire.routes import TRANSFERS
 from llmendpoint_common.wire.usage_filter import UsageFilter
 from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission, Ticket
+from llmendpoint_sidecar.policy.held_memory import BodyMemory
 from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal
 from llmendpoint_sidecar.proxy.heads import request_id_of, write_response_head
 from llmendpoint_sidecar.proxy.held_body import HeldBody
@@ -117,6 +121,7 @@ class Exchange:
     __slots__ = (
         "_backlog",
         "_backlog_bytes",
+        "_body_memory",
         "_changed_length",
         "_client",
         "_clock",
@@ -162,6 +167,8 @@ class Exchange:
         self._connecting: asyncio.Task[None] | None = None
         self._backlog: list[bytes] = []
         self._backlog_bytes = 0
+        #: The memory of an admitted body until the upstream has accepted it.
+        self._body_memory: BodyMemory | None = None
         #: Whether the upstream does not accept more of the request.
         self._upstream_is_slow = False
         #: The length of a body that the proxy changed to ask for usage.
@@ -196,7 +203,8 @@ class Exchange:
         self._ticket = verdict
         self._meter.tenant = verdict.tenant
         if admission.needs_body(verdict):
-            self._held_body = HeldBody(admission, verdict)
+            self._held_body = HeldBody(admission, verdict, self.head, self._last_activity)
+            self._refusal = self._held_body.refuse_length()
 
     def deny(self, refusal: Refusal) -> None:
         """Refuse the request when its turn comes, and close the connection after it."""
@@ -213,7 +221,9 @@ class Exchange:
                 self.refuse(self._refusal)
         elif self._held_body is not None:
             self.state = _HOLDING
-            if b"expect" in self.head.fields:
+            self._held_body.wait_no_longer(self._clock())
+            self._client.resume()
+            if b"expect" in self.head.fields and not self.request_complete:
                 self._client.write(_CONTINUE)
         else:
             self._forward()
@@ -239,10 +249,20 @@ class Exchange:
         self._meter.request_body(data)
 
     def flush_request(self) -> None:
-        """Send the buffered bytes in one piece."""
-        if self._connection is not None and self._backlog:
+        """Send the buffered bytes, in one piece unless they are many."""
+        connection = self._connection
+        if connection is not None and self._backlog:
             backlog, self._backlog = self._backlog, []
-            self._connection.write(backlog[0] if len(backlog) == 1 else b"".join(backlog))
+            if len(backlog) == 1:
+                connection.write(backlog[0])
+            elif self._body_memory is None:
+                connection.write(b"".join(backlog))
+            else:
+                # Joining them would take the memory and the time of copying a large body.
+                for piece in backlog:
+                    connection.write(piece)
+            if self._body_memory is not None and not self._upstream_is_slow:
+                self._release_body_memory()
             if self.request_complete:
                 self._meter.request_sent()
 
@@ -254,8 +274,26 @@ class Exchange:
         if self.state is _ANSWERED:
             self._finish()
             return
-        if self._held_body is not None and self._refusal is None:
-            self._judge(self._held_body)
+        held = self._held_body
+        if held is not None and self._refusal is None:
+            if not held.finish(self._body_read):
+                return
+            self._judge(held)
+        self._proceed()
+
+    def _body_read(self, succeeded: bool) -> None:
+        """Continue a complete request, because its body has been read in slices."""
+        if self._held_body is None:
+            return
+        if not succeeded:
+            self._client.abort()
+            return
+        self._judge(self._held_body)
+        self._proceed()
+        self.flush_request()
+
+    def _proceed(self) -> None:
+        """Forward or refuse a complete request."""
         if self._refusal is not None:
             if self.state is not _WAITING and self.state is not _REFUSING:
                 self.refuse(self._refusal)
@@ -316,6 +354,9 @@ class Exchange:
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
         """End an exchange that has exceeded a time limit. Called about once per second."""
         if self.state is _ANSWERED or self.state is _REFUSING or self.state is _OVER:
+            return
+        if self.state is _HOLDING:
+            self._check_arrival(now)
             return
         if self._paused_at is not None:
             # A client that does not read keeps a slot of the model busy, so it is treated as gone.
@@ -392,6 +433,7 @@ class Exchange:
         self._upstream_is_slow = not writable
         self._last_activity = self._clock()
         if writable:
+            self._release_body_memory()
             self._client.resume()
         else:
             self._client.pause()
@@ -415,21 +457,35 @@ class Exchange:
             body.release()
             if self.state is _HOLDING:
                 self.refuse(self._refusal)
+        elif body.is_large and self.state is _WAITING:
+            self._client.pause()
+
+    def _check_arrival(self, now: float) -> None:
+        """Refuse a request whose body arrives too slowly."""
+        if self._held_body is not None and not self.request_complete:
+            late = self._held_body.late(now)
+            if late is not None:
+                self.refuse(late)
 
     def _judge(self, held: HeldBody) -> None:
         """Check a complete held body, and buffer it for the upstream if it is admitted."""
         self._held_body = None
-        verdict = held.judge(self.head)
+        verdict = held.judge()
+        self._meter.request_read(held.facts.model, held.size)
         if isinstance(verdict, Refusal):
             self._refusal = verdict
             return
-        body = verdict.data
+        self._body_memory = verdict.memory
         if verdict.asks_for_usage:
             self._usage_filter = UsageFilter()
-            self._changed_length = len(body)
-        if body:
-            self._backlog.append(heads.chunk(body) if self.head.chunked else body)
-            self._meter.request_body(body)
+            self._changed_length = verdict.size
+        if verdict.size:
+            self._backlog += heads.chunk_of(verdict.pieces, verdict.size) if self.head.chunked else verdict.pieces
+
+    def _release_body_memory(self) -> None:
+        memory, self._body_memory = self._body_memory, None
+        if memory is not None:
+            memory.release()
 
     def _send(self, data: bytes) -> None:
         """Buffer bytes for the upstream. If too many wait for a connection, stop reading from the client."""
@@ -511,6 +567,7 @@ class Exchange:
         self._backlog.clear()
         if self._held_body is not None:
             self._held_body.release()
+        self._release_body_memory()
         self._meter.finish(outcome)
         if self._ticket is not None:
             self._ticket.close(self._meter.spent() if self._ticket.counts_tokens else None)

@@ -134,3 +134,10 @@ def path_of(target: bytes) -> bytes:
 def chunk(data: bytes) -> bytes:
     """Return `data` as one chunk of the chunked coding (RFC 9112, 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def chunk_of(pieces: list[bytes], size: int) -> list[bytes]:
+    """Return pieces of `size` bytes together as one chunk of the chunked coding, without copying large ones."""
+    if len(pieces) == 1:
+        return [chunk(pieces[0])]
+    return [b"%x\r\n" % size, *pieces, b"\r\n"]
