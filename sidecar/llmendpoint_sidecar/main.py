@@ -88,8 +88,8 @@ class Sidecar:
     async def _configure(self, inputs: Inputs) -> None:
         self.configure(inputs)
 
-    async def _find(self, request_id: str) -> RequestRecord | None:
-        return self.runtime.meter.find(request_id)
+    async def _find(self, request_id: str, tenant: str | None) -> list[RequestRecord]:
+        return self.runtime.meter.find(request_id, tenant)
 
 
 async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[str], stopping: asyncio.Event) -> int:

@@ -217,14 +217,15 @@ async def test_a_handshake_that_fails_leaves_its_place(
     writer.close()
 
 
-async def test_a_stop_ends_handshakes(
-    start_simulator: StartSimulator, start_sidecar: StartSidecar, tmp_path: Path
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_stop_and_a_drain_end_handshakes(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, tmp_path: Path, at_once: bool
 ) -> None:
     cert, key = issue(tmp_path, "h")
     sidecar = await start_sidecar((await start_simulator()).port, tls_cert=cert, tls_key=key)
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
     await eventually(lambda: len(sidecar.proxy_service.proxy.connections) == 1)
-    await sidecar.stop()
+    await (sidecar.stop() if at_once else sidecar.drain())
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from llmendpoint_common.contracts.sidecar import TenantLimits
+from llmendpoint_common.contracts.sidecar import RefusalReason, TenantLimits
 from llmendpoint_sidecar.meter.exchange import Spent
 from llmendpoint_sidecar.policy.limits import Allowance, prompt_estimate, retry_after, tokens_used
 
@@ -18,7 +18,7 @@ def test_an_account_far_below_zero_tells_when_it_is_even_again() -> None:
     one = allowance(tokens_per_minute=50)
     one.charge(120)  # 70 in debt, and 0.83 tokens per second
     reached = one.quota(0.0)
-    assert reached == ("50 tokens per minute", 86)
+    assert reached == ("50 tokens per minute", 86, RefusalReason.TOKENS_PER_MINUTE)
     assert one.quota(85.0) is not None
     assert one.quota(86.0) is None
 
@@ -37,10 +37,10 @@ def test_a_client_that_waits_as_long_as_it_was_told_is_admitted(per_minute: int,
 def test_of_several_reached_limits_the_slowest_is_named() -> None:
     one = allowance(tokens_per_minute=60, requests_per_minute=1, max_concurrent=1)
     one.enter()
-    assert one.quota(0.0) == ("1 requests per minute", 60)
+    assert one.quota(0.0) == ("1 requests per minute", 60, RefusalReason.REQUESTS_PER_MINUTE)
     one.charge(160)
-    assert one.quota(0.0) == ("60 tokens per minute", 101)
-    assert one.quota(100.5) == ("1 concurrent requests", 1)
+    assert one.quota(0.0) == ("60 tokens per minute", 101, RefusalReason.TOKENS_PER_MINUTE)
+    assert one.quota(100.5) == ("1 concurrent requests", 1, RefusalReason.MAX_CONCURRENT)
     one.leave()
     assert one.quota(101.0) is None
 
@@ -54,11 +54,11 @@ def test_a_correction_gives_back_what_the_estimate_took_and_never_more_than_a_mi
     one.charge(89)
     assert one.quota(0.0) is None  # one token is left
     one.charge(1)
-    assert one.quota(0.0) == ("100 tokens per minute", 1)
+    assert one.quota(0.0) == ("100 tokens per minute", 1, RefusalReason.TOKENS_PER_MINUTE)
     one.charge(-1_000_000)
     assert one.quota(0.0) is None
     one.charge(100)
-    assert one.quota(0.0) == ("100 tokens per minute", 1)
+    assert one.quota(0.0) == ("100 tokens per minute", 1, RefusalReason.TOKENS_PER_MINUTE)
 
 
 def test_the_estimate_is_a_quarter_of_the_bytes_and_at_most_what_the_model_reads() -> None:

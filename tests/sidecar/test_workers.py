@@ -203,6 +203,17 @@ async def test_a_record_is_found_whichever_worker_carried_the_request(simulator:
                 assert response.status == 404
 
 
+async def test_the_first_of_several_records_is_found_whichever_worker_carried_it(simulator: RunningSimulator) -> None:
+    async with running(simulator.port) as sidecar:
+        for tokens in range(1, 9):
+            await sidecar.chat(tokens, headers={"X-Request-ID": "again"})
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{sidecar.admin}/status/requests/again") as response,
+        ):
+            assert (await response.json())["generationTokens"] == 1
+
+
 async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(simulator: RunningSimulator) -> None:
     async with running(simulator.port) as sidecar:
         await asyncio.gather(*(sidecar.chat() for _ in range(20)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import msgspec
 from aiohttp import web
@@ -11,6 +12,9 @@ from aiohttp import web
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarStatus
 from llmendpoint_common.process.exposition import PageServer
 from llmendpoint_sidecar.meter.metrics import Metrics
+
+#: Returns the records of a request ID, at most one for each tenant. The second argument restricts them to one tenant.
+Find: TypeAlias = Callable[[str, str | None], Awaitable[list[RequestRecord]]]
 
 
 @dataclass
@@ -28,7 +32,7 @@ class Health:
 def admin_server(
     metrics: Metrics,
     status: Callable[[], SidecarStatus],
-    find: Callable[[str], Awaitable[RequestRecord | None]],
+    find: Find,
     refresh: Callable[[], Awaitable[None]],
     health: Health,
     is_served: Callable[[str], bool],
@@ -43,12 +47,14 @@ def admin_server(
         return web.Response(body=msgspec.json.encode(status()), content_type="application/json")
 
     async def show_request(request: web.Request) -> web.Response:
-        record = await find(request.match_info["id"])
-        if record is None:
-            return web.json_response(
-                {"error": "no request with this ID has ended within the last two minutes"}, status=404
-            )
-        return web.Response(body=msgspec.json.encode(record), content_type="application/json")
+        records = await find(request.match_info["id"], request.query.get("tenant"))
+        if not records:
+            sentence = "no request with this ID has ended within the last two minutes"
+            return web.json_response({"error": sentence}, status=404)
+        if len(records) > 1:
+            sentence = "requests of several tenants have this ID; choose one with the query parameter ?tenant=NAME"
+            return web.json_response({"error": sentence}, status=409)
+        return web.Response(body=msgspec.json.encode(records[0]), content_type="application/json")
 
     async def ready(_: web.Request) -> web.Response:
         now = status()

@@ -6,11 +6,11 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 
-from llmendpoint_common.contracts.sidecar import Outcome, RequestRecord, SidecarConfig, SidecarStatus, Totals
+from llmendpoint_common.contracts.sidecar import Outcome, SidecarConfig, SidecarStatus, Totals
 from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.admin.gauges import Gauges
-from llmendpoint_sidecar.admin.server import Health, admin_server
+from llmendpoint_sidecar.admin.server import Find, Health, admin_server
 from llmendpoint_sidecar.agent.model_agent import ModelAgent
 from llmendpoint_sidecar.policy.hosts import HostRule, admin_host_rule
 from llmendpoint_sidecar.proxy.service import Job
@@ -23,7 +23,7 @@ _GOOD = frozenset({Outcome.OK, Outcome.LENGTH, Outcome.LOAD, Outcome.UNLOAD})
 class AdminService:
     """Serves metrics and status, and has the model agent. The caller runs the jobs that `start` returns.
 
-    `refresh` is awaited before metrics and status are read. `find` returns the record of a request ID.
+    `refresh` is awaited before metrics and status are read. `find` returns the records of a request ID.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class AdminService:
         runtime: Runtime,
         config: SidecarConfig,
         refresh: Callable[[], Awaitable[None]],
-        find: Callable[[str], Awaitable[RequestRecord | None]],
+        find: Find,
     ) -> None:
         self._runtime = runtime
         self.health = Health()

@@ -14,6 +14,7 @@ from llmendpoint_common.contracts.sidecar import (
     ModelManagement,
     Operation,
     Outcome,
+    RefusalReason,
     SidecarConfig,
     TenantLimits,
 )
@@ -37,6 +38,7 @@ _NO_MANAGEMENT = Refusal(
     HTTPStatus.FORBIDDEN,
     "clients are not allowed to manage models; they are declared in spec.models of the LLMEndpoint",
     Outcome.REJECTED_MANAGEMENT,
+    reason=RefusalReason.MANAGEMENT,
 )
 # Looking up a member in its class costs more than the comparison.
 _INFERENCE, _MANAGEMENT = RouteClass.INFERENCE, RouteClass.MANAGEMENT
@@ -138,29 +140,35 @@ class Admission:
 
     def at_head(self, method: bytes, operation: Operation, fields: Mapping[bytes, bytes]) -> Ticket | Refusal:
         """Check a request by its head. `fields` has lower-case names."""
+        tenant = self.tenant_of(method, fields)
         if self.hosts is not None and not self.hosts[fields.get(b"host", b"")]:
-            return Refusal(HTTPStatus.FORBIDDEN, self._host_advice(), Outcome.REJECTED)
-        tenant = ""
-        # A browser's preflight cannot carry a key, and its response contains no secret.
-        if self.keyring.required and method != b"OPTIONS":
-            known = self.keyring.tenant_of(fields)
-            if known is None:
-                sentence = "an API key is required: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
-                return Refusal(HTTPStatus.UNAUTHORIZED, sentence, Outcome.REJECTED_AUTH)
-            tenant = known
+            sentence = self._host_advice()
+            return Refusal(
+                HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED, reason=RefusalReason.HOST, tenant=tenant or ""
+            )
+        if tenant is None:
+            sentence = "an API key is required: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
+            return Refusal(HTTPStatus.UNAUTHORIZED, sentence, Outcome.REJECTED_AUTH, reason=RefusalReason.KEY)
         kind = route_class(method, operation)
         if kind is _MANAGEMENT and self._forbids_management:
-            return _NO_MANAGEMENT
+            return _NO_MANAGEMENT._replace(tenant=tenant)
         if method in _NOT_COUNTED:
             return Ticket(tenant, operation, kind)
         allowance = self._allowance(tenant)
         spent = allowance.quota(self._clock())
         if spent is not None:
-            limit, seconds = spent
+            limit, seconds, reason = spent
             sentence = f"the limit of {limit} has been reached; try again in {seconds} s"
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, sentence, Outcome.REJECTED_QUOTA, seconds)
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, sentence, Outcome.REJECTED_QUOTA, seconds, reason, tenant)
         allowance.enter()
         return Ticket(tenant, operation, kind, allowance)
+
+    def tenant_of(self, method: bytes, fields: Mapping[bytes, bytes]) -> str | None:
+        """Return the tenant of a request: empty if no key is required, None if its key is missing or unknown."""
+        # A browser's preflight cannot carry a key, and its response contains no secret.
+        if not self.keyring.required or method == b"OPTIONS":
+            return ""
+        return self.keyring.tenant_of(fields)
 
     def needs_body(self, ticket: Ticket) -> bool:
         """Return whether admission depends on the body, so that it has to be complete before anything is sent."""
@@ -187,12 +195,16 @@ class Admission:
         models = None if allowance is None else allowance.models
         if models is not None and model and not models.allow(model):
             sentence = f"this model is not allowed; allowed models: {models}"
-            return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MODEL)
+            return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MODEL, reason=RefusalReason.MODEL)
         limit = self._config.max_waiting
         if limit is not None and not self._in_flight.has_room(model, limit):
             sentence = f"server busy, please try again: {limit} requests are already waiting for this model"
             return Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED_QUEUE, retry_after(_QUEUE_SECONDS)
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                sentence,
+                Outcome.REJECTED_QUEUE,
+                retry_after(_QUEUE_SECONDS),
+                RefusalReason.MAX_WAITING,
             )
         if allowance is not None and allowance.counts_tokens:
             ticket.charge(prompt_estimate(size, self._context_of(model)))

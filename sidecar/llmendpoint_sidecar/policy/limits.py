@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 
 from llmendpoint_common.contracts.ollama import canonical_name, model_key
-from llmendpoint_common.contracts.sidecar import TenantLimits
+from llmendpoint_common.contracts.sidecar import RefusalReason, TenantLimits
 from llmendpoint_sidecar.meter.exchange import Spent
 
 _MINUTE = 60.0
@@ -101,20 +101,22 @@ class Allowance:
         """Whether tokens are limited."""
         return self._tokens is not None
 
-    def quota(self, now: float) -> tuple[str, int] | None:
-        """Return a limit that has been reached, and the whole seconds until a request can be admitted.
+    def quota(self, now: float) -> tuple[str, int, RefusalReason] | None:
+        """Return a limit that has been reached, the whole seconds until a request can be admitted, and its name.
 
         If several limits have been reached, the one that takes longest. None if no limit has been reached.
         """
         limits = self.limits
-        longest, reached = 0.0, ""
+        longest, reached, reason = 0.0, "", RefusalReason.MAX_CONCURRENT
         if limits.max_concurrent is not None and self.running >= limits.max_concurrent:
             longest, reached = _CONCURRENT_SECONDS, f"{limits.max_concurrent} concurrent requests"
         if self._requests is not None and (wait := self._requests.wait(now, 1.0)) > longest:
             longest, reached = wait, f"{limits.requests_per_minute} requests per minute"
+            reason = RefusalReason.REQUESTS_PER_MINUTE
         if self._tokens is not None and (wait := self._tokens.wait(now, 1.0)) > longest:
             longest, reached = wait, f"{limits.tokens_per_minute} tokens per minute"
-        return (reached, retry_after(longest)) if reached else None
+            reason = RefusalReason.TOKENS_PER_MINUTE
+        return (reached, retry_after(longest), reason) if reached else None
 
     def enter(self) -> None:
         """Count the start of a request."""

@@ -6,7 +6,7 @@ import json
 from http import HTTPStatus
 from typing import NamedTuple
 
-from llmendpoint_common.contracts.sidecar import Outcome
+from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.wire.http1 import heads
 
 #: Anthropic's error types by status (docs.anthropic.com, errors).
@@ -24,12 +24,17 @@ _OPENAI = {
 
 
 class Refusal(NamedTuple):
-    """An error response of the proxy itself: message for the client, outcome for the meter, Retry-After in seconds."""
+    """An error response of the proxy itself: message for the client, outcome for the meter, Retry-After in seconds.
+
+    `reason` is None if the upstream failed and the request was not refused. `tenant` is empty if it is not known.
+    """
 
     status: HTTPStatus
     sentence: str
     outcome: Outcome
     retry_after: int | None = None
+    reason: RefusalReason | None = None
+    tenant: str = ""
 
 
 def write_refusal(

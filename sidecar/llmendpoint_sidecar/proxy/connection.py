@@ -37,7 +37,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import cast
 
-from llmendpoint_common.contracts.sidecar import Outcome
+from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.process.errors import HeadTooLargeError, ProtocolError
 from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader, RequestState, fault_of
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
@@ -160,7 +160,9 @@ class ClientConnection(TlsConnection):
 
     def close_if_idle(self) -> None:
         """Close the connection if no request is in progress."""
-        if not self._queue:
+        if self._state is _HANDSHAKE:
+            self.abort()
+        elif not self._queue:
             self._close()
 
     def abort(self) -> None:
@@ -182,7 +184,7 @@ class ClientConnection(TlsConnection):
                 self.abort()
         elif self._head_began is not None and now - self._head_began > timeouts.head:
             sentence = f"the head of the request took longer than {timeouts.head:g} s"
-            self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, sentence, Outcome.REJECTED))
+            self._refuse(_slow(sentence))
         elif self._queue:
             self._queue[0].check_timeouts(now, timeouts)
             self._check_body(now, timeouts)
@@ -196,7 +198,7 @@ class ClientConnection(TlsConnection):
             return
         if now - self._heard > timeouts.client:
             sentence = f"no more of the body was received for {timeouts.client:g} s"
-            self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, sentence, Outcome.REJECTED))
+            self._refuse(_slow(sentence))
 
     # ---- calls of the TLS server
 
@@ -225,7 +227,7 @@ class ClientConnection(TlsConnection):
             self._transport.abort()
         elif not self._shared.connections.admit(self):
             sentence = f"server busy, please try again: {self._shared.connections.max_connections} connections are open"
-            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED, retry_after=1)
+            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED, 1, RefusalReason.CONNECTIONS)
             self.write(write_refusal(refusal, b"/", [], close=True))
             self._close()
 
@@ -287,7 +289,15 @@ class ClientConnection(TlsConnection):
         fault = fault_of(head)
         hosts = admission.hosts
         if fault is not None:
-            exchange.deny(Refusal(fault.status, fault.sentence, Outcome.REJECTED))
+            exchange.deny(
+                Refusal(
+                    fault.status,
+                    fault.sentence,
+                    Outcome.REJECTED,
+                    reason=RefusalReason.INVALID_HTTP,
+                    tenant=admission.tenant_of(head.method, head.fields) or "",
+                )
+            )
         elif not admission.open or (hosts is not None and not hosts[head.head.fields.get(b"host", b"")]):
             exchange.admit(admission)
         if len(self._queue) == 1:
@@ -405,5 +415,11 @@ def _do_nothing() -> None:
 
 def _refusal_of(error: ProtocolError) -> Refusal:
     if isinstance(error, HeadTooLargeError):
-        return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error), Outcome.REJECTED)
-    return Refusal(HTTPStatus.BAD_REQUEST, f"the request is not valid HTTP: {error}", Outcome.REJECTED)
+        status, sentence = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error)
+    else:
+        status, sentence = HTTPStatus.BAD_REQUEST, f"the request is not valid HTTP: {error}"
+    return Refusal(status, sentence, Outcome.REJECTED, reason=RefusalReason.INVALID_HTTP)
+
+
+def _slow(sentence: str) -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_TIMEOUT, sentence, Outcome.REJECTED, reason=RefusalReason.SLOW_REQUEST)

@@ -51,7 +51,7 @@ from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission, Ticket
 from llmendpoint_sidecar.policy.held_memory import BodyMemory
 from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal
-from llmendpoint_sidecar.proxy.heads import request_id_of, write_response_head
+from llmendpoint_sidecar.proxy.heads import client_id_of, request_id_of, write_response_head
 from llmendpoint_sidecar.proxy.held_body import HeldBody
 from llmendpoint_sidecar.proxy.pool import Upstream
 from llmendpoint_sidecar.proxy.response_body import BodyRewriter, rewriter_for
@@ -133,6 +133,7 @@ class Exchange:
         "_meter",
         "_note",
         "_noted",
+        "_notes_refused",
         "_paused_at",
         "_pending_head",
         "_refusal",
@@ -161,6 +162,8 @@ class Exchange:
         # Its admission.
         self._ticket: Ticket | None = None
         self._refusal: Refusal | None = None
+        #: Whether the body of a refused request is noted, so that the meter knows its model.
+        self._notes_refused = False
         self._held_body: HeldBody | None = None
         # The connection to the upstream, and bytes that wait to be sent on it.
         self._connection: UpstreamConnection | None = None
@@ -185,9 +188,7 @@ class Exchange:
         self._meter = meter
         self._noted = meter.noted
         self._note = meter.noted.append
-        fields = head.head.fields
-        meter.coding = fields.get(b"content-encoding", b"")
-        meter.trace_parent = fields.get(b"traceparent", b"")
+        meter.head = head
 
     # ---- admission
 
@@ -199,6 +200,9 @@ class Exchange:
         verdict = admission.at_head(self.head.method, self._meter.operation, self.head.fields)
         if isinstance(verdict, Refusal):
             self._refusal = verdict
+            self._meter.tenant = verdict.tenant
+            # A request without a valid key is not worth the time.
+            self._notes_refused = verdict.outcome is not Outcome.REJECTED_AUTH and self._has_short_body()
             return
         self._ticket = verdict
         self._meter.tenant = verdict.tenant
@@ -210,6 +214,7 @@ class Exchange:
         """Refuse the request when its turn comes, and close the connection after it."""
         self._close_after = True
         self._refusal = refusal
+        self._meter.tenant = refusal.tenant
 
     # ---- calls of the client's connection
 
@@ -241,6 +246,8 @@ class Exchange:
         """Forward a piece of the body, or hold it. Discard it if the exchange no longer needs it."""
         state = self.state
         if self._refusal is not None or state is _ANSWERED or state is _OVER:
+            if self._notes_refused:
+                self._meter.request_body(data)
             return
         if self._held_body is not None:
             self._hold(self._held_body, data)
@@ -326,6 +333,9 @@ class Exchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """Send an error response of the proxy itself. If a response has started, cut it off instead."""
+        self._meter.refusal_reason = refusal.reason
+        if not self._meter.request_id:
+            self._meter.request_id = client_id_of(self.head)
         self._release(False)
         if self._has_started:
             self.response_head_alone()
@@ -471,7 +481,7 @@ class Exchange:
         """Check a complete held body, and buffer it for the upstream if it is admitted."""
         self._held_body = None
         verdict = held.judge()
-        self._meter.request_read(held.facts.model, held.size)
+        self._meter.request_read(held.facts, held.size)
         if isinstance(verdict, Refusal):
             self._refusal = verdict
             return

@@ -44,8 +44,17 @@ def request_id_of(request: RequestHead) -> tuple[str, str]:
     if given is None:
         made = f"{_ID_PREFIX}{next(_numbers):012x}"
         return made, made
-    text = given.decode("latin-1")
-    return (text if is_plain_id(text) else ""), ""
+    return _plain_id(given), ""
+
+
+def client_id_of(request: RequestHead) -> str:
+    """Return the ID that the client sent, or empty if it sent none that `is_plain_id` accepts."""
+    return _plain_id(request.head.fields.get(_ID_NAME, b""))
+
+
+def _plain_id(value: bytes) -> str:
+    text = value.decode("latin-1")
+    return text if is_plain_id(text) else ""
 
 
 class RequestHeadWriter:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
-from llmendpoint_common.contracts.sidecar import Outcome
+from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.request_reader import RequestHead
@@ -53,12 +53,14 @@ _TOO_MANY = Refusal(
     "server busy, please try again: too many large requests are being read",
     Outcome.REJECTED_QUEUE,
     retry_after=1,
+    reason=RefusalReason.HELD_BODIES,
 )
 _LATE = Refusal(
     HTTPStatus.REQUEST_TIMEOUT,
     f"the body arrived too slowly: {_ARRIVAL_SECONDS:g} s, and 1 s for every {_ARRIVAL_BYTES_PER_SECOND // _KIB} KiB, "
     "are allowed",
     Outcome.REJECTED,
+    reason=RefusalReason.SLOW_REQUEST,
 )
 #: If one of these occurs twice, the upstream and the proxy could interpret the body differently.
 _SINGLE = (b"content-type", b"content-encoding")
@@ -227,12 +229,12 @@ class HeldBody:
             facts = self.facts = self._read_facts()
         except RequestBodyError as error:
             self.release()
-            return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
+            return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED, reason=RefusalReason.INVALID_BODY)
         refused = self._admission.at_body(self._ticket, facts, self._decoded_size)
         if refused is not None:
             self.release()
             return refused
-        if facts.usage_offset < 0 or not self._admission.injects_usage(self._ticket):
+        if facts.usage_offset < 0:
             return AdmittedBody(self._pieces, self.size, self._memory, asks_for_usage=False)
         pieces = _with_usage(self._pieces, facts)
         return AdmittedBody(pieces, sum(map(len, pieces)), self._memory, asks_for_usage=True)
@@ -272,6 +274,7 @@ class HeldBody:
             self._coding,
             form=form_of(self._ticket.operation),
             query=self._head.target.partition(b"?")[2],
+            usage=self._admission.injects_usage(self._ticket),
         )
 
     def _read_facts(self) -> RequestFacts:
@@ -288,11 +291,12 @@ class HeldBody:
             self._head.fields.get(b"content-type", b""),
             form=form_of(self._ticket.operation),
             query=self._head.target.partition(b"?")[2],
+            usage=self._admission.injects_usage(self._ticket),
         )
 
     @property
     def _decoded_size(self) -> int:
-        return self._reader.decoded_bytes if self._reader is not None and self._coding else self.size
+        return (0 if self._reader is None else self._reader.decompressed_bytes) or self.size
 
     def _is_ambiguous(self) -> bool:
         """Return whether a field occurs twice that determines how the body is read."""
@@ -302,7 +306,10 @@ class HeldBody:
     def _too_large(self) -> Refusal:
         limit = self._max_bytes / _MIB
         return Refusal(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit:.4g} MiB", Outcome.REJECTED
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body is larger than {limit:.4g} MiB",
+            Outcome.REJECTED,
+            reason=RefusalReason.BODY_TOO_LARGE,
         )
 
 
@@ -311,6 +318,6 @@ def _with_usage(pieces: list[bytes], facts: RequestFacts) -> list[bytes]:
     at, changed = facts.usage_offset, []
     for piece in pieces:
         inside = 0 <= at < len(piece)
-        changed.append(ask_for_usage(piece, facts._replace(usage_offset=at)) or piece if inside else piece)
+        changed.append(ask_for_usage(piece, RequestFacts(usage_offset=at)) or piece if inside else piece)
         at -= len(piece)
     return changed

@@ -45,9 +45,10 @@ class AskMetrics(msgspec.Struct, frozen=True, tag=True):
 
 
 class AskRecord(msgspec.Struct, frozen=True, tag=True):
-    """Request for the record of a request ID. The response is `Found`."""
+    """Request for the records of a request ID, of one tenant if it is not None. The response is `Found`."""
 
     request_id: str
+    tenant: str | None
 
 
 class Serving(msgspec.Struct, frozen=True, tag=True):
@@ -62,9 +63,9 @@ class WorkerMetrics(msgspec.Struct, frozen=True, tag=True):
 
 
 class Found(msgspec.Struct, frozen=True, tag=True):
-    """Response to `AskRecord`. The record is None if the worker does not have it."""
+    """Response to `AskRecord`: at most one record for each tenant."""
 
-    record: RequestRecord | None
+    records: list[RequestRecord]
 
 
 Message: TypeAlias = Configure | Ping | Done | AskMetrics | AskRecord | Serving | WorkerMetrics | Found

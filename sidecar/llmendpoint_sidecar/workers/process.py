@@ -98,10 +98,10 @@ class WorkerProcess:
         """Fetch the metrics of the worker. If it does not answer within 2 s, the last metrics stay."""
         await self._ask(AskMetrics())
 
-    async def find(self, request_id: str) -> RequestRecord | None:
-        """Return the record of a request. None if the worker does not have it, or does not answer within 2 s."""
-        answer = await self._ask(AskRecord(request_id))
-        return answer.record if isinstance(answer, Found) else None
+    async def find(self, request_id: str, tenant: str | None) -> list[RequestRecord]:
+        """Return the records of a request ID. Empty if the worker has none, or does not answer within 2 s."""
+        answer = await self._ask(AskRecord(request_id, tenant))
+        return answer.records if isinstance(answer, Found) else []
 
     def drain(self) -> None:
         """Let the worker finish its requests and stop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import socket
 from collections.abc import Sequence
@@ -109,10 +110,13 @@ class Supervisor:
         await asyncio.gather(*(worker.refresh() for worker in self._workers()))
         self._sum()
 
-    async def find(self, request_id: str) -> RequestRecord | None:
-        """Return the record of a request from the worker that carried it, or None if no worker has it."""
-        answers = await asyncio.gather(*(worker.find(request_id) for worker in self._workers()))
-        return next((record for record in answers if record is not None), None)
+    async def find(self, request_id: str, tenant: str | None) -> list[RequestRecord]:
+        """Return the records of a request ID, at most one for each tenant: the first one of all workers."""
+        answers = await asyncio.gather(*(worker.find(request_id, tenant) for worker in self._workers()))
+        first: dict[str, RequestRecord] = {}
+        for record in sorted(itertools.chain.from_iterable(answers), key=lambda record: record.time):
+            first.setdefault(record.tenant, record)
+        return list(first.values())
 
     def _workers(self) -> list[WorkerProcess]:
         return [keeper.worker for keeper in self._keepers if keeper.worker is not None]

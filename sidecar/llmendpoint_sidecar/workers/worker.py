@@ -103,6 +103,6 @@ def _answer(runtime: Runtime, service: ProxyService, question: Message) -> Messa
             return Done()
         case AskMetrics():
             return WorkerMetrics(runtime.metrics.snapshot(), runtime.meter.in_flight.counts())
-        case AskRecord(request_id):
-            return Found(runtime.meter.find(request_id))
+        case AskRecord(request_id, tenant):
+            return Found(runtime.meter.find(request_id, tenant))
     raise TypeError(f"{type(question).__name__} is not a question")
