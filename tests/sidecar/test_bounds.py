@@ -179,6 +179,15 @@ def test_unread_responses_share_a_bound_and_the_slowest_reader_gives_way(crowd: 
     assert open_ones(one, two, three) == [True, False, True]
 
 
+def test_a_further_response_waits_until_the_client_has_read_the_one_before(crowd: Crowd) -> None:
+    client, _ = crowd.enter(GET * 2)
+    client.pause_writing()
+    crowd.upstreams[0][0].data_received(FINE)
+    assert [wire.reading for _, wire in crowd.upstreams] == [True, False]
+    client.resume_writing()
+    assert crowd.upstreams[1][1].reading
+
+
 # ---- TLS
 
 
