@@ -34,9 +34,8 @@ class ProxyService:
     def __init__(self, settings: Settings, runtime: Runtime, inputs: Inputs) -> None:
         self._settings = settings
         self._meter = runtime.meter
-        keyring = Keyring(inputs.keys)
         self.admission = Admission(
-            runtime.meter.in_flight, keyring, time.monotonic, runtime.budget, runtime.watch.context_length
+            runtime.meter.in_flight, Keyring(inputs.keys), time.monotonic, runtime.budget, runtime.watch.context_length
         )
         self.admission.configure(inputs.config)
         timeouts = Timeouts(
