@@ -179,6 +179,15 @@ def test_unread_responses_share_a_bound_and_the_slowest_reader_gives_way(crowd: 
     assert open_ones(one, two, three) == [True, False, True]
 
 
+def test_a_further_response_waits_until_the_client_has_read_the_one_before(crowd: Crowd) -> None:
+    client, _ = crowd.enter(GET * 2)
+    client.pause_writing()
+    crowd.upstreams[0][0].data_received(FINE)
+    assert [wire.reading for _, wire in crowd.upstreams] == [True, False]
+    client.resume_writing()
+    assert crowd.upstreams[1][1].reading
+
+
 # ---- TLS
 
 
@@ -217,14 +226,15 @@ async def test_a_handshake_that_fails_leaves_its_place(
     writer.close()
 
 
-async def test_a_stop_ends_handshakes(
-    start_simulator: StartSimulator, start_sidecar: StartSidecar, tmp_path: Path
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_stop_and_a_drain_end_handshakes(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, tmp_path: Path, at_once: bool
 ) -> None:
     cert, key = issue(tmp_path, "h")
     sidecar = await start_sidecar((await start_simulator()).port, tls_cert=cert, tls_key=key)
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
     await eventually(lambda: len(sidecar.proxy_service.proxy.connections) == 1)
-    await sidecar.stop()
+    await (sidecar.stop() if at_once else sidecar.drain())
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
 

@@ -120,6 +120,30 @@ async def test_many_refused_requests_let_others_in_between() -> None:
     await eventually(lambda: path.wire.reading)
 
 
+async def test_a_client_that_does_not_read_its_responses_cannot_have_more_of_them() -> None:
+    """Each refused request costs the client 30 bytes, and would take ten times as much memory here."""
+    path = DataPath(SidecarConfig(allowed_hosts=("other",)))
+    path.client.data_received(GET)
+    path.client.pause_writing()
+    path.client.data_received(GET * 1000)
+    assert not path.wire.reading
+    await asyncio.sleep(0)
+    assert len(statuses(path.wire.written)) == 17
+    path.client.resume_writing()
+    await eventually(lambda: len(statuses(path.wire.written)) == 1001)
+    await eventually(lambda: path.wire.reading)
+
+
+def test_a_client_that_reads_only_after_it_has_sent_its_body_is_still_read() -> None:
+    path = DataPath()
+    path.client.data_received(POST)
+    path.upstreams[0][0].data_received(FINE[:-5])
+    path.client.pause_writing()
+    path.client.data_received(BODY[:-1])
+    assert path.wire.reading
+    assert path.upstreams[0][1].written.endswith(BODY[:-1])
+
+
 async def test_the_body_of_the_last_of_many_requests_is_still_read() -> None:
     path = DataPath()
     path.client.data_received(GET * 20 + POST)

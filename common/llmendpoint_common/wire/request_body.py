@@ -8,7 +8,7 @@ only if Ollama could accept a body and its model is not certain.
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -22,7 +22,8 @@ from llmendpoint_common.wire.request_fields import RequestFields
 
 #: Maximum size of a request body that is held, and of a decompressed one. Ollama also decodes it in memory.
 MAX_REQUEST_BODY_BYTES = 64 * 1024 * 1024
-#: Argument of `BodyReader.work` between two turns of an event loop.
+#: Argument of `BodyReader.work` between two turns of an event loop. Measured on one core: 0.1 to 0.5 ms for ordinary
+#: bodies, and at most 4.3 ms for the worst one that was found (a string of escaped quotes and names).
 SLICE_BYTES = 4 * STEP_BYTES
 #: Maximum size of a JSON body that is decoded in one go.
 _SMALL_BYTES = 64 * 1024
@@ -32,7 +33,7 @@ _MIN_COST_BYTES = 4 * 1024
 _Reader: TypeAlias = RequestFields | MultipartForm | UrlencodedForm
 
 
-class RequestFacts(msgspec.Struct, frozen=True, gc=False):
+class RequestFacts(NamedTuple):
     """What a body says.
 
     `model` is the name as the client sent it, or empty. `names_model`: the body is a JSON object or a form that has the
@@ -109,7 +110,8 @@ class BodyReader:
 
         Raises RequestBodyError if the body is in doubt.
         """
-        if self._readers is None and self._form is False and not self._coding:
+        is_small = self._readers is None and self._pieces.size <= _SMALL_BYTES
+        if is_small and self._form is False and not self._coding:
             body = self._pieces.take_all()
             facts = _read_small_with_usage(body) if self._usage else _read_small(body)
             if facts is not None:
@@ -184,6 +186,10 @@ class BodyReader:
         return data
 
     def _facts(self, readers: list[_Reader]) -> RequestFacts:
+        is_object = self._json is not None and self._json.scanner.end >= 0
+        # An object is JSON that curl declares as a form.
+        if not is_object and any(isinstance(reader, UrlencodedForm) and reader.is_cut for reader in readers):
+            raise RequestBodyError("the form is too long")
         named = [reader for reader in readers if reader.names_model]
         if len({reader.model for reader in named}) > 1:
             raise RequestBodyError("the body names different models as JSON and as a form")
@@ -239,7 +245,7 @@ def _read_small(body: bytes) -> RequestFacts | None:
     """Return what an ordinary small body says, or None if it has to be read by RequestFields.
 
     msgspec accepts less than Go, and only the exact spelling of a name. If `model` is spelled in no other way, it finds
-    the same value. It takes 0.7 µs for 300 bytes, of which 0.3 µs are the decoder.
+    the same value. It takes 1 µs for 300 bytes, of which 0.3 µs are the decoder.
     """
     if len(body) > _SMALL_BYTES:
         return None
@@ -249,11 +255,14 @@ def _read_small(body: bytes) -> RequestFacts | None:
         return None
     lower = body.lower()
     spellings = lower.count(b'"model"')
-    if ((spellings != 1 or not model) and spellings != body.count(b'"model"')) or (
-        len(model) > MAX_VALUE_BYTES or (_BACKSLASH in body and _ESCAPED_LETTER.search(lower))
+    if (
+        (spellings != 1 and spellings != body.count(b'"model"') if model else spellings)
+        or len(model) > MAX_VALUE_BYTES
+        or (_BACKSLASH in body and _ESCAPED_LETTER.search(lower))
     ):
         return None
-    return RequestFacts(model, model != "", -1)
+    # Half the time of a call of RequestFacts.
+    return tuple.__new__(RequestFacts, (model, model != "", -1))
 
 
 def _read_small_with_usage(body: bytes) -> RequestFacts | None:

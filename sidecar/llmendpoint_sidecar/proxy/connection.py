@@ -21,9 +21,9 @@ any                                                          the client has left
     (RFC 9112, 9.6); otherwise CLOSED. In both, requests that wait for their turn are dropped.
 (c) After the time limit for silent clients, the buffered bytes are discarded.
 
-The client is not read (backpressure) while an exchange asks for it, because the upstream is slower (`pause`), and while
-there are too many pipelined requests. If many arrive at once, some of them are read in each turn of the event loop, so
-that other clients do not wait.
+The client is not read (backpressure) while an exchange asks for it, because the upstream is slower (`pause`), while
+there are too many pipelined requests, and at the end of a request while the client does not read its responses. If many
+requests arrive at once, some of them are read in each turn of the event loop, so that other clients do not wait.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ class ClientConnection(TlsConnection):
         # event loop, or too many requests are pipelined.
         self._paused = False
         self._is_full = False
+        #: Whether the client reads slower than the upstream sends, also if the response is complete meanwhile.
+        self._is_unread = False
         #: Whether no head is complete yet, or the head of a further request is incomplete.
         self._is_in_head = True
         # Times: the last received bytes, the first byte of an incomplete head, the beginning of LINGERING or CLOSED.
@@ -152,6 +154,9 @@ class ClientConnection(TlsConnection):
         elif self._queue:
             # `start` may refuse the request immediately, which removes it from the queue.
             following = self._queue[0]
+            if self._is_unread:
+                # The transport reported this to an earlier exchange, and does not repeat it.
+                following.client_writable(writable=False)
             following.start()
             following.flush_request()
         elif self._state is _REFUSED:
@@ -165,7 +170,9 @@ class ClientConnection(TlsConnection):
 
     def close_if_idle(self) -> None:
         """Close the connection if no request is in progress."""
-        if not self._queue:
+        if self._state is _HANDSHAKE:
+            self.abort()
+        elif not self._queue:
             self._close()
 
     def abort(self) -> None:
@@ -252,14 +259,10 @@ class ClientConnection(TlsConnection):
         if self._queue:
             # Also after an error, because it does not concern the requests before it.
             self._queue[0].flush_request()
-        if (
-            self._reader.unread
-            or len(self._queue) > _MAX_PIPELINED
-            or (len(data) > _LARGE_BYTES and self._shared.clock() - self._heard > _READ_SECONDS)
-        ):
-            self._is_full = True
-            self._pause_reading()
-            self._read_later()
+        if self._is_unread or self._reader.unread or len(self._queue) > _MAX_PIPELINED:
+            self._hold_back()
+        elif len(data) > _LARGE_BYTES and self._shared.clock() - self._heard > _READ_SECONDS:
+            self._stop_for_this_turn()
 
     def eof_received(self) -> None:
         """Treat the client as gone: a half-closed connection and a client that leaves cannot be distinguished."""
@@ -274,6 +277,7 @@ class ClientConnection(TlsConnection):
 
     def pause_writing(self) -> None:
         """Pause the upstream, because the client reads slower than the upstream sends."""
+        self._is_unread = True
         if self._transport is not None:
             self._shared.connections.response_unread(self, self._transport.get_write_buffer_size())
         if self._queue:
@@ -281,7 +285,10 @@ class ClientConnection(TlsConnection):
 
     def resume_writing(self) -> None:
         """Resume the upstream, because the client has caught up."""
+        self._is_unread = False
         self._shared.connections.response_read(self)
+        if self._is_full:
+            self._read_later()
         if self._queue:
             self._queue[0].client_writable(writable=True)
 
@@ -308,6 +315,8 @@ class ClientConnection(TlsConnection):
         elif not admission.open or (hosts is not None and not hosts[head.head.fields.get(b"host", b"")]):
             exchange.admit(admission)
         if len(self._queue) == 1:
+            if self._is_unread:
+                exchange.client_writable(writable=False)
             exchange.start()
 
     def request_body(self, data: bytes) -> None:
@@ -332,13 +341,31 @@ class ClientConnection(TlsConnection):
         if not paused and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether further requests can be read.
+
+        If the client does not read its responses, further ones would only fill the memory.
+        """
+        return len(self._queue) <= _MAX_PIPELINED and (not self._is_unread or self._incoming is not None)
+
+    def _hold_back(self) -> None:
+        """Read nothing more until there is room, or until the next turn of the event loop if requests wait."""
+        if self._reader.unread or not self._has_room:
+            self._stop_for_this_turn()
+
+    def _stop_for_this_turn(self) -> None:
+        self._is_full = True
+        self._pause_reading()
+        self._read_later()
+
     def _read_later(self) -> None:
         """Read on in the next turn of the event loop, if there is room for more requests."""
-        if len(self._queue) <= _MAX_PIPELINED:
+        if self._has_room:
             asyncio.get_running_loop().call_soon(self._read_waiting)
 
     def _read_waiting(self) -> None:
-        if not self._is_full or self._state is not _OPEN or len(self._queue) > _MAX_PIPELINED:
+        if not self._is_full or self._state is not _OPEN or not self._has_room:
             return
         self._is_full = False
         self._heard = self._shared.clock()

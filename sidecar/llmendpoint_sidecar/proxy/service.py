@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import time
@@ -33,9 +34,8 @@ class ProxyService:
     def __init__(self, settings: Settings, runtime: Runtime, inputs: Inputs) -> None:
         self._settings = settings
         self._meter = runtime.meter
-        keyring = Keyring(inputs.keys)
         self.admission = Admission(
-            runtime.meter.in_flight, keyring, time.monotonic, runtime.budget, runtime.watch.context_length
+            runtime.meter.in_flight, Keyring(inputs.keys), time.monotonic, runtime.budget, runtime.watch.context_length
         )
         self.admission.configure(inputs.config)
         timeouts = Timeouts(
@@ -53,6 +53,7 @@ class ProxyService:
             Environment(runtime.budget, runtime.ollama.cors_headers),
         )
         self._certificate = None if inputs.certificate is None else Certificate(inputs.certificate)
+        self._access_log: AccessLog | None = None
         self.telemetry = _telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if self.telemetry is not None:
             self._meter.journal.listeners.append(self.telemetry.record)
@@ -72,7 +73,7 @@ class ProxyService:
         jobs: list[Job] = [self._meter.run]
         settings, certificate = self._settings, self._certificate
         if settings.access_log:
-            access = AccessLog()
+            access = self._access_log = AccessLog()
             self._meter.journal.listeners.append(access.add)
             jobs.append(access.run)
         await self.proxy.start(sockets, None if certificate is None else certificate.context)
@@ -88,6 +89,8 @@ class ProxyService:
         """Close every connection immediately, and pass the records of ended requests to their listeners."""
         await self.proxy.close()
         self._meter.close()
+        if self._access_log is not None:
+            await asyncio.to_thread(self._access_log.flush)
 
 
 def _telemetry(endpoint: str) -> Telemetry:

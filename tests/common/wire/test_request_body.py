@@ -147,6 +147,7 @@ def test_a_body_whose_model_is_not_certain_is_refused(body: bytes, sentence: str
     [
         (b'{"model":"tiny"}', True),
         (b'{"MODEL":5}', True),
+        (b'{"model":""}', True),
         (b'{"model":null}', False),
         (b'{"prompt":"x"}', False),
         (b'{"x":{"model":"tiny"}}', False),
@@ -357,6 +358,7 @@ URLENCODED = b"application/x-www-form-urlencoded"
         (b'{"model":"tiny"}', URLENCODED, RequestFacts("tiny", True)),  # as curl sends it
         (b"a=b&model=ti%6Ey", URLENCODED, RequestFacts("tiny", True)),
         (b"a=b", URLENCODED, RequestFacts()),
+        (b'{"x":"' + b"b" * 90_000 + b'","model":"tiny"}', URLENCODED, RequestFacts("tiny", True)),
         (MODEL + b"tiny\r\n--x--\r\n", TYPE, RequestFacts("tiny", True)),
         (FILE + b"\r\n--x--\r\n", TYPE, RequestFacts()),
         (MODEL + b"tiny\r\n--x--\r\n", b"application/json", RequestFacts()),
@@ -375,6 +377,7 @@ def test_a_body_of_an_unknown_route_is_read_as_json_and_as_the_form_that_it_decl
         (b'{"model":"a","x":"\r\n' + MODEL + b'b\r\n--x--\r\n"}', TYPE, b""),
         (b'{"model":"a","x":"&model=b&"}', URLENCODED, b""),
         (b"model=a&model=b", URLENCODED, b""),
+        (b"a=" + b"b" * 90_000 + b"&model=b", URLENCODED, b""),
         (b"a=b", URLENCODED, b"model=b"),
         (MODEL + b"tiny\r\n--x--\r\n", TYPE, b"x=1&m%6fdel=b"),
         (b'{"model":"tiny"}', TYPE, b""),
