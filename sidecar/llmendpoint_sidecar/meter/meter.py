@@ -53,7 +53,10 @@ class Meter:
 
     def settle(self) -> None:
         """Record every exchange that has ended."""
+        if not self._ended:
+            return
         ended, self._ended = self._ended, []
+        self._recorder.begin()
         for exchange in ended:
             self._recorder.settle(exchange)
 
