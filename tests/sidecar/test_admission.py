@@ -130,18 +130,18 @@ async def test_a_swapped_secret_is_taken_without_restart_and_two_secrets_allow_r
     new = {"Authorization": "Bearer key-of-a-new"}
     assert (await ask(headers=new))[0] == 401
     (second / "a").write_text("key-of-a-new")
-    ask.sidecar.proxy_service.keyring.read()
+    await ask.sidecar.inputs.poll()
     assert (await ask(headers=new))[0] == 200
     assert (await ask(headers=KEY))[0] == 200
     (keys / "..data").unlink()
     (keys / "..data").symlink_to("..2")
-    ask.sidecar.proxy_service.keyring.read()
+    await ask.sidecar.inputs.poll()
     assert (await ask(headers=KEY))[0] == 401
     # Without keys, all requests are refused, so that a deleted Secret does not open the endpoint.
     for folder in (keys, second):
         for name in ("a", "b"):
             (folder / name).unlink(missing_ok=True)
-    ask.sidecar.proxy_service.keyring.read()
+    await ask.sidecar.inputs.poll()
     assert (await ask(headers=new))[0] == 401
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, TenantConfig
 from llmendpoint_common.wire.dialects.ollama import OllamaDialect
-from llmendpoint_sidecar.meter import exchange, recorder
+from llmendpoint_common.wire.request_body import BodyReader
+from llmendpoint_sidecar.meter import bodies, exchange, recorder
 from llmendpoint_sidecar.meter.histogram import Histogram
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from support.servers import StartSidecar, StartSimulator
@@ -37,6 +38,11 @@ def explode_later(method: Callable[..., Any], calls: int) -> Callable[..., Any]:
 
 
 PLACES = {
+    "the request is read": (exchange, "model_of_ordinary", explode),
+    "an odd request is read": (exchange.ExchangeMeter, "_body_reader", explode),
+    "a large request begins to be read": (bodies.BodyQueue, "feed", explode),
+    "a large request is read": (BodyReader, "work", explode),
+    "a large request has been read": (BodyReader, "finish", explode),
     "a dialect is made": (exchange, "dialect_of", explode),
     "the response is read": (OllamaDialect, "feed", explode),
     "a later batch is read": (OllamaDialect, "feed", explode_later(OllamaDialect.feed, 40)),
@@ -48,8 +54,11 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("limited", [False, True])
-@pytest.mark.parametrize("place", PLACES)
+#: With limits, admission reads the request, and the meter does not.
+CASES = [(place, limited) for place in PLACES for limited in (False, True) if not (limited and "request" in place)]
+
+
+@pytest.mark.parametrize(("place", "limited"), CASES)
 async def test_a_failing_meter_costs_neither_the_stream_nor_the_count(
     start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str, limited: bool,
@@ -58,6 +67,11 @@ async def test_a_failing_meter_costs_neither_the_stream_nor_the_count(
     simulator = await start_simulator(tokens=50)
     tenants = (TenantConfig(name="team-b", tokens_per_minute=1_000_000),) if limited else ()
     sidecar = await start_sidecar(simulator.port, SidecarConfig(tenants=tenants), keys=[tmp_path])
+    body: dict[str, Any] = dict(CHAT)
+    if "odd" in place:
+        body["x"] = "model"
+    if "large" in place:
+        body["x"] = "x" * 100_000
     owner, name, replacement = PLACES[place]
     monkeypatch.setattr(owner, name, replacement)
     headers = {
@@ -65,7 +79,7 @@ async def test_a_failing_meter_costs_neither_the_stream_nor_the_count(
         "X-Request-ID": "mine",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }
-    async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT, headers=headers) as response:
+    async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=body, headers=headers) as response:
         assert response.status == 200
         assert len((await response.read()).splitlines()) == 51
     metrics = sidecar.runtime.metrics

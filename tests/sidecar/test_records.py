@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -45,6 +46,27 @@ async def test_a_request_is_found_by_its_id(
     assert record["queue"] >= 0
     async with http.get(f"{admin}/other") as response:
         assert response.status == 404
+
+
+async def test_records_of_the_last_requests_are_written_when_the_process_stops(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:  # fmt: skip
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port, access_log=True)
+    for _ in range(3):
+        async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT) as response:
+            await response.read()
+    # Its client leaves because the sidecar stops.
+    simulator.behave(ttft=30.0)
+    body = json.dumps(CHAT).encode()
+    _, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
+    writer.write(b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    await eventually(lambda: sum(sidecar.runtime.meter.in_flight.counts().values()) == 1)
+    await sidecar.stop()
+    writer.close()
+    lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [line["outcome"] for line in lines] == ["ok", "ok", "ok", "client_cancelled"]
 
 
 async def test_only_a_stream_has_times_of_tokens(

@@ -83,7 +83,7 @@ class DataPath:
         model_labels = ModelLabels(lambda: None)
         model_labels.list(["m:latest"])
         self.meter = Meter(self.metrics, model_labels, clock)
-        admission = Admission(self.meter.in_flight, Keyring([]), clock)
+        admission = Admission(self.meter.in_flight, Keyring(None), clock)
         admission.configure(config or SidecarConfig())
         self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, clock, Environment(budget))
         self.upstreams: list[tuple[UpstreamConnection, Wire]] = []

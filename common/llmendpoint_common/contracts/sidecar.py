@@ -54,7 +54,6 @@ class Operation(StrEnum):
     INFO = "info"
     ALIAS = "alias"
     ACCOUNT = "account"
-    DEBUG = "debug"
     OTHER = "other"
 
 

@@ -16,25 +16,28 @@ else:
 _OPTIONS: dict[int, int] = {DecompressionParameter.window_log_max: 23}
 #: Size of the pieces that are given to the decompressor. It copies the rest of a piece at the end of each frame.
 _INPUT_BYTES = 4 * 1024
+#: Clients send one frame. A decompressor takes 16 µs, so a body of empty frames would take minutes.
+_MAX_FRAMES = 100
 _INVALID = "the body is not valid zstd"
 
 
 class ZstdReader:
     """Decompresses frames that follow one another, as Ollama does. It holds the window of one frame."""
 
-    __slots__ = ("_decompressor", "_pieces", "_rest")
+    __slots__ = ("_decompressor", "_frames", "_pieces", "_rest")
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
         self._decompressor: ZstdDecompressor | None = None
+        self._frames = 0
         #: The part of the last piece that comes after the end of a frame.
         self._rest = b""
 
     @property
-    def has_output(self) -> bool:
-        """Whether `read` can return more without taking a piece."""
+    def has_more(self) -> bool:
+        """Whether `read` has something to read."""
         decompressor = self._decompressor
-        return bool(self._rest) or (decompressor is not None and not decompressor.needs_input)
+        return bool(self._rest or self._pieces.size) or (decompressor is not None and not decompressor.needs_input)
 
     def read(self, limit_bytes: int) -> bytes:
         """Take at most 4 KiB of the pieces and return decompressed bytes, at most so many, possibly none.
@@ -46,9 +49,12 @@ class ZstdReader:
             piece, self._rest = self._rest or self._pieces.take(_INPUT_BYTES), b""
             if not piece:
                 return b""
+        if decompressor is None:
+            self._frames += 1
+            if self._frames > _MAX_FRAMES:
+                raise RequestBodyError(f"the body has more than {_MAX_FRAMES} frames of zstd")
+            decompressor = self._decompressor = ZstdDecompressor(options=_OPTIONS)
         try:
-            if decompressor is None:
-                decompressor = self._decompressor = ZstdDecompressor(options=_OPTIONS)
             data = decompressor.decompress(piece, max_length=limit_bytes)
         except ZstdError as error:
             raise RequestBodyError(_INVALID) from error

@@ -123,10 +123,12 @@ class MultipartForm:
 class UrlencodedForm:
     """Reads the field `model` of an urlencoded form. curl declares JSON as such a form if it is given no type."""
 
-    __slots__ = ("_body", "model", "names_model")
+    __slots__ = ("_body", "is_cut", "model", "names_model")
 
     def __init__(self) -> None:
         self._body = bytearray()
+        #: Whether the form is longer than what was read of it.
+        self.is_cut = False
         self.model = ""
         self.names_model = False
 
@@ -134,6 +136,8 @@ class UrlencodedForm:
         """Read the next bytes. A form that is too long is read up to its bound."""
         if len(self._body) < _MAX_URLENCODED_BYTES:
             self._body += piece
+        elif piece:
+            self.is_cut = True
 
     def finish(self) -> None:
         """Read the end. Raises RequestBodyError if the form has several models."""

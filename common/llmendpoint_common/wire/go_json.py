@@ -5,7 +5,6 @@ Ollama decodes requests with that package. It accepts more than the JSON standar
 
 from __future__ import annotations
 
-import codecs
 import re
 from json import JSONDecodeError, JSONDecoder
 
@@ -14,18 +13,15 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _ALSO = {"s": "\u017f", "k": "\u212a"}
 
 
-def _replace_one_byte(error: UnicodeError) -> tuple[str, int]:
-    """Replace one byte, as Go does. Python would replace the beginning of a truncated character as a whole."""
-    return "\ufffd", error.start + 1 if isinstance(error, UnicodeDecodeError) else 0
-
-
 _decode = JSONDecoder(strict=False).decode
-codecs.register_error("llmendpoint.go", _replace_one_byte)
 
 
 def text_of(raw: bytes) -> str:
-    """Return the text of bytes. Each byte that is not UTF-8 becomes U+FFFD."""
-    return raw.decode("utf-8", "llmendpoint.go")
+    """Return the text of bytes. Each byte that is not UTF-8 becomes U+FFFD.
+
+    Python's error handler `replace` replaces the beginning of a truncated character as a whole, and Go each byte.
+    """
+    return _SURROGATE.sub("\ufffd", raw.decode("utf-8", "surrogateescape"))
 
 
 def unquote(raw: bytes) -> str | None:
@@ -36,7 +32,7 @@ def unquote(raw: bytes) -> str | None:
     if raw.isascii() and b"\\" not in raw:
         return raw.decode()
     try:
-        text = _decode(f'"{text_of(raw)}"')
+        text = _decode(f'"{raw.decode("utf-8", "surrogateescape")}"')
     except JSONDecodeError:
         return None
     return _SURROGATE.sub("\ufffd", text) if isinstance(text, str) else None

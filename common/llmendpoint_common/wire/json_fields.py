@@ -21,6 +21,8 @@ from llmendpoint_common.wire.go_json import spellings
 
 #: Maximum size of a piece. It bounds the memory for intermediate results, which is at most 40 times as large.
 STEP_BYTES = 16 * 1024
+#: Cost of a place that matches a name: 0.5 to 3 µs, where other bytes take 1 to 50 ns each.
+STOP_COST_BYTES = 128
 #: Maximum size of a value that is read, in bytes of JSON.
 MAX_VALUE_BYTES = 1024
 
@@ -28,6 +30,9 @@ _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_PLAIN = re.compile(rb'[^"\\\[\]{}]*+')
+#: A shorter part is first tested for characters that have a meaning.
+_SHORT_BYTES = 64
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _CLOSING = b"]}"
@@ -97,6 +102,7 @@ class FieldScanner:
         "_rest",
         "_state",
         "end",
+        "stops",
     )
 
     def __init__(self, names: Names, on_member: OnMember) -> None:
@@ -112,6 +118,8 @@ class FieldScanner:
         self._rest = b""
         self._base = 0
         self._final = False
+        #: Number of places that matched one of the names. Each costs as much as STOP_COST_BYTES other bytes.
+        self.stops = 0
         #: Offset of the bracket that closes the object, or -1. Bytes after it are ignored, as in Ollama.
         self.end = -1
 
@@ -148,14 +156,17 @@ class FieldScanner:
         search = self._names.pattern.search
         found = search(data, position)
         while found is not None:
+            self.stops += 1
             if not self._skip(data, position, found.start()):
                 return len(data)
-            if self._depth == 1 and not self._in_string:
+            if not self._in_string and self._depth == 1:
                 self._key = (found.lastgroup or "", found[0])
                 self._state = _State.COLON
                 return found.end()
-            position = found.start()
-            found = search(data, found.end())
+            # This is a string elsewhere, or an escaped quote with the rest of its string.
+            position = found.end()
+            self._in_string = self._escaped = False
+            found = search(data, position)
         stop = len(data)
         if not self._final:
             quote = data.rfind(b'"', max(position, stop - self._names.longest_bytes))
@@ -205,6 +216,8 @@ class FieldScanner:
 
     def _skip(self, data: bytes, start: int, stop: int) -> bool:
         """Follow strings and brackets in a part of the text. Returns False if the object ends in it."""
+        if stop - start < _SHORT_BYTES and not self._escaped and _is_plain(data, start, stop):
+            return True
         was_in_string, was_escaped = self._in_string, self._escaped
         text = data[start + was_escaped : stop] if stop > start else b""
         if stop > start:
@@ -251,6 +264,11 @@ class FieldScanner:
                 if not depth:
                     return token.start()
         return -1
+
+
+def _is_plain(data: bytes, start: int, stop: int) -> bool:
+    plain = _PLAIN.match(data, start, stop)
+    return plain is not None and plain.end() == stop
 
 
 def _end_of_space(data: bytes, position: int) -> int:

@@ -91,8 +91,6 @@ ROUTES = (
     # Both use the account at ollama.com that the server is signed in to.
     Route(b"POST", b"/api/experimental/web_search", Operation.ACCOUNT, _MANAGEMENT),
     Route(b"POST", b"/api/experimental/web_fetch", Operation.ACCOUNT, _MANAGEMENT),
-    # Go's profiler, which Ollama serves beside its API. A heap profile shows what the process does for other tenants.
-    Route(b"", b"/debug/", Operation.DEBUG, _MANAGEMENT),
     Route(b"POST", b"/api/show", Operation.SHOW, _READ_ONLY),
     Route(b"GET", b"/v1/models/", Operation.SHOW, _READ_ONLY),
     Route(b"GET", b"/api/tags", Operation.LIST, _READ_ONLY),

@@ -26,7 +26,8 @@ def ask_for_usage(body: bytes, facts: RequestFacts) -> bytes | None:
     that it does not contain keep their values.
     """
     offset = facts.usage_offset
-    return None if offset < 0 else body[:offset] + _OPTIONS + body[offset:]
+    view = memoryview(body)
+    return None if offset < 0 else b"".join((view[:offset], _OPTIONS, view[offset:]))
 
 
 class UsageFilter:

@@ -24,14 +24,19 @@ class Meter:
     """The meter of one process. Reading metrics or records first records all ended exchanges (`settle`)."""
 
     def __init__(
-        self, metrics: Metrics, model_labels: ModelLabels, clock: Callable[[], float], parallel: int = 1
+        self,
+        metrics: Metrics,
+        model_labels: ModelLabels,
+        clock: Callable[[], float],
+        parallel: int = 1,
+        journal: Journal | None = None,
     ) -> None:
         self.metrics = metrics
         self.model_labels = model_labels
         self.in_flight = InFlight(model_labels, parallel)
         self.bodies = BodyQueue()
         self.clock = clock
-        self.journal = Journal(clock)
+        self.journal = journal or Journal(clock)
         self._recorder = Recorder(metrics, model_labels, self.journal, clock)
         self._ended: list[ExchangeMeter] = []
         metrics.before_read = self.settle
@@ -48,7 +53,10 @@ class Meter:
 
     def settle(self) -> None:
         """Record every exchange that has ended."""
+        if not self._ended:
+            return
         ended, self._ended = self._ended, []
+        self._recorder.begin()
         for exchange in ended:
             self._recorder.settle(exchange)
 

@@ -32,6 +32,13 @@ class Recorder:
         self._model_labels = model_labels
         self._journal = journal
         self._clock = clock
+        self._epoch = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Read the clocks before exchanges are recorded. Exchanges are recorded some time after they have ended."""
+        #: Unix time at which the clock would have been 0.
+        self._epoch = time.time() - self._clock()
 
     def settle(self, exchange: ExchangeMeter) -> None:
         """Record one exchange: it is counted once and has one record, whatever fails.
@@ -123,8 +130,7 @@ class Recorder:
     ) -> RequestRecord:
         # Positional arguments take half the time of keyword arguments, and this runs for every request.
         return RequestRecord(
-            # Exchanges are recorded some time after they have ended.
-            time.time() - (self._clock() - exchange.ended),
+            self._epoch + exchange.ended,
             exchange.request_id,
             exchange.tenant,
             model,
@@ -149,7 +155,7 @@ class Recorder:
     def _short_record_of(self, exchange: ExchangeMeter, model: str, outcome: Outcome) -> RequestRecord:
         """Return a record of what is known of every request."""
         return RequestRecord(
-            time.time() - (self._clock() - exchange.ended),
+            self._epoch + exchange.ended,
             exchange.request_id,
             exchange.tenant,
             model,

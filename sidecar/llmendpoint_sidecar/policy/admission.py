@@ -24,6 +24,7 @@ from llmendpoint_sidecar.budget import DEFAULT_BUDGET, Budget
 from llmendpoint_sidecar.meter.exchange import Spent
 from llmendpoint_sidecar.meter.in_flight import InFlight
 from llmendpoint_sidecar.policy.held_memory import HeldMemory
+from llmendpoint_sidecar.policy.hosts import HostRule, host_rule
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.policy.limits import Allowance, prompt_estimate, retry_after, tokens_used
 from llmendpoint_sidecar.policy.reading_queue import ReadingQueue
@@ -97,14 +98,22 @@ class Admission:
     ) -> None:
         """`context_of` returns the context length of a model that is in memory, in tokens."""
         self.keyring = keyring
-        self.held_memory = HeldMemory(budget, fair=bool(keyring.folders))
+        self.held_memory = HeldMemory(budget, fair=keyring.required)
         self.reading_queue = ReadingQueue(budget.decoders, clock)
         self._context_of = context_of
         self._in_flight = in_flight
         self._clock = clock
         self._config = SidecarConfig()
         self._allowances: dict[str, Allowance] = {}
+        self._loopback = False
         self.open = True
+        #: The hosts that are served, or None if every host is.
+        self.hosts: HostRule | None = None
+        self.configure(self._config)
+
+    def listen_on_loopback(self) -> None:
+        """Serve only names of this machine unless the configuration has other hosts: against DNS rebinding."""
+        self._loopback = True
         self.configure(self._config)
 
     def configure(self, config: SidecarConfig) -> None:
@@ -116,13 +125,12 @@ class Admission:
             if allowance.limits == limits.get(name, config.default_tenant)
         }
         self._config, self._limits, self._allowances = config, limits, kept
-        self._hosts = frozenset(host.lower().encode() for host in config.allowed_hosts)
+        self.hosts = host_rule(config.allowed_hosts, loopback=self._loopback)
         self._forbids_management = config.model_management is ModelManagement.FORBIDDEN
         self._injects = config.include_usage is IncludeUsage.INJECT
-        #: True if nothing is configured, so that the data path skips admission.
+        #: True if nothing besides `hosts` is configured, so that the data path skips admission for an allowed host.
         self.open = not (
-            self.keyring.folders
-            or self._hosts
+            self.keyring.required
             or self._forbids_management
             or self._injects
             or config.max_waiting
@@ -133,8 +141,8 @@ class Admission:
     def at_head(self, method: bytes, operation: Operation, fields: Mapping[bytes, bytes]) -> Ticket | Refusal:
         """Check a request by its head. `fields` has lower-case names."""
         tenant = self.tenant_of(method, fields)
-        if self._hosts and not self._is_allowed_host(fields.get(b"host", b"")):
-            sentence = "this host name is not allowed; use a host name in metering.allowedHosts"
+        if self.hosts is not None and not self.hosts[fields.get(b"host", b"")]:
+            sentence = self._host_advice()
             return Refusal(
                 HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED, reason=RefusalReason.HOST, tenant=tenant or ""
             )
@@ -158,7 +166,7 @@ class Admission:
     def tenant_of(self, method: bytes, fields: Mapping[bytes, bytes]) -> str | None:
         """Return the tenant of a request: empty if no key is required, None if its key is missing or unknown."""
         # A browser's preflight cannot carry a key, and its response contains no secret.
-        if not self.keyring.folders or method == b"OPTIONS":
+        if not self.keyring.required or method == b"OPTIONS":
             return ""
         return self.keyring.tenant_of(fields)
 
@@ -209,7 +217,10 @@ class Admission:
             found = self._allowances[tenant] = Allowance(limits, self._clock())
         return found
 
-    def _is_allowed_host(self, host: bytes) -> bool:
-        name, separator, port = host.lower().rpartition(b":")
-        bare = name if separator and port.isdigit() else host.lower()
-        return bare in self._hosts
+    def _host_advice(self) -> str:
+        if self._config.allowed_hosts:
+            return "this host name is not allowed; use a host name in metering.allowedHosts"
+        return (
+            "this host name is not a name of this machine; use localhost, or add the name to allowedHosts in the "
+            "configuration file"
+        )

@@ -234,6 +234,10 @@ class ClientConnection(TlsConnection):
             sentence = f"server busy, please try again: {self._shared.connections.max_connections} connections are open"
             refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED, 1, RefusalReason.CONNECTIONS)
             self.write(write_refusal(refusal, b"/", [], close=True))
+            meter = self._shared.begin_meter(b"", b"/")
+            meter.response_head(refusal.status, b"")
+            meter.refusal_reason = refusal.reason
+            meter.finish(refusal.outcome)
             self._close()
 
     def data_received(self, data: bytes) -> None:
@@ -294,6 +298,7 @@ class ClientConnection(TlsConnection):
         exchange = self._incoming = self._begin(head)
         admission = self._shared.admission
         fault = fault_of(head)
+        hosts = admission.hosts
         if fault is not None:
             exchange.deny(
                 Refusal(
@@ -304,7 +309,7 @@ class ClientConnection(TlsConnection):
                     tenant=admission.tenant_of(head.method, head.fields) or "",
                 )
             )
-        elif not admission.open:
+        elif not admission.open or (hosts is not None and not hosts[head.head.fields.get(b"host", b"")]):
             exchange.admit(admission)
         if len(self._queue) == 1:
             if self._is_unread:

@@ -234,7 +234,7 @@ class HeldBody:
         if refused is not None:
             self.release()
             return refused
-        if facts.usage_offset < 0 or not self._admission.injects_usage(self._ticket):
+        if facts.usage_offset < 0:
             return AdmittedBody(self._pieces, self.size, self._memory, asks_for_usage=False)
         pieces = _with_usage(self._pieces, facts)
         return AdmittedBody(pieces, sum(map(len, pieces)), self._memory, asks_for_usage=True)
@@ -274,6 +274,7 @@ class HeldBody:
             self._coding,
             form=form_of(self._ticket.operation),
             query=self._head.target.partition(b"?")[2],
+            usage=self._admission.injects_usage(self._ticket),
         )
 
     def _read_facts(self) -> RequestFacts:
@@ -290,11 +291,12 @@ class HeldBody:
             self._head.fields.get(b"content-type", b""),
             form=form_of(self._ticket.operation),
             query=self._head.target.partition(b"?")[2],
+            usage=self._admission.injects_usage(self._ticket),
         )
 
     @property
     def _decoded_size(self) -> int:
-        return self._reader.decoded_bytes if self._reader is not None and self._coding else self.size
+        return (0 if self._reader is None else self._reader.decompressed_bytes) or self.size
 
     def _is_ambiguous(self) -> bool:
         """Return whether a field occurs twice that determines how the body is read."""
@@ -316,6 +318,6 @@ def _with_usage(pieces: list[bytes], facts: RequestFacts) -> list[bytes]:
     at, changed = facts.usage_offset, []
     for piece in pieces:
         inside = 0 <= at < len(piece)
-        changed.append(ask_for_usage(piece, facts._replace(usage_offset=at)) or piece if inside else piece)
+        changed.append(ask_for_usage(piece, RequestFacts(usage_offset=at)) or piece if inside else piece)
         at -= len(piece)
     return changed

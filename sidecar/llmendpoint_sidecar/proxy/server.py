@@ -56,7 +56,7 @@ class Proxy:
         budget, ask_cors = environment
         self.timeouts = timeouts
         self.pool = UpstreamPool(upstream, timeouts.connect, budget.connections)
-        head_writer = RequestHeadWriter(self.pool.host, drop_keys=bool(admission.keyring.folders))
+        head_writer = RequestHeadWriter(self.pool.host, drop_keys=admission.keyring.required)
         self.cors = CorsHeaders(ask_cors, clock)
         self.connections: ConnectionBounds[ClientConnection] = ConnectionBounds(budget, clock)
         shared_upstream = Upstream(self.pool, head_writer, self.cors)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 
-#: A record takes a few hundred bytes.
+#: A record takes less than 2 KiB.
 _MAX_RECORDS = 4096
 #: Long enough to query the requests of a load run after they have ended.
 _KEPT_SECONDS = 120.0
@@ -32,11 +32,12 @@ class Journal:
     sends many requests does not displace the records of others.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], max_records: int = _MAX_RECORDS) -> None:
         self.listeners: list[Callable[[RequestRecord], None]] = []
         self._clock = clock
         self._by_tenant: dict[str, _TenantRecords] = {}
         self._count = 0
+        self._max_records = max_records
 
     def add(self, record: RequestRecord, now: float) -> None:
         """Add the record of an ended request, unless there is one of the same tenant and request ID.
@@ -80,7 +81,7 @@ class Journal:
             del records[record.request_id]
             self._count -= 1
         records[record.request_id] = (now, record)
-        if self._count < _MAX_RECORDS:
+        if self._count < self._max_records:
             self._count += 1
         elif len(self._by_tenant) == 1:
             records.popitem(last=False)

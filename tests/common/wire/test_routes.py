@@ -66,7 +66,9 @@ NDJSON, SSE, JSON = b"application/x-ndjson", b"text/event-stream; charset=utf-8"
         (b"POST", b"/v1/images/edits", Operation.OPENAI_IMAGE_EDITS),
         (b"DELETE", b"/api/experimental/aliases", Operation.ALIAS),
         (b"DELETE", b"/api/user/keys/abc", Operation.ACCOUNT),
-        (b"GET", b"/debug/pprof/heap", Operation.DEBUG),
+        (b"GET", b"/debug/pprof/heap", Operation.OTHER),
+        (b"POST", b"http://host?x=/api/chat", Operation.OTHER),
+        (b"POST", b"http:///api/chat", Operation.CHAT),
     ],
 )
 def test_a_request_line_has_an_operation(method: bytes, target: bytes, operation: Operation) -> None:
@@ -110,7 +112,7 @@ def test_operations_that_neither_run_a_model_nor_transfer_files_have_no_reader()
 def test_the_sets_are_as_limits_need_them() -> None:
     assert {Operation.PULL, Operation.PUSH, Operation.CREATE} == TRANSFERS
     assert TRANSFERS | {
-        Operation.COPY, Operation.DELETE, Operation.BLOB, Operation.ALIAS, Operation.ACCOUNT, Operation.DEBUG,
+        Operation.COPY, Operation.DELETE, Operation.BLOB, Operation.ALIAS, Operation.ACCOUNT,
     } == MANAGEMENT  # fmt: skip
     assert METERED | {
         Operation.OPENAI_TRANSCRIPTIONS, Operation.OPENAI_IMAGE_GENERATIONS, Operation.OPENAI_IMAGE_EDITS,
@@ -143,7 +145,8 @@ def test_every_operation_has_one_class() -> None:
         (b"POST", b"//api/chat", None),
         (b"POST", b"/api/x/../chat", None),
         (b"POST", b"/API/CHAT", None),
-        # A route that is not known fails closed.
+        # A route that is not known fails closed. Go's profiler shows the memory of the process.
+        (b"GET", b"/debug/pprof/heap", RouteClass.MANAGEMENT),
         (b"GET", b"/api/new", RouteClass.MANAGEMENT),
         (b"DELETE", b"/api/new", RouteClass.MANAGEMENT),
         (b"PUT", b"/api/chat", RouteClass.MANAGEMENT),

@@ -196,12 +196,13 @@ class UnknownStreamDialect(_UnknownReader):
 
 
 class UnknownObjectDialect(_UnknownReader, ObjectReader):
-    """Reads one object. A response that is not JSON, such as a text, has no usage."""
+    """Reads one object. A response that is not an object, such as a text or a file, has no usage."""
 
     __slots__ = ()
 
     def _read_object(self, body: bytes) -> None:
-        self._read_item(body)
+        if body.lstrip().startswith(b"{"):
+            self._read_item(body)
 
 
 def _read(raw: msgspec.Raw, kind: type[T], default: D) -> T | D:

@@ -117,10 +117,9 @@ def origin_form(target: bytes) -> bytes:
     _, separator, rest = target.partition(b"://")
     if not separator:
         return target
-    authority, slash, path = rest.partition(b"/")
-    if slash:
-        return b"/" + path
-    return b"/?" + authority.partition(b"?")[2] if b"?" in authority else b"/"
+    before_query, question, query = rest.partition(b"?")
+    _, _, path = before_query.partition(b"/")
+    return b"/" + path + question + query
 
 
 def path_of(target: bytes) -> bytes:
