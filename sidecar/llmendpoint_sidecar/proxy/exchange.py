@@ -28,7 +28,6 @@ complete (`request_complete`) is independent of the state: a request can be answ
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from enum import Enum
@@ -53,7 +52,7 @@ from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 log = logging.getLogger(__name__)
 
-#: Maximum size of the body that is buffered while a connection to the upstream is opened.
+#: Maximum size of the body that is buffered while an earlier request of the connection is answered.
 _MAX_BACKLOG_BYTES = 256 * 1024
 #: Maximum size of the body of a refused request that is read to its end, so that the connection can be reused.
 _SHORT_BODY_BYTES = 64 * 1024
@@ -112,7 +111,6 @@ class Exchange:
         "_client",
         "_clock",
         "_close_after",
-        "_connecting",
         "_connection",
         "_held_body",
         "_last_activity",
@@ -149,7 +147,6 @@ class Exchange:
         self._held_body: HeldBody | None = None
         # The connection to the upstream, and bytes that wait to be sent on it.
         self._connection: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
         self._backlog: list[bytes] = []
         self._backlog_bytes = 0
         #: The length of a body that the proxy changed to ask for usage.
@@ -357,6 +354,18 @@ class Exchange:
         else:
             self._client.pause()
 
+    def waiting_bytes_sent(self) -> None:
+        """Note that the bytes that waited for a new connection were sent now."""
+        self._client.resume()
+        if self.request_complete:
+            self._meter.sent = None
+            self._meter.request_sent()
+
+    def upstream_unreachable(self, error: UpstreamError) -> None:
+        """Answer 502, because no connection could be opened."""
+        self._connection = None
+        self._fail(str(error))
+
     @property
     def _has_started(self) -> bool:
         """Whether the head of the response has been sent, or will be sent with the first bytes of the body."""
@@ -393,7 +402,7 @@ class Exchange:
             self._meter.request_body(body)
 
     def _send(self, data: bytes) -> None:
-        """Buffer bytes for the upstream. If too many wait for a connection, stop reading from the client."""
+        """Buffer bytes for the upstream. If too many wait for the turn of the request, stop reading from the client."""
         self._backlog.append(data)
         if self._connection is not None:
             return
@@ -404,31 +413,14 @@ class Exchange:
     # ---- the connection to the upstream
 
     def _forward(self) -> None:
-        """Use an idle connection, or open one. `flush_request` then sends the head and the buffered body."""
+        """Use a connection to the upstream. `flush_request` then sends the head and the buffered body."""
         self.state = _FORWARDING
         request_id, made_id = request_id_of(self.head)
         self._meter.request_id, self._meter.made_id = request_id, made_id
         head = self._upstream.head_writer.write(self.head, made_id, self.request_complete, self._changed_length)
         # The body of a pipelined request may already be buffered.
         self._backlog.insert(0, head)
-        connection = self._upstream.pool.acquire()
-        if connection is not None:
-            self._attach(connection)
-        else:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
-
-    async def _connect(self) -> None:
-        try:
-            connection = await self._upstream.pool.connect()
-        except UpstreamError as error:
-            if self.state is not _OVER:
-                self._fail(str(error))
-            return
-        if self.state is _OVER:
-            self._upstream.pool.release(connection)
-        else:
-            self._attach(connection)
-            self.flush_request()
+        self._attach(self._upstream.pool.acquire())
 
     def _attach(self, connection: UpstreamConnection) -> None:
         self._connection = connection

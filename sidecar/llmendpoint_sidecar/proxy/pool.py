@@ -1,15 +1,14 @@
-"""Pool of idle connections to the upstream.
+"""Pool of connections to the upstream.
 
 A connection is reused only after a response that ended cleanly. A request is never sent twice.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
-from llmendpoint_common.process.errors import UpstreamError
 from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.proxy.dialer import Dialer
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
@@ -21,32 +20,20 @@ class UpstreamPool:
     """Idle connections to the upstream. The newest one is used first."""
 
     def __init__(self, address: Address, connect_timeout: float) -> None:
-        self._address = address
         #: The Host line of forwarded requests: Ollama on loopback rejects other names.
         self.host_line = b"Host: %s" % str(address).encode()
-        self._connect_timeout = connect_timeout
+        self._dialer = Dialer(address, connect_timeout)
         self._idle: list[UpstreamConnection] = []
         self.opened = 0
 
-    def acquire(self) -> UpstreamConnection | None:
-        """Return an idle connection, if there is one."""
+    def acquire(self) -> UpstreamConnection:
+        """Return an idle connection, or a new one, which may not be open yet."""
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
                 return connection
-        return None
-
-    async def connect(self) -> UpstreamConnection:
-        """Open a connection. Raises UpstreamError, which names the address, on failure and after the timeout."""
-        loop = asyncio.get_running_loop()
-        host, port = self._address.host or "127.0.0.1", self._address.port
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                _, connection = await loop.create_connection(lambda: UpstreamConnection(self._forget), host, port)
-        except TimeoutError:
-            raise UpstreamError(f"no connection to {self._address} within {self._connect_timeout:g} s") from None
-        except OSError as error:
-            raise UpstreamError(f"cannot connect to {self._address}: {error.strerror or error}") from None
+        connection = UpstreamConnection(self._forget)
+        connection.open(self._dialer)
         self.opened += 1
         return connection
 

@@ -1,4 +1,8 @@
-"""A connection to Ollama. A `ResponseReader` parses the responses and calls the exchange."""
+"""A connection to Ollama. A `ResponseReader` parses the responses and calls the exchange.
+
+Bytes can be written before the connection is open. They are sent immediately if the kernel has already connected
+(`dialer`). Otherwise they are sent when the connection is open.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from llmendpoint_common.process.errors import UpstreamError
 from llmendpoint_common.wire.http1.response_reader import ResponseHandler, ResponseReader
+from llmendpoint_sidecar.proxy.dialer import Dialer, Opening
+
+#: If more bytes wait until the connection is open, nothing more is read from the client.
+_MAX_WAITING_BYTES = 256 * 1024
 
 
 def drop(data: bytes) -> None:
@@ -21,6 +30,12 @@ class UpstreamUser(ResponseHandler, Protocol):
     def upstream_writable(self, *, writable: bool) -> None:
         """Note whether the connection's send buffer has room."""
 
+    def waiting_bytes_sent(self) -> None:
+        """Note that the bytes that waited for the connection were sent now."""
+
+    def upstream_unreachable(self, error: UpstreamError) -> None:
+        """Note that the connection could not be opened."""
+
 
 class UpstreamConnection(asyncio.Protocol):
     """A connection to Ollama. It serves at most one exchange at a time. It calls `on_lost` when it is closed."""
@@ -32,10 +47,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader = ResponseReader(self.abort)
         # The event loop calls the reader directly, because a method here would add a call for each piece.
         self.data_received = self._reader.feed  # type: ignore[method-assign]
-        #: Sends request bytes. The transport's own method, for the same reason.
+        #: Sends request bytes. When the connection is open, it is the transport's own method, for the same reason.
         self.write: Callable[[bytes], None] = drop
+        #: Not None until the connection is open. The task is kept, because asyncio only keeps weak references.
+        self._opening: tuple[Opening, asyncio.Task[None]] | None = None
+        self._paused = self._aborted = False
 
     # ---- calls of the exchange and of the pool
+
+    def open(self, dialer: Dialer) -> None:
+        """Begin to open the connection."""
+        opening = Opening(dialer)
+        self._opening = opening, asyncio.get_running_loop().create_task(self._open(opening))
+        self.write = self._write_early
 
     def attach(self, user: UpstreamUser) -> None:
         """Pass the next response to `user`."""
@@ -48,17 +72,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading, because the client is slower than the upstream."""
+        self._paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
+        self._paused = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def abort(self) -> None:
         """Close immediately, so that the upstream stops computing."""
         self._user = None
+        self._aborted = True
         self._reader.abandon()
         if self._transport is not None:
             self._transport.abort()
@@ -71,10 +98,21 @@ class UpstreamConnection(asyncio.Protocol):
     # ---- calls of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the transport, and send the bytes that wait for it."""
         # uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        if self._aborted:
+            self._transport.abort()
+            return
         self.write = self._transport.write
+        opening, self._opening = self._opening, None
+        if opening is not None and (waiting := opening[0].take_waiting()):
+            self.write(waiting)
+            if self._user is not None:
+                self._user.waiting_bytes_sent()
+        if self._paused:
+            # uvloop begins to read after this call.
+            asyncio.get_running_loop().call_soon(self._pause_again)
 
     def eof_received(self) -> None:
         """Complete the response, or fail it if it is incomplete."""
@@ -96,3 +134,28 @@ class UpstreamConnection(asyncio.Protocol):
         """Notify the exchange that the upstream has caught up."""
         if self._user is not None:
             self._user.upstream_writable(writable=True)
+
+    # ---- opening
+
+    def _write_early(self, data: bytes) -> None:
+        """Send bytes before the connection is open. If too many wait, stop reading from the client."""
+        if self._opening is None or self._aborted:
+            return
+        if self._opening[0].write(data) > _MAX_WAITING_BYTES and self._user is not None:
+            self._user.upstream_writable(writable=False)
+
+    async def _open(self, opening: Opening) -> None:
+        if self._aborted:
+            opening.close()
+            return
+        try:
+            await opening.run(self)
+        except UpstreamError as error:
+            user = self._user
+            self.abort()
+            if user is not None:
+                user.upstream_unreachable(error)
+
+    def _pause_again(self) -> None:
+        if self._paused:
+            self.pause()
