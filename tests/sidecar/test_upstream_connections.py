@@ -12,11 +12,29 @@ import pytest
 
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.proxy.dialer import Dialer, Opening
+from llmendpoint_sidecar.proxy.pool import UpstreamPool
+from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 
 #: Larger than the buffers of a loopback connection.
 LARGE = b"x" * (16 * 1024 * 1024)
+
+
+class Wire:
+    """A transport that is open until it is aborted."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        """Drop the data."""
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
 
 
 def test_bytes_are_sent_before_the_event_loop_knows_the_connection() -> None:
@@ -80,3 +98,17 @@ async def test_a_client_that_leaves_while_the_connection_is_opened_leaves_none_b
     writer.transport.abort()
     await eventually(lambda: sidecar.runtime.metrics.total("requests") == 1)
     await eventually(lambda: not sidecar.proxy_service.proxy.connections)
+
+
+def test_connections_that_are_idle_for_a_minute_are_closed() -> None:
+    pool = UpstreamPool(Address("127.0.0.1", 1), 5.0, now=100.0)
+    wires = [Wire(), Wire()]
+    old, new = (UpstreamConnection(lambda _: None) for _ in wires)
+    old.connection_made(wires[0])  # type: ignore[arg-type]
+    new.connection_made(wires[1])  # type: ignore[arg-type]
+    pool.release(old)
+    pool.trim(150.0)
+    pool.release(new)
+    pool.trim(170.0)
+    assert [wire.closed for wire in wires] == [True, False]
+    assert pool.acquire() is new

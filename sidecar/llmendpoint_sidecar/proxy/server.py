@@ -34,7 +34,7 @@ class Proxy:
         clock: Callable[[], float],
     ) -> None:
         self.timeouts = timeouts
-        self.pool = UpstreamPool(upstream, timeouts.connect)
+        self.pool = UpstreamPool(upstream, timeouts.connect, clock())
         head_writer = RequestHeadWriter(self.pool.host_line, drop_keys=bool(admission.keyring.folders))
         self._shared = Shared(Upstream(self.pool, head_writer), admission, begin_meter, clock)
         self._servers: list[asyncio.Server] = []
@@ -90,5 +90,6 @@ class Proxy:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = self._shared.clock()
+            self.pool.trim(now)
             for connection in list(self.connections):
                 connection.check_timeouts(now, self.timeouts)
