@@ -55,7 +55,7 @@ class Proxy:
     ) -> None:
         budget, ask_cors = environment
         self.timeouts = timeouts
-        self.pool = UpstreamPool(upstream, timeouts.connect, budget.connections)
+        self.pool = UpstreamPool(upstream, timeouts.connect, budget.connections, clock())
         head_writer = RequestHeadWriter(self.pool.host, drop_keys=admission.keyring.required)
         self.cors = CorsHeaders(ask_cors, clock)
         self.connections: ConnectionBounds[ClientConnection] = ConnectionBounds(budget, clock)
@@ -118,5 +118,6 @@ class Proxy:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = self._shared.clock()
+            self.pool.trim(now)
             for connection in self.connections:
                 connection.check_timeouts(now, self.timeouts)
