@@ -111,16 +111,14 @@ class UpstreamConnection(asyncio.Protocol):
     # ---- calls of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, and send the bytes that wait for it."""
+        """Keep the transport. `_opened` follows."""
         # uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         if self._aborted:
             self._transport.abort()
             return
-        self.write = self._transport.write
-        opening, self._opening = self._opening, None
-        if opening is not None and (waiting := opening[0].take_waiting()):
-            self._send_waiting(waiting)
+        if self._opening is None:
+            self.write = self._transport.write
         if self._paused:
             # uvloop begins to read after this call.
             asyncio.get_running_loop().call_soon(self._pause_again)
@@ -190,6 +188,21 @@ class UpstreamConnection(asyncio.Protocol):
         except Exception:
             log.exception("a connection to the upstream could not be opened")
             self._fail(UpstreamError("the connection could not be opened"))
+        else:
+            self._opened(opening)
+
+    def _opened(self, opening: Opening) -> None:
+        """Send the bytes that wait for the connection.
+
+        This is not done in `connection_made`: if a write fails there, uvloop closes the file descriptor but not the
+        socket object, which would later close the descriptor again.
+        """
+        self._opening = None
+        if self._transport is None:
+            return
+        self.write = self._transport.write
+        if waiting := opening.take_waiting():
+            self._send_waiting(waiting)
 
     def _fail(self, error: UpstreamError) -> None:
         user, self._opening = self._user, None
