@@ -5,12 +5,12 @@ Tests pass bytes and times to it, so they need neither a server nor a pause.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.budget import DEFAULT_BUDGET, Budget
+from llmendpoint_sidecar.inputs.keys import KeyTable
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
@@ -76,16 +76,21 @@ class DataPath:
     def __init__(
         self,
         config: SidecarConfig | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         budget: Budget = DEFAULT_BUDGET,
+        keys: KeyTable | None = None,
     ) -> None:
+        # A clock that stands still: without an event loop, nothing can be put off because it takes long.
+        clock = clock or Clock()
         self.metrics = Metrics()
         model_labels = ModelLabels(lambda: None)
         model_labels.list(["m:latest"])
         self.meter = Meter(self.metrics, model_labels, clock)
-        admission = Admission(self.meter.in_flight, Keyring(None), clock)
-        admission.configure(config or SidecarConfig())
-        self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, clock, Environment(budget))
+        self.admission = Admission(self.meter.in_flight, Keyring(keys), clock, budget)
+        self.admission.configure(config or SidecarConfig())
+        self.proxy = Proxy(
+            Address("127.0.0.1", 1), Timeouts(), self.meter.begin, self.admission, clock, Environment(budget)
+        )
         self.upstreams: list[tuple[UpstreamConnection, Wire]] = []
         self.proxy.pool.acquire = self._acquire  # type: ignore[method-assign]
         self.client, self.wire = self.connect()

@@ -55,6 +55,10 @@ log = logging.getLogger(__name__)
 #: Maximum number of unanswered requests of a connection. Beyond it, the connection is not read. More of them can be in
 #: the last piece that was received, at most as many as the reader reads at once.
 _MAX_PIPELINED = 16
+#: If reading a large piece takes longer, the next one is read in the next turn of the event loop. libuv reads up to 32
+#: pieces of 256 KiB from one socket before it turns to others.
+_READ_SECONDS = 0.0005
+_LARGE_BYTES = 64 * 1024
 _LINGER_SECONDS = 3.0
 
 
@@ -102,7 +106,8 @@ class ClientConnection(TlsConnection):
         #: Exchanges in their order; the first one is being answered. `_incoming` is the one that is being read.
         self._queue: deque[Exchange] = deque()
         self._incoming: Exchange | None = None
-        # Nothing is read from the client while the upstream is slower, or while too many requests are pipelined.
+        # Nothing is read from the client while the upstream is slower, or while enough was read for this turn of the
+        # event loop, or too many requests are pipelined.
         self._paused = False
         self._is_full = False
         #: Whether the client reads slower than the upstream sends, also if the response is complete meanwhile.
@@ -260,6 +265,8 @@ class ClientConnection(TlsConnection):
             self._queue[0].flush_request()
         if self._is_unread or self._reader.unread or len(self._queue) > _MAX_PIPELINED:
             self._hold_back()
+        elif len(data) > _LARGE_BYTES and self._shared.clock() - self._heard > _READ_SECONDS:
+            self._stop_for_this_turn()
 
     def eof_received(self) -> None:
         """Treat the client as gone: a half-closed connection and a client that leaves cannot be distinguished."""
@@ -349,12 +356,15 @@ class ClientConnection(TlsConnection):
     def _hold_back(self) -> None:
         """Read nothing more until there is room, or until the next turn of the event loop if requests wait."""
         if self._reader.unread or not self._has_room:
-            self._is_full = True
-            self._pause_reading()
-            self._read_later()
+            self._stop_for_this_turn()
+
+    def _stop_for_this_turn(self) -> None:
+        self._is_full = True
+        self._pause_reading()
+        self._read_later()
 
     def _read_later(self) -> None:
-        """Read pipelined requests that wait, in the next turn of the event loop, if there is room for them."""
+        """Read on in the next turn of the event loop, if there is room for more requests."""
         if self._has_room:
             asyncio.get_running_loop().call_soon(self._read_waiting)
 

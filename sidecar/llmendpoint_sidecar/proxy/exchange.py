@@ -62,6 +62,8 @@ log = logging.getLogger(__name__)
 
 #: Maximum size of the body that is buffered while a connection to the upstream is opened.
 _MAX_BACKLOG_BYTES = 256 * 1024
+#: Maximum size of a part of a held body that is sent in one turn of the event loop. It takes a few milliseconds.
+_MAX_FLUSH_BYTES = 8 * 1024 * 1024
 #: Maximum size of the body of a refused request that is read to its end, so that the connection can be reused.
 _SHORT_BODY_BYTES = 64 * 1024
 #: Trailers of a request are not forwarded (RFC 9110, 6.5.1 allows this): a recipient could merge them into the head, so
@@ -256,22 +258,17 @@ class Exchange:
         self._meter.request_body(data)
 
     def flush_request(self) -> None:
-        """Send the buffered bytes, in one piece unless they are many."""
+        """Send the buffered bytes in one piece, unless they are a body that was held."""
         connection = self._connection
-        if connection is not None and self._backlog:
-            backlog, self._backlog = self._backlog, []
-            if len(backlog) == 1:
-                connection.write(backlog[0])
-            elif self._body_memory is None:
-                connection.write(b"".join(backlog))
-            else:
-                # Joining them would take the memory and the time of copying a large body.
-                for piece in backlog:
-                    connection.write(piece)
-            if self._body_memory is not None and not self._upstream_is_slow:
-                self._release_body_memory()
-            if self.request_complete:
-                self._meter.request_sent()
+        if connection is None or not self._backlog:
+            return
+        if self._body_memory is not None:
+            self._flush_held(connection)
+            return
+        backlog, self._backlog = self._backlog, []
+        connection.write(backlog[0] if len(backlog) == 1 else b"".join(backlog))
+        if self.request_complete:
+            self._meter.request_sent()
 
     def request_end(self) -> None:
         """Note that the request is complete."""
@@ -443,8 +440,10 @@ class Exchange:
         self._upstream_is_slow = not writable
         self._last_activity = self._clock()
         if writable:
-            self._release_body_memory()
-            self._client.resume()
+            if self._body_memory is not None and self._connection is not None:
+                self._flush_held(self._connection)
+            if not self._upstream_is_slow:
+                self._client.resume()
         else:
             self._client.pause()
 
@@ -491,6 +490,26 @@ class Exchange:
             self._changed_length = verdict.size
         if verdict.size:
             self._backlog += heads.chunk_of(verdict.pieces, verdict.size) if self.head.chunked else verdict.pieces
+
+    def _flush_held(self, connection: UpstreamConnection) -> None:
+        """Send a part of a body that was held, and the rest when the upstream has accepted it.
+
+        The pieces are not joined, because that would take the memory and the time of copying a large body.
+        """
+        backlog, sent, size = self._backlog, 0, 0
+        while sent < len(backlog) and size < _MAX_FLUSH_BYTES and not self._upstream_is_slow:
+            piece = backlog[sent]
+            connection.write(piece)
+            sent += 1
+            size += len(piece)
+        del backlog[:sent]
+        if self._upstream_is_slow:
+            return
+        if backlog:
+            asyncio.get_running_loop().call_soon(self.flush_request)
+            return
+        self._release_body_memory()
+        self._meter.request_sent()
 
     def _release_body_memory(self) -> None:
         memory, self._body_memory = self._body_memory, None

@@ -36,6 +36,8 @@ _UNCOUNTED_BYTES = 4 * _KIB
 #: Smaller pieces are joined to blocks, which then have this size at least.
 _BLOCK_BYTES = 64 * _KIB
 _JOINED_BYTES = 4 * _KIB
+#: A block grows by an eighth more than is needed.
+_SPARE_BLOCK_BYTES = _BLOCK_BYTES // 8
 #: Memory is taken in steps, because small pieces can be many.
 _STEP_BYTES = 4 * _KIB
 #: Size of a `bytes` object besides its content, and of its place in a list, as allocated.
@@ -154,8 +156,7 @@ class HeldBody:
             return self._too_large()
         if length < _JOINED_BYTES:
             self._block += data
-            # A bytearray grows by an eighth more than is needed.
-            self._credit -= length + (length >> 3) + 1
+            self._credit -= length
             if self._credit >= 0 and len(self._block) < _BLOCK_BYTES:
                 return None
         else:
@@ -247,7 +248,7 @@ class HeldBody:
         if memory is None:
             memory = self._memory = BodyMemory(self._admission.held_memory, self._ticket.tenant)
             # A first piece that was not counted counts now.
-            self._credit -= _UNCOUNTED_BYTES
+            self._credit -= _UNCOUNTED_BYTES + _SPARE_BLOCK_BYTES
         missing = max(-self._credit, _STEP_BYTES)
         self._credit += missing
         return memory.grow(missing)

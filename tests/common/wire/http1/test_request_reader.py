@@ -10,6 +10,7 @@ import pytest
 from llmendpoint_common.process.errors import BodyError, HeadError, HeadTooLargeError, ProtocolError
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.request_reader import (
+    MAX_CHUNKS_PER_CALL,
     MAX_HEADS_PER_CALL,
     RequestHead,
     RequestReader,
@@ -134,6 +135,24 @@ def test_one_call_reads_a_few_pipelined_requests_and_keeps_the_rest() -> None:
     assert recorder.names.count("end") == 41
     assert recorder.events[-2:] == [("body", b"hello"), ("end", b"")]
     assert recorder.reader.unread == b""
+
+
+def test_one_call_reads_a_bounded_number_of_chunks_and_keeps_the_rest() -> None:
+    recorder = read(CHUNKED + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n" + CHUNKED + b"1\r\nb\r\n0\r\n\r\n" + GET)
+    calls = 1
+    assert recorder.events[-1] == ("body", b"a" * MAX_CHUNKS_PER_CALL)
+    while recorder.reader.unread:
+        recorder.feed(b"")
+        calls += 1
+    assert calls == 3
+    assert recorder.events[1] == ("body", b"a" * 10_000)
+    assert recorder.names == ["head", "body", "end", "head", "body", "end", "head", "end"]
+
+
+def test_bytes_that_are_kept_precede_those_that_follow() -> None:
+    recorder = read(CHUNKED + b"1\r\na\r\n" * MAX_CHUNKS_PER_CALL + b"1\r", b"\nb\r\n0\r\n\r", b"\n" + GET)
+    assert recorder.events[1] == ("body", b"a" * MAX_CHUNKS_PER_CALL + b"b")
+    assert recorder.names == ["head", "body", "end", "head", "end"]
 
 
 def test_a_closed_reader_keeps_nothing() -> None:
