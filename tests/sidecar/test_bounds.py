@@ -17,7 +17,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from llmendpoint_common.contracts.sidecar import SidecarConfig
+from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig
 from llmendpoint_sidecar.budget import DEFAULT_BUDGET
 from llmendpoint_sidecar.proxy.connection import ClientConnection
 from support.data_path import Clock, DataPath, Wire
@@ -95,9 +95,13 @@ def test_a_refused_request_that_is_not_complete_does_not_hold_a_place() -> None:
 def test_connections_with_requests_stay_and_a_further_one_is_told_to_try_again(
     crowd: Crowd, caplog: pytest.LogCaptureFixture
 ) -> None:
+    records: list[RequestRecord] = []
+    crowd.meter.journal.listeners.append(records.append)
     busy = [crowd.enter(GET) for _ in range(4)]
     _, wire = crowd.enter(GET)
     assert wire.closed
+    assert crowd.metrics.totals_by("requests", "outcome") == {"rejected": 1}
+    assert [(record.code, record.refusal_reason) for record in records] == [(503, "connections")]
     assert wire.written.startswith(b"HTTP/1.1 503 ")
     assert b"Retry-After: 1\r\n" in wire.written
     assert open_ones(*busy) == [True] * 4

@@ -83,6 +83,18 @@ def test_the_model_is_found_whatever_the_body_contains(name: str, config: str) -
     assert path.metrics.total("meter_failures") == 0
 
 
+@pytest.mark.parametrize("target", ["/api/generate", "/v1/chat/completions", "/v1/images/generations", "/api/next"])
+@pytest.mark.parametrize("response", [DONE, b'{"model":"m"}', b"damaged", b""])
+@pytest.mark.parametrize("name", BODIES)
+def test_the_tenant_is_charged_whatever_body_and_response_contain(name: str, response: bytes, target: str) -> None:
+    path = DataPath(SidecarConfig(default_tenant=TenantLimits(tokens_per_minute=2)))
+    path.client.data_received(post(target, BODIES[name]))
+    path.upstreams[0][0].data_received(answer(response))
+    path.client.data_received(post("/api/generate", b"{}"))
+    assert by(path, "requests", "code") == {"200": 1, "429": 1}
+    assert by(path, "requests", "model_name")["m:latest"] >= 1
+
+
 @pytest.mark.parametrize("level", [1, 19])
 @pytest.mark.parametrize("size", [10, 5_000_000])
 def test_the_model_is_found_in_a_compressed_body(size: int, level: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmendpoint_sidecar.meter.in_flight import InFlight
 from llmendpoint_sidecar.meter.model_labels import MAX_MODELS, ModelLabels
+from support.servers import StartSidecar, StartSimulator
 
 SPELLINGS = ["tiny", "TINY", "tiny:LATEST", "library/tiny", "registry.ollama.ai/library/tiny", "https://registry.ollama.ai/Library/Tiny:latest"]  # fmt: skip
 
@@ -66,3 +68,19 @@ def test_no_name_raises_or_becomes_a_label(name: str) -> None:
     labels.list(["tiny:latest"])
     assert labels.label(name) in ("tiny:latest", "other")
     assert labels.counted(name) in ("tiny:latest", "other")
+
+
+async def test_the_context_length_is_found_by_every_spelling(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port)
+    body = {"model": "simulated", "prompt": "x"}
+    async with http.post(f"http://127.0.0.1:{sidecar.port}/api/generate", json=body) as response:
+        await response.read()
+    watch = sidecar.runtime.watch
+    await watch.poll()
+    lengths = {watch.context_length(name) for name in ("simulated", "Simulated:LATEST", "library/simulated")}
+    assert len(lengths) == 1
+    assert None not in lengths
+    assert watch.context_length("other") is None

@@ -14,6 +14,8 @@ import pytest
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_sidecar.main import Sidecar
+from llmendpoint_sidecar.proxy.timeouts import Timeouts
+from support.data_path import Clock, DataPath
 from support.servers import StartSidecar
 from support.waiting import eventually
 
@@ -171,3 +173,48 @@ async def test_a_whole_response_counts_when_its_object_is_complete(
     assert tokens(sidecar) == (7, 60)
     cut, _ = await record_of(stack, start_sidecar, whole._replace(end=text[:-1]), leave)
     assert cut.outcome == "client_cancelled"
+
+
+# ---- what else happens after the terminal event, without sockets
+
+
+def chunk(text: str) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(text), text.encode())
+
+
+def client_stops_reading(path: DataPath, clock: Clock) -> None:
+    path.client.pause_writing()
+    clock.now += 1e6
+    path.client.check_timeouts(clock.now, Timeouts())
+    path.client.connection_lost(None)
+
+
+def upstream_falls_silent(path: DataPath, clock: Clock) -> None:
+    clock.now += 1e6
+    path.client.check_timeouts(clock.now, Timeouts())
+
+
+def upstream_breaks_off(path: DataPath, clock: Clock) -> None:
+    path.upstreams[0][0].connection_lost(None)
+
+
+def process_stops(path: DataPath, clock: Clock) -> None:
+    path.client.abort()
+    path.client.connection_lost(None)
+
+
+@pytest.mark.parametrize("happens", [client_stops_reading, upstream_falls_silent, upstream_breaks_off, process_stops])
+@pytest.mark.parametrize("name", ENDED)
+def test_nothing_after_the_terminal_event_changes_the_outcome(
+    name: str, happens: Callable[[DataPath, Clock], None]
+) -> None:
+    clock, stream = Clock(), ENDED[name]
+    path = DataPath(clock=clock)
+    head = f"POST {stream.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(REQUEST)}\r\n\r\n"
+    path.client.data_received(head.encode() + REQUEST)
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {stream.content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    path.upstreams[0][0].data_received(head.encode() + chunk(stream.content) * 5 + chunk(stream.end))
+    happens(path, clock)
+    path.meter.close()
+    assert path.metrics.totals_by("requests", "outcome") == {"ok": 1}
+    assert path.metrics.total("generation_tokens") == 60

@@ -239,6 +239,10 @@ class ClientConnection(TlsConnection):
             sentence = f"server busy, please try again: {self._shared.connections.max_connections} connections are open"
             refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, Outcome.REJECTED, 1, RefusalReason.CONNECTIONS)
             self.write(write_refusal(refusal, b"/", [], close=True))
+            meter = self._shared.begin_meter(b"", b"/")
+            meter.response_head(refusal.status, b"")
+            meter.refusal_reason = refusal.reason
+            meter.finish(refusal.outcome)
             self._close()
 
     def data_received(self, data: bytes) -> None:
