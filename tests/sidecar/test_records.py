@@ -78,7 +78,9 @@ async def test_only_a_stream_has_times_of_tokens(
         body, headers = {**CHAT, "stream": stream}, {"X-Request-ID": f"mine-{index}"}
         async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=body, headers=headers) as response:
             await response.read()
-    (streamed,), (whole,) = (sidecar.runtime.meter.find(f"mine-{index}") for index in range(2))
+    meter = sidecar.runtime.meter
+    await eventually(lambda: bool(meter.find("mine-0") and meter.find("mine-1")))
+    (streamed,), (whole,) = meter.find("mine-0"), meter.find("mine-1")
     assert streamed.time_to_first_token is not None
     assert streamed.time_per_output_token is not None
     assert 0.003 < streamed.time_per_output_token < streamed.duration
@@ -156,6 +158,7 @@ async def test_tenants_that_use_one_id_are_told_apart_by_a_parameter(
         async with http.post(f"http://127.0.0.1:{sidecar.port}/api/{path}", json=body, headers=headers) as response:
             assert response.status == 200
             await response.read()
+    await eventually(lambda: len(sidecar.runtime.meter.find("same")) == 2)
     async with http.get(admin) as response:
         assert response.status == 409
         assert "?tenant=NAME" in (await response.json())["error"]

@@ -72,7 +72,7 @@ COUNTERS = {
         ("reason",),
     ),
     "meter_failures": CounterFamily(
-        "Number of failures of the meter itself. The affected requests continued without metering."
+        "Number of failures of the meter itself. The affected requests are counted, but with what could be read."
     ),
 }
 
