@@ -78,14 +78,16 @@ class DataPath:
         config: SidecarConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
         budget: Budget = DEFAULT_BUDGET,
+        keyring: Keyring | None = None,
     ) -> None:
         self.metrics = Metrics()
         model_labels = ModelLabels(lambda: None)
         model_labels.list(["m:latest"])
         self.meter = Meter(self.metrics, model_labels, clock)
-        admission = Admission(self.meter.in_flight, Keyring(None), clock)
-        admission.configure(config or SidecarConfig())
-        self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, clock, Environment(budget))
+        self.admission = Admission(self.meter.in_flight, keyring or Keyring(None), clock)
+        self.admission.configure(config or SidecarConfig())
+        upstream, environment = Address("127.0.0.1", 1), Environment(budget)
+        self.proxy = Proxy(upstream, Timeouts(), self.meter.begin, self.admission, clock, environment)
         self.upstreams: list[tuple[UpstreamConnection, Wire]] = []
         self.proxy.pool.acquire = self._acquire  # type: ignore[method-assign]
         self.client, self.wire = self.connect()
