@@ -36,6 +36,7 @@ from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal
 from llmendpoint_sidecar.proxy.exchange import Exchange, ExchangeState
+from llmendpoint_sidecar.proxy.pace import MAX_BEGUN, Pace
 from llmendpoint_sidecar.proxy.pool import Upstream
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.upstream import drop
@@ -73,6 +74,7 @@ class Shared:
     begin_meter: Callable[[bytes, bytes], ExchangeMeter]
     clock: Callable[[], float]
     connections: set[ClientConnection] = field(default_factory=set)
+    pace: Pace = field(default_factory=Pace)
     draining: bool = False
 
 
@@ -81,6 +83,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._pace = shared.pace
         self._state = _OPEN
         self._reader = RequestReader(self)
         self._transport: asyncio.Transport | None = None
@@ -91,6 +94,8 @@ class ClientConnection(asyncio.Protocol):
         self._incoming: Exchange | None = None
         #: True if nothing is read from the client, because the upstream is slower.
         self._paused = False
+        #: Bytes of the next request, which waits for the next turn of the event loop.
+        self._waiting = b""
         # Times: the last received bytes, the first byte of an incomplete head, the end of lingering.
         self._heard = shared.clock()
         self._head_began: float | None = None
@@ -139,7 +144,7 @@ class ClientConnection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close the connection if no request is in progress."""
-        if not self._queue:
+        if not self._queue and not self._waiting:
             self._close()
 
     def abort(self) -> None:
@@ -188,6 +193,21 @@ class ClientConnection(asyncio.Protocol):
         self._shared.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        """Read requests, or let them wait for the next turn of the event loop (`pace`)."""
+        if self._waiting or (self._pace.begun >= MAX_BEGUN and self._incoming is None):
+            if not self._waiting and self._pace.wait(self, len(data)):
+                self._waiting = data
+                return
+            data, self._waiting = self._waiting + data, b""
+        self._read(data)
+
+    def read_waiting(self) -> None:
+        """Read the bytes that have waited."""
+        if self._waiting:
+            data, self._waiting = self._waiting, b""
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         """Read requests. Bytes that are not HTTP are answered with 400."""
         if self._state is not _OPEN:
             return
@@ -210,10 +230,12 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Treat the client as gone: a half-closed connection and a client that leaves cannot be distinguished."""
+        self.read_waiting()
         self._leave()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Stop all exchanges of this client."""
+        self.read_waiting()
         self._transport = None
         self.write = drop
         self._shared.connections.discard(self)
@@ -234,6 +256,7 @@ class ClientConnection(asyncio.Protocol):
     def request_head(self, head: RequestHead) -> None:
         """Create an exchange. It starts when all earlier requests are answered."""
         self._head_began = None
+        self._pace.begun += 1
         shared = self._shared
         meter = shared.begin_meter(head.method, head.target)
         exchange = Exchange(head, self, shared.upstream, meter, shared.clock)

@@ -49,9 +49,14 @@ class Proxy:
         """Return the protocol for a new connection of a client."""
         return ClientConnection(self._shared)
 
+    def set_next_turn(self, call: Callable[[Callable[[], None]], object]) -> None:
+        """Set the function that calls another one in the next turn of the event loop."""
+        self._shared.pace.next_turn = call
+
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Serve on listening sockets, with TLS if a context is given."""
         loop = asyncio.get_running_loop()
+        self.set_next_turn(loop.call_soon)
         for sock in sockets:
             server = await loop.create_server(self.new_connection, sock=sock, backlog=_BACKLOG, ssl=tls)
             self._servers.append(server)
