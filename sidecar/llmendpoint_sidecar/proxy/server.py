@@ -20,6 +20,9 @@ _SWEEP_SECONDS = 1.0
 _DRAIN_POLL_SECONDS = 0.05
 #: Maximum number of connections that are not accepted yet, so that a burst of clients waits instead of failing.
 _BACKLOG = 4096
+#: libuv accepts one connection per turn of the event loop and listener. In a burst, each turn is also used by all
+#: streams. A duplicate of the socket is another listener; more of them cost more if only one client connects.
+_LISTENERS = 4
 
 
 class Proxy:
@@ -58,8 +61,9 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self.set_next_turn(loop.call_soon)
         for sock in sockets:
-            server = await loop.create_server(self.new_connection, sock=sock, backlog=_BACKLOG, ssl=tls)
-            self._servers.append(server)
+            for one in (sock, *(sock.dup() for _ in range(_LISTENERS - 1))):
+                server = await loop.create_server(self.new_connection, sock=one, backlog=_BACKLOG, ssl=tls)
+                self._servers.append(server)
         self._sweeper = loop.create_task(self._sweep())
 
     async def drain(self, accept_seconds: float, finish_seconds: float) -> int:
