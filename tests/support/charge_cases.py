@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from functools import cache
+from itertools import pairwise
 
 import zstandard
 
@@ -232,5 +233,5 @@ def _damaged(data: bytes, source: random.Random, *, keep_length: bool = False) -
 def _chunked(body: bytes, source: random.Random) -> bytes:
     cuts = sorted(source.randrange(len(body) + 1) for _ in range(source.choice((0, 1, 3))))
     edges = [0, *cuts, len(body)]
-    pieces = [body[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    pieces = [body[begin:end] for begin, end in pairwise(edges)]
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"
