@@ -263,10 +263,8 @@ class ClientConnection(TlsConnection):
         if self._queue:
             # Also after an error, because it does not concern the requests before it.
             self._queue[0].flush_request()
-        if self._is_unread or self._reader.unread or len(self._queue) > _MAX_PIPELINED:
-            self._hold_back()
-        elif len(data) > _LARGE_BYTES and self._shared.clock() - self._heard > _READ_SECONDS:
-            self._stop_for_this_turn()
+        if self._is_unread or self._reader.unread or len(data) > _LARGE_BYTES or len(self._queue) > _MAX_PIPELINED:
+            self._hold_back(len(data))
 
     def eof_received(self) -> None:
         """Treat the client as gone: a half-closed connection and a client that leaves cannot be distinguished."""
@@ -353,15 +351,16 @@ class ClientConnection(TlsConnection):
         """
         return len(self._queue) <= _MAX_PIPELINED and (not self._is_unread or self._incoming is not None)
 
-    def _hold_back(self) -> None:
-        """Read nothing more until there is room, or until the next turn of the event loop if requests wait."""
-        if self._reader.unread or not self._has_room:
-            self._stop_for_this_turn()
+    def _hold_back(self, size: int) -> None:
+        """Read nothing more until there is room, or until the next turn of the event loop.
 
-    def _stop_for_this_turn(self) -> None:
-        self._is_full = True
-        self._pause_reading()
-        self._read_later()
+        The latter if requests wait, or if reading the last piece, which has `size` bytes, took long.
+        """
+        took_long = size > _LARGE_BYTES and self._shared.clock() - self._heard > _READ_SECONDS
+        if took_long or self._reader.unread or not self._has_room:
+            self._is_full = True
+            self._pause_reading()
+            self._read_later()
 
     def _read_later(self) -> None:
         """Read on in the next turn of the event loop, if there is room for more requests."""
