@@ -377,6 +377,23 @@ async def test_bytes_that_wait_are_bounded_and_a_response_tells_the_model_instea
     assert meter.in_flight.counts() == {}
 
 
+async def test_a_body_that_was_given_up_is_not_read_again_from_its_middle(
+    meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(bodies, "_MAX_WAITING_BYTES", 100_000)
+    exchange = meter.begin(b"POST", b"/api/chat")
+    exchange.request_body(HOSTILE["brackets"][:90_000])
+    exchange.request_body(HOSTILE["brackets"][90_000:200_000])
+    for _ in range(3):
+        exchange.request_body(b'{"model":"n"}' + b" " * 20_000)
+        await asyncio.sleep(0)
+    exchange.request_end(time.monotonic())
+    assert meter.in_flight.counts() == {"other": 1}
+    exchange.finish(Outcome.CLIENT_CANCELLED)
+    assert meter.metrics.totals_by("requests", "model_name") == {"other": 1}
+
+
 async def test_requests_whose_body_is_being_read_are_recorded_when_the_process_stops(
     meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,8 +180,8 @@ class ExchangeMeter:
             self._enter_flight()
 
     def body_read(self, facts: RequestFacts) -> None:
-        """Take what a large body says."""
-        self._large_body = None
+        """Take what a large body says. No more of it is read, also if it was given up and is not complete."""
+        self._small_body = self._large_body = None
         self._take_facts(facts)
         if self.finished:
             self._meter.add_ended(self)
@@ -197,7 +197,7 @@ class ExchangeMeter:
         """Note the final status. Only the body of a successful response is read."""
         self.status = status
         if self._reads:
-            self._reads = is_success(status)
+            self._reads = 200 <= status < 300
             self.stream = is_stream(content_type)
             self._content_type = content_type
 
@@ -283,31 +283,31 @@ class ExchangeMeter:
         """Read what has arrived of the body, or what is left to read of it."""
         self._small_body = None
         if pieces:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            head = self.head
-            if head is not None and b"content-encoding" in head.head.fields:
-                # A small body can decompress to a large one.
-                self._read_large([], body)
-            else:
-                self._read_small(body)
+            try:
+                self._read_small(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            except RequestBodyError:
+                # The model is in doubt, so nothing is known.
+                pass
+            except Exception as error:
+                self.fail(error)
         if self._large_body is not None:
             self._meter.bodies.end(self._large_body)
 
     def _read_small(self, body: bytes) -> None:
-        """Read a body in one step. Nothing is known of a body whose model is in doubt."""
-        try:
-            if self.operation in _JSON_OPERATIONS:
-                model = model_of_ordinary(body)
-                if model is not None:
-                    self.model = model
-                    return
-            reader = self._body_reader()
-            reader.feed(body)
-            self._take_facts(reader.finish())
-        except RequestBodyError:
+        """Read a body in one step, unless it is compressed. Raises RequestBodyError if its model is in doubt."""
+        head = self.head
+        if head is not None and b"content-encoding" in head.head.fields:
+            # A small body can decompress to a large one.
+            self._read_large([], body)
             return
-        except Exception as error:
-            self.fail(error)
+        if self.operation in _JSON_OPERATIONS:
+            model = model_of_ordinary(body)
+            if model is not None:
+                self.model = model
+                return
+        reader = self._body_reader()
+        reader.feed(body)
+        self._take_facts(reader.finish())
 
     def _read_large(self, pieces: list[bytes], data: bytes) -> None:
         body = self._large_body
