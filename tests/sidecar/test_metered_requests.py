@@ -371,7 +371,7 @@ async def test_requests_whose_body_is_being_read_are_recorded_when_the_process_s
     monkeypatch.setattr(bodies, "_TURN_SECONDS", 0.0)
     exchange = meter.begin(b"POST", b"/api/chat")
     exchange.tenant, exchange.request_id = "b", "mine"
-    exchange.request_body(HOSTILE["repeated models"])
+    exchange.request_body(HOSTILE["fields"])
     exchange.request_end(time.monotonic())
     exchange.finish(None)
     assert meter.metrics.total("requests") == 0
