@@ -18,8 +18,9 @@ from llmendpoint_sidecar.policy.held_memory import BodyMemory
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.policy.limits import Allowance, Bucket
 from llmendpoint_sidecar.proxy import held_body
-from support import chargefuzz
+from support import chargefuzz, go_corpus
 from support.charge_cases import made
+from support.charge_judge import Request, read_models
 from support.charge_rules import SETTINGS, FindingError
 from support.chargefuzz import Plan, everything, planned
 from support.corpus import corpus
@@ -52,6 +53,22 @@ def test_no_body_changes_who_is_charged_or_what_passes(block: int) -> None:
             run([(data, planned(seed, data))])
         except FindingError as error:
             pytest.fail(f"seed {seed}: {error}; the case: {data[:500]!r}")
+
+
+def test_the_judge_reads_bodies_as_go_does() -> None:
+    judged = 0
+    for question, answer in go_corpus.recorded()[0]:
+        body = question.bytes()
+        if not answer.accepted or len(body) > 300_000:
+            continue
+        target, fields = b"/api/chat", [(b"content-encoding", b"zstd")] if question.kind == "zstd" else []
+        if question.kind == "form":
+            target = b"/v1/audio/transcriptions?" + question.query.encode()
+            fields = [(b"content-type", question.content_type.encode("latin-1"))]
+        for reading in read_models(Request(b"POST", target, tuple(fields), body, complete=True)):
+            assert reading.model in answer.models, (question, reading)
+            judged += 1
+    assert judged > 500
 
 
 def _unread(body: bytes, *_: Any, **__: Any) -> RequestFacts:

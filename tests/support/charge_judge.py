@@ -5,6 +5,7 @@ Everything here is deliberately simple, and shares no code with the readers and 
 
 from __future__ import annotations
 
+import codecs
 import email.parser
 import email.policy
 import json
@@ -23,6 +24,9 @@ _ALLOWED = re.compile(
 )
 #: Depth to which Go's encoding/json reads.
 _GO_DEPTH = 10_000
+
+# Go replaces each byte that is not UTF-8.
+codecs.register_error("each", lambda error: ("\ufffd" * (error.end - error.start), error.end))  # type: ignore[attr-defined]
 
 _RUNS = {
     b"/api/generate": "ollama", b"/api/chat": "ollama", b"/api/embed": "embed", b"/api/embeddings": "embeddings",
@@ -170,7 +174,7 @@ def read_models(request: Request) -> list[Reading]:
 
 
 def _read_json(body: bytes) -> Reading | None:
-    text = _shallow(body).decode("utf-8", "replace")
+    text = _shallow(body).decode("utf-8", "each")
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_refuse)
     try:
         value, _ = decoder.raw_decode(text.lstrip(" \t\r\n"))
@@ -228,8 +232,10 @@ def _read_form(request: Request, body: bytes) -> Reading | None:
     parts = [part for part in message.walk() if part.get_param("name", header="content-disposition") == "model"]
     if not message.is_multipart() or any(part.defects for part in message.walk()) or len(parts) != 1:
         return None
+    if parts[0]["content-transfer-encoding"] is not None:
+        return None
     payload = parts[0].get_payload(decode=True)
-    return Reading(payload.decode("utf-8", "replace"), True, plain=False) if isinstance(payload, bytes) else None
+    return Reading(payload.decode("utf-8", "each"), True, plain=False) if isinstance(payload, bytes) else None
 
 
 # ---- answers
