@@ -24,6 +24,8 @@ _ALLOWED = re.compile(
 )
 #: Depth to which Go's encoding/json reads.
 _GO_DEPTH = 10_000
+#: Number of fields `model` that every reader of the product accepts.
+_OFTEN = 64
 
 # Go replaces each byte that is not UTF-8.
 codecs.register_error("each", lambda error: ("\ufffd" * (error.end - error.start), error.end))  # type: ignore[attr-defined]
@@ -129,11 +131,15 @@ def is_allowed(model: str) -> bool:
 
 
 class Reading(NamedTuple):
-    """The model that a body names. `plain`: no reader can be in doubt about it."""
+    """The model that a body names.
+
+    `plain`: no reader can be in doubt about it. `often`: the body names it so often that a reader may give up.
+    """
 
     model: str
     named: bool
     plain: bool
+    often: bool = False
 
 
 @lru_cache(maxsize=4)
@@ -188,7 +194,7 @@ def _read_json(body: bytes) -> Reading | None:
     models = [_as_go(one) for _, one in values if one is not None]
     model = models[-1] if models else ""
     plain = all(name == "model" for name, _ in values) and len(values) <= 1 and len(model.encode()) <= 1024
-    return Reading(model, bool(values), plain)
+    return Reading(model, bool(values), plain, often=len(values) > _OFTEN)
 
 
 class _Pairs(list[tuple[str, Any]]):
