@@ -5,10 +5,10 @@ A case is one request as it is on the wire. Its head is valid HTTP; its body can
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from functools import cache
-from itertools import pairwise
 
 import zstandard
 
@@ -150,8 +150,8 @@ def _questions() -> list[go_corpus.Question]:
 
 def _json(source: random.Random) -> bytes:
     fields: dict[str, object] = {"messages": [{"role": "user", "content": "hi"}], "prompt": "hi", "input": "hi"}
-    if source.random() < 0.5:
-        fields["stream"] = source.choice((True, False, None))
+    if source.random() < 0.6:
+        fields["stream"] = source.choice((True, True, True, False, None))
     if source.random() < 0.2:
         fields["stream_options"] = source.choice(({"include_usage": True}, {}, None, {"include_usage": False}))
     if source.random() < 0.03:
@@ -233,5 +233,5 @@ def _damaged(data: bytes, source: random.Random, *, keep_length: bool = False) -
 def _chunked(body: bytes, source: random.Random) -> bytes:
     cuts = sorted(source.randrange(len(body) + 1) for _ in range(source.choice((0, 1, 3))))
     edges = [0, *cuts, len(body)]
-    pieces = [body[begin:end] for begin, end in pairwise(edges)]
+    pieces = [body[begin:end] for begin, end in itertools.pairwise(edges)]
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"

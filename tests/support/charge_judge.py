@@ -5,6 +5,7 @@ Everything here is deliberately simple, and shares no code with the readers and 
 
 from __future__ import annotations
 
+import codecs
 import email.parser
 import email.policy
 import json
@@ -23,6 +24,11 @@ _ALLOWED = re.compile(
 )
 #: Depth to which Go's encoding/json reads.
 _GO_DEPTH = 10_000
+#: Number of fields `model` that every reader of the product accepts.
+_OFTEN = 64
+
+# Go replaces each byte that is not UTF-8.
+codecs.register_error("each", lambda error: ("\ufffd" * (error.end - error.start), error.end))  # type: ignore[attr-defined]
 
 _RUNS = {
     b"/api/generate": "ollama", b"/api/chat": "ollama", b"/api/embed": "embed", b"/api/embeddings": "embeddings",
@@ -125,11 +131,15 @@ def is_allowed(model: str) -> bool:
 
 
 class Reading(NamedTuple):
-    """The model that a body names. `plain`: no reader can be in doubt about it."""
+    """The model that a body names.
+
+    `plain`: no reader can be in doubt about it. `often`: the body names it so often that a reader may give up.
+    """
 
     model: str
     named: bool
     plain: bool
+    often: bool = False
 
 
 @lru_cache(maxsize=4)
@@ -170,7 +180,7 @@ def read_models(request: Request) -> list[Reading]:
 
 
 def _read_json(body: bytes) -> Reading | None:
-    text = _shallow(body).decode("utf-8", "replace")
+    text = _shallow(body).decode("utf-8", "each")
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_refuse)
     try:
         value, _ = decoder.raw_decode(text.lstrip(" \t\r\n"))
@@ -184,7 +194,7 @@ def _read_json(body: bytes) -> Reading | None:
     models = [_as_go(one) for _, one in values if one is not None]
     model = models[-1] if models else ""
     plain = all(name == "model" for name, _ in values) and len(values) <= 1 and len(model.encode()) <= 1024
-    return Reading(model, bool(values), plain)
+    return Reading(model, bool(values), plain, often=len(values) > _OFTEN)
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -228,8 +238,10 @@ def _read_form(request: Request, body: bytes) -> Reading | None:
     parts = [part for part in message.walk() if part.get_param("name", header="content-disposition") == "model"]
     if not message.is_multipart() or any(part.defects for part in message.walk()) or len(parts) != 1:
         return None
+    if parts[0]["content-transfer-encoding"] is not None:
+        return None
     payload = parts[0].get_payload(decode=True)
-    return Reading(payload.decode("utf-8", "replace"), True, plain=False) if isinstance(payload, bytes) else None
+    return Reading(payload.decode("utf-8", "each"), True, plain=False) if isinstance(payload, bytes) else None
 
 
 # ---- answers

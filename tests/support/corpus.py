@@ -14,7 +14,7 @@ CORPUS = Path(__file__).parents[1] / "sidecar" / "corpus"
 
 
 def corpus(kind: str) -> dict[str, bytes]:
-    """Return the files of `requests` or `answers`, by name."""
+    """Return the files of `requests`, `answers` or `charges`, by name."""
     return {path.stem: path.read_bytes() for path in sorted((CORPUS / kind).glob("*.http"))}
 
 
