@@ -17,13 +17,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import h11
 
 from llmendpoint_common.contracts.sidecar import Operation, RequestRecord
 from llmendpoint_sidecar.inputs.keys import KeyTable, digest
 from llmendpoint_sidecar.policy.reading_queue import ReadingQueue
+from llmendpoint_sidecar.proxy.dialer import Dialer
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 if __name__ == "__main__":
@@ -34,11 +35,25 @@ from support.charge_cases import KEYS, made
 from support.charge_judge import WAYS, Answer, Request, answer_to, read_models, read_request
 from support.charge_rules import SETTINGS, FindingError, Judge, Seen, Setting
 from support.corpus import CORPUS, split
-from support.data_path import Clock, DataPath
+from support.data_path import Clock, DataPath, Wire
 from support.private import is_reading, use_of_allowances
 
 _PEPPER = b"p" * 32
 _KEYS = KeyTable(_PEPPER, {digest(_PEPPER, key): tenant for tenant, key in KEYS.items()})
+
+
+class _LateDialer:
+    """Opens a connection in the next turn of the event loop."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def connect_now(self) -> None:
+        """Return no socket, so that the bytes wait."""
+
+    async def connect(self, protocol: UpstreamConnection, _: object) -> None:
+        await asyncio.sleep(0)
+        protocol.connection_made(self._wire)  # type: ignore[arg-type]
 
 
 class _Errors(logging.Handler):
@@ -70,17 +85,13 @@ class Attempt:
         self._before = use_of_allowances(self.path.admission)
 
     def _open_late(self) -> None:
-        pool = self.path.proxy.pool
-        opened = pool.acquire
-
-        async def connect() -> UpstreamConnection:
-            await asyncio.sleep(0)
-            connection = opened()
-            assert connection is not None
+        def acquire() -> UpstreamConnection:
+            connection, wire = UpstreamConnection(lambda _: None), Wire()
+            connection.open(cast("Dialer", _LateDialer(wire)))
+            self.path.upstreams.append((connection, wire))
             return connection
 
-        pool.acquire = lambda: None  # type: ignore[method-assign]
-        pool.connect = connect  # type: ignore[method-assign]
+        self.path.proxy.pool.acquire = acquire  # type: ignore[method-assign]
 
     async def run(self, data: bytes, cuts: Iterable[int]) -> Seen:
         """Send the request, answer it, and return what happened. Raises FindingError if something is left over."""
