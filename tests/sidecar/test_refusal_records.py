@@ -116,6 +116,7 @@ async def test_a_request_over_quota_names_tenant_model_and_limit(
     simulator = await start_simulator()
     tenants = [{"name": "team-b", **limits}]
     ask = Asker(http, await start_sidecar(simulator.port, config(tenants=tenants), keys=keys))
+    await eventually(lambda: bool(ask.sidecar.runtime.watch.listed))
     assert await ask() == 200
     assert await ask("/api/generate", body) == 429
     record = ask.refused("rejected_quota")
