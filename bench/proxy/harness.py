@@ -17,8 +17,17 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-UPSTREAM = "127.0.0.1:21434"
-PROXY, ADMIN = "127.0.0.1:21440", "127.0.0.1:21441"
+#: The first of ten ports that the benchmarks use, on the loopback address.
+_PORT = int(os.environ.get("BENCH_PORT", "21434"))
+
+
+def address(number: int) -> str:
+    """Return the address with one of the ten ports."""
+    return f"127.0.0.1:{_PORT + number}"
+
+
+UPSTREAM = address(0)
+PROXY, ADMIN = address(6), address(7)
 #: The proxy has its own core. The load generator and the upstream share the other core.
 PROXY_CORE, LOAD_CORE = "1", "0"
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -50,6 +59,9 @@ def running(command: Sequence[str], core: str, url: str) -> Iterator[int]:
         while True:
             try:
                 urllib.request.urlopen(url, timeout=1).close()
+                # Another process may own the port.
+                if process.poll() is not None:
+                    raise SystemExit(f"{command[0]} ended, although {url} answers: set BENCH_PORT to other ports")
                 break
             except OSError:
                 if time.monotonic() > deadline or process.poll() is not None:

@@ -2,11 +2,17 @@
 // all its lines in their order, or an answer that is not whole, is an error.
 //
 //   load 127.0.0.1:21440 paced STREAMS CHUNKS INTERVAL_US ROUNDS
+//   load 127.0.0.1:21440 burst STREAMS CHUNKS INTERVAL_US ROUNDS
+//   load 127.0.0.1:21440 connect STREAMS CHUNKS INTERVAL_US ROUNDS
 //   load 127.0.0.1:21440 requests CONNECTIONS SECONDS RATE
 //
-// Connections are opened first. Streams begin one after the other, evenly over the time that one of them takes, so
-// that requests come while others stream; each connection then asks ROUNDS times in a row. Requests come at RATE a
-// second in all, evenly, or as fast as they are answered where RATE is 0.
+// paced: connections are opened first. Streams begin one after the other, evenly over the time that one of them takes,
+// so that requests come while others stream; each connection then asks ROUNDS times in a row.
+// burst: connections are opened first. All streams of a round begin in the same moment: their requests are sent one
+// after the other without a pause. The next round begins a second after the last stream of a round should have ended.
+// connect: as burst, but each stream opens a connection of its own in that moment, and closes it at its end.
+// requests: connections are opened first. Requests come at RATE per second in total, evenly, or as fast as they are
+// answered if RATE is 0.
 #include "common.h"
 
 #define ROOM 65536
@@ -28,7 +34,8 @@ typedef struct {
   size_t count, room;
 } series_t;
 
-static bool is_paced;
+static bool is_paced, is_burst, connects;
+static struct sockaddr_in address;
 static int chunks, interval_us, epoll, open_connections;
 static int64_t requests, chunks_seen, errors, deadline, period;
 static series_t ttft, lag, latency;
@@ -60,6 +67,16 @@ static void fail(connection_t *c, const char *why) {
   snprintf(last_error, sizeof last_error, "%s (stream %d, %d lines)", why, c->number, c->seen);
 }
 
+static void open_connection(connection_t *c) {
+  c->fd = socket(AF_INET, SOCK_STREAM, 0);
+  check(connect(c->fd, (struct sockaddr *)&address, sizeof address) == 0, "connect");
+  no_delay(c->fd);
+  // With thousands of ports in TIME_WAIT, the search for a free one takes longer than a proxy needs for a request.
+  struct linger reset = {.l_onoff = 1};
+  setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  watch(epoll, c->fd, c);
+}
+
 // What the `ollama` client of Python sends, its length another each time.
 static void ask(connection_t *c) {
   static const char filler[] = "Tell me, in one sentence, what the capital of France is known for, and why that is so.";
@@ -83,6 +100,7 @@ static void ask(connection_t *c) {
   c->is_busy = true;
   c->rounds_left--;
   c->sent_at = now_ns();
+  if (connects) open_connection(c);
   if (send(c->fd, text, (size_t)length, MSG_NOSIGNAL) != length) fail(c, "send");
 }
 
@@ -118,6 +136,12 @@ static void drop(connection_t *c) {
   open_connections--;
 }
 
+// The end of a stream whose round ends at the same time for all: it waits for the next one.
+static void wait_for_round(connection_t *c) {
+  if (connects) close(c->fd);
+  heap_push(&due, c->due, c);
+}
+
 static void finish(connection_t *c) {
   c->is_busy = false;
   if (c->line_length) read_line(c);
@@ -130,6 +154,7 @@ static void finish(connection_t *c) {
   }
   c->due += period;
   if (is_paced ? c->rounds_left <= 0 : (period ? c->due : c->received_at) >= deadline) drop(c);
+  else if (is_burst) wait_for_round(c);
   else if (c->due > c->received_at) heap_push(&due, c->due, c);
   else ask(c);
 }
@@ -187,18 +212,18 @@ static void receive(connection_t *c) {
   else take_body(c, data, (size_t)got);
 }
 
-static connection_t *connect_to(struct sockaddr_in address, int number, int rounds) {
+static connection_t *new_connection(int number, int rounds) {
   connection_t *c = calloc(1, sizeof *c);
   check(c != NULL, "memory");
-  *c = (connection_t){.fd = socket(AF_INET, SOCK_STREAM, 0), .number = number, .rounds_left = rounds};
-  check(connect(c->fd, (struct sockaddr *)&address, sizeof address) == 0, "connect");
-  no_delay(c->fd);
-  watch(epoll, c->fd, c);
+  *c = (connection_t){.number = number, .rounds_left = rounds};
+  if (!connects) open_connection(c);
   return c;
 }
 
 int main(int argc, char **argv) {
-  is_paced = argc == 7 && strcmp(argv[2], "paced") == 0;
+  connects = argc == 7 && strcmp(argv[2], "connect") == 0;
+  is_burst = connects || (argc == 7 && strcmp(argv[2], "burst") == 0);
+  is_paced = is_burst || (argc == 7 && strcmp(argv[2], "paced") == 0);
   check(is_paced || (argc == 6 && strcmp(argv[2], "requests") == 0), "usage: see load.c");
   int connections = atoi(argv[3]), rounds = 1;
   int64_t spread = SECOND / 100;
@@ -207,18 +232,22 @@ int main(int argc, char **argv) {
     interval_us = atoi(argv[5]);
     rounds = atoi(argv[6]);
     spread = (int64_t)chunks * interval_us * 1000;
+    if (is_burst) {
+      period = spread + SECOND;
+      spread = 0;
+    }
   } else if (atoi(argv[5])) {
     spread = period = SECOND * connections / atoi(argv[5]);
   }
-  struct sockaddr_in address = address_of(argv[1]);
+  address = address_of(argv[1]);
   epoll = epoll_create1(0);
   connection_t **all = calloc((size_t)connections, sizeof *all);
-  for (int i = 0; i < connections; i++) all[i] = connect_to(address, i, rounds);
+  for (int i = 0; i < connections; i++) all[i] = new_connection(i, rounds);
   open_connections = connections;
   int64_t begin = now_ns() + SECOND / 20;
   // Evenly, and not in step with the interval of the chunks.
   for (int i = 0; i < connections; i++) {
-    all[i]->due = begin + spread / connections * i + i * 7919LL;
+    all[i]->due = begin + (is_burst ? 0 : spread / connections * i + i * 7919LL);
     heap_push(&due, all[i]->due, all[i]);
   }
   if (!is_paced) deadline = begin + (int64_t)(atof(argv[4]) * SECOND);

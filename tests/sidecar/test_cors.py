@@ -16,6 +16,7 @@ from llmendpoint_common.wire.http1.heads import Headers
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.proxy import cors
 from llmendpoint_sidecar.proxy.cors import CorsHeaders
+from llmendpoint_sidecar.proxy.dialer import Dialer
 from support.data_path import Clock
 from support.servers import StartSidecar
 from support.waiting import eventually
@@ -229,12 +230,13 @@ async def test_errors_of_the_proxy_itself_have_the_cors_headers(
     sidecar = await start_guarded()
     await ask(sidecar.port, REFUSED[401])
 
-    async def fail() -> None:
+    async def fail(*_: object) -> None:
         raise UpstreamError("not reachable")
 
     # Ollama was reachable before, so that its headers are known.
     sidecar.proxy_service.proxy.pool.close()
-    monkeypatch.setattr(sidecar.proxy_service.proxy.pool, "connect", fail)
+    monkeypatch.setattr(Dialer, "connect_now", lambda _: None)
+    monkeypatch.setattr(Dialer, "connect", fail)
     request = f"GET /api/tags HTTP/1.1\r\nHost: h\r\nOrigin: {ALLOWED}\r\n{KEY}\r\n\r\n".encode()
     status, headers, _ = await ask(sidecar.port, request)
     assert (status, headers["access-control-allow-origin"]) == (502, ALLOWED)

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig, TenantLimits
+from llmendpoint_sidecar.proxy.dialer import Dialer
 from support.data_path import Clock, DataPath
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
@@ -173,14 +174,13 @@ async def test_a_client_that_leaves_ends_the_opening_of_its_upstream_connection(
 ) -> None:
     """Otherwise clients that come and go could hold any number of descriptors, each for the connect timeout."""
     sidecar = await start_sidecar(1)
-    pool = sidecar.proxy_service.proxy.pool
     opening: list[asyncio.Task[object] | None] = []
 
-    async def connect() -> None:
+    async def connect(*_: object) -> None:
         opening.append(asyncio.current_task())
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(pool, "connect", connect)
+    monkeypatch.setattr(Dialer, "connect", connect)
     _, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
     writer.write(POST + BODY)
     await eventually(lambda: len(opening) == 1)
@@ -195,13 +195,13 @@ async def test_a_fault_while_connecting_ends_the_exchange(
 ) -> None:
     sidecar = await start_sidecar(1)
 
-    async def connect() -> None:
+    async def connect(*_: object) -> None:
         raise RuntimeError("injected")
 
-    monkeypatch.setattr(sidecar.proxy_service.proxy.pool, "connect", connect)
+    monkeypatch.setattr(Dialer, "connect", connect)
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
     writer.write(POST + BODY)
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 502 ")
     assert "injected" in caplog.text
     writer.close()
 

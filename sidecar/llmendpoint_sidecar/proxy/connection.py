@@ -32,7 +32,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
 from typing import cast
@@ -45,6 +45,7 @@ from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal
 from llmendpoint_sidecar.proxy.bounds import ConnectionBounds
 from llmendpoint_sidecar.proxy.exchange import Exchange, ExchangeState
+from llmendpoint_sidecar.proxy.pace import MAX_BEGUN, Pace
 from llmendpoint_sidecar.proxy.pool import Upstream
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.tls import TlsConnection
@@ -89,6 +90,7 @@ class Shared:
     begin_meter: Callable[[bytes, bytes], ExchangeMeter]
     clock: Callable[[], float]
     connections: ConnectionBounds[ClientConnection]
+    pace: Pace = field(default_factory=Pace)
     draining: bool = False
 
 
@@ -97,6 +99,7 @@ class ClientConnection(TlsConnection):
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._pace = shared.pace
         self._state = _OPEN
         self._reader = RequestReader(self)
         self._transport: asyncio.Transport | None = None
@@ -110,6 +113,8 @@ class ClientConnection(TlsConnection):
         # event loop, or too many requests are pipelined.
         self._paused = False
         self._is_full = False
+        #: Bytes of the next request, which waits for the next turn of the event loop.
+        self._waiting = b""
         #: Whether the client reads slower than the upstream sends, also if the response is complete meanwhile.
         self._is_unread = False
         #: Whether no head is complete yet, or the head of a further request is incomplete.
@@ -172,7 +177,7 @@ class ClientConnection(TlsConnection):
         """Close the connection if no request is in progress."""
         if self._state is _HANDSHAKE:
             self.abort()
-        elif not self._queue:
+        elif not self._queue and not self._waiting:
             self._close()
 
     def abort(self) -> None:
@@ -246,6 +251,21 @@ class ClientConnection(TlsConnection):
             self._close()
 
     def data_received(self, data: bytes) -> None:
+        """Read requests, or let them wait for the next turn of the event loop (`pace`)."""
+        if self._waiting or (self._pace.begun >= MAX_BEGUN and self._incoming is None):
+            if not self._waiting and self._pace.wait(self, len(data)):
+                self._waiting = data
+                return
+            data, self._waiting = self._waiting + data, b""
+        self._read(data)
+
+    def read_waiting(self) -> None:
+        """Read the bytes that have waited."""
+        if self._waiting:
+            data, self._waiting = self._waiting, b""
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         """Read requests. Bytes that are not HTTP are answered with 400."""
         if self._state is not _OPEN:
             return
@@ -268,10 +288,12 @@ class ClientConnection(TlsConnection):
 
     def eof_received(self) -> None:
         """Treat the client as gone: a half-closed connection and a client that leaves cannot be distinguished."""
+        self.read_waiting()
         self._leave()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Stop all exchanges of this client."""
+        self.read_waiting()
         self._transport = None
         self.write = drop
         self._shared.connections.remove(self)
@@ -300,6 +322,7 @@ class ClientConnection(TlsConnection):
         """Create an exchange. It starts when all earlier requests are answered."""
         if self._is_in_head:
             self._head_ends()
+        self._pace.begun += 1
         exchange = self._incoming = self._begin(head)
         admission = self._shared.admission
         fault = fault_of(head)
@@ -365,15 +388,15 @@ class ClientConnection(TlsConnection):
     def _read_later(self) -> None:
         """Read on in the next turn of the event loop, if there is room for more requests."""
         if self._has_room:
-            asyncio.get_running_loop().call_soon(self._read_waiting)
+            asyncio.get_running_loop().call_soon(self._read_on)
 
-    def _read_waiting(self) -> None:
+    def _read_on(self) -> None:
         if not self._is_full or self._state is not _OPEN or not self._has_room:
             return
         self._is_full = False
         self._heard = self._shared.clock()
         if self._reader.unread:
-            self.data_received(b"")
+            self._read(b"")
         self._resume_reading()
 
     # ---- heads

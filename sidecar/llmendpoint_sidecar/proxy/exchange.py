@@ -61,7 +61,7 @@ from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 log = logging.getLogger(__name__)
 
-#: Maximum size of the body that is buffered while a connection to the upstream is opened.
+#: Maximum size of the body that is buffered while an earlier request of the connection is answered.
 _MAX_BACKLOG_BYTES = 256 * 1024
 #: Maximum size of a part of a held body that is sent in one turn of the event loop. It takes a few milliseconds.
 _MAX_FLUSH_BYTES = 8 * 1024 * 1024
@@ -129,7 +129,6 @@ class Exchange:
         "_client",
         "_clock",
         "_close_after",
-        "_connecting",
         "_connection",
         "_held_body",
         "_last_activity",
@@ -170,7 +169,6 @@ class Exchange:
         self._held_body: HeldBody | None = None
         # The connection to the upstream, and bytes that wait to be sent on it.
         self._connection: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
         self._backlog: list[bytes] = []
         self._backlog_bytes = 0
         #: The memory of an admitted body until the upstream has accepted it.
@@ -449,6 +447,17 @@ class Exchange:
         else:
             self._client.pause()
 
+    def waiting_bytes_sent(self) -> None:
+        """Note that the bytes that waited for a new connection were sent now."""
+        if self.request_complete and not self._backlog:
+            self._meter.sent = None
+            self._meter.request_sent()
+
+    def upstream_unreachable(self, error: UpstreamError) -> None:
+        """Answer 502, because no connection could be opened."""
+        self._connection = None
+        self._fail(str(error))
+
     @property
     def _has_started(self) -> bool:
         """Whether the head of the response has been sent, or will be sent with the first bytes of the body."""
@@ -519,7 +528,7 @@ class Exchange:
             memory.release()
 
     def _send(self, data: bytes) -> None:
-        """Buffer bytes for the upstream. If too many wait for a connection, stop reading from the client."""
+        """Buffer bytes for the upstream. If too many wait for the turn of the request, stop reading from the client."""
         self._backlog.append(data)
         if self._connection is not None:
             return
@@ -530,33 +539,14 @@ class Exchange:
     # ---- the connection to the upstream
 
     def _forward(self) -> None:
-        """Use an idle connection, or open one. `flush_request` then sends the head and the buffered body."""
+        """Use a connection to the upstream. `flush_request` then sends the head and the buffered body."""
         self.state = _FORWARDING
         request_id, made_id = request_id_of(self.head)
         self._meter.request_id, self._meter.made_id = request_id, made_id
         head = self._upstream.head_writer.write(self.head, made_id, self.request_complete, self._changed_length)
         # The body of a pipelined request may already be buffered.
         self._backlog.insert(0, head)
-        connection = self._upstream.pool.acquire()
-        if connection is not None:
-            self._attach(connection)
-        else:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
-
-    async def _connect(self) -> None:
-        try:
-            connection = await self._upstream.pool.connect()
-        except UpstreamError as error:
-            self._connecting = None
-            self._fail(str(error))
-            return
-        except Exception:
-            log.exception("a connection to the upstream could not be opened; closing that of the client")
-            self._client.abort()
-            return
-        self._connecting = None
-        self._attach(connection)
-        self.flush_request()
+        self._attach(self._upstream.pool.acquire())
 
     def _attach(self, connection: UpstreamConnection) -> None:
         self._connection = connection
@@ -569,9 +559,6 @@ class Exchange:
 
     def _release(self, reusable: bool) -> None:
         """Return the connection to the pool if it is reusable. Otherwise close it, so that the upstream stops."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
         connection, self._connection = self._connection, None
         if connection is None:
             return

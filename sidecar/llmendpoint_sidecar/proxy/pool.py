@@ -1,70 +1,66 @@
-"""Pool of idle connections to the upstream.
+"""Pool of connections to the upstream.
 
 A connection is reused only after a response that ended cleanly. A request is never sent twice.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from typing import NamedTuple
 
-from llmendpoint_common.process.errors import UpstreamError
-from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.proxy.cors import CorsHeaders
+from llmendpoint_sidecar.proxy.dialer import Dialer
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
-#: Further connections are closed. Ollama has no limit; each connection takes a file descriptor on both sides.
-_MAX_IDLE_CONNECTIONS = 256
+#: Further connections are closed. Ollama has no limit; each connection takes a file descriptor and some KiB on both
+#: sides. Opening one costs as much CPU time as half a request.
+_MAX_IDLE_CONNECTIONS = 1024
+#: Connections that were not used for this time are closed. Go's and nginx's clients keep them for 90 and 60 s.
+_MAX_IDLE_SECONDS = 60.0
 
 
 class UpstreamPool:
     """Idle connections to the upstream. The newest one is used first.
 
-    `max_connections` is the number of clients: each uses one connection, so more are never needed.
+    `max_connections` is the number of clients: each uses one connection, so more are never needed. `now` is the time
+    in seconds.
     """
 
-    def __init__(self, address: Address, connect_timeout: float, max_connections: int) -> None:
+    def __init__(self, address: Address, connect_timeout: float, max_connections: int, now: float) -> None:
         self._max_idle = min(_MAX_IDLE_CONNECTIONS, max_connections)
-        self._address = address
         #: The Host of forwarded requests: Ollama on loopback rejects other names.
         self.host = str(address).encode()
-        self._connect_timeout = connect_timeout
-        self._idle: list[UpstreamConnection] = []
+        self._dialer = Dialer(address, connect_timeout)
+        #: The idle connections in the order of their last use, and the time of the sweep before it.
+        self._idle: dict[UpstreamConnection, float] = {}
+        self._now = now
         self.opened = 0
 
-    def acquire(self) -> UpstreamConnection | None:
-        """Return an idle connection, if there is one."""
+    def acquire(self) -> UpstreamConnection:
+        """Return an idle connection, or a new one, which may not be open yet."""
         while self._idle:
-            connection = self._idle.pop()
+            connection, _ = self._idle.popitem()
             if connection.usable:
                 return connection
-        return None
-
-    async def connect(self) -> UpstreamConnection:
-        """Open a connection. Raises UpstreamError, which names the address, on failure and after the timeout."""
-        loop = asyncio.get_running_loop()
-        host, port = self._address.host or "127.0.0.1", self._address.port
-        new = functools.partial(UpstreamConnection, self._forget)
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                transport, connection = await loop.create_connection(new, host, port)
-        except TimeoutError:
-            raise UpstreamError(f"no connection to {self._address} within {self._connect_timeout:g} s") from None
-        except OSError as error:
-            raise UpstreamError(f"cannot connect to {self._address}: {error.strerror or error}") from None
+        connection = UpstreamConnection(self._forget)
+        connection.open(self._dialer)
         self.opened += 1
-        probe_silent_peers(transport.get_extra_info("socket"))
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for another request. If it is closed meanwhile, `acquire` skips it."""
         if connection.usable and len(self._idle) < self._max_idle:
             connection.detach()
-            self._idle.append(connection)
+            self._idle[connection] = self._now
         else:
+            connection.abort()
+
+    def trim(self, now: float) -> None:
+        """Close the connections that have been idle for too long. Called about once per second with the time."""
+        self._now = now
+        for connection in [one for one, since in self._idle.items() if now - since > _MAX_IDLE_SECONDS]:
+            del self._idle[connection]
             connection.abort()
 
     def close(self) -> None:
@@ -74,8 +70,7 @@ class UpstreamPool:
         self._idle.clear()
 
     def _forget(self, connection: UpstreamConnection) -> None:
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self._idle.pop(connection, None)
 
 
 class Upstream(NamedTuple):

@@ -26,6 +26,9 @@ _SWEEP_SECONDS = 1.0
 _DRAIN_POLL_SECONDS = 0.05
 #: Maximum number of connections that are not accepted yet, so that a burst of clients waits instead of failing.
 _BACKLOG = 4096
+#: libuv accepts one connection per turn of the event loop and listener. In a burst, each turn is also used by all
+#: streams. A duplicate of the socket is another listener; more of them cost more if only one client connects.
+_LISTENERS = 4
 
 
 class Environment(NamedTuple):
@@ -55,7 +58,7 @@ class Proxy:
     ) -> None:
         budget, ask_cors = environment
         self.timeouts = timeouts
-        self.pool = UpstreamPool(upstream, timeouts.connect, budget.connections)
+        self.pool = UpstreamPool(upstream, timeouts.connect, budget.connections, clock())
         head_writer = RequestHeadWriter(self.pool.host, drop_keys=admission.keyring.required)
         self.cors = CorsHeaders(ask_cors, clock)
         self.connections: ConnectionBounds[ClientConnection] = ConnectionBounds(budget, clock)
@@ -68,17 +71,23 @@ class Proxy:
         """Return the protocol for a new connection of a client."""
         return ClientConnection(self._shared)
 
+    def set_next_turn(self, call: Callable[[Callable[[], None]], object]) -> None:
+        """Set the function that calls another one in the next turn of the event loop."""
+        self._shared.pace.next_turn = call
+
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Serve on listening sockets, with TLS if a context is given."""
         loop = asyncio.get_running_loop()
+        self.set_next_turn(loop.call_soon)
         for sock in sockets:
             probe_silent_peers(sock)
-            if tls is None:
-                server = await loop.create_server(self.new_connection, sock=sock, backlog=_BACKLOG)
-                self._servers.append(server)
-            else:
+            if tls is not None:
                 sock.listen(_BACKLOG)
                 self._servers.append(TlsServer(sock, tls, self.new_connection))
+                continue
+            for one in (sock, *(sock.dup() for _ in range(_LISTENERS - 1))):
+                server = await loop.create_server(self.new_connection, sock=one, backlog=_BACKLOG)
+                self._servers.append(server)
         self._sweeper = loop.create_task(self._sweep())
 
     async def drain(self, accept_seconds: float, finish_seconds: float) -> int:
@@ -118,5 +127,6 @@ class Proxy:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = self._shared.clock()
+            self.pool.trim(now)
             for connection in self.connections:
                 connection.check_timeouts(now, self.timeouts)
