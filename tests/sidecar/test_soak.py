@@ -14,6 +14,7 @@ import random
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -23,7 +24,6 @@ import zstandard
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.budget import budget_of
-from support.servers import StartSimulator
 
 KIB, MIB = 1024, 1024 * 1024
 SECONDS = float(os.environ.get("LLMENDPOINT_SOAK_SECONDS", "4"))
@@ -67,9 +67,25 @@ class Target:
             await asyncio.gather(answer, return_exceptions=True)
 
 
+@asynccontextmanager
+async def running(url: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a Python process, and wait until it answers at a URL."""
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments)
+    try:
+        async with aiohttp.ClientSession() as http:
+            for _ in range(400):
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with http.get(url):
+                        break
+                await asyncio.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
 @pytest.fixture
-async def target(start_simulator: StartSimulator, tmp_path: Path) -> AsyncIterator[Target]:
-    simulator = await start_simulator()
+async def target(tmp_path: Path) -> AsyncIterator[Target]:
     keys = tmp_path / "keys"
     keys.mkdir()
     for tenant in (*HOSTILE, "good"):
@@ -77,20 +93,16 @@ async def target(start_simulator: StartSimulator, tmp_path: Path) -> AsyncIterat
     config = tmp_path / "config.json"
     limits = {"maxWaiting": 256, "modelManagement": "Forbidden", "defaultTenant": {"tokensPerMinute": 10**9}}
     config.write_text(json.dumps(limits))
-    port, admin_port = free_port(), free_port()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin_port}",
-        "--upstream", simulator.url, "--config", str(config), "--keys", str(keys), "--log-level", "error",
-    )  # fmt: skip
-    async with aiohttp.ClientSession() as http:
-        for _ in range(200):
-            with contextlib.suppress(aiohttp.ClientError):
-                async with http.get(f"http://127.0.0.1:{admin_port}/livez"):
-                    break
-            await asyncio.sleep(0.05)
-    yield Target(process, port)
-    process.kill()
-    await process.wait()
+    upstream, address, admin = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    simulator = ("-m", "llmendpoint_simulator", "--listen", upstream, "--ttft", "0s", "--log-level", "error")
+    sidecar = ("-c", PROGRAM, "--listen", address, "--admin-listen", admin, "--upstream", f"http://{upstream}",
+               "--config", str(config), "--keys", str(keys), "--log-level", "error")  # fmt: skip
+    # In processes of their own, so that the work of this one delays neither.
+    async with (
+        running(f"http://{upstream}/api/version", *simulator),
+        running(f"http://{admin}/livez", *sidecar) as process,
+    ):
+        yield Target(process, int(address.rpartition(":")[2]))
 
 
 def free_port() -> int:
