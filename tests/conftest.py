@@ -16,6 +16,7 @@ from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.main import Sidecar
+from llmendpoint_sidecar.policy.hosts import ANY_HOST
 from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_simulator.behaviour import Behaviour
 from llmendpoint_simulator.server import Simulator
@@ -53,13 +54,16 @@ def start_simulator(stack: AsyncExitStack) -> StartSimulator:
 
 @pytest.fixture
 def start_sidecar(stack: AsyncExitStack) -> StartSidecar:
-    """Return a function that starts a sidecar in front of a port."""
+    """Return a function that starts a sidecar in front of a port. Like one in a pod, it serves every host."""
 
     async def start(upstream_port: int, config: SidecarConfig | None = None, /, **settings: object) -> Sidecar:
         base = replace(
             parse_settings([]), listen=LOOPBACK, admin_listen=LOOPBACK, upstream=Address("127.0.0.1", upstream_port)
         )
-        sidecar = Sidecar(replace(base, drain_delay=0.0, drain_timeout=5.0, **settings), config or SidecarConfig())  # type: ignore[arg-type]
+        chosen = config or SidecarConfig()
+        if "config" not in settings:
+            chosen = msgspec.structs.replace(chosen, allowed_hosts=chosen.allowed_hosts or (ANY_HOST,))
+        sidecar = Sidecar(replace(base, drain_delay=0.0, drain_timeout=5.0, **settings), chosen)  # type: ignore[arg-type]
         stack.push_async_callback(sidecar.stop)
         await sidecar.start()
         return sidecar

@@ -61,7 +61,8 @@ def request(path: str, random_: random.Random) -> bytes:
     body |= {"stream": random_.random() < 0.8, "stream_options": {"include_usage": True}, "max_tokens": 9}
     data = json.dumps(body).encode()
     return (
-        b"POST %b HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(data))
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        % (path.encode(), len(data))
         + data
     )
 

@@ -23,7 +23,7 @@ _PIECE = bytes(1024 * 1024)
 
 def upload(address: str, gigabytes: float) -> float:
     """Send a blob in chunks of 1 MiB. Return the time until the response, in seconds."""
-    head = b"POST /api/blobs/sha256:0 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /api/blobs/sha256:0 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     begin = time.monotonic()
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port))) as sock:

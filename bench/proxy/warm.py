@@ -63,7 +63,7 @@ def connected() -> tuple[Callable[[bytes], None], Callable[[bytes], None], Meter
     model_labels = ModelLabels(lambda: None)
     model_labels.list(["bench:latest"])
     meter = Meter(Metrics(), model_labels, time.monotonic)
-    admission = Admission(meter.in_flight, Keyring([]), time.monotonic)
+    admission = Admission(meter.in_flight, Keyring(None), time.monotonic)
     proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), meter.begin, admission, time.monotonic)
     client, upstream = proxy.new_connection(), UpstreamConnection(lambda _: None)
     client.connection_made(Nowhere())  # type: ignore[arg-type]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import logging
+import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_common.process import exit_codes, exposition, lifecycle
 from llmendpoint_common.process.errors import ConfigError
 from llmendpoint_common.process.logs import configure_logs
-from llmendpoint_common.process.sockets import bind_sockets, port_of
+from llmendpoint_common.process.sockets import bind_sockets, names_of, port_of
 from llmendpoint_sidecar.admin.service import AdminService
-from llmendpoint_sidecar.config import read_config, watch_config
+from llmendpoint_sidecar.budget import raise_file_limit
+from llmendpoint_sidecar.config import read_config
+from llmendpoint_sidecar.exposure import log_exposure
+from llmendpoint_sidecar.inputs.files import InputFiles, Inputs
+from llmendpoint_sidecar.inputs.watch import InputWatch
 from llmendpoint_sidecar.proxy.service import Job, ProxyService
 from llmendpoint_sidecar.runtime import Runtime, tune_garbage_collector
 from llmendpoint_sidecar.settings import Settings, parse_settings
@@ -29,38 +34,41 @@ class Sidecar:
 
     def __init__(self, settings: Settings, config: SidecarConfig) -> None:
         self._settings = settings
-        self._config = config
+        files = InputFiles(settings)
+        self.inputs = InputWatch(files, files.load(config), self._configure)
         self.runtime = Runtime(settings)
-        self.proxy_service = ProxyService(settings, self.runtime, config)
+        self.proxy_service = ProxyService(settings, self.runtime, self.inputs.current)
         self.admin_service = AdminService(self.runtime, config, exposition.no_refresh, self._find)
         self._tasks: list[asyncio.Task[None]] = []
+        self.sockets: list[socket.socket] = []
+        self.admin_sockets: list[socket.socket] = []
         self.port = self.admin_port = 0
 
     async def start(self) -> None:
         """Listen, and start the background tasks. Raises OSError if a port is in use."""
-        admin_sockets = bind_sockets(self._settings.admin_listen)
-        self.admin_port = port_of(admin_sockets)
-        jobs: list[Job] = [functools.partial(watch_config, self._settings.config, self._config, self.configure)]
+        jobs: list[Job] = [self.inputs.run]
+        self.admin_sockets = bind_sockets(self._settings.admin_listen)
+        self.admin_port = port_of(self.admin_sockets)
         try:
             if not self._settings.exporter:
-                sockets = bind_sockets(self._settings.listen)
-                self.port = port_of(sockets)
-                jobs += await self.proxy_service.start(sockets)
+                self.sockets = bind_sockets(self._settings.listen)
+                self.port = port_of(self.sockets)
+                jobs += await self.proxy_service.start(self.sockets)
         except OSError:
-            for sock in admin_sockets:
+            for sock in self.admin_sockets:
                 sock.close()
             raise
-        jobs += await self.admin_service.start(admin_sockets)
+        jobs += await self.admin_service.start(self.admin_sockets)
         self._tasks = [asyncio.create_task(job()) for job in jobs]
 
-    def configure(self, config: SidecarConfig) -> None:
-        """Apply a new configuration to admission and to the model agent, in one step of the event loop."""
-        self.proxy_service.admission.configure(config)
-        self.admin_service.agent.configure(config)
+    def configure(self, inputs: Inputs) -> None:
+        """Apply new inputs to the proxy, its admission and the model agent, in one step of the event loop."""
+        self.proxy_service.configure(inputs)
+        self.admin_service.configure(inputs.config)
 
     async def drain(self) -> None:
         """Report not ready, keep serving for `--drain-delay`, then let streams finish for up to `--drain-timeout`."""
-        self.admin_service.draining = True
+        self.admin_service.health.draining = True
         await self.proxy_service.drain()
 
     async def stop(self) -> None:
@@ -77,8 +85,11 @@ class Sidecar:
         """Return the content of `/status`."""
         return self.admin_service.status()
 
-    async def _find(self, request_id: str) -> RequestRecord | None:
-        return self.runtime.meter.find(request_id)
+    async def _configure(self, inputs: Inputs) -> None:
+        self.configure(inputs)
+
+    async def _find(self, request_id: str, tenant: str | None) -> list[RequestRecord]:
+        return self.runtime.meter.find(request_id, tenant)
 
 
 async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[str], stopping: asyncio.Event) -> int:
@@ -91,13 +102,14 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
         return exit_codes.ERROR
     try:
         await sidecar.start()
+        metrics = names_of(sidecar.admin_sockets)
         if settings.exporter:
-            log.info("exporter without proxy: upstream %s, metrics on port %d", settings.upstream, sidecar.admin_port)
+            log.info("exporter without proxy: upstream %s, metrics on %s", settings.upstream, metrics)
         else:
-            log.info(
-                "proxy on port %d, upstream %s, metrics on port %d",
-                sidecar.port, settings.upstream, sidecar.admin_port,
-            )  # fmt: skip
+            log.info("proxy on %s, upstream %s, metrics on %s", names_of(sidecar.sockets), settings.upstream, metrics)
+        bounds = ", ".join(f"{name}={value}" for name, value in asdict(sidecar.runtime.budget).items())
+        log.debug("bounds of each process that carries requests: %s", bounds)
+        log_exposure(settings, config, sidecar.sockets, sidecar.admin_sockets)
         await stopping.wait()
         log.info("draining")
         await sidecar.drain()
@@ -123,5 +135,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sid
         print(f"{program}: {error}", file=sys.stderr)
         return error.exit_code
     tune_garbage_collector()
+    raise_file_limit()
     given = sys.argv[1:] if arguments is None else arguments
     return lifecycle.run(lambda stopping: serve(settings, config, given, stopping))

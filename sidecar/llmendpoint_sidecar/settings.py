@@ -7,17 +7,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from llmendpoint_common.api import defaults
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
-from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
+from llmendpoint_common.process.units import LOCALHOST, Address, parse_address, parse_duration, parse_positive
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_SIDECAR_"
 
-_EXAMPLES = """examples:
+_EXAMPLES = """who can reach the sidecar:
+  with localhost in --listen and --admin-listen, as by default
+      programs on this machine, over 127.0.0.1 and ::1. Requests whose Host is not a name of this machine get 403, by
+      the same rules as in Ollama, because a web page can give this machine a name of its own (DNS rebinding).
+      allowedHosts in the configuration file replaces the names of this machine; "*" allows every name.
+  with --listen :11435
+      everyone who can reach this machine. Without --keys, they can use every model, and pull, push, create, copy and
+      delete models unless the configuration file has "modelManagement": "Forbidden". With --keys, they need a key.
+  with --admin-listen :8001
+      everyone who can reach this machine can read metrics, the status, and the records of requests by their ID (tenant,
+      model, times and token counts, but no content and no keys). No key is needed.
+
+examples:
   python -m llmendpoint_sidecar
-      run in front of the Ollama on this machine; clients use port 11435, metrics are at :8001/metrics
+      run in front of the Ollama on this machine, for clients on this machine: they use port 11435, and metrics are at
+      http://localhost:8001/metrics
+  python -m llmendpoint_sidecar --listen :11435 --keys keys/
+      also serve clients on other machines; each needs a key, which is the content of a file in keys/
   python -m llmendpoint_sidecar --listen 127.0.0.1:8080 --upstream http://127.0.0.1:11434 --config config.json
       also pull and load the models in config.json: {"models": [{"name": "llama3.2:3b"}]}
 
@@ -35,6 +51,7 @@ class Settings:
     config: Path | None
     parallel: int
     workers: int
+    worker_timeout: float
     keys: list[Path]
     tls_cert: Path | None
     tls_key: Path | None
@@ -42,6 +59,7 @@ class Settings:
     connect_timeout: float
     first_byte_timeout: float
     idle_timeout: float
+    keep_alive_timeout: float
     drain_delay: float
     drain_timeout: float
     log_level: str
@@ -65,19 +83,31 @@ def parse_endpoint(text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_worker_timeout(text: str) -> float:
+    """Return the seconds of a duration of at least one second."""
+    seconds = parse_duration(text)
+    if seconds < 1:
+        raise ValueError(f"{text!r} is too short: a worker that is only busy would be replaced; use at least 1s")
+    return seconds
+
+
 def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sidecar") -> Settings:
     """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
     flags = Flags(program, ENVIRONMENT_PREFIX, "Run the metering proxy in front of one Ollama.", _EXAMPLES)
     addresses = flags.group("addresses")
-    addresses.option("listen", parse_address, f":{PROXY_PORT}", "address for clients")
+    addresses.option("listen", parse_address, f"{LOCALHOST}:{PROXY_PORT}", "address for clients; without a host: every "
+                     "interface")  # fmt: skip
     addresses.option("upstream", parse_upstream, f"http://127.0.0.1:{OLLAMA_PORT}", "base URL of Ollama", value="URL")
-    addresses.option("admin-listen", parse_address, f":{ADMIN_PORT}", "address for metrics, status and probes")
+    addresses.option("admin-listen", parse_address, f"{LOCALHOST}:{ADMIN_PORT}", "address for metrics, status and "
+                     "probes; without a host: every interface")  # fmt: skip
     addresses.option(
         "workers",
         parse_positive,
         "1",
         "number of processes that share the port; each process counts the limits separately",
     )
+    addresses.option("worker-timeout", parse_worker_timeout, "10s", "time after which one of several processes that no "
+                     "longer answers is replaced, at least 1s; its streams are cut off", value="DURATION")  # fmt: skip
     addresses.switch(
         "exporter", "do not run the proxy: clients connect to Ollama, and there are no metrics of requests"
     )
@@ -98,11 +128,15 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
     )
     access.option("tls-key", Path, None, "file with the private key (PEM) of --tls-cert")
     times = flags.group("times (250ms, 15s, 1h30m)")
-    times.option("connect-timeout", parse_duration, "5s", "maximum time until Ollama accepts a connection")
-    times.option("first-byte-timeout", parse_duration, "10m", "maximum time from the end of a request to the first "
-                 "byte of its response")  # fmt: skip
-    times.option("idle-timeout", parse_duration, "2m", "maximum time without receiving more of a request body or of a "
-                 "response")  # fmt: skip
+    times.option(
+        "connect-timeout", parse_duration, defaults.CONNECT_TIMEOUT, "maximum time until Ollama accepts a connection"
+    )
+    times.option("first-byte-timeout", parse_duration, defaults.FIRST_BYTE_TIMEOUT, "maximum time from the end of a "
+                 "request to the first byte of its response; not for pulls, pushes, creates and blobs")  # fmt: skip
+    times.option("idle-timeout", parse_duration, defaults.IDLE_TIMEOUT, "maximum time between two pieces of a "
+                 "response; not for pulls, pushes, creates and blobs")  # fmt: skip
+    times.option("keep-alive-timeout", parse_duration, defaults.KEEP_ALIVE_TIMEOUT, "maximum time that a client's "
+                 "connection stays open without a request; behind a load balancer, longer than its own")  # fmt: skip
     times.option("drain-delay", parse_duration, "5s", "time after SIGTERM during which requests are still accepted, "
                  "although the sidecar is not ready")  # fmt: skip
     times.option("drain-timeout", parse_duration, "4m40s", "time after --drain-delay for requests to finish")

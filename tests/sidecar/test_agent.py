@@ -5,6 +5,7 @@ from __future__ import annotations
 import aiohttp
 
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, ModelPhase, Registry, SidecarConfig
+from llmendpoint_sidecar.inputs.files import Inputs
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 
@@ -70,7 +71,7 @@ async def test_a_digest_that_is_declared_later_is_checked_too(
     simulator = await start_simulator(models=["m:1b"])
     sidecar = await start_sidecar(simulator.port, config(DeclaredModel("m:1b")))
     await eventually(lambda: sidecar.status().ready)
-    sidecar.configure(config(DeclaredModel("m:1b", digest="sha256:" + "0" * 64)))
+    sidecar.configure(Inputs(config(DeclaredModel("m:1b", digest="sha256:" + "0" * 64))))
     await eventually(lambda: sidecar.status().models[0].reason == "DigestMismatch")
 
 

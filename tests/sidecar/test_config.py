@@ -1,4 +1,4 @@
-"""The configuration file: one reload per change, applied to admission and to the model agent at the same moment."""
+"""Files that change: one reload per change, applied to all parts at the same moment, and one line in the log."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import asyncio
 import json
 import logging
 from contextlib import AsyncExitStack
+from dataclasses import replace as with_fields
 from pathlib import Path
 
 import pytest
 
 from llmendpoint_common.contracts.sidecar import DeclaredModel, SidecarConfig
 from llmendpoint_common.process.errors import ConfigError
-from llmendpoint_sidecar.config import parse_config, read_config, watch_config
+from llmendpoint_sidecar.config import parse_config, read_config
+from llmendpoint_sidecar.inputs.files import InputFiles, Inputs
+from llmendpoint_sidecar.inputs.watch import InputWatch
+from llmendpoint_sidecar.settings import parse_settings
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 
-LOGGER = "llmendpoint_sidecar.config"
+LOGGER = "llmendpoint_sidecar.inputs.watch"
 
 
 def document(*names: str, **fields: object) -> str:
@@ -31,15 +35,17 @@ def replace(path: Path, text: str) -> None:
 
 
 class Watched:
-    """A file that is polled every millisecond, and the configurations that were applied."""
+    """A configuration file and a folder of keys that are polled every millisecond, and what was applied."""
 
-    def __init__(self, path: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, path: Path, keys: Path, stack: AsyncExitStack) -> None:
         self.path = path
-        self.applied: list[SidecarConfig] = []
+        self.keys = keys
+        self.applied: list[Inputs] = []
         self._stack = stack
 
     async def start(self, current: SidecarConfig) -> None:
-        task = asyncio.create_task(watch_config(self.path, current, self.applied.append, 0.001))
+        files = InputFiles(with_fields(parse_settings([]), config=self.path, keys=[self.keys]))
+        task = asyncio.create_task(InputWatch(files, files.load(current), self._apply, 0.001).run())
 
         async def stop() -> None:
             task.cancel()
@@ -47,13 +53,19 @@ class Watched:
 
         self._stack.push_async_callback(stop)
 
+    async def _apply(self, inputs: Inputs) -> None:
+        self.applied.append(inputs)
+
     def names(self) -> list[list[str]]:
-        return [[model.name for model in config.models] for config in self.applied]
+        return [[model.name for model in inputs.config.models] for inputs in self.applied]
 
 
 @pytest.fixture
 def watched(tmp_path: Path, stack: AsyncExitStack) -> Watched:
-    return Watched(tmp_path / "config.json", stack)
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "a").write_text("key-of-a")
+    return Watched(tmp_path / "config.json", keys, stack)
 
 
 async def test_each_new_configuration_is_applied_once(watched: Watched) -> None:
@@ -84,8 +96,76 @@ async def test_an_invalid_or_missing_file_leaves_the_last_configuration(
     await eventually(lambda: watched.names() == [["b:1"]])
 
 
-async def test_without_a_file_there_is_nothing_to_watch() -> None:
-    await watch_config(None, SidecarConfig(), lambda config: None)
+async def test_a_problem_is_logged_once_and_not_at_every_poll(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.path.write_text(document("a:1"))
+    (watched.keys / "b").write_text("")
+    await watched.start(read_config(watched.path))
+    assert caplog.text.count("it is empty") == 1
+    replace(watched.path, "{")
+    await eventually(lambda: "the previous configuration stays in use" in caplog.text)
+    replace(watched.path, document("b:1"))
+    (watched.keys / "a").write_text("new-key-of-a")
+    await eventually(lambda: watched.names()[-1:] == [["b:1"]])
+    assert caplog.text.count("it is empty") == 1
+    assert caplog.text.count("the previous configuration stays in use") == 1
+
+
+async def test_a_change_of_file_and_keys_is_one_reload_and_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, keys = tmp_path / "config.json", tmp_path / "keys"
+    path.write_text(document("a:1"))
+    keys.mkdir()
+    (keys / "a").write_text("key-of-a")
+    applied: list[Inputs] = []
+
+    async def apply(inputs: Inputs) -> None:
+        applied.append(inputs)
+
+    files = InputFiles(with_fields(parse_settings([]), config=path, keys=[keys]))
+    watch = InputWatch(files, files.load(read_config(path)), apply)
+    await watch.poll()
+    assert not applied
+    replace(path, document("b:1"))
+    (keys / "b").write_text("key-of-b")
+    with caplog.at_level(logging.INFO):
+        await watch.poll()
+        await watch.poll()
+    assert len(applied) == 1
+    assert [record.getMessage() for record in caplog.records] == [f"reloaded {path} and the API keys of 2 tenants"]
+
+
+async def test_a_failure_to_apply_a_change_does_not_end_the_watch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(document("a:1"))
+    seen: list[str] = []
+
+    async def apply(inputs: Inputs) -> None:
+        seen.append(inputs.config.models[0].name)
+        if seen == ["b:1"]:
+            raise ValueError("broken")
+
+    files = InputFiles(with_fields(parse_settings([]), config=path))
+    task = asyncio.create_task(InputWatch(files, files.load(read_config(path)), apply, 0.001).run())
+    replace(path, document("b:1"))
+    await eventually(lambda: "could not be applied" in caplog.text)
+    replace(path, document("c:1"))
+    await eventually(lambda: seen == ["b:1", "c:1"])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_without_files_there_is_nothing_to_watch() -> None:
+    files = InputFiles(parse_settings([]))
+
+    async def apply(_: Inputs) -> None:
+        raise AssertionError
+
+    await InputWatch(files, files.load(SidecarConfig()), apply).run()
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -116,7 +196,7 @@ async def test_one_reload_configures_admission_and_agent_at_the_same_moment(
     with caplog.at_level(logging.INFO, LOGGER):
         logging.getLogger(LOGGER).addHandler(handler)
         try:
-            replace(path, document("b:1", allowedHosts=["localhost"]))
+            replace(path, document("b:1", modelManagement="Forbidden"))
             await eventually(lambda: [status.name for status in sidecar.status().models] == ["b:1"])
             await eventually(lambda: not sidecar.proxy_service.admission.open)
             await eventually(lambda: bool(seen))

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_sidecar.meter.model_labels import MAX_MODELS
 from support.corpus import corpus
 from support.private import labels_given, unsent_bytes
@@ -106,13 +107,28 @@ async def test_extensions_trailers_and_offers_are_no_way_in(start_sidecar: Start
     sidecar = await start_sidecar(recorder.port)
     request = (
         b"POST /one HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nUpgrade: h2c\r\nConnection: Upgrade, X-Secret\r\nX-Secret: 1\r\n"
-        b"TE: trailers\r\n\r\n5;a=b\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\n"
+        b"TE: trailers\r\nTrailer: Authorization\r\n\r\n5;a=b\r\nhello\r\n0\r\nAuthorization: Bearer k\r\n\r\n"
     )  # fmt: skip
     answer = await talk(sidecar.port, request, 1.0)
     assert answer.startswith(b"HTTP/1.1 200")
-    assert b"5\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\n" in recorder.got
-    for hidden in (b"X-Secret", b"h2c", b";a=b", b"TE:"):
+    assert recorder.got.endswith(b"5\r\nhello\r\n0\r\n\r\n")
+    for hidden in (b"X-Secret", b"h2c", b";a=b", b"TE:", b"Trailer", b"Authorization"):
         assert hidden not in recorder.got
+
+
+@pytest.mark.parametrize("host", [b"", b"Host: allowed\r\n"])
+async def test_a_target_names_no_other_host_than_the_allowed_ones(
+    start_sidecar: StartSidecar, recorder: Recorder, host: bytes
+) -> None:
+    sidecar = await start_sidecar(recorder.port, SidecarConfig(allowed_hosts=("allowed",)))
+    for version in (b"HTTP/1.1", b"HTTP/1.0"):
+        request = b"GET http://other/one %b\r\nConnection: close\r\n%b\r\n" % (version, host)
+        status = int((await talk(sidecar.port, request)).split(b" ")[1])
+        assert status == (403 if not host and version == b"HTTP/1.0" else 400)
+    assert not recorder.got
+    request = b"GET http://allowed/one HTTP/1.1\r\nConnection: close\r\nHost: allowed\r\n\r\n"
+    assert (await talk(sidecar.port, request)).startswith(b"HTTP/1.1 200")
+    assert recorder.got.startswith(b"GET /one HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +168,7 @@ async def test_hundreds_of_slow_senders_are_ended_and_nobody_waits_for_them(
     simulator = await start_simulator()
     sidecar = await start_sidecar(simulator.port)
     sidecar.proxy_service.proxy.timeouts = sidecar.proxy_service.proxy.timeouts._replace(
-        head=1.0, idle=1.0, keep_alive=1.0
+        head=1.0, client=1.0, keep_alive=1.0
     )
     half_head, half_body = (
         b"POST /api/chat HTTP/1.1\r\nHo",
@@ -230,7 +246,7 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
     upstream = Torrent()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     sidecar = await start_sidecar(server.sockets[0].getsockname()[1])
-    sidecar.proxy_service.proxy.timeouts = sidecar.proxy_service.proxy.timeouts._replace(idle=3.0)
+    sidecar.proxy_service.proxy.timeouts = sidecar.proxy_service.proxy.timeouts._replace(client=3.0)
     request = b"POST /api/generate HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}"
     readers = [socket.socket() for _ in range(100)]
     try:
@@ -240,7 +256,7 @@ async def test_slow_readers_hold_neither_memory_nor_a_place(start_sidecar: Start
             sock.sendall(request)
         await eventually(lambda: len(upstream.sent) == 100, 30)
         assert max(unsent_bytes(sidecar.proxy_service.proxy.connections)) < 1024 * 1024
-        # They read nothing for the idle timeout. Each request is ended, and its upstream connection is closed.
+        # They read nothing for the time limit of clients. Each request is ended, and its upstream connection is closed.
         await eventually(lambda: upstream.running == 0, 40)
         ended = {"client_cancelled": 100}
         await eventually(lambda: dict(sidecar.runtime.metrics.totals_by("requests", "outcome")) == ended)

@@ -8,8 +8,9 @@ import pytest
 
 from llmendpoint_sidecar.proxy.connection import ClientConnection
 from llmendpoint_sidecar.proxy.pace import MAX_BEGUN
-from support.wirefuzz import FINE, DataPath, Wire
+from support.data_path import DataPath, Wire
 
+FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 REQUEST = b"GET /api/version HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
@@ -22,9 +23,7 @@ class Turns:
         self.path.proxy.set_next_turn(self.pending.append)
 
     def client(self) -> tuple[ClientConnection, Wire]:
-        connection, wire = self.path.proxy.new_connection(), Wire()
-        connection.connection_made(wire)  # type: ignore[arg-type]
-        return connection, wire
+        return self.path.connect()
 
     @property
     def forwarded(self) -> int:

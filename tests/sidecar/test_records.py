@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from llmendpoint_common.contracts.sidecar import SidecarConfig
+from llmendpoint_common.contracts.sidecar import Operation, Outcome, RequestRecord, SidecarConfig
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.records.access_log import AccessLog
 from llmendpoint_sidecar.records.journal import Journal, is_plain_id
@@ -37,7 +31,7 @@ async def test_a_request_is_found_by_its_id(
         f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT, headers={"X-Request-ID": "mine-1"}
     ) as response:
         await response.read()
-    await eventually(lambda: sidecar.runtime.meter.find("mine-1") is not None)
+    await eventually(lambda: bool(sidecar.runtime.meter.find("mine-1")))
     async with http.get(f"{admin}/mine-1") as response:
         record = await response.json()
     assert (record["modelName"], record["operation"], record["outcome"], record["code"]) == (
@@ -54,17 +48,126 @@ async def test_a_request_is_found_by_its_id(
         assert response.status == 404
 
 
+async def test_records_of_the_last_requests_are_written_when_the_process_stops(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:  # fmt: skip
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port, access_log=True)
+    for _ in range(3):
+        async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT) as response:
+            await response.read()
+    # Its client leaves because the sidecar stops.
+    simulator.behave(ttft=30.0)
+    body = json.dumps(CHAT).encode()
+    _, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
+    writer.write(b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    await eventually(lambda: sum(sidecar.runtime.meter.in_flight.counts().values()) == 1)
+    await sidecar.stop()
+    writer.close()
+    lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [line["outcome"] for line in lines] == ["ok", "ok", "ok", "client_cancelled"]
+
+
+async def test_only_a_stream_has_times_of_tokens(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator(tokens=4, ttft=0.01, inter_token=0.005)
+    sidecar = await start_sidecar(simulator.port)
+    for index, stream in enumerate((True, False)):
+        body, headers = {**CHAT, "stream": stream}, {"X-Request-ID": f"mine-{index}"}
+        async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=body, headers=headers) as response:
+            await response.read()
+    meter = sidecar.runtime.meter
+    await eventually(lambda: bool(meter.find("mine-0") and meter.find("mine-1")))
+    (streamed,), (whole,) = meter.find("mine-0"), meter.find("mine-1")
+    assert streamed.time_to_first_token is not None
+    assert streamed.time_per_output_token is not None
+    assert 0.003 < streamed.time_per_output_token < streamed.duration
+    assert (whole.time_to_first_token, whole.time_per_output_token) == (None, None)
+    series = sidecar.runtime.metrics.series("simulated:latest", "chat")
+    for name in ("time_to_first_token_seconds", "request_time_per_output_token_seconds"):
+        assert sum(series[name].counts) == 1, name
+
+
+def record_of(request_id: str, tenant: str = "", model: str = "m") -> RequestRecord:
+    return RequestRecord(0.0, request_id, tenant, model, Operation.CHAT, 200, Outcome.OK, 1.0)
+
+
 def test_records_are_bounded_in_number_and_time() -> None:
     now = [0.0]
     journal = Journal(lambda: now[0])
-    from llmendpoint_common.contracts.sidecar import Operation, Outcome, RequestRecord  # noqa: PLC0415
-
     for index in range(5000):
-        journal.add(RequestRecord(0.0, f"id-{index}", "", "m", Operation.CHAT, 200, Outcome.OK, 1.0), now[0])
-    assert journal.find("id-0") is None
-    assert journal.find("id-4999") is not None
+        journal.add(record_of(f"id-{index}"), now[0])
+    assert journal.find("id-0") == []
+    assert len(journal.find("id-4999")) == 1
     now[0] = 121.0
-    assert journal.find("id-4999") is None
+    assert journal.find("id-4999") == []
+
+
+def test_the_first_record_of_a_tenant_and_an_id_stays_while_it_is_kept() -> None:
+    now = [0.0]
+    journal = Journal(lambda: now[0])
+    for tenant, model in (("a", "first"), ("b", "of b"), ("a", "second"), ("", "of nobody")):
+        journal.add(record_of("same", tenant, model), now[0])
+    assert {(found.tenant, found.model_name) for found in journal.find("same")} == {
+        ("a", "first"), ("b", "of b"), ("", "of nobody"),
+    }  # fmt: skip
+    assert [found.model_name for found in journal.find("same", "a")] == ["first"]
+    assert [found.model_name for found in journal.find("same", "")] == ["of nobody"]
+    assert journal.find("same", "c") == []
+    now[0] = 121.0
+    journal.add(record_of("same", "a", "much later"), now[0])
+    assert [found.model_name for found in journal.find("same")] == ["much later"]
+
+
+def test_a_tenant_with_many_requests_displaces_only_its_own_records() -> None:
+    journal = Journal(lambda: 0.0)
+    journal.add(record_of("quiet", "a"), 0.0)
+    for index in range(10_000):
+        journal.add(record_of(f"id-{index}", "b"), 0.0)
+    assert len(journal.find("quiet")) == 1
+    assert journal.find("id-0") == []
+    assert len(journal.find("id-9999")) == 1
+
+
+def test_a_failing_listener_costs_neither_the_record_nor_the_other_listeners() -> None:
+    journal = Journal(lambda: 0.0)
+    heard: list[RequestRecord] = []
+
+    def explode(_: RequestRecord) -> None:
+        raise RuntimeError("injected")
+
+    journal.listeners += [explode, heard.append]
+    with pytest.raises(RuntimeError, match="injected"):
+        journal.add(record_of("x"), 0.0)
+    assert heard == journal.find("x")
+
+
+async def test_tenants_that_use_one_id_are_told_apart_by_a_parameter(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    for tenant in ("a", "b"):
+        (tmp_path / tenant).write_text(f"key-of-{tenant}")
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port, keys=[tmp_path])
+    admin = f"http://127.0.0.1:{sidecar.admin_port}/status/requests/same"
+    for tenant, path in (("a", "chat"), ("a", "generate"), ("b", "generate")):
+        headers = {"X-Request-ID": "same", "x-api-key": f"key-of-{tenant}"}
+        body = {**CHAT, "prompt": "x"}
+        async with http.post(f"http://127.0.0.1:{sidecar.port}/api/{path}", json=body, headers=headers) as response:
+            assert response.status == 200
+            await response.read()
+    await eventually(lambda: len(sidecar.runtime.meter.find("same")) == 2)
+    async with http.get(admin) as response:
+        assert response.status == 409
+        assert "?tenant=NAME" in (await response.json())["error"]
+    for tenant, operation in (("a", "chat"), ("b", "generate")):
+        async with http.get(admin, params={"tenant": tenant}) as response:
+            record = await response.json()
+        assert (record["tenant"], record["operation"]) == (tenant, operation)
+    async with http.get(admin, params={"tenant": "c"}) as response:
+        assert response.status == 404
 
 
 @pytest.mark.parametrize(
@@ -163,58 +266,3 @@ async def test_nothing_that_a_client_said_leaks(
     for canary in CANARIES:
         assert canary not in told, canary
     assert json.loads(written.getvalue().splitlines()[0])["tenant"] in ("tenant", "")
-
-
-async def test_a_collector_gets_one_span_a_request_in_the_clients_trace(
-    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
-) -> None:
-    spans: list[Any] = []
-    metrics: set[str] = set()
-
-    async def take_spans(request: web.Request) -> web.Response:
-        for resource in ExportTraceServiceRequest.FromString(_plain(request, await request.read())).resource_spans:
-            for scope in resource.scope_spans:
-                spans.extend(scope.spans)
-        return web.Response()
-
-    async def take_metrics(request: web.Request) -> web.Response:
-        for resource in ExportMetricsServiceRequest.FromString(_plain(request, await request.read())).resource_metrics:
-            for scope in resource.scope_metrics:
-                metrics.update(metric.name for metric in scope.metrics)
-        return web.Response()
-
-    app = web.Application()
-    app.add_routes([web.post("/v1/traces", take_spans), web.post("/v1/metrics", take_metrics)])
-    collector = TestServer(app)
-    await collector.start_server()
-    simulator = await start_simulator(tokens=4)
-    sidecar = await start_sidecar(simulator.port, otlp_endpoint=str(collector.make_url("")).rstrip("/"))
-    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-    for model in ("simulated", "missing"):
-        body = {**CHAT, "model": model}
-        headers = {"traceparent": f"00-{trace}-{parent}-01"}
-        async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=body, headers=headers) as response:
-            await response.read()
-    await eventually(lambda: sidecar.runtime.metrics.total("requests") == 2)
-    telemetry = sidecar.proxy_service.telemetry
-    assert telemetry is not None
-    await asyncio.to_thread(telemetry.close)
-    sidecar.proxy_service.telemetry = None
-    await collector.close()
-    good, bad = sorted(spans, key=lambda span: bool(span.status.code))
-    assert good.name == "chat simulated:latest"
-    assert (good.trace_id.hex(), good.parent_span_id.hex()) == (trace, parent)
-    found = {item.key: item.value for item in good.attributes}
-    assert found["gen_ai.usage.input_tokens"].int_value == 3
-    assert found["gen_ai.usage.output_tokens"].int_value == 4
-    assert good.end_time_unix_nano > good.start_time_unix_nano
-    assert {item.key: item.value.string_value for item in bad.attributes}["error.type"] == "upstream_4xx"
-    assert metrics == {
-        "gen_ai.server.request.duration",
-        "gen_ai.server.time_to_first_token",
-        "gen_ai.client.token.usage",
-    }
-
-
-def _plain(request: web.Request, body: bytes) -> bytes:
-    return gzip.decompress(body) if request.headers.get("Content-Encoding") == "gzip" else body

@@ -1,4 +1,4 @@
-"""Several processes on one port: metrics are summed, streams finish in a drain, and a dead worker is replaced."""
+"""Several processes on one port: sums of metrics, one configuration, drains, and workers that die or do not answer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.budget import process_budget
+from llmendpoint_sidecar.settings import parse_settings
+from llmendpoint_sidecar.workers.supervisor import Supervisor
+from support.private import seconds_without_workers, workers_of
 from support.servers import RunningSimulator, StartSimulator
+from support.tls import issue, subject
 
 
 class Running:
@@ -27,6 +34,17 @@ class Running:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
         self.admin = f"http://127.0.0.1:{admin_port}"
+        self.log: list[str] = []
+
+    async def read_log(self) -> None:
+        """Collect the messages of the log until the process ends."""
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            self.log.append(json.loads(line)["message"] if line.startswith(b"{") else line.decode())
+
+    def said(self, part: str) -> list[str]:
+        """Return the messages that contain `part`."""
+        return [message for message in self.log if part in message]
 
     def workers(self) -> list[int]:
         """Return the process IDs of the live workers."""
@@ -89,13 +107,14 @@ async def running(upstream: int, *flags: str) -> AsyncIterator[Running]:
         "--drain-delay", "0", *flags, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     sidecar = Running(process, port, admin_port)
+    reading = asyncio.create_task(sidecar.read_log())
     try:
         await until(lambda: answers(f"{sidecar.admin}/readyz"))
         yield sidecar
     finally:
         if process.returncode is None:
             process.terminate()
-        await asyncio.wait_for(process.communicate(), 20)
+        await asyncio.wait_for(asyncio.gather(process.wait(), reading), 20)
 
 
 async def answers(url: str) -> bool:
@@ -104,6 +123,22 @@ async def answers(url: str) -> bool:
             return response.status == 200
     except aiohttp.ClientError:
         return False
+
+
+async def loses(sidecar: Supervisor, count: int) -> bool:
+    """Return whether so many workers miss pings."""
+    return sum(not worker.answers for worker in workers_of(sidecar)) == count
+
+
+async def in_flight(sidecar: Running, count: int) -> bool:
+    """Return whether so many requests are running or waiting."""
+    samples = await sidecar.samples()
+    return samples["llmendpoint_num_requests_running"] + samples["llmendpoint_num_requests_waiting"] == count
+
+
+async def said(sidecar: Running, part: str) -> bool:
+    """Return whether the log has a message that contains `part`."""
+    return bool(sidecar.said(part))
 
 
 async def until(check: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
@@ -168,6 +203,17 @@ async def test_a_record_is_found_whichever_worker_carried_the_request(simulator:
                 assert response.status == 404
 
 
+async def test_the_first_of_several_records_is_found_whichever_worker_carried_it(simulator: RunningSimulator) -> None:
+    async with running(simulator.port) as sidecar:
+        for tokens in range(1, 9):
+            await sidecar.chat(tokens, headers={"X-Request-ID": "again"})
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{sidecar.admin}/status/requests/again") as response,
+        ):
+            assert (await response.json())["generationTokens"] == 1
+
+
 async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(simulator: RunningSimulator) -> None:
     async with running(simulator.port) as sidecar:
         await asyncio.gather(*(sidecar.chat() for _ in range(20)))
@@ -189,7 +235,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(simulator: Run
         await until(all_counted)
 
 
-async def test_a_worker_that_does_not_answer_keeps_its_streams_and_its_last_metrics(
+async def test_a_worker_that_is_stopped_for_a_moment_keeps_its_streams_and_its_last_metrics(
     simulator: RunningSimulator,
 ) -> None:
     async with running(simulator.port) as sidecar:
@@ -216,13 +262,7 @@ async def test_streams_in_flight_finish_in_a_drain_and_no_worker_stays(start_sim
     async with running(simulator.port) as sidecar:
         children = sidecar.workers()
         asked = [asyncio.create_task(sidecar.chat(20)) for _ in range(8)]
-
-        async def all_there() -> bool:
-            samples = await sidecar.samples()
-            running_, waiting = samples["llmendpoint_num_requests_running"], samples["llmendpoint_num_requests_waiting"]
-            return running_ + waiting == 8
-
-        await until(all_there)
+        await until(lambda: in_flight(sidecar, 8))
         sidecar.process.terminate()
         assert await asyncio.gather(*asked) == [200] * 8
         assert await asyncio.wait_for(sidecar.process.wait(), 20) == 0
@@ -268,6 +308,202 @@ async def test_a_changed_configuration_reaches_agent_and_workers(simulator: Runn
             return set(await asyncio.gather(*(sidecar.chat() for _ in range(20)))) == {403}
 
         await until(refused_by_all)
+
+
+async def test_a_changed_file_is_read_by_one_process_and_logged_once(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "a").write_text("key-of-a")
+    (keys / "empty").write_text("")
+    async with running(simulator.port, "--config", str(config), "--keys", str(keys)) as sidecar:
+        assert await sidecar.chat(headers={"x-api-key": "key-of-a"}) == 200
+        (keys / "b").write_text("key-of-b")
+
+        async def accepted_by_all() -> bool:
+            asked = (sidecar.chat(headers={"Authorization": "Bearer key-of-b"}) for _ in range(20))
+            return set(await asyncio.gather(*asked)) == {200}
+
+        await until(accepted_by_all)
+        config.write_text(json.dumps({"modelManagement": "Forbidden"}))
+        await until(lambda: said(sidecar, f"reloaded {config}"))
+        # The line is written when all workers use the file.
+        async with aiohttp.ClientSession() as session:
+            for _ in range(20):
+                headers = {"x-api-key": "key-of-a", "Connection": "close"}
+                async with session.post(f"{sidecar.url}/api/pull", json={"model": "x"}, headers=headers) as response:
+                    assert response.status == 403
+        assert sidecar.said("reloaded") == ["reloaded the API keys of 2 tenants", f"reloaded {config}"]
+        assert len(sidecar.said("it is empty")) == 1
+        assert not [line for line in sidecar.log if "key-of" in line]
+        for pid in (sidecar.process.pid, *sidecar.workers()):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"key-of" not in command
+
+
+async def test_a_new_worker_uses_what_the_others_use_and_not_the_file(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"defaultTenant": {"allowedModels": []}}))
+    async with running(simulator.port, "--config", str(config)) as sidecar:
+        config.write_text('{"defaultTenant"')
+        await until(lambda: said(sidecar, "the previous configuration stays in use"))
+        victims = sidecar.workers()
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+
+        async def replaced() -> bool:
+            return len(sidecar.workers()) == 2 and not set(victims) & set(sidecar.workers())
+
+        await until(replaced)
+        assert set(await asyncio.gather(*(sidecar.chat() for _ in range(20)))) == {403}
+        assert len(sidecar.said("the previous configuration stays in use")) == 1
+
+
+async def test_every_worker_uses_a_renewed_certificate(simulator: RunningSimulator, tmp_path: Path) -> None:
+    cert, key = issue(tmp_path, "first")
+    async with running(simulator.port, "--tls-cert", str(cert), "--tls-key", str(key)) as sidecar:
+        port = int(sidecar.url.rpartition(":")[2])
+        assert await subject(port, cert) == "first"
+        issue(tmp_path, "second")
+        await until(lambda: said(sidecar, f"reloaded the TLS certificate {cert}"))
+        assert {await subject(port, cert) for _ in range(10)} == {"second"}
+        # A new worker, too, gets it from the supervisor.
+        key.write_text("broken")
+        os.kill(sidecar.workers()[0], signal.SIGKILL)
+
+        async def two_again() -> bool:
+            return len(sidecar.workers()) == 2
+
+        await until(two_again)
+        assert {await subject(port, cert) for _ in range(10)} == {"second"}
+
+
+async def test_a_worker_that_does_not_answer_is_replaced_and_all_connections_are_served(
+    simulator: RunningSimulator, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    async with running(simulator.port, "--worker-timeout", "2s", "--config", str(config)) as sidecar:
+        healthy, stopped = sidecar.workers()
+        os.kill(stopped, signal.SIGSTOP)
+        # About half of them wait for the worker that is stopped. Others and the probes are answered meanwhile.
+        asked = [asyncio.create_task(sidecar.chat()) for _ in range(20)]
+        assert await answers(f"{sidecar.admin}/readyz")
+        assert await answers(f"{sidecar.admin}/livez")
+        # What changes meanwhile is used by the worker that answers, and by the successor of the other.
+        config.write_text(json.dumps({"modelManagement": "Forbidden"}))
+        assert set(await asyncio.wait_for(asyncio.gather(*asked), 20)) == {200}
+        assert healthy in sidecar.workers()
+        assert not lives(stopped)
+        assert sidecar.said("worker 1 has not answered for 2 s; replacing it") or sidecar.said("worker 0 has not")
+        await until(lambda: said(sidecar, f"reloaded {config}"))
+        assert await sidecar.total("llmendpoint_worker_restarts_total") == 1
+        assert (await sidecar.samples())['llmendpoint_worker_restarts_total{reason="no_answer"}'] == 1
+        async with aiohttp.ClientSession() as session:
+            for _ in range(20):
+                url, headers = f"{sidecar.url}/api/pull", {"Connection": "close"}
+                async with session.post(url, json={"model": "x"}, headers=headers) as response:
+                    assert response.status == 403
+
+
+async def test_the_streams_of_a_worker_that_does_not_answer_are_cut(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(ttft=0.0, tokens=10_000, inter_token=0.02, parallel=20)
+    async with running(simulator.port, "--worker-timeout", "1s") as sidecar:
+        asked = [asyncio.create_task(sidecar.chat(10_000)) for _ in range(12)]
+        await until(lambda: in_flight(sidecar, 12))
+        os.kill(sidecar.workers()[0], signal.SIGSTOP)
+        cut, _ = await asyncio.wait(asked, timeout=20, return_when=asyncio.FIRST_EXCEPTION)
+        assert cut
+        # The streams of the other worker go on, and Ollama no longer works for those that were cut.
+        left = [task for task in asked if not task.done()]
+        await until(lambda: in_flight(sidecar, len([task for task in asked if not task.done()])))
+        assert left
+        assert "which cuts off about" in "".join(sidecar.said("has not answered for 1 s"))
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_a_supervisor_that_was_stopped_itself_kills_no_worker(simulator: RunningSimulator) -> None:
+    async with running(simulator.port, "--worker-timeout", "1s") as sidecar:
+        children = sidecar.workers()
+        for stopped in ((sidecar.process.pid,), (*children, sidecar.process.pid)):
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            # Time has to pass: twice the timeout.
+            await asyncio.sleep(2)
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            assert await answers(f"{sidecar.admin}/livez")
+            assert set(await asyncio.gather(*(sidecar.chat() for _ in range(10)))) == {200}
+        assert sidecar.workers() == children
+        assert await sidecar.total("llmendpoint_worker_restarts_total") == 0
+
+
+async def test_a_worker_that_is_stopped_does_not_stop_a_drain(simulator: RunningSimulator) -> None:
+    async with running(simulator.port, "--worker-timeout", "1s") as sidecar:
+        children = sidecar.workers()
+        os.kill(children[0], signal.SIGSTOP)
+        sidecar.process.terminate()
+        assert await asyncio.wait_for(sidecar.process.wait(), 20) == 0
+        assert not any(map(lives, children))
+
+
+async def test_without_any_worker_the_probe_of_readiness_fails(simulator: RunningSimulator) -> None:
+    async with running(simulator.port, "--worker-timeout", "5s") as sidecar:
+        for pid in sidecar.workers():
+            os.kill(pid, signal.SIGSTOP)
+
+        async def not_ready() -> bool:
+            async with aiohttp.ClientSession() as session, session.get(f"{sidecar.admin}/readyz") as response:
+                return (response.status, await response.text()) == (503, "not ready: no worker process answers\n")
+
+        await until(not_ready)
+        assert await answers(f"{sidecar.admin}/livez")
+        await until(lambda: answers(f"{sidecar.admin}/readyz"))
+        assert await sidecar.chat() == 200
+
+
+async def test_liveness_fails_only_if_no_worker_answers_for_a_minute(
+    simulator: RunningSimulator, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seconds_without_workers() == 60
+    # A minute passes in 1.2 s.
+    monkeypatch.setattr("llmendpoint_sidecar.workers.supervisor._CHECK_SECONDS", 0.02)
+    local = Address("127.0.0.1", 0)
+    flags = ["--workers=2", f"--upstream=http://127.0.0.1:{simulator.port}", "--worker-timeout=10s"]
+    settings = replace(parse_settings(flags), listen=local, admin_listen=local)
+    sidecar = Supervisor(settings, SidecarConfig(), flags)
+    try:
+        await sidecar.start()
+        url = f"http://127.0.0.1:{port_of(sidecar.admin_sockets)}/livez"
+        pids = [worker.process.pid for worker in workers_of(sidecar)]
+        os.kill(pids[0], signal.SIGSTOP)
+        # One worker misses pings, which is no reason to fail.
+        await until(lambda: loses(sidecar, 1))
+        async with http.get(url) as response:
+            assert response.status == 200
+        os.kill(pids[1], signal.SIGSTOP)
+
+        async def fails() -> bool:
+            async with http.get(url) as response:
+                return (response.status, await response.text()) == (503, "no worker process answers\n")
+
+        await until(fails)
+    finally:
+        await sidecar.stop()
+
+
+async def test_the_bounds_of_the_workers_are_logged_once(simulator: RunningSimulator) -> None:
+    async with running(simulator.port, "--log-level", "debug") as sidecar:
+        await until(lambda: said(sidecar, "bounds of each process"))
+        (line,) = sidecar.said("bounds of each process that carries requests: ")
+        assert f"held_large_bytes={process_budget(2).held_large_bytes}," in line
 
 
 async def test_a_wrong_certificate_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ Only this module uses the names of these attributes, so that only it has to foll
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.proxy.connection import ClientConnection
+from llmendpoint_sidecar.workers import supervisor
+from llmendpoint_sidecar.workers.process import WorkerProcess
 
 
 def kept_header_lines() -> list[bytes]:
@@ -25,3 +28,23 @@ def labels_given(model_labels: ModelLabels) -> int:
 def unsent_bytes(connections: Iterable[ClientConnection]) -> list[int]:
     """Return the size of the send buffer of each open connection."""
     return [one._transport.get_write_buffer_size() for one in connections if one._transport is not None]
+
+
+def seconds_without_workers() -> float:
+    """Return the time without a worker that answers, in seconds, after which `/livez` fails."""
+    return supervisor._CHECK_SECONDS * supervisor._MAX_FAILED_CHECKS
+
+
+def workers_of(one: supervisor.Supervisor) -> list[WorkerProcess]:
+    """Return the running workers of a supervisor."""
+    return one._workers()
+
+
+def accepted_sockets(connections: Iterable[ClientConnection]) -> list[socket.socket]:
+    """Return the socket of each open connection."""
+    return [one._transport.get_extra_info("socket") for one in connections if one._transport is not None]
+
+
+def unanswered_requests(connection: ClientConnection) -> int:
+    """Return the number of requests that were read and not answered."""
+    return len(connection._queue)

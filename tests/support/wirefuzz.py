@@ -19,25 +19,16 @@ from typing import NamedTuple
 
 import h11
 
-from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.errors import ProtocolError
-from llmendpoint_common.process.units import Address
 from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader
 from llmendpoint_common.wire.http1.response_reader import ResponseHead, ResponseReader
-from llmendpoint_sidecar.meter.meter import Meter
-from llmendpoint_sidecar.meter.metrics import Metrics
-from llmendpoint_sidecar.meter.model_labels import ModelLabels
-from llmendpoint_sidecar.policy.admission import Admission
-from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.proxy.server import Proxy
-from llmendpoint_sidecar.proxy.timeouts import Timeouts
-from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 if __name__ == "__main__":
     # Only pytest puts the folder of the tests on the path.
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.corpus import CORPUS, corpus, split
+from support.data_path import DataPath
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 _TOKENS = (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"0", b";", b",", b"chunked", b"Content-Length: 5\r\n", b"\x00",
@@ -47,61 +38,6 @@ _TOKENS = (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"0", b";", b"
 
 class FindingError(Exception):
     """Our result for a case differs from that of h11, or from our result for the same bytes in other pieces."""
-
-
-class Wire:
-    """A transport that keeps the written bytes, and never blocks."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        if not self.closed:
-            self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
-
-    def write_eof(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def pause_reading(self) -> None:
-        """Do nothing, because there is nothing to read."""
-
-    resume_reading = pause_reading
-
-
-class DataPath:
-    """A connection of a client, and upstream connections that are opened immediately."""
-
-    def __init__(self) -> None:
-        self.metrics = Metrics()
-        model_labels = ModelLabels(lambda: None)
-        model_labels.list(["m:latest"])
-        self.meter = Meter(self.metrics, model_labels, time.monotonic)
-        admission = Admission(self.meter.in_flight, Keyring([]), time.monotonic)
-        admission.configure(SidecarConfig())
-        self.proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), self.meter.begin, admission, time.monotonic)
-        self.upstreams: list[tuple[UpstreamConnection, Wire]] = []
-        self.proxy.pool.acquire = self._acquire  # type: ignore[method-assign]
-        self.wire = Wire()
-        self.client = self.proxy.new_connection()
-        self.client.connection_made(self.wire)  # type: ignore[arg-type]
-
-    def _acquire(self) -> UpstreamConnection:
-        connection, wire = UpstreamConnection(lambda _: None), Wire()
-        connection.connection_made(wire)  # type: ignore[arg-type]
-        self.upstreams.append((connection, wire))
-        return connection
 
 
 def requests_in(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
@@ -178,6 +114,8 @@ class RequestRecorder:
         try:
             for piece in pieces:
                 reader.feed(piece)
+                while reader.unread:
+                    reader.feed(b"")
         except ProtocolError:
             self.failed = True
         return self

@@ -38,8 +38,11 @@ INCLUDE_USAGE: Final = IncludeUsage.PASSTHROUGH
 #: Maximum number of requests that wait for one model, per replica.
 MAX_WAITING: Final = 256
 CONNECT_TIMEOUT: Final = "5s"
-FIRST_BYTE_TIMEOUT: Final = "10m"
-IDLE_TIMEOUT: Final = "2m"
+#: Long enough for a model that has to be loaded first, and for a long generation with `stream: false`.
+FIRST_BYTE_TIMEOUT: Final = "1h"
+#: A healthy stream can pause for minutes, for example while a tool call is composed.
+IDLE_TIMEOUT: Final = "30m"
+KEEP_ALIVE_TIMEOUT: Final = "5m"
 METERING_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "96Mi"}
 METERING_LIMITS: Final[Mapping[str, str]] = {"memory": "512Mi"}
 

@@ -89,13 +89,21 @@ class Timeouts(ApiModel):
     first_byte: Duration = Field(
         defaults.FIRST_BYTE_TIMEOUT,
         description="Maximum time from the end of a request to the first byte of its response, as a duration such as "
-        "30s or 1h. It includes waiting in Ollama's queue and loading the model. "
-        f"Defaults to {defaults.FIRST_BYTE_TIMEOUT}.",
+        "30s or 1h. It includes waiting in Ollama's queue, loading the model, and the complete generation if the "
+        "response is not streamed. It does not apply to requests that pull, push or create models or transfer their "
+        f"blobs. Defaults to {defaults.FIRST_BYTE_TIMEOUT}.",
     )
     idle: Duration = Field(
         defaults.IDLE_TIMEOUT,
-        description="Maximum time without receiving more of a request body or of a response, as a duration such as 30s "
-        f"or 1h. Defaults to {defaults.IDLE_TIMEOUT}.",
+        description="Maximum time between two pieces of a response, as a duration such as 30s or 1h. It does not "
+        "apply to requests that pull, push or create models or transfer their blobs. "
+        f"Defaults to {defaults.IDLE_TIMEOUT}.",
+    )
+    keep_alive: Duration = Field(
+        defaults.KEEP_ALIVE_TIMEOUT,
+        description="Maximum time that a client's connection stays open without a request, as a duration such as 30s "
+        "or 11m. Behind a load balancer, it must be longer than the time after which the load balancer closes its idle "
+        f"connections to the endpoint. Defaults to {defaults.KEEP_ALIVE_TIMEOUT}.",
     )
 
 

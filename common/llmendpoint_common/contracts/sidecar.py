@@ -40,6 +40,8 @@ class Operation(StrEnum):
     OPENAI_EMBEDDINGS = "openai_embeddings"
     OPENAI_RESPONSES = "openai_responses"
     OPENAI_TRANSCRIPTIONS = "openai_transcriptions"
+    OPENAI_IMAGE_GENERATIONS = "openai_image_generations"
+    OPENAI_IMAGE_EDITS = "openai_image_edits"
     ANTHROPIC_MESSAGES = "anthropic_messages"
     PULL = "pull"
     PUSH = "push"
@@ -49,6 +51,9 @@ class Operation(StrEnum):
     BLOB = "blob"
     SHOW = "show"
     LIST = "list"
+    INFO = "info"
+    ALIAS = "alias"
+    ACCOUNT = "account"
     OTHER = "other"
 
 
@@ -72,6 +77,36 @@ class Outcome(StrEnum):
     REJECTED_QUEUE = "rejected_queue"
     REJECTED_MODEL = "rejected_model"
     REJECTED_MANAGEMENT = "rejected_management"
+
+
+class RefusalReason(StrEnum):
+    """Reasons for which the proxy refused a request. They explain outcomes that begin with `rejected`."""
+
+    INVALID_HTTP = "invalid_http"
+    HOST = "host"
+    KEY = "key"
+    MANAGEMENT = "management"
+    MODEL = "model"
+    REQUESTS_PER_MINUTE = "requests_per_minute"
+    TOKENS_PER_MINUTE = "tokens_per_minute"
+    MAX_CONCURRENT = "max_concurrent"
+    MAX_WAITING = "max_waiting"
+    HELD_BODIES = "held_bodies"
+    BODY_TOO_LARGE = "body_too_large"
+    INVALID_BODY = "invalid_body"
+    SLOW_REQUEST = "slow_request"
+    CONNECTIONS = "connections"
+
+
+class UnmeteredReason(StrEnum):
+    """Reasons for which the tokens of a successful request are unknown.
+
+    They are the values of the label `reason` of `unmetered_requests_total`.
+    """
+
+    NO_USAGE = "no_usage"
+    UNREADABLE = "unreadable"
+    UNKNOWN_ROUTE = "unknown_route"
 
 
 class Load(StrEnum):
@@ -216,6 +251,8 @@ class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """A finished request: the body of `GET /status/requests/ID`, and a line of the access log.
 
     `time` is the Unix time at which the request ended. All other times are durations in seconds. None means unknown.
+    `timeToFirstToken` and `timePerOutputToken` exist only for streams. `refusalReason` is set if the proxy refused the
+    request.
     `requestId` is empty if the client sent an ID that has other characters than letters, digits and `_.:-`, or more
     than 128 characters. `traceParent` is the client's W3C trace context if it is well formed. A record contains no
     content, address, key or path.
@@ -239,3 +276,5 @@ class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     prefill: float | None = None
     decode: float | None = None
     trace_parent: str = ""
+    time_per_output_token: float | None = None
+    refusal_reason: RefusalReason | None = None

@@ -32,10 +32,16 @@ async def no_refresh() -> None:
     """Do nothing before a scrape."""
 
 
+def every_host(_: str) -> bool:
+    """Serve every host."""
+    return True
+
+
 class PageServer:
     """Serves a registry at `/metrics`, in the Prometheus text format or as OpenMetrics, and other routes.
 
-    `rendered` returns families in addition to the registry's. `refresh` is awaited before each scrape.
+    `rendered` returns families in addition to the registry's. `refresh` is awaited before each scrape. Requests whose
+    Host is not `is_served` get 403.
     """
 
     def __init__(
@@ -44,11 +50,13 @@ class PageServer:
         routes: Iterable[web.RouteDef],
         rendered: Rendered = no_families,
         refresh: Callable[[], Awaitable[None]] = no_refresh,
+        is_served: Callable[[str], bool] = every_host,
     ) -> None:
         self._registry = registry
         self._refresh = refresh
         self._rendered = rendered
-        app = web.Application()
+        self._is_served = is_served
+        app = web.Application(middlewares=[self._check_host])
         app.add_routes([web.get("/metrics", self._metrics), *routes])
         self._runner = web.AppRunner(app, access_log=None)
 
@@ -61,6 +69,14 @@ class PageServer:
     async def stop(self) -> None:
         """Stop serving."""
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _check_host(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if self._is_served(request.headers.get("Host", "")):
+            return await handler(request)
+        return web.Response(status=403, text="this host name is not allowed; use localhost\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
         await self._refresh()

@@ -9,6 +9,8 @@ import math
 import re
 from typing import NamedTuple
 
+#: Host of an address that means the loopback interface: 127.0.0.1 and, if the machine has IPv6, ::1.
+LOCALHOST = "localhost"
 #: Pattern of a duration in the CRD schemas: `250ms`, `15s`, `1h30m`.
 DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"
 
@@ -18,7 +20,10 @@ _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 
 
 class Address(NamedTuple):
-    """Host and port that a server listens on. If the host is None, the server listens on every interface."""
+    """Host and port that a server listens on. If the host is None, the server listens on every interface.
+
+    With the host `localhost`, it listens on the loopback interface, with IPv4 and IPv6.
+    """
 
     host: str | None
     port: int
@@ -59,7 +64,7 @@ def parse_share(text: str) -> float:
 
 
 def parse_address(text: str) -> Address:
-    """Parse an address such as `:11435`, `127.0.0.1:11435` or `[::1]:11435`."""
+    """Parse an address such as `:11435`, `localhost:11435`, `127.0.0.1:11435` or `[::1]:11435`."""
     host, separator, port = text.rpartition(":")
     if not separator or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{text!r} is not an address; write it like :11435 or 127.0.0.1:11435")

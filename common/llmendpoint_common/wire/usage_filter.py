@@ -5,35 +5,29 @@ The request is changed so that it requests the usage, and the usage is removed f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from llmendpoint_common.wire.decoding import UNREADABLE
+from llmendpoint_common.wire.request_body import RequestFacts
 
 #: A longer event is passed on unchanged: an event that contains only usage is much shorter.
 _MAX_EVENT_BYTES = 1024 * 1024
 _END = b"\n\n"
 _DATA = b"data: "
+_OPTIONS = b',"stream_options":{"include_usage":true}'
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def ask_for_usage(fields: Mapping[str, msgspec.Raw]) -> bytes | None:
-    """Return a changed body that requests usage.
+def ask_for_usage(body: bytes, facts: RequestFacts) -> bytes | None:
+    """Return a changed body that requests usage, or None if it must not be changed (`RequestFacts.usage_offset`).
 
-    None if the body does not request a stream, already requests usage, or cannot be decoded.
+    A second `stream_options` is added at the end of the object. In Go, the last of repeated fields wins, and options
+    that it does not contain keep their values.
     """
-    try:
-        if not msgspec.json.decode(fields.get("stream", b"false"), type=bool):
-            return None
-        given = msgspec.json.decode(fields.get("stream_options", b"{}"), type=dict[str, msgspec.Raw] | None) or {}
-    except UNREADABLE:
-        return None
-    if bytes(given.get("include_usage", b"false")) != b"false":
-        return None
-    options = msgspec.json.encode({**given, "include_usage": True})
-    return msgspec.json.encode({**fields, "stream_options": msgspec.Raw(options)})
+    offset = facts.usage_offset
+    view = memoryview(body)
+    return None if offset < 0 else b"".join((view[:offset], _OPTIONS, view[offset:]))
 
 
 class UsageFilter:

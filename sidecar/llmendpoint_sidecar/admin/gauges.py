@@ -38,7 +38,7 @@ class Gauges(Collector):
     def _models(self) -> Iterable[Metric]:
         label = self._meter.model_labels.label
         loaded = {label(name): model for name, model in self._watch.loaded.items()}
-        listed = {label(name): float(name in self._watch.loaded) for name in self._watch.listed}
+        listed = {name: float(name in loaded) for name in map(label, self._watch.listed)}
         remote = {label(name): float(name in self._meter.model_labels.remote) for name in self._watch.listed}
         yield gauge("model_remote", _by_model(remote))
         yield gauge("model_loaded", _by_model(listed))

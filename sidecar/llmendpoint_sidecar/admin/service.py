@@ -6,11 +6,13 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 
-from llmendpoint_common.contracts.sidecar import Outcome, RequestRecord, SidecarConfig, SidecarStatus, Totals
+from llmendpoint_common.contracts.sidecar import Outcome, SidecarConfig, SidecarStatus, Totals
+from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.admin.gauges import Gauges
-from llmendpoint_sidecar.admin.server import admin_server
+from llmendpoint_sidecar.admin.server import Find, Health, admin_server
 from llmendpoint_sidecar.agent.model_agent import ModelAgent
+from llmendpoint_sidecar.policy.hosts import HostRule, admin_host_rule
 from llmendpoint_sidecar.proxy.service import Job
 from llmendpoint_sidecar.runtime import Runtime
 
@@ -21,7 +23,7 @@ _GOOD = frozenset({Outcome.OK, Outcome.LENGTH, Outcome.LOAD, Outcome.UNLOAD})
 class AdminService:
     """Serves metrics and status, and has the model agent. The caller runs the jobs that `start` returns.
 
-    `refresh` is awaited before metrics and status are read. `find` returns the record of a request ID.
+    `refresh` is awaited before metrics and status are read. `find` returns the records of a request ID.
     """
 
     def __init__(
@@ -29,17 +31,29 @@ class AdminService:
         runtime: Runtime,
         config: SidecarConfig,
         refresh: Callable[[], Awaitable[None]],
-        find: Callable[[str], Awaitable[RequestRecord | None]],
+        find: Find,
     ) -> None:
         self._runtime = runtime
-        self.draining = False
+        self.health = Health()
         self.agent = ModelAgent(runtime.ollama, runtime.watch, time.monotonic)
         self.agent.configure(config)
+        self._config = config
+        self._loopback = False
+        self._hosts: HostRule | None = None
         runtime.metrics.registry.register(Gauges(runtime.meter, runtime.watch, self.agent))
-        self._server = admin_server(runtime.metrics, self.status, find, refresh)
+        self._server = admin_server(runtime.metrics, self.status, find, refresh, self.health, self._is_served)
+
+    def configure(self, config: SidecarConfig) -> None:
+        """Apply a configuration. If it has not changed, pending retries of the model agent keep their times."""
+        if config != self._config:
+            self._config = config
+            self._hosts = admin_host_rule(config.allowed_hosts, loopback=self._loopback)
+            self.agent.configure(config)
 
     async def start(self, sockets: list[socket.socket]) -> list[Job]:
         """Start the server, and return the background jobs to run with it."""
+        self._loopback = are_loopback(sockets)
+        self._hosts = admin_host_rule(self._config.allowed_hosts, loopback=self._loopback)
         await self._server.start(sockets)
         return [self._runtime.watch.run, self.agent.run]
 
@@ -54,8 +68,8 @@ class AdminService:
         outcomes = runtime.metrics.totals_by("requests", "outcome")
         return SidecarStatus(
             version=VERSION,
-            ready=runtime.watch.up and self.agent.ready and not self.draining,
-            draining=self.draining,
+            ready=runtime.watch.up and self.agent.ready and self.health.serving and not self.health.draining,
+            draining=self.health.draining,
             upstream_up=runtime.watch.up,
             upstream_version=runtime.watch.version,
             models=self.agent.statuses(),
@@ -68,3 +82,6 @@ class AdminService:
                 waiting=sum(runtime.meter.in_flight.waiting().values()),
             ),
         )
+
+    def _is_served(self, host: str) -> bool:
+        return self._hosts is None or self._hosts[host.encode("utf-8", "surrogateescape")]

@@ -67,8 +67,12 @@ COUNTERS = {
     "series_overflow": CounterFamily(
         "Number of requests whose label model_name is other because there are too many models."
     ),
+    "worker_restarts": CounterFamily(
+        "Number of worker processes that were replaced, because they ended or no longer answered (--workers).",
+        ("reason",),
+    ),
     "meter_failures": CounterFamily(
-        "Number of failures of the meter itself. The affected requests continued without metering."
+        "Number of failures of the meter itself. The affected requests are counted, but with what could be read."
     ),
 }
 

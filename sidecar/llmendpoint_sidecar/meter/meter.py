@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_common.wire.routes import operation_of
+from llmendpoint_sidecar.meter.bodies import BodyQueue
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.meter.in_flight import InFlight
 from llmendpoint_sidecar.meter.metrics import Metrics
@@ -23,20 +24,26 @@ class Meter:
     """The meter of one process. Reading metrics or records first records all ended exchanges (`settle`)."""
 
     def __init__(
-        self, metrics: Metrics, model_labels: ModelLabels, clock: Callable[[], float], parallel: int = 1
+        self,
+        metrics: Metrics,
+        model_labels: ModelLabels,
+        clock: Callable[[], float],
+        parallel: int = 1,
+        journal: Journal | None = None,
     ) -> None:
         self.metrics = metrics
         self.model_labels = model_labels
         self.in_flight = InFlight(model_labels, parallel)
+        self.bodies = BodyQueue()
         self.clock = clock
-        self.journal = Journal(clock)
-        self._recorder = Recorder(metrics, model_labels, self.journal)
+        self.journal = journal or Journal(clock)
+        self._recorder = Recorder(metrics, model_labels, self.journal, clock)
         self._ended: list[ExchangeMeter] = []
         metrics.before_read = self.settle
 
     def begin(self, method: bytes, target: bytes) -> ExchangeMeter:
         """Return the notes of a request whose head has just been received."""
-        return ExchangeMeter(self, operation_of(method, target))
+        return ExchangeMeter(self, operation_of(method, target), method == b"POST")
 
     def add_ended(self, exchange: ExchangeMeter) -> None:
         """Keep an exchange that has ended until it is recorded."""
@@ -46,9 +53,18 @@ class Meter:
 
     def settle(self) -> None:
         """Record every exchange that has ended."""
+        if not self._ended:
+            return
         ended, self._ended = self._ended, []
+        self._recorder.begin()
         for exchange in ended:
             self._recorder.settle(exchange)
+
+    def close(self) -> None:
+        """Record every exchange that has ended, also those that wait for a poll or for their request's body."""
+        self.bodies.give_up_all()
+        self.settle()
+        self.model_labels.settle()
 
     async def run(self) -> None:
         """Call `settle` at an interval, for the access log and OTLP, which do not read by themselves."""
@@ -56,7 +72,7 @@ class Meter:
             await asyncio.sleep(_SETTLE_SECONDS)
             self.settle()
 
-    def find(self, request_id: str) -> RequestRecord | None:
-        """Return the record of a request that ended within the last two minutes."""
+    def find(self, request_id: str, tenant: str | None = None) -> list[RequestRecord]:
+        """Return the records of requests that ended within the last two minutes, at most one for each tenant."""
         self.settle()
-        return self.journal.find(request_id)
+        return self.journal.find(request_id, tenant)

@@ -10,6 +10,7 @@ import msgspec
 
 from llmendpoint_common.process.errors import OllamaError
 from llmendpoint_common.wire.decoding import UNREADABLE
+from llmendpoint_common.wire.http1.heads import Headers
 
 T = TypeVar("T")
 
@@ -129,6 +130,19 @@ class Ollama:
         else:
             body = {"model": name, "prompt": "ready?", "stream": False, "keep_alive": -1}
             await self._post("/api/generate", {**body, "options": {"num_predict": 1}}, seconds)
+
+    async def cors_headers(self, origin: str) -> Headers:
+        """Return the CORS headers that Ollama sends for an Origin. Empty if it does not allow the Origin."""
+        timeout = aiohttp.ClientTimeout(total=_GET_SECONDS)
+        try:
+            async with self._session.get("/api/version", headers={"Origin": origin}, timeout=timeout) as response:
+                return [
+                    (name, value)
+                    for name, value in response.raw_headers
+                    if name.lower().startswith(b"access-control-") or name.lower() == b"vary"
+                ]
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise OllamaError(f"the CORS headers are unknown: {error}") from error
 
     async def _get(self, path: str, kind: type[T]) -> T:
         try:

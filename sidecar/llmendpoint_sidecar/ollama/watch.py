@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.process.errors import OllamaError
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
@@ -26,6 +27,12 @@ class UpstreamWatch:
         self._model_labels = model_labels
         self._interval = interval
         self._failures = 0
+
+    def context_length(self, name: str) -> int | None:
+        """Return the context length of a model that is in memory, in tokens. None if it is not in memory."""
+        key = model_key(name)
+        # Few models are in memory at the same time.
+        return next((model.context_length or None for one, model in self.loaded.items() if model_key(one) == key), None)
 
     async def run(self) -> None:
         """Poll at the interval, and immediately if the meter meets an unknown model name."""

@@ -6,7 +6,7 @@ import json
 from http import HTTPStatus
 from typing import NamedTuple
 
-from llmendpoint_common.contracts.sidecar import Outcome
+from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.wire.http1 import heads
 
 #: Anthropic's error types by status (docs.anthropic.com, errors).
@@ -24,25 +24,33 @@ _OPENAI = {
 
 
 class Refusal(NamedTuple):
-    """An error response of the proxy itself: message for the client, outcome for the meter, Retry-After in seconds."""
+    """An error response of the proxy itself: message for the client, outcome for the meter, Retry-After in seconds.
+
+    `reason` is None if the upstream failed and the request was not refused. `tenant` is empty if it is not known.
+    """
 
     status: HTTPStatus
     sentence: str
     outcome: Outcome
     retry_after: int | None = None
+    reason: RefusalReason | None = None
+    tenant: str = ""
 
 
-def write_refusal(refusal: Refusal, target: bytes, *, close: bool, headers_only: bool = False) -> bytes:
+def write_refusal(
+    refusal: Refusal, target: bytes, cors: heads.Headers, *, close: bool, headers_only: bool = False
+) -> bytes:
     """Return a complete response. Its JSON body has the message in the error format of the API to which `target`
     belongs.
 
-    `close` announces the end of the connection. `headers_only` omits the body, for HEAD.
+    `cors` are additional headers. `close` announces the end of the connection. `headers_only` omits the body, for HEAD.
     """
     status = refusal.status
     data = json.dumps(_body(status, refusal.sentence, heads.path_of(target))).encode()
     headers = [
         (b"Content-Type", b"application/json; charset=utf-8"),
         (b"Content-Length", b"%d" % len(data)),
+        *cors,
     ]
     if status is HTTPStatus.UNAUTHORIZED:
         headers.append((b"WWW-Authenticate", b"Bearer"))

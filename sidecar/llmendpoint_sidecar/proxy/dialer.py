@@ -13,6 +13,7 @@ import ipaddress
 import socket
 
 from llmendpoint_common.process.errors import UpstreamError
+from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
 
 
@@ -51,6 +52,11 @@ class Opening:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether bytes wait for the connection."""
+        return bool(self._waiting)
 
     def take_waiting(self) -> bytes:
         """Return the bytes that wait for the connection."""
@@ -97,11 +103,13 @@ class Dialer:
                 await loop.create_connection(lambda: protocol, sock=connected)
                 return
             async with asyncio.timeout(self._timeout):
-                await loop.create_connection(lambda: protocol, self._host, self._address.port)
+                transport, _ = await loop.create_connection(lambda: protocol, self._host, self._address.port)
         except TimeoutError:
             raise UpstreamError(f"no connection to {self._address} within {self._timeout:g} s") from None
         except OSError as error:
             raise UpstreamError(f"cannot connect to {self._address}: {error.strerror or error}") from None
+        # A peer on this machine cannot vanish without closing.
+        probe_silent_peers(transport.get_extra_info("socket"))
 
 
 def _loopback_family(host: str) -> socket.AddressFamily | None:

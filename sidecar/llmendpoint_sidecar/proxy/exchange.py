@@ -8,42 +8,50 @@ State       Meaning                                                        Event
 WAITING     an earlier request of the connection is being answered         start: refused (a)          REFUSED
                                                                            start: body is held         HOLDING
                                                                            start: otherwise            FORWARDING
-HOLDING     the body is collected, because admission needs its model       complete and admitted       FORWARDING
-                                                                           complete and refused        OVER
+HOLDING     the body is collected and read (d)                             read and admitted           FORWARDING
+                                                                           read and refused, too slow  OVER
 REFUSED     a short body is read to its end before the refusal is sent     the request is complete     OVER
 FORWARDING  the request is sent, or waits for a connection                 response_head               RESPONDING
                                                                            response_failed, a timeout  OVER (b)
 RESPONDING  the response is forwarded                                      response_end                ANSWERED
                                                                            response_failed, a timeout  OVER (c)
 ANSWERED    the response is complete; the request's rest is discarded      the request is complete     OVER
+REFUSING    an error response waits for the CORS headers of its Origin     they are known              OVER
 any                                                                        the client has left         OVER
 
 (a) OVER immediately if the request is already complete, or if its body is too long to be read and discarded.
-(b) The client gets an error response of the proxy itself.
+(b) The client gets an error response of the proxy itself. Before an error response, the state is REFUSING if Ollama
+    has to be asked for the CORS headers of the request's Origin.
 (c) The client's connection is closed, so that the client notices that the response is incomplete.
+(d) Admission needs the model in it. A compressed body is read in slices between other events, so the request may have
+    been complete for a while before it is read.
 
-In WAITING, the body is collected and checked as in HOLDING, and forwarded or refused at `start`. Whether the request is
-complete (`request_complete`) is independent of the state: a request can be answered before it has ended.
+In WAITING, the body is collected and checked as in HOLDING, and forwarded or refused at `start`. Of a large body, the
+rest is not received before that. Whether the request is complete (`request_complete`) is independent of the state: a
+request can be answered before it has ended.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from enum import Enum
 from http import HTTPStatus
 from typing import Protocol
 
-from llmendpoint_common.contracts.sidecar import Outcome
+from llmendpoint_common.contracts.sidecar import Operation, Outcome
 from llmendpoint_common.process.errors import ProtocolError, UpstreamError
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.request_reader import RequestHead
 from llmendpoint_common.wire.http1.response_reader import ResponseHead
+from llmendpoint_common.wire.routes import TRANSFERS
 from llmendpoint_common.wire.usage_filter import UsageFilter
 from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission, Ticket
+from llmendpoint_sidecar.policy.held_memory import BodyMemory
 from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal
-from llmendpoint_sidecar.proxy.heads import request_id_of, write_response_head
+from llmendpoint_sidecar.proxy.heads import client_id_of, request_id_of, write_response_head
 from llmendpoint_sidecar.proxy.held_body import HeldBody
 from llmendpoint_sidecar.proxy.pool import Upstream
 from llmendpoint_sidecar.proxy.response_body import BodyRewriter, rewriter_for
@@ -54,9 +62,16 @@ log = logging.getLogger(__name__)
 
 #: Maximum size of the body that is buffered while an earlier request of the connection is answered.
 _MAX_BACKLOG_BYTES = 256 * 1024
+#: Maximum size of a part of a held body that is sent in one turn of the event loop. It takes a few milliseconds.
+_MAX_FLUSH_BYTES = 8 * 1024 * 1024
 #: Maximum size of the body of a refused request that is read to its end, so that the connection can be reused.
 _SHORT_BODY_BYTES = 64 * 1024
+#: Trailers of a request are not forwarded (RFC 9110, 6.5.1 allows this): a recipient could merge them into the head, so
+#: that a field such as Authorization would pass by the checks of the head.
+_LAST_CHUNK = b"0\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: Operations for which the silence of the upstream is not limited: Ollama verifies and quantizes files for minutes.
+_UNLIMITED = TRANSFERS | {Operation.BLOB}
 
 
 class ExchangeState(Enum):
@@ -68,13 +83,14 @@ class ExchangeState(Enum):
     FORWARDING = "forwarding"
     RESPONDING = "responding"
     ANSWERED = "answered"
+    REFUSING = "refusing"
     OVER = "over"
 
 
 # Looking up a member in its class costs more than the comparison.
 _WAITING, _HOLDING, _REFUSED = ExchangeState.WAITING, ExchangeState.HOLDING, ExchangeState.REFUSED
 _FORWARDING, _RESPONDING = ExchangeState.FORWARDING, ExchangeState.RESPONDING
-_ANSWERED, _OVER = ExchangeState.ANSWERED, ExchangeState.OVER
+_ANSWERED, _REFUSING, _OVER = ExchangeState.ANSWERED, ExchangeState.REFUSING, ExchangeState.OVER
 
 
 class Client(Protocol):
@@ -107,6 +123,7 @@ class Exchange:
     __slots__ = (
         "_backlog",
         "_backlog_bytes",
+        "_body_memory",
         "_changed_length",
         "_client",
         "_clock",
@@ -117,12 +134,14 @@ class Exchange:
         "_meter",
         "_note",
         "_noted",
+        "_notes_refused",
         "_paused_at",
         "_pending_head",
         "_refusal",
         "_rewriter",
         "_ticket",
         "_upstream",
+        "_upstream_is_slow",
         "_usage_filter",
         "head",
         "is_head_request",
@@ -144,11 +163,17 @@ class Exchange:
         # Its admission.
         self._ticket: Ticket | None = None
         self._refusal: Refusal | None = None
+        #: Whether the body of a refused request is noted, so that the meter knows its model.
+        self._notes_refused = False
         self._held_body: HeldBody | None = None
         # The connection to the upstream, and bytes that wait to be sent on it.
         self._connection: UpstreamConnection | None = None
         self._backlog: list[bytes] = []
         self._backlog_bytes = 0
+        #: The memory of an admitted body until the upstream has accepted it.
+        self._body_memory: BodyMemory | None = None
+        #: Whether the upstream does not accept more of the request.
+        self._upstream_is_slow = False
         #: The length of a body that the proxy changed to ask for usage.
         self._changed_length: int | None = None
         # The response. Its head is written together with the first bytes of the body.
@@ -163,9 +188,7 @@ class Exchange:
         self._meter = meter
         self._noted = meter.noted
         self._note = meter.noted.append
-        fields = head.head.fields
-        meter.coding = fields.get(b"content-encoding", b"")
-        meter.trace_parent = fields.get(b"traceparent", b"")
+        meter.head = head
 
     # ---- admission
 
@@ -177,15 +200,21 @@ class Exchange:
         verdict = admission.at_head(self.head.method, self._meter.operation, self.head.fields)
         if isinstance(verdict, Refusal):
             self._refusal = verdict
+            self._meter.tenant = verdict.tenant
+            # A request without a valid key is not worth the time.
+            self._notes_refused = verdict.outcome is not Outcome.REJECTED_AUTH and self._has_short_body()
             return
         self._ticket = verdict
         self._meter.tenant = verdict.tenant
         if admission.needs_body(verdict):
-            self._held_body = HeldBody(admission, verdict)
+            self._held_body = HeldBody(admission, verdict, self.head, self._last_activity)
+            self._refusal = self._held_body.refuse_length()
 
     def deny(self, refusal: Refusal) -> None:
-        """Refuse the request when its turn comes."""
+        """Refuse the request when its turn comes, and close the connection after it."""
+        self._close_after = True
         self._refusal = refusal
+        self._meter.tenant = refusal.tenant
 
     # ---- calls of the client's connection
 
@@ -197,15 +226,28 @@ class Exchange:
                 self.refuse(self._refusal)
         elif self._held_body is not None:
             self.state = _HOLDING
-            if b"expect" in self.head.fields:
+            self._held_body.wait_no_longer(self._clock())
+            self._client.resume()
+            if b"expect" in self.head.fields and not self.request_complete:
                 self._client.write(_CONTINUE)
         else:
             self._forward()
+
+    def break_off(self, refusal: Refusal) -> None:
+        """Refuse the request, whose rest cannot be read, as soon as its turn comes. Close the connection after it."""
+        self._close_after = True
+        if self.state is _WAITING:
+            self.request_complete = True
+            self._refusal = refusal
+        elif self.state is not _OVER and self.state is not _REFUSING:
+            self.refuse(refusal)
 
     def request_body(self, data: bytes) -> None:
         """Forward a piece of the body, or hold it. Discard it if the exchange no longer needs it."""
         state = self.state
         if self._refusal is not None or state is _ANSWERED or state is _OVER:
+            if self._notes_refused:
+                self._meter.request_body(data)
             return
         if self._held_body is not None:
             self._hold(self._held_body, data)
@@ -214,29 +256,52 @@ class Exchange:
         self._meter.request_body(data)
 
     def flush_request(self) -> None:
-        """Send the buffered bytes in one piece."""
-        if self._connection is not None and self._backlog:
-            backlog, self._backlog = self._backlog, []
-            self._connection.write(backlog[0] if len(backlog) == 1 else b"".join(backlog))
-            if self.request_complete:
-                self._meter.request_sent()
+        """Send the buffered bytes in one piece, unless they are a body that was held."""
+        connection = self._connection
+        if connection is None or not self._backlog:
+            return
+        if self._body_memory is not None:
+            self._flush_held(connection)
+            return
+        backlog, self._backlog = self._backlog, []
+        connection.write(backlog[0] if len(backlog) == 1 else b"".join(backlog))
+        if self.request_complete:
+            self._meter.request_sent()
 
-    def request_end(self, trailers: bytes = b"") -> None:
-        """Note that the request is complete. `trailers` are the lines after a chunked body."""
+    def request_end(self) -> None:
+        """Note that the request is complete."""
         if self.state is _OVER:
             return
         self.request_complete = True
         if self.state is _ANSWERED:
             self._finish()
             return
-        if self._held_body is not None and self._refusal is None:
-            self._judge(self._held_body)
+        held = self._held_body
+        if held is not None and self._refusal is None:
+            if not held.finish(self._body_read):
+                return
+            self._judge(held)
+        self._proceed()
+
+    def _body_read(self, succeeded: bool) -> None:
+        """Continue a complete request, because its body has been read in slices."""
+        if self._held_body is None:
+            return
+        if not succeeded:
+            self._client.abort()
+            return
+        self._judge(self._held_body)
+        self._proceed()
+        self.flush_request()
+
+    def _proceed(self) -> None:
+        """Forward or refuse a complete request."""
         if self._refusal is not None:
-            if self.state is not _WAITING:
+            if self.state is not _WAITING and self.state is not _REFUSING:
                 self.refuse(self._refusal)
             return
         if self.head.chunked:
-            self._send(b"0\r\n" + trailers + b"\r\n")
+            self._send(_LAST_CHUNK)
         self._last_activity = self._clock()
         self._meter.request_end(self._last_activity)
         if self.state is _HOLDING:
@@ -247,6 +312,8 @@ class Exchange:
         if self.state is _OVER:
             return
         outcome = None if self.state is _ANSWERED else Outcome.CLIENT_CANCELLED
+        if self.state is _REFUSING and self._refusal is not None:
+            outcome = self._refusal.outcome
         self._release(False)
         self._end(outcome)
 
@@ -261,28 +328,47 @@ class Exchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """Send an error response of the proxy itself. If a response has started, cut it off instead."""
+        self._meter.refusal_reason = refusal.reason
+        if not self._meter.request_id:
+            self._meter.request_id = client_id_of(self.head)
         self._release(False)
-        self.response_head_alone()
-        keep_alive = False
-        if not self._has_started:
-            keep_alive = self.request_complete and self.head.keep_alive and not self._client.draining
-            self._meter.response_head(refusal.status, b"")
-            self._client.write(
-                write_refusal(refusal, self.head.target, close=not keep_alive, headers_only=self.is_head_request)
-            )
+        if self._has_started:
+            self.response_head_alone()
+            self._end(refusal.outcome)
+            self._client.exchange_done(keep_alive=False)
+            return
+        self.state = _REFUSING
+        self._refusal = refusal
+        if self._held_body is not None:
+            self._held_body.release()
+        self._meter.response_head(refusal.status, b"")
+        self._upstream.cors.when_known(self.head.fields, self._write_refusal)
+
+    def _write_refusal(self, cors: heads.Headers) -> None:
+        refusal = self._refusal
+        if self.state is not _REFUSING or refusal is None:
+            # The client has left meanwhile.
+            return
+        keep_alive = self.request_complete and not self._close_after and not self._client.draining
+        self._client.write(
+            write_refusal(refusal, self.head.target, cors, close=not keep_alive, headers_only=self.is_head_request)
+        )
         self._end(refusal.outcome)
         self._client.exchange_done(keep_alive=keep_alive)
 
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
         """End an exchange that has exceeded a time limit. Called about once per second."""
-        if self.state is _ANSWERED or self.state is _OVER:
+        if self.state is _ANSWERED or self.state is _REFUSING or self.state is _OVER:
+            return
+        if self.state is _HOLDING:
+            self._check_arrival(now)
             return
         if self._paused_at is not None:
             # A client that does not read keeps a slot of the model busy, so it is treated as gone.
-            if now - self._paused_at > timeouts.idle:
+            if now - self._paused_at > timeouts.client:
                 self._client.abort()
             return
-        if not self.request_complete:
+        if self._meter.operation in _UNLIMITED or not (self.request_complete or self._upstream_is_slow):
             return
         limit = timeouts.idle if self.state is _RESPONDING else timeouts.first_byte
         if now - self._last_activity > limit:
@@ -349,14 +435,18 @@ class Exchange:
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Note whether the upstream accepts more bytes, or is slower than the client."""
+        self._upstream_is_slow = not writable
+        self._last_activity = self._clock()
         if writable:
-            self._client.resume()
+            if self._body_memory is not None and self._connection is not None:
+                self._flush_held(self._connection)
+            if not self._upstream_is_slow:
+                self._client.resume()
         else:
             self._client.pause()
 
     def waiting_bytes_sent(self) -> None:
         """Note that the bytes that waited for a new connection were sent now."""
-        self._client.resume()
         if self.request_complete:
             self._meter.sent = None
             self._meter.request_sent()
@@ -385,21 +475,55 @@ class Exchange:
             body.release()
             if self.state is _HOLDING:
                 self.refuse(self._refusal)
+        elif body.is_large and self.state is _WAITING:
+            self._client.pause()
+
+    def _check_arrival(self, now: float) -> None:
+        """Refuse a request whose body arrives too slowly."""
+        if self._held_body is not None and not self.request_complete:
+            late = self._held_body.late(now)
+            if late is not None:
+                self.refuse(late)
 
     def _judge(self, held: HeldBody) -> None:
         """Check a complete held body, and buffer it for the upstream if it is admitted."""
         self._held_body = None
-        verdict = held.judge(self.head)
+        verdict = held.judge()
+        self._meter.request_read(held.facts, held.size)
         if isinstance(verdict, Refusal):
             self._refusal = verdict
             return
-        body = verdict.data
+        self._body_memory = verdict.memory
         if verdict.asks_for_usage:
             self._usage_filter = UsageFilter()
-            self._changed_length = len(body)
-        if body:
-            self._backlog.append(heads.chunk(body) if self.head.chunked else body)
-            self._meter.request_body(body)
+            self._changed_length = verdict.size
+        if verdict.size:
+            self._backlog += heads.chunk_of(verdict.pieces, verdict.size) if self.head.chunked else verdict.pieces
+
+    def _flush_held(self, connection: UpstreamConnection) -> None:
+        """Send a part of a body that was held, and the rest when the upstream has accepted it.
+
+        The pieces are not joined, because that would take the memory and the time of copying a large body.
+        """
+        backlog, sent, size = self._backlog, 0, 0
+        while sent < len(backlog) and size < _MAX_FLUSH_BYTES and not self._upstream_is_slow:
+            piece = backlog[sent]
+            connection.write(piece)
+            sent += 1
+            size += len(piece)
+        del backlog[:sent]
+        if self._upstream_is_slow:
+            return
+        if backlog:
+            asyncio.get_running_loop().call_soon(self.flush_request)
+            return
+        self._release_body_memory()
+        self._meter.request_sent()
+
+    def _release_body_memory(self) -> None:
+        memory, self._body_memory = self._body_memory, None
+        if memory is not None:
+            memory.release()
 
     def _send(self, data: bytes) -> None:
         """Buffer bytes for the upstream. If too many wait for the turn of the request, stop reading from the client."""
@@ -459,6 +583,7 @@ class Exchange:
         self._backlog.clear()
         if self._held_body is not None:
             self._held_body.release()
+        self._release_body_memory()
         self._meter.finish(outcome)
         if self._ticket is not None:
-            self._ticket.close(self._meter.tokens if self._ticket.counts_tokens else 0)
+            self._ticket.close(self._meter.spent() if self._ticket.counts_tokens else None)

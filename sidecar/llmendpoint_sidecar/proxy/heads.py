@@ -12,14 +12,16 @@ from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.request_reader import RequestHead
 from llmendpoint_common.wire.http1.response_reader import ResponseHead
+from llmendpoint_sidecar.proxy.cors import own_origin
 from llmendpoint_sidecar.records.journal import is_plain_id
 
 _VERSION = b"HTTP/1.1"
 _CLOSE = b"Connection: close"
 #: Not forwarded if the proxy checks keys, because the upstream does not need them.
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
-#: The upstream gets a Host with its own address, because Ollama on loopback rejects other names.
-_REQUEST_DROPPED = heads.HOP_BY_HOP | {b"host"}
+#: The upstream gets a Host with its own address, because Ollama on loopback rejects other names. Trailer announces
+#: trailers, which are not forwarded.
+_REQUEST_DROPPED = heads.HOP_BY_HOP | {b"host", b"trailer"}
 #: A request that has been received completely does not wait for 100 Continue.
 _WHOLE_REQUEST_DROPPED = _REQUEST_DROPPED | {b"expect"}
 #: HTTP/1.0 has no chunked coding (RFC 9112, 6.1).
@@ -42,17 +44,27 @@ def request_id_of(request: RequestHead) -> tuple[str, str]:
     if given is None:
         made = f"{_ID_PREFIX}{next(_numbers):012x}"
         return made, made
-    text = given.decode("latin-1")
-    return (text if is_plain_id(text) else ""), ""
+    return _plain_id(given), ""
+
+
+def client_id_of(request: RequestHead) -> str:
+    """Return the ID that the client sent, or empty if it sent none that `is_plain_id` accepts."""
+    return _plain_id(request.head.fields.get(_ID_NAME, b""))
+
+
+def _plain_id(value: bytes) -> str:
+    text = value.decode("latin-1")
+    return text if is_plain_id(text) else ""
 
 
 class RequestHeadWriter:
     """Writes the heads of forwarded requests. `drop_keys`: API keys are not forwarded."""
 
-    __slots__ = ("_dropped", "_host_line", "_whole_dropped")
+    __slots__ = ("_dropped", "_host", "_host_line", "_whole_dropped")
 
-    def __init__(self, host_line: bytes, *, drop_keys: bool) -> None:
-        self._host_line = host_line
+    def __init__(self, host: bytes, *, drop_keys: bool) -> None:
+        self._host = host
+        self._host_line = b"Host: " + host
         keys = _CREDENTIALS if drop_keys else frozenset[bytes]()
         self._dropped = _REQUEST_DROPPED | keys
         self._whole_dropped = _WHOLE_REQUEST_DROPPED | keys
@@ -67,6 +79,8 @@ class RequestHeadWriter:
         if length is not None:
             dropped |= {b"content-length"}
         lines = heads.end_to_end(request.head, dropped)
+        if b"origin" in request.fields:
+            lines = self._with_origin(request.head, lines)
         lines.insert(0, self._host_line)
         if length is not None and not request.chunked:
             lines.append(b"Content-Length: %d" % length)
@@ -74,6 +88,17 @@ class RequestHeadWriter:
             lines.append(_ID_LINE + made_id.encode())
         target = request.target if request.target.startswith(b"/") else heads.origin_form(request.target)
         return heads.join_head(b"%b %b HTTP/1.1" % (request.method, target), lines)
+
+    def _with_origin(self, head: heads.Head, lines: list[bytes]) -> list[bytes]:
+        """Return the lines with an Origin that is the host of the request changed to the host that Ollama gets.
+
+        Otherwise a page and the endpoint under one host name would be of different origins for Ollama.
+        """
+        scheme = own_origin(head.fields)
+        if not scheme or heads.count(head, b"origin") > 1:
+            return lines
+        own = b"Origin: %b://%b" % (scheme, self._host)
+        return [own if line[:7].lower() == b"origin:" else line for line in lines]
 
 
 def write_response_head(response: ResponseHead, close: bool, unchunked: bool) -> bytes:

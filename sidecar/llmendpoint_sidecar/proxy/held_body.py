@@ -1,97 +1,324 @@
 """Request bodies that are received completely before anything is forwarded, because admission depends on their model.
 
-Ollama decodes the complete object before it starts, so holding a body does not delay the response. The memory for held
-bodies is bounded per request and for all requests together.
+Ollama decodes the complete body before it starts, so holding a body does not delay the response.
+
+Memory: a body counts as what it takes in memory, from its second piece until the upstream has accepted it. Small pieces
+are joined, because an object of two bytes takes 35 bytes and more. `HeldMemory` bounds all held bodies together.
+
+Time: a body is read while it arrives. A compressed one, which can be a thousand times larger than what arrives, is
+first received, and then read in slices by the `ReadingQueue`. The time in which a body has to arrive is proportional to
+its size, so that a client cannot keep memory by sending slowly.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
-from llmendpoint_common.contracts.sidecar import Operation, Outcome
+from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.request_reader import RequestHead
-from llmendpoint_common.wire.request_body import MAX_REQUEST_BODY_BYTES, read_request_body
+from llmendpoint_common.wire.request_body import BodyReader, RequestFacts, read_request_body
+from llmendpoint_common.wire.routes import form_of
 from llmendpoint_common.wire.usage_filter import ask_for_usage
+from llmendpoint_sidecar.budget import SMALL_BODY_BYTES
 from llmendpoint_sidecar.policy.admission import Admission, Ticket
+from llmendpoint_sidecar.policy.held_memory import BodyMemory
 from llmendpoint_sidecar.policy.refusals import Refusal
 
-_TOO_LARGE = Refusal(
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    f"the body is larger than {MAX_REQUEST_BODY_BYTES // 1024 // 1024} MiB",
-    Outcome.REJECTED,
-)
+_KIB = 1024
+_MIB = 1024 * 1024
+
+#: A first piece up to this size is not counted: the memory of a connection includes it. Most bodies are not larger.
+_UNCOUNTED_BYTES = 4 * _KIB
+#: Smaller pieces are joined to blocks, which then have this size at least.
+_BLOCK_BYTES = 64 * _KIB
+_JOINED_BYTES = 4 * _KIB
+#: A block grows by an eighth more than is needed.
+_SPARE_BLOCK_BYTES = _BLOCK_BYTES // 8
+#: Memory is taken in steps, because small pieces can be many.
+_STEP_BYTES = 4 * _KIB
+#: Size of a `bytes` object besides its content, and of its place in a list, as allocated.
+_OBJECT_BYTES = 64
+#: A larger body is read while it arrives. Up to this size, reading takes less than a millisecond.
+_READ_WHOLE_BYTES = 64 * _KIB
+#: Number of decoded bytes that are read between two looks at the clock.
+_READ_BYTES = 64 * _KIB
+#: Time in which a body has to arrive: a constant, and the time that a connection with 1 Mbit/s needs for its size.
+_ARRIVAL_SECONDS = 60.0
+_ARRIVAL_BYTES_PER_SECOND = 128 * _KIB
+
 _TOO_MANY = Refusal(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "server busy, please try again: too many large requests are being read",
     Outcome.REJECTED_QUEUE,
     retry_after=1,
+    reason=RefusalReason.HELD_BODIES,
+)
+_LATE = Refusal(
+    HTTPStatus.REQUEST_TIMEOUT,
+    f"the body arrived too slowly: {_ARRIVAL_SECONDS:g} s, and 1 s for every {_ARRIVAL_BYTES_PER_SECOND // _KIB} KiB, "
+    "are allowed",
+    Outcome.REJECTED,
+    reason=RefusalReason.SLOW_REQUEST,
 )
 #: If one of these occurs twice, the upstream and the proxy could interpret the body differently.
 _SINGLE = (b"content-type", b"content-encoding")
 
 
 class AdmittedBody(NamedTuple):
-    """A body that is forwarded.
+    """A body that is forwarded, in pieces. `release` of its memory must be called when the upstream has accepted it.
 
     `asks_for_usage`: the proxy changed the body to request usage, so the usage has to be removed from the response.
     """
 
-    data: bytes
+    pieces: list[bytes]
+    size: int
+    memory: BodyMemory | None
     asks_for_usage: bool
 
 
 class HeldBody:
     """The body of one request. `release` must be called at the end, so that the memory counts as free."""
 
-    __slots__ = ("_admission", "_pieces", "_size", "_ticket")
+    __slots__ = (
+        "_admission",
+        "_began",
+        "_block",
+        "_coding",
+        "_credit",
+        "_done",
+        "_fed",
+        "_head",
+        "_max_bytes",
+        "_memory",
+        "_pieces",
+        "_reader",
+        "_ticket",
+        "facts",
+        "size",
+    )
 
-    def __init__(self, admission: Admission, ticket: Ticket) -> None:
+    def __init__(self, admission: Admission, ticket: Ticket, head: RequestHead, now: float) -> None:
         self._admission = admission
         self._ticket = ticket
+        self._head = head
+        #: Time from which the body has to arrive.
+        self._began = now
+        self._coding = head.fields.get(b"content-encoding", b"")
+        # The received bytes: pieces as they were received, and a block to which small ones are joined.
+        self.size = 0
+        self._max_bytes = admission.held_memory.body_bytes
         self._pieces: list[bytes] = []
-        self._size = 0
+        self._block = bytearray()
+        # Its memory, and how much of it is not used.
+        self._memory: BodyMemory | None = None
+        self._credit = 0
+        #: What the body says, after `judge`.
+        self.facts = RequestFacts()
+        # Its reader, if it is not read as a whole; the number of pieces that were passed to it; and the call after it
+        # was read in slices.
+        self._reader: BodyReader | None = None
+        self._fed = 0
+        self._done: Callable[[bool], None] | None = None
+
+    @property
+    def tenant(self) -> str:
+        """The tenant of the request."""
+        return self._ticket.tenant
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the body is larger than those that have a reserve of memory."""
+        return self.size > SMALL_BODY_BYTES
+
+    # ---- while it arrives
+
+    def refuse_length(self) -> Refusal | None:
+        """Return a refusal if the announced length is too large, so that the client need not send the body."""
+        length = int(self._head.fields.get(b"content-length", b"0"))
+        return self._too_large() if length > self._max_bytes else None
+
+    def wait_no_longer(self, now: float) -> None:
+        """Restart the time in which the body has to arrive, because its rest may not have been received before."""
+        self._began = now
 
     def add(self, data: bytes) -> Refusal | None:
-        """Add a piece. Returns a refusal if the body becomes too large."""
-        if self._size + len(data) > MAX_REQUEST_BODY_BYTES:
-            return _TOO_LARGE
-        if not self._admission.hold(len(data)):
+        """Add a piece. Returns a refusal if the body becomes too large, or if there is no memory for it."""
+        length = len(data)
+        size = self.size = self.size + length
+        if size == length <= _UNCOUNTED_BYTES:
+            self._pieces.append(data)
+            return None
+        if size > self._max_bytes:
+            return self._too_large()
+        if length < _JOINED_BYTES:
+            self._block += data
+            self._credit -= length
+            if self._credit >= 0 and len(self._block) < _BLOCK_BYTES:
+                return None
+        else:
+            self._end_block()
+            self._pieces.append(data)
+            self._credit -= length + _OBJECT_BYTES
+        if self._credit < 0 and not self._take_memory():
             return _TOO_MANY
-        self._size += len(data)
-        self._pieces.append(data)
+        if len(self._block) >= _BLOCK_BYTES:
+            self._end_block()
+        if size > _READ_WHOLE_BYTES and len(self._pieces) > self._fed and not self._coding:
+            self._read()
         return None
+
+    def late(self, now: float) -> Refusal | None:
+        """Return a refusal if the body has taken too much time to arrive."""
+        return _LATE if now - self._began > _ARRIVAL_SECONDS + self.size / _ARRIVAL_BYTES_PER_SECOND else None
 
     def release(self) -> None:
         """Discard the body."""
-        self._admission.let_go(self._size)
-        self._size = 0
+        self._admission.reading_queue.discard(self)
+        if self._memory is not None:
+            self._memory.release()
         self._pieces.clear()
+        self._block.clear()
+        self._reader = None
 
-    def judge(self, request: RequestHead) -> AdmittedBody | Refusal:
-        """Check the complete body by its model, and release it. An admitted body is returned unchanged.
+    # ---- when it is complete
+
+    def finish(self, done: Callable[[bool], None]) -> bool:
+        """Note that the body is complete. Returns whether it has been read.
+
+        If it has not, `done` is called later: with True when it has been read, with False if reading failed.
+        """
+        self._end_block()
+        if not self._coding or self._is_ambiguous():
+            return True
+        # Most compressed bodies decode to less than this, so they do not wait.
+        if not self.read_on():
+            return True
+        # Without its decoder, it takes no more memory while it waits.
+        self._reader = None
+        self._done = done
+        self._admission.reading_queue.add(self)
+        return False
+
+    def read_on(self) -> bool:
+        """Read a part of a compressed body. Returns whether there is more."""
+        if self._reader is None:
+            self._reader = self._new_reader()
+            for piece in self._pieces:
+                self._reader.feed(piece)
+        return self._reader.work(_READ_BYTES)
+
+    def read_done(self) -> None:
+        """Continue the request."""
+        if self._done is not None:
+            self._done(True)
+
+    def read_failed(self) -> None:
+        """End the request."""
+        if self._done is not None:
+            self._done(False)
+
+    def judge(self) -> AdmittedBody | Refusal:
+        """Check the complete body by what it says. An admitted body is returned unchanged.
 
         If usage has to be injected and the client does not request it, the returned body is changed to request it.
         """
-        data = b"".join(self._pieces)
-        self.release()
-        fields = request.fields
-        # Ollama reads a form on one route and JSON on all others, regardless of the Content-Type.
-        is_form = self._ticket.operation is Operation.OPENAI_TRANSCRIPTIONS
         try:
-            if any(heads.count(request.head, name) > 1 for name in _SINGLE):
-                raise RequestBodyError("Content-Type and Content-Encoding must not occur twice")
-            content_type = fields.get(b"content-type", b"") if is_form else b""
-            body = read_request_body(data, content_type, fields.get(b"content-encoding", b""))
+            facts = self.facts = self._read_facts()
         except RequestBodyError as error:
-            return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED)
-        refused = self._admission.at_body(self._ticket, body.model)
+            self.release()
+            return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED, reason=RefusalReason.INVALID_BODY)
+        refused = self._admission.at_body(self._ticket, facts, self._decoded_size)
         if refused is not None:
+            self.release()
             return refused
-        if self._admission.injects_usage(self._ticket) and b"content-encoding" not in fields:
-            changed = ask_for_usage(body.fields)
-            if changed is not None:
-                return AdmittedBody(changed, asks_for_usage=True)
-        return AdmittedBody(data, asks_for_usage=False)
+        if facts.usage_offset < 0:
+            return AdmittedBody(self._pieces, self.size, self._memory, asks_for_usage=False)
+        pieces = _with_usage(self._pieces, facts)
+        return AdmittedBody(pieces, sum(map(len, pieces)), self._memory, asks_for_usage=True)
+
+    # ---- inside
+
+    def _take_memory(self) -> bool:
+        """Take the memory that is missing, in steps. Returns False if there is not enough."""
+        memory = self._memory
+        if memory is None:
+            memory = self._memory = BodyMemory(self._admission.held_memory, self._ticket.tenant)
+            # A first piece that was not counted counts now.
+            self._credit -= _UNCOUNTED_BYTES + _SPARE_BLOCK_BYTES
+        missing = max(-self._credit, _STEP_BYTES)
+        self._credit += missing
+        return memory.grow(missing)
+
+    def _end_block(self) -> None:
+        if self._block:
+            self._pieces.append(bytes(self._block))
+            self._block.clear()
+
+    def _read(self) -> None:
+        """Read the new pieces of a large body that is not compressed. A piece is at most one read of the socket."""
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = self._new_reader()
+        for piece in self._pieces[self._fed :]:
+            reader.feed(piece)
+        self._fed = len(self._pieces)
+        while reader.work(_READ_BYTES):
+            pass
+
+    def _new_reader(self) -> BodyReader:
+        return BodyReader(
+            self._head.fields.get(b"content-type", b""),
+            self._coding,
+            form=form_of(self._ticket.operation),
+            query=self._head.target.partition(b"?")[2],
+            usage=self._admission.injects_usage(self._ticket),
+        )
+
+    def _read_facts(self) -> RequestFacts:
+        """Return what the complete body says. Raises RequestBodyError if it is in doubt."""
+        if self._is_ambiguous():
+            raise RequestBodyError("Content-Type and Content-Encoding must not occur twice")
+        if self._reader is not None:
+            if not self._coding:
+                self._read()
+            return self._reader.finish()
+        pieces = self._pieces
+        return read_request_body(
+            pieces[0] if len(pieces) == 1 else b"".join(pieces),
+            self._head.fields.get(b"content-type", b""),
+            form=form_of(self._ticket.operation),
+            query=self._head.target.partition(b"?")[2],
+            usage=self._admission.injects_usage(self._ticket),
+        )
+
+    @property
+    def _decoded_size(self) -> int:
+        return (0 if self._reader is None else self._reader.decompressed_bytes) or self.size
+
+    def _is_ambiguous(self) -> bool:
+        """Return whether a field occurs twice that determines how the body is read."""
+        head = self._head.head
+        return len(head.fields) != len(head.lines) and any(heads.count(head, name) > 1 for name in _SINGLE)
+
+    def _too_large(self) -> Refusal:
+        limit = self._max_bytes / _MIB
+        return Refusal(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body is larger than {limit:.4g} MiB",
+            Outcome.REJECTED,
+            reason=RefusalReason.BODY_TOO_LARGE,
+        )
+
+
+def _with_usage(pieces: list[bytes], facts: RequestFacts) -> list[bytes]:
+    """Return the pieces of a body that requests usage."""
+    at, changed = facts.usage_offset, []
+    for piece in pieces:
+        inside = 0 <= at < len(piece)
+        changed.append(ask_for_usage(piece, RequestFacts(usage_offset=at)) or piece if inside else piece)
+        at -= len(piece)
+    return changed

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.proxy.cors import CorsHeaders
 from llmendpoint_sidecar.proxy.dialer import Dialer
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
 #: Further connections are closed. Ollama has no limit; each connection takes a file descriptor and some KiB on both
 #: sides. Opening one costs as much CPU time as half a request.
-MAX_IDLE_CONNECTIONS = 1024
+_MAX_IDLE_CONNECTIONS = 1024
 #: Connections that were not used for this time are closed. Go's and nginx's clients keep them for 90 and 60 s.
 _MAX_IDLE_SECONDS = 60.0
 
 
 class UpstreamPool:
-    """Idle connections to the upstream. The newest one is used first."""
+    """Idle connections to the upstream. The newest one is used first.
 
-    def __init__(self, address: Address, connect_timeout: float, now: float) -> None:
-        #: The Host line of forwarded requests: Ollama on loopback rejects other names.
-        self.host_line = b"Host: %s" % str(address).encode()
-        self._dialer = Dialer(address, connect_timeout)
+    `max_connections` is the number of clients: each uses one connection, so more are never needed. `now` is the time.
+    """
+
+    def __init__(self, dialer: Dialer, max_connections: int, now: float) -> None:
+        self._max_idle = min(_MAX_IDLE_CONNECTIONS, max_connections)
+        self._dialer = dialer
         #: The idle connections in the order of their last use, and the time of the sweep before it.
         self._idle: dict[UpstreamConnection, float] = {}
         self._now = now
@@ -44,7 +46,7 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for another request. If it is closed meanwhile, `acquire` skips it."""
-        if len(self._idle) < MAX_IDLE_CONNECTIONS:
+        if connection.usable and len(self._idle) < self._max_idle:
             connection.detach()
             self._idle[connection] = self._now
         else:
@@ -68,7 +70,8 @@ class UpstreamPool:
 
 
 class Upstream(NamedTuple):
-    """The upstream of a proxy: its idle connections, and the writer of request heads."""
+    """The upstream of a proxy: its idle connections, the writer of request heads, and its CORS headers."""
 
     pool: UpstreamPool
     head_writer: RequestHeadWriter
+    cors: CorsHeaders

@@ -6,14 +6,21 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from typing import NamedTuple
 
+from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
+from llmendpoint_sidecar.budget import DEFAULT_BUDGET, Budget
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.proxy.bounds import ConnectionBounds
 from llmendpoint_sidecar.proxy.connection import ClientConnection, Shared
+from llmendpoint_sidecar.proxy.cors import AskOllama, CorsHeaders
+from llmendpoint_sidecar.proxy.dialer import Dialer
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.pool import Upstream, UpstreamPool
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
+from llmendpoint_sidecar.proxy.tls import TlsServer
 
 _SWEEP_SECONDS = 1.0
 #: Interval at which the drain checks whether the last connection has ended.
@@ -23,6 +30,19 @@ _BACKLOG = 4096
 #: libuv accepts one connection per turn of the event loop and listener. In a burst, each turn is also used by all
 #: streams. A duplicate of the socket is another listener; more of them cost more if only one client connects.
 _LISTENERS = 4
+
+
+class Environment(NamedTuple):
+    """What a proxy takes from its process.
+
+    `ask_cors` returns the CORS headers that Ollama sends for an Origin. If it is None, error responses have none.
+    """
+
+    budget: Budget = DEFAULT_BUDGET
+    ask_cors: AskOllama | None = None
+
+
+_ALONE = Environment()
 
 
 class Proxy:
@@ -35,18 +55,19 @@ class Proxy:
         begin_meter: Callable[[bytes, bytes], ExchangeMeter],
         admission: Admission,
         clock: Callable[[], float],
+        environment: Environment = _ALONE,
     ) -> None:
+        budget, ask_cors = environment
         self.timeouts = timeouts
-        self.pool = UpstreamPool(upstream, timeouts.connect, clock())
-        head_writer = RequestHeadWriter(self.pool.host_line, drop_keys=bool(admission.keyring.folders))
-        self._shared = Shared(Upstream(self.pool, head_writer), admission, begin_meter, clock)
-        self._servers: list[asyncio.Server] = []
+        self.pool = UpstreamPool(Dialer(upstream, timeouts.connect), budget.connections, clock())
+        # Ollama on loopback rejects other hosts.
+        head_writer = RequestHeadWriter(str(upstream).encode(), drop_keys=admission.keyring.required)
+        self.cors = CorsHeaders(ask_cors, clock)
+        self.connections: ConnectionBounds[ClientConnection] = ConnectionBounds(budget, clock)
+        shared_upstream = Upstream(self.pool, head_writer, self.cors)
+        self._shared = Shared(shared_upstream, admission, begin_meter, clock, self.connections)
+        self._servers: list[asyncio.Server | TlsServer] = []
         self._sweeper: asyncio.Task[None] | None = None
-
-    @property
-    def connections(self) -> set[ClientConnection]:
-        """The connections of clients."""
-        return self._shared.connections
 
     def new_connection(self) -> ClientConnection:
         """Return the protocol for a new connection of a client."""
@@ -61,8 +82,13 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self.set_next_turn(loop.call_soon)
         for sock in sockets:
+            probe_silent_peers(sock)
+            if tls is not None:
+                sock.listen(_BACKLOG)
+                self._servers.append(TlsServer(sock, tls, self.new_connection))
+                continue
             for one in (sock, *(sock.dup() for _ in range(_LISTENERS - 1))):
-                server = await loop.create_server(self.new_connection, sock=one, backlog=_BACKLOG, ssl=tls)
+                server = await loop.create_server(self.new_connection, sock=one, backlog=_BACKLOG)
                 self._servers.append(server)
         self._sweeper = loop.create_task(self._sweep())
 
@@ -75,7 +101,7 @@ class Proxy:
         await asyncio.sleep(accept_seconds)
         for server in self._servers:
             server.close()
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.close_if_idle()
         deadline = self._shared.clock() + finish_seconds
         while self.connections and self._shared.clock() < deadline:  # noqa: ASYNC110 - ends at a deadline too
@@ -90,9 +116,13 @@ class Proxy:
             self._sweeper.cancel()
         for server in self._servers:
             server.close()
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.abort()
+        self.cors.close()
         self.pool.close()
+        for server in self._servers:
+            if isinstance(server, TlsServer):
+                await server.wait_closed()
         await asyncio.sleep(0)
 
     async def _sweep(self) -> None:
@@ -100,5 +130,5 @@ class Proxy:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = self._shared.clock()
             self.pool.trim(now)
-            for connection in list(self.connections):
+            for connection in self.connections:
                 connection.check_timeouts(now, self.timeouts)

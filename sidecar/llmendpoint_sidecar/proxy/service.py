@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeAlias
 
-from llmendpoint_common.contracts.sidecar import SidecarConfig
+from llmendpoint_common.process.sockets import are_loopback
+from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.policy.keys import Keyring
-from llmendpoint_sidecar.proxy.server import Proxy
+from llmendpoint_sidecar.proxy.server import Environment, Proxy
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.tls import Certificate
 from llmendpoint_sidecar.records.access_log import AccessLog
@@ -27,31 +29,51 @@ Job: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 
 class ProxyService:
-    """Serves clients on listening sockets. Raises OSError if keys, a certificate or a library cannot be loaded."""
+    """Serves clients on listening sockets. Raises OSError if a library is missing."""
 
-    def __init__(self, settings: Settings, runtime: Runtime, config: SidecarConfig) -> None:
+    def __init__(self, settings: Settings, runtime: Runtime, inputs: Inputs) -> None:
         self._settings = settings
         self._meter = runtime.meter
-        self.keyring = Keyring(settings.keys)
-        self.admission = Admission(runtime.meter.in_flight, self.keyring, time.monotonic)
-        self.admission.configure(config)
-        timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
-        self.proxy = Proxy(settings.upstream, timeouts, runtime.meter.begin, self.admission, time.monotonic)
-        self._certificate = certificate_of(settings)
+        self.admission = Admission(
+            runtime.meter.in_flight, Keyring(inputs.keys), time.monotonic, runtime.budget, runtime.watch.context_length
+        )
+        self.admission.configure(inputs.config)
+        timeouts = Timeouts(
+            connect=settings.connect_timeout,
+            first_byte=settings.first_byte_timeout,
+            idle=settings.idle_timeout,
+            keep_alive=settings.keep_alive_timeout,
+        )
+        self.proxy = Proxy(
+            settings.upstream,
+            timeouts,
+            runtime.meter.begin,
+            self.admission,
+            time.monotonic,
+            Environment(runtime.budget, runtime.ollama.cors_headers),
+        )
+        self._certificate = None if inputs.certificate is None else Certificate(inputs.certificate)
+        self._access_log: AccessLog | None = None
         self.telemetry = _telemetry(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if self.telemetry is not None:
             self._meter.journal.listeners.append(self.telemetry.record)
 
+    def configure(self, inputs: Inputs) -> None:
+        """Apply configuration, keys and certificate in one step of the event loop."""
+        # The certificate comes first, because only it can fail.
+        if self._certificate is not None and inputs.certificate is not None:
+            self._certificate.use(inputs.certificate)
+        self.admission.keyring.use(inputs.keys)
+        self.admission.configure(inputs.config)
+
     async def start(self, sockets: list[socket.socket]) -> list[Job]:
         """Start serving, and return the jobs that have to run meanwhile."""
+        if are_loopback(sockets):
+            self.admission.listen_on_loopback()
         jobs: list[Job] = [self._meter.run]
         settings, certificate = self._settings, self._certificate
-        if certificate is not None:
-            jobs.append(certificate.watch)
-        if settings.keys:
-            jobs.append(self.keyring.watch)
         if settings.access_log:
-            access = AccessLog()
+            access = self._access_log = AccessLog()
             self._meter.journal.listeners.append(access.add)
             jobs.append(access.run)
         await self.proxy.start(sockets, None if certificate is None else certificate.context)
@@ -66,14 +88,9 @@ class ProxyService:
     async def close(self) -> None:
         """Close every connection immediately, and pass the records of ended requests to their listeners."""
         await self.proxy.close()
-        self._meter.settle()
-
-
-def certificate_of(settings: Settings) -> Certificate | None:
-    """Return the certificate of the proxy, or None if none is set. Raises OSError if it cannot be loaded."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    return Certificate(settings.tls_cert, settings.tls_key)
+        self._meter.close()
+        if self._access_log is not None:
+            await asyncio.to_thread(self._access_log.flush)
 
 
 def _telemetry(endpoint: str) -> Telemetry:

@@ -7,6 +7,9 @@ Bytes can be written before the connection is open. They are sent immediately if
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import os
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -14,8 +17,13 @@ from llmendpoint_common.process.errors import UpstreamError
 from llmendpoint_common.wire.http1.response_reader import ResponseHandler, ResponseReader
 from llmendpoint_sidecar.proxy.dialer import Dialer, Opening
 
+log = logging.getLogger(__name__)
+
 #: If more bytes wait until the connection is open, nothing more is read from the client.
 _MAX_WAITING_BYTES = 256 * 1024
+
+#: Maximum number of bytes that are read after the connection was lost. An early error response has a few hundred.
+_MAX_REST_BYTES = 256 * 1024
 
 
 def drop(data: bytes) -> None:
@@ -51,7 +59,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.write: Callable[[bytes], None] = drop
         #: Not None until the connection is open. The task is kept, because asyncio only keeps weak references.
         self._opening: tuple[Opening, asyncio.Task[None]] | None = None
-        self._paused = self._aborted = False
+        self._paused = self._aborted = self._is_full = False
 
     # ---- calls of the exchange and of the pool
 
@@ -87,6 +95,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._user = None
         self._aborted = True
         self._reader.abandon()
+        if self._opening is not None:
+            opening, task = self._opening
+            opening.close()
+            task.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -104,15 +116,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._aborted:
             self._transport.abort()
             return
-        self.write = self._transport.write
-        opening, self._opening = self._opening, None
-        if opening is not None and (waiting := opening[0].take_waiting()):
-            self.write(waiting)
-            if self._user is not None:
-                self._user.waiting_bytes_sent()
-        if self._paused:
-            # uvloop begins to read after this call.
-            asyncio.get_running_loop().call_soon(self._pause_again)
+        if self._paused or (self._opening is not None and self._opening[0].waits):
+            # uvloop begins to read after this call. If a write failed during this call, uvloop would close the socket
+            # before it has taken it over, and its number could be closed again when it belongs to another one.
+            asyncio.get_running_loop().call_soon(self._opened)
+        else:
+            self._opening = None
+            self.write = self._transport.write
 
     def eof_received(self) -> None:
         """Complete the response, or fail it if it is incomplete."""
@@ -120,18 +130,35 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Notify the pool, and the exchange if its response is incomplete."""
-        self._transport = None
+        transport, self._transport = self._transport, None
         self.write = drop
         self._on_lost(self)
+        if error is not None and transport is not None and self._user is not None:
+            self._read_rest(transport)
         self._reader.eof(reset=error is not None)
+
+    def _read_rest(self, transport: asyncio.Transport) -> None:
+        """Read what was received before the connection failed.
+
+        An upstream can answer early, and close its connection while the request is still being sent (RFC 9112, 9.6).
+        If the next bytes of the request are written before the response is read, the write fails, and the event loop
+        reads no more. The response is still in the kernel's buffer.
+        """
+        left = _MAX_REST_BYTES
+        with contextlib.suppress(OSError):
+            while left > 0 and (data := os.read(transport.get_extra_info("socket").fileno(), left)):
+                left -= len(data)
+                self._reader.feed(data)
 
     def pause_writing(self) -> None:
         """Notify the exchange that the upstream reads the request slower than the client sends it."""
+        self._is_full = True
         if self._user is not None:
             self._user.upstream_writable(writable=False)
 
     def resume_writing(self) -> None:
         """Notify the exchange that the upstream has caught up."""
+        self._is_full = False
         if self._user is not None:
             self._user.upstream_writable(writable=True)
 
@@ -144,18 +171,34 @@ class UpstreamConnection(asyncio.Protocol):
         if self._opening[0].write(data) > _MAX_WAITING_BYTES and self._user is not None:
             self._user.upstream_writable(writable=False)
 
-    async def _open(self, opening: Opening) -> None:
-        if self._aborted:
-            opening.close()
+    def _opened(self) -> None:
+        """Send the bytes that have waited."""
+        opening, self._opening = self._opening, None
+        if self._transport is None or self._aborted:
             return
+        self.write = self._transport.write
+        if self._paused:
+            self.pause()
+        if opening is None or not opening[0].waits:
+            return
+        # The transport may call `pause_writing` meanwhile.
+        self.write(opening[0].take_waiting())
+        if self._user is not None:
+            self._user.waiting_bytes_sent()
+            if not self._is_full:
+                self._user.upstream_writable(writable=True)
+
+    async def _open(self, opening: Opening) -> None:
         try:
             await opening.run(self)
         except UpstreamError as error:
-            user = self._user
-            self.abort()
-            if user is not None:
-                user.upstream_unreachable(error)
+            self._fail(error)
+        except Exception:
+            log.exception("a connection to the upstream could not be opened")
+            self._fail(UpstreamError("no connection to the upstream could be opened"))
 
-    def _pause_again(self) -> None:
-        if self._paused:
-            self.pause()
+    def _fail(self, error: UpstreamError) -> None:
+        user, self._opening = self._user, None
+        self.abort()
+        if user is not None:
+            user.upstream_unreachable(error)

@@ -1,50 +1,92 @@
 """Records of the last requests by request ID, to analyze single requests, for example those of a load test.
 
-The journal is bounded in number and age, contains no content, and covers only this process.
+Clients choose request IDs, so a record belongs to a tenant and an ID: a tenant cannot replace the record of another
+one, and the first record of a tenant and an ID stays. The journal is bounded in number and age, contains no content,
+and covers only this process.
 """
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 
-#: A record takes a few hundred bytes.
+#: A record takes less than 2 KiB.
 _MAX_RECORDS = 4096
 #: Long enough to query the requests of a load run after they have ended.
 _KEPT_SECONDS = 120.0
 _TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
+#: Records of one tenant by request ID, oldest first, with the time at which each request ended.
+_TenantRecords: TypeAlias = OrderedDict[str, tuple[float, RequestRecord]]
+
 
 class Journal:
-    """Keeps the last records, and passes every record to the listeners (access log, OTLP)."""
+    """Keeps the last records, and passes every record to the listeners (access log, OTLP).
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    If there are too many records, the oldest one of the tenant with the most records is dropped, so that a tenant that
+    sends many requests does not displace the records of others.
+    """
+
+    def __init__(self, clock: Callable[[], float], max_records: int = _MAX_RECORDS) -> None:
         self.listeners: list[Callable[[RequestRecord], None]] = []
         self._clock = clock
-        self._records: OrderedDict[str, tuple[float, RequestRecord]] = OrderedDict()
+        self._by_tenant: dict[str, _TenantRecords] = {}
+        self._count = 0
+        self._max_records = max_records
 
     def add(self, record: RequestRecord, now: float) -> None:
-        """Add the record of an ended request.
+        """Add the record of an ended request, unless there is one of the same tenant and request ID.
 
-        A record without a request ID is passed to the listeners, but not kept.
+        A record without a request ID is passed to the listeners, but not kept. Raises the first exception of a
+        listener after all listeners were called.
         """
-        for listener in self.listeners:
-            listener(record)
         if record.request_id:
-            self._records[record.request_id] = (now, record)
-            if len(self._records) > _MAX_RECORDS:
-                self._records.popitem(last=False)
+            self._keep(record, now)
+        if self.listeners:
+            self._tell(record)
 
-    def find(self, request_id: str) -> RequestRecord | None:
-        """Return the record of a request that ended within the last two minutes."""
-        found = self._records.get(request_id)
-        if found is None or self._clock() - found[0] > _KEPT_SECONDS:
-            return None
-        return found[1]
+    def find(self, request_id: str, tenant: str | None = None) -> list[RequestRecord]:
+        """Return the records of requests that ended within the last two minutes, at most one for each tenant.
+
+        `tenant` restricts the result to one tenant. It is empty for requests without a tenant.
+        """
+        tenants: Iterable[str] = self._by_tenant if tenant is None else (tenant,)
+        oldest = self._clock() - _KEPT_SECONDS
+        found = (self._by_tenant[name].get(request_id) for name in tenants if name in self._by_tenant)
+        return [kept[1] for kept in found if kept is not None and kept[0] >= oldest]
+
+    def _tell(self, record: RequestRecord) -> None:
+        failure: Exception | None = None
+        for listener in self.listeners:
+            try:
+                listener(record)
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _keep(self, record: RequestRecord, now: float) -> None:
+        records = self._by_tenant.get(record.tenant)
+        if records is None:
+            records = self._by_tenant[record.tenant] = OrderedDict()
+        kept = records.get(record.request_id)
+        if kept is not None:
+            if now - kept[0] <= _KEPT_SECONDS:
+                return
+            del records[record.request_id]
+            self._count -= 1
+        records[record.request_id] = (now, record)
+        if self._count < self._max_records:
+            self._count += 1
+        elif len(self._by_tenant) == 1:
+            records.popitem(last=False)
+        else:
+            max(self._by_tenant.values(), key=len).popitem(last=False)
 
 
 def is_plain_id(text: str) -> bool:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import socket
 import sys
 
-from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process import lifecycle
 from llmendpoint_common.process.logs import configure_logs
-from llmendpoint_sidecar.config import read_config
 from llmendpoint_sidecar.runtime import tune_garbage_collector
 from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_sidecar.workers.worker import work
@@ -23,11 +21,10 @@ def main() -> int:
     channel, sockets, *arguments = sys.argv[1:]
     settings = parse_settings(arguments)
     configure_logs(settings.log_level)
-    config = read_config(settings.config) if settings.config else SidecarConfig()
     end = socket.socket(fileno=int(channel))
     listening = [socket.socket(fileno=int(number)) for number in sockets.split(",")]
     tune_garbage_collector()
-    return lifecycle.run(lambda stopping: work(settings, config, end, listening, stopping))
+    return lifecycle.run(lambda stopping: work(settings, end, listening, stopping))
 
 
 if __name__ == "__main__":

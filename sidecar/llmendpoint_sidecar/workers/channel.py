@@ -1,6 +1,7 @@
 """Messages between the supervisor and a worker, over a socket pair.
 
-A frame is a length (4 bytes, big-endian) and a message in MessagePack.
+A frame is a length and a number (4 bytes each, big-endian), and a message in MessagePack. The supervisor numbers its
+questions, and an answer has the number of its question.
 """
 
 from __future__ import annotations
@@ -14,10 +15,29 @@ import msgspec
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_common.process.errors import ChannelClosedError
+from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.meter.metrics import Snapshot
 
-_LENGTH = struct.Struct("!I")
+_HEAD = struct.Struct("!II")
 _MAX_FRAME_BYTES = 256 * 1024 * 1024
+
+
+class Configure(msgspec.Struct, frozen=True, tag=True):
+    """Content of the input files: the first message to a worker, and sent again when they change.
+
+    The response is `Serving` to the first one, and then `Done`. API keys are in it as digests. The private key of the
+    certificate is in it as it is. The socket pair has no name, and only these two processes have its ends.
+    """
+
+    inputs: Inputs
+
+
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Question whether the event loop of a worker runs. The response is `Done`."""
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """Response to `Ping`, and to `Configure` when the inputs are in use."""
 
 
 class AskMetrics(msgspec.Struct, frozen=True, tag=True):
@@ -25,13 +45,14 @@ class AskMetrics(msgspec.Struct, frozen=True, tag=True):
 
 
 class AskRecord(msgspec.Struct, frozen=True, tag=True):
-    """Request for the record of a request ID. The response is `Found`."""
+    """Request for the records of a request ID, of one tenant if it is not None. The response is `Found`."""
 
     request_id: str
+    tenant: str | None
 
 
 class Serving(msgspec.Struct, frozen=True, tag=True):
-    """First message of a worker, when it accepts connections."""
+    """First message of a worker, when it accepts connections. It answers the first `Configure`."""
 
 
 class WorkerMetrics(msgspec.Struct, frozen=True, tag=True):
@@ -42,12 +63,12 @@ class WorkerMetrics(msgspec.Struct, frozen=True, tag=True):
 
 
 class Found(msgspec.Struct, frozen=True, tag=True):
-    """Response to `AskRecord`. The record is None if the worker does not have it."""
+    """Response to `AskRecord`: at most one record for each tenant."""
 
-    record: RequestRecord | None
+    records: list[RequestRecord]
 
 
-Message: TypeAlias = AskMetrics | AskRecord | Serving | WorkerMetrics | Found
+Message: TypeAlias = Configure | Ping | Done | AskMetrics | AskRecord | Serving | WorkerMetrics | Found
 
 
 class Channel:
@@ -63,22 +84,29 @@ class Channel:
         """Return a channel over one end of a socket pair. The channel owns the socket and closes it."""
         return cls(*await asyncio.open_unix_connection(sock=end))
 
-    async def send(self, message: Message) -> None:
-        """Send a message. Raises ChannelClosedError if the other process has ended."""
+    def post(self, number: int, message: Message) -> None:
+        """Send a message without waiting until it is written. It is lost if the other process has ended."""
         data = msgspec.msgpack.encode(message)
+        self._writer.write(_HEAD.pack(len(data), number) + data)
+
+    async def send(self, number: int, message: Message) -> None:
+        """Send a message, and wait until it is written. Raises ChannelClosedError if the other process has ended."""
         try:
-            self._writer.write(_LENGTH.pack(len(data)) + data)
+            self.post(number, message)
             await self._writer.drain()
         except ConnectionError:
             raise ChannelClosedError from None
 
-    async def receive(self) -> Message:
-        """Wait for the next message. Raises ChannelClosedError if the other process has ended."""
+    async def receive(self) -> tuple[int, Message]:
+        """Wait for the next message, and return it with its number.
+
+        Raises ChannelClosedError if the other process has ended.
+        """
         try:
-            (size,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+            size, number = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
             if size > _MAX_FRAME_BYTES:
                 raise ChannelClosedError
-            return self._decoder.decode(await self._reader.readexactly(size))
+            return number, self._decoder.decode(await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, ConnectionError):
             raise ChannelClosedError from None
 

@@ -1,68 +1,108 @@
-"""A worker process. It carries requests, sends its metrics to the supervisor, and stops if the supervisor has ended."""
+"""A worker process. It carries requests, sends its metrics to the supervisor, and stops if the supervisor has ended.
+
+It reads no input files: the supervisor sends their content, so that all workers use the same, and a new worker uses
+what the others use.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import socket
 
-from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ChannelClosedError
-from llmendpoint_sidecar.config import watch_config
 from llmendpoint_sidecar.proxy.service import Job, ProxyService
 from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
-from llmendpoint_sidecar.workers.channel import AskMetrics, AskRecord, Channel, Found, Serving, WorkerMetrics
+from llmendpoint_sidecar.workers.channel import (
+    AskMetrics,
+    AskRecord,
+    Channel,
+    Configure,
+    Done,
+    Found,
+    Message,
+    Ping,
+    Serving,
+    WorkerMetrics,
+)
 
 log = logging.getLogger(__name__)
 
 _FIRST_POLL_SECONDS = 2.0
 
 
-async def work(
-    settings: Settings, config: SidecarConfig, end: socket.socket, sockets: list[socket.socket], stopping: asyncio.Event
-) -> int:
+async def work(settings: Settings, end: socket.socket, sockets: list[socket.socket], stopping: asyncio.Event) -> int:
     """Serve on `sockets` until `stopping` is set or the supervisor has ended, and return the exit code."""
-    runtime = Runtime(settings)
-    service = ProxyService(settings, runtime, config)
     channel = await Channel.over(end)
+    try:
+        number, message = await channel.receive()
+    except ChannelClosedError:
+        return exit_codes.OK
+    if not isinstance(message, Configure):
+        raise TypeError(f"the first message is {type(message).__name__}")
+    runtime = Runtime(settings)
+    try:
+        service = ProxyService(settings, runtime, message.inputs)
+    except OSError as error:
+        log.error("%s", error)
+        return exit_codes.ERROR
     # The models must be known before the first request. Otherwise, it would be in flight with the label `other`.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_POLL_SECONDS):
             await runtime.watch.poll()
-    watch = functools.partial(watch_config, settings.config, config, service.admission.configure)
-    jobs: list[Job] = [runtime.watch.run, watch, *await service.start(sockets)]
+    jobs: list[Job] = [runtime.watch.run, *await service.start(sockets)]
     tasks = [asyncio.create_task(job()) for job in jobs]
-    answering = asyncio.create_task(_answer(runtime, channel))
+    channel.post(number, Serving())
+    answering = asyncio.create_task(_answer_all(runtime, service, channel))
     stopped = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait((answering, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
             await service.drain()
     finally:
-        for task in (*tasks, answering, stopped):
+        for task in (*tasks, stopped):
             task.cancel()
-        await asyncio.gather(*tasks, answering, stopped, return_exceptions=True)
+        await asyncio.gather(*tasks, stopped, return_exceptions=True)
         await service.close()
         await runtime.ollama.close()
         if service.telemetry is not None:
             await asyncio.to_thread(service.telemetry.close)
+        # Until here, the supervisor gets answers, so that it does not take the worker for one that hangs.
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
         channel.close()
-    return exit_codes.OK
+    return exit_codes.OK if answering.cancelled() else answering.result()
 
 
-async def _answer(runtime: Runtime, channel: Channel) -> None:
-    """Answer requests of the supervisor until it has ended."""
+async def _answer_all(runtime: Runtime, service: ProxyService, channel: Channel) -> int:
+    """Answer the supervisor until it has ended, and return the exit code.
+
+    A worker that cannot use new inputs ends, so that no request is judged by the old ones.
+    """
     try:
-        await channel.send(Serving())
         while True:
-            question = await channel.receive()
-            if isinstance(question, AskMetrics):
-                await channel.send(WorkerMetrics(runtime.metrics.snapshot(), runtime.meter.in_flight.counts()))
-            elif isinstance(question, AskRecord):
-                await channel.send(Found(runtime.meter.find(question.request_id)))
+            number, question = await channel.receive()
+            await channel.send(number, _answer(runtime, service, question))
     except ChannelClosedError:
         log.error("the supervisor has ended; stopping")
+        return exit_codes.OK
+    except Exception:
+        log.exception("a message of the supervisor could not be handled; stopping")
+        return exit_codes.ERROR
+
+
+def _answer(runtime: Runtime, service: ProxyService, question: Message) -> Message:
+    match question:
+        case Ping():
+            return Done()
+        case Configure(inputs):
+            service.configure(inputs)
+            return Done()
+        case AskMetrics():
+            return WorkerMetrics(runtime.metrics.snapshot(), runtime.meter.in_flight.counts())
+        case AskRecord(request_id, tenant):
+            return Found(runtime.meter.find(request_id, tenant))
+    raise TypeError(f"{type(question).__name__} is not a question")

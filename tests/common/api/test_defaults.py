@@ -17,8 +17,9 @@ def test_the_timeouts_of_a_spec_and_of_the_sidecar_are_the_same() -> None:
     assert settings.connect_timeout == parse_duration(defaults.CONNECT_TIMEOUT)
     assert settings.first_byte_timeout == parse_duration(defaults.FIRST_BYTE_TIMEOUT)
     assert settings.idle_timeout == parse_duration(defaults.IDLE_TIMEOUT)
+    assert settings.keep_alive_timeout == parse_duration(defaults.KEEP_ALIVE_TIMEOUT)
     assert settings.drain_delay == defaults.DRAIN_DELAY_SECONDS
-    assert Timeouts() == Timeouts(connect="5s", first_byte="10m", idle="2m")
+    assert Timeouts() == Timeouts(connect="5s", first_byte="1h", idle="30m", keep_alive="5m")
 
 
 def test_defaults_that_are_not_in_the_schema_are_filled_in_by_those_who_read() -> None:

@@ -56,9 +56,10 @@ def test_service_hosts_are_added_to_a_list_and_do_not_make_one() -> None:
 
 
 def test_the_sidecar_understands_its_arguments() -> None:
-    timeouts = {"connect": "1s", "firstByte": "2m", "idle": "3h"}
+    timeouts = {"connect": "1s", "firstByte": "2m", "idle": "3h", "keepAlive": "11m"}
     read = settings(("/k/0", "/k/1"), metering={"timeouts": timeouts}, ollama={"numParallel": 4})
     assert (read.connect_timeout, read.first_byte_timeout, read.idle_timeout) == (1, 120, 10800)
+    assert read.keep_alive_timeout == 660
     assert read.keys == [Path("/k/0"), Path("/k/1")]
     assert read.config == Path("/c/models.json")
     assert read.parallel == 4

@@ -12,6 +12,7 @@ from llmendpoint_common.wire.dialects.anthropic import MessagesObjectDialect, Me
 from llmendpoint_common.wire.dialects.ollama import EmbedDialect, OllamaDialect, ProgressDialect
 from llmendpoint_common.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
 from llmendpoint_common.wire.dialects.responses import ResponsesObjectDialect, ResponsesStreamDialect
+from llmendpoint_common.wire.dialects.unknown import UnknownObjectDialect, UnknownStreamDialect
 from llmendpoint_common.wire.routes import (
     MANAGEMENT,
     METERED,
@@ -19,9 +20,11 @@ from llmendpoint_common.wire.routes import (
     TRANSFERS,
     USAGE_ON_REQUEST,
     WITH_MODEL,
+    RouteClass,
     dialect_of,
     operation_of,
     path_of_operation,
+    route_class,
 )
 from support.servers import StartSimulator
 
@@ -55,8 +58,17 @@ NDJSON, SSE, JSON = b"application/x-ndjson", b"text/event-stream; charset=utf-8"
         (b"GET", b"/api/tags", Operation.LIST),
         (b"GET", b"/api/ps", Operation.LIST),
         (b"GET", b"/v1/models", Operation.LIST),
-        (b"GET", b"/v1/models/tiny", Operation.OTHER),
-        (b"GET", b"/", Operation.OTHER),
+        (b"HEAD", b"/api/tags", Operation.LIST),
+        (b"GET", b"/v1/models/tiny", Operation.SHOW),
+        (b"DELETE", b"/v1/models/tiny", Operation.OTHER),
+        (b"GET", b"/", Operation.INFO),
+        (b"POST", b"/v1/images/generations", Operation.OPENAI_IMAGE_GENERATIONS),
+        (b"POST", b"/v1/images/edits", Operation.OPENAI_IMAGE_EDITS),
+        (b"DELETE", b"/api/experimental/aliases", Operation.ALIAS),
+        (b"DELETE", b"/api/user/keys/abc", Operation.ACCOUNT),
+        (b"GET", b"/debug/pprof/heap", Operation.OTHER),
+        (b"POST", b"http://host?x=/api/chat", Operation.OTHER),
+        (b"POST", b"http:///api/chat", Operation.CHAT),
     ],
 )
 def test_a_request_line_has_an_operation(method: bytes, target: bytes, operation: Operation) -> None:
@@ -81,22 +93,30 @@ def test_a_request_line_has_an_operation(method: bytes, target: bytes, operation
         (Operation.ANTHROPIC_MESSAGES, JSON, MessagesObjectDialect),
         (Operation.PULL, NDJSON, ProgressDialect),
         (Operation.CREATE, JSON, ProgressDialect),
+        (Operation.OTHER, SSE, UnknownStreamDialect),
+        (Operation.OTHER, JSON, UnknownObjectDialect),
+        (Operation.OPENAI_TRANSCRIPTIONS, JSON, UnknownObjectDialect),
+        (Operation.OPENAI_IMAGE_GENERATIONS, JSON, UnknownObjectDialect),
     ],
 )
 def test_an_answer_has_a_reader(operation: Operation, content_type: bytes, dialect: type[object]) -> None:
     assert type(dialect_of(operation, content_type, lambda now: None)) is dialect
 
 
-def test_operations_without_tokens_and_transfers_have_no_reader() -> None:
-    for operation in set(Operation) - METERED - TRANSFERS:
+def test_operations_that_neither_run_a_model_nor_transfer_files_have_no_reader() -> None:
+    for operation in set(Operation) - WITH_MODEL - TRANSFERS - {Operation.OTHER}:
         with pytest.raises(KeyError):
             dialect_of(operation, JSON, lambda now: None)
 
 
 def test_the_sets_are_as_limits_need_them() -> None:
     assert {Operation.PULL, Operation.PUSH, Operation.CREATE} == TRANSFERS
-    assert TRANSFERS | {Operation.COPY, Operation.DELETE, Operation.BLOB} == MANAGEMENT
-    assert METERED | {Operation.OPENAI_TRANSCRIPTIONS} == WITH_MODEL
+    assert TRANSFERS | {
+        Operation.COPY, Operation.DELETE, Operation.BLOB, Operation.ALIAS, Operation.ACCOUNT,
+    } == MANAGEMENT  # fmt: skip
+    assert METERED | {
+        Operation.OPENAI_TRANSCRIPTIONS, Operation.OPENAI_IMAGE_GENERATIONS, Operation.OPENAI_IMAGE_EDITS,
+    } == WITH_MODEL  # fmt: skip
     assert {Operation.OPENAI_CHAT, Operation.OPENAI_COMPLETIONS} == USAGE_ON_REQUEST
     assert {
         Operation.GENERATE, Operation.CHAT, Operation.EMBED, Operation.EMBEDDINGS, Operation.OPENAI_CHAT,
@@ -105,10 +125,35 @@ def test_the_sets_are_as_limits_need_them() -> None:
     } == METERED  # fmt: skip
 
 
-def test_every_operation_has_one_row_except_lists() -> None:
-    rows = Counter(route.operation for route in ROUTES)
-    assert set(rows) == set(Operation) - {Operation.OTHER}
-    assert {operation for operation, count in rows.items() if count > 1} == {Operation.LIST}
+def test_every_operation_has_one_class() -> None:
+    classes = {(route.operation, route.route_class) for route in ROUTES}
+    assert Counter(operation for operation, _ in classes) == dict.fromkeys(set(Operation) - {Operation.OTHER}, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "expected"),
+    [
+        (b"POST", b"/v1/images/generations", RouteClass.INFERENCE),
+        (b"POST", b"/api/show", RouteClass.READ_ONLY),
+        (b"HEAD", b"/", RouteClass.READ_ONLY),
+        (b"DELETE", b"/api/delete", RouteClass.MANAGEMENT),
+        (b"POST", b"/api/signout", RouteClass.MANAGEMENT),
+        (b"OPTIONS", b"/api/delete", RouteClass.READ_ONLY),
+        # Only the body can tell.
+        (b"POST", b"/api/new", None),
+        (b"POST", b"/api/chat/", None),
+        (b"POST", b"//api/chat", None),
+        (b"POST", b"/api/x/../chat", None),
+        (b"POST", b"/API/CHAT", None),
+        # A route that is not known fails closed. Go's profiler shows the memory of the process.
+        (b"GET", b"/debug/pprof/heap", RouteClass.MANAGEMENT),
+        (b"GET", b"/api/new", RouteClass.MANAGEMENT),
+        (b"DELETE", b"/api/new", RouteClass.MANAGEMENT),
+        (b"PUT", b"/api/chat", RouteClass.MANAGEMENT),
+    ],
+)
+def test_a_request_line_has_a_class(method: bytes, target: bytes, expected: RouteClass | None) -> None:
+    assert route_class(method, operation_of(method, target)) is expected
 
 
 def test_the_path_of_an_operation_leads_back_to_it() -> None:

@@ -63,4 +63,5 @@ def _timeouts(spec: LLMEndpointSpec) -> list[str]:
         f"--connect-timeout={timeouts.connect}",
         f"--first-byte-timeout={timeouts.first_byte}",
         f"--idle-timeout={timeouts.idle}",
+        f"--keep-alive-timeout={timeouts.keep_alive}",
     ]

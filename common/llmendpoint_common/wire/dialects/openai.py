@@ -9,6 +9,7 @@ from llmendpoint_common.wire.dialects.reading import Usage
 from llmendpoint_common.wire.sse import ServerSentEvent
 
 _DONE = b"[DONE]"
+_NO_ERROR = msgspec.Raw()
 
 
 class _Delta(msgspec.Struct):
@@ -47,7 +48,8 @@ class _Object(msgspec.Struct):
     model: str = ""
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    #: msgspec accepts nothing but null for `Raw | None`.
+    error: msgspec.Raw = _NO_ERROR
 
 
 _decode = msgspec.json.Decoder(_Object).decode
@@ -68,7 +70,7 @@ class _CompletionReader(Reader):
                 reading.reason = choice.finish_reason
         if item.model:
             reading.model = item.model
-        if item.error is not None:
+        if item.error is not _NO_ERROR and bytes(item.error) != b"null":
             reading.failed = True
         if item.usage is not None:
             details = item.usage.prompt_tokens_details

@@ -16,26 +16,33 @@ _MAX_CHUNK_BYTES = 2**63
 
 
 class ChunkedFraming:
-    """Framing of one body. `ended` is True after the last byte; `trailers` contains the trailer lines."""
+    """Framing of one body. `ended` is True after the last byte; `trailers` contains the trailer lines.
 
-    __slots__ = ("_left", "_line", "_reads_trailers", "ended", "trailers")
+    `lines` is the number of lines that were read: one for each chunk, and the trailers.
+    """
+
+    __slots__ = ("_left", "_line", "_reads_trailers", "ended", "lines", "trailers")
 
     def __init__(self) -> None:
         self.ended = False
         self.trailers = b""
+        self.lines = 0
         self._left = 0
         self._line = b""
         self._reads_trailers = False
 
-    def feed(self, data: bytes) -> int:
-        """Return the number of these bytes that belong to the body: all of them, unless the body ends in them."""
+    def feed(self, data: bytes, max_lines: int) -> int:
+        """Read bytes, and return how many of them were read: at most `max_lines` lines, and none after the body."""
         at, size = 0, len(data)
+        last = self.lines + max_lines
         while at < size and not self.ended:
             if self._left:
                 step = min(self._left, size - at)
                 self._left -= step
                 at += step
                 continue
+            if self.lines == last:
+                break
             end = data.find(b"\n", at)
             self._line += data[at : end if end >= 0 else size]
             if len(self._line) > _MAX_LINE_BYTES:
@@ -44,6 +51,7 @@ class ChunkedFraming:
                 return size
             at = end + 1
             line, self._line = self._line, b""
+            self.lines += 1
             self._read_line(line.removesuffix(b"\r"))
         return at
 

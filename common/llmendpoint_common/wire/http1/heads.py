@@ -117,10 +117,9 @@ def origin_form(target: bytes) -> bytes:
     _, separator, rest = target.partition(b"://")
     if not separator:
         return target
-    authority, slash, path = rest.partition(b"/")
-    if slash:
-        return b"/" + path
-    return b"/?" + authority.partition(b"?")[2] if b"?" in authority else b"/"
+    before_query, question, query = rest.partition(b"?")
+    _, _, path = before_query.partition(b"/")
+    return b"/" + path + question + query
 
 
 def path_of(target: bytes) -> bytes:
@@ -134,3 +133,10 @@ def path_of(target: bytes) -> bytes:
 def chunk(data: bytes) -> bytes:
     """Return `data` as one chunk of the chunked coding (RFC 9112, 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def chunk_of(pieces: list[bytes], size: int) -> list[bytes]:
+    """Return pieces of `size` bytes together as one chunk of the chunked coding, without copying large ones."""
+    if len(pieces) == 1:
+        return [chunk(pieces[0])]
+    return [b"%x\r\n" % size, *pieces, b"\r\n"]

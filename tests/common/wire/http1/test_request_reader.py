@@ -9,14 +9,21 @@ import pytest
 
 from llmendpoint_common.process.errors import BodyError, HeadError, HeadTooLargeError, ProtocolError
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader, RequestState, fault_of
+from llmendpoint_common.wire.http1.request_reader import (
+    MAX_CHUNKS_PER_CALL,
+    MAX_HEADS_PER_CALL,
+    RequestHead,
+    RequestReader,
+    RequestState,
+    fault_of,
+)
 from support.corpus import all_splits, corpus
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 #: Valid HTTP that is answered with an error.
-FAULTS = {"refused-tunnel", "refused-no-host", "refused-two-hosts"}
+FAULTS = {"refused-tunnel", "refused-no-host", "refused-two-hosts", "refused-target-with-another-host"}
 
 
 class Recorder:
@@ -86,10 +93,72 @@ def test_a_request_that_must_not_be_served_is_read(name: str) -> None:
     assert fault_of(recorder.heads[0]) is not None
 
 
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"http://h/api/tags", b"h"),
+        (b"http://H:80/", b"h"),
+        (b"https://h/", b"h:443"),
+        (b"HTTP://h?a=/b", b"H"),
+        (b"http://[::1]:8080/", b"[::1]:8080"),
+        (b"*", b"h"),
+    ],
+)
+def test_a_target_may_repeat_its_host(target: bytes, host: bytes) -> None:
+    (head,) = read(b"OPTIONS %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host)).heads
+    assert fault_of(head) is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [b"http://other/api/tags", b"http://h:81/", b"http://h:443/", b"http://h@other/", b"http://other@h/",
+     b"http://other?h/", b"ftp://h/", b"http://hh/"],
+)  # fmt: skip
+def test_a_target_that_contradicts_its_host_is_refused(target: bytes) -> None:
+    (head,) = read(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target).heads
+    fault = fault_of(head)
+    assert fault is not None
+    assert fault.status == 400
+
+
 def test_http_1_0_needs_no_host() -> None:
     (head,) = read(b"GET / HTTP/1.0\r\n\r\n").heads
     assert fault_of(head) is None
     assert not head.keep_alive
+
+
+def test_one_call_reads_a_few_pipelined_requests_and_keeps_the_rest() -> None:
+    recorder = read(GET * 40 + POST)
+    assert recorder.names.count("end") == MAX_HEADS_PER_CALL == 16
+    assert recorder.reader.unread == GET * 24 + POST
+    recorder.feed(b"hel", b"lo")
+    assert recorder.names.count("end") == 41
+    assert recorder.events[-2:] == [("body", b"hello"), ("end", b"")]
+    assert recorder.reader.unread == b""
+
+
+def test_one_call_reads_a_bounded_number_of_chunks_and_keeps_the_rest() -> None:
+    recorder = read(CHUNKED + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n" + CHUNKED + b"1\r\nb\r\n0\r\n\r\n" + GET)
+    calls = 1
+    assert recorder.events[-1] == ("body", b"a" * MAX_CHUNKS_PER_CALL)
+    while recorder.reader.unread:
+        recorder.feed(b"")
+        calls += 1
+    assert calls == 3
+    assert recorder.events[1] == ("body", b"a" * 10_000)
+    assert recorder.names == ["head", "body", "end", "head", "body", "end", "head", "end"]
+
+
+def test_bytes_that_are_kept_precede_those_that_follow() -> None:
+    recorder = read(CHUNKED + b"1\r\na\r\n" * MAX_CHUNKS_PER_CALL + b"1\r", b"\nb\r\n0\r\n\r", b"\n" + GET)
+    assert recorder.events[1] == ("body", b"a" * MAX_CHUNKS_PER_CALL + b"b")
+    assert recorder.names == ["head", "body", "end", "head", "end"]
+
+
+def test_a_closed_reader_keeps_nothing() -> None:
+    recorder = read(GET * 40)
+    recorder.reader.close()
+    assert recorder.reader.unread == b""
 
 
 # ---- the table
@@ -112,11 +181,11 @@ def test_many_empty_lines_take_no_longer_than_other_bytes() -> None:
 def test_start_to_head_and_its_end_without_a_body() -> None:
     recorder = read(GET[:9])
     assert state_of(recorder) is RequestState.HEAD
-    assert recorder.reader.partial_target == b"/a"
+    assert recorder.reader.partial_request().target == b"/a"
     recorder.feed(GET[9:])
     assert state_of(recorder) is RequestState.START
     assert recorder.events == [("head", b"GET", b"/a", "1.1", True, False), ("end", b"")]
-    assert recorder.reader.partial_target == b""
+    assert recorder.reader.partial_request().target == b""
 
 
 @pytest.mark.parametrize(
