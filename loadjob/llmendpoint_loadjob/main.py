@@ -12,7 +12,7 @@ from rich.console import Console
 
 from llmendpoint_common.contracts.loadrun import EXIT_CODES, Order, Summary
 from llmendpoint_common.process import exit_codes, lifecycle
-from llmendpoint_common.process.errors import PublishError, QuestionError, RunDocumentError
+from llmendpoint_common.process.errors import APIKeyError, PublishError, QuestionError, RunDocumentError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_loadjob.dataset.questions import Question, choose, read_questions
@@ -98,7 +98,7 @@ def main(
     """Run a load test, and return the exit code of its verdict. The parameters are those of `parse_settings`."""
     try:
         settings = parse_settings(arguments, program, environment)
-    except RunDocumentError as error:
+    except (APIKeyError, RunDocumentError) as error:
         return _refuse(program, error)
     configure_logs(settings.log_level)
     return lifecycle.run(lambda stopping: serve(settings, stopping, program))

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from llmendpoint_common.contracts.loadrun import RESULT_KEY, Summary
+from llmendpoint_common.contracts.loadrun import MAX_RESULT_BYTES, RESULT_KEY, Summary
 from llmendpoint_common.process.errors import PublishError
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,11 @@ _PAUSE_SECONDS = 2.0
 async def publish(summary: Summary, config_map: str) -> None:
     """Patch the ConfigMap `NAMESPACE/NAME` with the summary.
 
-    Raises PublishError after 30 failed attempts, 2 s apart.
+    Raises PublishError after 30 failed attempts, 2 s apart, or immediately if the summary is too large.
     """
+    text = msgspec.json.encode(summary).decode()
+    if len(text) > MAX_RESULT_BYTES:
+        raise PublishError(f"the result is larger than {MAX_RESULT_BYTES // 1024} KiB; use fewer categories")
     namespace, _, name = config_map.partition("/")
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host or not name:
@@ -34,7 +37,7 @@ async def publish(summary: Summary, config_map: str) -> None:
             "NAMESPACE/NAME"
         )
     url = f"https://{f'[{host}]' if ':' in host else host}:{port}/api/v1/namespaces/{namespace}/configmaps/{name}"
-    body = msgspec.json.encode({"data": {RESULT_KEY: msgspec.json.encode(summary).decode()}})
+    body = msgspec.json.encode({"data": {RESULT_KEY: text}})
     trust = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
         for attempt in range(1, _ATTEMPTS + 1):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from llmendpoint_common.process.errors import PolicyError
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address
 from llmendpoint_common.process.version import VERSION
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy, read_policy
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_OPERATOR_"
 
@@ -43,6 +46,7 @@ class Settings:
     namespaces: tuple[str, ...]
     own_namespace: str
     images: Images
+    policy: Policy
     health_listen: Address
     log_level: str
 
@@ -52,6 +56,14 @@ def parse_pull_policy(text: str) -> str:
     if text not in ("Always", "IfNotPresent", "Never"):
         raise ValueError(f"{text!r} is not a pull policy; choose Always, IfNotPresent or Never")
     return text
+
+
+def parse_policy_file(text: str) -> Policy:
+    """Return the policy in the file with this path. Raises ValueError, whose message names the file."""
+    try:
+        return read_policy(Path(text))
+    except PolicyError as error:
+        raise ValueError(str(error)) from None
 
 
 def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
@@ -64,6 +76,8 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     scope.option("own-namespace", str, os.environ.get("POD_NAMESPACE", "llmendpoint-system"),
                  "namespace of the ConfigMaps with the default questions; if POD_NAMESPACE is set, it is the default",
                  value="NAME")  # fmt: skip
+    scope.option("policy", parse_policy_file, None, "file with the values that the creators of resources may use; if "
+                 "absent, all values are allowed (docs/security.md)", value="FILE")  # fmt: skip
     images = flags.group("images")
     images.option("sidecar-image", str, f"ghcr.io/llmendpoint/sidecar:{VERSION}", "image of the sidecar", value="IMAGE")
     images.option(
@@ -93,6 +107,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
             options.ollama_pull_policy,
             tuple(options.image_pull_secret),
         ),
+        policy=options.policy or ALLOW_ALL,
         health_listen=options.health_listen,
         log_level=options.log_level,
     )

@@ -4,7 +4,8 @@ A process that exceeds the memory limit of its container is killed, and every st
 bounds of what clients can make the proxy keep come from one budget, and they count memory, not payload:
 
     memory limit = 1/8 for the kernel (socket buffers count as memory of the container, too)
-                 + 64 MiB for each process (the interpreter and its libraries take 46 MiB; metrics take the rest)
+                 + 64 MiB for the process (the interpreter and its libraries take 46 MiB; metrics take the rest), and
+                   with workers 40 MiB for each of them (16 MiB of libraries are shared)
                  + 8 MiB for each decoder of compressed bodies (the largest window that HTTP allows for zstd, RFC 9659)
                  + the rest, which is divided by the shares below
 
@@ -39,6 +40,7 @@ _MIB = 1024 * 1024
 SMALL_BODY_BYTES = 256 * _KIB
 
 _PROCESS_BYTES = 64 * _MIB
+_WORKER_PROCESS_BYTES = 40 * _MIB
 _MIN_WORKER_BYTES = 24 * _MIB
 #: Beyond this memory for a worker, the bounds stay the same: on a machine without a limit, they protect its other uses.
 _MAX_WORKER_BYTES = 1024 * _MIB
@@ -90,9 +92,9 @@ def budget_of(memory_bytes: int, open_files: int, workers: int = 1, *, tls: bool
 
     `open_files` is the file limit of one process.
     """
-    # With workers, the supervisor is one more process.
-    processes = workers + 1 if workers > 1 else 1
-    own = (memory_bytes - memory_bytes // 8 - processes * _PROCESS_BYTES) // workers
+    # With workers, the first process is their supervisor.
+    processes = _PROCESS_BYTES + (workers * _WORKER_PROCESS_BYTES if workers > 1 else 0)
+    own = (memory_bytes - memory_bytes // 8 - processes) // workers
     own = min(max(own, _MIN_WORKER_BYTES), _MAX_WORKER_BYTES)
     decoders = min(max(own // _BYTES_PER_DECODER, 1), _MAX_DECODERS)
     own -= decoders * _DECODER_BYTES

@@ -21,7 +21,8 @@ class Fault(StrEnum):
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Timings in seconds, sizes in tokens, and models by name.
 
-    A response has `tokens` tokens, or fewer if the request limits them (`num_predict`, `max_tokens`). For each model,
+    A response has `tokens` tokens, or fewer if the request limits them (`num_predict`, `max_tokens`). A tool call and
+    an answer in a requested format have one token for every four characters of their JSON instead. For each model,
     `parallel` requests run at the same time and up to `max_queue` wait. Further requests get 503. A `fault` in a stream
     occurs after `fault_after` chunks with content. `models` are present, and those in `registry` can be pulled.
     """

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
-from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
 from llmendpoint_common.process.errors import QueueFullError
+from llmendpoint_simulator.answers import answer_to
 from llmendpoint_simulator.behaviour import Behaviour, Fault
 from llmendpoint_simulator.ledger import Entry, Ledger
-from llmendpoint_simulator.shapes import Shape, Timings, Work, failure, timestamp
-from llmendpoint_simulator.store import FOREVER, Store
+from llmendpoint_simulator.requests import RequestError, keep_alive, prompt_of, prompt_tokens, read_body
+from llmendpoint_simulator.shapes.base import Piece, Shape, Timings, Work, failure, merge
+from llmendpoint_simulator.shapes.ollama import OllamaShape
+from llmendpoint_simulator.store import Store
 
-_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "naïve", "日本", "🙂")
-_encode = msgspec.json.encode
-
-
-def word(index: int) -> str:
-    """Return the text of the token at `index`."""
-    return _WORDS[index % len(_WORDS)] + " "
-
-
-def prompt_tokens(prompt: str) -> int:
-    """Return the number of prompt tokens: one per word, and at least one."""
-    return max(1, len(prompt.split()))
+_EMBEDDING_ONLY = {Operation.GENERATE: "generate", Operation.OPENAI_COMPLETIONS: "generate"}
 
 
 class Completions:
@@ -46,18 +36,20 @@ class Completions:
     async def answer(self, request: web.Request, shape: Shape) -> web.StreamResponse:
         """Answer one request in the format of its API."""
         behaviour = self._behaviour()
+        entry = None
         try:
-            body = json.loads(await request.read())
-        except ValueError as error:
-            return failure(400, str(error), shape)
-        model = canonical_name(str(body.get("model", "")))
-        entry = self._ledger.open(request.headers.get(REQUEST_ID_HEADER, ""), model, shape.operation)
-        if model not in self._store.present:
-            self._ledger.close(entry, "faulted")
-            return failure(404, f"model '{body.get('model', '')}' not found", shape)
-        work = read_work(body, model, behaviour, entry, shape)
+            body = read_body(await request.read(), native=shape.is_ollama)
+            check(body, shape)
+            model = self._store.canonical(str(body.get("model", "")))
+            entry = self._ledger.open(request.headers.get(REQUEST_ID_HEADER, ""), model, shape.operation)
+            self._check_model(body, model, shape)
+            work = read_work(body, model, behaviour, entry, shape)
+        except RequestError as error:
+            if entry is not None:
+                self._ledger.close(entry, "faulted")
+            return failure(error.status, error.sentence, shape, malformed=error.malformed)
         try:
-            if not work.prompt and shape.is_ollama:
+            if isinstance(shape, OllamaShape) and _only_loads(body, shape.operation):
                 return await self._load_only(work, shape)
             if behaviour.fault is Fault.STATUS_500:
                 self._ledger.close(entry, "faulted")
@@ -72,7 +64,15 @@ class Completions:
             self._ledger.close(entry, "cancelled")
             raise
 
-    async def _load_only(self, work: Work, shape: Shape) -> web.Response:
+    def _check_model(self, body: dict[str, Any], model: str, shape: Shape) -> None:
+        name = body.get("model", "")
+        if model not in self._store.present:
+            raise RequestError(404, f"model '{name}' not found")
+        if model_key(model) in map(model_key, self._behaviour().embedding_models):
+            kind = _EMBEDDING_ONLY.get(shape.operation, "chat")
+            raise RequestError(400, f'"{name}" does not support {kind}')
+
+    async def _load_only(self, work: Work, shape: OllamaShape) -> web.Response:
         unload = work.keep_alive <= timedelta(0)
         if unload:
             self._store.unload(work.model)
@@ -80,14 +80,7 @@ class Completions:
             await asyncio.sleep(self._behaviour().load)
             self._store.load(work.model, work.keep_alive)
         self._ledger.close(work.entry, "completed")
-        content = (
-            {"response": ""}
-            if shape.operation is Operation.GENERATE
-            else {"message": {"role": "assistant", "content": ""}}
-        )
-        reason = "unload" if unload else "load"
-        line = {"model": work.model, "created_at": timestamp(), **content, "done": True, "done_reason": reason}
-        return web.Response(body=_encode(line), content_type="application/json", charset="utf-8")
+        return _json(shape.ended(work, "unload" if unload else "load"), shape)
 
     async def _run(
         self, request: web.Request, work: Work, shape: Shape, behaviour: Behaviour, arrived: float
@@ -96,17 +89,17 @@ class Completions:
         timings = Timings(arrived=arrived)
         pieces = self._pieces(work, behaviour, timings)
         if not work.stream:
-            text = "".join([text async for text in pieces])
+            piece = merge([piece async for piece in pieces])
             work.entry.generation_tokens = work.tokens
             self._ledger.close(work.entry, "completed")
-            return web.Response(body=shape.whole(work, text, timings), content_type="application/json", charset="utf-8")
+            return _json(shape.whole(work, piece, timings), shape)
+        # aiohttp sends chunks to clients of HTTP/1.1, and for HTTP/1.0 it ends the answer by closing the connection.
         response = web.StreamResponse(headers={"Content-Type": shape.content_type})
-        response.enable_chunked_encoding()
         await response.prepare(request)
-        async for text in pieces:
+        async for piece in pieces:
             if behaviour.fault is not Fault.NONE and work.entry.sent >= behaviour.fault_after:
                 return await self._fail(request, response, work, shape, behaviour.fault)
-            await response.write(shape.piece(work, text))
+            await response.write(shape.piece(work, piece))
             work.entry.sent += 1
         work.entry.generation_tokens = work.tokens
         # The entry is closed before the end is sent, so a client that has read the end finds it in the ledger.
@@ -115,8 +108,11 @@ class Completions:
         await response.write_eof()
         return response
 
-    async def _pieces(self, work: Work, behaviour: Behaviour, timings: Timings) -> AsyncIterator[str]:
-        """Yield each chunk of text at its time. Times are computed from the start, so that delays do not accumulate."""
+    async def _pieces(self, work: Work, behaviour: Behaviour, timings: Timings) -> AsyncIterator[Piece]:
+        """Yield each piece of the answer at its time. Times are computed from the start, so delays do not accumulate.
+
+        The tokens of a tool call take their time, and the call comes with the last one.
+        """
         loop = asyncio.get_running_loop()
         started = loop.time()
         if not self._store.is_loaded(work.model):
@@ -125,12 +121,14 @@ class Completions:
         self._store.load(work.model, work.keep_alive)
         timings.prefill = behaviour.ttft
         begin = loop.time() + behaviour.ttft
-        for index, first in enumerate(range(0, work.tokens, behaviour.tokens_per_chunk)):
-            pause = begin + index * behaviour.inter_token * behaviour.tokens_per_chunk - loop.time()
+        size = behaviour.tokens_per_chunk
+        for index, first in enumerate(range(0, work.tokens, size)):
+            pause = begin + index * behaviour.inter_token * size - loop.time()
             if pause > 0:
                 await asyncio.sleep(pause)
-            count = min(behaviour.tokens_per_chunk, work.tokens - first)
-            yield "".join(word(first + offset) for offset in range(count))
+            piece = merge(work.answer.tokens[first : first + size])
+            if piece.text or piece.thinking or piece.tool_calls:
+                yield piece
         # As in Ollama, the wait for a slot is part of the total and of no other field.
         timings.total = loop.time() - timings.arrived
         timings.decode = max(0.0, loop.time() - started - timings.load - timings.prefill)
@@ -148,6 +146,43 @@ class Completions:
         return response
 
 
+def check(body: dict[str, Any], shape: Shape) -> None:
+    """Raise RequestError if the request lacks a field that Ollama requires."""
+    operation = shape.operation
+    if operation is Operation.OPENAI_CHAT and not body.get("messages"):
+        raise RequestError(400, "[] is too short - 'messages'", malformed=True)
+    if operation is Operation.ANTHROPIC_MESSAGES:
+        limit = body.get("max_tokens")
+        if not body.get("model"):
+            raise RequestError(400, "model is required", malformed=True)
+        if not isinstance(limit, int) or limit <= 0:
+            raise RequestError(400, "max_tokens is required and must be positive", malformed=True)
+        if not body.get("messages"):
+            raise RequestError(400, "messages is required", malformed=True)
+    # /api/generate and /v1/completions look for a model without a name, and answer that it is not found.
+    if operation not in _EMBEDDING_ONLY and not body.get("model"):
+        raise RequestError(400, "model is required")
+
+
+def read_work(body: dict[str, Any], model: str, behaviour: Behaviour, entry: Entry, shape: Shape) -> Work:
+    """Return the work for a request body. Raises RequestError if Ollama refuses a field."""
+    return Work(
+        model=model,
+        name=str(body.get("model", "")),
+        prompt=prompt_of(body),
+        answer=answer_to(body, shape.operation, behaviour.tokens),
+        stream=bool(body.get("stream", shape.is_ollama)),
+        include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+        keep_alive=keep_alive(body.get("keep_alive")),
+        entry=entry,
+        body=body,
+    )
+
+
+def _only_loads(body: dict[str, Any], operation: Operation) -> bool:
+    return not body.get("prompt" if operation is Operation.GENERATE else "messages")
+
+
 def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
     """Close a connection before the last chunk is sent, after flushing the buffer or immediately with a TCP reset."""
     if reset:
@@ -157,42 +192,7 @@ def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
         transport.close()
 
 
-def read_work(body: dict[str, Any], model: str, behaviour: Behaviour, entry: Entry, shape: Shape) -> Work:
-    """Return the work for a request body, which must be a JSON object."""
-    options = body.get("options") or {}
-    limits = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-    limit = (
-        options.get("num_predict") if shape.is_ollama else next((body[name] for name in limits if body.get(name)), None)
-    )
-    tokens = behaviour.tokens if not isinstance(limit, int) or limit < 0 else min(limit, behaviour.tokens)
-    prompt = _prompt(body)
-    stream_options = body.get("stream_options") or {}
-    return Work(
-        model=model,
-        prompt=prompt,
-        tokens=tokens,
-        stream=bool(body.get("stream", shape.is_ollama)),
-        include_usage=bool(stream_options.get("include_usage")),
-        keep_alive=_keep_alive(body.get("keep_alive")),
-        entry=entry,
-    )
-
-
-def _prompt(body: dict[str, Any]) -> str:
-    """Return the text of a request: its prompt, input or messages."""
-    given = body.get("prompt") or body.get("input") or body.get("messages") or ""
-    return given if isinstance(given, str) else " ".join(_text(part) for part in given)
-
-
-def _text(part: Any) -> str:
-    if isinstance(part, dict):
-        content = part.get("content") or part.get("text") or ""
-        return content if isinstance(content, str) else " ".join(_text(inner) for inner in content)
-    return str(part)
-
-
-def _keep_alive(value: Any) -> timedelta:
-    """Return the time that the model stays in memory. A duration as text is not supported and means 5 minutes."""
-    if isinstance(value, int | float):
-        return FOREVER if value < 0 else timedelta(seconds=value)
-    return timedelta(minutes=5)
+def _json(body: bytes, shape: Shape) -> web.Response:
+    # As in Ollama, only its own API names the charset.
+    charset = "utf-8" if shape.is_ollama else None
+    return web.Response(body=body, content_type="application/json", charset=charset)

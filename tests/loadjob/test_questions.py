@@ -36,6 +36,8 @@ def test_eleven_categories_are_shipped_with_at_least_ten_questions_each() -> Non
         ("category: X\nquestions:\n  - id: a\n    prompt: p\n    maxTokens: many\n", 5, "whole number"),
         ("category: X\nquestions:\n  - id: a\n    prompt: p\n    expect: '('\n", 5, "regular expression"),
         ("category: X\nquestions:\n  - id: a\n   prompt: p\n", 4, "not valid YAML"),
+        (f"category: {'x' * 65}\nquestions:\n  - {{id: a, prompt: p}}\n", 1, "one line of at most 64 characters"),
+        ('category: "a\\n"\nquestions:\n  - {id: a, prompt: p}\n', 1, "one line of at most 64 characters"),
         ("- just\n- a list\n", 1, "expected an object with the fields category, questions"),
         ("", 1, "expected an object with the fields category, questions"),
     ],
@@ -49,6 +51,13 @@ def test_ids_are_unique_over_all_files(tmp_path: Path) -> None:
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text("category: X\nquestions:\n  - {id: same, prompt: p}\n")
     with pytest.raises(QuestionError, match=r"'same' is also in .*a\.yaml"):
+        read_questions(tmp_path)
+
+
+def test_the_number_of_categories_has_a_limit(tmp_path: Path) -> None:
+    for index in range(257):
+        (tmp_path / f"{index}.yaml").write_text(f"category: C{index}\nquestions:\n  - {{id: q{index}, prompt: p}}\n")
+    with pytest.raises(QuestionError, match="more than 256 categories"):
         read_questions(tmp_path)
 
 

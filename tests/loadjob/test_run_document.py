@@ -13,7 +13,6 @@ import pytest
 from llmendpoint_common.api.loadtest import parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
 from llmendpoint_common.contracts.loadrun import (
-    API_KEY_VARIABLE,
     METRICS,
     Api,
     MetricName,
@@ -74,7 +73,7 @@ def test_flags_and_a_loadtest_give_the_same_document() -> None:
 def test_a_document_replaces_the_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps(SMALLEST))
-    monkeypatch.setenv(API_KEY_VARIABLE, "secret-1")
+    monkeypatch.setenv("LLMENDPOINT_LOAD_API_KEY", "secret-1")
     settings = parse_settings([f"--run={path}", "--questions=q", "--out=o", "--log-level=debug"])
     assert settings.document == of_flags()
     assert (settings.api_key, settings.questions, settings.out) == ("secret-1", Path("q"), Path("o"))

@@ -216,7 +216,6 @@ ASKING: list[Any] = [
 UNCLEAR: list[Any] = [
     ("/v1/responses", b'{"model": "simulated"}', [("Content-Encoding", "zstd"), ("Content-Encoding", "identity")]),
     ("/api/chat", b'{"model": "simulated", "Model": "other"}', {}),
-    ("/api/chat", b'{"model": "simulated"} {"model": "other"}', {}),
     ("/api/chat", b"not json", {}),
     ("/v1/responses", b"not zstd", {"Content-Encoding": "zstd"}),
     ("/v1/responses", b"{}", {"Content-Encoding": "br"}),
@@ -241,6 +240,17 @@ async def test_a_model_that_is_not_allowed_is_403_however_it_is_asked_for(
     assert (await ask(path, body, headers))[0] == 403
     await eventually(lambda: ask.outcomes() == {"ok": 1, "rejected_model": 1})
     assert len(simulator.simulator.ledger.entries) == 1
+
+
+async def test_bytes_after_the_object_name_no_model(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    """Ollama ignores them."""
+    simulator = await start_simulator(models=["simulated:latest", "other:latest"])
+    sidecar = await start_sidecar(simulator.port, config(defaultTenant={"allowedModels": ["simulated:latest"]}))
+    ask = Asker(http, sidecar)
+    assert (await ask("/api/chat", b'{"model": "simulated"} {"model": "other"}'))[0] == 200
+    assert [entry.model for entry in simulator.simulator.ledger.entries] == ["simulated:latest"]
 
 
 @pytest.mark.parametrize(("path", "body", "headers"), UNCLEAR, ids=range(len(UNCLEAR)))

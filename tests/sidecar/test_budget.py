@@ -32,8 +32,8 @@ def memory_of(budget: Budget, connection_bytes: int = 16 * KIB) -> int:
 @pytest.mark.parametrize("workers", [1, 2, 4, 16])
 @pytest.mark.parametrize("memory", [192 * MIB, 512 * MIB, GIB, 4 * GIB, 64 * GIB])
 def test_all_bounds_together_fit_into_the_memory(memory: int, workers: int) -> None:
-    processes = workers + 1 if workers > 1 else 1
-    own = max(memory * 7 // 8 - processes * 64 * MIB, workers * 24 * MIB)
+    processes = 64 * MIB + (workers * 40 * MIB if workers > 1 else 0)
+    own = max(memory * 7 // 8 - processes, workers * 24 * MIB)
     assert workers * memory_of(budget_of(memory, MANY_FILES, workers)) <= own
     assert workers * memory_of(budget_of(memory, MANY_FILES, workers, tls=True), 48 * KIB) <= own
 

@@ -267,6 +267,21 @@ def test_the_model_of_an_incomplete_request_is_taken_from_what_has_arrived() -> 
     assert by(path, "requests", "outcome") == {"client_cancelled": 2}
 
 
+@pytest.mark.parametrize("target", ["/api/chat", "/v1/audio/transcriptions", "/v1/images/edits", "/v1/rerank"])
+@pytest.mark.parametrize(
+    "received", [b"", b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nHello"]
+)
+def test_a_response_that_never_ended_is_not_a_success(target: str, received: bytes) -> None:
+    """Also if a response of its route can be anything, and therefore also what has arrived of it."""
+    path = DataPath()
+    path.client.data_received(post(target, b'{"model":"m"}'))
+    if received:
+        path.upstreams[0][0].data_received(received)
+    path.client.connection_lost(None)
+    assert by(path, "requests", "outcome") == {"client_cancelled": 1}
+    assert path.metrics.total("unmetered_requests") == 0
+
+
 # ---- large bodies
 
 HOSTILE = {

@@ -9,8 +9,8 @@ import pytest
 from llmendpoint_sidecar.proxy.connection import ClientConnection
 from llmendpoint_sidecar.proxy.pace import MAX_BEGUN
 from support.data_path import DataPath, Wire
+from support.wirefuzz import FINE
 
-FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 REQUEST = b"GET /api/version HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
@@ -23,7 +23,9 @@ class Turns:
         self.path.proxy.set_next_turn(self.pending.append)
 
     def client(self) -> tuple[ClientConnection, Wire]:
-        return self.path.connect()
+        connection, wire = self.path.proxy.new_connection(), Wire()
+        connection.connection_made(wire)  # type: ignore[arg-type]
+        return connection, wire
 
     @property
     def forwarded(self) -> int:

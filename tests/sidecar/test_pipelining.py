@@ -190,7 +190,7 @@ async def test_a_client_that_leaves_ends_the_opening_of_its_upstream_connection(
     await eventually(task.cancelled)
 
 
-async def test_a_fault_while_connecting_is_a_502(
+async def test_a_fault_while_connecting_ends_the_exchange(
     start_sidecar: StartSidecar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sidecar = await start_sidecar(1)
@@ -201,7 +201,7 @@ async def test_a_fault_while_connecting_is_a_502(
     monkeypatch.setattr(Dialer, "connect", connect)
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
     writer.write(POST + BODY)
-    assert statuses(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)) == [502]
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 502 ")
     assert "injected" in caplog.text
     writer.close()
 

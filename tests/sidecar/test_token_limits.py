@@ -110,3 +110,23 @@ async def test_what_the_upstream_or_the_proxy_refuses_is_not_charged(
 
     unreachable = await start_sidecar(1, limits(100))
     assert [await status_of(http, unreachable, "/api/chat", chat(stream=False)) for _ in range(2)] == [502, 502]
+
+
+async def test_the_estimate_is_at_most_what_the_loaded_model_reads(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(simulator.port, limits(10_000))
+    assert await status_of(http, sidecar, "/api/chat", chat(stream=False, content="x")) == 200
+    await sidecar.runtime.watch.poll()
+    assert sidecar.runtime.watch.context_length("SIMULATED") == 4096
+    simulator.behave(ttft=30.0)
+    long = chat(stream=False, content="x" * 200_000)  # 50,000 tokens, of which the model reads 4,096
+    waiting = []
+    for running in (1, 2, 3):
+        waiting.append(asyncio.create_task(status_of(http, sidecar, "/api/chat", long)))
+        await eventually(lambda expected=running: sum(sidecar.runtime.meter.in_flight.counts().values()) == expected)  # type: ignore[misc]
+    assert await status_of(http, sidecar, "/api/chat", chat(stream=False, content="x")) == 429
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)

@@ -101,7 +101,7 @@ async def test_a_client_that_leaves_while_the_connection_is_opened_leaves_none_b
 
 
 def test_connections_that_are_idle_for_a_minute_are_closed() -> None:
-    pool = UpstreamPool(Dialer(Address("127.0.0.1", 1), 5.0), max_connections=100, now=100.0)
+    pool = UpstreamPool(Address("127.0.0.1", 1), 5.0, max_connections=8, now=100.0)
     wires = [Wire(), Wire()]
     old, new = (UpstreamConnection(lambda _: None) for _ in wires)
     old.connection_made(wires[0])  # type: ignore[arg-type]

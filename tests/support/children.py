@@ -25,6 +25,11 @@ def stateful_set(replicas: int = 1, owner: Owner = OWNER) -> Manifest:
     return {**owner.child("StatefulSet", owner.name, "endpoint"), "spec": {"replicas": replicas}}
 
 
+def service(owner: Owner = OWNER) -> Manifest:
+    """Return the manifest of the client Service, which no other child needs."""
+    return {**owner.child("Service", owner.name, "client"), "spec": {}}
+
+
 def live(manifest: Manifest, uid: str = "", *, stamp: bool = True, **fields: Any) -> Manifest:
     """Return the object of a manifest, with UID and version. If `stamp` is true, it has the hash of the manifest."""
     body = stamped(manifest) if stamp else manifest

@@ -40,6 +40,8 @@ class FakeObjects:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.refuse: dict[str, Exception] = {}
+        #: Errors for only the next write of a kind.
+        self.refuse_next: dict[str, Exception] = {}
         self.statuses: list[dict[str, Any]] = []
         self.events: list[Manifest] = []
         self._objects: dict[tuple[str, str], Manifest] = {}
@@ -67,9 +69,28 @@ class FakeObjects:
             raise refusal(409, '{"kind":"Status","message":"modified","details":{"name":"x"}}')
         return self._store(manifest)
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        self._note("apply", manifest)
+    async def apply(self, manifest: Manifest, uid: str) -> Manifest:
+        kind, name = self._note("apply", manifest)
+        existing = self._objects.get((kind, name))
+        if existing is None or existing["metadata"]["uid"] != uid:
+            raise refusal(409, '{"kind":"Status","message":"uid mismatch","details":{"name":"x"}}')
         return self._store(manifest)
+
+    async def patch(self, kind: str, namespace: str, name: str, patch: Manifest) -> Manifest:
+        self.calls.append(f"patch {kind}/{name}")
+        before = self._objects[kind, name]
+        metadata = dict(before["metadata"])
+        if patch["metadata"].get("resourceVersion", metadata["resourceVersion"]) != metadata["resourceVersion"]:
+            raise refusal(409, '{"kind":"Status","message":"modified","details":{"name":"x"}}')
+        for field, value in patch["metadata"].items():
+            merged = {**metadata.get(field, {}), **value} if isinstance(value, dict) else value
+            metadata[field] = {k: v for k, v in merged.items() if v is not None} if isinstance(merged, dict) else merged
+        metadata = {
+            field: value for field, value in metadata.items() if value is not None and field != "resourceVersion"
+        }
+        body = newer({**before, "metadata": metadata})
+        self.put(body)
+        return body
 
     async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:
         self._note("status", manifest)
@@ -86,6 +107,8 @@ class FakeObjects:
     def _note(self, verb: str, manifest: Manifest) -> tuple[str, str]:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         self.calls.append(f"{verb} {kind}/{name}")
+        if kind in self.refuse_next:
+            raise self.refuse_next.pop(kind)
         if kind in self.refuse:
             raise self.refuse[kind]
         return kind, name

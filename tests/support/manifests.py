@@ -22,12 +22,20 @@ def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": given}
 
 
-def pod(name: str, owner: str) -> dict[str, Any]:
+def pod(name: str, owner: str, statefulset_uid: str) -> dict[str, Any]:
     """Return a pod of an endpoint, as the StatefulSet controller creates it, with the fields that the operator reads."""
+    controller = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "name": owner,
+        "uid": statefulset_uid,
+        "controller": True,
+    }
     labels = {
         "llmendpoint.dev/endpoint": owner,
         "app.kubernetes.io/component": "endpoint",
         "app.kubernetes.io/managed-by": "llmendpoint",
     }
     spec = {"containers": [{"name": "sidecar", "image": "none"}]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
+    metadata = {"name": name, "labels": labels, "ownerReferences": [controller]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

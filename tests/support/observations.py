@@ -43,5 +43,6 @@ PULLING = model(ModelPhase.PULLING, progress_percent=40, message="pulled 4 MB of
 NO_PODS = Observation(0, 0, False, ())
 SILENT = PodView("assistant-0", False, None)
 CONFLICT = Fault(FaultReason.NAME_CONFLICT, "Service/assistant", "Service/assistant is not ours")
+MONITOR_CONFLICT = Fault(FaultReason.NAME_CONFLICT, "ServiceMonitor/assistant", "ServiceMonitor/assistant is not ours")
 FORBIDDEN = Fault(FaultReason.FORBIDDEN, "StatefulSet/assistant", "StatefulSet/assistant: no rights")
 NO_MONITORS = Fault(FaultReason.UNKNOWN_KIND, "ServiceMonitor/assistant", "404")

@@ -9,7 +9,10 @@ import socket
 from collections.abc import Iterable
 
 from llmendpoint_common.wire.http1 import heads
+from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.policy.limits import Bucket
 from llmendpoint_sidecar.proxy.connection import ClientConnection
 from llmendpoint_sidecar.workers import supervisor
 from llmendpoint_sidecar.workers.process import WorkerProcess
@@ -48,3 +51,21 @@ def accepted_sockets(connections: Iterable[ClientConnection]) -> list[socket.soc
 def unanswered_requests(connection: ClientConnection) -> int:
     """Return the number of requests that were read and not answered."""
     return len(connection._queue)
+
+
+def is_reading(admission: Admission, meter: Meter) -> bool:
+    """Return whether bodies are read, or wait to be read, in turns of the event loop."""
+    queue = admission.reading_queue
+    return bool(queue._active or queue._waiting or meter.bodies._bodies)
+
+
+def use_of_allowances(admission: Admission) -> dict[str, tuple[int, float, float]]:
+    """Return running requests, charged requests and charged tokens by tenant, at the time of the last check."""
+    return {
+        tenant: (one.running, _spent(one._requests), _spent(one._tokens))
+        for tenant, one in admission._allowances.items()
+    }
+
+
+def _spent(bucket: Bucket | None) -> float:
+    return 0.0 if bucket is None else bucket._per_minute - bucket._level

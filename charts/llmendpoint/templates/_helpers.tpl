@@ -37,6 +37,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* The policy without rules that allow everything, or nothing if no rule is left */}}
+{{- define "llmendpoint.policy" -}}
+{{- $rules := dict -}}
+{{- range $name, $allowed := .Values.operator.policy -}}
+{{- if not (kindIs "invalid" $allowed) -}}{{- $_ := set $rules $name $allowed -}}{{- end -}}
+{{- end -}}
+{{- if $rules -}}{{- toYaml $rules -}}{{- end -}}
+{{- end -}}
+
 {{/* One image reference: (dict "image" .Values.x.image "default" .Chart.AppVersion) */}}
 {{- define "llmendpoint.image" -}}
 {{- $path := .image.repository -}}

@@ -260,7 +260,9 @@ class Pod(ApiModel):
     """Metadata, placement and termination of the pods."""
 
     labels: _LABELS = Field(
-        default_factory=dict, description="Additional labels of the pods. The operator's own labels take precedence."
+        default_factory=dict,
+        description="Additional labels of the pods. The operator's own labels take precedence, and labels that begin "
+        "with llmendpoint.dev/ are ignored.",
     )
     annotations: _LABELS = Field(default_factory=dict, description="Additional annotations of the pods.")
     image_pull_secrets: list[LocalReference] = Field(

@@ -83,7 +83,10 @@ class EnvironmentVariable(ApiModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)] = Field(
         description="Name of the environment variable."
     )
-    value: Annotated[str, Field(max_length=4096)] = Field(description="Value of the environment variable.")
+    value: Annotated[str, Field(max_length=4096)] = Field(
+        description="Value of the environment variable. It is used exactly as written: references such as $(NAME) are "
+        "not replaced."
+    )
 
 
 class Toleration(ApiModel):

@@ -24,7 +24,7 @@ from llmendpoint_common.api.fields import (
     rules,
 )
 from llmendpoint_common.api.loadtest_status import LoadTestStatus
-from llmendpoint_common.contracts.loadrun import MAX_CONCURRENCY, METRICS, MetricName
+from llmendpoint_common.contracts.loadrun import MAX_CATEGORY_LENGTH, MAX_CONCURRENCY, METRICS, MetricName
 
 _THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"
 _LABELS = Annotated[dict[str, ShortText], Field(max_length=64)]
@@ -123,7 +123,7 @@ class Order(StrEnum):
 class Questions(ApiModel):
     """Selection and order of the questions."""
 
-    categories: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+    categories: list[Annotated[str, Field(min_length=1, max_length=MAX_CATEGORY_LENGTH)]] = Field(
         default_factory=list,
         max_length=64,
         description="Categories of questions to ask, for example Coding. If empty, all categories are used.",
@@ -256,7 +256,9 @@ class LoadPod(ApiModel):
         default_factory=list, max_length=32, description="Taints of nodes that the pod tolerates."
     )
     labels: _LABELS = Field(
-        default_factory=dict, description="Additional labels of the pod. The operator's own labels take precedence."
+        default_factory=dict,
+        description="Additional labels of the pod. The operator's own labels take precedence, and labels that begin "
+        "with llmendpoint.dev/ are ignored.",
     )
     annotations: _LABELS = Field(default_factory=dict, description="Additional annotations of the pod.")
     image_pull_secrets: list[LocalReference] = Field(

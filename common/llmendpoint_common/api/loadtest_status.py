@@ -73,6 +73,13 @@ class SloState(ApiModel):
     met: bool = Field(description="Whether the measured value meets the threshold. False if nothing was measured.")
 
 
+class ResultReference(ApiModel):
+    """The ConfigMap that receives the result of a run."""
+
+    name: str = Field(description="Name of the ConfigMap.")
+    uid: str = Field(description="UID of the ConfigMap. A ConfigMap with another UID is not used.")
+
+
 class LoadTestStatus(ApiModel):
     """Observed state of a load test."""
 
@@ -91,6 +98,9 @@ class LoadTestStatus(ApiModel):
         None, description="Time at which the run ended.", json_schema_extra={"format": "date-time"}
     )
     job_name: str | None = Field(None, description="Name of the Job that sends the requests.")
+    result_config_map: ResultReference | None = Field(
+        None, description="ConfigMap that receives the complete result of the run. Only the load pod writes it."
+    )
     target: str | None = Field(None, description="Base URL of the server under test.")
     model: str | None = Field(None, description="Model that the requests were sent to.")
     model_digest: str | None = Field(
@@ -116,6 +126,6 @@ class LoadTestStatus(ApiModel):
     )
     conditions: list[ConditionState] = Field(
         default_factory=list,
-        description="Conditions of the types Complete and Passed.",
+        description="Conditions of the types Complete, Passed and Stalled.",
         json_schema_extra=list_map("type"),
     )

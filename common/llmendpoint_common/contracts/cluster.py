@@ -30,6 +30,7 @@ class EndpointCondition(StrEnum):
     GPU_OFFLOADED = "GPUOffloaded"
     MONITORING_READY = "MonitoringReady"
     DEGRADED = "Degraded"
+    STALLED = "Stalled"
 
 
 class LoadTestCondition(StrEnum):
@@ -37,6 +38,7 @@ class LoadTestCondition(StrEnum):
 
     COMPLETE = "Complete"
     PASSED = "Passed"
+    STALLED = "Stalled"
 
 
 class EndpointReason(StrEnum):
@@ -71,6 +73,9 @@ class EndpointReason(StrEnum):
     # Degraded; for a refused child, the reason is a `FaultReason`
     AS_WANTED = "AsWanted"
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
+    # Stalled; other reasons are InvalidSpec, NameConflict and reasons of models
+    NOT_STALLED = "NotStalled"
+    POLICY_VIOLATION = "PolicyViolation"
 
 
 class LoadTestReason(StrEnum):
@@ -79,6 +84,8 @@ class LoadTestReason(StrEnum):
     PENDING = "Pending"
     RUNNING = "Running"
     FINISHED = "Finished"
+    NOT_STALLED = "NotStalled"
+    POLICY_VIOLATION = "PolicyViolation"
 
 
 class FaultReason(StrEnum):

@@ -201,24 +201,27 @@ class ModelReason(StrEnum):
     NOT_ON_GPU = "NotOnGPU"
 
 
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
 class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
     """A declared model in `/status`. Sizes are in bytes.
 
     `reason` is a ModelReason, or empty if nothing failed. Its type is `str`, so that the operator accepts the reasons
-    of newer sidecars.
+    of newer sidecars. The bounds are checked when the operator reads the status, because a pod may answer anything.
     """
 
     name: str
     phase: ModelPhase = ModelPhase.PENDING
-    reason: str = ""
+    reason: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z]*$")] = ""
     message: str = ""
     present: bool = False
     loaded: bool = False
-    digest: str = ""
-    size_bytes: int = 0
-    vram_bytes: int = 0
-    loaded_bytes: int = 0
-    progress_percent: int = 0
+    digest: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    size_bytes: _Size = 0
+    vram_bytes: _Size = 0
+    loaded_bytes: _Size = 0
+    progress_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
 
 
 class Totals(msgspec.Struct, frozen=True, rename="camel"):

@@ -5,6 +5,8 @@
           ConfigError             the sidecar's configuration file
           QuestionError           a question file
           RunDocumentError        a run document
+          APIKeyError             a file with an API key
+          PolicyError             the operator's policy file
       x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head is invalid or ambiguous
               HeadTooLargeError   a head above the limit
@@ -15,6 +17,7 @@
       x ModelError                a declared model cannot be made available
       x ChannelClosedError        a worker process or its supervisor has ended
       x PublishError              a load run's result was not written to the cluster
+      x RunResultError            a load run's result, as read from the cluster, is invalid
       x NotReadyError             a load run cannot start yet
       x StackError                a process of the local stack did not start
       x QueueFullError            the simulator's queue is full
@@ -54,6 +57,14 @@ class QuestionError(InputError):
 
 class RunDocumentError(InputError):
     """A run document cannot be read or is invalid. The message names the file and the field."""
+
+
+class APIKeyError(InputError):
+    """A file with an API key cannot be read, or its content cannot be sent. The message names the file, not the key."""
+
+
+class PolicyError(InputError):
+    """The operator's policy file cannot be read or is invalid. The message names the file, and the field or line."""
 
 
 class ProtocolError(LLMEndpointError):
@@ -105,6 +116,10 @@ class ChannelClosedError(LLMEndpointError):
 
 class PublishError(LLMEndpointError):
     """The result of a load run could not be written to the cluster."""
+
+
+class RunResultError(LLMEndpointError):
+    """The result of a load run, as read from the cluster, is invalid. The message names the field."""
 
 
 class NotReadyError(LLMEndpointError):

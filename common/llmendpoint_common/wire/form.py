@@ -75,6 +75,9 @@ class MultipartForm:
 
     def feed(self, piece: bytes) -> None:
         """Read the next bytes. Raises RequestBodyError if the form is in doubt."""
+        if not piece:
+            # A step of zstd can return nothing. For the parser, nothing is the end of the form.
+            return
         searched = self._tail + piece
         self._boundaries += searched.count(self._delimiter)
         self._tail = searched[1 - len(self._delimiter) :]

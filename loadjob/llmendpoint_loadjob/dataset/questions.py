@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from llmendpoint_common.contracts.loadrun import LINE_PATTERN, MAX_CATEGORIES, MAX_CATEGORY_LENGTH
 from llmendpoint_common.process.errors import QuestionError
 
 MAX_FILE_BYTES = 200 * 1024
@@ -43,7 +44,8 @@ def shipped_questions() -> Path:
 def read_questions(folder: Path) -> list[Question]:
     """Return the questions of all YAML files in a folder, in the order of the file names.
 
-    Raises QuestionError if a file is invalid, if there are no files, or if an ID occurs in two files.
+    Raises QuestionError if a file is invalid, if there are no files, if an ID occurs in two files, or if there are too
+    many categories.
     """
     files = sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern))
     if not files:
@@ -58,6 +60,8 @@ def read_questions(folder: Path) -> list[Question]:
                 raise QuestionError(str(path), 0, f"id {question.id!r} is also in {seen[question.id]}")
             seen[question.id] = str(path)
             questions.append(question)
+    if len({question.category for question in questions}) > MAX_CATEGORIES:
+        raise QuestionError(str(folder), 0, f"the folder has more than {MAX_CATEGORIES} categories")
     return questions
 
 
@@ -72,7 +76,7 @@ def parse_questions(text: str, file: str) -> list[Question]:
         raise QuestionError(file, 0, f"the file is not valid YAML: {error}") from error
     reader = _Reader(file)
     fields = reader.mapping(root, {"category", "questions"}, required={"category", "questions"})
-    category = reader.text(fields["category"], "category")
+    category = reader.category(fields["category"])
     items = fields["questions"]
     if not isinstance(items, yaml.SequenceNode) or not items.value:
         raise reader.error(items, "questions must be a list with at least one question")
@@ -131,6 +135,13 @@ class _Reader:
         if missing:
             raise self.error(node, f"field {sorted(missing)[0]!r} is missing")
         return fields
+
+    def category(self, node: Any) -> str:
+        """Return the name of a category, which has to fit into the result of a run."""
+        name = self.text(node, "category")
+        if len(name) > MAX_CATEGORY_LENGTH or not re.fullmatch(LINE_PATTERN, name):
+            raise self.error(node, f"category must be one line of at most {MAX_CATEGORY_LENGTH} characters")
+        return name
 
     def question(self, node: Any, category: str) -> Question:
         allowed = {"id", "prompt", "system", "maxTokens", "turns", "tags", "expect"}

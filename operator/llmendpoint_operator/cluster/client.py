@@ -21,6 +21,7 @@ from llmendpoint_common.contracts.cluster import FIELD_MANAGER
 
 #: The content type of server-side apply. JSON is YAML, so the body is JSON.
 APPLY = "application/apply-patch+yaml"
+MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
 # By default, the API server ends a request after 60 s (--request-timeout) and the call of a webhook after 10 s.
 _TIMEOUT_SECONDS = 60.0

@@ -46,6 +46,8 @@ _BY_CODE: dict[int, FaultReason] = {
 }
 #: Reasons by a part of the message. They take precedence over `_BY_CODE`, because several reasons have the same code.
 _BY_TEXT = (
+    # The object that a write was meant for has been replaced by another one (422).
+    ("metadata.uid: Invalid value", FaultReason.CONFLICT),
     ("is being terminated", FaultReason.NAMESPACE_TERMINATING),
     ("custom resource definition is terminating", FaultReason.UNKNOWN_KIND),
     ("exceeded quota", FaultReason.QUOTA_EXCEEDED),

@@ -44,7 +44,7 @@ RESULT_COMPONENT = "result"
 
 _OWNER_LABELS = {ENDPOINT_LABEL: LLMENDPOINT, LOADTEST_LABEL: LOADTEST}
 _KEPT_METADATA = ("name", "namespace", "uid", "generation", "labels", "deletionTimestamp")
-_CONTENT_METADATA = ("labels", "annotations", "ownerReferences")
+_CONTENT_METADATA = ("labels", "annotations", "ownerReferences", "finalizers")
 _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 60.0
 
@@ -120,13 +120,21 @@ class Inventory:
         return Seen(dict(self._children.get(key, {})), waiting)
 
     def child(self, key: Key, kind: str, name: str) -> Child | None:
-        """Return a child of an owner, or None if it does not exist."""
+        """Return the object with the name of a child, whoever controls it, or None if it does not exist."""
         return self._children.get(key, {}).get(ChildKey(kind, name))
 
-    def pods(self, key: Key, component: str) -> list[Manifest]:
-        """Return the pods of an owner with this component label, sorted by name."""
-        bodies = [child.body for name, child in sorted(self._children.get(key, {}).items()) if name.kind == "Pod"]
-        return [body for body in bodies if body["metadata"].get("labels", {}).get(COMPONENT_LABEL) == component]
+    def own_child(self, key: Key, kind: str, name: str, owner_uid: str) -> Child | None:
+        """Return a child that the owner with this UID controls, or None if it does not exist."""
+        child = self.child(key, kind, name)
+        return child if child is not None and child.owner_uid == owner_uid else None
+
+    def pods(self, key: Key, controller_uid: str) -> list[Manifest]:
+        """Return the pods that the StatefulSet or Job with this UID controls, sorted by name.
+
+        Labels alone do not make a pod ours: whoever creates a pod chooses its labels.
+        """
+        found = sorted(self._children.get(key, {}).items())
+        return [child.body for name, child in found if name.kind == "Pod" and child.owner_uid == controller_uid]
 
     def seconds_to_retry(self, key: Key) -> float | None:
         """Return the number of seconds until the next retry of a refused child, or None if no child is waiting.
@@ -340,11 +348,14 @@ def _is_news(known: Child, child: Child) -> bool:
 
 
 def _kept(kind: str, body: Manifest) -> Manifest:
-    """Return the fields of a child or a pod that reconciles read."""
-    metadata = {name: body["metadata"][name] for name in _KEPT_METADATA if name in body["metadata"]}
-    field = KINDS[kind].keeps
-    is_read = kind != "ConfigMap" or metadata.get("labels", {}).get(COMPONENT_LABEL) == RESULT_COMPONENT
-    return {"metadata": metadata, **({field: body[field]} if is_read and field in body else {})}
+    """Return the fields of a child or a pod that reconciles read: of a result, all metadata, and of others a part."""
+    metadata, field = body["metadata"], KINDS[kind].keeps
+    is_result = kind == "ConfigMap" and (metadata.get("labels") or {}).get(COMPONENT_LABEL) == RESULT_COMPONENT
+    if kind == "ConfigMap" and not is_result:
+        field = ""
+    names = [name for name in metadata if name in _KEPT_METADATA or (is_result and name != "managedFields")]
+    kept = {"metadata": {name: metadata[name] for name in names}}
+    return {**kept, field: body[field]} if field in body else kept
 
 
 def _content(body: Manifest) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import FIELD_MANAGER
-from llmendpoint_operator.cluster.client import APPLY, ApiServer
+from llmendpoint_operator.cluster.client import APPLY, MERGE_PATCH, ApiServer
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.kube.owner import Manifest
 
@@ -48,26 +48,35 @@ class Objects:
         start, so that a later apply can remove them.
         """
         metadata = {**manifest["metadata"], "resourceVersion": _NO_VERSION}
-        return await self.apply({**manifest, "metadata": metadata})
+        return await self._apply(_path(manifest), {**manifest, "metadata": metadata})
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Apply a manifest and return the object."""
-        path = KINDS[manifest["kind"]].path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-        return await self._apply(path, manifest)
+    async def apply(self, manifest: Manifest, uid: str) -> Manifest:
+        """Apply a manifest to the object with this UID, and return the object.
+
+        Raises ApiException if the object does not exist (status 409), or if another object has this name now (422).
+        """
+        return await self._apply(_path(manifest), {**manifest, "metadata": {**manifest["metadata"], "uid": uid}})
 
     async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:
         """Write the status of one of our resources, and return the object.
 
-        Raises ApiException with status 409 if another object has this name now.
+        Raises ApiException with status 409 if the object has changed since `manifest` was read, or has been replaced.
+        The resourceVersion is necessary: for the status of a custom resource, the API server ignores a wrong UID.
         """
         kind, metadata = manifest["kind"], manifest["metadata"]
+        identity = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion")}
         body = {
             "apiVersion": manifest["apiVersion"],
             "kind": kind,
-            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
+            "metadata": identity,
             "status": status,
         }
         return await self._apply(KINDS[kind].path(metadata["namespace"], metadata["name"], "status"), body)
+
+    async def patch(self, kind: str, namespace: str, name: str, patch: Manifest) -> Manifest:
+        """Send a merge patch and return the object. Unlike an apply, it can remove fields that others have set."""
+        path, query = KINDS[kind].path(namespace, name), [("fieldManager", FIELD_MANAGER)]
+        return _whole(await self._server.request("PATCH", path, query, patch, MERGE_PATCH), kind)
 
     async def record(self, event: Manifest) -> None:
         """Create an Event. Events are never read or updated."""
@@ -93,6 +102,10 @@ class Objects:
 
     async def _apply(self, path: str, body: Manifest) -> Manifest:
         return _whole(await self._server.request("PATCH", path, _APPLY_QUERY, body, APPLY), body["kind"])
+
+
+def _path(manifest: Manifest) -> str:
+    return KINDS[manifest["kind"]].path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
 
 
 def _whole(item: Manifest, kind: str) -> Manifest:

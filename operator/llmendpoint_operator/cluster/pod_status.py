@@ -1,4 +1,8 @@
-"""Fetches `/status` from sidecars and load generators, at the addresses of their pods."""
+"""Fetches `/status` from sidecars and load generators, at the addresses of their pods.
+
+A pod may run any image and may answer anything. A response is used only if it is small, complete and of the right type,
+and every number in it fits into a status.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +47,10 @@ class PodStatuses:
         host = f"[{address}]" if ":" in address else address
         try:
             async with self._connected().get(f"http://{host}:{port}/status", allow_redirects=False) as response:
-                body = await response.content.read(_MAX_BYTES)
+                body = await _bounded(response)
                 return msgspec.json.decode(body, type=kind) if response.status == 200 else None
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
+        # Deeply nested JSON raises RecursionError.
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, UnicodeError, RecursionError):
             return None
 
     def _connected(self) -> aiohttp.ClientSession:
@@ -55,3 +60,13 @@ class PodStatuses:
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         return self._session
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of a response, or nothing if it is too large."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MAX_BYTES:
+            return b""
+    return bytes(body)

@@ -10,13 +10,14 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.endpoint.desired import desired
-from llmendpoint_operator.endpoint.layout import COMPONENT, statefulset_name
+from llmendpoint_operator.endpoint.layout import statefulset_name
 from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
 from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.kube.conditions import Condition, is_true, merge
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.settings import Images
 
@@ -30,8 +31,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
     kind = LLMENDPOINT
 
-    def __init__(self, cluster: Cluster, images: Images) -> None:
-        super().__init__(cluster)
+    def __init__(self, cluster: Cluster, images: Images, policy: Policy = ALLOW_ALL) -> None:
+        super().__init__(cluster, policy)
         self._images = images
         self._pods = cluster.pods
         self._throttle = Throttle()
@@ -41,37 +42,39 @@ class EndpointController(Controller[LLMEndpointSpec]):
         return parse_spec(manifest)
 
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
-        """Return a status with Ready=False and the reason InvalidSpec."""
-        condition = Condition(EndpointCondition.READY, False, EndpointReason.INVALID_SPEC, sentence)
+        """Return a status with Ready=False, Stalled=True and the reason InvalidSpec."""
+        wanted = [
+            Condition(EndpointCondition.READY, False, EndpointReason.INVALID_SPEC, sentence),
+            Condition(EndpointCondition.STALLED, True, EndpointReason.INVALID_SPEC, sentence),
+        ]
         existing = (manifest.get("status") or {}).get("conditions") or []
         generation = manifest["metadata"]["generation"]
-        return {"observedGeneration": generation, "conditions": merge(existing, [condition], generation, self._now())}
+        return {"observedGeneration": generation, "conditions": merge(existing, wanted, generation, self._now())}
 
     async def course(self, resource: Resource[LLMEndpointSpec]) -> Course:
-        """Return the steps: write all children, then poll the sidecars and write the status."""
-        return Course(desired(resource.owner, resource.spec, self._images), partial(self._conclude, resource))
+        """Return the steps: write all children, then poll the sidecars and write the status.
 
-    def gone(self, key: Key) -> None:
+        The children of an endpoint with a forbidden value are left as they are.
+        """
+        children = None if resource.forbidden else desired(resource.owner, resource.spec, self._images)
+        return Course(children, partial(self._conclude, resource))
+
+    async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
         self._throttle.forget(key)
 
     async def _conclude(self, resource: Resource[LLMEndpointSpec], refused: tuple[Fault, ...]) -> float:
-        pods = self._inventory.pods(resource.key, COMPONENT)
-        seen = await self._observe(resource, pods, refused)
+        name = statefulset_name(resource.owner)
+        statefulset = self._inventory.own_child(resource.key, "StatefulSet", name, resource.owner.uid)
+        pods = self._inventory.pods(resource.key, statefulset.uid) if statefulset else []
+        views = await asyncio.gather(*map(self._view, pods))
+        existing, ready, latest = replicas_of(statefulset.body if statefulset else None)
+        seen = Observation(existing, ready, latest, tuple(views), refused, resource.forbidden)
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
         # A pod without an address cannot be polled; the watch shows when it gets one.
         can_be_polled = any(pod.get("status", {}).get("podIP") for pod in pods)
         return _LOADING_SECONDS if can_be_polled and not _is_settled(resource.spec, seen, status) else _STEADY_SECONDS
-
-    async def _observe(
-        self, resource: Resource[LLMEndpointSpec], pods: list[Manifest], refused: tuple[Fault, ...]
-    ) -> Observation:
-        child = self._inventory.child(resource.key, "StatefulSet", statefulset_name(resource.owner))
-        statefulset = child.body if child is not None and child.owner_uid == resource.owner.uid else None
-        views = await asyncio.gather(*map(self._view, pods)) if statefulset else []
-        existing, ready, latest = replicas_of(statefulset)
-        return Observation(existing, ready, latest, tuple(views), refused)
 
     async def _view(self, pod: Manifest) -> PodView:
         return PodView(pod["metadata"]["name"], is_ready(pod), await self._pods.sidecar(pod), trouble(pod))

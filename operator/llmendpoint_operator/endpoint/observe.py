@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from llmendpoint_common.contracts.sidecar import SidecarStatus
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.policy.rules import Violation
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,18 @@ class PodView:
 
 @dataclass(frozen=True)
 class Observation:
-    """The present state of an endpoint in the cluster, and the faults of its children that could not be written."""
+    """The present state of an endpoint in the cluster.
+
+    `refused` are the faults of its children that could not be written. `forbidden` are the values of its spec that the
+    policy does not allow. If there are any, no child is written.
+    """
 
     replicas: int
     ready_replicas: int
     up_to_date: bool
     pods: tuple[PodView, ...]
     refused: tuple[Fault, ...] = ()
+    forbidden: tuple[Violation, ...] = ()
 
 
 def is_ready(pod: Manifest) -> bool:

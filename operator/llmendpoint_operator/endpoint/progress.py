@@ -15,8 +15,8 @@ from llmendpoint_operator.cluster.keys import Key
 
 Status = dict[str, Any]
 
-#: The conditions whose changes become Events.
-_REPORTED = (EndpointCondition.READY, EndpointCondition.MODELS_AVAILABLE)
+#: The conditions whose changes become Events. Stalled is reported only if it is True.
+_REPORTED = (EndpointCondition.READY, EndpointCondition.STALLED, EndpointCondition.MODELS_AVAILABLE)
 #: Reasons of a False condition that are not failures, because the endpoint is expected to be in this state for a time.
 _ON_THE_WAY = frozenset(
     {
@@ -71,13 +71,21 @@ def new_reasons(before: Status, after: Status) -> list[dict[str, Any]]:
     changed = {
         condition["reason"]: condition
         for condition in after["conditions"]
-        if condition["type"] in _REPORTED and reasons.get(condition["type"]) != condition["reason"]
+        if _is_reported(condition) and reasons.get(condition["type"]) != condition["reason"]
     }
     return list(changed.values())
 
 
+def _is_reported(condition: dict[str, Any]) -> bool:
+    if condition["type"] == EndpointCondition.STALLED:
+        return bool(condition["status"] == "True")
+    return condition["type"] in _REPORTED
+
+
 def is_failure(condition: dict[str, Any]) -> bool:
     """Return whether a condition is a failure, so that its Event is a warning."""
+    if condition["type"] == EndpointCondition.STALLED:
+        return bool(condition["status"] == "True")
     return condition["status"] == "False" and condition["reason"] not in _ON_THE_WAY
 
 

@@ -17,12 +17,22 @@ from llmendpoint_operator.endpoint.conditions.models_loaded import models_loaded
 from llmendpoint_operator.endpoint.conditions.monitoring_ready import monitoring_ready
 from llmendpoint_operator.endpoint.conditions.progressing import progressing
 from llmendpoint_operator.endpoint.conditions.ready import ready
+from llmendpoint_operator.endpoint.conditions.stalled import stalled
 from llmendpoint_operator.endpoint.observe import Observation, PodView
-from llmendpoint_operator.kube.conditions import Condition, merge
+from llmendpoint_operator.kube.conditions import MAX_MESSAGE, Condition, merge
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
 #: The functions for the conditions, in the order in which `kubectl describe` shows the conditions.
-_CONDITIONS = (ready, progressing, models_available, models_loaded, degraded, gpu_offloaded, monitoring_ready)
+_CONDITIONS = (
+    ready,
+    progressing,
+    stalled,
+    models_available,
+    models_loaded,
+    degraded,
+    gpu_offloaded,
+    monitoring_ready,
+)
 
 
 def endpoint_status(
@@ -68,5 +78,5 @@ def _model_state(name: str, pods: Sequence[PodView]) -> dict[str, Any]:
         "sizeBytes": max((model.size_bytes for model in mine), default=0),
         "vramBytes": max((model.vram_bytes for model in mine), default=0),
         "progressPercent": last.progress_percent if last else 0,
-        "message": last.message if last else "",
+        "message": last.message[:MAX_MESSAGE] if last else "",
     }

@@ -41,8 +41,11 @@ def needed(faults: Iterable[Fault]) -> list[Fault]:
 
 
 def name_conflicts(faults: Iterable[Fault]) -> list[Fault]:
-    """Return the faults of children whose name is taken by an object of another owner."""
-    return [fault for fault in needed(faults) if fault.reason is FaultReason.NAME_CONFLICT]
+    """Return the faults of children whose name is taken by somebody else's object, which pods or clients may then use.
+
+    No pod and no client uses a child of an optional kind.
+    """
+    return [fault for fault in faults if fault.reason is FaultReason.NAME_CONFLICT and not KINDS[fault.kind].optional]
 
 
 def condition_of(kind: str, faults: Sequence[Fault], *, status: bool) -> Condition:

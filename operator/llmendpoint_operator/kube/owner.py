@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -9,6 +10,7 @@ from llmendpoint_common.contracts.cluster import (
     API_VERSION,
     COMPONENT_LABEL,
     ENDPOINT_LABEL,
+    GROUP,
     LLMENDPOINT,
     LOADTEST,
     LOADTEST_LABEL,
@@ -54,7 +56,8 @@ class Owner:
         """Return a manifest with apiVersion, kind and metadata, but without spec or data.
 
         `kind` is the name of a kind in the table of kinds. `component` is the value of `app.kubernetes.io/component`,
-        such as `endpoint` or `load`. The operator's own labels take precedence over `labels`.
+        such as `endpoint` or `load`. The operator's own labels take precedence over `labels`. Labels from a spec have
+        to pass through `without_reserved` first.
         """
         metadata: Manifest = {
             "name": name,
@@ -66,6 +69,10 @@ class Owner:
             metadata["annotations"] = annotations
         return {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata}
 
+    def pod_labels(self, component: str, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the labels of pods: those of a spec, unless the operator reserves or sets them, and our own."""
+        return {**without_reserved(given), **self.labels(component)}
+
     def labels(self, component: str) -> dict[str, str]:
         """Return the labels of a child and of its pods."""
         return {
@@ -75,6 +82,11 @@ class Owner:
             "app.kubernetes.io/name": "llmendpoint",
             "app.kubernetes.io/instance": self.name,
         }
+
+
+def without_reserved(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a spec without those in our own domain, which select objects for the operator."""
+    return {name: value for name, value in labels.items() if name.partition("/")[0] != GROUP}
 
 
 def owner_of(manifest: Manifest) -> Owner:

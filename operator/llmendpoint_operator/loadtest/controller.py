@@ -1,6 +1,7 @@
 """Reconciles LoadTests: waits for the endpoint, copies the questions, starts one Job, and reads its result.
 
     status of the LoadTest     steps of a reconcile                                        children
+    forbidden, not started     say what the policy does not allow, and wait                not changed
     not started                resolve target and questions; if this succeeds, start Job   created
     startTime is set           follow the Job, and finish with its result                  not changed
     Complete is True           delete the LoadTest when its time to live has passed        not changed
@@ -12,10 +13,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
+from kubernetes.aio.client.exceptions import ApiException
+
 from llmendpoint_common.api.loadtest import LoadTestSpec, Protocol, parse_spec
-from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
+from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.cluster import (
     LLMENDPOINT,
     LOADTEST,
@@ -23,24 +27,27 @@ from llmendpoint_common.contracts.cluster import (
     EndpointCondition,
     FaultReason,
     LoadTestCondition,
+    LoadTestReason,
 )
 from llmendpoint_common.contracts.loadrun import Api, Verdict
-from llmendpoint_common.process.errors import NotReadyError
-from llmendpoint_operator.cluster.faults import name_conflict
+from llmendpoint_common.process.errors import NotReadyError, RunResultError
+from llmendpoint_operator.cluster.faults import describe, name_conflict
+from llmendpoint_operator.cluster.inventory import Child
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
 from llmendpoint_operator.loadtest import phases
-from llmendpoint_operator.loadtest.resources.job import job, job_name
-from llmendpoint_operator.loadtest.resources.questions import snapshot
-from llmendpoint_operator.loadtest.resources.rbac import access, result_name
-from llmendpoint_operator.loadtest.resources.run import run_config_map
+from llmendpoint_operator.loadtest.desired import desired
+from llmendpoint_operator.loadtest.resources.job import job_name
+from llmendpoint_operator.loadtest.resources.rbac import result_name
+from llmendpoint_operator.loadtest.result_map import ResultMaps, Tended
 from llmendpoint_operator.loadtest.results import read_result
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
+from llmendpoint_operator.policy.rules import sentences
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.settings import Images
 
-_POD_COMPONENT = "load"
 # Time until the next reconcile, which checks whether the endpoint is Ready (in the inventory), or polls the load pod.
 # Neither sends a request to the API server.
 _WAITING_SECONDS = 2.0
@@ -49,6 +56,10 @@ _RUNNING_SECONDS = 2.0
 _READING_SECONDS = 10.0
 # Longer than the time from writing the start time until the watch shows the Job.
 _YOUNG_SECONDS = 5.0
+_LOST_JOB = "The Job of this run was deleted. Create another LoadTest to run it again."
+_LOST_MAP = "ConfigMap {}, which receives the result of this run, was deleted or replaced. Create another LoadTest."
+#: Statuses with which the API server refuses a status for its content or size.
+_REFUSED_CONTENT = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
 _APIS = {Protocol.OLLAMA: Api.OLLAMA_CHAT, Protocol.OPENAI: Api.OPENAI_CHAT}
 
 
@@ -59,12 +70,13 @@ class LoadTestController(Controller[LoadTestSpec]):
     # The questions and the result of a run are kept, even if their sources change later.
     prunes = False
 
-    def __init__(self, cluster: Cluster, images: Images, own_namespace: str) -> None:
-        super().__init__(cluster)
+    def __init__(self, cluster: Cluster, images: Images, own_namespace: str, policy: Policy = ALLOW_ALL) -> None:
+        super().__init__(cluster, policy)
         self._objects = cluster.objects
         self._pods = cluster.pods
         self._images = images
         self._own_namespace = own_namespace
+        self._maps = ResultMaps(cluster.objects, cluster.inventory)
         #: Children of the started runs whose Job could not be created because the API server was unavailable.
         self._unmade: dict[Key, list[Manifest]] = {}
 
@@ -76,35 +88,45 @@ class LoadTestController(Controller[LoadTestSpec]):
         """Return the status of a run that ends immediately, because its spec is invalid."""
         return phases.loadtest_status(manifest, phases.failed(sentence, self._now()), self._now())
 
-    def gone(self, key: Key) -> None:
-        """Forget a LoadTest that no longer exists."""
+    async def gone(self, key: Key) -> None:
+        """Forget a LoadTest that no longer exists, and remove what would keep its result ConfigMap."""
         self._unmade.pop(key, None)
+        await self._maps.release(key)
 
     async def course(self, resource: Resource[LoadTestSpec]) -> Course:
         """Return the steps for the present state of the run."""
+        await self._maps.release(resource.key, successor=resource.owner)
         if is_true(resource.conditions, LoadTestCondition.COMPLETE):
-            return Course(None, partial(self._expire, resource))
+            return Course(None, partial(self._rest, resource))
         if resource.status.get("startTime"):
             return Course(self._unmade.get(resource.key), partial(self._follow, resource))
+        if resource.forbidden:
+            return Course(None, partial(self._forbid, resource))
         try:
             target = self._target(resource)
         except NotReadyError as reason:
             return Course(None, partial(self._wait, resource, str(reason), _WAITING_SECONDS))
         try:
-            questions = snapshot(resource.owner, await self._sources(resource))
+            sources = await self._sources(resource)
             await self._check_job_name(resource.owner)
         except NotReadyError as reason:
             return Course(None, partial(self._wait, resource, str(reason), _READING_SECONDS))
-        run = run_config_map(resource.owner, run_document(resource.spec, target))
-        children = [run, *questions, *access(resource.owner)]
-        load = job(resource.owner, resource.spec, [item["metadata"]["name"] for item in questions], self._images)
-        return Course(children, partial(self._start, resource, target, [*children, load]))
+        children = desired(resource.owner, resource.spec, target, sources, self._images)
+        # The Job comes last. It is created after the start time has been written to the status.
+        return Course(children[:-1], partial(self._start, resource, target, children))
 
     async def _wait(
         self, resource: Resource[LoadTestSpec], reason: str, pause: float | None, _: tuple[Fault, ...] = ()
     ) -> float | None:
         await self._write(resource, phases.waiting(reason))
         return pause
+
+    async def _forbid(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...]) -> None:
+        message = sentences(resource.forbidden)
+        is_known = is_true(resource.conditions, LoadTestCondition.STALLED)
+        await self._write(resource, phases.forbidden(message))
+        if not is_known:
+            await self.emit(resource, LoadTestReason.POLICY_VIOLATION, message, warning=True)
 
     async def _start(
         self,
@@ -115,7 +137,11 @@ class LoadTestController(Controller[LoadTestSpec]):
     ) -> float | None:
         if refused:
             return await self._wait(resource, "; ".join(fault.message for fault in refused), None)
-        await self._write(resource, phases.starting(job_name(resource.owner), target, self._now()))
+        result = self._inventory.own_child(resource.key, "ConfigMap", result_name(resource.owner), resource.owner.uid)
+        if result is None:
+            return _WAITING_SECONDS
+        starting = phases.starting(job_name(resource.owner), (result.key.name, result.uid), target, self._now())
+        await self._write(resource, starting)
         self._unmade[resource.key] = children
         await self.emit(resource, "Started", f"Sending requests to {target.model} at {target.url}.")
         return await self._created(resource, await self.converge(resource, children))
@@ -132,21 +158,31 @@ class LoadTestController(Controller[LoadTestSpec]):
     async def _follow(self, resource: Resource[LoadTestSpec], refused: tuple[Fault, ...]) -> float | None:
         if resource.key in self._unmade:
             return await self._created(resource, refused)
-        published = self._inventory.child(resource.key, "ConfigMap", result_name(resource.owner))
-        summary = read_result(published.body if published else None)
-        if summary is not None:
-            return await self._finish(resource, phases.finished(summary, self._now()))
-        run = self._inventory.child(resource.key, "Job", job_name(resource.owner))
-        if run is None:
-            if self._is_young(resource) or not self._inventory.complete:
-                return _RUNNING_SECONDS
-            message = "The Job of this run was deleted. Create another LoadTest to run it again."
-            return await self._finish(resource, phases.failed(message, self._now()))
-        pods = self._inventory.pods(resource.key, _POD_COMPONENT)
-        if _has_ended(run.body):
-            return await self._finish(resource, phases.failed(_last_words(pods), self._now()))
+        tended = await self._tend_map(resource)
+        run = self._inventory.own_child(resource.key, "Job", job_name(resource.owner), resource.owner.uid)
+        pods = self._inventory.pods(resource.key, run.uid) if run else []
+        ending = self._ending(resource, tended.body, run, pods)
+        if ending is not None:
+            return await self._finish(resource, ending)
         await self._report_progress(resource, pods)
         return _RUNNING_SECONDS
+
+    def _ending(
+        self, resource: Resource[LoadTestSpec], result: Manifest | None, run: Child | None, pods: list[Manifest]
+    ) -> phases.Phase | None:
+        """Return the last phase of a run that has ended, or None if it is still running."""
+        try:
+            summary = read_result(result)
+        except RunResultError as error:
+            return phases.failed(f"ConfigMap {result_name(resource.owner)}: {error}. It is not used.", self._now())
+        if summary is not None:
+            return phases.finished(summary, self._now())
+        if result is None and self._inventory.complete:
+            return phases.failed(_LOST_MAP.format(result_name(resource.owner)), self._now())
+        if run is None:
+            is_settled = self._inventory.complete and not self._is_young(resource)
+            return phases.failed(_LOST_JOB, self._now()) if is_settled else None
+        return phases.failed(_last_words(pods), self._now()) if _has_ended(run.body) else None
 
     async def _report_progress(self, resource: Resource[LoadTestSpec], pods: list[Manifest]) -> None:
         for pod in pods:
@@ -155,7 +191,19 @@ class LoadTestController(Controller[LoadTestSpec]):
                 message = f"{progress.requests} requests, {progress.errors} errors, {progress.output_tokens} tokens"
                 await self._write(resource, phases.running(min(99, progress.percent), message))
 
-    async def _expire(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...]) -> float | None:
+    async def _tend_map(self, resource: Resource[LoadTestSpec]) -> Tended:
+        uid = (resource.status.get("resultConfigMap") or {}).get("uid", "")
+        return await self._maps.tend(resource.key, resource.owner, uid)
+
+    async def _rest(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...]) -> float | None:
+        """Keep the objects of a run that has ended in order, and delete the LoadTest when its time has come."""
+        pauses = [await self._expire(resource)]
+        if resource.status.get("startTime"):
+            await self._maps.revoke(resource.key, resource.owner)
+            pauses.append((await self._tend_map(resource)).pause)
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    async def _expire(self, resource: Resource[LoadTestSpec]) -> float | None:
         lifetime = resource.spec.ttl_seconds_after_finished
         if lifetime is None:
             return None
@@ -223,7 +271,14 @@ class LoadTestController(Controller[LoadTestSpec]):
         return (self._now() - begun).total_seconds() < _YOUNG_SECONDS
 
     async def _finish(self, resource: Resource[LoadTestSpec], phase: phases.Phase) -> float:
-        await self._write(resource, phase)
+        try:
+            await self._write(resource, phase)
+        except ApiException as error:
+            if error.status not in _REFUSED_CONTENT:
+                raise
+            # A status that is refused once is refused each time.
+            phase = phases.failed(f"The API server refused the result of this run: {describe(error)}", self._now())
+            await self._write(resource, phase)
         verdict = str(phase.fields["verdict"])
         warning = verdict not in (Verdict.PASSED, Verdict.NONE)
         await self.emit(resource, verdict, f"{phase.reason}: {phase.message}", warning=warning)

@@ -6,20 +6,15 @@ from typing import Any
 
 import msgspec
 
-from llmendpoint_common.contracts.loadrun import RESULT_KEY, Percentiles, Summary
+from llmendpoint_common.contracts.loadrun import RESULT_KEY, Percentiles, Summary, parse_result
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_operator.kube.owner import Manifest
 
 
 def read_result(config_map: Manifest | None) -> Summary | None:
-    """Return the summary in a result ConfigMap, or None if it is missing or invalid."""
+    """Return the summary in a result ConfigMap, or None if it has none yet. Raises RunResultError if it is invalid."""
     text = ((config_map or {}).get("data") or {}).get(RESULT_KEY)
-    if not text:
-        return None
-    try:
-        return msgspec.json.decode(text, type=Summary)
-    except msgspec.MsgspecError:
-        return None
+    return parse_result(text) if text else None
 
 
 def summary_state(summary: Summary) -> dict[str, Any]:

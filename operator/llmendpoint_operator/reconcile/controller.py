@@ -26,6 +26,8 @@ from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pod_status import PodStatuses
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
+from llmendpoint_operator.policy.rules import Violation, violations
 from llmendpoint_operator.reconcile.executor import Executor
 
 log = logging.getLogger(__name__)
@@ -46,12 +48,16 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Resource(Generic[Spec]):
-    """A resource during a reconcile: its manifest from the inventory, and its parsed spec."""
+    """A resource during a reconcile: its manifest from the inventory, and its parsed spec.
+
+    `forbidden` are the values in the spec that the policy does not allow. If there are any, no child is written.
+    """
 
     key: Key
     manifest: Manifest
     owner: Owner
     spec: Spec
+    forbidden: tuple[Violation, ...] = ()
 
     @property
     def status(self) -> dict[str, Any]:
@@ -84,10 +90,11 @@ class Controller(ABC, Generic[Spec]):
     #: Whether children that are no longer desired are deleted.
     prunes = True
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, policy: Policy = ALLOW_ALL) -> None:
         self._cluster = cluster
         self._inventory = cluster.inventory
         self._now = cluster.now
+        self._policy = policy
         self._executor = Executor(cluster.objects, cluster.inventory, cluster.discovery)
         self._prune = frozenset(kind.name for kind in children_of(self.kind)) if self.prunes else frozenset()
 
@@ -103,8 +110,8 @@ class Controller(ABC, Generic[Spec]):
     async def course(self, resource: Resource[Spec]) -> Course:
         """Return the steps for a resource in its present state."""
 
-    def gone(self, key: Key) -> None:
-        """Forget a resource that no longer exists."""
+    async def gone(self, key: Key) -> None:
+        """Forget a resource that no longer exists or is being deleted. May be called several times for one resource."""
 
     async def reconcile(self, key: Key) -> float | None:
         """Reconcile a resource once.
@@ -114,14 +121,15 @@ class Controller(ABC, Generic[Spec]):
         manifest = self._inventory.resource(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             self._inventory.accept_all(key)
-            self.gone(key)
+            await self.gone(key)
             return None
         try:
             spec = self.parse(manifest)
         except ValidationError as error:
             await self.write_status(manifest, self.invalid_status(manifest, sentence_of(error)))
             return None
-        resource = Resource(key, manifest, owner_of(manifest), spec)
+        forbidden = violations(self._policy, self.kind, spec)
+        resource = Resource(key, manifest, owner_of(manifest), spec, forbidden)
         course = await self.course(resource)
         if course.children is None:
             self._inventory.accept_all(key)

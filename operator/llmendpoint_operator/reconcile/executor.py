@@ -1,13 +1,14 @@
 """Carries out plans: writes children one after the other, and records the results in the inventory.
 
-If a child is refused, the others are still written. The inventory keeps the fault, so that a reconcile for another
-reason does not repeat the write before the delay has passed.
+If a child is refused, the others are still written, except those that need it. The inventory keeps the fault, so that a
+reconcile for another reason does not repeat the write before the delay has passed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 
 from kubernetes.aio.client.exceptions import ApiException
@@ -21,7 +22,18 @@ from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
-from llmendpoint_operator.reconcile.plan import Apply, Create, Delete, Keep, Refuse, key_of, plan, stamp_of
+from llmendpoint_operator.reconcile.plan import (
+    Apply,
+    Create,
+    Delete,
+    Hold,
+    Keep,
+    Refuse,
+    is_ours,
+    key_of,
+    plan,
+    stamp_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,26 +58,39 @@ class Executor:
         seen = self._inventory.seen(key)
         self._inventory.postponed(key, seen.refused)
         faults: list[Fault] = []
+        #: The children that are not written now, and for each one the child whose fault is the reason.
+        held: dict[ChildKey, ChildKey] = {}
         for step in plan(owner, desired, seen, self._discovery.missing, prune):
             match step:
                 case Keep(name):
                     self._inventory.accept(key, name)
                 case Refuse(fault):
                     faults.append(fault)
+                case Hold(name, cause):
+                    held[name] = cause
                 case Delete(name, uid):
                     faults.extend(await self._delete(key, name, uid))
-                case Create(manifest):
-                    faults.extend(await self._write(key, owner, manifest, exists=False))
-                case Apply(manifest):
-                    faults.extend(await self._write(key, owner, manifest, exists=True))
-        return tuple(faults)
+                case Create(manifest) | Apply(manifest):
+                    # The plan expected that the children which this one needs would be written before it.
+                    blocker = self._first_not_ours(key, owner, step.needs)
+                    if blocker is None:
+                        faults.extend(await self._write(key, owner, step))
+                    else:
+                        held[key_of(manifest)] = held.get(blocker, blocker)
+        return tuple(_with_held(fault, held) for fault in faults)
 
-    async def _write(self, key: Key, owner: Owner, manifest: Manifest, *, exists: bool) -> list[Fault]:
+    def _first_not_ours(self, key: Key, owner: Owner, names: Iterable[ChildKey]) -> ChildKey | None:
+        return next((name for name in names if not is_ours(owner, self._inventory.child(key, *name))), None)
+
+    async def _write(self, key: Key, owner: Owner, step: Create | Apply) -> list[Fault]:
+        manifest = step.manifest
         name = key_of(manifest)
+        fault: Fault | None = None
         try:
-            fault = None if exists else await self._create(key, owner, manifest)
-            if exists:
-                self._inventory.wrote_child(key, await self._objects.apply(manifest))
+            if isinstance(step, Create):
+                fault = await self._create(key, owner, manifest)
+            else:
+                self._inventory.wrote_child(key, await self._objects.apply(manifest, step.uid))
         except API_ERRORS as error:
             fault = classify(error, name)
         if fault is None:
@@ -89,7 +114,8 @@ class Executor:
                 raise
             if not is_controlled_by(existing, owner):
                 return name_conflict(name, owner.kind)
-            self._inventory.wrote_child(key, await self._objects.apply(manifest))
+            # The UID prevents that an object which has replaced the one that was read is changed.
+            self._inventory.wrote_child(key, await self._objects.apply(manifest, existing["metadata"]["uid"]))
         return None
 
     async def _delete(self, key: Key, name: ChildKey, uid: str) -> list[Fault]:
@@ -99,3 +125,11 @@ class Executor:
             return [classify(error, name)]
         self._inventory.deleting(key, name)
         return []
+
+
+def _with_held(fault: Fault, held: Mapping[ChildKey, ChildKey]) -> Fault:
+    """Return a fault whose message also names the children that are not written because of it."""
+    names = [str(name) for name, cause in held.items() if str(cause) == fault.child]
+    if not names:
+        return fault
+    return replace(fault, message=f"{fault.message} Until then, {' and '.join(names)} will not be written.")

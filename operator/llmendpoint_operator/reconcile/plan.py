@@ -7,12 +7,16 @@ being deleted                                     Keep       -
 matches its manifest, which has not changed       Keep       Delete
 any other state                                   Apply      Delete
 kind missing, or the delay of a retry not over    Refuse     -
+to be written, but a child that it needs is       Hold       -
+refused or held and is not ours
+
+A child that another one needs (`dependencies.py`) comes before it in the desired children.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from llmendpoint_operator.cluster.faults import name_conflict, unknown_kind
@@ -20,20 +24,27 @@ from llmendpoint_operator.cluster.inventory import HASH_ANNOTATION, Child, Seen,
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.reconcile.dependencies import needs
 
 
 @dataclass(frozen=True)
 class Create:
-    """Create a child that is not in the inventory."""
+    """Create a child that is not in the inventory, if the children in `needs` are ours when its turn comes."""
 
     manifest: Manifest
+    needs: tuple[ChildKey, ...] = ()
 
 
 @dataclass(frozen=True)
 class Apply:
-    """Apply a child whose manifest has changed, or that another client has changed."""
+    """Apply a child whose manifest has changed, or that another client has changed.
+
+    The write is meant for the object with this UID, and requires that the children in `needs` are ours.
+    """
 
     manifest: Manifest
+    uid: str
+    needs: tuple[ChildKey, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,15 @@ class Refuse:
     fault: Fault
 
 
-Step: TypeAlias = Create | Apply | Keep | Delete | Refuse
+@dataclass(frozen=True)
+class Hold:
+    """Do not write a child, because a child that it needs is not ours. The fault of `cause` is the reason."""
+
+    key: ChildKey
+    cause: ChildKey
+
+
+Step: TypeAlias = Create | Apply | Keep | Delete | Refuse | Hold
 
 
 def plan(
@@ -69,9 +88,14 @@ def plan(
     `missing` are the kinds that the cluster does not have. `prune` are the kinds of children that are deleted if they
     are not desired.
     """
-    steps = [_step(owner, manifest, seen, missing) for manifest in desired]
-    wanted = {key_of(manifest) for manifest in desired}
-    return [*steps, *_deletions(owner, (child for key, child in seen.children.items() if key not in wanted), prune)]
+    steps: dict[ChildKey, Step] = {}
+    for manifest in desired:
+        step = _step(owner, manifest, seen, missing)
+        if isinstance(step, Create | Apply):
+            step = _after_needs(owner, replace(step, needs=needs(manifest, desired)), steps, seen)
+        steps[key_of(manifest)] = step
+    rest = (child for key, child in seen.children.items() if key not in steps)
+    return [*steps.values(), *_deletions(owner, rest, prune)]
 
 
 def key_of(manifest: Manifest) -> ChildKey:
@@ -136,7 +160,23 @@ def _step(owner: Owner, manifest: Manifest, seen: Seen, missing: Collection[str]
         return Keep(key)
     if refusal is not None and refusal.manifest_hash == stamp_of(wanted):
         return Refuse(refusal.fault)
-    return Create(wanted) if child is None else Apply(wanted)
+    return Create(wanted) if child is None else Apply(wanted, child.uid)
+
+
+def _after_needs(
+    owner: Owner, step: Create | Apply, steps: Mapping[ChildKey, Step], seen: Seen
+) -> Create | Apply | Hold:
+    """Return a step, or a Hold if a child that it needs is not ours and is not about to be created."""
+    for key in step.needs:
+        blocker = steps.get(key)
+        if isinstance(blocker, Refuse | Hold) and not is_ours(owner, seen.children.get(key)):
+            return Hold(key_of(step.manifest), blocker.cause if isinstance(blocker, Hold) else key)
+    return step
+
+
+def is_ours(owner: Owner, child: Child | None) -> bool:
+    """Return whether a child exists and is controlled by this owner."""
+    return child is not None and child.owner_uid == owner.uid
 
 
 def _is_as_wanted(child: Child, wanted: Manifest) -> bool:

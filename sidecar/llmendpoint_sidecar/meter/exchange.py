@@ -18,7 +18,7 @@ from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.dialects.reading import Dialect, Reading
 from llmendpoint_common.wire.http1.request_reader import RequestHead
 from llmendpoint_common.wire.request_body import BodyReader, RequestFacts
-from llmendpoint_common.wire.routes import TRANSFERS, WITH_MODEL, dialect_of, form_of, is_stream
+from llmendpoint_common.wire.routes import METERED, TRANSFERS, WITH_MODEL, dialect_of, form_of, is_stream
 from llmendpoint_sidecar.meter.bodies import BodyQueue, LargeBody, model_of_ordinary
 from llmendpoint_sidecar.meter.families import INTER_CHUNK_BOUNDS
 from llmendpoint_sidecar.meter.histogram import Histogram
@@ -33,6 +33,8 @@ _SMALL_BYTES = 16 * 1024
 #: Operations whose request is read for its model, and whose response is read.
 _READ_OPERATIONS = WITH_MODEL | TRANSFERS
 _JSON_OPERATIONS = frozenset(operation for operation in _READ_OPERATIONS if form_of(operation) is False)
+#: Operations whose successful response is an object or a stream of a known shape.
+_KNOWN_SHAPES = METERED | TRANSFERS
 #: Pieces of a response are read in batches of this size, which halves the work, or as soon as a piece is large.
 BATCH = 32
 LARGE_BYTES = 4096
@@ -375,11 +377,14 @@ class ExchangeMeter:
         return reading
 
     def _close_cut(self, dialect: Dialect) -> None:
-        """Read an object whose response was cut off. It may be complete, although its framing is not."""
+        """Read an object whose response was cut off. It may be complete, although its framing is not.
+
+        A response of unknown shape can be a text or nothing at all, so only its usage shows that it is complete.
+        """
         reading = dialect.reading
         unreadable, finished = reading.unreadable, reading.finished
         dialect.close(self.ended)
-        if reading.unreadable > unreadable:
+        if reading.unreadable > unreadable or (self.operation not in _KNOWN_SHAPES and reading.usage is None):
             reading.unreadable, reading.finished = unreadable, finished
 
     def _fold(self) -> None:

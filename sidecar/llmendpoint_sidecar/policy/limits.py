@@ -86,7 +86,7 @@ class AllowedModels:
 class Allowance:
     """Limits of a tenant, and their use. Times are readings of the proxy's clock, in seconds."""
 
-    __slots__ = ("_requests", "_tokens", "limits", "models", "running")
+    __slots__ = ("_requests", "_tokens", "counts_tokens", "limits", "models", "running")
 
     def __init__(self, limits: TenantLimits, now: float) -> None:
         self.limits = limits
@@ -95,11 +95,8 @@ class Allowance:
         self.running = 0
         self._requests = Bucket(limits.requests_per_minute, now) if limits.requests_per_minute else None
         self._tokens = Bucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether tokens are limited."""
-        return self._tokens is not None
+        #: Whether tokens are limited.
+        self.counts_tokens = self._tokens is not None
 
     def quota(self, now: float) -> tuple[str, int, RefusalReason] | None:
         """Return a limit that has been reached, the whole seconds until a request can be admitted, and its name.

@@ -112,9 +112,9 @@ class ClientConnection(TlsConnection):
         # Nothing is read from the client while the upstream is slower, or while enough was read for this turn of the
         # event loop, or too many requests are pipelined.
         self._paused = False
-        #: Bytes of the next request, which waits for the next turn of the event loop (`pace`).
-        self._waiting = b""
         self._is_full = False
+        #: Bytes of the next request, which waits for the next turn of the event loop.
+        self._waiting = b""
         #: Whether the client reads slower than the upstream sends, also if the response is complete meanwhile.
         self._is_unread = False
         #: Whether no head is complete yet, or the head of a further request is incomplete.
@@ -320,9 +320,9 @@ class ClientConnection(TlsConnection):
 
     def request_head(self, head: RequestHead) -> None:
         """Create an exchange. It starts when all earlier requests are answered."""
-        self._pace.begun += 1
         if self._is_in_head:
             self._head_ends()
+        self._pace.begun += 1
         exchange = self._incoming = self._begin(head)
         admission = self._shared.admission
         fault = fault_of(head)
@@ -388,9 +388,9 @@ class ClientConnection(TlsConnection):
     def _read_later(self) -> None:
         """Read on in the next turn of the event loop, if there is room for more requests."""
         if self._has_room:
-            asyncio.get_running_loop().call_soon(self._read_waiting)
+            asyncio.get_running_loop().call_soon(self._read_on)
 
-    def _read_waiting(self) -> None:
+    def _read_on(self) -> None:
         if not self._is_full or self._state is not _OPEN or not self._has_room:
             return
         self._is_full = False

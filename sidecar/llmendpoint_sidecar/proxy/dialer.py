@@ -53,11 +53,6 @@ class Opening:
             self._socket.close()
             self._socket = None
 
-    @property
-    def waits(self) -> bool:
-        """Whether bytes wait for the connection."""
-        return bool(self._waiting)
-
     def take_waiting(self) -> bytes:
         """Return the bytes that wait for the connection."""
         return b"".join(self._waiting)
@@ -108,8 +103,8 @@ class Dialer:
             raise UpstreamError(f"no connection to {self._address} within {self._timeout:g} s") from None
         except OSError as error:
             raise UpstreamError(f"cannot connect to {self._address}: {error.strerror or error}") from None
-        # A peer on this machine cannot vanish without closing.
-        probe_silent_peers(transport.get_extra_info("socket"))
+        if self._family is None:
+            probe_silent_peers(transport.get_extra_info("socket"))
 
 
 def _loopback_family(host: str) -> socket.AddressFamily | None:

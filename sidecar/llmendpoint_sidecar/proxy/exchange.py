@@ -47,6 +47,7 @@ from llmendpoint_common.wire.http1.request_reader import RequestHead
 from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_common.wire.routes import TRANSFERS
 from llmendpoint_common.wire.usage_filter import UsageFilter
+from llmendpoint_sidecar.budget import SMALL_BODY_BYTES
 from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission, Ticket
 from llmendpoint_sidecar.policy.held_memory import BodyMemory
@@ -197,7 +198,7 @@ class Exchange:
 
         If this depends on its body, the body is held until it is complete.
         """
-        verdict = admission.at_head(self.head.method, self._meter.operation, self.head.fields)
+        verdict = admission.at_head(self.head.method, self._meter.operation, self.head.head.fields)
         if isinstance(verdict, Refusal):
             self._refusal = verdict
             self._meter.tenant = verdict.tenant
@@ -207,7 +208,7 @@ class Exchange:
         self._ticket = verdict
         self._meter.tenant = verdict.tenant
         if admission.needs_body(verdict):
-            self._held_body = HeldBody(admission, verdict, self.head, self._last_activity)
+            self._held_body = HeldBody(admission, verdict, self.head)
             self._refusal = self._held_body.refuse_length()
 
     def deny(self, refusal: Refusal) -> None:
@@ -226,9 +227,10 @@ class Exchange:
                 self.refuse(self._refusal)
         elif self._held_body is not None:
             self.state = _HOLDING
-            self._held_body.wait_no_longer(self._clock())
-            self._client.resume()
-            if b"expect" in self.head.fields and not self.request_complete:
+            self._held_body.began = self._clock()
+            if self._held_body.size > SMALL_BODY_BYTES:
+                self._client.resume()
+            if b"expect" in self.head.head.fields and not self.request_complete:
                 self._client.write(_CONTINUE)
         else:
             self._forward()
@@ -447,7 +449,7 @@ class Exchange:
 
     def waiting_bytes_sent(self) -> None:
         """Note that the bytes that waited for a new connection were sent now."""
-        if self.request_complete:
+        if self.request_complete and not self._backlog:
             self._meter.sent = None
             self._meter.request_sent()
 
@@ -475,7 +477,7 @@ class Exchange:
             body.release()
             if self.state is _HOLDING:
                 self.refuse(self._refusal)
-        elif body.is_large and self.state is _WAITING:
+        elif self.state is _WAITING and body.size > SMALL_BODY_BYTES:
             self._client.pause()
 
     def _check_arrival(self, now: float) -> None:
@@ -488,17 +490,17 @@ class Exchange:
     def _judge(self, held: HeldBody) -> None:
         """Check a complete held body, and buffer it for the upstream if it is admitted."""
         self._held_body = None
-        verdict = held.judge()
+        self._refusal = held.judge()
         self._meter.request_read(held.facts, held.size)
-        if isinstance(verdict, Refusal):
-            self._refusal = verdict
+        if self._refusal is not None:
             return
-        self._body_memory = verdict.memory
-        if verdict.asks_for_usage:
+        self._body_memory = held.memory
+        size = held.size
+        if held.asks_for_usage:
+            size = self._changed_length = sum(map(len, held.pieces))
             self._usage_filter = UsageFilter()
-            self._changed_length = verdict.size
-        if verdict.size:
-            self._backlog += heads.chunk_of(verdict.pieces, verdict.size) if self.head.chunked else verdict.pieces
+        if size:
+            self._backlog += heads.chunk_of(held.pieces, size) if self.head.chunked else held.pieces
 
     def _flush_held(self, connection: UpstreamConnection) -> None:
         """Send a part of a body that was held, and the rest when the upstream has accepted it.

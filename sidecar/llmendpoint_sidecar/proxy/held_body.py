@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import NamedTuple
 
 from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.process.errors import RequestBodyError
@@ -23,7 +22,6 @@ from llmendpoint_common.wire.http1.request_reader import RequestHead
 from llmendpoint_common.wire.request_body import BodyReader, RequestFacts, read_request_body
 from llmendpoint_common.wire.routes import form_of
 from llmendpoint_common.wire.usage_filter import ask_for_usage
-from llmendpoint_sidecar.budget import SMALL_BODY_BYTES
 from llmendpoint_sidecar.policy.admission import Admission, Ticket
 from llmendpoint_sidecar.policy.held_memory import BodyMemory
 from llmendpoint_sidecar.policy.refusals import Refusal
@@ -64,28 +62,20 @@ _LATE = Refusal(
     Outcome.REJECTED,
     reason=RefusalReason.SLOW_REQUEST,
 )
+_UNREAD = RequestFacts()
 #: If one of these occurs twice, the upstream and the proxy could interpret the body differently.
 _SINGLE = (b"content-type", b"content-encoding")
 
 
-class AdmittedBody(NamedTuple):
-    """A body that is forwarded, in pieces. `release` of its memory must be called when the upstream has accepted it.
-
-    `asks_for_usage`: the proxy changed the body to request usage, so the usage has to be removed from the response.
-    """
-
-    pieces: list[bytes]
-    size: int
-    memory: BodyMemory | None
-    asks_for_usage: bool
-
-
 class HeldBody:
-    """The body of one request. `release` must be called at the end, so that the memory counts as free."""
+    """The body of one request.
+
+    `release` must be called if it is not forwarded, so that its memory counts as free. If it is forwarded, `memory`
+    must be released when the upstream has accepted the `pieces`.
+    """
 
     __slots__ = (
         "_admission",
-        "_began",
         "_block",
         "_coding",
         "_credit",
@@ -93,31 +83,35 @@ class HeldBody:
         "_fed",
         "_head",
         "_max_bytes",
-        "_memory",
-        "_pieces",
         "_reader",
         "_ticket",
+        "asks_for_usage",
+        "began",
         "facts",
+        "memory",
+        "pieces",
         "size",
     )
 
-    def __init__(self, admission: Admission, ticket: Ticket, head: RequestHead, now: float) -> None:
+    def __init__(self, admission: Admission, ticket: Ticket, head: RequestHead) -> None:
         self._admission = admission
         self._ticket = ticket
         self._head = head
-        #: Time from which the body has to arrive.
-        self._began = now
-        self._coding = head.fields.get(b"content-encoding", b"")
+        self._coding = head.head.fields.get(b"content-encoding", b"")
+        self._max_bytes = admission.held_memory.body_bytes
+        #: Time from which the body has to arrive. Before its turn, it may not have been received.
+        self.began: float | None = None
         # The received bytes: pieces as they were received, and a block to which small ones are joined.
         self.size = 0
-        self._max_bytes = admission.held_memory.body_bytes
-        self._pieces: list[bytes] = []
+        self.pieces: list[bytes] = []
         self._block = bytearray()
         # Its memory, and how much of it is not used.
-        self._memory: BodyMemory | None = None
+        self.memory: BodyMemory | None = None
         self._credit = 0
         #: What the body says, after `judge`.
-        self.facts = RequestFacts()
+        self.facts = _UNREAD
+        #: Whether the proxy changed the body to request usage, so that the usage is removed from the response.
+        self.asks_for_usage = False
         # Its reader, if it is not read as a whole; the number of pieces that were passed to it; and the call after it
         # was read in slices.
         self._reader: BodyReader | None = None
@@ -129,28 +123,19 @@ class HeldBody:
         """The tenant of the request."""
         return self._ticket.tenant
 
-    @property
-    def is_large(self) -> bool:
-        """Whether the body is larger than those that have a reserve of memory."""
-        return self.size > SMALL_BODY_BYTES
-
     # ---- while it arrives
 
     def refuse_length(self) -> Refusal | None:
         """Return a refusal if the announced length is too large, so that the client need not send the body."""
-        length = int(self._head.fields.get(b"content-length", b"0"))
+        length = int(self._head.head.fields.get(b"content-length", b"0"))
         return self._too_large() if length > self._max_bytes else None
-
-    def wait_no_longer(self, now: float) -> None:
-        """Restart the time in which the body has to arrive, because its rest may not have been received before."""
-        self._began = now
 
     def add(self, data: bytes) -> Refusal | None:
         """Add a piece. Returns a refusal if the body becomes too large, or if there is no memory for it."""
         length = len(data)
         size = self.size = self.size + length
         if size == length <= _UNCOUNTED_BYTES:
-            self._pieces.append(data)
+            self.pieces.append(data)
             return None
         if size > self._max_bytes:
             return self._too_large()
@@ -161,26 +146,28 @@ class HeldBody:
                 return None
         else:
             self._end_block()
-            self._pieces.append(data)
+            self.pieces.append(data)
             self._credit -= length + _OBJECT_BYTES
         if self._credit < 0 and not self._take_memory():
             return _TOO_MANY
         if len(self._block) >= _BLOCK_BYTES:
             self._end_block()
-        if size > _READ_WHOLE_BYTES and len(self._pieces) > self._fed and not self._coding:
+        if size > _READ_WHOLE_BYTES and len(self.pieces) > self._fed and not self._coding:
             self._read()
         return None
 
     def late(self, now: float) -> Refusal | None:
         """Return a refusal if the body has taken too much time to arrive."""
-        return _LATE if now - self._began > _ARRIVAL_SECONDS + self.size / _ARRIVAL_BYTES_PER_SECOND else None
+        if self.began is None:
+            return None
+        return _LATE if now - self.began > _ARRIVAL_SECONDS + self.size / _ARRIVAL_BYTES_PER_SECOND else None
 
     def release(self) -> None:
         """Discard the body."""
         self._admission.reading_queue.discard(self)
-        if self._memory is not None:
-            self._memory.release()
-        self._pieces.clear()
+        if self.memory is not None:
+            self.memory.release()
+        self.pieces.clear()
         self._block.clear()
         self._reader = None
 
@@ -191,7 +178,8 @@ class HeldBody:
 
         If it has not, `done` is called later: with True when it has been read, with False if reading failed.
         """
-        self._end_block()
+        if self._block:
+            self._end_block()
         if not self._coding or self._is_ambiguous():
             return True
         # Most compressed bodies decode to less than this, so they do not wait.
@@ -207,7 +195,7 @@ class HeldBody:
         """Read a part of a compressed body. Returns whether there is more."""
         if self._reader is None:
             self._reader = self._new_reader()
-            for piece in self._pieces:
+            for piece in self.pieces:
                 self._reader.feed(piece)
         return self._reader.work(_READ_BYTES)
 
@@ -221,32 +209,33 @@ class HeldBody:
         if self._done is not None:
             self._done(False)
 
-    def judge(self) -> AdmittedBody | Refusal:
-        """Check the complete body by what it says. An admitted body is returned unchanged.
+    def judge(self) -> Refusal | None:
+        """Check the complete body by what it says. Returns a refusal, or None if it is admitted.
 
-        If usage has to be injected and the client does not request it, the returned body is changed to request it.
+        If usage has to be injected and the client does not request it, the body is changed to request it.
         """
         try:
             facts = self.facts = self._read_facts()
         except RequestBodyError as error:
             self.release()
             return Refusal(HTTPStatus.BAD_REQUEST, str(error), Outcome.REJECTED, reason=RefusalReason.INVALID_BODY)
-        refused = self._admission.at_body(self._ticket, facts, self._decoded_size)
+        reader = self._reader
+        decoded_size = (reader is not None and reader.decompressed_bytes) or self.size
+        refused = self._admission.at_body(self._ticket, facts, decoded_size)
         if refused is not None:
             self.release()
-            return refused
-        if facts.usage_offset < 0:
-            return AdmittedBody(self._pieces, self.size, self._memory, asks_for_usage=False)
-        pieces = _with_usage(self._pieces, facts)
-        return AdmittedBody(pieces, sum(map(len, pieces)), self._memory, asks_for_usage=True)
+        elif facts.usage_offset >= 0:
+            self.pieces = _with_usage(self.pieces, facts)
+            self.asks_for_usage = True
+        return refused
 
     # ---- inside
 
     def _take_memory(self) -> bool:
         """Take the memory that is missing, in steps. Returns False if there is not enough."""
-        memory = self._memory
+        memory = self.memory
         if memory is None:
-            memory = self._memory = BodyMemory(self._admission.held_memory, self._ticket.tenant)
+            memory = self.memory = BodyMemory(self._admission.held_memory, self._ticket.tenant)
             # A first piece that was not counted counts now.
             self._credit -= _UNCOUNTED_BYTES + _SPARE_BLOCK_BYTES
         missing = max(-self._credit, _STEP_BYTES)
@@ -255,7 +244,7 @@ class HeldBody:
 
     def _end_block(self) -> None:
         if self._block:
-            self._pieces.append(bytes(self._block))
+            self.pieces.append(bytes(self._block))
             self._block.clear()
 
     def _read(self) -> None:
@@ -263,18 +252,18 @@ class HeldBody:
         reader = self._reader
         if reader is None:
             reader = self._reader = self._new_reader()
-        for piece in self._pieces[self._fed :]:
+        for piece in self.pieces[self._fed :]:
             reader.feed(piece)
-        self._fed = len(self._pieces)
+        self._fed = len(self.pieces)
         while reader.work(_READ_BYTES):
             pass
 
     def _new_reader(self) -> BodyReader:
         return BodyReader(
-            self._head.fields.get(b"content-type", b""),
+            self._content_type,
             self._coding,
             form=form_of(self._ticket.operation),
-            query=self._head.target.partition(b"?")[2],
+            query=self._query,
             usage=self._admission.injects_usage(self._ticket),
         )
 
@@ -286,18 +275,21 @@ class HeldBody:
             if not self._coding:
                 self._read()
             return self._reader.finish()
-        pieces = self._pieces
-        return read_request_body(
-            pieces[0] if len(pieces) == 1 else b"".join(pieces),
-            self._head.fields.get(b"content-type", b""),
-            form=form_of(self._ticket.operation),
-            query=self._head.target.partition(b"?")[2],
-            usage=self._admission.injects_usage(self._ticket),
-        )
+        pieces, ticket = self.pieces, self._ticket
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        usage = self._admission.injects_usage(ticket)
+        form = form_of(ticket.operation)
+        if form is False:
+            return read_request_body(body, usage=usage)
+        return read_request_body(body, self._content_type, form=form, query=self._query, usage=usage)
 
     @property
-    def _decoded_size(self) -> int:
-        return (0 if self._reader is None else self._reader.decompressed_bytes) or self.size
+    def _content_type(self) -> bytes:
+        return self._head.head.fields.get(b"content-type", b"")
+
+    @property
+    def _query(self) -> bytes:
+        return self._head.target.partition(b"?")[2]
 
     def _is_ambiguous(self) -> bool:
         """Return whether a field occurs twice that determines how the body is read."""

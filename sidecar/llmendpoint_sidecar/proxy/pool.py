@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.proxy.cors import CorsHeaders
 from llmendpoint_sidecar.proxy.dialer import Dialer
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
@@ -22,12 +23,15 @@ _MAX_IDLE_SECONDS = 60.0
 class UpstreamPool:
     """Idle connections to the upstream. The newest one is used first.
 
-    `max_connections` is the number of clients: each uses one connection, so more are never needed. `now` is the time.
+    `max_connections` is the number of clients: each uses one connection, so more are never needed. `now` is the time
+    in seconds.
     """
 
-    def __init__(self, dialer: Dialer, max_connections: int, now: float) -> None:
+    def __init__(self, address: Address, connect_timeout: float, max_connections: int, now: float) -> None:
         self._max_idle = min(_MAX_IDLE_CONNECTIONS, max_connections)
-        self._dialer = dialer
+        #: The Host of forwarded requests: Ollama on loopback rejects other names.
+        self.host = str(address).encode()
+        self._dialer = Dialer(address, connect_timeout)
         #: The idle connections in the order of their last use, and the time of the sweep before it.
         self._idle: dict[UpstreamConnection, float] = {}
         self._now = now

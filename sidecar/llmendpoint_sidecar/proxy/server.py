@@ -16,7 +16,6 @@ from llmendpoint_sidecar.policy.admission import Admission
 from llmendpoint_sidecar.proxy.bounds import ConnectionBounds
 from llmendpoint_sidecar.proxy.connection import ClientConnection, Shared
 from llmendpoint_sidecar.proxy.cors import AskOllama, CorsHeaders
-from llmendpoint_sidecar.proxy.dialer import Dialer
 from llmendpoint_sidecar.proxy.heads import RequestHeadWriter
 from llmendpoint_sidecar.proxy.pool import Upstream, UpstreamPool
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
@@ -59,9 +58,8 @@ class Proxy:
     ) -> None:
         budget, ask_cors = environment
         self.timeouts = timeouts
-        self.pool = UpstreamPool(Dialer(upstream, timeouts.connect), budget.connections, clock())
-        # Ollama on loopback rejects other hosts.
-        head_writer = RequestHeadWriter(str(upstream).encode(), drop_keys=admission.keyring.required)
+        self.pool = UpstreamPool(upstream, timeouts.connect, budget.connections, clock())
+        head_writer = RequestHeadWriter(self.pool.host, drop_keys=admission.keyring.required)
         self.cors = CorsHeaders(ask_cors, clock)
         self.connections: ConnectionBounds[ClientConnection] = ConnectionBounds(budget, clock)
         shared_upstream = Upstream(self.pool, head_writer, self.cors)

@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 #: If more bytes wait until the connection is open, nothing more is read from the client.
 _MAX_WAITING_BYTES = 256 * 1024
-
 #: Maximum number of bytes that are read after the connection was lost. An early error response has a few hundred.
 _MAX_REST_BYTES = 256 * 1024
 
@@ -59,7 +58,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.write: Callable[[bytes], None] = drop
         #: Not None until the connection is open. The task is kept, because asyncio only keeps weak references.
         self._opening: tuple[Opening, asyncio.Task[None]] | None = None
-        self._paused = self._aborted = self._is_full = False
+        self._paused = self._aborted = False
+        #: Whether nothing more should be written now, because too many bytes wait.
+        self._is_full = False
 
     # ---- calls of the exchange and of the pool
 
@@ -95,10 +96,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._user = None
         self._aborted = True
         self._reader.abandon()
-        if self._opening is not None:
-            opening, task = self._opening
-            opening.close()
-            task.cancel()
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening[0].close()
+            opening[1].cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -110,19 +111,17 @@ class UpstreamConnection(asyncio.Protocol):
     # ---- calls of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, and send the bytes that wait for it."""
+        """Keep the transport. `_opened` follows."""
         # uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         if self._aborted:
             self._transport.abort()
             return
-        if self._paused or (self._opening is not None and self._opening[0].waits):
-            # uvloop begins to read after this call. If a write failed during this call, uvloop would close the socket
-            # before it has taken it over, and its number could be closed again when it belongs to another one.
-            asyncio.get_running_loop().call_soon(self._opened)
-        else:
-            self._opening = None
+        if self._opening is None:
             self.write = self._transport.write
+        if self._paused:
+            # uvloop begins to read after this call.
+            asyncio.get_running_loop().call_soon(self._pause_again)
 
     def eof_received(self) -> None:
         """Complete the response, or fail it if it is incomplete."""
@@ -166,27 +165,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _write_early(self, data: bytes) -> None:
         """Send bytes before the connection is open. If too many wait, stop reading from the client."""
-        if self._opening is None or self._aborted:
+        if self._opening is None:
             return
-        if self._opening[0].write(data) > _MAX_WAITING_BYTES and self._user is not None:
-            self._user.upstream_writable(writable=False)
+        if self._opening[0].write(data) > _MAX_WAITING_BYTES and not self._is_full:
+            self.pause_writing()
 
-    def _opened(self) -> None:
-        """Send the bytes that have waited."""
-        opening, self._opening = self._opening, None
-        if self._transport is None or self._aborted:
+    def _send_waiting(self, data: bytes) -> None:
+        """Send the bytes that waited for the connection. If its buffer is not full then, ask for more."""
+        was_full, self._is_full = self._is_full, False
+        self.write(data)
+        if self._user is None:
             return
-        self.write = self._transport.write
-        if self._paused:
-            self.pause()
-        if opening is None or not opening[0].waits:
-            return
-        # The transport may call `pause_writing` meanwhile.
-        self.write(opening[0].take_waiting())
-        if self._user is not None:
-            self._user.waiting_bytes_sent()
-            if not self._is_full:
-                self._user.upstream_writable(writable=True)
+        if was_full and not self._is_full:
+            self._user.upstream_writable(writable=True)
+        self._user.waiting_bytes_sent()
 
     async def _open(self, opening: Opening) -> None:
         try:
@@ -195,10 +187,29 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(error)
         except Exception:
             log.exception("a connection to the upstream could not be opened")
-            self._fail(UpstreamError("no connection to the upstream could be opened"))
+            self._fail(UpstreamError("the connection could not be opened"))
+        else:
+            self._opened(opening)
+
+    def _opened(self, opening: Opening) -> None:
+        """Send the bytes that wait for the connection.
+
+        This is not done in `connection_made`: if a write fails there, uvloop closes the file descriptor but not the
+        socket object, which would later close the descriptor again.
+        """
+        self._opening = None
+        if self._transport is None:
+            return
+        self.write = self._transport.write
+        if waiting := opening.take_waiting():
+            self._send_waiting(waiting)
 
     def _fail(self, error: UpstreamError) -> None:
         user, self._opening = self._user, None
         self.abort()
         if user is not None:
             user.upstream_unreachable(error)
+
+    def _pause_again(self) -> None:
+        if self._paused:
+            self.pause()

@@ -340,6 +340,17 @@ def test_forms_of_clients_are_read(write: Callable[[], tuple[bytes, bytes]], for
     assert read_request_body(body, content_type, form=form) == RequestFacts("tiny", True)
 
 
+@pytest.mark.parametrize("form", [True, None])
+def test_a_compressed_form_is_read_in_pieces_of_any_size(form: bool | None) -> None:
+    """A decompressor that needs more input returns nothing, which is not the end of the form."""
+    body = zstandard.compress(FILE + b"RIFF\r\n" + MODEL + b"tiny\r\n--x--\r\n")
+    for size in (1, 30, len(body)):
+        reader = BodyReader(TYPE, b"zstd", form=form)
+        for start in range(0, len(body), size):
+            reader.feed(body[start : start + size])
+        assert reader.finish() == RequestFacts("tiny", True)
+
+
 async def test_forms_of_aiohttp_are_read() -> None:
     body, content_type = await aiohttp_form()
     assert read_request_body(body, content_type, form=True) == RequestFacts("tiny", True)

@@ -170,8 +170,10 @@ async def test_the_simulator_serves_every_metered_route(
     start_simulator: StartSimulator, http: aiohttp.ClientSession
 ) -> None:
     simulator = await start_simulator()
+    said = {"prompt": "x", "input": "x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5}
+    body = {"model": "simulated", **said}
     for operation in METERED:
-        async with http.post(f"{simulator.url}{path_of_operation(operation)}", json={"model": "simulated"}) as response:
+        async with http.post(f"{simulator.url}{path_of_operation(operation)}", json=body) as response:
             assert response.status == 200, operation
     operations = {entry.operation for entry in simulator.simulator.ledger.entries}
     assert operations == {operation.value for operation in METERED}

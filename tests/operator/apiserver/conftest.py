@@ -238,14 +238,14 @@ class OperatorProcess(subprocess.Popen[bytes]):
 @pytest.fixture(scope="session")
 def start_operator(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], OperatorProcess]:
-    """Start the operator as a process; the caller ends it."""
+) -> Callable[..., OperatorProcess]:
+    """Start the operator as a process, with additional flags; the caller ends it."""
 
-    def start() -> OperatorProcess:
+    def start(*flags: str) -> OperatorProcess:
         port = free_port()
         path = tmp_path_factory.mktemp("operator") / "log"
         command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
-                   "--health-listen", f"127.0.0.1:{port}"]  # fmt: skip
+                   "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
         environment = os.environ | {"KUBECONFIG": str(control_plane.operator)}
         with path.open("wb") as log:
             process = OperatorProcess(command, stdout=log, stderr=log, env=environment)

@@ -87,14 +87,86 @@ def test_nothing_is_written_when_nothing_changes(api: Any) -> None:
     assert (api.children(), api.get("LLMEndpoint", "assistant")["metadata"]["resourceVersion"]) == before
 
 
-def test_a_strangers_object_is_left_alone_and_named(api: Any) -> None:
-    stranger = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "assistant"}, "data": {"mine": "yes"}}
-    api.apply(stranger)
+PORT = {"port": 1, "protocol": "TCP"}
+STRANGERS = [
+    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "assistant"}, "data": {"models.json": "{}"}},
+    {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "assistant", "annotations": {"role": "theirs"}},
+    },
+    {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "assistant-pods"}, "spec": {"ports": [PORT]}},
+]
+
+
+def without_server_fields(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what a client has written into an object."""
+    return {
+        **body,
+        "metadata": {name: body["metadata"].get(name) for name in ("annotations", "labels", "ownerReferences")},
+    }
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=lambda body: str(body["kind"]))
+def test_no_pods_are_made_while_a_stranger_has_what_they_would_use(api: Any, stranger: dict[str, Any]) -> None:
+    kind, name = stranger["kind"], stranger["metadata"]["name"]
+    before = without_server_fields(api.apply(stranger))
     api.apply(endpoint("assistant"))
     wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("Degraded") == ("True", "NameConflict"))
-    assert api.get("ConfigMap", "assistant")["data"] == {"mine": "yes"}
-    api.delete("ConfigMap", "assistant")
-    wait_until(lambda: "models.json" in (api.get("ConfigMap", "assistant") or {}).get("data", {}))
+    assert api.conditions("LLMEndpoint", "assistant")["Ready"] == ("False", "NameConflict")
+    text = json.dumps(api.get("LLMEndpoint", "assistant")["status"])
+    assert f"{kind}/{name} exists but does not belong to this LLMEndpoint" in text
+    assert "Until then, StatefulSet/assistant will not be written." in text
+    assert api.children().keys() == CHILDREN - {f"{kind}/{name}", "StatefulSet/assistant"}
+    assert without_server_fields(api.get(kind, name)) == before
+    api.delete(kind, name)
+    wait_until(lambda: api.children().keys() == CHILDREN)
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=lambda body: str(body["kind"]))
+def test_pods_that_run_are_left_as_they_are_when_a_stranger_takes_a_name(api: Any, stranger: dict[str, Any]) -> None:
+    kind, name = stranger["kind"], stranger["metadata"]["name"]
+    make(api)
+    # Somebody takes the object out of our hands. It keeps its UID and our labels.
+    api.patch(kind, name, {"metadata": {"ownerReferences": None}})
+    wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("Ready") == ("False", "NameConflict"))
+    before = api.children()
+    api.apply(endpoint("assistant", replicas=3, models=[{"name": "other:1b"}]))
+    wait_until(lambda: api.get("LLMEndpoint", "assistant")["status"]["observedGeneration"] == 2)
+    assert api.conditions("LLMEndpoint", "assistant")["Degraded"] == ("True", "NameConflict")
+    assert api.get("StatefulSet", "assistant")["spec"]["replicas"] == 1
+    assert api.children()[f"{kind}/{name}"] == before[f"{kind}/{name}"]
+    api.delete(kind, name)
+    wait_until(lambda: api.get("StatefulSet", "assistant")["spec"]["replicas"] == 3)
+
+
+def test_a_client_service_of_a_stranger_is_not_the_endpoints_url(api: Any) -> None:
+    """Its pods may run, but a load test would send its key to the stranger."""
+    api.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "assistant"}, "spec": {"ports": [PORT]}})
+    api.apply(endpoint("assistant"))
+    wait_until(lambda: "StatefulSet/assistant" in api.children())
+    api.apply_status({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "assistant"},
+        "status": {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "observedGeneration": 1},
+    })  # fmt: skip
+    wait_until(lambda: (api.get("LLMEndpoint", "assistant").get("status") or {}).get("readyReplicas") == 1)
+    assert api.conditions("LLMEndpoint", "assistant")["Ready"] == ("False", "NameConflict")
+    api.apply(loadtest("smoke"))
+    wait_until(
+        lambda: "LLMEndpoint assistant is not Ready" in json.dumps(api.get("LoadTest", "smoke").get("status", {}))
+    )
+
+
+def test_a_load_test_gives_no_rights_to_a_strangers_config_map(api: Any) -> None:
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "smoke-result-0"}, "data": {"a": "b"}}
+    api.apply(theirs)
+    api.apply(loadtest("smoke", endpointRef=None, target={"url": "http://x"}, model="m:1"))
+    wait_until(lambda: "NameConflict" not in json.dumps(api.get("LoadTest", "smoke").get("status", {})) and
+               "ConfigMap/smoke-result-0 exists" in json.dumps(api.get("LoadTest", "smoke").get("status", {})))  # fmt: skip
+    assert not {"Role/smoke-load", "RoleBinding/smoke-load", "Job/smoke"} & api.children().keys()
+    assert api.get("ConfigMap", "smoke-result-0")["data"] == {"a": "b"}
+    api.delete("ConfigMap", "smoke-result-0")
+    wait_until(lambda: api.get("Job", "smoke"))
 
 
 def test_an_operator_that_was_away_catches_up(
@@ -228,7 +300,7 @@ def pod_address(tmp_path: Path) -> Iterator[str]:
 
 def test_status_and_events_show_how_far_a_pull_is(api: Any, pod_address: str) -> None:
     make(api)
-    api.apply(pod("assistant-0", "assistant"))
+    api.apply(pod("assistant-0", "assistant", api.get("StatefulSet", "assistant")["metadata"]["uid"]))
     api.apply_status({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0"},
                       "status": {"phase": "Running", "podIP": pod_address, "podIPs": [{"ip": pod_address}]}})  # fmt: skip
     wait_until(lambda: api.conditions("LLMEndpoint", "assistant").get("ModelsAvailable") == ("False", "Pulling"))

@@ -71,7 +71,7 @@ def test_endpoints_at_rest_cause_no_request(api: Any, quiet: Client, operator: A
     wait_until(lambda: api.get("StatefulSet", "polled-19"))
     for index in range(20):
         name = f"polled-{index}"
-        api.apply(pod(f"{name}-0", name))
+        api.apply(pod(f"{name}-0", name, api.get("StatefulSet", name)["metadata"]["uid"]))
         api.apply_status({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{name}-0"},
                           "status": {"phase": "Running", "podIP": failing_pod_address,
                                      "podIPs": [{"ip": failing_pod_address}]}})  # fmt: skip

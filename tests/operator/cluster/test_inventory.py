@@ -70,6 +70,7 @@ def test_an_event_that_is_faster_than_the_response_of_our_write_is_not_lost(inve
         ({"data": {"models.json": "edited"}}, True),
         ({"metadata": {"labels": {}}}, True),
         ({"metadata": {"annotations": {"note": "x"}}}, True),
+        ({"metadata": {"finalizers": ["example.com/x"]}}, True),
         ({"metadata": {"managedFields": []}}, False),
         ({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}}, False),
     ],
@@ -108,14 +109,22 @@ def test_a_child_belongs_to_its_controller_even_if_its_labels_were_edited(invent
     assert inventory.shows("ConfigMap", newer(body, metadata={"labels": {"llmendpoint.dev/endpoint": "other"}})) == KEY
 
 
-def test_pods_are_found_by_labels(inventory: Inventory) -> None:
-    body = live(pod("assistant-0", "assistant"), "uid-pod", stamp=False, status={"podIP": "10.0.0.1"})
-    body["metadata"]["namespace"] = "ns"
-    assert inventory.shows("Pod", body) == KEY
-    assert [item["status"] for item in inventory.pods(KEY, "endpoint")] == [{"podIP": "10.0.0.1"}]
-    assert inventory.pods(KEY, "load") == []
+def test_pods_mark_the_owner_of_their_labels_but_belong_to_their_controller(inventory: Inventory) -> None:
+    body = live(pod("assistant-0", "assistant", "uid-set"), "uid-pod", stamp=False, status={"podIP": "10.0.0.1"})
+    stranger = live(pod("assistant-1", "assistant", "uid-other"), "uid-other-pod", stamp=False)
+    for item in (body, stranger):
+        item["metadata"]["namespace"] = "ns"
+        assert inventory.shows("Pod", item) == KEY
+    assert [item["status"] for item in inventory.pods(KEY, "uid-set")] == [{"podIP": "10.0.0.1"}]
     assert inventory.gone("Pod", body) == KEY
-    assert inventory.pods(KEY, "endpoint") == []
+    assert inventory.pods(KEY, "uid-set") == []
+
+
+def test_a_pod_without_a_controller_belongs_to_nobody(inventory: Inventory) -> None:
+    body = live(pod("assistant-0", "assistant", "uid-set"), "uid-pod", stamp=False)
+    body["metadata"] |= {"namespace": "ns", "ownerReferences": []}
+    inventory.shows("Pod", body)
+    assert inventory.pods(KEY, "uid-set") == []
 
 
 def test_a_new_object_of_the_same_name_survives_the_late_deletion_of_the_old(inventory: Inventory) -> None:

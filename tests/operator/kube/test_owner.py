@@ -28,6 +28,28 @@ def test_labels_by_which_the_operator_finds_children_win(kind: str, label: str) 
     assert labels["team"] == "a"
 
 
+@pytest.mark.parametrize("kind", ["LLMEndpoint", "LoadTest"])
+def test_labels_of_a_spec_cannot_make_a_pod_somebody_elses(kind: str) -> None:
+    given = {
+        "llmendpoint.dev/endpoint": "other",
+        "llmendpoint.dev/loadtest": "other",
+        "llmendpoint.dev/questions": "true",
+        "llmendpoint.dev": "x",
+        "app.kubernetes.io/name": "x",
+        "app.kubernetes.io/instance": "x",
+        "app.kubernetes.io/component": "x",
+        "app.kubernetes.io/managed-by": "x",
+        "app.kubernetes.io/part-of": "suite",
+        "example.com/team": "a",
+    }
+    owner = Owner(kind, "ns", "assistant", "uid-1")
+    assert owner.pod_labels("endpoint", given) == {
+        **owner.labels("endpoint"),
+        "app.kubernetes.io/part-of": "suite",
+        "example.com/team": "a",
+    }
+
+
 def test_an_object_of_an_earlier_owner_with_the_same_name_is_not_a_child() -> None:
     child = OWNER.child("ConfigMap", "c", "config")
     assert not is_controlled_by(child, Owner("LLMEndpoint", "ns", "assistant", "uid-2"))

@@ -5,15 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
+from llmendpoint_common.contracts.loadrun import Progress, RunDocument, RunLoad, RunTarget
+from llmendpoint_loadjob.result.summary import summarize
+from llmendpoint_loadjob.result.timings import Outcome, Sample
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.controller import LoadTestController
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
 from llmendpoint_operator.settings import Images
-from support.children import live
+from support.children import live, newer
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
 
 KEY = Key("LoadTest", "ns", "smoke")
@@ -28,28 +33,58 @@ TARGET = {"target": {"url": "http://x"}, "model": "m:1"}
 
 
 class FakePods:
-    """Load pods that do not answer."""
+    """Load pods that all report the same progress, or do not answer. `asked` has their names."""
 
-    async def load(self, pod: dict[str, Any]) -> None:
-        return None
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.asked: list[str] = []
+
+    async def load(self, pod: dict[str, Any]) -> Progress | None:
+        self.asked.append(pod["metadata"]["name"])
+        return self.progress
 
 
 class World:
     """A controller of LoadTests on a cluster in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = ALLOW_ALL) -> None:
         self.objects = FakeObjects()
         self.time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.seconds = 0.0
         self.inventory = Inventory(lambda: self.seconds)
         self.inventory.end_listing()
-        cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), FakePods(), lambda: self.time)  # type: ignore[arg-type]
-        self.controller = LoadTestController(cluster, IMAGES, "chart")
+        self.pods = FakePods()
+        cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), self.pods, lambda: self.time)  # type: ignore[arg-type]
+        self.controller = LoadTestController(cluster, IMAGES, "chart", policy)
 
     def show(self, **spec: Any) -> None:
         body = {"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LoadTest",
                 "metadata": {"name": "smoke", "namespace": "ns"}, "spec": spec}  # fmt: skip
         self.inventory.shows("LoadTest", live(body, "uid-run", stamp=False))
+
+    def show_pod(self, name: str, controller_uid: str) -> None:
+        controller = {
+            "kind": "Job",
+            "name": "smoke",
+            "uid": controller_uid,
+            "controller": True,
+            "apiVersion": "batch/v1",
+        }
+        metadata = {"name": name, "namespace": "ns", "ownerReferences": [controller],
+                    "labels": {"llmendpoint.dev/loadtest": "smoke", "app.kubernetes.io/component": "load"}}  # fmt: skip
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"podIP": "10.0.0.1"}}
+        self.inventory.shows("Pod", live(body, f"uid-{name}", stamp=False))
+
+    def publish(self, text: str) -> None:
+        """Write a result, as the load pod does."""
+        body = newer(self.objects.get_now("ConfigMap", "smoke-result-0"), data={"summary.json": text})
+        self.objects.put(body)
+        self.inventory.shows("ConfigMap", body)
+
+    async def start(self) -> None:
+        self.objects.put(QUESTIONS)
+        self.show(**TARGET)
+        await self.reconcile()
 
     def later(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
@@ -61,6 +96,10 @@ class World:
     @property
     def status(self) -> dict[str, Any]:
         return dict((self.inventory.resource(KEY) or {})["status"])
+
+    @property
+    def stalled(self) -> tuple[str, str]:
+        return next((row["status"], row["reason"]) for row in self.status["conditions"] if row["type"] == "Stalled")
 
     @property
     def passed(self) -> tuple[str, str]:
@@ -161,3 +200,120 @@ async def test_a_run_whose_job_is_gone_is_an_error_once_everything_was_listed(wo
     await world.reconcile()
     assert world.passed == ("RunError", "The Job of this run was deleted. Create another LoadTest to run it again.")
     assert world.objects.calls.count("create Job/smoke") == 1
+
+
+def summary(*categories: str) -> str:
+    samples = [Sample("id", "q", name, 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2) for name in categories]
+    outcome = Outcome(samples, duration=1.0, offered=1, sent=1)
+    document = RunDocument(RunTarget("http://x"), "m:1", RunLoad(concurrency=1))
+    return msgspec.json.encode(summarize(outcome, document)).decode()
+
+
+async def test_the_status_names_the_map_of_the_result_and_its_uid(world: World) -> None:
+    await world.start()
+    uid = world.objects.get_now("ConfigMap", "smoke-result-0")["metadata"]["uid"]
+    assert world.status["resultConfigMap"] == {"name": "smoke-result-0", "uid": uid}
+
+
+async def test_a_finished_run_takes_the_permission_of_its_pod_away(world: World) -> None:
+    await world.start()
+    world.publish(summary("Math"))
+    assert await world.reconcile() == 0
+    assert world.status["verdict"] == "None"
+    assert await world.reconcile() is None
+    assert world.objects.calls[-1] == "delete RoleBinding/smoke-load"
+    calls = len(world.objects.calls)
+    assert await world.reconcile() is None
+    assert len(world.objects.calls) == calls
+
+
+async def test_a_result_that_is_not_valid_ends_the_run_with_the_reason(world: World) -> None:
+    await world.start()
+    text = summary("Math", "Coding").replace('"Coding"', '"Math"')
+    world.publish(text)
+    await world.reconcile()
+    assert world.status["verdict"] == "Error"
+    assert world.passed == (
+        "RunError",
+        "ConfigMap smoke-result-0: the result is not valid: two categories have the same name. It is not used.",
+    )
+
+
+async def test_a_status_that_the_api_server_refuses_ends_the_run_and_is_not_tried_for_ever(world: World) -> None:
+    await world.start()
+    world.publish(summary("Math"))
+    world.objects.refuse_next["LoadTest"] = refusal(
+        422, '{"message":"status.summary is invalid","details":{"name":"x"}}'
+    )
+    await world.reconcile()
+    assert world.passed == (
+        "RunError", "The API server refused the result of this run: 422 status.summary is invalid",
+    )  # fmt: skip
+
+
+async def test_a_run_whose_map_was_deleted_is_an_error(world: World) -> None:
+    await world.start()
+    gone = world.objects.get_now("ConfigMap", "smoke-result-0")
+    world.objects.remove("ConfigMap", "smoke-result-0")
+    world.inventory.gone("ConfigMap", gone)
+    await world.reconcile()
+    assert world.passed[0] == "RunError"
+    assert "ConfigMap smoke-result-0, which receives the result of this run, was deleted or replaced" in world.passed[1]
+
+
+async def test_only_the_pod_of_the_job_is_asked_and_believed(world: World) -> None:
+    await world.start()
+    world.pods.progress = Progress(40, 4, 1, 1, 9, 0.5)
+    world.show_pod("forged", "uid-of-another-job")
+    await world.reconcile()
+    assert world.pods.asked == []
+    assert world.status["progressPercent"] == 0
+    world.show_pod("real", world.objects.get_now("Job", "smoke")["metadata"]["uid"])
+    await world.reconcile()
+    assert world.pods.asked == ["real"]
+    assert world.status["progressPercent"] == 40
+
+
+async def test_a_strangers_job_of_the_same_name_is_not_the_run(world: World) -> None:
+    """Somebody deleted the Job and made another one, which has ended."""
+    await world.start()
+    world.later(60)
+    world.inventory.gone("Job", world.objects.get_now("Job", "smoke"))
+    stranger = Owner("LoadTest", "ns", "smoke", "uid-other").child("Job", "smoke", "load")
+    ended = {"conditions": [{"type": "Failed", "status": "True"}]}
+    world.inventory.shows("Job", live(stranger, "uid-job", stamp=False, status=ended))
+    await world.reconcile()
+    assert world.passed == ("RunError", "The Job of this run was deleted. Create another LoadTest to run it again.")
+
+
+async def test_a_run_that_the_policy_forbids_waits_without_requests() -> None:
+    world = World(Policy(target_hosts=("allowed",)))
+    world.objects.put(QUESTIONS)
+    world.show(**TARGET)
+    for _ in range(3):
+        assert await world.reconcile() is None
+    assert world.objects.calls == ["status LoadTest/smoke"]
+    assert world.stalled == ("True", "PolicyViolation")
+    assert world.passed[0] == "PolicyViolation"
+    assert "spec.target.url: the operator's policy does not allow 'x' (rule targetHosts: allowed)." in world.passed[1]
+    assert "startTime" not in world.status
+    assert [(event["reason"], event["type"]) for event in world.objects.events] == [("PolicyViolation", "Warning")]
+    world.show(**{**TARGET, "target": {"url": "http://allowed"}})
+    await world.reconcile()
+    assert world.passed[0] == "Running"
+    assert world.stalled == ("False", "NotStalled")
+
+
+async def test_a_run_that_has_not_passed_is_stalled(world: World) -> None:
+    await world.start()
+    assert world.stalled == ("False", "NotStalled")
+    world.publish("not a result")
+    await world.reconcile()
+    assert world.stalled == ("True", "RunError")
+
+
+async def test_a_run_without_objectives_is_not_stalled(world: World) -> None:
+    await world.start()
+    world.publish(summary("Math"))
+    await world.reconcile()
+    assert world.stalled == ("False", "NotStalled")

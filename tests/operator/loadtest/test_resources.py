@@ -91,12 +91,21 @@ def test_the_command_line_is_the_same_for_each_run() -> None:
     assert plain["args"] == other["args"]
 
 
-def test_a_load_tests_key_is_on_no_command_line_and_in_no_document() -> None:
-    request = {"apiKeySecretRef": {"name": "keys", "key": "a"}}
-    (container,) = pod(request=request)["containers"]
-    assert container["env"] == [
-        {"name": "LLMENDPOINT_LOAD_API_KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}
-    ]
-    assert not [flag for flag in container["args"] if "key" in flag]
-    assert "env" not in pod()["containers"][0]
+def test_a_load_tests_key_is_a_file_that_only_the_pod_can_read() -> None:
+    request = {"apiKeySecretRef": {"name": "keys", "key": "$(HOME)"}}
+    spec = pod(request=request)
+    (container,) = spec["containers"]
+    secret = {"secretName": "keys", "defaultMode": 0o440, "items": [{"key": "$(HOME)", "path": "key"}]}
+    assert {"name": "api-key", "secret": secret} in spec["volumes"]
+    assert {"name": "api-key", "mountPath": "/etc/llmendpoint/api-key", "readOnly": True} in container["volumeMounts"]
+    # Kubelet gives the file to this group, and the user of the container belongs to it.
+    assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]
+    assert "--api-key-file=/etc/llmendpoint/api-key/key" in container["args"]
+    assert "env" not in container
     assert document(request=request) == document()
+
+
+def test_a_run_without_a_key_has_no_volume_for_it() -> None:
+    spec = pod()
+    assert "api-key" not in [volume["name"] for volume in spec["volumes"]]
+    assert not [flag for flag in spec["containers"][0]["args"] if "key" in flag]

@@ -10,6 +10,7 @@ import pytest
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.endpoint.controller import EndpointController
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
 from llmendpoint_operator.settings import Images
 from support.children import KEY, endpoint_body, live, newer
@@ -38,11 +39,12 @@ class FakePods:
 class World:
     """An endpoint's controller on a cluster in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = ALLOW_ALL) -> None:
         self.objects, self.pods, self.discovery = FakeObjects(), FakePods(), FakeDiscovery()
         self.inventory = Inventory(lambda: 0.0)
         cluster = Cluster(self.objects, self.inventory, self.discovery, self.pods, self.now)  # type: ignore[arg-type]
-        self.controller = EndpointController(cluster, IMAGES)
+        self.cluster = cluster
+        self.controller = EndpointController(cluster, IMAGES, policy)
 
     @staticmethod
     def now() -> datetime:
@@ -57,7 +59,7 @@ class World:
         body = newer(self.objects.get_now("StatefulSet", "assistant"), status=replicas)
         self.inventory.shows("StatefulSet", body)
         status = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
-        made = live(pod("assistant-0", "assistant"), "uid-pod", stamp=False, status=status)
+        made = live(pod("assistant-0", "assistant", body["metadata"]["uid"]), "uid-pod", stamp=False, status=status)
         made["metadata"]["namespace"] = "ns"
         self.inventory.shows("Pod", made)
 
@@ -92,17 +94,29 @@ async def test_a_spec_that_cannot_be_parsed_is_reported_by_field(world: World) -
     world.show(replicas="many")
     assert await world.controller.reconcile(KEY) is None
     assert world.objects.calls == ["status LLMEndpoint/assistant"]
-    (condition,) = world.objects.statuses[-1]["conditions"]
-    assert condition["reason"] == "InvalidSpec"
-    assert condition["message"].startswith("spec.replicas: ")
+    rows = world.objects.statuses[-1]["conditions"]
+    assert [(row["type"], row["status"]) for row in rows] == [("Ready", "False"), ("Stalled", "True")]
+    assert {row["reason"] for row in rows} == {"InvalidSpec"}
+    assert all(row["message"].startswith("spec.replicas: ") for row in rows)
 
 
 async def test_a_refused_child_does_not_stop_the_others_nor_the_status(world: World) -> None:
-    world.objects.refuse["Service"] = forbidden()
+    world.objects.refuse["ServiceMonitor"] = forbidden()
     world.show()
     assert await world.controller.reconcile(KEY) == 2
     assert "create StatefulSet/assistant" in world.objects.calls
     assert world.conditions["Degraded"] == "Forbidden"
+
+
+async def test_pods_are_not_made_while_a_child_that_they_use_is_refused(world: World) -> None:
+    world.objects.refuse["ServiceAccount"] = forbidden()
+    world.show()
+    assert await world.controller.reconcile(KEY) == 2
+    assert "create StatefulSet/assistant" not in world.objects.calls
+    assert "create Service/assistant" in world.objects.calls
+    degraded = next(row for row in world.objects.statuses[-1]["conditions"] if row["type"] == "Degraded")
+    assert degraded["reason"] == "Forbidden"
+    assert degraded["message"].endswith("Until then, StatefulSet/assistant will not be written.")
 
 
 async def test_a_status_that_meets_no_resource_means_that_it_is_gone(world: World) -> None:
@@ -136,6 +150,18 @@ async def test_an_endpoint_that_is_scaled_to_zero_is_settled(world: World) -> No
     assert await world.controller.reconcile(KEY) == 2
 
 
+async def test_a_pod_that_only_has_our_labels_is_not_polled(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    world.pods.model = LOADED
+    forged = live(pod("assistant-9", "assistant", "uid-other"), "uid-pod", stamp=False, status={"podIP": "10.0.0.9"})
+    forged["metadata"]["namespace"] = "ns"
+    world.inventory.shows("Pod", forged)
+    await world.controller.reconcile(KEY)
+    assert world.pods.polls == 0
+    assert world.conditions["ModelsAvailable"] == "Starting"
+
+
 async def test_an_endpoint_without_pods_waits_for_events(world: World) -> None:
     world.show()
     assert await world.controller.reconcile(KEY) == 30
@@ -152,3 +178,37 @@ async def test_each_new_reason_becomes_one_event(world: World) -> None:
     await world.controller.reconcile(KEY)
     assert [event["reason"] for event in world.objects.events] == ["Starting", "ModelsAnswer", "AllPresent"]
     assert {event["type"] for event in world.objects.events} == {"Normal"}
+
+
+NO_NODE_PORTS = Policy(service_types=())
+
+
+async def test_nothing_is_applied_for_a_spec_that_the_policy_forbids() -> None:
+    world = World(NO_NODE_PORTS)
+    world.show(service={"type": "NodePort"})
+    for _ in range(2):
+        assert await world.controller.reconcile(KEY) == 30
+    assert world.objects.calls == ["status LLMEndpoint/assistant"]
+    assert world.conditions["Stalled"] == world.conditions["Ready"] == "PolicyViolation"
+    assert [event["type"] for event in world.objects.events if event["reason"] == "PolicyViolation"] == ["Warning"]
+    world.show(service={"type": "ClusterIP"})
+    await world.controller.reconcile(KEY)
+    assert "create StatefulSet/assistant" in world.objects.calls
+    assert world.conditions["Stalled"] == "NotStalled"
+
+
+async def test_an_endpoint_that_runs_is_left_as_it_is_if_the_policy_forbids_its_spec(world: World) -> None:
+    world.show(service={"type": "NodePort"})
+    await world.controller.reconcile(KEY)
+    world.pods.model = LOADED
+    world.show_ready_pod()
+    await world.controller.reconcile(KEY)
+    world.objects.calls.clear()
+    # Another operator starts with a policy, and the spec is changed.
+    controller = EndpointController(world.cluster, IMAGES, NO_NODE_PORTS)
+    world.show(service={"type": "NodePort"}, replicas=5)
+    await controller.reconcile(KEY)
+    assert world.objects.calls == ["status LLMEndpoint/assistant"]
+    assert world.conditions["Ready"] == "ModelsAnswer"
+    assert world.conditions["Stalled"] == "PolicyViolation"
+    assert [event["type"] for event in world.objects.events if event["reason"] == "PolicyViolation"] == ["Warning"]

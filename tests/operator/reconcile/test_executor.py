@@ -10,7 +10,7 @@ from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.reconcile.executor import Executor
-from support.children import KEY, OWNER, config_map, live, newer, stateful_set
+from support.children import KEY, OWNER, config_map, live, newer, service, stateful_set
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, plain_not_found
 
 CHILDREN = [config_map(), stateful_set()]
@@ -60,17 +60,38 @@ async def test_a_child_that_is_no_longer_desired_is_deleted_once(world: World) -
 async def test_a_strangers_object_is_read_once_and_never_written(world: World) -> None:
     world.objects.put(live(config_map(owner=replace(OWNER, uid="other")), stamp=False))
     assert await world.converge(*CHILDREN) == [FaultReason.NAME_CONFLICT]
-    assert world.objects.calls == [
-        "create ConfigMap/assistant", "get ConfigMap/assistant", "create StatefulSet/assistant",
-    ]  # fmt: skip
+    # The pods would use the stranger's ConfigMap, so the StatefulSet waits.
+    assert world.objects.calls == ["create ConfigMap/assistant", "get ConfigMap/assistant"]
     # Reconciles for other reasons do not retry before the delay has passed.
     assert await world.converge(*CHILDREN) == [FaultReason.NAME_CONFLICT]
-    assert len(world.objects.calls) == 3
+    assert len(world.objects.calls) == 2
     # Its deletion does not cause an event, because it does not have our labels.
     world.objects.remove("ConfigMap", "assistant")
     world.now += 2
     assert await world.converge(*CHILDREN) == []
-    assert world.objects.calls[3:] == ["create ConfigMap/assistant"]
+    assert world.objects.calls[2:] == ["create ConfigMap/assistant", "create StatefulSet/assistant"]
+
+
+async def test_a_child_that_a_stranger_replaced_stops_changes_of_what_uses_it(world: World) -> None:
+    await world.converge(*CHILDREN)
+    world.inventory.gone("ConfigMap", world.objects.get_now("ConfigMap", "assistant"))
+    world.objects.put(live(config_map(owner=replace(OWNER, uid="other")), stamp=False))
+    world.objects.calls.clear()
+    (fault,) = await world.executor.converge(OWNER, [config_map(), stateful_set(replicas=2)])
+    assert world.objects.calls == ["create ConfigMap/assistant", "get ConfigMap/assistant"]
+    assert fault.message.endswith("Until then, StatefulSet/assistant will not be written.")
+    # The StatefulSet that exists is left as it is. If it has not changed, there is nothing to say about it.
+    (fault,) = await world.executor.converge(OWNER, CHILDREN)
+    assert "StatefulSet" not in fault.message
+    assert world.objects.get_now("StatefulSet", "assistant")["spec"] == {"replicas": 1}
+
+
+async def test_an_object_that_replaced_ours_after_the_plan_is_not_taken_over(world: World) -> None:
+    await world.converge(config_map())
+    # The watch has not shown yet that a stranger's object has the name now.
+    world.objects.put(live(config_map("theirs", owner=replace(OWNER, uid="other")), "uid-theirs", stamp=False))
+    assert await world.converge(config_map("b")) == [FaultReason.CONFLICT]
+    assert world.objects.get_now("ConfigMap", "assistant")["data"] == {"models.json": "theirs"}
 
 
 async def test_our_own_object_that_the_inventory_does_not_know_is_applied(world: World) -> None:
@@ -80,13 +101,14 @@ async def test_our_own_object_that_the_inventory_does_not_know_is_applied(world:
 
 
 async def test_a_refused_child_does_not_stop_the_others_and_comes_later(world: World) -> None:
+    children = [config_map(name="first"), config_map(name="second")]
     world.objects.refuse["ConfigMap"] = forbidden()
-    assert await world.converge(*CHILDREN) == [FaultReason.FORBIDDEN]
-    assert world.objects.calls[-1] == "create StatefulSet/assistant"
+    assert await world.converge(*children, service()) == [FaultReason.FORBIDDEN, FaultReason.FORBIDDEN]
+    assert world.objects.calls[-1] == "create Service/assistant"
     del world.objects.refuse["ConfigMap"]
-    assert await world.converge(*CHILDREN) == [FaultReason.FORBIDDEN]
+    assert await world.converge(*children, service()) == [FaultReason.FORBIDDEN, FaultReason.FORBIDDEN]
     world.now += 2
-    assert await world.converge(*CHILDREN) == []
+    assert await world.converge(*children, service()) == []
     assert world.inventory.seconds_to_retry(KEY) is None
 
 

@@ -9,21 +9,24 @@ import pytest
 
 from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.inventory import Inventory, Refusal, Seen
-from llmendpoint_operator.cluster.keys import ChildKey
+from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.reconcile.plan import (
     Apply,
     Create,
     Delete,
+    Hold,
     Keep,
     Refuse,
     Step,
     covers,
+    key_of,
     plan,
     stamp_of,
     stamped,
 )
+from support import loadtests
 from support.children import KEY, OWNER, config_map, live, newer, stateful_set
 
 CONFIG = ChildKey("ConfigMap", "assistant")
@@ -121,6 +124,49 @@ def test_a_refused_manifest_waits_and_a_changed_one_does_not(manifest: Manifest,
 )
 def test_a_child_that_is_not_desired(body: Manifest, prune: tuple[str, ...], expected: list[Step]) -> None:
     assert plan(OWNER, [], seen(body), (), prune) == expected
+
+
+def refusal_of(manifest: Manifest) -> Refusal:
+    """Return a refusal that is remembered for a manifest."""
+    fault = Fault(FaultReason.NAME_CONFLICT, str(key_of(manifest)), "exists")
+    return Refusal(fault, stamp_of(stamped(manifest)), 1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        # Neither exists: the ConfigMap is created first.
+        (seen(), [Create, Create]),
+        # The ConfigMap is ours, or is ours and being deleted.
+        (seen(OURS), [Keep, Create]),
+        (seen(newer(OURS, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})), [Keep, Create]),
+        # It belongs to another owner, or to none, whether or not the StatefulSet exists and has changed.
+        (seen(live(config_map(owner=STRANGER))), [Refuse, Hold]),
+        (seen(newer(OURS, metadata={"ownerReferences": []})), [Refuse, Hold]),
+        (seen(live(config_map(owner=STRANGER)), live(stateful_set(replicas=3))), [Refuse, Hold]),
+        (seen(live(config_map(owner=STRANGER)), live(stateful_set())), [Refuse, Keep]),
+        # It does not exist, and its creation was refused.
+        (Seen({}, {CONFIG: refusal_of(config_map())}), [Refuse, Hold]),
+        # It is ours, and a change of it was refused.
+        (Seen(seen(live(config_map("b"))).children, {CONFIG: refusal_of(config_map())}), [Refuse, Create]),
+    ],
+)
+def test_a_child_that_needs_another_one(known: Seen, expected: list[type[Step]]) -> None:
+    steps = plan(OWNER, [config_map(), stateful_set()], known, (), ())
+    assert [type(step) for step in steps] == expected
+
+
+def test_a_child_is_held_because_of_the_first_cause() -> None:
+    """The result map belongs to a stranger, so the Role that would open it waits, and so do the Binding and the Job."""
+    owner, made = loadtests.OWNER, list(loadtests.children({"endpointRef": {"name": "a"}}).values())
+    theirs = live(next(item for item in made if item["metadata"]["name"] == "smoke-result-0"))
+    theirs["metadata"]["ownerReferences"] = []
+    inventory = Inventory()
+    inventory.shows("ConfigMap", theirs)
+    known = inventory.seen(Key("LoadTest", "ns", "smoke"))
+    held = {step.key.kind: step.cause for step in plan(owner, made, known, (), ()) if isinstance(step, Hold)}
+    result = ChildKey("ConfigMap", "smoke-result-0")
+    assert held == {"Role": result, "RoleBinding": result, "Job": result}
 
 
 def test_children_are_planned_in_their_order_and_deletions_come_last() -> None:

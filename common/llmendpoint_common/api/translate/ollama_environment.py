@@ -10,14 +10,11 @@ def ollama_environment(spec: LLMEndpointSpec, *, address: str, models_folder: st
     """Return the environment variables by name.
 
     `address` is the HOST:PORT on which Ollama listens. It is a loopback address, except if clients connect to Ollama
-    without the proxy. `spec.ollama.env` overrides all variables except OLLAMA_HOST, OLLAMA_MODELS and HOME, which the
-    API server rejects there.
+    without the proxy. `spec.ollama.env` overrides all variables except OLLAMA_HOST, OLLAMA_MODELS and HOME.
     """
     ollama = spec.ollama
+    fixed = {"OLLAMA_HOST": address, "OLLAMA_MODELS": models_folder, "HOME": home_folder}
     variables: dict[str, str | int | None] = {
-        "OLLAMA_HOST": address,
-        "OLLAMA_MODELS": models_folder,
-        "HOME": home_folder,
         "OLLAMA_NUM_PARALLEL": ollama.num_parallel,
         "OLLAMA_MAX_LOADED_MODELS": ollama.max_loaded_models or defaults.MAX_LOADED_MODELS,
         "OLLAMA_MAX_QUEUE": ollama.max_queue,
@@ -27,4 +24,6 @@ def ollama_environment(spec: LLMEndpointSpec, *, address: str, models_folder: st
         "OLLAMA_KV_CACHE_TYPE": ollama.kv_cache_type.value if ollama.kv_cache_type else None,
     }
     given = {variable.name: variable.value for variable in ollama.env}
-    return {name: str(value) for name, value in variables.items() if value is not None} | given
+    derived = {name: str(value) for name, value in variables.items() if value is not None}
+    # The API server rejects the fixed names in `spec.ollama.env`, but only with the current schema.
+    return fixed | derived | given | fixed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from llmendpoint_common.contracts.loadrun.document import (
-    API_KEY_VARIABLE,
     DEFAULT_CONCURRENCY,
     MAX_CONCURRENCY,
     MAX_RATE,
@@ -23,6 +22,10 @@ from llmendpoint_common.contracts.loadrun.document import (
 from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
 from llmendpoint_common.contracts.loadrun.result import (
     EXIT_CODES,
+    LINE_PATTERN,
+    MAX_CATEGORIES,
+    MAX_CATEGORY_LENGTH,
+    MAX_RESULT_BYTES,
     NOTHING_MEASURED,
     RESULT_KEY,
     STATUS_PORT,
@@ -34,15 +37,19 @@ from llmendpoint_common.contracts.loadrun.result import (
     Summary,
     Verdict,
     VerdictReason,
+    parse_result,
 )
 
 __all__ = [
-    "API_KEY_VARIABLE",
     "DEFAULT_CONCURRENCY",
     "EXIT_CODES",
     "LATENCY_METRICS",
+    "LINE_PATTERN",
+    "MAX_CATEGORIES",
+    "MAX_CATEGORY_LENGTH",
     "MAX_CONCURRENCY",
     "MAX_RATE",
+    "MAX_RESULT_BYTES",
     "METRICS",
     "NOTHING_MEASURED",
     "RESULT_KEY",
@@ -68,6 +75,7 @@ __all__ = [
     "Unit",
     "Verdict",
     "VerdictReason",
+    "parse_result",
     "parse_run_document",
     "write_run_document",
 ]

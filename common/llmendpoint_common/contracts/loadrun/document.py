@@ -22,9 +22,6 @@ from llmendpoint_common.process.errors import RunDocumentError
 
 #: The key of the document in its ConfigMap, and the name of the mounted file.
 RUN_KEY = "run.json"
-#: Environment variable with the API key. The key is neither in the document nor on the command line, because everyone
-#: who can read ConfigMaps or pods could read it there.
-API_KEY_VARIABLE = "LLMENDPOINT_LOAD_API_KEY"
 #: Users of a closed loop if neither a concurrency nor a rate is given.
 DEFAULT_CONCURRENCY = 1
 MAX_CONCURRENCY = 100_000

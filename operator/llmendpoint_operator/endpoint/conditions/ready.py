@@ -11,6 +11,7 @@ from llmendpoint_operator.endpoint.conditions.model_reports import activity, fir
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, name_conflicts, needed
+from llmendpoint_operator.policy.rules import sentences
 
 _TYPE = EndpointCondition.READY
 _PHASE_REASONS = {
@@ -23,18 +24,21 @@ _PHASE_REASONS = {
 def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     """Return the condition.
 
-    If several reasons apply, the first of these is used: a name conflict, a failed model, a pod that does not run, an
-    unfinished model, another refused child.
+    If several reasons apply, the first of these is used: a name conflict, a forbidden value, a failed model, a pod that
+    does not run, an unfinished model, another refused child. With a name conflict, the endpoint is not ready even if
+    replicas are: pods or clients may use somebody else's object instead of the endpoint's.
     """
     if not spec.wanted_replicas:
         message = "The endpoint is scaled to zero. Set spec.replicas to 1 or more to serve requests."
         return Condition(_TYPE, False, EndpointReason.SCALED_TO_ZERO, message)
-    if seen.ready_replicas:
-        message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
-        return Condition(_TYPE, True, EndpointReason.MODELS_ANSWER, message)
     conflicts = name_conflicts(seen.refused)
     if conflicts:
         return condition_of(_TYPE, conflicts, status=False)
+    if seen.ready_replicas:
+        message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
+        return Condition(_TYPE, True, EndpointReason.MODELS_ANSWER, message)
+    if seen.forbidden:
+        return Condition(_TYPE, False, EndpointReason.POLICY_VIOLATION, sentences(seen.forbidden))
     return _failure(seen.pods) or _unfinished(seen.pods) or _otherwise(seen)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL, SCRAPE_LABEL
 from llmendpoint_operator.endpoint import layout
-from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.kube.owner import Manifest, Owner, without_reserved
 
 
 def service_monitor(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
     """Return the ServiceMonitor. It adds the label `llmendpoint`, with the endpoint's name, to every series."""
     relabeling = {"action": "replace", "targetLabel": "llmendpoint", "replacement": owner.name}
     scrape = {"port": layout.METRICS_PORT, "interval": spec.monitoring.interval, "relabelings": [relabeling]}
-    labels = spec.monitoring.labels
+    labels = without_reserved(spec.monitoring.labels)
     return {
         **owner.child("ServiceMonitor", layout.service_monitor_name(owner), "monitoring", labels=labels),
         "spec": {

@@ -13,6 +13,7 @@ from llmendpoint_operator.endpoint.pod.ollama import ollama_container
 from llmendpoint_operator.endpoint.pod.scheduling import scheduling
 from llmendpoint_operator.endpoint.pod.volumes import claim_templates, pod_volumes
 from llmendpoint_operator.kube import pod_security
+from llmendpoint_operator.kube.literal import literal_pod
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.kube.pod_fields import pull_secrets
 from llmendpoint_operator.settings import Images
@@ -42,7 +43,7 @@ def statefulset(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest
 def _pod_metadata(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
     """Return labels and annotations of the pods; those that the operator or kubectl needs win over the spec's."""
     return {
-        "labels": {**spec.pod.labels, **owner.labels(layout.COMPONENT)},
+        "labels": owner.pod_labels(layout.COMPONENT, spec.pod.labels),
         "annotations": {
             **spec.pod.annotations,
             "kubectl.kubernetes.io/default-container": layout.METERING_CONTAINER,
@@ -51,7 +52,7 @@ def _pod_metadata(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
 
 
 def _pod(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest:
-    return {
+    pod = {
         "serviceAccountName": layout.service_account_name(owner),
         "automountServiceAccountToken": False,
         # Service links add variables that are named after Services; a Service called llmendpoint-sidecar would set
@@ -65,3 +66,4 @@ def _pod(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest:
         **scheduling(spec),
         **pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
     }
+    return literal_pod(pod)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.loadtest import LoadTestSpec
-from llmendpoint_common.contracts.loadrun import API_KEY_VARIABLE, RUN_KEY, STATUS_PORT
+from llmendpoint_common.contracts.loadrun import RUN_KEY, STATUS_PORT
 from llmendpoint_operator.kube import pod_fields, pod_security
+from llmendpoint_operator.kube.literal import literal_pod
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.loadtest.resources.rbac import identity_name, result_name
 from llmendpoint_operator.loadtest.resources.run import run_name
@@ -17,6 +18,10 @@ _RUN_PATH = "/etc/llmendpoint/run"
 _QUESTIONS_PATH = "/etc/llmendpoint/questions"
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 _TOKEN_SECONDS = 3600
+_KEY_PATH = "/etc/llmendpoint/api-key"
+_KEY_FILE = "key"
+# Kubelet gives the files of a Secret to the group of the pod (fsGroup).
+_KEY_MODE = 0o440
 
 
 def job_name(owner: Owner) -> str:
@@ -37,19 +42,20 @@ def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], images: 
             {"name": "run", "configMap": {"name": run_name(owner)}},
             _questions_volume(question_maps),
             _token_volume(),
+            *_key_volume(spec),
             {"name": "tmp", "emptyDir": {}},
         ],
         **pod_fields.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
         **pod_fields.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
     }
-    metadata = {"labels": {**spec.pod.labels, **owner.labels("load")}, "annotations": dict(spec.pod.annotations)}
+    metadata = {"labels": owner.pod_labels("load", spec.pod.labels), "annotations": dict(spec.pod.annotations)}
     return {
         **owner.child("Job", job_name(owner), "load"),
         "spec": {
             "backoffLimit": 0,
             "completions": 1,
             "parallelism": 1,
-            "template": {"metadata": metadata, "spec": pod},
+            "template": {"metadata": metadata, "spec": literal_pod(pod)},
         },
     }
 
@@ -64,8 +70,8 @@ def _container(owner: Owner, spec: LoadTestSpec, images: Images) -> Manifest:
             f"--questions={_QUESTIONS_PATH}",
             f"--result-config-map={owner.namespace}/{result_name(owner)}",
             f"--status-listen=:{STATUS_PORT}",
+            *([f"--api-key-file={_KEY_PATH}/{_KEY_FILE}"] if spec.request.api_key_secret_ref else []),
         ],
-        **_api_key(spec),
         "ports": [{"name": "metrics", "containerPort": STATUS_PORT, "protocol": "TCP"}],
         "resources": pod_fields.resources(spec.pod.resources, defaults.LOADJOB_REQUESTS, defaults.LOADJOB_LIMITS),
         "securityContext": pod_security.container_security_context(),
@@ -75,18 +81,23 @@ def _container(owner: Owner, spec: LoadTestSpec, images: Images) -> Manifest:
             {"name": "run", "mountPath": _RUN_PATH, "readOnly": True},
             {"name": "questions", "mountPath": _QUESTIONS_PATH, "readOnly": True},
             {"name": "token", "mountPath": _TOKEN_PATH, "readOnly": True},
+            *({"name": item["name"], "mountPath": _KEY_PATH, "readOnly": True} for item in _key_volume(spec)),
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an empty volume of the pod
         ],
     }
 
 
-def _api_key(spec: LoadTestSpec) -> Manifest:
-    """Return the environment with the API key. The key is not in the run document and not on the command line."""
+def _key_volume(spec: LoadTestSpec) -> list[Manifest]:
+    """Return the volume with the API key, or nothing if the run has none.
+
+    It has only the one entry of the Secret. The key is a file, because everyone who can read pods can read command
+    lines, and because a text in a container's environment can be quoted by any other text of the container.
+    """
     reference = spec.request.api_key_secret_ref
     if reference is None:
-        return {}
-    source = {"secretKeyRef": {"name": reference.name, "key": reference.key}}
-    return {"env": [{"name": API_KEY_VARIABLE, "valueFrom": source}]}
+        return []
+    items = [{"key": reference.key, "path": _KEY_FILE}]
+    return [{"name": "api-key", "secret": {"secretName": reference.name, "defaultMode": _KEY_MODE, "items": items}}]
 
 
 def _questions_volume(names: Sequence[str]) -> Manifest:

@@ -12,6 +12,7 @@ from support.observations import (
     CONFLICT,
     FORBIDDEN,
     MISSING,
+    MONITOR_CONFLICT,
     NO_MONITORS,
     NO_PODS,
     PULLING,
@@ -39,7 +40,9 @@ from support.observations import (
         (observed(view(PULLING), view(MISSING)), (False, "ModelNotFound")),
         (Observation(1, 0, True, (), (CONFLICT,)), (False, "NameConflict")),
         (observed(view(PULLING), refused=(CONFLICT,)), (False, "NameConflict")),
-        (observed(view(READY, ready=True), refused=(CONFLICT,)), (True, "ModelsAnswer")),
+        # Replicas answer, but the URL in the status may lead to somebody else's Service.
+        (observed(view(READY, ready=True), refused=(CONFLICT,)), (False, "NameConflict")),
+        (observed(view(READY, ready=True), refused=(MONITOR_CONFLICT,)), (True, "ModelsAnswer")),
         # Another refused child is the reason only if no pod reports a problem or an unfinished model.
         (Observation(0, 0, False, (), (FORBIDDEN,)), (False, "Forbidden")),
         (observed(view(PULLING), refused=(FORBIDDEN,)), (False, "ModelPulling")),

@@ -1,0 +1,31 @@
+"""All children of a load run, in the order in which they are applied: what the Job needs comes before the Job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmendpoint_common.api.loadtest import LoadTestSpec
+from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
+from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.loadtest.resources.job import job
+from llmendpoint_operator.loadtest.resources.questions import snapshot
+from llmendpoint_operator.loadtest.resources.rbac import access
+from llmendpoint_operator.loadtest.resources.run import run_config_map
+from llmendpoint_operator.settings import Images
+
+
+def desired(
+    owner: Owner, spec: LoadTestSpec, target: ResolvedTarget, sources: Sequence[Manifest], images: Images
+) -> list[Manifest]:
+    """Return the manifests of all children. The last one is the Job, which starts the run.
+
+    `sources` are the ConfigMaps from which the questions are copied.
+    """
+    questions = snapshot(owner, sources)
+    names = [item["metadata"]["name"] for item in questions]
+    return [
+        run_config_map(owner, run_document(spec, target)),
+        *questions,
+        *access(owner),
+        job(owner, spec, names, images),
+    ]

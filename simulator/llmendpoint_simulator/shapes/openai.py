@@ -1,0 +1,116 @@
+"""Events and objects of `/v1/chat/completions` and `/v1/completions`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+from llmendpoint_common.contracts.sidecar import Operation
+from llmendpoint_simulator.shapes.base import Piece, Timings, ToolCall, Work, encode
+
+_ZERO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+class OpenAIShape:
+    """Chat completions of one request."""
+
+    operation = Operation.OPENAI_CHAT
+    content_type = "text/event-stream"
+    is_ollama = False
+
+    _kind, _chunk_kind, _prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
+    def __init__(self) -> None:
+        self._id = f"{self._prefix}-{secrets.randbelow(1000)}"
+
+    def piece(self, work: Work, piece: Piece) -> bytes:
+        """Return one event."""
+        return self._event(work, [_choice(None, delta=_message(piece))])
+
+    def last(self, work: Work, _: Timings) -> bytes:
+        """Return the finish reason, the usage if it was requested, and `[DONE]`."""
+        end = self._event(work, [_choice(_reason(work), delta=_message(Piece()))])
+        usage = self._event(work, [], usage=usage_of(work)) if work.include_usage else b""
+        return end + usage + b"data: [DONE]\n\n"
+
+    def whole(self, work: Work, piece: Piece, _: Timings) -> bytes:
+        """Return one completion."""
+        choice = _choice(_reason(work), message=_message(piece))
+        return encode({**self._frame(work, self._kind), "choices": [choice], "usage": usage_of(work)})
+
+    def error(self, _: str) -> bytes:
+        """Return an event without content. Ollama 0.17.4 converts the error to a chunk, and its text is lost."""
+        frame = {**self._frame(None, self._chunk_kind), "choices": [_choice(None, delta=_message(Piece()))]}
+        return b"data: " + encode(frame) + b"\n\n"
+
+    def _event(self, work: Work, choices: list[dict[str, Any]], **rest: Any) -> bytes:
+        return b"data: " + encode({**self._frame(work, self._chunk_kind), "choices": choices, **rest}) + b"\n\n"
+
+    def _frame(self, work: Work | None, kind: str) -> dict[str, Any]:
+        model = work.name if work is not None else ""
+        return {"id": self._id, "object": kind, "created": int(time.time()), "model": model,
+                "system_fingerprint": "fp_ollama"}  # fmt: skip
+
+
+class OpenAICompletionsShape(OpenAIShape):
+    """Text completions of one request. Each chunk has a usage of zero, and the last event the real usage."""
+
+    operation = Operation.OPENAI_COMPLETIONS
+
+    _kind, _chunk_kind, _prefix = "text_completion", "text_completion", "cmpl"
+
+    def piece(self, work: Work, piece: Piece) -> bytes:
+        """Return one event."""
+        return self._text_event(work, piece.text, None)
+
+    def last(self, work: Work, _: Timings) -> bytes:
+        """Return the finish reason, the usage if it was requested, and `[DONE]`."""
+        end = self._text_event(work, "", work.answer.reason)
+        usage = self._event(work, [], usage=usage_of(work)) if work.include_usage else b""
+        return end + usage + b"data: [DONE]\n\n"
+
+    def whole(self, work: Work, piece: Piece, _: Timings) -> bytes:
+        """Return one completion."""
+        choice = _choice(work.answer.reason, text=piece.text)
+        return encode({**self._frame(work, self._kind), "choices": [choice], "usage": usage_of(work)})
+
+    def error(self, _: str) -> bytes:
+        """Return an event without content, as for chat completions."""
+        frame = {**self._frame(None, self._chunk_kind), "choices": [_choice(None, text="")]}
+        return b"data: " + encode(frame) + b"\n\n"
+
+    def _text_event(self, work: Work, text: str, reason: str | None) -> bytes:
+        usage = {"usage": _ZERO_USAGE} if work.include_usage else {}
+        return self._event(work, [_choice(reason, text=text)], **usage)
+
+
+def usage_of(work: Work) -> dict[str, int]:
+    """Return the usage in OpenAI's format."""
+    prompt = work.entry.prompt_tokens
+    return {"prompt_tokens": prompt, "completion_tokens": work.tokens, "total_tokens": prompt + work.tokens}
+
+
+def function_of(call: ToolCall) -> dict[str, str]:
+    """Return the name and the arguments of a call. The arguments are a string of JSON."""
+    return {"name": call.name, "arguments": encode(call.arguments).decode()}
+
+
+def _message(piece: Piece) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": piece.text}
+    if piece.thinking:
+        message["reasoning"] = piece.thinking
+    if piece.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.id, "index": index, "type": "function", "function": function_of(call)}
+            for index, call in enumerate(piece.tool_calls)
+        ]
+    return message
+
+
+def _choice(reason: str | None, **rest: Any) -> dict[str, Any]:
+    return {"index": 0, "finish_reason": reason, **rest}
+
+
+def _reason(work: Work) -> str:
+    return "tool_calls" if work.answer.calls_tools else work.answer.reason

@@ -1,0 +1,95 @@
+"""An operator with a policy, against a real API server."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
+from support.manifests import endpoint, loadtest
+from support.waiting import wait_until
+
+POLICY = """
+imagePrefixes: [ghcr.io/llmendpoint]
+serviceTypes: []
+targetHosts: ["*.svc"]
+secretNames: ["llm-*"]
+"""
+
+
+@pytest.fixture
+def start_strict(
+    api: Any, operator: Any, start_operator: Callable[..., Any], tmp_path: Path
+) -> Iterator[Callable[[], None]]:
+    """Start an operator with a policy in the namespace of the test, instead of the one without."""
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    started: list[Any] = []
+
+    def start() -> None:
+        operator.send_signal(signal.SIGSTOP)
+        started.append(start_operator(f"--policy={tmp_path}/policy.yaml", f"--namespace={api.namespace}"))
+
+    yield start
+    for process in started:
+        process.terminate()
+        assert process.wait(20) == 0
+    # The operator without a policy would apply what the policy forbids.
+    for kind in (LLMENDPOINT, LOADTEST):
+        for body in api.client.items(kind, api.namespace):
+            api.delete(kind, body["metadata"]["name"])
+    operator.send_signal(signal.SIGCONT)
+
+
+def stalled(api: Any, kind: str, name: str) -> str:
+    """Return the message of the condition Stalled if it is True with the reason PolicyViolation."""
+    rows = ((api.get(kind, name) or {}).get("status") or {}).get("conditions") or []
+    return next((row["message"] for row in rows if (row["type"], row["status"], row["reason"]) ==
+                 ("Stalled", "True", "PolicyViolation")), "")  # fmt: skip
+
+
+def test_a_forbidden_endpoint_gets_no_children_until_it_is_changed(api: Any, start_strict: Callable[[], None]) -> None:
+    start_strict()
+    api.apply(
+        endpoint("assistant", metering={"image": "ghcr.io/llmendpoint.evil/sidecar"}, service={"type": "NodePort"})
+    )
+    message = wait_until(lambda: stalled(api, LLMENDPOINT, "assistant"))
+    assert "spec.metering.image: the operator's policy does not allow 'ghcr.io/llmendpoint.evil/sidecar'" in message
+    assert "(rule imagePrefixes: ghcr.io/llmendpoint)" in message
+    assert "spec.service.type" in message
+    assert api.children() == {}
+    assert "PolicyViolation" in [event["reason"] for event in api.events("assistant")]
+    api.apply(endpoint("assistant", metering={"image": "ghcr.io/llmendpoint/sidecar:1"}))
+    wait_until(lambda: "StatefulSet/assistant" in api.children())
+    assert api.conditions(LLMENDPOINT, "assistant")["Stalled"] == ("False", "NotStalled")
+
+
+def test_an_endpoint_that_runs_is_left_as_it_is(api: Any, start_strict: Callable[[], None]) -> None:
+    api.apply(endpoint("assistant", service={"type": "NodePort"}))
+    wait_until(lambda: "StatefulSet/assistant" in api.children())
+    wait_until(lambda: api.conditions(LLMENDPOINT, "assistant"))
+    before = api.children()
+    start_strict()
+    api.apply(endpoint("assistant", service={"type": "NodePort"}, replicas=4))
+    wait_until(lambda: stalled(api, LLMENDPOINT, "assistant"))
+    wait_until(lambda: api.get(LLMENDPOINT, "assistant")["status"]["observedGeneration"] == 2)
+    assert api.children() == before
+
+
+def test_a_forbidden_load_test_does_not_start(api: Any, start_strict: Callable[[], None]) -> None:
+    start_strict()
+    request = {"apiKeySecretRef": {"name": "payments", "key": "token"}}
+    target = {"url": "http://allowed.svc@evil.example/"}
+    api.apply(loadtest("smoke", endpointRef=None, target=target, model="m:1", request=request))
+    message = wait_until(lambda: stalled(api, LOADTEST, "smoke"))
+    assert "spec.request.apiKeySecretRef.name: the operator's policy does not allow 'payments'" in message
+    assert "spec.target.url: the operator's policy does not allow 'evil.example'" in message
+    assert api.children() == {}
+    assert api.conditions(LOADTEST, "smoke")["Passed"] == ("Unknown", "PolicyViolation")
+    api.apply(loadtest("smoke", endpointRef=None, target={"url": "http://allowed.svc"}, model="m:1"))
+    wait_until(lambda: api.get("Job", "smoke"))
+    assert "evil" not in json.dumps(api.get("ConfigMap", "smoke-run"))

@@ -1,0 +1,218 @@
+"""Rules of the policy: which values they allow, and that they cover every field of the API that they are meant for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from llmendpoint_common.api import endpoint, loadtest
+from llmendpoint_common.api.fields import LocalReference, Toleration
+from llmendpoint_common.api.loadtest import SecretKeyReference
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
+from llmendpoint_loadjob.client.requests import parse_target
+from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
+from llmendpoint_operator.policy.rules import RULES, full_image_name, host_of, is_image_below, sentences, violations
+from support.golden import read_spec
+
+GOLDENS = Path(__file__).parents[1]
+MODELS = {"models": [{"name": "tiny:latest"}]}
+NOTHING = Policy((), (), (), (), (), (), ())
+
+
+def of_endpoint(policy: Policy, **spec: Any) -> list[tuple[str, str, str]]:
+    parsed = endpoint.parse_spec({"spec": {**MODELS, **spec}})
+    return [(found.rule, *found.use) for found in violations(policy, LLMENDPOINT, parsed)]
+
+
+def of_loadtest(policy: Policy, **spec: Any) -> list[tuple[str, str, str]]:
+    parsed = loadtest.parse_spec({"spec": {"model": "m:1", **spec}})
+    return [(found.rule, *found.use) for found in violations(policy, LOADTEST, parsed)]
+
+
+def everything(kind: str) -> dict[str, Any]:
+    return read_spec(GOLDENS / kind / "golden", "everything")
+
+
+def test_without_a_policy_everything_is_allowed() -> None:
+    assert of_endpoint(ALLOW_ALL, **everything("endpoint")) == []
+    assert of_loadtest(ALLOW_ALL, **everything("loadtest")) == []
+
+
+def test_a_minimal_spec_is_allowed_by_the_strictest_policy() -> None:
+    assert of_endpoint(NOTHING) == []
+    assert of_loadtest(NOTHING, endpointRef={"name": "assistant"}) == []
+
+
+def test_every_forbidden_value_of_an_endpoint_is_found() -> None:
+    assert of_endpoint(NOTHING, **everything("endpoint")) == [
+        ("imagePrefixes", "spec.ollama.image", "registry.example/ollama:0.17.4"),
+        ("imagePrefixes", "spec.metering.image", "registry.example/sidecar:1"),
+        ("priorityClasses", "spec.pod.priorityClassName", "production"),
+        ("serviceTypes", "spec.service.type", "LoadBalancer"),
+        ("secretNames", "spec.metering.auth.secretRefs[0].name", "keys"),
+        ("secretNames", "spec.metering.auth.secretRefs[1].name", "next-keys"),
+        ("secretNames", "spec.pod.imagePullSecrets[0].name", "registry"),
+        ("podLabelPrefixes", "spec.pod.labels", "team"),
+        ("tolerationKeys", "spec.pod.tolerations[0].key", "pool"),
+        ("tolerationKeys", "spec.pod.tolerations[1].key", "nvidia.com/gpu"),
+    ]
+
+
+def test_every_forbidden_value_of_a_load_test_is_found() -> None:
+    spec = {**everything("loadtest"), "endpointRef": None, "target": {"url": "https://Evil.example:8443/x"}}
+    assert of_loadtest(NOTHING, **spec) == [
+        ("priorityClasses", "spec.pod.priorityClassName", "low"),
+        ("secretNames", "spec.request.apiKeySecretRef.name", "keys"),
+        ("secretNames", "spec.pod.imagePullSecrets[0].name", "mine"),
+        ("podLabelPrefixes", "spec.pod.labels", "team"),
+        ("targetHosts", "spec.target.url", "evil.example"),
+        ("tolerationKeys", "spec.pod.tolerations[0].key", "load"),
+    ]
+
+
+def fields_of(model: type[BaseModel], path: str = "spec") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the type of every field of an API, without indices of lists."""
+    for name, field in model.model_fields.items():
+        place = f"{path}.{field.alias or name}"
+        kinds = [field.annotation, *get_args(field.annotation)]
+        kinds += [item for kind in kinds for item in get_args(kind)]
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        yield place, inner or field.annotation
+        if inner is not None:
+            yield from fields_of(inner, place)
+
+
+def is_sensitive(place: str, kind: Any) -> bool:
+    name = place.rpartition(".")[2]
+    is_secret = kind in (LocalReference, SecretKeyReference) and "secret" in name.lower()
+    return is_secret or kind is Toleration or name in ("image", "priorityClassName") or place == "spec.pod.labels"
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "found"),
+    [
+        (LLMENDPOINT, endpoint.LLMEndpointSpec, of_endpoint(NOTHING, **everything("endpoint"))),
+        (LOADTEST, loadtest.LoadTestSpec, of_loadtest(NOTHING, **everything("loadtest"))),
+    ],
+)
+def test_a_new_field_for_an_image_a_secret_or_the_scheduler_needs_a_rule(
+    kind: str, model: type[BaseModel], found: list[tuple[str, str, str]]
+) -> None:
+    covered = [field.replace("[0]", "") for _, field, _ in found]
+    for place, type_of_field in fields_of(model):
+        if is_sensitive(place, type_of_field):
+            assert any(field.startswith(place) for field in covered), f"{kind}: no rule of the policy covers {place}"
+
+
+def test_every_rule_of_the_document_is_in_the_table() -> None:
+    assert [rule.name for rule in RULES] == list(Policy.__struct_encode_fields__)
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("ollama", "docker.io/library/ollama"),
+        ("ollama:0.17", "docker.io/library/ollama:0.17"),
+        ("ollama/ollama@sha256:1", "docker.io/ollama/ollama@sha256:1"),
+        ("docker.io/ollama", "docker.io/library/ollama"),
+        ("index.docker.io/ollama/ollama", "docker.io/ollama/ollama"),
+        ("ghcr.io/a/b:1", "ghcr.io/a/b:1"),
+        ("registry:5000/a", "registry:5000/a"),
+        ("localhost/a", "localhost/a"),
+        ("Registry/a", "Registry/a"),
+        ("registry/a", "docker.io/registry/a"),
+    ],
+)
+def test_names_of_images_are_completed_as_container_runtimes_do(image: str, name: str) -> None:
+    assert full_image_name(image) == name
+
+
+@pytest.mark.parametrize(
+    ("prefix", "image", "expected"),
+    [
+        ("docker.io/ollama/", "ollama/ollama:0.17.4", True),
+        ("docker.io/ollama/ollama", "ollama/ollama:0.17.4", True),
+        ("docker.io/ollama/ollama", "ollama/ollama@sha256:1", True),
+        ("docker.io/ollama/ollama:0.17.4", "ollama/ollama:0.17.4", True),
+        ("docker.io/ollama/ollama:0.17.4", "ollama/ollama:0.17.40", False),
+        ("docker.io/ollama/ollama", "ollama/ollama-evil:1", False),
+        ("registry.example", "registry.example/a:1", True),
+        ("registry.example", "registry.example.evil.org/a:1", False),
+        ("registry.example", "registry.example:5000/a:1", False),
+        ("registry.example:5000", "registry.example:5000/a:1", True),
+        ("registry.example/", "registry.example:5000/a:1", False),
+        ("registry.example/team", "registry.example/teams/a", False),
+        ("registry.example/team", "registry.example/team/a", True),
+        ("registry.example/", "evil/registry.example/a", False),
+        ("docker.io/", "evil.example/a", False),
+        ("docker.io/", "anything", True),
+    ],
+)
+def test_prefixes_of_images(prefix: str, image: str, expected: bool) -> None:
+    assert is_image_below(prefix, image) is expected
+
+
+@pytest.mark.parametrize(
+    ("hosts", "url", "expected"),
+    [
+        (["vllm.models.svc"], "http://vllm.models.svc:8000/v1", True),
+        (["VLLM.models.svc"], "http://Vllm.Models.Svc", True),
+        (["*.models.svc"], "http://vllm.models.svc", True),
+        (["*.models.svc"], "http://models.svc.evil.org", False),
+        (["*.models.svc"], "http://evil.org/.models.svc", False),
+        (["*.models.svc"], "http://evil.org?x.models.svc", False),
+        (["*.models.svc"], "http://evil.org#x.models.svc", False),
+        (["allowed"], "http://allowed@evil.org", False),
+        (["allowed"], "http://allowed:80@evil.org:80", False),
+        (["allowed"], "http://evil.org\\@allowed", True),
+        (["::1"], "http://[::1]:8000", True),
+        (["*"], "http://[broken", True),
+        (["allowed"], "http://[broken", False),
+    ],
+)
+def test_hosts_of_targets(hosts: list[str], url: str, expected: bool) -> None:
+    assert (of_loadtest(Policy(target_hosts=tuple(hosts)), target={"url": url}) == []) is expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://A.b:1/c", "http://a@b", "http://a:1@b:2", "http://x\\@y", "http://[::1]:1", "http://a%2eb", "http://a.", "http://ä.b"],
+)  # fmt: skip
+def test_the_load_generator_connects_to_the_host_that_was_judged(url: str) -> None:
+    assert host_of(url) == parse_target(url).host
+
+
+@pytest.mark.parametrize(
+    ("policy", "pod", "found"),
+    [
+        (Policy(toleration_keys=("nvidia.com/*",)), {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]}, []),
+        (Policy(toleration_keys=("nvidia.com/*",)), {"tolerations": [{"operator": "Exists"}]}, [""]),
+        (Policy(toleration_keys=("*",)), {"tolerations": [{"operator": "Exists"}]}, []),
+        (Policy(priority_classes=("low",)), {"priorityClassName": "system-node-critical"}, ["system-node-critical"]),
+        (Policy(priority_classes=("low",)), {"priorityClassName": "low"}, []),
+        (Policy(pod_label_prefixes=("example.com/",)), {"labels": {"app": "payments", "example.com/a": "b"}}, ["app"]),
+        (Policy(secret_names=("llm-*",)), {"imagePullSecrets": [{"name": "llm-a"}, {"name": "LLM-a"}]}, ["LLM-a"]),
+    ],
+)  # fmt: skip
+def test_fields_of_pods(policy: Policy, pod: dict[str, Any], found: list[str]) -> None:
+    assert [value for _, _, value in of_endpoint(policy, pod=pod)] == found
+    assert [value for _, _, value in of_loadtest(policy, endpointRef={"name": "a"}, pod=pod)] == found
+
+
+def test_a_message_names_the_rule_the_field_and_the_value() -> None:
+    policy = Policy(service_types=(), image_prefixes=tuple(f"registry.example/{index}" for index in range(7)))
+    spec = endpoint.parse_spec(
+        {"spec": {**MODELS, "service": {"type": "NodePort"}, "ollama": {"image": "evil/" + "x" * 900}}}
+    )
+    text = sentences(violations(policy, LLMENDPOINT, spec))
+    assert "spec.ollama.image: the operator's policy does not allow 'evil/xxx" in text
+    assert "registry.example/4, …)" in text
+    assert (
+        "spec.service.type: the operator's policy does not allow 'NodePort' (rule serviceTypes: no value is allowed)."
+        in text
+    )
+    assert len(text) < 1024
