@@ -2,8 +2,9 @@
 
     python bench/proxy/warm.py
 
-The benchmark passes bytes directly to the connections of client and upstream, and drops all output. It also measures
-the HTTP readers alone. The figures do not include the time of the kernel or the cost of cold caches.
+The benchmark passes bytes directly to the connections of client and upstream, and drops all output. It measures the
+proxy without a configuration, with the configuration of an endpoint, and the HTTP readers alone. The figures do not
+include the time of the kernel or the cost of cold caches.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from llmendpoint_common.contracts.sidecar import ModelManagement, SidecarConfig
 from llmendpoint_common.process.errors import ProtocolError
 from llmendpoint_common.process.units import Address
 from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader
@@ -41,6 +43,9 @@ _WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n%
     _FINAL,
 )
 _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n%bTransfer-Encoding: chunked\r\n\r\n" % _DATE
+_OPEN = SidecarConfig()
+#: What the operator writes for an endpoint without limits.
+_ENDPOINT = SidecarConfig(max_waiting=256, model_management=ModelManagement.FORBIDDEN)
 
 
 class Nowhere:
@@ -58,12 +63,13 @@ class Nowhere:
     resume_reading = close = abort = pause_reading
 
 
-def connected() -> tuple[Callable[[bytes], None], Callable[[bytes], None], Meter]:
+def connected(config: SidecarConfig) -> tuple[Callable[[bytes], None], Callable[[bytes], None], Meter]:
     """Return functions that pass bytes to the connection of a client and to that of an upstream, and their meter."""
     model_labels = ModelLabels(lambda: None)
     model_labels.list(["bench:latest"])
     meter = Meter(Metrics(), model_labels, time.monotonic)
     admission = Admission(meter.in_flight, Keyring(None), time.monotonic)
+    admission.configure(config)
     proxy = Proxy(Address("127.0.0.1", 1), Timeouts(), meter.begin, admission, time.monotonic)
     client, upstream = proxy.new_connection(), UpstreamConnection(lambda _: None)
     client.connection_made(Nowhere())  # type: ignore[arg-type]
@@ -109,9 +115,9 @@ def requests() -> list[bytes]:
     return [_HEAD % (len(body), body) for body in bodies]
 
 
-def whole_path(count: int, answer: list[bytes]) -> float:
+def whole_path(count: int, answer: list[bytes], config: SidecarConfig = _OPEN) -> float:
     """Return the CPU time of one request and its response on the whole data path, in microseconds."""
-    client, upstream, meter = connected()
+    client, upstream, meter = connected(config)
     asked = requests()
     begin = time.process_time()
     for index in range(count):
@@ -123,6 +129,11 @@ def whole_path(count: int, answer: list[bytes]) -> float:
     if meter.metrics.total("requests") != count:
         raise SystemExit("not every request was counted")
     return taken
+
+
+def endpoint(count: int, answer: list[bytes]) -> float:
+    """Return the same with the configuration of an endpoint."""
+    return whole_path(count, answer, _ENDPOINT)
 
 
 def readers(count: int, answer: list[bytes]) -> float:
@@ -144,7 +155,7 @@ def main() -> int:
     chunk = b"%x\r\n%b\r\n" % (len(_LINE), _LINE)
     last = b"%x\r\n%b\n\r\n0\r\n\r\n" % (len(_FINAL) + 1, _FINAL)
     stream = [_STREAM + chunk, *[chunk] * (CHUNKS - 1), last]
-    for name, measure in (("whole path", whole_path), ("readers alone", readers)):
+    for name, measure in (("whole path", whole_path), ("endpoint", endpoint), ("readers alone", readers)):
         request = min(measure(20_000, [_WHOLE]) for _ in range(5))
         streamed = min(measure(300, stream) for _ in range(5)) / CHUNKS
         print(f"{name}: {request:.1f} µs per request, {streamed:.2f} µs per chunk (minimum of five)")
