@@ -24,6 +24,7 @@ HOST = b"Host: h\r\n"
 #: What must be refused, and is too large for a file.
 LARGE = {
     "huge head": b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+    "many header lines": b"GET / HTTP/1.1\r\n" + HOST + b"a:\r\n" * 300 + b"\r\n",
     "huge target": b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
     "many headers": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n" * 20_000 + b"\r\n",
 }

@@ -21,6 +21,9 @@ Fields: TypeAlias = dict[bytes, bytes]
 HEAD_END = b"\r\n\r\n"
 #: llhttp has no limit, so memory use would be unbounded. The readers' modules list the limits of other servers.
 MAX_HEAD_BYTES = 64 * 1024
+#: Maximum number of header lines of a request. A line of four bytes takes more than 200 once it is read, and is kept
+#: while the request runs. Apache's httpd allows 100, browsers and SDKs send fewer than 40.
+MAX_HEAD_LINES = 256
 _LINE_END = b"\r\n"
 
 #: Lines that belong to one connection (RFC 9110, 7.6.1), with two that old clients still send.

@@ -26,8 +26,9 @@ Rules and their sources:
 - An offer to upgrade (h2c, WebSocket) is declined by continuing with HTTP/1.1 (RFC 9110, 7.8). llhttp stops reading at
   the offer, so another parser reads the body.
 - A head is at most 64 KiB (`heads.MAX_HEAD_BYTES`): llhttp has no limit, so memory use would be unbounded. Node.js
-allows 16 KiB, nginx 4 x 8 KiB, Go 1 MiB; Ollama's clients send a few hundred bytes. - `keep_alive` is False for
-HTTP/1.0, which has no chunked coding: only the end of the connection can end a streamed body there (RFC 9112, 6.1).
+  allows 16 KiB, nginx 4 x 8 KiB, Go 1 MiB; Ollama's clients send a few hundred bytes. It has at most 256 lines.
+- `keep_alive` is False for
+  HTTP/1.0, which has no chunked coding: only the end of the connection can end a streamed body there (RFC 9112, 6.1).
 """
 
 from __future__ import annotations
@@ -222,6 +223,8 @@ class RequestReader:
         if self._keep_alive is None:
             raise HeadError("the end of the head is ambiguous")
         head = heads.read_head(raw)
+        if len(head.lines) > heads.MAX_HEAD_LINES:
+            raise HeadTooLargeError(f"the head of the request has more than {heads.MAX_HEAD_LINES} lines")
         method, target, version = _request_line(head.start)
         fields = head.fields
         keep_alive = self._keep_alive and version != "1.0"

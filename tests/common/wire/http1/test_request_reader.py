@@ -217,6 +217,7 @@ def test_an_offer_to_upgrade_is_declined_and_its_body_is_read() -> None:
         (b"GET / HTTP/1.1\nHost: h\n\n", HeadError),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * heads.MAX_HEAD_BYTES, HeadTooLargeError),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * heads.MAX_HEAD_BYTES + b"\r\n\r\n", HeadTooLargeError),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n" + b"a:\r\n" * heads.MAX_HEAD_LINES + b"\r\n", HeadTooLargeError),
         (POST.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), HeadError),
         (CHUNKED + b"x\r\n", BodyError),
         (CHUNKED + b"fffffffffffffffff\r\n", BodyError),
