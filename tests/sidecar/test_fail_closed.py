@@ -292,3 +292,26 @@ def test_no_damage_to_a_body_raises_or_changes_who_is_charged(seed: int, caplog:
         assert status in ("forwarded", "400", "403"), (path, body)
         assert judge.metrics.totals_by("requests", "tenant") == {"a": index + 1}
     assert not caplog.records
+
+
+@pytest.mark.parametrize("model", ['["other"]', '{"name":"other"}', '""', "7", "null"])
+def test_on_an_unknown_route_only_a_name_is_a_model(model: str) -> None:
+    body = b'{"model":%b,"source":"a","destination":"b"}' % model.encode()
+    forbidden = Judge(FORBIDDEN)
+    assert forbidden.ask(request("POST", "/api/next", body)) == "403"
+    assert forbidden.outcomes() == {"rejected_management": 1}
+    limited = Judge(SidecarConfig(default_tenant=TINY))
+    assert limited.ask(request("POST", "/api/next", body)) == ("forwarded" if model == "null" else "403")
+
+
+def test_a_model_in_the_query_of_an_unknown_route_is_in_doubt() -> None:
+    judge = Judge(SidecarConfig(default_tenant=TINY))
+    assert judge.ask(request("POST", "/api/next?model=other", b'{"model":"tiny"}')) == "400"
+
+
+def test_an_unknown_route_is_refused_with_a_sentence_of_its_own() -> None:
+    judge = Judge(FORBIDDEN)
+    client, wire = judge.connect()
+    client.data_received(request("GET", "/v1/next"))
+    assert b"this route is not known" in wire.written
+    assert b"spec.models" not in wire.written

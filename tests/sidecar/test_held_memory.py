@@ -76,3 +76,17 @@ def test_a_default_container_holds_the_largest_bodies_of_two_tenants() -> None:
     assert all(BodyMemory(memory, tenant).grow(with_overhead) for tenant in ("a", "b"))
     assert not BodyMemory(memory, "a").grow(with_overhead)
     assert BodyMemory(memory, "c").grow(16 * MIB)
+
+
+def test_small_bodies_never_keep_large_ones_out() -> None:
+    memory = HeldMemory(DEFAULT_BUDGET, fair=False)
+    assert memory.small.take("", DEFAULT_BUDGET.held_small_bytes)
+    announced = BodyMemory(memory, "", announced=SMALL_BODY_BYTES + 1)
+    assert announced.grow(64 * KIB)
+    chunked = BodyMemory(memory, "")
+    assert chunked.grow(64 * KIB)
+    assert chunked.grow(MIB)
+    for body in (announced, chunked):
+        body.release()
+    assert memory.large.used == 0
+    assert memory.small.used == DEFAULT_BUDGET.held_small_bytes

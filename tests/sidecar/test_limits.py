@@ -72,11 +72,11 @@ def test_the_estimate_is_a_quarter_of_the_bytes_and_at_most_what_the_model_reads
 @pytest.mark.parametrize(
     ("spent", "tokens"),
     [
-        (Spent(counted=53, chunks=50, served=True), 53),
-        (Spent(counted=0, chunks=0, served=True), 0),
-        (Spent(counted=None, chunks=0, served=True), 100),
-        (Spent(counted=None, chunks=7, served=True), 107),
-        (Spent(counted=None, chunks=0, served=False), 0),
+        (Spent(counted=53, generated=50, served=True), 53),
+        (Spent(counted=0, generated=0, served=True), 0),
+        (Spent(counted=None, generated=0, served=True), 100),
+        (Spent(counted=None, generated=7, served=True), 107),
+        (Spent(counted=None, generated=0, served=False), 0),
     ],
     ids=["counted by the server", "counted as zero", "left before the first piece", "left, or no usage", "not served"],
 )

@@ -201,3 +201,17 @@ async def test_bytes_that_are_not_http_have_a_reason(
     ask.access_log.flush()
     (line,) = ask.written.getvalue().splitlines()
     assert json.loads(line)["refusalReason"] == "invalid_http"
+
+
+async def test_a_refusal_tells_the_request_id_by_which_its_record_is_found(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    sidecar = await start_sidecar(
+        simulator.port, msgspec.convert({"defaultTenant": {"allowedModels": []}}, SidecarConfig)
+    )
+    async with http.post(f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT) as response:
+        assert response.status == 403
+        request_id = response.headers["X-Request-ID"]
+    (record,) = sidecar.runtime.meter.find(request_id)
+    assert record.outcome == "rejected_model"

@@ -130,3 +130,27 @@ async def test_the_estimate_is_at_most_what_the_loaded_model_reads(
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_tool_call_in_one_piece_pays_for_its_size(start_sidecar: StartSidecar) -> None:
+    arguments = json.dumps({"text": "word " * 8000})
+    call = {"index": 0, "function": {"name": "write", "arguments": arguments}}
+    event = b"data: " + json.dumps({"choices": [{"delta": {"tool_calls": [call]}}]}).encode() + b"\n\ndata: [DONE]\n\n"
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        % len(event)
+    )
+
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + event)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(upstream, "127.0.0.1", 0)
+    sidecar = await start_sidecar(server.sockets[0].getsockname()[1], limits(5000))
+    async with aiohttp.ClientSession() as http:
+        for expected in (200, 429):
+            assert await status_of(http, sidecar, "/v1/chat/completions", chat(stream=True)) == expected
+    server.close()
+    await server.wait_closed()

@@ -158,15 +158,15 @@ def form_reader(content_type: bytes, query: bytes, *, is_required: bool) -> Mult
     fields of a form also from the query string, where they come first.
     """
     media_type = content_type.lower()
-    reader: MultipartForm | UrlencodedForm
+    reader: MultipartForm | UrlencodedForm | None
     if is_required or b"multipart" in media_type:
         reader = MultipartForm(content_type, is_required=is_required)
     elif b"urlencoded" in media_type:
         reader = UrlencodedForm()
     else:
-        return None
+        reader = None
     if _values(query, b"model"):
-        _doubt("the model must be a field of the form, and not in the query string")
+        _doubt("the model must be a field of the body, and not in the query string")
     return reader
 
 

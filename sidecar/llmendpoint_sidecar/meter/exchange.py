@@ -30,6 +30,14 @@ log = logging.getLogger(__name__)
 
 #: Bodies up to this size are kept until they are complete, and then read in one step.
 _SMALL_BYTES = 16 * 1024
+#: Operations whose responses are text. Vectors and images are large, and are not made of tokens.
+_TEXT = frozenset({
+    Operation.GENERATE, Operation.CHAT, Operation.OPENAI_CHAT, Operation.OPENAI_COMPLETIONS,
+    Operation.OPENAI_RESPONSES, Operation.ANTHROPIC_MESSAGES, Operation.OTHER,
+})  # fmt: skip
+#: Bytes of a piece besides its text, at most, and bytes of a token of text, on average.
+_FRAMING_BYTES = 1024
+_BYTES_PER_TOKEN = 4
 #: Operations whose request is read for its model, and whose response is read.
 _READ_OPERATIONS = WITH_MODEL | TRANSFERS
 _JSON_OPERATIONS = frozenset(operation for operation in _READ_OPERATIONS if form_of(operation) is False)
@@ -43,13 +51,14 @@ LARGE_BYTES = 4096
 class Spent(NamedTuple):
     """What is known about the tokens of an exchange that has ended.
 
-    counted:  prompt and generated tokens as reported by the server, or None if it did not report them
-    chunks:   pieces of the response that had content, or that could not be read; each is at least one token
-    served:   whether the upstream has run the request, or may have: it was sent, and it was not refused
+    counted:    prompt and generated tokens as reported by the server, or None if it did not report them
+    generated:  estimate of the generated tokens: the pieces of the response that had content, or that could not be
+                read, or a quarter of the bytes of a text beyond 1 KiB per piece, if that is more
+    served:     whether the upstream has run the request, or may have: it was sent, and it was not refused
     """
 
     counted: int | None
-    chunks: int
+    generated: int
     served: bool
 
 
@@ -79,6 +88,7 @@ class ExchangeMeter:
         "_meter",
         "_reading",
         "_reads",
+        "_response_bytes",
         "_small_body",
         "_unread",
         "ended",
@@ -140,6 +150,7 @@ class ExchangeMeter:
         self.refusal_reason: RefusalReason | None = None
         self.finished = self.stream = False
         self._reads = is_read
+        self._response_bytes = 0
         #: Pieces of the response with their times of arrival. The data path appends to this list without a call of
         #: ours.
         self.noted: list[tuple[float, bytes]] = []
@@ -215,6 +226,7 @@ class ExchangeMeter:
                 feed = self._dialect.feed
                 for now, piece in noted:
                     feed(piece, now)
+                    self._response_bytes += len(piece)
                 self._fold()
             except Exception as error:
                 self._is_unreadable = True
@@ -266,7 +278,15 @@ class ExchangeMeter:
         # A stream that was cut off may have reported preliminary counts only.
         if usage is not None and reading.finished:
             counted = (usage.prompt_tokens or 0) + (usage.generation_tokens or 0)
-        return Spent(counted, reading.chunks + reading.unreadable, served)
+        return Spent(counted, self._generated(reading), served)
+
+    def _generated(self, reading: Reading) -> int:
+        """Return an estimate of the generated tokens. A tool call, and a whole answer, are one piece of any size."""
+        pieces = int(reading.chunks + reading.unreadable)
+        if self.operation not in _TEXT:
+            return pieces
+        beyond_framing = self._response_bytes - _FRAMING_BYTES * max(1, pieces)
+        return max(pieces, beyond_framing // _BYTES_PER_TOKEN)
 
     def fail(self, error: Exception) -> None:
         """Count a failure of the meter itself. The stream continues, and the request is counted all the same.

@@ -40,6 +40,10 @@ _NO_MANAGEMENT = Refusal(
     Outcome.REJECTED_MANAGEMENT,
     reason=RefusalReason.MANAGEMENT,
 )
+_UNKNOWN_ROUTE = _NO_MANAGEMENT._replace(
+    sentence="this route is not known to run a model or only to read, so it counts as model management, which is "
+    "forbidden here"
+)
 # Looking up a member in its class costs more than the comparison.
 _INFERENCE, _MANAGEMENT = RouteClass.INFERENCE, RouteClass.MANAGEMENT
 
@@ -151,7 +155,8 @@ class Admission:
             return Refusal(HTTPStatus.UNAUTHORIZED, sentence, Outcome.REJECTED_AUTH, reason=RefusalReason.KEY)
         kind = route_class(method, operation)
         if kind is _MANAGEMENT and self._forbids_management:
-            return _NO_MANAGEMENT._replace(tenant=tenant)
+            refusal = _UNKNOWN_ROUTE if operation is Operation.OTHER else _NO_MANAGEMENT
+            return refusal._replace(tenant=tenant)
         if method in _NOT_COUNTED:
             return Ticket(tenant, operation, kind)
         allowance = self._allowance(tenant)
@@ -190,10 +195,14 @@ class Admission:
     def at_body(self, ticket: Ticket, facts: RequestFacts, size: int) -> Refusal | None:
         """Check a request by its body, and charge its prompt. `size` is the size of the decoded body in bytes."""
         allowance, model = ticket.allowance, facts.model
-        if ticket.kind is None and not facts.names_model:
-            return _NO_MANAGEMENT if self._forbids_management else None
+        is_unknown = ticket.kind is None
+        if is_unknown and not model and self._forbids_management:
+            return _UNKNOWN_ROUTE
+        if is_unknown and not facts.names_model:
+            return None
         models = None if allowance is None else allowance.models
-        if models is not None and model and not models.allow(model):
+        # Ollama's own routes refuse a model that is not a name. It is not known what an unknown route does with it.
+        if models is not None and (model or is_unknown) and not models.allow(model):
             sentence = f"this model is not allowed; allowed models: {models}"
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MODEL, reason=RefusalReason.MODEL)
         limit = self._config.max_waiting

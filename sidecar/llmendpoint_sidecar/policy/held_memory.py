@@ -63,22 +63,24 @@ class BodyMemory:
 
     __slots__ = ("_memory", "_pool", "_tenant", "size")
 
-    def __init__(self, memory: HeldMemory, tenant: str) -> None:
+    def __init__(self, memory: HeldMemory, tenant: str, announced: int = 0) -> None:
+        """`announced` is the size of the body if its head says it, so that a large one needs no room for small ones."""
         self._memory = memory
         self._tenant = tenant
-        self._pool = memory.small
+        self._pool = memory.large if announced > SMALL_BODY_BYTES else memory.small
         self.size = 0
 
     def grow(self, size: int) -> bool:
         """Take more memory. Returns False, and keeps what it has, if the tenant may not use so much."""
         total = self.size + size
-        if self._pool is self._memory.small and total > SMALL_BODY_BYTES:
-            if not self._memory.large.take(self._tenant, total):
+        small, large = self._memory.small, self._memory.large
+        stays = self._pool is large or total <= SMALL_BODY_BYTES
+        if not (stays and self._pool.take(self._tenant, size)):
+            # A small body may also use the memory of large ones, but not the other way round.
+            if self._pool is large or not large.take(self._tenant, total):
                 return False
-            self._pool.give_back(self._tenant, self.size)
-            self._pool = self._memory.large
-        elif not self._pool.take(self._tenant, size):
-            return False
+            small.give_back(self._tenant, self.size)
+            self._pool = large
         self.size = total
         return True
 

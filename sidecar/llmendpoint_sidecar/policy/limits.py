@@ -38,7 +38,7 @@ def tokens_used(estimate: int, spent: Spent) -> int:
     """Return the tokens that a request that has ended is charged, given the estimate of its prompt."""
     if not spent.served:
         return 0
-    return estimate + spent.chunks if spent.counted is None else spent.counted
+    return estimate + spent.generated if spent.counted is None else spent.counted
 
 
 class Bucket:

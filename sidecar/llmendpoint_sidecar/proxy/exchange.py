@@ -40,7 +40,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Protocol
 
-from llmendpoint_common.contracts.sidecar import Operation, Outcome
+from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation, Outcome
 from llmendpoint_common.process.errors import ProtocolError, UpstreamError
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.request_reader import RequestHead
@@ -52,7 +52,7 @@ from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
 from llmendpoint_sidecar.policy.admission import Admission, Ticket
 from llmendpoint_sidecar.policy.held_memory import BodyMemory
 from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal
-from llmendpoint_sidecar.proxy.heads import client_id_of, request_id_of, write_response_head
+from llmendpoint_sidecar.proxy.heads import request_id_of, write_response_head
 from llmendpoint_sidecar.proxy.held_body import HeldBody
 from llmendpoint_sidecar.proxy.pool import Upstream
 from llmendpoint_sidecar.proxy.response_body import BodyRewriter, rewriter_for
@@ -332,7 +332,7 @@ class Exchange:
         """Send an error response of the proxy itself. If a response has started, cut it off instead."""
         self._meter.refusal_reason = refusal.reason
         if not self._meter.request_id:
-            self._meter.request_id = client_id_of(self.head)
+            self._meter.request_id, self._meter.made_id = request_id_of(self.head)
         self._release(False)
         if self._has_started:
             self.response_head_alone()
@@ -352,8 +352,10 @@ class Exchange:
             # The client has left meanwhile.
             return
         keep_alive = self.request_complete and not self._close_after and not self._client.draining
+        made_id = self._meter.made_id
+        headers = [*cors, (REQUEST_ID_HEADER.encode(), made_id.encode())] if made_id else cors
         self._client.write(
-            write_refusal(refusal, self.head.target, cors, close=not keep_alive, headers_only=self.is_head_request)
+            write_refusal(refusal, self.head.target, headers, close=not keep_alive, headers_only=self.is_head_request)
         )
         self._end(refusal.outcome)
         self._client.exchange_done(keep_alive=keep_alive)

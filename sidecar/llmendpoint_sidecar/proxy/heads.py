@@ -47,11 +47,6 @@ def request_id_of(request: RequestHead) -> tuple[str, str]:
     return _plain_id(given), ""
 
 
-def client_id_of(request: RequestHead) -> str:
-    """Return the ID that the client sent, or empty if it sent none that `is_plain_id` accepts."""
-    return _plain_id(request.head.fields.get(_ID_NAME, b""))
-
-
 def _plain_id(value: bytes) -> str:
     text = value.decode("latin-1")
     return text if is_plain_id(text) else ""

@@ -127,7 +127,7 @@ class HeldBody:
 
     def refuse_length(self) -> Refusal | None:
         """Return a refusal if the announced length is too large, so that the client need not send the body."""
-        length = int(self._head.head.fields.get(b"content-length", b"0"))
+        length = self._announced
         return self._too_large() if length > self._max_bytes else None
 
     def add(self, data: bytes) -> Refusal | None:
@@ -235,7 +235,7 @@ class HeldBody:
         """Take the memory that is missing, in steps. Returns False if there is not enough."""
         memory = self.memory
         if memory is None:
-            memory = self.memory = BodyMemory(self._admission.held_memory, self._ticket.tenant)
+            memory = self.memory = BodyMemory(self._admission.held_memory, self._ticket.tenant, self._announced)
             # A first piece that was not counted counts now.
             self._credit -= _UNCOUNTED_BYTES + _SPARE_BLOCK_BYTES
         missing = max(-self._credit, _STEP_BYTES)
@@ -282,6 +282,11 @@ class HeldBody:
         if form is False:
             return read_request_body(body, usage=usage)
         return read_request_body(body, self._content_type, form=form, query=self._query, usage=usage)
+
+    @property
+    def _announced(self) -> int:
+        """The size of the body as its head says it, or 0 if it is chunked."""
+        return int(self._head.head.fields.get(b"content-length", b"0"))
 
     @property
     def _content_type(self) -> bytes:
