@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -141,7 +142,11 @@ class Program:
 
     def listening(self) -> set[str]:
         """Return the addresses of the sockets on which the process listens."""
-        inodes = {str(link.readlink()) for link in Path(f"/proc/{self.process.pid}/fd").iterdir()}
+        inodes = set()
+        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            # The process may close a file meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                inodes.add(str(link.readlink()))
         found = set()
         for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
             for row in Path(f"/proc/{self.process.pid}/net/{name}").read_text().splitlines()[1:]:
