@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import aiohttp
+import hypothesis
 import msgspec
 import pytest
 import uvloop
@@ -21,6 +22,11 @@ from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_simulator.behaviour import Behaviour
 from llmendpoint_simulator.server import Simulator
 from support.servers import RunningSimulator, StartSidecar, StartSimulator
+
+# A time limit for each example would make tests depend on how busy the machine is. Bounds of time have tests of their
+# own.
+hypothesis.settings.register_profile("without deadline", deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 LOOPBACK = Address("127.0.0.1", 0)
 
