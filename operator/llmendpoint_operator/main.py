@@ -47,8 +47,8 @@ class Operator:
         self._pods = PodStatuses()
         inventory, discovery = Inventory(), Discovery(server)
         cluster = Cluster(Objects(server), inventory, discovery, self._pods, _now)
-        endpoints = EndpointController(cluster, settings.images, settings.policy)
-        loadtests = LoadTestController(cluster, settings.images, settings.own_namespace, settings.policy)
+        endpoints = EndpointController(cluster, settings.children, settings.policy)
+        loadtests = LoadTestController(cluster, settings.children, settings.own_namespace, settings.policy)
         self._controllers: dict[str, Controller[Any]] = {item.kind: item for item in (endpoints, loadtests)}
         self.queue = WorkQueue(self._reconcile)
         self.watches = Watches(inventory, discovery, self.queue.mark, settings.namespaces)

@@ -19,7 +19,7 @@ from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings
 
 # Time until the sidecars are polled again: while models are being pulled or loaded, and if the endpoint is settled.
 _LOADING_SECONDS = 2.0
@@ -31,9 +31,9 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
     kind = LLMENDPOINT
 
-    def __init__(self, cluster: Cluster, images: Images, policy: Policy = ALLOW_ALL) -> None:
+    def __init__(self, cluster: Cluster, settings: ChildSettings, policy: Policy = ALLOW_ALL) -> None:
         super().__init__(cluster, policy)
-        self._images = images
+        self._settings = settings
         self._pods = cluster.pods
         self._throttle = Throttle()
 
@@ -56,7 +56,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
         The children of an endpoint with a forbidden value are left as they are.
         """
-        children = None if resource.forbidden else desired(resource.owner, resource.spec, self._images)
+        children = None if resource.forbidden else desired(resource.owner, resource.spec, self._settings)
         return Course(children, partial(self._conclude, resource))
 
     async def gone(self, key: Key) -> None:
