@@ -7,6 +7,7 @@ builder in `resources/`, a test and a golden render.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -30,6 +31,7 @@ class Role(Enum):
     CHILD = "child"  # applied by the operator, and pruned if no longer desired
     OBSERVED = "observed"  # watched, but never written
     REPORTED = "reported"  # Events: created about our resources, and watched if they are warnings
+    CONSULTED = "consulted"  # objects of others: watched for conditions, without an owner of ours
     COORDINATED = "coordinated"  # Leases: written by leader election, and watched
 
 
@@ -72,7 +74,25 @@ class Kind:
         """The query parameters that select the watched objects. All objects that the operator writes have our label."""
         if self.fields:
             return (("fieldSelector", self.fields),)
-        return () if self.role is Role.RESOURCE else (("labelSelector", f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
+        return (
+            ()
+            if self.role in (Role.RESOURCE, Role.CONSULTED)
+            else (("labelSelector", f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
+        )
+
+    @property
+    def cluster_wide(self) -> bool:
+        """Whether the kind is only of use to an operator that watches all namespaces."""
+        return self.role is Role.CONSULTED
+
+    def scopes(self, namespaces: Sequence[str]) -> tuple[str, ...]:
+        """Return the namespaces in which an operator watches the kind. `""` stands for all of them.
+
+        `namespaces` are those to which the operator is limited, or none.
+        """
+        if self.cluster_wide and namespaces:
+            return ()
+        return tuple(namespaces) or ("",)
 
     @property
     def watched(self) -> bool:
@@ -102,6 +122,16 @@ TABLE = (
     Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,)),
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
     Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ, keeps="status"),
+    # Prometheus servers may be in any namespace. MonitoringReady compares their selectors with a ServiceMonitor.
+    Kind(
+        "monitoring.coreos.com",
+        "v1",
+        "Prometheus",
+        "prometheuses",
+        Role.CONSULTED,
+        optional=True,
+        verbs=("list", "watch"),
+    ),
     Kind("", "v1", "Event", "events", Role.REPORTED, verbs=("create", "list", "watch"), fields="type=Warning"),
     Kind("coordination.k8s.io", "v1", "Lease", "leases", Role.COORDINATED, verbs=(*_READ, "create", "update")),
 )

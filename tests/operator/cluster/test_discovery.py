@@ -35,7 +35,7 @@ async def test_missing_kinds_are_neither_watched_nor_asked_for_again() -> None:
     server = Server()
     kinds = Discovery(server)  # type: ignore[arg-type]
     assert await kinds.look() == set()
-    assert kinds.missing == {"ServiceMonitor"}
+    assert kinds.missing == {"ServiceMonitor", "Prometheus"}
     names = {kind.name for kind in served(kinds.missing)}
     assert {"LLMEndpoint", "Pod", "Role"} <= names
     assert not names & {"ServiceMonitor", "Event"}
@@ -46,7 +46,7 @@ async def test_a_group_may_have_other_kinds_only() -> None:
     server.groups[MONITORS] = ["podmonitors"]
     kinds = Discovery(server)  # type: ignore[arg-type]
     await kinds.look()
-    assert kinds.missing == {"ServiceMonitor"}
+    assert kinds.missing == {"ServiceMonitor", "Prometheus"}
 
 
 async def test_a_kind_that_appears_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ async def test_a_kind_that_appears_is_noticed(monkeypatch: pytest.MonkeyPatch) -
     waiting = asyncio.ensure_future(kinds.until_one_appears())
     await eventually(lambda: server.requests >= 10)
     assert not waiting.done()
-    server.groups[MONITORS] = ["servicemonitors"]
+    server.groups[MONITORS] = ["servicemonitors", "prometheuses"]
     await asyncio.wait_for(waiting, 5)
     assert kinds.missing == frozenset()
 
@@ -65,7 +65,7 @@ async def test_a_kind_that_appears_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 async def test_nothing_is_asked_while_no_kind_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "_FIRST_PAUSE_SECONDS", 0.0)
     server = Server()
-    server.groups[MONITORS] = ["servicemonitors"]
+    server.groups[MONITORS] = ["servicemonitors", "prometheuses"]
     kinds = Discovery(server)  # type: ignore[arg-type]
     await kinds.look()
     before = server.requests
