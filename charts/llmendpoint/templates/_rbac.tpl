@@ -5,7 +5,6 @@
   resources:
     - llmendpoints
   verbs:
-    - get
     - list
     - watch
 - apiGroups:
@@ -27,7 +26,6 @@
   resources:
     - loadtests
   verbs:
-    - get
     - list
     - watch
     - delete
@@ -76,11 +74,19 @@
     - watch
     - create
     - patch
-    - delete
 - apiGroups:
     - rbac.authorization.k8s.io
   resources:
     - roles
+  verbs:
+    - get
+    - list
+    - watch
+    - create
+    - patch
+- apiGroups:
+    - rbac.authorization.k8s.io
+  resources:
     - rolebindings
   verbs:
     - get
@@ -94,7 +100,6 @@
   resources:
     - pods
   verbs:
-    - get
     - list
     - watch
 - apiGroups:
@@ -142,7 +147,6 @@
   resources:
     - llmendpoints
   verbs:
-    - get
     - list
     - watch
 - apiGroups:
@@ -164,7 +168,6 @@
   resources:
     - loadtests
   verbs:
-    - get
     - list
     - watch
     - delete
@@ -213,11 +216,19 @@
     - watch
     - create
     - patch
-    - delete
 - apiGroups:
     - rbac.authorization.k8s.io
   resources:
     - roles
+  verbs:
+    - get
+    - list
+    - watch
+    - create
+    - patch
+- apiGroups:
+    - rbac.authorization.k8s.io
+  resources:
     - rolebindings
   verbs:
     - get
@@ -231,7 +242,6 @@
   resources:
     - pods
   verbs:
-    - get
     - list
     - watch
 - apiGroups:

@@ -20,8 +20,10 @@ from llmendpoint_common.contracts.cluster import (
     VERSION,
 )
 
-_READ = ("get", "list", "watch")
-_WRITE = ("create", "patch", "delete")
+_WATCH = ("list", "watch")
+# An object is read if the inventory does not have it: its name may be taken by somebody else's object.
+_READ = ("get", *_WATCH)
+_APPLY = ("create", "patch")
 
 
 class Role(Enum):
@@ -51,7 +53,7 @@ class Kind:
     role: Role
     owners: tuple[str, ...] = ()
     optional: bool = False
-    verbs: tuple[str, ...] = (*_READ, *_WRITE)
+    verbs: tuple[str, ...] = (*_READ, *_APPLY, "delete")
     keeps: str = ""
     fields: str = ""
 
@@ -108,20 +110,22 @@ class Kind:
 _BOTH = (LLMENDPOINT, LOADTEST)
 
 TABLE = (
-    Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_READ),
+    Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_WATCH),
     # The operator deletes a LoadTest after its ttlSecondsAfterFinished.
-    Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_READ, "delete")),
+    Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_WATCH, "delete")),
     # Reconciles read only the ConfigMap with the result of a load run.
     Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps="data"),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", Role.CHILD, _BOTH),
     Kind("", "v1", "Service", "services", Role.CHILD, (LLMENDPOINT,)),
     Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,), keeps="status"),
     Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
-    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps="status"),
+    # Jobs and Roles are deleted with their LoadTest, by Kubernetes.
+    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY), keeps="status"),
     # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else.
-    Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,)),
+    Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY)),
+    # The RoleBinding is deleted when the run has ended.
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
-    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ, keeps="status"),
+    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_WATCH, keeps="status"),
     # Prometheus servers may be in any namespace. MonitoringReady compares their selectors with a ServiceMonitor.
     Kind(
         "monitoring.coreos.com",
@@ -130,9 +134,9 @@ TABLE = (
         "prometheuses",
         Role.CONSULTED,
         optional=True,
-        verbs=("list", "watch"),
+        verbs=_WATCH,
     ),
-    Kind("", "v1", "Event", "events", Role.REPORTED, verbs=("create", "list", "watch"), fields="type=Warning"),
+    Kind("", "v1", "Event", "events", Role.REPORTED, verbs=("create", *_WATCH), fields="type=Warning"),
     Kind("coordination.k8s.io", "v1", "Lease", "leases", Role.COORDINATED, verbs=(*_READ, "create", "update")),
 )
 

@@ -15,29 +15,30 @@ from llmendpoint_operator.cluster.kinds import TABLE, Kind, Role
 from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
 
 ROOT = Path(__file__).parents[3]
-READ = ("get", "list", "watch")
-WRITE = (*READ, "create", "patch", "delete")
+WATCH = ("list", "watch")
+APPLY = ("get", *WATCH, "create", "patch")
+WRITE = (*APPLY, "delete")
 LEASES = ("coordination.k8s.io", "leases")
-LEASE_VERBS = (*READ, "create", "update")
+LEASE_VERBS = ("get", *WATCH, "create", "update")
 #: All permissions of the operator. A change of this table changes the permissions of the operator in a cluster.
 RIGHTS = {
-    ("llmendpoint.dev", "llmendpoints"): READ,
+    ("llmendpoint.dev", "llmendpoints"): WATCH,
     ("llmendpoint.dev", "llmendpoints/status"): ("patch",),
     ("llmendpoint.dev", "llmendpoints/finalizers"): ("update",),
-    ("llmendpoint.dev", "loadtests"): (*READ, "delete"),
+    ("llmendpoint.dev", "loadtests"): (*WATCH, "delete"),
     ("llmendpoint.dev", "loadtests/status"): ("patch",),
     ("llmendpoint.dev", "loadtests/finalizers"): ("update",),
     ("", "configmaps"): WRITE,
     ("", "services"): WRITE,
     ("", "serviceaccounts"): WRITE,
-    ("", "pods"): READ,
-    ("", "events"): ("create", "list", "watch"),
+    ("", "pods"): WATCH,
+    ("", "events"): ("create", *WATCH),
     ("apps", "statefulsets"): WRITE,
-    ("batch", "jobs"): WRITE,
-    ("rbac.authorization.k8s.io", "roles"): WRITE,
+    ("batch", "jobs"): APPLY,
+    ("rbac.authorization.k8s.io", "roles"): APPLY,
     ("rbac.authorization.k8s.io", "rolebindings"): WRITE,
     ("monitoring.coreos.com", "servicemonitors"): WRITE,
-    ("monitoring.coreos.com", "prometheuses"): ("list", "watch"),
+    ("monitoring.coreos.com", "prometheuses"): WATCH,
 }
 
 
@@ -61,7 +62,7 @@ def rights(rules: Iterable[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
 
 
 def test_the_rules_of_a_cluster_wide_operator_are_these_and_no_verb_more() -> None:
-    assert rights(cluster_rules()) == {name: set(verbs) for name, verbs in RIGHTS.items()} | {LEASES: {"list", "watch"}}
+    assert rights(cluster_rules()) == {name: set(verbs) for name, verbs in RIGHTS.items()} | {LEASES: set(WATCH)}
     # It writes Leases only in its own namespace.
     assert rights(own_rules(cluster_wide=True)) == {("", "configmaps"): {"list"}, LEASES: {"get", "create", "update"}}
 
@@ -86,9 +87,9 @@ def test_the_plain_install_has_them() -> None:
 
 def test_kinds_of_the_same_group_and_verbs_share_a_rule() -> None:
     table = [Kind("g", "v1", name, f"{name}s", Role.OBSERVED, verbs=verbs) for name, verbs in
-             (("a", READ), ("b", ("create",)), ("c", READ))]  # fmt: skip
+             (("a", WATCH), ("b", ("create",)), ("c", WATCH))]  # fmt: skip
     assert cluster_rules(table) == [
-        {"apiGroups": ["g"], "resources": ["as", "cs"], "verbs": list(READ)},
+        {"apiGroups": ["g"], "resources": ["as", "cs"], "verbs": list(WATCH)},
         {"apiGroups": ["g"], "resources": ["bs"], "verbs": ["create"]},
     ]
 
