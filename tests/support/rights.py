@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +23,10 @@ class Requests(NamedTuple):
     refused: set[Right]
 
 
-def requests_of(log: Path, user: str) -> Requests:
+def requests_of(logs: Iterable[Path], user: str) -> Requests:
     """Return the rights that the requests of a user have needed so far."""
     found = Requests(set(), set())
-    for line in log.read_text().splitlines():
+    for line in (line for log in logs for line in log.read_text().splitlines()):
         event = json.loads(line)
         if event["user"]["username"] == user and "objectRef" in event:
             is_allowed = event["annotations"]["authorization.k8s.io/decision"] == "allow"
@@ -43,6 +43,25 @@ def granted(rules: list[dict[str, Any]]) -> set[Right]:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
+
+
+def audit_policy(*users: str) -> dict[str, Any]:
+    """Return an audit policy that records each request of these users, without bodies."""
+    rules = [{"level": "Metadata", "users": list(users)}, {"level": "None"}]
+    # A watch is recorded when it starts, and again when it ends.
+    return {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
+
+
+def role(name: str, namespace: str, rules: list[dict[str, Any]], user: str) -> list[dict[str, Any]]:
+    """Return a Role with these rules, and a RoleBinding that gives it to a user."""
+    group = "rbac.authorization.k8s.io"
+    metadata = {"name": name, "namespace": namespace}
+    subject = {"apiGroup": group, "kind": "User", "name": user}
+    binding = {"roleRef": {"apiGroup": group, "kind": "Role", "name": name}, "subjects": [subject]}
+    return [
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": rules},
+        {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": metadata, **binding},
+    ]
 
 
 def _needed(event: dict[str, Any]) -> Iterator[Right]:
