@@ -7,7 +7,6 @@ builder in `resources/`, a test and a golden render.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -76,25 +75,14 @@ class Kind:
         """The query parameters that select the watched objects. All objects that the operator writes have our label."""
         if self.fields:
             return (("fieldSelector", self.fields),)
-        return (
-            ()
-            if self.role in (Role.RESOURCE, Role.CONSULTED)
-            else (("labelSelector", f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
-        )
+        if self.role in (Role.RESOURCE, Role.CONSULTED):
+            return ()
+        return (("labelSelector", f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
 
     @property
     def cluster_wide(self) -> bool:
         """Whether the kind is only of use to an operator that watches all namespaces."""
         return self.role is Role.CONSULTED
-
-    def scopes(self, namespaces: Sequence[str]) -> tuple[str, ...]:
-        """Return the namespaces in which an operator watches the kind. `""` stands for all of them.
-
-        `namespaces` are those to which the operator is limited, or none.
-        """
-        if self.cluster_wide and namespaces:
-            return ()
-        return tuple(namespaces) or ("",)
 
     @property
     def watched(self) -> bool:
@@ -148,6 +136,6 @@ def children_of(owner: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in TABLE if kind.role is Role.CHILD and owner in kind.owners)
 
 
-def watched() -> tuple[Kind, ...]:
-    """Return the kinds that the operator watches."""
-    return tuple(kind for kind in TABLE if kind.watched)
+def watched(scope: str = "") -> tuple[Kind, ...]:
+    """Return the kinds that the operator watches in a namespace, or in all namespaces if `scope` is empty."""
+    return tuple(kind for kind in TABLE if kind.watched and not (scope and kind.cluster_wide))
