@@ -4,9 +4,9 @@ Most defaults are part of the schema. If a field belongs to a union, or if anoth
 schema has no default. Then the code that reads the spec uses the default from here, and the description of the field
 names it. Durations are strings as in the API, and resources are Kubernetes quantities.
 
-Ephemeral storage has requests but no limits. Kubelet adds the limits of all containers of a pod, and evicts the pod if
-its logs, container file systems and emptyDir volumes together exceed the sum. With `storage.type: Ephemeral`, the
-models are in such a volume, so a limit of the sidecar alone would evict the pod.
+Pods of endpoints request ephemeral storage, but have no limit for it. Kubelet adds the limits of all containers of a
+pod, and evicts the pod if its logs, container file systems and emptyDir volumes together exceed the sum. With
+`storage.type: Ephemeral`, the models are in such a volume, so a limit of the sidecar alone would evict the pod.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ LOAD_WARMUP: Final = "0s"
 LOAD_SEED: Final = 1
 REQUEST_TIMEOUT: Final = "5m"
 LOADJOB_REQUESTS: Final[Mapping[str, str]] = {"cpu": "500m", "memory": "128Mi", "ephemeral-storage": "64Mi"}
-LOADJOB_LIMITS: Final[Mapping[str, str]] = {"memory": "1Gi"}
+LOADJOB_LIMITS: Final[Mapping[str, str]] = {"memory": "1Gi", "ephemeral-storage": "1Gi"}
 
 
 def in_words(resources: Mapping[str, str]) -> str:

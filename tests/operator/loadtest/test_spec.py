@@ -44,7 +44,7 @@ def test_a_share_of_up_to_all_requests_is_a_threshold(threshold: str) -> None:
         (Request.model_fields["timeout"].description, "Defaults to 5m."),
         (
             LoadPod.model_fields["resources"].description,
-            "default to 500m CPU, 128Mi memory and 64Mi ephemeral storage, limits to 1Gi memory.",
+            "default to 500m CPU, 128Mi memory and 64Mi ephemeral storage, limits to 1Gi memory and 1Gi ephemeral storage.",
         ),
     ],
 )
