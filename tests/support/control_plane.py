@@ -83,9 +83,7 @@ def running_control_plane(
          "--bind-address=127.0.0.1", f"--cert-dir={folder}/pki", f"--service-account-key-file={folder}/sa.key",
          f"--service-account-signing-key-file={folder}/sa.key", "--service-account-issuer=https://kubernetes.default.svc",
          "--service-cluster-ip-range=10.0.0.0/16", f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC",
-         "--disable-admission-plugins=ServiceAccount",
-         # As on OpenShift: an owner reference that blocks the deletion of its owner needs a right.
-         "--enable-admission-plugins=OwnerReferencesPermissionEnforcement", *apiserver_flags],
+         "--disable-admission-plugins=ServiceAccount", *apiserver_flags],
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
         processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]

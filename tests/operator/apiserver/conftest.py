@@ -58,16 +58,16 @@ def audit_logs() -> list[Path]:
 @pytest.fixture(scope="session")
 def start_control_plane(
     tmp_path_factory: pytest.TempPathFactory, audit_logs: list[Path]
-) -> Callable[[], AbstractContextManager[ControlPlane]]:
-    """Start etcd and kube-apiserver, which run until the block ends."""
+) -> Callable[..., AbstractContextManager[ControlPlane]]:
+    """Start etcd and kube-apiserver, with additional flags of the latter. They run until the block ends."""
 
-    def start() -> AbstractContextManager[ControlPlane]:
+    def start(*flags: str) -> AbstractContextManager[ControlPlane]:
         folder = tmp_path_factory.mktemp("control-plane")
         policy, log = folder / "audit.yaml", folder / "audit.log"
         policy.write_text(json.dumps(audit_policy(OPERATOR_USER, TEAM_OPERATOR_USER)))
         audit_logs.append(log)
         return running_control_plane(
-            folder, apiserver_flags=[f"--audit-policy-file={policy}", f"--audit-log-path={log}"]
+            folder, apiserver_flags=[f"--audit-policy-file={policy}", f"--audit-log-path={log}", *flags]
         )
 
     return start
@@ -75,7 +75,7 @@ def start_control_plane(
 
 @pytest.fixture(scope="session")
 def control_plane(
-    start_control_plane: Callable[[], AbstractContextManager[ControlPlane]],
+    start_control_plane: Callable[..., AbstractContextManager[ControlPlane]],
 ) -> Iterator[ControlPlane]:
     """Start etcd and kube-apiserver; stop them at the end of the session."""
     with start_control_plane() as plane:
