@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from llmendpoint_operator.leadership.claims import Candidate, Reach, give_back, read_claim, take_over, write_claim
@@ -98,7 +99,9 @@ class World:
 class Process:
     """An operator process. Its clock has an offset and a speed of its own."""
 
-    def __init__(self, world: World, me: Candidate, *, offset: float = 0.0, speed: float = 1.0, skew: float = 0.0) -> None:
+    def __init__(
+        self, world: World, me: Candidate, *, offset: float = 0.0, speed: float = 1.0, skew: float = 0.0
+    ) -> None:
         self.world = world
         self.me = me
         self.election = Election(me, lambda: world.random.uniform(0, 5))
@@ -234,11 +237,15 @@ class Process:
                 action()
                 self.step()
 
+        def deliver(result: Any) -> None:
+            if self.reaches_server:
+                finish(lambda: answer(result))
+
         def process() -> None:
             if world.is_up and self.reaches_server:
                 result = serve()
                 back = world.random.uniform(0, world.request_delay)
-                world.at(back, lambda: self._do(lambda: self.reaches_server and finish(lambda: answer(result))))
+                world.at(back, lambda: self._do(partial(deliver, result)))
 
         world.at(world.random.uniform(0, world.request_delay), process)
         give_up = lambda: finish(lambda: self.election.failed(self.clock()))  # noqa: E731

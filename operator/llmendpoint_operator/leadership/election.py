@@ -6,14 +6,14 @@ their own monotonic clock since they observed the last change. The holder stops 
 successful renewal, which is before the 15 s of the others can have passed. Clocks that jump, or differ, therefore never
 make two holders. Only clocks whose speeds differ by a third could.
 
-    phase     the process                                                writes               then
-    Standby   does not hold the Lease                                    nothing              takes it: Claiming
-    Claiming  holds the Lease, but others may not know about it yet      nothing              they do: Leading
-                                                                                              another one serves: Yielding
-    Yielding  holds the Lease, but another installation serves the       nothing              that one ended: Claiming
-              scope                                                                           loses the Lease: Standby
-    Leading   holds the Lease and serves the scope                       until 10 s after it  loses the Lease: Standby
-                                                                         sent a renewal
+    phase     the process                                            writes           then
+    Standby   does not hold the Lease                                nothing          takes it: Claiming
+    Claiming  holds it, but others may not know about it yet         nothing          they do: Leading
+                                                                                      another one serves: Yielding
+    Yielding  holds it, but another installation serves the scope    nothing          that one ended: Claiming
+                                                                                      loses the Lease: Standby
+    Leading   holds it and serves the scope                          until 10 s after loses the Lease: Standby
+                                                                     its last renewal
 
 Who takes the Lease of its own installation from a holder that was serving is Leading immediately.
 

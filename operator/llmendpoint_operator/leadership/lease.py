@@ -40,8 +40,6 @@ _GIVE_BACK_SECONDS = 3.0
 #: Longest random time until an announcement is made again that was made at the same time as another one.
 _JITTER_SECONDS = 5.0
 _LEASE = KINDS["Lease"]
-#: Statuses of a write that mean that the Lease has changed, or was created or deleted.
-_CHANGED = (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
 
 
 def monotonic() -> float:
@@ -51,9 +49,11 @@ def monotonic() -> float:
 
 
 class Elector:
-    """Takes part in the election for one scope. `changed` is called after each step."""
+    """Takes part in the election for one scope. `now` is the wall clock. `changed` is called after each step."""
 
-    def __init__(self, server: ApiServer, me: Candidate, now: Callable[[], datetime], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, server: ApiServer, me: Candidate, now: Callable[[], datetime], changed: Callable[[], None]
+    ) -> None:
         self.me = me
         self.election = Election(me, lambda: random.uniform(0, _JITTER_SECONDS))  # noqa: S311 - not for secrets
         #: The last error of a request, empty if the last one succeeded.
@@ -113,15 +113,14 @@ class Elector:
             self.error = ""
 
     def _failed(self, action: Look | Write | TakeOver, error: Exception) -> None:
+        now = monotonic()
         if isinstance(action, TakeOver):
-            self.election.not_taken_over(action.last.namespace, monotonic())
-        elif isinstance(action, Write) and action.last is not None and _has_changed(error, _CHANGED):
-            self.election.conflicted(monotonic())
-        elif isinstance(action, Write) and _has_changed(error, (HTTPStatus.CONFLICT,)):
-            self.election.conflicted(monotonic())
+            self.election.not_taken_over(action.last.namespace, now)
+        elif isinstance(action, Write) and _has_changed(error, is_new=action.last is None):
+            self.election.conflicted(now)
         else:
             self.error = describe(error)
-            self.election.failed(monotonic())
+            self.election.failed(now)
             log.debug("Lease %s/%s: %s", self.me.home, LEASE_NAME, self.error)
 
     async def _look(self) -> None:
@@ -271,8 +270,12 @@ def _claim(manifest: Manifest) -> Claim:
     return claim
 
 
-def _has_changed(error: Exception, statuses: Sequence[int]) -> bool:
-    return isinstance(error, ApiException) and error.status in statuses
+def _has_changed(error: Exception, *, is_new: bool) -> bool:
+    """Return whether a write failed because the Lease has changed, or was created or deleted by somebody else."""
+    if not isinstance(error, ApiException):
+        return False
+    # If the Lease is new, 404 means that its namespace does not exist.
+    return error.status == HTTPStatus.CONFLICT or (error.status == HTTPStatus.NOT_FOUND and not is_new)
 
 
 def _nothing(_: str, __: int) -> None:

@@ -13,18 +13,22 @@ def sentence(me: Candidate, standing: Standing, error: str) -> str:
     """Return what this process does with a scope, and why."""
     if standing.conflict and standing.other is not None:
         return conflict(me, standing.other)
-    scope = scope_of(me)
+    scope, lease = scope_of(me), f"Lease {me.home}/{LEASE_NAME}"
     if standing.leader:
-        return f"This operator serves {scope} (Lease {me.home}/{LEASE_NAME})."
+        return f"This operator serves {scope} ({lease})."
     if standing.phase is Phase.STANDBY and standing.other is not None and standing.other.holder:
-        return f"Standby: {standing.other.holder} serves {scope} (Lease {me.home}/{LEASE_NAME})."
+        return f"Standby: {standing.other.holder} serves {scope} ({lease})."
+    return f"This operator does not serve {scope} at present: {_cause(standing, lease, error)}"
+
+
+def _cause(standing: Standing, lease: str, error: str) -> str:
     if error:
-        return f"This operator does not serve {scope}, because it cannot read or write Lease {me.home}/{LEASE_NAME}: {error}"
+        return f"it cannot read or write {lease}: {error.rstrip('.')}. It tries again."
     if standing.phase is Phase.CLAIMING:
-        return f"This operator will serve {scope} within 15 s, when all others know that it does."
+        return "other operators may not know yet that it does. It will within 15 s."
     if standing.phase is Phase.LEADING:
-        return f"This operator does not serve {scope} at present: its Lease was not renewed, or seen, for 10 s."
-    return f"This operator waits for Lease {me.home}/{LEASE_NAME} to serve {scope}."
+        return f"{lease} was not renewed, or its renewals were not seen, for 10 s."
+    return f"it waits for {lease}."
 
 
 def conflict(me: Candidate, other: Claim) -> str:

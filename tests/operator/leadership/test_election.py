@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from llmendpoint_operator.leadership.election import Phase
 from support.elections import Process, World
+
+
+def has_one_writer(world: World) -> bool:
+    return len(world.writers("x")) == 1
 
 
 def phase(process: Process) -> Phase:
@@ -51,7 +57,7 @@ def test_a_standby_takes_over_within_20_seconds_of_a_crash(scope: str) -> None:
     for _ in range(5):
         world.run(world.random.uniform(0, 5))
         first.kill()
-        assert 9 < world.run_until(lambda: second.would_write("x")) < 17
+        assert 9 < world.run_until(partial(second.would_write, "x")) < 17
         first, second = second, world.start("one", namespace=scope)
         world.run(8)
 
@@ -143,7 +149,9 @@ def test_a_label_that_somebody_adds_does_not_take_the_lease_away() -> None:
     world = World()
     first, _ = pair(world)
     lease = world.leases["one"]
-    world.write({**lease, "metadata": {**lease["metadata"], "annotations": {**lease["metadata"]["annotations"], "a": "b"}}})
+    world.write(
+        {**lease, "metadata": {**lease["metadata"], "annotations": {**lease["metadata"]["annotations"], "a": "b"}}}
+    )
     for _ in range(100):
         world.run(0.2)
         assert world.writers("x") == [first]
@@ -218,7 +226,7 @@ def test_cluster_against_cluster_started_at_the_same_time_one_of_them_serves() -
     for seed in range(30):
         world = World(seed)
         processes = [world.start(name) for name in ("one", "two", "three")]
-        world.run_until(lambda world=world: len(world.writers("x")) == 1, 60)
+        world.run_until(partial(has_one_writer, world), 60)
         (leader,) = world.writers("x")
         world.run(30)
         assert world.writers("x") == [leader]
@@ -307,7 +315,9 @@ def test_never_two_writers_whatever_happens(seed: int) -> None:
             if writers:
                 before, when = last.get(namespace, (writers[0], 0.0))
                 # A process that ended has stopped its requests before it gave the Lease back.
-                assert before is writers[0] or before.has_ended or world.now - when > 0.5, f"{world.now:.2f} s: too soon"
+                assert before is writers[0] or before.has_ended or world.now - when > 0.5, (
+                    f"{world.now:.2f} s: too soon"
+                )
                 last[namespace] = writers[0], world.now
 
     world.after = check
@@ -323,7 +333,7 @@ def test_never_two_writers_whatever_happens(seed: int) -> None:
         process.get_watch()
         process.go_on()
     # The world is well again, and each namespace has a writer, if an operator serves it.
-    wide = any(not process.me.reach.value == "Namespace" for process in running)
+    wide = any(process.me.reach.value != "Namespace" for process in running)
     wanted = {"a"} | ({"b"} if wide else set())
     world.run_until(lambda: all(len(world.writers(namespace)) == 1 for namespace in wanted), 240)
 
