@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -160,15 +162,49 @@ def new_api() -> Callable[[ControlPlane, str], Api]:
 
 
 class OperatorProcess(subprocess.Popen[bytes]):
-    """The operator as a process, with the address of its /metrics."""
+    """The operator as a process, with the address of its /metrics and the path of its log."""
 
     health: str = ""
+    log: Path = Path()
 
     def metric(self, name: str) -> float:
-        """Return the value of a metric without labels."""
-        with urllib.request.urlopen(f"{self.health}/metrics", timeout=5) as response:
-            lines = response.read().decode().splitlines()
-        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+        """Return the value of a metric, as the sum over its labels."""
+        lines = [line for line in self.page("metrics")[1].splitlines() if re.match(rf"{name}[{{ ]", line)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def page(self, name: str) -> tuple[int, str]:
+        """Return the status and the text of a page."""
+        try:
+            with urllib.request.urlopen(f"{self.health}/{name}", timeout=5) as response:
+                return int(response.status), response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the lines of the log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+def run_operator(kubeconfig: Path, folder: Path, *flags: str, **variables: str) -> OperatorProcess:
+    """Start the operator as a process, and wait until its port answers. The caller ends it."""
+    port, path = free_port(), folder / "log"
+    command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
+               "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
+    environment = os.environ | {"KUBECONFIG": str(kubeconfig)} | variables
+    with path.open("wb") as log:
+        process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
+    process.health, process.log = f"http://127.0.0.1:{port}", path
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            process.page("livez")
+        except OSError:
+            assert process.poll() is None, path.read_text()[-3000:]
+            time.sleep(0.1)
+        else:
+            break
+    return process
 
 
 @pytest.fixture(scope="session")
@@ -181,24 +217,7 @@ def start_operator(
     """
 
     def start(*flags: str, kubeconfig: Path | None = None) -> OperatorProcess:
-        port = free_port()
-        path = tmp_path_factory.mktemp("operator") / "log"
-        command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
-                   "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
-        environment = os.environ | {"KUBECONFIG": str(kubeconfig or control_plane.operator)}
-        with path.open("wb") as log:
-            process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
-        process.health = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{process.health}/livez", timeout=1).close()
-            except OSError:
-                assert process.poll() is None, path.read_text()[-3000:]
-                time.sleep(0.1)
-            else:
-                break
-        return process
+        return run_operator(kubeconfig or control_plane.operator, tmp_path_factory.mktemp("operator"), *flags)
 
     return start
 
