@@ -14,7 +14,7 @@ from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.desired import desired
-from llmendpoint_operator.endpoint.layout import client_service_name, statefulset_name
+from llmendpoint_operator.endpoint.layout import client_service_name, service_monitor_name, statefulset_name
 from llmendpoint_operator.endpoint.observe import (
     Observation,
     PodView,
@@ -31,12 +31,13 @@ from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_statu
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, owner_of
+from llmendpoint_operator.kube.scraping import Scraping, scraping
 from llmendpoint_operator.pods.classify import pod_trouble
 from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.reconcile.plan import key_of
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings
 
 # Time until the sidecars are polled again: while models are being pulled or loaded, and if the endpoint is settled. If
 # no sidecar answers, the first of these doubles with each poll, up to the last.
@@ -50,9 +51,9 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
     kind = LLMENDPOINT
 
-    def __init__(self, cluster: Cluster, images: Images, policy: Policy = ALLOW_ALL) -> None:
+    def __init__(self, cluster: Cluster, settings: ChildSettings, policy: Policy = ALLOW_ALL) -> None:
         super().__init__(cluster, policy)
-        self._images = images
+        self._settings = settings
         self._pods = cluster.pods
         self._throttle = Throttle()
         self._claims = SharedClaims(cluster.objects)
@@ -80,7 +81,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         """
         generation = resource.manifest["metadata"]["generation"]
         invalid = await self._claims.problem(resource.key, generation, resource.spec)
-        wanted = desired(resource.owner, resource.spec, self._images)
+        wanted = desired(resource.owner, resource.spec, self._settings)
         children = None if resource.forbidden or invalid else wanted
         return Course(children, partial(self._conclude, resource, invalid, [key_of(child) for child in wanted]))
 
@@ -107,6 +108,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
             pods=tuple(views),
             refused=refused,
             forbidden=resource.forbidden,
+            scraping=self._scraping(resource),
             invalid=invalid,
             absent=tuple(absent.values()),
             deleting=self._deleting(resource, wanted),
@@ -164,6 +166,14 @@ class EndpointController(Controller[LLMEndpointSpec]):
             return _STEADY_SECONDS if settled else _LOADING_SECONDS
         polls = self._silent[resource.key] = self._silent.get(resource.key, 0) + 1
         return float(min(_SILENT_SECONDS, _LOADING_SECONDS * 2 ** min(polls - 1, 10)))
+
+    def _scraping(self, resource: Resource[LLMEndpointSpec]) -> Scraping | None:
+        name = service_monitor_name(resource.owner)
+        monitor = self._inventory.own_child(resource.key, "ServiceMonitor", name, resource.owner.uid)
+        servers = self._inventory.prometheus_servers()
+        if monitor is None or servers is None:
+            return None
+        return scraping(resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)
 
     async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> None:
         """Write the status, and Events about its changes."""

@@ -15,6 +15,7 @@ from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.layout import METERING_CONTAINER, OLLAMA_CONTAINER
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.scraping import Scraping
 from llmendpoint_operator.pods.classify import absent_pod_trouble
 from llmendpoint_operator.pods.trouble import Origin, Trouble
 from llmendpoint_operator.policy.rules import Violation
@@ -49,7 +50,8 @@ class Observation:
     policy does not allow, and `invalid` is what is wrong with a spec that the operator cannot apply. If there are any,
     no child is written. `absent` is what is wrong with pods that do not exist. `deleting` are the names of children
     that are being deleted and are created again afterwards. `reachable` is whether the client Service exists and is
-    ours. `stuck` is the trouble of a pod that waits for a person.
+    ours. `stuck` is the trouble of a pod that waits for a person. `scraping` says which Prometheus servers select the
+    ServiceMonitor; it is None if the operator cannot know this.
     """
 
     replicas: int
@@ -58,6 +60,7 @@ class Observation:
     pods: tuple[PodView, ...]
     refused: tuple[Fault, ...] = ()
     forbidden: tuple[Violation, ...] = ()
+    scraping: Scraping | None = None
     invalid: str = ""
     absent: tuple[Trouble, ...] = ()
     deleting: tuple[str, ...] = ()
