@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,6 @@ from llmendpoint_operator.endpoint.observe import (
     Observation,
     PodView,
     absent_troubles,
-    is_ordinal,
     is_ready,
     origin_of,
     replicas_of,
@@ -59,6 +59,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._claims = SharedClaims(cluster.objects)
         #: What was wrong with pods that do not exist. Events expire, and the reason may last.
         self._absent: dict[Key, dict[str, Trouble]] = {}
+        #: When the pods of an endpoint were last seen, by name.
+        self._existed: dict[Key, dict[str, datetime]] = {}
         #: The number of polls since a sidecar of the endpoint last answered.
         self._silent: dict[Key, int] = {}
 
@@ -90,6 +92,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._throttle.forget(key)
         self._claims.forget(key)
         self._absent.pop(key, None)
+        self._existed.pop(key, None)
         self._silent.pop(key, None)
 
     async def _conclude(
@@ -133,13 +136,14 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self, resource: Resource[LLMEndpointSpec], pods: Sequence[Manifest], warnings: Sequence[WarningEvent]
     ) -> dict[str, Trouble]:
         """Return what is wrong with pods that do not exist. Without a newer Event, it is what was wrong before."""
-        name, wanted = statefulset_name(resource.owner), resource.spec.wanted_replicas
+        now, existing = self._now(), {pod["metadata"]["name"] for pod in pods}
+        existed = self._existed.setdefault(resource.key, {})
+        existed.update(dict.fromkeys(existing, now))
+        name, wanted = statefulset_name(resource.owner), range(resource.spec.wanted_replicas)
+        absent = {f"{name}-{ordinal}" for ordinal in wanted} - existing
         before = self._absent.get(resource.key, {})
-        existing = {pod["metadata"]["name"] for pod in pods}
-        kept = {
-            pod: trouble for pod, trouble in before.items() if pod not in existing and is_ordinal(pod, name, wanted)
-        }
-        found = kept | absent_troubles(name, wanted, pods, warnings, self._now())
+        kept = {pod: trouble for pod, trouble in before.items() if pod in absent}
+        found = kept | absent_troubles(sorted(absent), warnings, existed, now)
         if found:
             self._absent[resource.key] = found
         else:

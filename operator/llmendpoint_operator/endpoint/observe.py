@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -112,19 +112,14 @@ def origin_of(spec: LLMEndpointSpec) -> Origin:
 
 
 def absent_troubles(
-    name: str, wanted: int, pods: Sequence[Manifest], warnings: Sequence[WarningEvent], now: datetime
+    absent: Iterable[str], warnings: Sequence[WarningEvent], existed: Mapping[str, datetime], now: datetime
 ) -> dict[str, Trouble]:
-    """Return what is wrong with the pods of a StatefulSet that should exist but do not, by name."""
-    existing = {pod["metadata"]["name"] for pod in pods}
-    absent = (f"{name}-{ordinal}" for ordinal in range(wanted))
-    found = {pod: absent_pod_trouble(pod, warnings, now) for pod in absent if pod not in existing}
+    """Return what is wrong with pods that should exist but do not, by name.
+
+    `existed` has the times at which pods of these names were last seen.
+    """
+    found = {pod: absent_pod_trouble(pod, warnings, now, existed.get(pod)) for pod in absent}
     return {pod: trouble for pod, trouble in found.items() if trouble is not None}
-
-
-def is_ordinal(pod: str, name: str, wanted: int) -> bool:
-    """Return whether a pod is one of the `wanted` pods of the StatefulSet `name`."""
-    ordinal = pod.removeprefix(f"{name}-")
-    return ordinal.isdecimal() and int(ordinal) < wanted
 
 
 def stuck(troubles: Sequence[Trouble | None], now: datetime) -> Trouble | None:

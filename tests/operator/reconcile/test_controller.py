@@ -386,3 +386,28 @@ async def test_a_claim_is_read_only_if_replicas_share_it(world: World, spec: dic
     world.show(**spec)
     await world.controller.reconcile(KEY)
     assert not [call for call in world.objects.calls if call.startswith("get")]
+
+
+async def test_a_replica_that_cannot_run_degrades_an_endpoint_that_answers(world: World) -> None:
+    world.show(replicas=2)
+    await world.controller.reconcile(KEY)
+    world.pods.model = LOADED
+    world.show_ready_pod()
+    body = newer(world.objects.get_now("StatefulSet", "assistant"))
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": "2026-01-02T03:04:00Z",
+                   "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}  # fmt: skip
+    other = live(
+        pod("assistant-1", "assistant", body["metadata"]["uid"]),
+        "uid-1",
+        stamp=False,
+        status={"conditions": [unscheduled]},
+    )
+    other["metadata"]["namespace"] = "ns"
+    world.inventory.shows("Pod", other)
+    for _ in range(2):
+        await world.controller.reconcile(KEY)
+    assert (world.conditions["Ready"], world.conditions["Degraded"]) == ("ModelsAnswer", "Unschedulable")
+    assert world.message("Degraded").startswith(
+        "1 of 2 replicas are ready to serve requests. assistant-1 cannot be scheduled: no GPU is free, the pod needs 1 "
+    )
+    assert [event["type"] for event in world.objects.events if event["reason"] == "Unschedulable"] == ["Warning"]
