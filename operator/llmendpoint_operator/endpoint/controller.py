@@ -40,7 +40,7 @@ from llmendpoint_operator.reconcile.plan import key_of
 from llmendpoint_operator.settings import ChildSettings
 
 # Time until the sidecars are polled again: while models are being pulled or loaded, and if the endpoint is settled. If
-# no sidecar answers, the first of these doubles with each poll, up to the last.
+# the operator cannot reach any sidecar that runs, the first of these doubles with each poll, up to the last.
 _LOADING_SECONDS = 2.0
 _STEADY_SECONDS = 30.0
 _SILENT_SECONDS = 60.0
@@ -164,7 +164,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         """Return the seconds until the next poll."""
         # A pod without an address cannot be polled; the watch shows when it gets one.
         can_be_polled = any(pod.get("status", {}).get("podIP") for pod in pods)
-        if not can_be_polled or any(view.status for view in seen.pods):
+        is_cut_off = any(view.silence for view in seen.pods) and not any(view.status for view in seen.pods)
+        if not can_be_polled or not is_cut_off:
             self._silent.pop(resource.key, None)
             settled = not can_be_polled or _is_settled(resource.spec, seen, status)
             return _STEADY_SECONDS if settled else _LOADING_SECONDS
