@@ -14,15 +14,20 @@ from typing import TypeAlias
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_common.process.errors import ChannelClosedError
 from llmendpoint_sidecar.inputs.files import Inputs
+from llmendpoint_sidecar.meter.traffic import Traffic
+from llmendpoint_sidecar.policy.hung import HungNotice
 from llmendpoint_sidecar.workers.channel import (
     AskMetrics,
     AskRecord,
+    AskTraffic,
     Channel,
     Configure,
     Found,
     Message,
+    NoteHung,
     Ping,
     WorkerMetrics,
+    WorkerTraffic,
 )
 
 _START_SECONDS = 30.0
@@ -102,6 +107,15 @@ class WorkerProcess:
         """Return the records of a request ID. Empty if the worker has none, or does not answer within 2 s."""
         answer = await self._ask(AskRecord(request_id, tenant))
         return answer.records if isinstance(answer, Found) else []
+
+    async def traffic(self) -> Traffic | None:
+        """Return the requests in flight of the worker. None if it does not answer within 2 s."""
+        answer = await self._ask(AskTraffic())
+        return answer.traffic if isinstance(answer, WorkerTraffic) else None
+
+    def note_hung(self, notice: HungNotice | None) -> None:
+        """Tell the worker that Ollama is hung, or no longer. The answer is not awaited."""
+        self._post(NoteHung(notice))
 
     def drain(self) -> None:
         """Let the worker finish its requests and stop."""

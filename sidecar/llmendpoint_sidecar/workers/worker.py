@@ -19,14 +19,17 @@ from llmendpoint_sidecar.settings import Settings
 from llmendpoint_sidecar.workers.channel import (
     AskMetrics,
     AskRecord,
+    AskTraffic,
     Channel,
     Configure,
     Done,
     Found,
     Message,
+    NoteHung,
     Ping,
     Serving,
     WorkerMetrics,
+    WorkerTraffic,
 )
 
 log = logging.getLogger(__name__)
@@ -103,6 +106,11 @@ def _answer(runtime: Runtime, service: ProxyService, question: Message) -> Messa
             return Done()
         case AskMetrics():
             return WorkerMetrics(runtime.metrics.snapshot(), runtime.meter.in_flight.counts())
+        case AskTraffic():
+            return WorkerTraffic(service.traffic())
+        case NoteHung(notice):
+            service.note_hung(notice)
+            return Done()
         case AskRecord(request_id, tenant):
             return Found(runtime.meter.find(request_id, tenant))
     raise TypeError(f"{type(question).__name__} is not a question")
