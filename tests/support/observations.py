@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmendpoint_common.contracts.cluster import FaultReason
-from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Stall, Totals
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import Fault
@@ -40,6 +40,11 @@ EVICTED = model(present=True)
 MISSING = model(ModelPhase.FAILED, reason="ModelNotFound", message="no such model")
 PULLING = model(ModelPhase.PULLING, progress_percent=40, message="pulled 4 MB of 10 MB")
 
+HUNG = PodView(
+    "assistant-0",
+    False,
+    SidecarStatus("1", False, False, True, "0.17.4", (READY,), Totals(), Stall(1.0, "Ollama is hung: no byte.")),
+)
 NO_PODS = Observation(0, 0, False, ())
 SILENT = PodView("assistant-0", False, None)
 CONFLICT = Fault(FaultReason.NAME_CONFLICT, "Service/assistant", "Service/assistant is not ours")

@@ -52,6 +52,7 @@ class EndpointReason(StrEnum):
     MODEL_PULLING = "ModelPulling"
     MODEL_LOADING = "ModelLoading"
     POD_NOT_RUNNING = "PodNotRunning"
+    OLLAMA_HUNG = "OllamaHung"
     INVALID_SPEC = "InvalidSpec"
     # Progressing
     ROLLING_OUT = "RollingOut"

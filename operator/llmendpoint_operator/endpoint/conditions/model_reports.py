@@ -25,6 +25,11 @@ def reports(pods: Sequence[PodView]) -> list[ModelStatus]:
     return [model for pod in pods if pod.status for model in pod.status.models]
 
 
+def hung(pods: Sequence[PodView]) -> str:
+    """Return a message for each replica whose Ollama is hung, in one text. It is empty if there is none."""
+    return " ".join(f"{pod.name}: {pod.status.stalled.message}" for pod in pods if pod.status and pod.status.stalled)
+
+
 def first_failed(pods: Sequence[PodView]) -> ModelStatus | None:
     """Return the first model that failed, for any reason."""
     return next((model for model in reports(pods) if model.phase is ModelPhase.FAILED), None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
-from llmendpoint_operator.endpoint.conditions.model_reports import activity, first_failed, reports
+from llmendpoint_operator.endpoint.conditions.model_reports import activity, first_failed, hung, reports
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, name_conflicts, needed
@@ -24,9 +24,9 @@ _PHASE_REASONS = {
 def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     """Return the condition.
 
-    If several reasons apply, the first of these is used: a name conflict, a forbidden value, a failed model, a pod that
-    does not run, an unfinished model, another refused child. With a name conflict, the endpoint is not ready even if
-    replicas are: pods or clients may use somebody else's object instead of the endpoint's.
+    If several reasons apply, the first of these is used: a name conflict, a forbidden value, a hung Ollama, a failed
+    model, a pod that does not run, an unfinished model, another refused child. With a name conflict, the endpoint is
+    not ready even if replicas are: pods or clients may use somebody else's object instead of the endpoint's.
     """
     if not spec.wanted_replicas:
         message = "The endpoint is scaled to zero. Set spec.replicas to 1 or more to serve requests."
@@ -43,6 +43,9 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition:
 
 
 def _failure(pods: Sequence[PodView]) -> Condition | None:
+    stalled = hung(pods)
+    if stalled:
+        return Condition(_TYPE, False, EndpointReason.OLLAMA_HUNG, stalled)
     failed = first_failed(pods)
     if failed is not None:
         return Condition(_TYPE, False, failed.reason, failed.message)
