@@ -32,6 +32,10 @@ class Node:
         """Send a signal, such as `STOP`."""
         self._run(f"kill -{name} {process}")
 
+    def files(self, process: int, folder: str) -> list[str]:
+        """Return the names in a folder, as a process sees it."""
+        return self._run(f"ls -A /proc/{process}/root{folder}").split()
+
     def _find_node(self, name: str) -> list[str]:
         docker = shutil.which("docker")
         if docker and not subprocess.run([docker, "inspect", name], check=False, capture_output=True).returncode:

@@ -43,7 +43,7 @@ PULLING = model(ModelPhase.PULLING, progress_percent=40, message="pulled 4 MB of
 HUNG = PodView(
     "assistant-0",
     False,
-    SidecarStatus("1", False, False, True, "0.17.4", (READY,), Totals(), Stall(1.0, "Ollama is hung: no byte.")),
+    SidecarStatus("1", False, False, True, "0.17.4", (READY,), Totals(), *[Stall(9.0, "Ollama is hung: no byte.")] * 2),
 )
 NO_PODS = Observation(0, 0, False, ())
 SILENT = PodView("assistant-0", False, None)

@@ -271,7 +271,7 @@ class Stall(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """Body of `GET /status`. `stalled` is None unless Ollama is hung."""
+    """Body of `GET /status`. `stalled` is None unless Ollama is hung. `lastStall` stays when a hang is over."""
 
     version: str
     ready: bool
@@ -281,6 +281,7 @@ class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
     models: tuple[ModelStatus, ...]
     totals: Totals
     stalled: Stall | None = None
+    last_stall: Stall | None = None
 
 
 class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):

@@ -13,6 +13,7 @@ from llmendpoint_operator.endpoint.desired import desired
 from llmendpoint_operator.endpoint.layout import statefulset_name
 from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
+from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.kube.conditions import Condition, is_true, merge
 from llmendpoint_operator.kube.fault import Fault
@@ -36,6 +37,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._images = images
         self._pods = cluster.pods
         self._throttle = Throttle()
+        self._stall_events = StallEvents(self._now())
 
     def parse(self, manifest: Manifest) -> LLMEndpointSpec:
         """Return the parsed spec."""
@@ -62,6 +64,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
         self._throttle.forget(key)
+        self._stall_events.forget(key)
 
     async def _conclude(self, resource: Resource[LLMEndpointSpec], refused: tuple[Fault, ...]) -> float:
         name = statefulset_name(resource.owner)
@@ -72,6 +75,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         seen = Observation(existing, ready, latest, tuple(views), refused, resource.forbidden)
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
+        for message in self._stall_events.new(resource.key, views):
+            await self.emit(resource, EndpointReason.OLLAMA_HUNG, message, warning=True)
         # A pod without an address cannot be polled; the watch shows when it gets one.
         can_be_polled = any(pod.get("status", {}).get("podIP") for pod in pods)
         return _LOADING_SECONDS if can_be_polled and not _is_settled(resource.spec, seen, status) else _STEADY_SECONDS

@@ -15,8 +15,8 @@ from llmendpoint_operator.cluster.keys import Key
 
 Status = dict[str, Any]
 
-#: The conditions whose changes become Events. Stalled is reported only if it is True. Degraded is reported only if
-#: Ollama is hung, because other replicas can be ready.
+#: The conditions whose changes become Events. Stalled is reported only if it is True. OllamaHung is reported by
+#: `stall_events`.
 _REPORTED = (EndpointCondition.READY, EndpointCondition.STALLED, EndpointCondition.MODELS_AVAILABLE)
 #: Reasons of a False condition that are not failures, because the endpoint is expected to be in this state for a time.
 _ON_THE_WAY = frozenset(
@@ -80,15 +80,13 @@ def new_reasons(before: Status, after: Status) -> list[dict[str, Any]]:
 def _is_reported(condition: dict[str, Any]) -> bool:
     if condition["type"] == EndpointCondition.STALLED:
         return bool(condition["status"] == "True")
-    return condition["type"] in _REPORTED or condition["reason"] == EndpointReason.OLLAMA_HUNG
+    return condition["type"] in _REPORTED and condition["reason"] != EndpointReason.OLLAMA_HUNG
 
 
 def is_failure(condition: dict[str, Any]) -> bool:
     """Return whether a condition is a failure, so that its Event is a warning."""
     if condition["type"] == EndpointCondition.STALLED:
         return bool(condition["status"] == "True")
-    if condition["reason"] == EndpointReason.OLLAMA_HUNG:
-        return True
     return condition["status"] == "False" and condition["reason"] not in _ON_THE_WAY
 
 

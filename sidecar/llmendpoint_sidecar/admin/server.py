@@ -29,6 +29,8 @@ class Health:
     alive: bool = True
     #: Not None while Ollama is hung.
     stalled: Stall | None = None
+    #: The last time that Ollama was hung, also if it is over.
+    last_stall: Stall | None = None
 
 
 def admin_server(

@@ -82,6 +82,7 @@ class AdminService:
                 waiting=sum(runtime.meter.in_flight.waiting().values()),
             ),
             stalled=self.health.stalled,
+            last_stall=self.health.last_stall,
         )
 
     def _is_ready(self) -> bool:

@@ -224,7 +224,7 @@ class StallWatch:
         message = self._message(hang)
         log.error("%s", message)
         self._count("upstream_stalls", ())
-        self._health.stalled = Stall(time.time(), message)
+        self._health.stalled = self._health.last_stall = Stall(time.time(), message)
         self._tell(self._notice_of(hang))
         try:
             await self._until_recovered(model)
