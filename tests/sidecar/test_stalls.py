@@ -225,3 +225,30 @@ async def test_a_restart_is_requested_with_a_file_until_ollama_has_ended(
     assert successor.simulator.ledger.entries
     assert await one.metric("upstream_restarts_total") == 1
     assert (await one.ask())[0] == 200
+
+
+async def test_clients_with_short_timeouts_do_not_hide_a_hang(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    """They never leave the only slot free. New requests are refused until the slot is free for a question."""
+    simulator = await start_simulator(tokens=3)
+    sidecar = await start_sidecar(simulator.port, SidecarConfig(models=(DeclaredModel(MODEL),)), stall_after=AFTER)
+    one = Hung(http, simulator, sidecar)
+    await eventually(lambda: sidecar.status().ready)
+    simulator.behave(fault="hang")
+    statuses: list[int] = []
+
+    async def retry(index: int) -> None:
+        # One of them always waits.
+        await asyncio.sleep(0.13 * index)
+        while sidecar.status().stalled is None:
+            with contextlib.suppress(TimeoutError):
+                statuses.append((await asyncio.wait_for(one.ask(), 0.4))[0])
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(asyncio.gather(*map(retry, range(3))), 15)
+    assert 503 in statuses
+    assert "did not answer a test" in sidecar.status().stalled.message  # type: ignore[union-attr]
+    simulator.behave(fault="none")
+    await eventually(lambda: sidecar.status().ready)
+    assert (await one.ask())[0] == 200

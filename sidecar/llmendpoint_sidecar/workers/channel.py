@@ -32,6 +32,8 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     """
 
     inputs: Inputs
+    #: Only in the first message, so that a worker that starts while Ollama is hung forwards nothing before it knows.
+    hung: HungNotice | None = None
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True):

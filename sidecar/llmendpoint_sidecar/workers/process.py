@@ -56,7 +56,9 @@ class WorkerProcess:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, arguments: Sequence[str], sockets: list[socket.socket], inputs: Inputs) -> WorkerProcess:
+    async def start(
+        cls, arguments: Sequence[str], sockets: list[socket.socket], inputs: Inputs, hung: HungNotice | None = None
+    ) -> WorkerProcess:
         """Start a worker on `sockets`, and wait until it serves. Raises OSError if it does not within 30 s."""
         ours, theirs = socket.socketpair()
         numbers = ",".join(str(sock.fileno()) for sock in sockets)
@@ -71,7 +73,7 @@ class WorkerProcess:
         serving: Message | None = None
         try:
             async with asyncio.timeout(_START_SECONDS):
-                serving = await worker.configure(inputs)
+                serving = await worker.configure(inputs, hung)
         except TimeoutError:
             pass
         finally:
@@ -86,10 +88,10 @@ class WorkerProcess:
         """Whether the worker answered one of the last two pings."""
         return self.missed < 2
 
-    def configure(self, inputs: Inputs) -> Answer:
-        """Send the content of the input files. The worker answers when it uses them."""
+    def configure(self, inputs: Inputs, hung: HungNotice | None = None) -> Answer:
+        """Send the content of the input files. The worker answers when it uses them. `hung` is used at its start."""
         self.inputs = inputs
-        return self._post(Configure(inputs))
+        return self._post(Configure(inputs, hung))
 
     def beat(self) -> None:
         """Send a ping if the last one was answered. Otherwise, count it in `missed`. Called at a fixed interval."""

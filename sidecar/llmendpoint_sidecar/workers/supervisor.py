@@ -150,11 +150,12 @@ class Supervisor:
             address = address._replace(port=port_of(sockets))
 
     async def _launch(self, sockets: list[socket.socket]) -> WorkerProcess:
-        worker = await WorkerProcess.start(self._arguments, sockets, self._inputs.current)
+        hung = self._stall_watch.notice
+        worker = await WorkerProcess.start(self._arguments, sockets, self._inputs.current, hung)
         # The files may have changed meanwhile. The answer is not awaited: a worker that does not answer is replaced.
         if worker.inputs is not self._inputs.current:
             worker.configure(self._inputs.current)
-        if self._stall_watch.notice is not None:
+        if self._stall_watch.notice is not hung:
             worker.note_hung(self._stall_watch.notice)
         return worker
 

@@ -52,6 +52,7 @@ async def work(settings: Settings, end: socket.socket, sockets: list[socket.sock
     except OSError as error:
         log.error("%s", error)
         return exit_codes.ERROR
+    service.note_hung(message.hung)
     # The models must be known before the first request. Otherwise, it would be in flight with the label `other`.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_POLL_SECONDS):
@@ -101,7 +102,7 @@ def _answer(runtime: Runtime, service: ProxyService, question: Message) -> Messa
     match question:
         case Ping():
             return Done()
-        case Configure(inputs):
+        case Configure(inputs, _):
             service.configure(inputs)
             return Done()
         case AskMetrics():
