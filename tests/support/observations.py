@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmendpoint_common.contracts.cluster import FaultReason, PodReason
-from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Stall, Totals
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import Fault
@@ -41,6 +41,11 @@ EVICTED = model(present=True)
 MISSING = model(ModelPhase.FAILED, reason="ModelNotFound", message="no such model")
 PULLING = model(ModelPhase.PULLING, progress_percent=40, message="pulled 4 MB of 10 MB")
 
+HUNG = PodView(
+    "assistant-0",
+    False,
+    SidecarStatus("1", False, False, True, "0.17.4", (READY,), Totals(), *[Stall(9.0, "Ollama is hung: no byte.")] * 2),
+)
 NO_PODS = Observation(0, 0, False, ())
 SILENT = PodView("assistant-0", False, None)
 UNREACHABLE = PodView("assistant-0", True, None, silence="The operator cannot reach port 8001 of pod assistant-0.")

@@ -47,6 +47,8 @@ FIRST_BYTE_TIMEOUT: Final = "1h"
 #: A healthy stream can pause for minutes, for example while a tool call is composed.
 IDLE_TIMEOUT: Final = "30m"
 KEEP_ALIVE_TIMEOUT: Final = "5m"
+#: Longer than any healthy silence that is known: a generation with `stream: false` can take a quarter of an hour.
+STALL_AFTER: Final = "30m"
 METERING_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "96Mi", "ephemeral-storage": "64Mi"}
 METERING_LIMITS: Final[Mapping[str, str]] = {"memory": "512Mi"}
 

@@ -57,6 +57,7 @@ class EndpointReason(StrEnum):
     MODEL_PENDING = "ModelPending"
     MODEL_PULLING = "ModelPulling"
     MODEL_LOADING = "ModelLoading"
+    OLLAMA_HUNG = "OllamaHung"
     INVALID_SPEC = "InvalidSpec"
     # Reconciling; it can also be False with ScaledToZero
     ROLLING_OUT = "RollingOut"

@@ -14,6 +14,7 @@
           UpstreamError           the connection to the upstream failed, or ended before the response
           RequestBodyError        the model in a request body is ambiguous, or the body cannot be decoded
       x OllamaError               Ollama returned an error, or could not be reached
+          OllamaSilentError       Ollama did not answer in time
       x ModelError                a declared model cannot be made available
       x ChannelClosedError        a worker process or its supervisor has ended
       x PublishError              a load run's result was not written to the cluster
@@ -101,6 +102,10 @@ class OllamaError(LLMEndpointError):
     def __init__(self, sentence: str, status: int = 0) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+class OllamaSilentError(OllamaError):
+    """Ollama accepted a request, and did not answer in time."""
 
 
 class ModelError(LLMEndpointError):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
-from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.warning_events import WarningEvent
@@ -27,6 +27,7 @@ from llmendpoint_operator.endpoint.observe import (
     stuck,
 )
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
+from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
@@ -63,6 +64,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._existed: dict[Key, dict[str, datetime]] = {}
         #: The number of polls since a sidecar of the endpoint last answered.
         self._silent: dict[Key, int] = {}
+        self._stall_events = StallEvents(self._now())
 
     def parse(self, manifest: Manifest) -> LLMEndpointSpec:
         """Return the parsed spec."""
@@ -94,6 +96,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._absent.pop(key, None)
         self._existed.pop(key, None)
         self._silent.pop(key, None)
+        self._stall_events.forget(key)
 
     async def _conclude(
         self, resource: Resource[LLMEndpointSpec], invalid: str, wanted: list[ChildKey], refused: tuple[Fault, ...]
@@ -120,6 +123,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         )
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
+        for message in self._stall_events.new(resource.key, views):
+            await self.emit(resource, EndpointReason.OLLAMA_HUNG, message, warning=True)
         return self._pause(resource, pods, seen, status)
 
     async def _view(

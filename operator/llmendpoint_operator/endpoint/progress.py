@@ -15,7 +15,8 @@ from llmendpoint_operator.cluster.keys import Key
 
 Status = dict[str, Any]
 
-#: The conditions whose changes become Events. Stalled and Degraded are reported only if they are True.
+#: The conditions whose changes become Events. Stalled and Degraded are reported only if they are True. OllamaHung
+#: is reported by `stall_events`.
 _REPORTED = (
     EndpointCondition.READY,
     EndpointCondition.STALLED,
@@ -91,6 +92,8 @@ def new_reasons(before: Status, after: Status) -> list[dict[str, Any]]:
 
 
 def _is_reported(condition: dict[str, Any]) -> bool:
+    if condition["reason"] == EndpointReason.OLLAMA_HUNG:
+        return False
     if condition["type"] in _ABNORMAL:
         return bool(condition["status"] == "True") and condition["reason"] not in _ON_THE_WAY
     # Ready tells that the endpoint is starting.

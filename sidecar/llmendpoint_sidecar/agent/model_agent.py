@@ -63,6 +63,15 @@ class ModelAgent:
         self._retries = {}
         self._configured.set()
 
+    def ollama_restarted(self) -> None:
+        """Load the preloaded models again, because Ollama was restarted. The pod is not ready until they answer."""
+        self._was_ready = False
+        for model in self._config.models:
+            if model.load is Load.PRELOAD:
+                self._set(model, phase=ModelPhase.PENDING, reason="", message="Ollama was restarted")
+        self._retries = {}
+        self._configured.set()
+
     @property
     def ready(self) -> bool:
         """Whether the pod is ready.

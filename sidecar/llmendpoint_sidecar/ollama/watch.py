@@ -78,13 +78,17 @@ class UpstreamWatch:
         self.loaded = {model.name: model for model in loaded}
         self._model_labels.list(self.listed, (model.name for model in listed if model.remote_host))
 
+    def lost(self) -> None:
+        """Note that the process of Ollama has ended, so that nothing of its state is left."""
+        self.up, self.version = False, ""
+        self.loaded = {}
+
     def _failed(self, error: OllamaError) -> None:
         self._failures += 1
         # One slow answer of a busy server is not an outage.
         if self.up and self._failures >= _FAILURES_UNTIL_DOWN:
             log.warning("upstream is down: %s", error)
-            self.up, self.version = False, ""
-            self.loaded = {}
+            self.lost()
 
 
 def _found(models: Mapping[str, T], name: str) -> T | None:

@@ -31,6 +31,8 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"ollama": {"keepAlive": "soon"}}, "spec.ollama.keepAlive"),
     ({"service": {"port": 99999}}, "spec.service.port"),
     ({"metering": {"mode": "Exporter", "maxWaiting": 3}}, "are only allowed with mode Proxy"),
+    ({"metering": {"mode": "Exporter", "stall": {"restart": True}}}, "are only allowed with mode Proxy"),
+    ({"metering": {"stall": {"after": "9s"}}}, "after must be at least 10s"),
     ({"metering": {"tenants": [{"name": "a"}]}}, "tenants requires auth"),
     ({"metering": {"defaultTenant": {"requestsPerMinute": 0}}}, "spec.metering.defaultTenant.requestsPerMinute"),
     ({"metering": {"auth": {"secretRefs": []}}}, "spec.metering.auth.secretRefs"),

@@ -27,6 +27,11 @@ def reports(pods: Sequence[PodView]) -> list[ModelStatus]:
     return [model for pod in pods if pod.status for model in pod.status.models]
 
 
+def hung(pods: Sequence[PodView]) -> str:
+    """Return a message for each replica whose Ollama is hung, in one text. It is empty if there is none."""
+    return " ".join(f"{pod.name}: {pod.status.stalled.message}" for pod in pods if pod.status and pod.status.stalled)
+
+
 def no_report(kind: str, pods: Sequence[PodView]) -> Condition:
     """Return a condition of type `kind` that is Unknown, because no replica reports its models."""
     silence = next((pod.silence for pod in pods if pod.silence), "")

@@ -8,7 +8,7 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.causes import causes
-from llmendpoint_operator.endpoint.conditions.model_reports import activity, reports
+from llmendpoint_operator.endpoint.conditions.model_reports import activity, hung, reports
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, name_conflicts, needed
@@ -28,9 +28,9 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
     kstatus takes an object with Ready=False for one that is still in progress. Reconciling has the reason ScaledToZero.
 
     If several reasons apply, the first of these is used: a name conflict, a missing client Service, a forbidden or
-    invalid value, a failed model, a pod that does not run, an unfinished model, another refused child. With a name
-    conflict, the endpoint is not ready even if replicas are: pods or clients may use somebody else's object instead of
-    the endpoint's.
+    invalid value, a hung Ollama, a failed model, a pod that does not run, an unfinished model, another refused child.
+    With a name conflict, the endpoint is not ready even if replicas are: pods or clients may use somebody else's
+    object instead of the endpoint's.
     """
     if not spec.wanted_replicas:
         return None
@@ -54,6 +54,9 @@ def _of_the_pods(seen: Observation) -> Condition | None:
 
 
 def _cause(seen: Observation) -> Condition | None:
+    stalled = hung(seen.pods)
+    if stalled:
+        return Condition(_TYPE, False, EndpointReason.OLLAMA_HUNG, stalled)
     found = causes(seen)
     return Condition(_TYPE, False, found[0].reason, found[0].message) if found else None
 

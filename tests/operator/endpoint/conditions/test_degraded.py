@@ -10,7 +10,7 @@ from llmendpoint_operator.endpoint.conditions.degraded import degraded
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.pods.trouble import Trouble
 from support.endpoints import endpoint_spec
-from support.observations import CONFLICT, FORBIDDEN, NO_MONITORS, NO_PODS, READY, SILENT, observed, outcome, view
+from support.observations import CONFLICT, FORBIDDEN, HUNG, NO_MONITORS, NO_PODS, READY, SILENT, observed, outcome, view
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,8 @@ from support.observations import CONFLICT, FORBIDDEN, NO_MONITORS, NO_PODS, READ
         (1, observed(view(READY, ready=True), refused=(FORBIDDEN,)), (True, "Forbidden")),
         (1, Observation(1, 0, True, (), (CONFLICT,)), (True, "NameConflict")),
         (1, observed(view(READY, ready=True), refused=(FORBIDDEN, CONFLICT)), (True, "NameConflict")),
+        # Also if another replica is ready.
+        (2, observed(HUNG, view(READY, ready=True)), (True, "OllamaHung")),
         # This kind is optional. MonitoringReady reports that it is missing.
         (1, observed(view(READY, ready=True), refused=(NO_MONITORS,)), (False, "AsWanted")),
     ],

@@ -15,6 +15,7 @@ from support.endpoints import endpoint_spec
 from support.observations import (
     CONFLICT,
     FORBIDDEN,
+    HUNG,
     MISSING,
     MONITOR_CONFLICT,
     NO_MONITORS,
@@ -44,6 +45,8 @@ from support.observations import (
         (observed(view(trouble="no GPU")), (False, "PodNotRunning")),
         (observed(view(PULLING), view(trouble="no GPU")), (False, "PodNotRunning")),
         (observed(view(PULLING), view(MISSING)), (False, "ModelNotFound")),
+        (observed(HUNG), (False, "OllamaHung")),
+        (observed(HUNG, view(READY, ready=True)), (True, "ModelsAnswer")),
         (Observation(1, 0, True, (), (CONFLICT,)), (False, "NameConflict")),
         (observed(view(PULLING), refused=(CONFLICT,)), (False, "NameConflict")),
         # Replicas answer, but the URL in the status may lead to somebody else's Service.
