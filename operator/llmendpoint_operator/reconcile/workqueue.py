@@ -160,6 +160,7 @@ class WorkQueue:
             )
         else:
             self._failures.pop(key, None)
+            log.debug("%s: reconciled in %.3f s", key, time.monotonic() - begun)
         finally:
             self.measures.reconciles[key.kind, result] += 1
             self.measures.durations[key.kind].observe(time.monotonic() - begun)
