@@ -137,7 +137,6 @@
   resources:
     - leases
   verbs:
-    - get
     - create
     - update
 {{- end -}}
