@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from llmendpoint_operator.cluster.kinds import TABLE, Kind, Role
+from llmendpoint_operator.cluster.kinds import TABLE, Kind, Role, watched
 from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
 
 ROOT = Path(__file__).parents[3]
@@ -97,3 +97,9 @@ def test_kinds_of_the_same_group_and_verbs_share_a_rule() -> None:
 def test_every_kind_of_the_table_has_a_right() -> None:
     resources = {resource for rule in cluster_rules() for resource in rule["resources"]}
     assert {kind.plural for kind in TABLE} <= resources
+
+
+def test_what_an_operator_watches_is_what_it_may_watch() -> None:
+    for scope, rules in (("", cluster_rules()), ("a", namespace_rules())):
+        may = {resource for resource, verbs in rights(rules).items() if {"list", "watch"} <= verbs}
+        assert may == {(kind.group, kind.plural) for kind in watched(scope)}
