@@ -143,7 +143,6 @@
   resources:
     - leases
   verbs:
-    - get
     - create
     - update
 {{- end -}}

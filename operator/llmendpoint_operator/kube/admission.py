@@ -117,7 +117,7 @@ _BY_CODE: dict[int, FaultReason] = {
 }
 ADVICE = {
     FaultReason.NAME_CONFLICT: "Delete it, or give this resource another name.",
-    FaultReason.FORBIDDEN: "Grant the operator's ServiceAccount the permissions in the chart's ClusterRole.",
+    FaultReason.FORBIDDEN: "Grant the operator's ServiceAccount the permissions in the chart's roles.",
     FaultReason.QUOTA_EXCEEDED: "Raise the ResourceQuota of the namespace, request less, or delete objects that are "
     "not needed.",
     FaultReason.LIMIT_RANGE: "Change the requests and limits in the spec, or the LimitRange of the namespace.",

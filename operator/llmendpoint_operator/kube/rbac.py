@@ -41,11 +41,10 @@ def own_rules(*, cluster_wide: bool) -> list[PolicyRule]:
     It reads the ConfigMaps with the questions there, creates Events about its own pod and, if it watches all
     namespaces, has its Lease there.
     """
-    lease = KINDS["Lease"]
-    writes = tuple(verb for verb in lease.verbs if verb not in ("list", "watch"))
-    needs: list[_Need] = [((KINDS["ConfigMap"], "configmaps"), ("list",))]
-    needs += [((lease, lease.plural), writes)] if cluster_wide else [((KINDS["Event"], "events"), ("create",))]
-    return _rules(needs)
+    questions: _Need = (KINDS["ConfigMap"], "configmaps"), ("list",)
+    lease: _Need = (KINDS["Lease"], "leases"), ("create", "update")
+    events: _Need = (KINDS["Event"], "events"), ("create",)
+    return _rules([questions, lease if cluster_wide else events])
 
 
 def _rules(needs: Iterable[_Need]) -> list[PolicyRule]:

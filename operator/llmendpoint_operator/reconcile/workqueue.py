@@ -148,8 +148,8 @@ class WorkQueue:
             pause = await self._reconcile(key)
             result = SUCCESS
         except NotLeaderError:
-            self._held.add(key)
-            pause = None
+            # It is held when its time comes, unless this process may write again by then.
+            pause = _FIRST_RETRY_SECONDS
         except Exception as error:
             result = ERROR
             failures = self._failures[key] = self._failures.get(key, 0) + 1
@@ -160,6 +160,7 @@ class WorkQueue:
             )
         else:
             self._failures.pop(key, None)
+            log.debug("%s: reconciled in %.3f s", key, time.monotonic() - begun)
         finally:
             self.measures.reconciles[key.kind, result] += 1
             self.measures.durations[key.kind].observe(time.monotonic() - begun)

@@ -91,6 +91,17 @@ def test_a_child_that_an_older_operator_named_differently_is_deleted(api: Any, o
     wait_until(lambda: api.get(kind, "assistant-before") is None)
 
 
+@pytest.mark.parametrize("kind", ["Role", "RoleBinding"])
+def test_a_load_run_waits_while_a_stranger_has_the_name_of_its_role(api: Any, operator: Any, kind: str) -> None:
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    (taken,) = [item for item in role("smoke-load", api.namespace, rules, "stranger") if item["kind"] == kind]
+    api.apply(taken)
+    api.apply(loadtest("smoke", endpointRef=None, target=TARGET, model="tiny:latest"))
+    wait_until(partial(says, api, LOADTEST, "smoke", f"{kind}/smoke-load"))
+    assert "ownerReferences" not in api.get(kind, "smoke-load")["metadata"]
+    assert "Job/smoke" not in api.children()
+
+
 @pytest.fixture(scope="module")
 def enforcing(
     start_control_plane: Callable[..., Any], start_operator: Callable[..., Any], new_api: Callable[..., Any]

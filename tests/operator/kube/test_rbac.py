@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from llmendpoint_operator.cluster.kinds import TABLE, Kind, Role
+from llmendpoint_operator.cluster.kinds import TABLE, Kind, Role, watched
 from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +65,7 @@ def rights(rules: Iterable[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
 def test_the_rules_of_a_cluster_wide_operator_are_these_and_no_verb_more() -> None:
     assert rights(cluster_rules()) == {name: set(verbs) for name, verbs in RIGHTS.items()} | {LEASES: set(WATCH)}
     # It writes Leases only in its own namespace.
-    assert rights(own_rules(cluster_wide=True)) == {("", "configmaps"): {"list"}, LEASES: {"get", "create", "update"}}
+    assert rights(own_rules(cluster_wide=True)) == {("", "configmaps"): {"list"}, LEASES: {"create", "update"}}
 
 
 def test_an_operator_that_is_limited_to_namespaces_sees_nothing_outside_of_them() -> None:
@@ -98,3 +98,9 @@ def test_kinds_of_the_same_group_and_verbs_share_a_rule() -> None:
 def test_every_kind_of_the_table_has_a_right() -> None:
     resources = {resource for rule in cluster_rules() for resource in rule["resources"]}
     assert {kind.plural for kind in TABLE} <= resources
+
+
+def test_what_an_operator_watches_is_what_it_may_watch() -> None:
+    for scope, rules in (("", cluster_rules()), ("a", namespace_rules())):
+        may = {resource for resource, verbs in rights(rules).items() if {"list", "watch"} <= verbs}
+        assert may == {(kind.group, kind.plural) for kind in watched(scope)}
