@@ -45,12 +45,12 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 @pytest.fixture
 def start_simulator(stack: AsyncExitStack) -> StartSimulator:
-    """Return a function that starts a simulator. By default it answers without delay."""
+    """Return a function that starts a simulator. By default it answers without delay, and on a free port."""
 
-    async def start(**behaviour: object) -> RunningSimulator:
+    async def start(port: int = 0, **behaviour: object) -> RunningSimulator:
         fast = {"ttft": 0.0, "inter_token": 0.0, "tokens": 5, **behaviour}
         simulator = Simulator(msgspec.convert(fast, Behaviour))
-        sockets = bind_sockets(LOOPBACK)
+        sockets = bind_sockets(LOOPBACK._replace(port=port))
         await simulator.start(sockets)
         stack.push_async_callback(simulator.stop)
         return RunningSimulator(simulator, port_of(sockets))

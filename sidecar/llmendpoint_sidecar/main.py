@@ -21,9 +21,11 @@ from llmendpoint_sidecar.config import read_config
 from llmendpoint_sidecar.exposure import log_exposure
 from llmendpoint_sidecar.inputs.files import InputFiles, Inputs
 from llmendpoint_sidecar.inputs.watch import InputWatch
+from llmendpoint_sidecar.meter.traffic import Traffic
 from llmendpoint_sidecar.proxy.service import Job, ProxyService
 from llmendpoint_sidecar.runtime import Runtime, tune_garbage_collector
 from llmendpoint_sidecar.settings import Settings, parse_settings
+from llmendpoint_sidecar.stall.watch import DataPath, StallWatch
 from llmendpoint_sidecar.workers.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,15 @@ class Sidecar:
         self.runtime = Runtime(settings)
         self.proxy_service = ProxyService(settings, self.runtime, self.inputs.current)
         self.admin_service = AdminService(self.runtime, config, exposition.no_refresh, self._find)
+        self.stall_watch = StallWatch(
+            settings,
+            self.runtime,
+            self.admin_service.agent,
+            self.admin_service.health,
+            DataPath(self._traffic, self.proxy_service.note_hung),
+            self.runtime.metrics.count,
+        )
+        self.stall_watch.configure(config)
         self._tasks: list[asyncio.Task[None]] = []
         self.sockets: list[socket.socket] = []
         self.admin_sockets: list[socket.socket] = []
@@ -53,7 +64,7 @@ class Sidecar:
             if not self._settings.exporter:
                 self.sockets = bind_sockets(self._settings.listen)
                 self.port = port_of(self.sockets)
-                jobs += await self.proxy_service.start(self.sockets)
+                jobs += [*await self.proxy_service.start(self.sockets), self.stall_watch.run]
         except OSError:
             for sock in self.admin_sockets:
                 sock.close()
@@ -64,6 +75,7 @@ class Sidecar:
     def configure(self, inputs: Inputs) -> None:
         """Apply new inputs to the proxy, its admission and the model agent, in one step of the event loop."""
         self.proxy_service.configure(inputs)
+        self.stall_watch.configure(inputs.config)
         self.admin_service.configure(inputs.config)
 
     async def drain(self) -> None:
@@ -87,6 +99,9 @@ class Sidecar:
 
     async def _configure(self, inputs: Inputs) -> None:
         self.configure(inputs)
+
+    async def _traffic(self) -> Traffic:
+        return self.proxy_service.traffic()
 
     async def _find(self, request_id: str, tenant: str | None) -> list[RequestRecord]:
         return self.runtime.meter.find(request_id, tenant)

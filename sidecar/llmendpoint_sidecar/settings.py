@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
-from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, MIN_STALL_SECONDS, PROXY_PORT
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import LOCALHOST, Address, parse_address, parse_duration, parse_positive
@@ -60,6 +60,8 @@ class Settings:
     first_byte_timeout: float
     idle_timeout: float
     keep_alive_timeout: float
+    stall_after: float
+    stall_restart_file: Path | None
     drain_delay: float
     drain_timeout: float
     log_level: str
@@ -88,6 +90,14 @@ def parse_worker_timeout(text: str) -> float:
     seconds = parse_duration(text)
     if seconds < 1:
         raise ValueError(f"{text!r} is too short: a worker that is only busy would be replaced; use at least 1s")
+    return seconds
+
+
+def parse_stall_after(text: str) -> float:
+    """Return the seconds of a duration of at least one second."""
+    seconds = parse_duration(text)
+    if seconds < MIN_STALL_SECONDS:
+        raise ValueError(f"{text!r} is too short: a healthy Ollama would count as hung; use at least 1s")
     return seconds
 
 
@@ -120,6 +130,8 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
         "1",
         "number of requests that Ollama runs at the same time for each model (OLLAMA_NUM_PARALLEL)",
     )
+    models.option("stall-restart-file", Path, None, "file that is created to request a restart of a hung Ollama, for "
+                  "the liveness probe of its container; if not set, a hung Ollama is only reported")  # fmt: skip
     access = flags.group("access")
     access.option("keys", Path, [], "folder of API keys with one file per tenant, reloaded when it changes; if not "
                   "set, no key is required")  # fmt: skip
@@ -137,6 +149,10 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
                  "response; not for pulls, pushes, creates and blobs")  # fmt: skip
     times.option("keep-alive-timeout", parse_duration, defaults.KEEP_ALIVE_TIMEOUT, "maximum time that a client's "
                  "connection stays open without a request; behind a load balancer, longer than its own")  # fmt: skip
+    times.option("stall-after", parse_stall_after, defaults.STALL_AFTER, "time without a byte from Ollama, while "
+                 "requests wait, after which Ollama counts as hung, at least 1s; longer than any healthy silence "
+                 "(load of a model, response with stream: false); the section stall of --config replaces it",
+                 value="DURATION")  # fmt: skip
     times.option("drain-delay", parse_duration, "5s", "time after SIGTERM during which requests are still accepted, "
                  "although the sidecar is not ready")  # fmt: skip
     times.option("drain-timeout", parse_duration, "4m40s", "time after --drain-delay for requests to finish")

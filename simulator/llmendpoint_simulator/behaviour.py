@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
 
+_HANG_POLL_SECONDS = 0.02
+
 
 class Fault(StrEnum):
-    """Faults that can be injected. TRUNCATE and NO_DONE end a stream early, with and without closing the connection."""
+    """Faults that can be injected. TRUNCATE and NO_DONE end a stream early, with and without closing the connection.
+
+    With HANG, no model sends a byte, as if its runner was stopped, until the fault changes. Streams that have begun
+    stop too. All other routes answer.
+    """
 
     NONE = "none"
     STATUS_500 = "status_500"
@@ -16,6 +24,7 @@ class Fault(StrEnum):
     TRUNCATE = "truncate"
     RESET = "reset"
     NO_DONE = "no_done"
+    HANG = "hang"
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +49,12 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[str, ...] = ("simulated:latest",)
     registry: tuple[str, ...] = ()
     embedding_models: tuple[str, ...] = ()
+
+
+async def until_running(behaviour: Callable[[], Behaviour]) -> None:
+    """Wait while the fault is HANG."""
+    while behaviour().fault is Fault.HANG:  # noqa: ASYNC110 - the behaviour is replaced in many ways
+        await asyncio.sleep(_HANG_POLL_SECONDS)
 
 
 def change(behaviour: Behaviour, changes: bytes) -> Behaviour:

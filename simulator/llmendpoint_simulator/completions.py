@@ -15,7 +15,7 @@ from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
 from llmendpoint_common.process.errors import QueueFullError
 from llmendpoint_simulator.answers import answer_to
-from llmendpoint_simulator.behaviour import Behaviour, Fault
+from llmendpoint_simulator.behaviour import Behaviour, Fault, until_running
 from llmendpoint_simulator.ledger import Entry, Ledger
 from llmendpoint_simulator.requests import RequestError, keep_alive, prompt_of, prompt_tokens, read_body
 from llmendpoint_simulator.shapes.base import Piece, Shape, Timings, Work, failure, merge
@@ -23,6 +23,9 @@ from llmendpoint_simulator.shapes.ollama import OllamaShape
 from llmendpoint_simulator.store import Store
 
 _EMBEDDING_ONLY = {Operation.GENERATE: "generate", Operation.OPENAI_COMPLETIONS: "generate"}
+
+#: A request that came during a hang is answered without a fault after it.
+_NO_FAULT = frozenset({Fault.NONE, Fault.HANG})
 
 
 class Completions:
@@ -49,6 +52,7 @@ class Completions:
                 self._ledger.close(entry, "faulted")
             return failure(error.status, error.sentence, shape, malformed=error.malformed)
         try:
+            await until_running(self._behaviour)
             if isinstance(shape, OllamaShape) and _only_loads(body, shape.operation):
                 return await self._load_only(work, shape)
             if behaviour.fault is Fault.STATUS_500:
@@ -90,6 +94,7 @@ class Completions:
         pieces = self._pieces(work, behaviour, timings)
         if not work.stream:
             piece = merge([piece async for piece in pieces])
+            await until_running(self._behaviour)
             work.entry.generation_tokens = work.tokens
             self._ledger.close(work.entry, "completed")
             return _json(shape.whole(work, piece, timings), shape)
@@ -97,7 +102,8 @@ class Completions:
         response = web.StreamResponse(headers={"Content-Type": shape.content_type})
         await response.prepare(request)
         async for piece in pieces:
-            if behaviour.fault is not Fault.NONE and work.entry.sent >= behaviour.fault_after:
+            await until_running(self._behaviour)
+            if behaviour.fault not in _NO_FAULT and work.entry.sent >= behaviour.fault_after:
                 return await self._fail(request, response, work, shape, behaviour.fault)
             await response.write(shape.piece(work, piece))
             work.entry.sent += 1

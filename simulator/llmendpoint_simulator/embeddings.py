@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
+from llmendpoint_simulator.behaviour import Behaviour, until_running
 from llmendpoint_simulator.ledger import Ledger
 from llmendpoint_simulator.requests import RequestError, prompt_tokens, read_body
 from llmendpoint_simulator.shapes.base import encode, failure
@@ -40,9 +43,10 @@ class _Embedded(NamedTuple):
 class Embeddings:
     """Answers requests for embeddings, without a delay, and adds them to the ledger."""
 
-    def __init__(self, store: Store, ledger: Ledger) -> None:
+    def __init__(self, store: Store, ledger: Ledger, behaviour: Callable[[], Behaviour]) -> None:
         self._store = store
         self._ledger = ledger
+        self._behaviour = behaviour
 
     async def embed(self, request: web.Request) -> web.Response:
         """Answer `/api/embed`."""
@@ -92,6 +96,11 @@ class Embeddings:
                 raise RequestError(404, f'model "{name}" not found, try pulling it first')
         except RequestError:
             self._ledger.close(entry, "faulted")
+            raise
+        try:
+            await until_running(self._behaviour)
+        except asyncio.CancelledError:
+            self._ledger.close(entry, "cancelled")
             raise
         self._store.load(model, FOREVER)
         # /api/embeddings reports no tokens, so the ledger counts none.

@@ -38,7 +38,7 @@ class Simulator:
             self.store.add(name)
         self.ledger = Ledger(time.monotonic)
         self._completions = Completions(self.store, self.ledger, lambda: self.behaviour)
-        self._embeddings = Embeddings(self.store, self.ledger)
+        self._embeddings = Embeddings(self.store, self.ledger, lambda: self.behaviour)
         self._management = Management(self.store, lambda: self.behaviour)
         # Without handler_cancellation, a closed connection is noticed only at the next write.
         self._runner = web.AppRunner(self._application(), access_log=None, handler_cancellation=True)

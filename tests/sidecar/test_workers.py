@@ -528,3 +528,30 @@ async def test_a_port_that_other_workers_share_is_refused_to_a_second_sidecar(si
         _, errors = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 1
         assert b"Address already in use; choose another port with --listen" in errors
+
+
+async def test_a_hung_ollama_is_noticed_over_all_workers(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(parallel=2)
+    async with running(simulator.port, "--stall-after", "2s", "--parallel", "2") as sidecar:
+        assert await sidecar.chat() == 200
+        simulator.behave(fault="hang")
+        # The requests of both workers end, and both refuse new ones.
+        assert set(await asyncio.gather(*(sidecar.chat() for _ in range(12)))) == {504}
+        assert set(await asyncio.gather(*(sidecar.chat() for _ in range(12)))) == {503}
+        samples = await sidecar.samples()
+        assert samples["llmendpoint_upstream_stalled"] == samples["llmendpoint_upstream_stalls_total"] == 1
+        assert not await answers(f"{sidecar.admin}/readyz")
+        # A worker that starts meanwhile refuses them too.
+        (first, _) = sidecar.workers()
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: restarted(sidecar, first))
+        assert set(await asyncio.gather(*(sidecar.chat() for _ in range(12)))) == {503}
+        simulator.behave(fault="none")
+        await until(lambda: answers(f"{sidecar.admin}/readyz"))
+        assert await sidecar.chat() == 200
+
+
+async def restarted(sidecar: Running, worker: int) -> bool:
+    """Return whether a worker was replaced."""
+    workers = sidecar.workers()
+    return len(workers) == 2 and worker not in workers and await sidecar.total("llmendpoint_worker_restarts_total") == 1

@@ -12,10 +12,10 @@ from llmendpoint_common.api.fields import (
     TAGGED_MODEL_PATTERN,
     ApiModel,
     Duration,
+    Image,
     LocalReference,
     Name,
     Resources,
-    ShortText,
     list_map,
     rules,
 )
@@ -107,6 +107,35 @@ class Timeouts(ApiModel):
     )
 
 
+class Stall(ApiModel):
+    """Detection of a hung Ollama."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!has(self.after) || duration(self.after) >= duration('10s')",
+                "after must be at least 10s; it must be longer than the longest time in which a healthy Ollama sends "
+                "nothing",
+            )
+        )
+    )
+
+    after: Duration = Field(
+        defaults.STALL_AFTER,
+        description="Time without a byte from Ollama, while requests wait for it, after which Ollama counts as hung, "
+        "as a duration such as 90s or 30m. It must be longer than the longest load of a model, and than the longest "
+        "response with stream: false. If a slot of the model is free, the sidecar asks the model for one token "
+        "earlier, and a model that does not answer this counts as hung before the time is over. "
+        f"Defaults to {defaults.STALL_AFTER}.",
+    )
+    restart: bool = Field(
+        False,
+        description="If true, the container of Ollama is restarted when Ollama is hung. The pod stays. All requests "
+        "of the pod are cut off, and the models are loaded again. If false, a hung Ollama is only reported. "
+        "Defaults to false.",
+    )
+
+
 class Metering(ApiModel):
     """Settings of the metering sidecar."""
 
@@ -115,9 +144,9 @@ class Metering(ApiModel):
             (
                 "self.mode != 'Exporter' || !(has(self.auth) || has(self.tenants) || has(self.defaultTenant) "
                 "|| has(self.allowedHosts) || has(self.maxWaiting) || has(self.includeUsage) "
-                "|| has(self.timeouts) || has(self.modelManagement))",
-                "auth, tenants, defaultTenant, allowedHosts, maxWaiting, includeUsage, timeouts and modelManagement "
-                "are only allowed with mode Proxy",
+                "|| has(self.timeouts) || has(self.modelManagement) || has(self.stall))",
+                "auth, tenants, defaultTenant, allowedHosts, maxWaiting, includeUsage, timeouts, modelManagement and "
+                "stall are only allowed with mode Proxy",
             ),
             (
                 "!has(self.tenants) || has(self.auth)",
@@ -132,7 +161,7 @@ class Metering(ApiModel):
         "clients connect to Ollama directly, and the sidecar exports metrics of Ollama and its models, but not of "
         "requests. Defaults to Proxy.",
     )
-    image: ShortText | None = Field(
+    image: Image | None = Field(
         None,
         description="Image of the metering sidecar. If absent, the image set with the operator's flag --sidecar-image "
         "is used.",
@@ -173,6 +202,12 @@ class Metering(ApiModel):
     timeouts: Timeouts | None = Field(
         None, description=f"Timeouts of the proxy. {_PROXY_ONLY} If absent, the default of each timeout applies."
     )
+    stall: Stall | None = Field(
+        None,
+        description="Detection of a hung Ollama: requests wait, not one byte comes from Ollama, and Ollama still "
+        "answers ollama list. The endpoint then reports OllamaHung, waiting requests get an error, and new ones get "
+        f"HTTP 503. {_PROXY_ONLY} If absent, the default of each field applies.",
+    )
     include_usage: IncludeUsage | None = Field(
         None,
         description="With Inject, the proxy requests the token usage of an OpenAI stream if the client does not, and "
@@ -185,3 +220,8 @@ class Metering(ApiModel):
         description="Allowed values of the Host header, in addition to the names of the endpoint's Service. Requests "
         f"with another host get HTTP 403. {_PROXY_ONLY} If absent or empty, every host is allowed.",
     )
+
+    @property
+    def restarts_ollama(self) -> bool:
+        """Whether the container of a hung Ollama is restarted."""
+        return self.stall is not None and self.stall.restart

@@ -19,12 +19,18 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "llmendpoint"
 
+#: Name of the operators' Leases, and their annotations: who wants to serve which scope, and whether it does.
+LEASE_NAME = "llmendpoint-operator"
+INSTALLATION_ANNOTATION = f"{GROUP}/installation"
+SCOPE_ANNOTATION = f"{GROUP}/scope"
+SERVING_ANNOTATION = f"{GROUP}/serving"
+
 
 class EndpointCondition(StrEnum):
     """Condition types of an LLMEndpoint."""
 
     READY = "Ready"
-    PROGRESSING = "Progressing"
+    RECONCILING = "Reconciling"
     MODELS_AVAILABLE = "ModelsAvailable"
     MODELS_LOADED = "ModelsLoaded"
     GPU_OFFLOADED = "GPUOffloaded"
@@ -51,11 +57,15 @@ class EndpointReason(StrEnum):
     MODEL_PENDING = "ModelPending"
     MODEL_PULLING = "ModelPulling"
     MODEL_LOADING = "ModelLoading"
-    POD_NOT_RUNNING = "PodNotRunning"
+    OLLAMA_HUNG = "OllamaHung"
     INVALID_SPEC = "InvalidSpec"
-    # Progressing
+    # Reconciling; it can also be False with ScaledToZero
     ROLLING_OUT = "RollingOut"
+    NOT_APPLIED = "NotApplied"
     SETTLED = "Settled"
+    STALLED = "Stalled"
+    # ModelsAvailable and ModelsLoaded
+    SIDECAR_UNREACHABLE = "SidecarUnreachable"
     # ModelsAvailable
     ALL_PRESENT = "AllPresent"
     PULLING = "Pulling"
@@ -70,10 +80,12 @@ class EndpointReason(StrEnum):
     # MonitoringReady
     SERVICE_MONITOR = "ServiceMonitor"
     SERVICE_MONITOR_UNKNOWN = "ServiceMonitorUnknown"
-    # Degraded; for a refused child, the reason is a `FaultReason`
+    NOT_SELECTED = "NotSelected"
+    PROMETHEUS_UNKNOWN = "PrometheusUnknown"
+    # Degraded; for a refused child, the reason is a `FaultReason`, for a pod that does not run, a `PodReason`
     AS_WANTED = "AsWanted"
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
-    # Stalled; other reasons are InvalidSpec, NameConflict and reasons of models
+    # Stalled; other reasons are InvalidSpec, NameConflict, Invalid, Unschedulable and reasons of models
     NOT_STALLED = "NotStalled"
     POLICY_VIOLATION = "PolicyViolation"
 
@@ -89,14 +101,30 @@ class LoadTestReason(StrEnum):
 
 
 class FaultReason(StrEnum):
-    """Reasons for which a child was not written. They are reasons of conditions and Events."""
+    """Reasons for which a child, or a pod of a child, was not written. They are reasons of conditions and Events."""
 
     NAME_CONFLICT = "NameConflict"
     FORBIDDEN = "Forbidden"
     QUOTA_EXCEEDED = "QuotaExceeded"
+    LIMIT_RANGE = "LimitRange"
     ADMISSION_DENIED = "AdmissionDenied"
+    WEBHOOK_FAILED = "WebhookFailed"
+    REFERENCE_NOT_FOUND = "ReferenceNotFound"
     INVALID = "Invalid"
     CONFLICT = "Conflict"
     UNKNOWN_KIND = "UnknownKind"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
     UNAVAILABLE = "APIServerUnavailable"
+
+
+class PodReason(StrEnum):
+    """Reasons for which a pod does not run. If it was refused by admission, the reason is a `FaultReason`."""
+
+    UNSCHEDULABLE = "Unschedulable"
+    VOLUME_NOT_READY = "VolumeNotReady"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_NOT_STARTED = "ContainerNotStarted"
+    CRASH_LOOP = "CrashLoopBackOff"
+    OOM_KILLED = "OOMKilled"
+    EVICTED = "Evicted"
+    POD_NOT_RUNNING = "PodNotRunning"

@@ -10,9 +10,13 @@ from typing import Annotated
 
 import msgspec
 
+from llmendpoint_common.process.units import DURATION_PATTERN, parse_duration
+
 PROXY_PORT = 11435
 ADMIN_PORT = 8001
 REQUEST_ID_HEADER = "X-Request-ID"
+#: Shortest time without a byte from Ollama after which it can count as hung.
+MIN_STALL_SECONDS = 1.0
 #: Prefix of the names of all metric families.
 METRIC_PREFIX = "llmendpoint_"
 
@@ -80,7 +84,10 @@ class Outcome(StrEnum):
 
 
 class RefusalReason(StrEnum):
-    """Reasons for which the proxy refused a request. They explain outcomes that begin with `rejected`."""
+    """Reasons for which the proxy refused a request. They explain outcomes that begin with `rejected`.
+
+    With OLLAMA_HUNG, the outcome is `upstream_timeout` if the request had been forwarded, else `upstream_unreachable`.
+    """
 
     INVALID_HTTP = "invalid_http"
     HOST = "host"
@@ -96,6 +103,7 @@ class RefusalReason(StrEnum):
     INVALID_BODY = "invalid_body"
     SLOW_REQUEST = "slow_request"
     CONNECTIONS = "connections"
+    OLLAMA_HUNG = "ollama_hung"
 
 
 class UnmeteredReason(StrEnum):
@@ -168,8 +176,21 @@ class IncludeUsage(StrEnum):
     INJECT = "Inject"
 
 
+class StallConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """When Ollama counts as hung. `after` is a duration of at least one second, such as `30m`."""
+
+    after: Annotated[str, msgspec.Meta(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
+
+    def __post_init__(self) -> None:
+        if parse_duration(self.after) < MIN_STALL_SECONDS:
+            raise ValueError(f"`after` must be at least {MIN_STALL_SECONDS:g}s")
+
+
 class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Content of the configuration file (`--config`), which the sidecar reloads when it changes."""
+    """Content of the configuration file (`--config`), which the sidecar reloads when it changes.
+
+    If it has the section `stall`, the section replaces the flag `--stall-after`.
+    """
 
     models: tuple[DeclaredModel, ...] = ()
     require_full_offload: bool = False
@@ -179,6 +200,7 @@ class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     model_management: ModelManagement = ModelManagement.ALLOWED
     allowed_hosts: tuple[str, ...] = ()
     include_usage: IncludeUsage = IncludeUsage.PASSTHROUGH
+    stall: StallConfig | None = None
 
 
 class ModelPhase(StrEnum):
@@ -238,8 +260,18 @@ class Totals(msgspec.Struct, frozen=True, rename="camel"):
     waiting: int = 0
 
 
+class Stall(msgspec.Struct, frozen=True, rename="camel"):
+    """Ollama is hung: it answers its own requests, but runs no model. `since` is the Unix time at which it was noticed.
+
+    The bounds are checked when the operator reads the status, because a pod may answer anything.
+    """
+
+    since: Annotated[float, msgspec.Meta(ge=0, le=2**40)]
+    message: Annotated[str, msgspec.Meta(max_length=1024)]
+
+
 class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """Body of `GET /status`."""
+    """Body of `GET /status`. `stalled` is None unless Ollama is hung. `lastStall` stays when a hang is over."""
 
     version: str
     ready: bool
@@ -248,6 +280,8 @@ class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
     upstream_version: str
     models: tuple[ModelStatus, ...]
     totals: Totals
+    stalled: Stall | None = None
+    last_stall: Stall | None = None
 
 
 class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -255,7 +289,7 @@ class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     `time` is the Unix time at which the request ended. All other times are durations in seconds. None means unknown.
     `timeToFirstToken` and `timePerOutputToken` exist only for streams. `refusalReason` is set if the proxy refused the
-    request.
+    request, or ended it because Ollama is hung.
     `requestId` is empty if the client sent an ID that has other characters than letters, digits and `_.:-`, or more
     than 128 characters. `traceParent` is the client's W3C trace context if it is well formed. A record contains no
     content, address, key or path.

@@ -14,11 +14,13 @@
           UpstreamError           the connection to the upstream failed, or ended before the response
           RequestBodyError        the model in a request body is ambiguous, or the body cannot be decoded
       x OllamaError               Ollama returned an error, or could not be reached
+          OllamaSilentError       Ollama did not answer in time
       x ModelError                a declared model cannot be made available
       x ChannelClosedError        a worker process or its supervisor has ended
       x PublishError              a load run's result was not written to the cluster
       x RunResultError            a load run's result, as read from the cluster, is invalid
       x NotReadyError             a load run cannot start yet
+      x NotLeaderError            another operator process may serve the namespace of a write
       x StackError                a process of the local stack did not start
       x QueueFullError            the simulator's queue is full
 
@@ -102,6 +104,10 @@ class OllamaError(LLMEndpointError):
         self.status = status
 
 
+class OllamaSilentError(OllamaError):
+    """Ollama accepted a request, and did not answer in time."""
+
+
 class ModelError(LLMEndpointError):
     """A declared model cannot be made available. `reason` is a `contracts.sidecar.ModelReason`."""
 
@@ -124,6 +130,10 @@ class RunResultError(LLMEndpointError):
 
 class NotReadyError(LLMEndpointError):
     """A load run cannot start yet. The message gives the reason."""
+
+
+class NotLeaderError(LLMEndpointError):
+    """A write was not sent, because another operator process may serve the namespace. The message names it."""
 
 
 class StackError(LLMEndpointError):

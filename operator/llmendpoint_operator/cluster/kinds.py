@@ -10,10 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from llmendpoint_common.contracts.cluster import GROUP, LLMENDPOINT, LOADTEST, VERSION
+from llmendpoint_common.contracts.cluster import (
+    GROUP,
+    LLMENDPOINT,
+    LOADTEST,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    VERSION,
+)
 
-_READ = ("get", "list", "watch")
-_WRITE = ("create", "patch", "delete")
+_WATCH = ("list", "watch")
+# An object is read if the inventory does not have it: its name may be taken by somebody else's object.
+_READ = ("get", *_WATCH)
+_APPLY = ("create", "patch")
 
 
 class Role(Enum):
@@ -22,7 +31,10 @@ class Role(Enum):
     RESOURCE = "resource"  # one of our resources: users write the spec, and the operator writes the status
     CHILD = "child"  # applied by the operator, and pruned if no longer desired
     OBSERVED = "observed"  # watched, but never written
-    RECORDED = "recorded"  # created, but never read
+    REPORTED = "reported"  # Events: created about our resources, and watched if they are warnings
+    REFERENCED = "referenced"  # objects of users that a spec names: read when needed, not watched
+    CONSULTED = "consulted"  # objects of others: watched for conditions, without an owner of ours
+    COORDINATED = "coordinated"  # Leases: written by leader election, and watched
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Kind:
 
     `owners` are the kinds of our resources that own objects of this kind. A cluster does not have to have an `optional`
     kind. `keeps` is the field that reconciles read; the inventory does not keep any other content of children and pods.
+    `fields` is a field selector: the operator watches only the objects that it selects.
     """
 
     group: str
@@ -40,8 +53,9 @@ class Kind:
     role: Role
     owners: tuple[str, ...] = ()
     optional: bool = False
-    verbs: tuple[str, ...] = (*_READ, *_WRITE)
+    verbs: tuple[str, ...] = (*_READ, *_APPLY, "delete")
     keeps: str = ""
+    fields: str = ""
 
     @property
     def api_version(self) -> str:
@@ -49,35 +63,72 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """Return the path of an object or, if `name` is empty, of all objects in a namespace."""
+        """Return the path of an object or, if `name` is empty, of all objects in a namespace.
+
+        If `namespace` is empty, it is the path of the objects in all namespaces.
+        """
         root = f"/apis/{self.group}" if self.group else "/api"
-        parts = (root, self.version, "namespaces", namespace, self.plural, name, subresource)
-        return "/".join(part for part in parts if part)
+        scope = ("namespaces", namespace) if namespace else ()
+        return "/".join(part for part in (root, self.version, *scope, self.plural, name, subresource) if part)
+
+    @property
+    def selectors(self) -> tuple[tuple[str, str], ...]:
+        """The query parameters that select the watched objects. All objects that the operator writes have our label."""
+        if self.fields:
+            return (("fieldSelector", self.fields),)
+        if self.role in (Role.RESOURCE, Role.CONSULTED):
+            return ()
+        return (("labelSelector", f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
+
+    @property
+    def cluster_wide(self) -> bool:
+        """Whether the kind is only of use to an operator that watches all namespaces."""
+        return self.role is Role.CONSULTED
 
     @property
     def watched(self) -> bool:
         """Whether the operator watches the kind."""
         return "watch" in self.verbs
 
+    @property
+    def through_kopf(self) -> bool:
+        """Whether kopf watches the kind. Reflectors watch the others (docs/decisions/0021-watches.md)."""
+        return self.role in (Role.RESOURCE, Role.COORDINATED)
+
 
 _BOTH = (LLMENDPOINT, LOADTEST)
 
 TABLE = (
-    Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_READ),
+    Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_WATCH),
     # The operator deletes a LoadTest after its ttlSecondsAfterFinished.
-    Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_READ, "delete")),
+    Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_WATCH, "delete")),
     # Reconciles read only the ConfigMap with the result of a load run.
     Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps="data"),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", Role.CHILD, _BOTH),
     Kind("", "v1", "Service", "services", Role.CHILD, (LLMENDPOINT,)),
     Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,), keeps="status"),
     Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
-    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps="status"),
+    # Jobs and Roles are deleted with their LoadTest, by Kubernetes.
+    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY), keeps="status"),
     # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else.
-    Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,)),
+    Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY)),
+    # The RoleBinding is deleted when the run has ended.
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
-    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ, keeps="status"),
-    Kind("", "v1", "Event", "events", Role.RECORDED, verbs=("create",)),
+    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_WATCH, keeps="status"),
+    # Prometheus servers may be in any namespace. MonitoringReady compares their selectors with a ServiceMonitor.
+    Kind(
+        "monitoring.coreos.com",
+        "v1",
+        "Prometheus",
+        "prometheuses",
+        Role.CONSULTED,
+        optional=True,
+        verbs=_WATCH,
+    ),
+    # Read only if several replicas share an existing claim: its access modes decide whether they can.
+    Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", Role.REFERENCED, verbs=("get",)),
+    Kind("", "v1", "Event", "events", Role.REPORTED, verbs=("create", *_WATCH), fields="type=Warning"),
+    Kind("coordination.k8s.io", "v1", "Lease", "leases", Role.COORDINATED, verbs=(*_READ, "create", "update")),
 )
 
 KINDS = {kind.name: kind for kind in TABLE}
@@ -88,6 +139,6 @@ def children_of(owner: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in TABLE if kind.role is Role.CHILD and owner in kind.owners)
 
 
-def watched() -> tuple[Kind, ...]:
-    """Return the kinds that the operator watches."""
-    return tuple(kind for kind in TABLE if kind.watched)
+def watched(scope: str = "") -> tuple[Kind, ...]:
+    """Return the kinds that the operator watches in a namespace, or in all namespaces if `scope` is empty."""
+    return tuple(kind for kind in TABLE if kind.watched and not (scope and kind.cluster_wide))

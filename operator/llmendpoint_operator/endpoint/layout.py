@@ -31,6 +31,7 @@ MODELS_VOLUME = "models"
 HOME_VOLUME = "home"
 TMP_VOLUME = "tmp"
 CONFIG_VOLUME = "config"
+SIGNALS_VOLUME = "signals"
 
 # Paths inside the containers
 MODELS_FOLDER = "/models"
@@ -40,6 +41,9 @@ CONFIG_FOLDER = "/etc/llmendpoint"
 #: Key of the ConfigMap, and name of the file in CONFIG_FOLDER.
 CONFIG_FILE = "models.json"
 CONFIG_PATH = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
+SIGNALS_FOLDER = "/run/llmendpoint"
+#: While this file exists, kubelet restarts the container of Ollama. The sidecar creates and removes it.
+RESTART_FILE = f"{SIGNALS_FOLDER}/restart-ollama"
 _KEYS_FOLDER = "/etc/llmendpoint-keys"
 
 

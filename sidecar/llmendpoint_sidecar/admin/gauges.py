@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from llmendpoint_common.contracts.sidecar import Stall
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.agent.model_agent import ModelAgent
 from llmendpoint_sidecar.meter.meter import Meter
@@ -17,12 +18,15 @@ from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 
 
 class Gauges(Collector):
-    """Collects gauges from the meter, the poller of Ollama and the model agent."""
+    """Collects gauges from the meter, the poller of Ollama, the model agent and the detection of a hung Ollama."""
 
-    def __init__(self, meter: Meter, watch: UpstreamWatch, agent: ModelAgent) -> None:
+    def __init__(
+        self, meter: Meter, watch: UpstreamWatch, agent: ModelAgent, stalled: Callable[[], Stall | None]
+    ) -> None:
         self._meter = meter
         self._watch = watch
         self._agent = agent
+        self._stalled = stalled
 
     def collect(self) -> Iterable[Metric]:
         """Yield all gauge families."""
@@ -33,6 +37,7 @@ class Gauges(Collector):
         yield gauge("model_requests_waiting", _by_model(waiting))
         yield from self._models()
         yield gauge("upstream_up", [((), float(self._watch.up))])
+        yield gauge("upstream_stalled", [((), float(self._stalled() is not None))])
         yield gauge("build_info", [((VERSION, self._watch.version, platform.python_version()), 1.0)])
 
     def _models(self) -> Iterable[Metric]:

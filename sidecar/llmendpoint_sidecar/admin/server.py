@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 from aiohttp import web
 
-from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarStatus
+from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarStatus, Stall
 from llmendpoint_common.process.exposition import PageServer
 from llmendpoint_sidecar.meter.metrics import Metrics
 
@@ -19,7 +19,7 @@ Find: TypeAlias = Callable[[str, str | None], Awaitable[list[RequestRecord]]]
 
 @dataclass
 class Health:
-    """State of the processes that carry requests, for the probes. Their owner sets it."""
+    """State of the processes that carry requests, and of Ollama, for the probes. Their owner sets it."""
 
     #: The process is about to stop.
     draining: bool = False
@@ -27,6 +27,10 @@ class Health:
     serving: bool = True
     #: False if no process could be made to answer for so long that only a restart of everything can help.
     alive: bool = True
+    #: Not None while Ollama is hung.
+    stalled: Stall | None = None
+    #: The last time that Ollama was hung, also if it is over.
+    last_stall: Stall | None = None
 
 
 def admin_server(
@@ -82,5 +86,7 @@ def _why_not(status: SidecarStatus) -> str:
         return "draining"
     if not status.upstream_up:
         return "Ollama does not answer"
+    if status.stalled is not None:
+        return status.stalled.message
     waiting = [f"{m.name} is {m.phase.value}" for m in status.models if m.phase != "Ready"]
     return "; ".join(waiting) or "starting"

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 
-from llmendpoint_common.contracts.sidecar import Outcome, SidecarConfig, SidecarStatus, Totals
+from llmendpoint_common.contracts.sidecar import Outcome, SidecarConfig, SidecarStatus, Stall, Totals
 from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.admin.gauges import Gauges
@@ -40,7 +40,7 @@ class AdminService:
         self._config = config
         self._loopback = False
         self._hosts: HostRule | None = None
-        runtime.metrics.registry.register(Gauges(runtime.meter, runtime.watch, self.agent))
+        runtime.metrics.registry.register(Gauges(runtime.meter, runtime.watch, self.agent, self._stalled))
         self._server = admin_server(runtime.metrics, self.status, find, refresh, self.health, self._is_served)
 
     def configure(self, config: SidecarConfig) -> None:
@@ -68,7 +68,7 @@ class AdminService:
         outcomes = runtime.metrics.totals_by("requests", "outcome")
         return SidecarStatus(
             version=VERSION,
-            ready=runtime.watch.up and self.agent.ready and self.health.serving and not self.health.draining,
+            ready=self._is_ready(),
             draining=self.health.draining,
             upstream_up=runtime.watch.up,
             upstream_version=runtime.watch.version,
@@ -81,7 +81,18 @@ class AdminService:
                 running=sum(runtime.meter.in_flight.running().values()),
                 waiting=sum(runtime.meter.in_flight.waiting().values()),
             ),
+            stalled=self.health.stalled,
+            last_stall=self.health.last_stall,
         )
+
+    def _is_ready(self) -> bool:
+        health = self.health
+        serves = health.serving and not health.draining and health.stalled is None
+        # `agent.ready` is read always, because it remembers that the models were ready.
+        return self.agent.ready and self._runtime.watch.up and serves
+
+    def _stalled(self) -> Stall | None:
+        return self.health.stalled
 
     def _is_served(self, host: str) -> bool:
         return self._hosts is None or self._hosts[host.encode("utf-8", "surrogateescape")]

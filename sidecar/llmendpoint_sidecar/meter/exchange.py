@@ -7,8 +7,9 @@ forwarded first.
 from __future__ import annotations
 
 import logging
+import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from operator import sub
 from typing import NamedTuple, Protocol
@@ -35,6 +36,11 @@ _TEXT = frozenset({
     Operation.GENERATE, Operation.CHAT, Operation.OPENAI_CHAT, Operation.OPENAI_COMPLETIONS,
     Operation.OPENAI_RESPONSES, Operation.ANTHROPIC_MESSAGES, Operation.OTHER,
 })  # fmt: skip
+#: Operations that take one slot of a model. Ollama runs the texts of one embedding request in all slots.
+_ONE_SLOT = _TEXT - {Operation.OTHER}
+#: Operations whose body can have options with which Ollama starts another runner. The other APIs have none.
+_WITH_OPTIONS = frozenset({Operation.GENERATE, Operation.CHAT})
+_RUNNER_OPTION = re.compile(rb'"(?:num_ctx|num_batch|num_gpu|main_gpu|use_mmap|num_thread)"', re.IGNORECASE)
 #: Bytes of a piece besides its text, at most, and bytes of a token of text, on average.
 _FRAMING_BYTES = 1024
 _BYTES_PER_TOKEN = 4
@@ -95,6 +101,7 @@ class ExchangeMeter:
         "finished",
         "first",
         "gaps",
+        "has_own_runner",
         "head",
         "last",
         "made_id",
@@ -133,6 +140,8 @@ class ExchangeMeter:
         self.request_bytes = 0
         #: The pieces of a body that is not large. None if the body is not read, or not by the meter.
         is_read = operation in _READ_OPERATIONS or (operation is Operation.OTHER and is_post)
+        #: Whether the request may need another runner of its model than a plain request does, or several slots.
+        self.has_own_runner = operation not in _ONE_SLOT
         self._small_body: list[bytes] | None = [] if is_read else None
         self._large_body: LargeBody | None = None
         #: The model's label while the request is in flight.
@@ -166,6 +175,11 @@ class ExchangeMeter:
         self.last = 0.0
         self.gaps: Histogram | None = None
 
+    @property
+    def label(self) -> str | None:
+        """The model's label while the request is in flight, otherwise None."""
+        return None if self.finished else self._label
+
     def request_body(self, data: bytes) -> None:
         """Note a piece of the request body."""
         self.request_bytes += len(data)
@@ -176,9 +190,11 @@ class ExchangeMeter:
             else:
                 self._read_large(pieces, data)
 
-    def request_read(self, facts: RequestFacts, size: int) -> None:
+    def request_read(self, facts: RequestFacts, size: int, pieces: Sequence[bytes] = ()) -> None:
         """Note a body that admission has read, so that the meter does not read it again. `size` is in bytes."""
         self._small_body = None
+        if self.operation in _WITH_OPTIONS and not self.has_own_runner:
+            self.has_own_runner = size > _SMALL_BYTES or names_runner_options(b"".join(pieces))
         self.request_bytes = size
         self._take_facts(facts)
 
@@ -248,7 +264,8 @@ class ExchangeMeter:
         self.outcome = outcome
         self.ended = self._meter.clock()
         if self._label is not None:
-            self._meter.in_flight.leave(self._label)
+            succeeded = outcome is None and is_success(self.status)
+            self._meter.in_flight.leave(self._label, self.ended if succeeded else None)
         head, self.head = self.head, None
         if head is not None:
             self.trace_parent = head.head.fields.get(b"traceparent", b"")
@@ -320,6 +337,8 @@ class ExchangeMeter:
             # A small body can decompress to a large one.
             self._read_large([], body)
             return
+        if self.operation in _WITH_OPTIONS and not self.has_own_runner:
+            self.has_own_runner = names_runner_options(body)
         if self.operation in _JSON_OPERATIONS:
             model = model_of_ordinary(body)
             if model is not None:
@@ -331,6 +350,7 @@ class ExchangeMeter:
 
     def _read_large(self, pieces: list[bytes], data: bytes) -> None:
         body = self._large_body
+        self.has_own_runner = self.has_own_runner or self.operation in _WITH_OPTIONS
         try:
             if body is None:
                 body = self._large_body = LargeBody(self._body_reader(), self)
@@ -427,6 +447,14 @@ class ExchangeMeter:
 def is_success(status: int) -> bool:
     """Return whether a status code is that of a successful response (RFC 9110, 15.3)."""
     return 200 <= status < 300
+
+
+def names_runner_options(body: bytes) -> bool:
+    """Return whether a JSON body may have options with which Ollama starts another runner (api.Runner in its source).
+
+    A body whose text only quotes such an option counts too.
+    """
+    return b"ptions" in body and _RUNNER_OPTION.search(body) is not None
 
 
 def _ignore(now: float) -> None:

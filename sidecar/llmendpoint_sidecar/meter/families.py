@@ -71,6 +71,16 @@ COUNTERS = {
         "Number of worker processes that were replaced, because they ended or no longer answered (--workers).",
         ("reason",),
     ),
+    "upstream_stalls": CounterFamily(
+        "Number of times that Ollama was hung: requests waited, and neither they nor a test got an answer."
+    ),
+    "upstream_restarts": CounterFamily(
+        "Number of times that the sidecar requested a restart of Ollama, because it was hung or did not answer."
+    ),
+    "upstream_tests": CounterFamily(
+        "Number of requests for one token that the sidecar sent to Ollama to find out whether it is hung, by result.",
+        ("result",),
+    ),
     "meter_failures": CounterFamily(
         "Number of failures of the meter itself. The affected requests are counted, but with what could be read."
     ),
@@ -129,6 +139,9 @@ GAUGES = {
     "model_expires_timestamp_seconds": GaugeFamily("Unix time at which the model will be unloaded.", _MODEL),
     "model_pull_progress_ratio": GaugeFamily("Share of a declared model that has been pulled, from 0 to 1.", _MODEL),
     "upstream_up": GaugeFamily("1 if Ollama answers, else 0."),
+    "upstream_stalled": GaugeFamily(
+        "1 if Ollama is hung, else 0: it answers requests about itself, but does not run a model."
+    ),
     "build_info": GaugeFamily(
         "Versions of the sidecar, of Ollama and of Python, as labels. The value is always 1.",
         ("version", "ollama_version", "python_version"),

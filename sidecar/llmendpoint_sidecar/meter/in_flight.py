@@ -19,23 +19,35 @@ class InFlight:
     nor as waiting.
     """
 
-    __slots__ = ("_counts", "_model_labels", "_parallel")
+    __slots__ = ("_counts", "_model_labels", "_parallel", "answered", "given_up")
 
     def __init__(self, model_labels: ModelLabels, parallel: int) -> None:
         # A dict, because a Counter calls a Python function for each missing and each deleted key.
         self._counts: dict[str, int] = {}
         self._model_labels = model_labels
         self._parallel = parallel
+        #: Time at which the last successful response of each model ended.
+        self.answered: dict[str, float] = {}
+        #: Number of requests of each model that ended in another way.
+        self.given_up: dict[str, int] = {}
 
     def enter(self, label: str) -> None:
         """Count a request that has been received."""
         self._counts[label] = self._counts.get(label, 0) + 1
 
-    def leave(self, label: str) -> None:
-        """Count a request that has ended."""
+    def leave(self, label: str, answered: float | None = None) -> None:
+        """Count a request that has ended. `answered` is the time of its end if it was answered successfully."""
+        if answered is not None:
+            self.answered[label] = answered
+        else:
+            self.given_up[label] = self.given_up.get(label, 0) + 1
         left = self._counts.pop(label, 1) - 1
         if left:
             self._counts[label] = left
+
+    def label(self, model: str) -> str:
+        """Return the label of a model's name."""
+        return self._model_labels.label(model)
 
     def has_room(self, model: str, max_waiting: int) -> bool:
         """Return whether another request for a model could run, or wait as one of at most `max_waiting`."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from llmendpoint_common.process.errors import OllamaError
+from llmendpoint_common.process.errors import OllamaError, OllamaSilentError
 from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.http1.heads import Headers
 
@@ -96,9 +96,13 @@ class Ollama:
         """Return the models in memory."""
         return (await self._get("/api/ps", _Loaded)).models
 
+    async def capabilities(self, name: str) -> list[str]:
+        """Return what the model can do, such as `completion` and `embedding`."""
+        return msgspec.json.decode(await self._post("/api/show", {"model": name}), type=_Show).capabilities
+
     async def is_embedding(self, name: str) -> bool:
         """Return whether the model can only create embeddings."""
-        capabilities = msgspec.json.decode(await self._post("/api/show", {"model": name}), type=_Show).capabilities
+        capabilities = await self.capabilities(name)
         return "embedding" in capabilities and "completion" not in capabilities
 
     async def pull(self, name: str, *, insecure: bool) -> AsyncIterator[PullProgress]:
@@ -131,6 +135,18 @@ class Ollama:
             body = {"model": name, "prompt": "ready?", "stream": False, "keep_alive": -1}
             await self._post("/api/generate", {**body, "options": {"num_predict": 1}}, seconds)
 
+    async def test(self, name: str, *, embedding: bool, seconds: float) -> None:
+        """Wait at most `seconds` for one token or one embedding. Raises OllamaSilentError if it does not arrive.
+
+        Without `keep_alive`, the time at which Ollama unloads the model stays as it is. Without options, Ollama uses
+        the runner that other requests without options use.
+        """
+        if embedding:
+            await self._post("/api/embed", {"model": name, "input": "ready?"}, seconds)
+        else:
+            body = {"model": name, "prompt": "ready?", "raw": True, "stream": False, "options": {"num_predict": 1}}
+            await self._post("/api/generate", body, seconds)
+
     async def cors_headers(self, origin: str) -> Headers:
         """Return the CORS headers that Ollama sends for an Origin. Empty if it does not allow the Origin."""
         timeout = aiohttp.ClientTimeout(total=_GET_SECONDS)
@@ -161,8 +177,12 @@ class Ollama:
                 if response.status != 200:
                     raise OllamaError(_sentence(data), response.status)
                 return data
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise OllamaError(f"{path}: {str(error) or f'no response within {seconds:g} s'}") from error
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            raise OllamaError(f"{path}: {error}") from error
+        except TimeoutError as error:
+            raise OllamaSilentError(f"{path}: no response within {seconds:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise OllamaError(f"{path}: {error}") from error
 
 
 def _sentence(body: bytes) -> str:

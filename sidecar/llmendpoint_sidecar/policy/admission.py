@@ -1,4 +1,5 @@
-"""Decides whether a request is forwarded. It checks host, API key, model management, quotas, model and queue length.
+"""Decides whether a request is forwarded. It checks host, API key, model management, quotas, model, a hung Ollama and
+queue length.
 
 Most checks need only the head. If a limit depends on the model, the request is held until its body is complete. This
 does not delay the response, because Ollama also reads the complete body before it starts.
@@ -25,6 +26,7 @@ from llmendpoint_sidecar.meter.exchange import Spent
 from llmendpoint_sidecar.meter.in_flight import InFlight
 from llmendpoint_sidecar.policy.held_memory import HeldMemory
 from llmendpoint_sidecar.policy.hosts import HostRule, host_rule
+from llmendpoint_sidecar.policy.hung import HungNotice
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.policy.limits import Allowance, prompt_estimate, retry_after, tokens_used
 from llmendpoint_sidecar.policy.reading_queue import ReadingQueue
@@ -113,6 +115,8 @@ class Admission:
         self.open = True
         #: The hosts that are served, or None if every host is.
         self.hosts: HostRule | None = None
+        #: Not None while Ollama is hung.
+        self.hung: HungNotice | None = None
         self.configure(self._config)
 
     def listen_on_loopback(self) -> None:
@@ -134,13 +138,19 @@ class Admission:
         self._injects = config.include_usage is IncludeUsage.INJECT
         #: True if nothing besides `hosts` is configured, so that the data path skips admission for an allowed host.
         self.open = not (
-            self.keyring.required
+            self.hung is not None
+            or self.keyring.required
             or self._forbids_management
             or self._injects
             or config.max_waiting
             or config.tenants
             or config.default_tenant != TenantLimits()
         )
+
+    def note_hung(self, notice: HungNotice | None) -> None:
+        """Refuse the requests that a notice concerns, until it is None."""
+        self.hung = notice
+        self.configure(self._config)
 
     def at_head(self, method: bytes, operation: Operation, fields: Mapping[bytes, bytes]) -> Ticket | Refusal:
         """Check a request by its head. `fields` has lower-case names."""
@@ -181,7 +191,8 @@ class Admission:
         if allowance is None or (ticket.kind is not _INFERENCE and ticket.kind is not None):
             return False
         return (
-            self._config.max_waiting is not None
+            self.hung is not None
+            or self._config.max_waiting is not None
             or allowance.models is not None
             or allowance.counts_tokens
             or (ticket.kind is None and self._forbids_management)
@@ -205,6 +216,8 @@ class Admission:
         if models is not None and (model or is_unknown) and not models.allow(model):
             sentence = f"this model is not allowed; allowed models: {models}"
             return Refusal(HTTPStatus.FORBIDDEN, sentence, Outcome.REJECTED_MODEL, reason=RefusalReason.MODEL)
+        if self.hung is not None and self.hung.concerns(self._in_flight.label(model)):
+            return self.hung.refusal()
         limit = self._config.max_waiting
         if limit is not None and not self._in_flight.has_room(model, limit):
             sentence = f"server busy, please try again: {limit} requests are already waiting for this model"

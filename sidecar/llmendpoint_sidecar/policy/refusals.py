@@ -1,4 +1,4 @@
-"""Error responses of the proxy itself, in the error format of the client's API."""
+"""Errors of the proxy itself, in the error format of the client's API: whole responses, and the end of a stream."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OPENAI = {
 class Refusal(NamedTuple):
     """An error response of the proxy itself: message for the client, outcome for the meter, Retry-After in seconds.
 
-    `reason` is None if the upstream failed and the request was not refused. `tenant` is empty if it is not known.
+    `reason` is None if the upstream failed, except if it is hung. `tenant` is empty if it is not known.
     """
 
     status: HTTPStatus
@@ -60,6 +60,25 @@ def write_refusal(
         headers.append((b"Connection", b"close"))
     head = heads.write_head(b"HTTP/1.1 %d %s" % (status, status.phrase.encode()), headers)
     return head if headers_only else head + data
+
+
+def write_stream_error(refusal: Refusal, target: bytes, content_type: bytes) -> bytes | None:
+    """Return the error as the last piece of a stream that has begun, in the format of its API.
+
+    None if the response is neither NDJSON nor a stream of events. Ollama, OpenAI and Anthropic send errors like this,
+    and their client libraries raise them.
+    """
+    path = heads.path_of(target)
+    body = _body(refusal.status, refusal.sentence, path)
+    if content_type.startswith(b"application/x-ndjson"):
+        return json.dumps(body).encode() + b"\n"
+    if not content_type.startswith(b"text/event-stream"):
+        return None
+    if path.startswith(b"/v1/responses"):
+        # The fields of an event `error`, and the object that OpenAI's libraries look for in every event.
+        body = {"type": "error", "code": "server_error", "message": refusal.sentence, "param": None, **body}
+    event = b"event: error\n" if "type" in body else b""
+    return b"%bdata: %b\n\n" % (event, json.dumps(body).encode())
 
 
 def _body(status: HTTPStatus, sentence: str, path: bytes) -> dict[str, object]:

@@ -41,7 +41,9 @@ from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.process.errors import HeadTooLargeError, ProtocolError
 from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader, RequestState, fault_of
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
+from llmendpoint_sidecar.meter.traffic import Traffic
 from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.policy.hung import HungNotice
 from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal
 from llmendpoint_sidecar.proxy.bounds import ConnectionBounds
 from llmendpoint_sidecar.proxy.exchange import Exchange, ExchangeState
@@ -205,6 +207,16 @@ class ClientConnection(TlsConnection):
             self._check_body(now, timeouts)
         elif now - self._heard > timeouts.keep_alive:
             self._close()
+
+    def add_traffic(self, traffic: Traffic, now: float) -> None:
+        """Add the request that is being answered to the traffic of its model. Those behind it are not forwarded yet."""
+        if self._queue:
+            self._queue[0].add_traffic(traffic, now)
+
+    def end_hung(self, notice: HungNotice) -> None:
+        """End the request that is being answered with an error if Ollama is hung for its model."""
+        if self._queue:
+            self._queue[0].end_hung(notice)
 
     def _check_body(self, now: float, timeouts: Timeouts) -> None:
         """End an exchange whose request body is late, unless the upstream is the slow side."""

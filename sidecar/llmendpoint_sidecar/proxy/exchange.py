@@ -12,9 +12,11 @@ HOLDING     the body is collected and read (d)                             read 
                                                                            read and refused, too slow  OVER
 REFUSED     a short body is read to its end before the refusal is sent     the request is complete     OVER
 FORWARDING  the request is sent, or waits for a connection                 response_head               RESPONDING
-                                                                           response_failed, a timeout  OVER (b)
+                                                                           response_failed, a timeout,
+                                                             a hung upstream             OVER (b)
 RESPONDING  the response is forwarded                                      response_end                ANSWERED
                                                                            response_failed, a timeout  OVER (c)
+                                                             a hung upstream             OVER (e)
 ANSWERED    the response is complete; the request's rest is discarded      the request is complete     OVER
 REFUSING    an error response waits for the CORS headers of its Origin     they are known              OVER
 any                                                                        the client has left         OVER
@@ -25,6 +27,7 @@ any                                                                        the c
 (c) The client's connection is closed, so that the client notices that the response is incomplete.
 (d) Admission needs the model in it. A compressed body is read in slices between other events, so the request may have
     been complete for a while before it is read.
+(e) The stream ends with an error in the format of its API. If that is not possible, it is cut off as in (c).
 
 In WAITING, the body is collected and checked as in HOLDING, and forwarded or refused at `start`. Of a large body, the
 rest is not received before that. Whether the request is complete (`request_complete`) is independent of the state: a
@@ -48,14 +51,16 @@ from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_common.wire.routes import TRANSFERS
 from llmendpoint_common.wire.usage_filter import UsageFilter
 from llmendpoint_sidecar.budget import SMALL_BODY_BYTES
-from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter
+from llmendpoint_sidecar.meter.exchange import BATCH, LARGE_BYTES, ExchangeMeter, is_success
+from llmendpoint_sidecar.meter.traffic import FLOWING_SECONDS, ModelTraffic, Traffic
 from llmendpoint_sidecar.policy.admission import Admission, Ticket
 from llmendpoint_sidecar.policy.held_memory import BodyMemory
-from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal
+from llmendpoint_sidecar.policy.hung import HungNotice
+from llmendpoint_sidecar.policy.refusals import Refusal, write_refusal, write_stream_error
 from llmendpoint_sidecar.proxy.heads import request_id_of, write_response_head
 from llmendpoint_sidecar.proxy.held_body import HeldBody
 from llmendpoint_sidecar.proxy.pool import Upstream
-from llmendpoint_sidecar.proxy.response_body import BodyRewriter, rewriter_for
+from llmendpoint_sidecar.proxy.response_body import BodyRewriter, is_between_chunks, rewriter_for
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
 
@@ -132,6 +137,7 @@ class Exchange:
         "_connection",
         "_held_body",
         "_last_activity",
+        "_last_raw",
         "_meter",
         "_note",
         "_noted",
@@ -140,6 +146,7 @@ class Exchange:
         "_pending_head",
         "_refusal",
         "_rewriter",
+        "_stream_type",
         "_ticket",
         "_upstream",
         "_upstream_is_slow",
@@ -181,6 +188,10 @@ class Exchange:
         self._pending_head = b""
         self._usage_filter: UsageFilter | None = None
         self._rewriter: BodyRewriter | None = None
+        #: The Content-Type of a chunked response without a coding, to which an error of the proxy can be added, and the
+        #: last bytes of its body.
+        self._stream_type = b""
+        self._last_raw = b""
         self._close_after = not head.keep_alive
         # Times: the last received piece of either side, and the time at which the client stopped reading.
         self._last_activity = clock()
@@ -379,6 +390,57 @@ class Exchange:
             sentence = f"the upstream sent nothing for {limit:g} s"
             self.refuse(Refusal(HTTPStatus.GATEWAY_TIMEOUT, sentence, Outcome.UPSTREAM_TIMEOUT))
 
+    # ---- a hung upstream
+
+    def add_traffic(self, traffic: Traffic, now: float) -> None:
+        """Add the request to the traffic of its model if it was forwarded, and is in flight. Called once per second."""
+        label = self._meter.label
+        if label is None or (self.state is not _FORWARDING and self.state is not _RESPONDING):
+            return
+        one = traffic.get(label)
+        if one is None:
+            one = traffic[label] = ModelTraffic()
+        one.own_runner = one.own_runner or self._meter.has_own_runner
+        heard = self._last_activity
+        if self._paused_at is not None:
+            one.unread = True
+        else:
+            one.wait(heard)
+        if self.state is _RESPONDING and is_success(self._meter.status):
+            one.last_byte = max(one.last_byte, heard)
+            one.flowing += now - heard <= FLOWING_SECONDS
+
+    def end_hung(self, notice: HungNotice) -> None:
+        """End the request with an error if it was forwarded, and the upstream is hung for its model."""
+        label = self._meter.label
+        if label is None or not notice.concerns(label):
+            return
+        if self.state is _FORWARDING or self.state is _RESPONDING:
+            refusal = notice.end()
+            if not self._end_stream(refusal):
+                self.refuse(refusal)
+
+    def _end_stream(self, refusal: Refusal) -> bool:
+        """End a stream that has begun with an error in its own format. Return False if that is not possible."""
+        if self.state is not _RESPONDING or not self._stream_type:
+            return False
+        error = write_stream_error(refusal, self.head.target, self._stream_type)
+        if error is None:
+            return False
+        if self._rewriter is not None:
+            error = self._rewriter.finish_with(error)
+        elif is_between_chunks(self._last_raw):
+            error = heads.chunk(error) + _LAST_CHUNK
+        else:
+            return False
+        self._meter.refusal_reason = refusal.reason
+        self._release(False)
+        self.response_head_alone()
+        self._client.write(error)
+        self._end(refusal.outcome)
+        self._client.exchange_done(keep_alive=self.request_complete and not self._close_after)
+        return True
+
     # ---- calls of the connection to the upstream
 
     def interim(self, head: bytes) -> None:
@@ -396,6 +458,10 @@ class Exchange:
             self._rewriter = rewriter_for(content_type, self._usage_filter, unchunked=unchunked)
         if not head.delimited or self._client.draining:
             self._close_after = True
+        if head.chunked and b"content-encoding" not in head.head.fields:
+            self._stream_type = content_type
+        # An upstream that sends a head is not silent.
+        self._last_activity = self._clock()
         self._pending_head = write_response_head(head, self._close_after, unchunked)
 
     def response_head_alone(self) -> None:
@@ -410,6 +476,7 @@ class Exchange:
         clock, write, note = self._clock, self._client.write, self._note
         now = self._last_activity = clock()
         size = len(raw)
+        self._last_raw = raw
         if self._rewriter is not None:
             raw = self._rewriter.rewrite(pieces)
         if self._pending_head:
@@ -493,7 +560,7 @@ class Exchange:
         """Check a complete held body, and buffer it for the upstream if it is admitted."""
         self._held_body = None
         self._refusal = held.judge()
-        self._meter.request_read(held.facts, held.size)
+        self._meter.request_read(held.facts, held.size, held.pieces)
         if self._refusal is not None:
             return
         self._body_memory = held.memory

@@ -6,8 +6,12 @@ usage that the proxy requested and the client did not.
 
 from __future__ import annotations
 
+import re
+
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.usage_filter import UsageFilter
+
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 
 class BodyRewriter:
@@ -32,8 +36,25 @@ class BodyRewriter:
         rest = b"" if self._usage_filter is None else self._framed(self._usage_filter.flush())
         return rest + b"0\r\n\r\n" if self._chunked else rest
 
+    def finish_with(self, data: bytes) -> bytes:
+        """Return the bytes for a body that ends with `data`, which does not come from the upstream."""
+        rest = b"" if self._usage_filter is None else self._framed(self._usage_filter.flush())
+        return rest + self._framed(data) + (b"0\r\n\r\n" if self._chunked else b"")
+
     def _framed(self, data: bytes) -> bytes:
         return heads.chunk(data) if data and self._chunked else data
+
+
+def is_between_chunks(raw: bytes) -> bool:
+    """Return whether the last bytes of a chunked body end with a chunk. They must begin with one (RFC 9112, 7.1)."""
+    at = 0
+    while at < len(raw):
+        line_end = raw.find(b"\r\n", at)
+        size = _CHUNK_SIZE.match(raw, at, max(at, line_end))
+        if line_end < 0 or size is None:
+            return False
+        at = line_end + 2 + int(size[0], 16) + 2
+    return at == len(raw) and raw.endswith(b"\r\n")
 
 
 def rewriter_for(content_type: bytes, usage_filter: UsageFilter | None, *, unchunked: bool) -> BodyRewriter | None:

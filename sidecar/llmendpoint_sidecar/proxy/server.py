@@ -12,7 +12,9 @@ from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.budget import DEFAULT_BUDGET, Budget
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
+from llmendpoint_sidecar.meter.traffic import Traffic
 from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.policy.hung import HungNotice
 from llmendpoint_sidecar.proxy.bounds import ConnectionBounds
 from llmendpoint_sidecar.proxy.connection import ClientConnection, Shared
 from llmendpoint_sidecar.proxy.cors import AskOllama, CorsHeaders
@@ -66,6 +68,25 @@ class Proxy:
         self._shared = Shared(shared_upstream, admission, begin_meter, clock, self.connections)
         self._servers: list[asyncio.Server | TlsServer] = []
         self._sweeper: asyncio.Task[None] | None = None
+        self._hung: HungNotice | None = None
+
+    def traffic(self) -> Traffic:
+        """Return the requests that were forwarded and are in flight, by model."""
+        found: Traffic = {}
+        now = self._shared.clock()
+        for connection in self.connections:
+            connection.add_traffic(found, now)
+        return found
+
+    def note_hung(self, notice: HungNotice | None) -> None:
+        """End the requests that a notice concerns now, and those that are still forwarded, until it is None."""
+        self._hung = notice
+        self._end_hung()
+
+    def _end_hung(self) -> None:
+        if self._hung is not None and self._hung.ends_waiting:
+            for connection in list(self.connections):
+                connection.end_hung(self._hung)
 
     def new_connection(self) -> ClientConnection:
         """Return the protocol for a new connection of a client."""
@@ -130,3 +151,4 @@ class Proxy:
             self.pool.trim(now)
             for connection in self.connections:
                 connection.check_timeouts(now, self.timeouts)
+            self._end_hung()

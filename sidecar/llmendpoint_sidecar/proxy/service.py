@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_sidecar.inputs.files import Inputs
+from llmendpoint_sidecar.meter.traffic import ModelTraffic, Traffic
 from llmendpoint_sidecar.policy.admission import Admission
+from llmendpoint_sidecar.policy.hung import HungNotice
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.proxy.server import Environment, Proxy
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
@@ -65,6 +67,23 @@ class ProxyService:
             self._certificate.use(inputs.certificate)
         self.admission.keyring.use(inputs.keys)
         self.admission.configure(inputs.config)
+
+    def traffic(self) -> Traffic:
+        """Return the requests in flight by model, and when each model sent its last byte."""
+        found, in_flight = self.proxy.traffic(), self._meter.in_flight
+        for label, count in in_flight.counts().items():
+            found.setdefault(label, ModelTraffic()).in_flight = count
+        for label, answered in in_flight.answered.items():
+            one = found.setdefault(label, ModelTraffic())
+            one.last_byte = max(one.last_byte, answered)
+        for label, given_up in in_flight.given_up.items():
+            found.setdefault(label, ModelTraffic()).given_up = given_up
+        return found
+
+    def note_hung(self, notice: HungNotice | None) -> None:
+        """End waiting requests and refuse new ones while Ollama is hung. None: it is not."""
+        self.admission.note_hung(notice)
+        self.proxy.note_hung(notice)
 
     async def start(self, sockets: list[socket.socket]) -> list[Job]:
         """Start serving, and return the jobs that have to run meanwhile."""

@@ -17,6 +17,8 @@ from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_common.process.errors import ChannelClosedError
 from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.meter.metrics import Snapshot
+from llmendpoint_sidecar.meter.traffic import ModelTraffic
+from llmendpoint_sidecar.policy.hung import HungNotice
 
 _HEAD = struct.Struct("!II")
 _MAX_FRAME_BYTES = 256 * 1024 * 1024
@@ -30,6 +32,8 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     """
 
     inputs: Inputs
+    #: Only in the first message, so that a worker that starts while Ollama is hung forwards nothing before it knows.
+    hung: HungNotice | None = None
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True):
@@ -51,6 +55,22 @@ class AskRecord(msgspec.Struct, frozen=True, tag=True):
     tenant: str | None
 
 
+class AskTraffic(msgspec.Struct, frozen=True, tag=True):
+    """Question for the requests in flight of a worker. The response is `WorkerTraffic`."""
+
+
+class WorkerTraffic(msgspec.Struct, frozen=True, tag=True):
+    """Requests in flight of a worker, by the label of their model."""
+
+    traffic: dict[str, ModelTraffic]
+
+
+class NoteHung(msgspec.Struct, frozen=True, tag=True):
+    """Ollama is hung, or no longer (None). The response is `Done`."""
+
+    notice: HungNotice | None
+
+
 class Serving(msgspec.Struct, frozen=True, tag=True):
     """First message of a worker, when it accepts connections. It answers the first `Configure`."""
 
@@ -68,7 +88,19 @@ class Found(msgspec.Struct, frozen=True, tag=True):
     records: list[RequestRecord]
 
 
-Message: TypeAlias = Configure | Ping | Done | AskMetrics | AskRecord | Serving | WorkerMetrics | Found
+Message: TypeAlias = (
+    Configure
+    | Ping
+    | Done
+    | AskMetrics
+    | AskRecord
+    | AskTraffic
+    | NoteHung
+    | Serving
+    | WorkerMetrics
+    | WorkerTraffic
+    | Found
+)
 
 
 class Channel:

@@ -14,15 +14,20 @@ from typing import TypeAlias
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_common.process.errors import ChannelClosedError
 from llmendpoint_sidecar.inputs.files import Inputs
+from llmendpoint_sidecar.meter.traffic import Traffic
+from llmendpoint_sidecar.policy.hung import HungNotice
 from llmendpoint_sidecar.workers.channel import (
     AskMetrics,
     AskRecord,
+    AskTraffic,
     Channel,
     Configure,
     Found,
     Message,
+    NoteHung,
     Ping,
     WorkerMetrics,
+    WorkerTraffic,
 )
 
 _START_SECONDS = 30.0
@@ -51,7 +56,9 @@ class WorkerProcess:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, arguments: Sequence[str], sockets: list[socket.socket], inputs: Inputs) -> WorkerProcess:
+    async def start(
+        cls, arguments: Sequence[str], sockets: list[socket.socket], inputs: Inputs, hung: HungNotice | None = None
+    ) -> WorkerProcess:
         """Start a worker on `sockets`, and wait until it serves. Raises OSError if it does not within 30 s."""
         ours, theirs = socket.socketpair()
         numbers = ",".join(str(sock.fileno()) for sock in sockets)
@@ -66,7 +73,7 @@ class WorkerProcess:
         serving: Message | None = None
         try:
             async with asyncio.timeout(_START_SECONDS):
-                serving = await worker.configure(inputs)
+                serving = await worker.configure(inputs, hung)
         except TimeoutError:
             pass
         finally:
@@ -81,10 +88,10 @@ class WorkerProcess:
         """Whether the worker answered one of the last two pings."""
         return self.missed < 2
 
-    def configure(self, inputs: Inputs) -> Answer:
-        """Send the content of the input files. The worker answers when it uses them."""
+    def configure(self, inputs: Inputs, hung: HungNotice | None = None) -> Answer:
+        """Send the content of the input files. The worker answers when it uses them. `hung` is used at its start."""
         self.inputs = inputs
-        return self._post(Configure(inputs))
+        return self._post(Configure(inputs, hung))
 
     def beat(self) -> None:
         """Send a ping if the last one was answered. Otherwise, count it in `missed`. Called at a fixed interval."""
@@ -102,6 +109,15 @@ class WorkerProcess:
         """Return the records of a request ID. Empty if the worker has none, or does not answer within 2 s."""
         answer = await self._ask(AskRecord(request_id, tenant))
         return answer.records if isinstance(answer, Found) else []
+
+    async def traffic(self) -> Traffic | None:
+        """Return the requests in flight of the worker. None if it does not answer within 2 s."""
+        answer = await self._ask(AskTraffic())
+        return answer.traffic if isinstance(answer, WorkerTraffic) else None
+
+    def note_hung(self, notice: HungNotice | None) -> None:
+        """Tell the worker that Ollama is hung, or no longer. The answer is not awaited."""
+        self._post(NoteHung(notice))
 
     def drain(self) -> None:
         """Let the worker finish its requests and stop."""

@@ -14,9 +14,12 @@ from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_sidecar.admin.service import AdminService
 from llmendpoint_sidecar.inputs.files import InputFiles, Inputs
 from llmendpoint_sidecar.inputs.watch import InputWatch
+from llmendpoint_sidecar.meter.traffic import Traffic, merged
+from llmendpoint_sidecar.policy.hung import HungNotice
 from llmendpoint_sidecar.proxy.service import Job
 from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
+from llmendpoint_sidecar.stall.watch import DataPath, StallWatch
 from llmendpoint_sidecar.workers.keeper import Keeper, RestartReason
 from llmendpoint_sidecar.workers.process import WorkerProcess
 from llmendpoint_sidecar.workers.totals import Totals
@@ -45,6 +48,15 @@ class Supervisor:
         self._inputs = InputWatch(files, files.load(config), self.configure)
         self._admin_service = AdminService(self.runtime, config, self.refresh, self.find)
         self._totals = Totals(self.runtime.meter)
+        self._stall_watch = StallWatch(
+            settings,
+            self.runtime,
+            self._admin_service.agent,
+            self._admin_service.health,
+            DataPath(self._traffic, self._note_hung),
+            self._totals.count,
+        )
+        self._stall_watch.configure(config)
         self._keepers: list[Keeper] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._keeping: list[asyncio.Task[None]] = []
@@ -67,7 +79,7 @@ class Supervisor:
             self._keepers.append(Keeper(number, settings.worker_timeout, launch, self._worker_ended))
         await asyncio.gather(*(keeper.start() for keeper in self._keepers))
         jobs: list[Job] = [*await self._admin_service.start(self.admin_sockets), self._refresh_regularly]
-        jobs += [self._check_regularly, self._inputs.run]
+        jobs += [self._check_regularly, self._inputs.run, self._stall_watch.run]
         self._tasks = [asyncio.create_task(job()) for job in jobs]
         self._keeping = [asyncio.create_task(keeper.run()) for keeper in self._keepers]
 
@@ -78,6 +90,7 @@ class Supervisor:
         """
         answers = [worker.configure(inputs) for worker in self._workers()]
         self._admin_service.configure(inputs.config)
+        self._stall_watch.configure(inputs.config)
         if answers:
             await asyncio.wait(answers, timeout=_CONFIRM_SECONDS)
         late = sum(not answer.done() or answer.result() is None for answer in answers)
@@ -137,11 +150,24 @@ class Supervisor:
             address = address._replace(port=port_of(sockets))
 
     async def _launch(self, sockets: list[socket.socket]) -> WorkerProcess:
-        worker = await WorkerProcess.start(self._arguments, sockets, self._inputs.current)
+        hung = self._stall_watch.notice
+        worker = await WorkerProcess.start(self._arguments, sockets, self._inputs.current, hung)
         # The files may have changed meanwhile. The answer is not awaited: a worker that does not answer is replaced.
         if worker.inputs is not self._inputs.current:
             worker.configure(self._inputs.current)
+        if self._stall_watch.notice is not hung:
+            worker.note_hung(self._stall_watch.notice)
         return worker
+
+    async def _traffic(self) -> Traffic | None:
+        """Return the requests in flight of all workers. None if one of them does not answer."""
+        parts = await asyncio.gather(*(worker.traffic() for worker in self._workers()))
+        known = [part for part in parts if part is not None]
+        return merged(known) if len(known) == len(parts) else None
+
+    def _note_hung(self, notice: HungNotice | None) -> None:
+        for worker in self._workers():
+            worker.note_hung(notice)
 
     def _worker_ended(self, worker: WorkerProcess, reason: RestartReason | None) -> None:
         self._totals.keep(worker.latest, reason)

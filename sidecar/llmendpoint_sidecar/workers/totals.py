@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from llmendpoint_sidecar.meter.meter import Meter
-from llmendpoint_sidecar.meter.metrics import Metrics
+from llmendpoint_sidecar.meter.metrics import Labels, Metrics
 from llmendpoint_sidecar.meter.model_labels import MAX_MODELS, OTHER
 from llmendpoint_sidecar.workers.channel import WorkerMetrics
 
@@ -34,6 +34,10 @@ class Totals:
             self._past.add(last.metrics, self._label)
         if reason is not None:
             self._past.count("worker_restarts", (reason,))
+
+    def count(self, name: str, labels: Labels) -> None:
+        """Add 1 to a counter of the supervisor itself."""
+        self._past.count(name, labels)
 
     def _label(self, model: str) -> str:
         """Return a worker's model label, or `other` if the workers together have more than MAX_MODELS labels."""

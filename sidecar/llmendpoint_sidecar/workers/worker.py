@@ -19,14 +19,17 @@ from llmendpoint_sidecar.settings import Settings
 from llmendpoint_sidecar.workers.channel import (
     AskMetrics,
     AskRecord,
+    AskTraffic,
     Channel,
     Configure,
     Done,
     Found,
     Message,
+    NoteHung,
     Ping,
     Serving,
     WorkerMetrics,
+    WorkerTraffic,
 )
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ async def work(settings: Settings, end: socket.socket, sockets: list[socket.sock
     except OSError as error:
         log.error("%s", error)
         return exit_codes.ERROR
+    service.note_hung(message.hung)
     # The models must be known before the first request. Otherwise, it would be in flight with the label `other`.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_POLL_SECONDS):
@@ -98,11 +102,16 @@ def _answer(runtime: Runtime, service: ProxyService, question: Message) -> Messa
     match question:
         case Ping():
             return Done()
-        case Configure(inputs):
+        case Configure(inputs, _):
             service.configure(inputs)
             return Done()
         case AskMetrics():
             return WorkerMetrics(runtime.metrics.snapshot(), runtime.meter.in_flight.counts())
+        case AskTraffic():
+            return WorkerTraffic(service.traffic())
+        case NoteHung(notice):
+            service.note_hung(notice)
+            return Done()
         case AskRecord(request_id, tenant):
             return Found(runtime.meter.find(request_id, tenant))
     raise TypeError(f"{type(question).__name__} is not a question")

@@ -12,7 +12,7 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
 from llmendpoint_common.api.translate.ollama_environment import ollama_environment
 from llmendpoint_common.api.translate.sidecar_arguments import SidecarAddresses, sidecar_arguments
 from llmendpoint_common.api.translate.sidecar_config import config_text, sidecar_config
-from llmendpoint_common.contracts.sidecar import DeclaredModel, IncludeUsage, Load, Registry, SidecarConfig
+from llmendpoint_common.contracts.sidecar import DeclaredModel, IncludeUsage, Load, Registry, SidecarConfig, StallConfig
 from llmendpoint_sidecar.settings import Settings, parse_settings
 
 
@@ -43,6 +43,22 @@ def test_the_file_is_what_the_sidecar_reads() -> None:
     assert msgspec.json.decode(config_text(config), type=SidecarConfig) == config
     assert config.max_waiting == 3
     assert config.include_usage is IncludeUsage.INJECT
+
+
+def test_the_limit_of_a_stall_is_in_the_file_only_if_the_spec_has_it() -> None:
+    config = sidecar_config(spec(metering={"stall": {"after": "45m"}}))
+    assert msgspec.json.decode(config_text(config), type=SidecarConfig).stall == StallConfig("45m")
+    # An older sidecar refuses a field that it does not know.
+    assert "stall" not in config_text(sidecar_config(spec()))
+
+
+@pytest.mark.parametrize(("restart", "file"), [(True, Path("/signals/restart")), (False, None)])
+def test_a_restart_is_requested_only_if_the_spec_asks_for_it(restart: bool, file: Path | None) -> None:
+    arguments = sidecar_arguments(
+        spec(metering={"stall": {"restart": restart}}), config_file="/c/models.json", key_folders=[],
+        restart_file="/signals/restart",
+    )  # fmt: skip
+    assert parse_settings(arguments).stall_restart_file == file
 
 
 def test_an_exporter_has_models_and_no_policy() -> None:

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import secrets
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
-import yaml
 from kubernetes.client.exceptions import ApiException
 
-from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST, MANAGED_BY, MANAGED_BY_LABEL
+from llmendpoint_common.contracts.cluster import MANAGED_BY, MANAGED_BY_LABEL
 from llmendpoint_operator.cluster.kinds import KINDS, Role
 from support.apiclient import Client
-from support.waiting import wait_until
-
-ROOT = Path(__file__).parents[3]
-OPERATOR_NAMESPACE = "llmendpoint-system"
-OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:llmendpoint"
-HOW = "set KUBEBUILDER_ASSETS to a folder that has both (setup-envtest installs them), or put both on the PATH"
-
-
-def find(name: str) -> str | None:
-    """Return the path of a control-plane binary."""
-    return shutil.which(name, path=os.environ.get("KUBEBUILDER_ASSETS") or None)
+from support.control_plane import (
+    HOW,
+    OPERATOR_USER,
+    TEAM_OPERATOR_USER,
+    ControlPlane,
+    find,
+    running_control_plane,
+)
+from support.operator_process import OperatorProcess, run_operator
+from support.rights import audit_policy
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,109 +39,42 @@ def pytest_runtest_setup() -> None:
         pytest.skip(message)
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-@dataclass(frozen=True)
-class ControlPlane:
-    """A running API server, and the kubeconfigs of an administrator and of the operator."""
-
-    admin: Path
-    operator: Path
-    client: Client | None = None
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the comparison of rights and requests last, because it looks at the requests of all tests."""
+    items.sort(key=lambda item: item.path.name == "test_rights.py")
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def audit_logs() -> list[Path]:
+    """The audit logs of all API servers of the session, with the requests of the operators."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def start_control_plane(
+    tmp_path_factory: pytest.TempPathFactory, audit_logs: list[Path]
+) -> Callable[..., AbstractContextManager[ControlPlane]]:
+    """Start etcd and kube-apiserver, with additional flags of the latter. They run until the block ends."""
+
+    def start(*flags: str) -> AbstractContextManager[ControlPlane]:
+        folder = tmp_path_factory.mktemp("control-plane")
+        policy, log = folder / "audit.yaml", folder / "audit.log"
+        policy.write_text(json.dumps(audit_policy(OPERATOR_USER, TEAM_OPERATOR_USER)))
+        audit_logs.append(log)
+        return running_control_plane(
+            folder, apiserver_flags=[f"--audit-policy-file={policy}", f"--audit-log-path={log}", *flags]
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def control_plane(
+    start_control_plane: Callable[..., AbstractContextManager[ControlPlane]],
+) -> Iterator[ControlPlane]:
     """Start etcd and kube-apiserver; stop them at the end of the session."""
-    etcd, apiserver = str(find("etcd")), str(find("kube-apiserver"))
-    folder = tmp_path_factory.mktemp("control-plane")
-    client_port, peer_port, secure_port = free_port(), free_port(), free_port()
-    subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
-    tokens = {"admin": secrets.token_hex(16), OPERATOR_USER: secrets.token_hex(16)}
-    groups = {"admin": "system:masters", OPERATOR_USER: "system:serviceaccounts"}
-    lines = [f'{token},{user},{user},"{groups[user]}"' for user, token in tokens.items()]
-    (folder / "tokens.csv").write_text("\n".join(lines) + "\n")
-    commands = [
-        [etcd, "--data-dir", str(folder / "etcd"), f"--listen-client-urls=http://127.0.0.1:{client_port}",
-         f"--advertise-client-urls=http://127.0.0.1:{client_port}", f"--listen-peer-urls=http://127.0.0.1:{peer_port}"],
-        [apiserver, f"--etcd-servers=http://127.0.0.1:{client_port}", f"--secure-port={secure_port}",
-         "--bind-address=127.0.0.1", f"--cert-dir={folder}/pki", f"--service-account-key-file={folder}/sa.key",
-         f"--service-account-signing-key-file={folder}/sa.key", "--service-account-issuer=https://kubernetes.default.svc",
-         "--service-cluster-ip-range=10.0.0.0/16", f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC",
-         "--disable-admission-plugins=ServiceAccount"],
-    ]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
-        try:
-            plane = _kubeconfigs(folder, secure_port, tokens)
-            client = _connect(plane, folder / "log")
-            _install(client)
-            yield replace(plane, client=client)
-            client.close()
-        finally:
-            # Nothing has to be kept, and an orderly shutdown of the API server takes half a minute.
-            for process in processes:
-                process.kill()
-                process.wait(20)
-
-
-def _kubeconfigs(folder: Path, port: int, tokens: dict[str, str]) -> ControlPlane:
-    paths: dict[str, Path] = {}
-    for user, token in tokens.items():
-        path = folder / f"{len(paths)}.kubeconfig"
-        cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(folder / "pki/apiserver.crt")}
-        path.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1", "kind": "Config", "current-context": "test",
-                    "clusters": [{"name": "test", "cluster": cluster}],
-                    "users": [{"name": "test", "user": {"token": token}}],
-                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "default"}}],
-                }
-            )
-        )  # fmt: skip
-        paths[user] = path
-    return ControlPlane(paths["admin"], paths[OPERATOR_USER])
-
-
-def _connect(plane: ControlPlane, log: Path) -> Client:
-    """Return an administrator's client once the API server answers."""
-    wait_until((plane.admin.parent / "pki/apiserver.crt").exists)
-    client, last = Client(plane.admin), ""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            client.items("ConfigMap", "kube-system")
-        except (urllib3.exceptions.HTTPError, ApiException) as error:
-            last = repr(error)
-            time.sleep(0.2)
-        else:
-            return client
-    pytest.fail(f"kube-apiserver did not become ready: {last} {log.read_text(errors='replace')[-3000:]}")
-
-
-def _install(client: Client) -> None:
-    """Apply the CRDs and the manifests of `kubectl apply -k manifests/`, except those that need more than an API server."""
-    for path in sorted((ROOT / "manifests/crds").glob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text()):
-            client.apply(document)
-    for document in yaml.safe_load_all((ROOT / "manifests/install.yaml").read_text()):
-        if document["kind"] not in ("Deployment", "Service", "ServiceMonitor"):
-            client.apply(document)
-    for kind in (LLMENDPOINT, LOADTEST):
-        wait_until(functools.partial(_is_served, client, kind))
-
-
-def _is_served(client: Client, kind: str) -> bool:
-    try:
-        client.items(kind, "default")
-    except ApiException:
-        return False
-    return True
+    with start_control_plane() as plane:
+        yield plane
 
 
 class Api:
@@ -216,50 +138,33 @@ class Api:
 @pytest.fixture
 def api(control_plane: ControlPlane) -> Api:
     """An administrator's client in its own namespace."""
-    client = control_plane.client
-    assert client is not None
-    name = f"test-{secrets.token_hex(4)}"
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    return Api(client, name)
+    return api_of(control_plane, f"test-{secrets.token_hex(4)}")
 
 
-class OperatorProcess(subprocess.Popen[bytes]):
-    """The operator as a process, with the address of its /metrics."""
+def api_of(plane: ControlPlane, namespace: str) -> Api:
+    """Return an administrator's client in a namespace, which is created if it does not exist."""
+    assert plane.client is not None
+    plane.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    return Api(plane.client, namespace)
 
-    health: str = ""
 
-    def metric(self, name: str) -> float:
-        """Return the value of a metric without labels."""
-        with urllib.request.urlopen(f"{self.health}/metrics", timeout=5) as response:
-            lines = response.read().decode().splitlines()
-        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+@pytest.fixture(scope="session")
+def new_api() -> Callable[[ControlPlane, str], Api]:
+    """Return an administrator's client of an API server in a namespace."""
+    return api_of
 
 
 @pytest.fixture(scope="session")
 def start_operator(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., OperatorProcess]:
-    """Start the operator as a process, with additional flags; the caller ends it."""
+    """Start the operator as a process, with additional flags; the caller ends it.
 
-    def start(*flags: str) -> OperatorProcess:
-        port = free_port()
-        path = tmp_path_factory.mktemp("operator") / "log"
-        command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
-                   "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
-        environment = os.environ | {"KUBECONFIG": str(control_plane.operator)}
-        with path.open("wb") as log:
-            process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
-        process.health = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{process.health}/livez", timeout=1).close()
-            except OSError:
-                assert process.poll() is None, path.read_text()[-3000:]
-                time.sleep(0.1)
-            else:
-                break
-        return process
+    Of a flag that is given twice, the last value applies. `kubeconfig` is that of the shared API server by default.
+    """
+
+    def start(*flags: str, kubeconfig: Path | None = None) -> OperatorProcess:
+        return run_operator(kubeconfig or control_plane.operator, tmp_path_factory.mktemp("operator"), *flags)
 
     return start
 

@@ -17,12 +17,12 @@ from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import live, newer
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
 
 KEY = Key("LoadTest", "ns", "smoke")
-IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1")
+SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1"))
 QUESTIONS = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
@@ -52,10 +52,15 @@ class World:
         self.time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.seconds = 0.0
         self.inventory = Inventory(lambda: self.seconds)
-        self.inventory.end_listing()
+        self.list_all()
         self.pods = FakePods()
         cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), self.pods, lambda: self.time)  # type: ignore[arg-type]
-        self.controller = LoadTestController(cluster, IMAGES, "chart", policy)
+        self.controller = LoadTestController(cluster, SETTINGS, "chart", policy)
+
+    def list_all(self) -> None:
+        """Complete the listings, which show the objects that the inventory has."""
+        for kind in ("ConfigMap", "Job"):
+            self.inventory.end_listing(kind)
 
     def show(self, **spec: Any) -> None:
         body = {"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LoadTest",
@@ -194,9 +199,9 @@ async def test_a_run_whose_job_is_gone_is_an_error_once_everything_was_listed(wo
     job = world.objects.get_now("Job", "smoke")
     world.later(60)
     world.inventory.gone("Job", job)
-    world.inventory.complete = False
+    world.inventory.begin_listing("Job")
     assert await world.reconcile() == 2
-    world.inventory.complete = True
+    world.inventory.end_listing("Job")
     await world.reconcile()
     assert world.passed == ("RunError", "The Job of this run was deleted. Create another LoadTest to run it again.")
     assert world.objects.calls.count("create Job/smoke") == 1

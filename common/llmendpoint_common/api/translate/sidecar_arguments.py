@@ -25,18 +25,26 @@ IN_POD = SidecarAddresses()
 
 
 def sidecar_arguments(
-    spec: LLMEndpointSpec, *, config_file: str, key_folders: Sequence[str], addresses: SidecarAddresses = IN_POD
+    spec: LLMEndpointSpec,
+    *,
+    config_file: str,
+    key_folders: Sequence[str],
+    addresses: SidecarAddresses = IN_POD,
+    restart_file: str = "",
 ) -> list[str]:
     """Return the arguments after `python -m llmendpoint_sidecar`.
 
-    `key_folders` has one folder of API keys for each Secret in `metering.auth.secretRefs`.
+    `key_folders` has one folder of API keys for each Secret in `metering.auth.secretRefs`. `restart_file` is the file
+    with which the sidecar requests a restart of Ollama, used if the spec asks for it.
     """
+    restart = [f"--stall-restart-file={restart_file}"] if restart_file and spec.metering.restarts_ollama else []
     return [
         *_mode(spec, key_folders, addresses),
         f"--admin-listen={addresses.admin_listen}",
         f"--upstream={addresses.upstream}",
         f"--config={config_file}",
         f"--parallel={spec.ollama.num_parallel}",
+        *restart,
         f"--drain-delay={defaults.DRAIN_DELAY_SECONDS}s",
         f"--drain-timeout={drain_timeout_seconds(spec.pod.termination_grace_period_seconds)}s",
     ]

@@ -11,7 +11,7 @@ from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint import LLMEndpointSpec, Model
 from llmendpoint_common.api.metering import Metering, MeteringMode, TenantLimits
 from llmendpoint_common.contracts import sidecar
-from llmendpoint_common.contracts.sidecar import DeclaredModel, Registry, SidecarConfig, TenantConfig
+from llmendpoint_common.contracts.sidecar import DeclaredModel, Registry, SidecarConfig, StallConfig, TenantConfig
 
 
 def sidecar_config(spec: LLMEndpointSpec, service_hosts: Sequence[str] = ()) -> SidecarConfig:
@@ -29,7 +29,11 @@ def sidecar_config(spec: LLMEndpointSpec, service_hosts: Sequence[str] = ()) -> 
 
 def config_text(config: SidecarConfig) -> str:
     """Return the text of the configuration file. The JSON is indented, because people read it too."""
-    return msgspec.json.format(msgspec.json.encode(config), indent=2).decode() + "\n"
+    document = msgspec.to_builtins(config)
+    if config.stall is None:
+        # An older sidecar, whose image a spec can choose, refuses a field that it does not know.
+        del document["stall"]
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 
 def _policy(metering: Metering, service_hosts: Sequence[str]) -> dict[str, Any]:
@@ -42,6 +46,7 @@ def _policy(metering: Metering, service_hosts: Sequence[str]) -> dict[str, Any]:
         "max_waiting": metering.max_waiting or defaults.MAX_WAITING,
         "model_management": metering.model_management or defaults.MODEL_MANAGEMENT,
         "include_usage": metering.include_usage or defaults.INCLUDE_USAGE,
+        "stall": None if metering.stall is None else StallConfig(metering.stall.after),
         "allowed_hosts": (*metering.allowed_hosts, *service_hosts) if metering.allowed_hosts else (),
     }
 

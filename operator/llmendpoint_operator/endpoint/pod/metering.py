@@ -25,17 +25,31 @@ def metering_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
         "name": layout.METERING_CONTAINER,
         "image": spec.metering.image or images.sidecar,
         "imagePullPolicy": images.sidecar_pull_policy,
-        "args": sidecar_arguments(spec, config_file=layout.CONFIG_PATH, key_folders=[secret.folder for secret in keys]),
+        "args": sidecar_arguments(
+            spec,
+            config_file=layout.CONFIG_PATH,
+            key_folders=[secret.folder for secret in keys],
+            restart_file=layout.RESTART_FILE,
+        ),
         "ports": _ports(spec),
         "resources": resources(spec.metering.resources, defaults.METERING_REQUESTS, defaults.METERING_LIMITS),
+        # Conditions quote the last words of a container that ends again and again.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pod_security.container_security_context(),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
         "livenessProbe": _probe("/livez", period=10, failures=6),
         "volumeMounts": [
             {"name": layout.CONFIG_VOLUME, "mountPath": layout.CONFIG_FOLDER, "readOnly": True},
+            *_signals(spec),
             *({"name": secret.volume, "mountPath": secret.folder, "readOnly": True} for secret in keys),
         ],
     }
+
+
+def _signals(spec: LLMEndpointSpec) -> list[Manifest]:
+    """Return the mount of the volume in which the sidecar requests a restart of Ollama."""
+    mount = {"name": layout.SIGNALS_VOLUME, "mountPath": layout.SIGNALS_FOLDER}
+    return [mount] if spec.metering.restarts_ollama else []
 
 
 def _ports(spec: LLMEndpointSpec) -> list[Manifest]:

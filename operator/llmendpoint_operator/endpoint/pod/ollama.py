@@ -17,6 +17,7 @@ from llmendpoint_operator.settings import Images
 def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
     """Return the container with its environment, probes, ports and mounts."""
     gpu = spec.wanted_gpu
+    restarts = spec.metering.restarts_ollama
     devices = {gpu.resource: str(gpu.count)} if gpu.count else {}
     return {
         "name": layout.OLLAMA_CONTAINER,
@@ -27,15 +28,21 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
         **_ports(spec),
         "env": _environment(spec),
         "resources": resources(spec.ollama.resources, {**defaults.OLLAMA_REQUESTS, **devices}, devices),
+        # Conditions quote the last words of a container that ends again and again.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pod_security.container_security_context(),
         "startupProbe": _probe(period=2, failures=150, timeout=5),
-        "livenessProbe": _probe(period=30, failures=10, timeout=20),
+        "livenessProbe": _restart_probe() if restarts else _probe(period=30, failures=10, timeout=20),
         "volumeMounts": [
             {"name": layout.MODELS_VOLUME, "mountPath": layout.MODELS_FOLDER},
             {"name": layout.HOME_VOLUME, "mountPath": layout.HOME_FOLDER},
             {"name": layout.TMP_VOLUME, "mountPath": layout.TMP_FOLDER},
+            *([_SIGNALS] if restarts else []),
         ],
     }
+
+
+_SIGNALS = {"name": layout.SIGNALS_VOLUME, "mountPath": layout.SIGNALS_FOLDER, "readOnly": True}
 
 
 def _is_open(spec: LLMEndpointSpec) -> bool:
@@ -70,4 +77,19 @@ def _probe(*, period: int, failures: int, timeout: int) -> Manifest:
         "periodSeconds": period,
         "failureThreshold": failures,
         "timeoutSeconds": timeout,
+    }
+
+
+def _restart_probe() -> Manifest:
+    """Return the probe that fails while the sidecar requests a restart, because Ollama is hung or does not answer.
+
+    A container has only one liveness probe, so with it, the sidecar also checks whether Ollama answers at all. A hung
+    process is killed after a few seconds: its requests have already ended with an error.
+    """
+    return {
+        "exec": {"command": ["test", "!", "-e", layout.RESTART_FILE]},
+        "periodSeconds": 5,
+        "failureThreshold": 1,
+        "timeoutSeconds": 5,
+        "terminationGracePeriodSeconds": 5,
     }

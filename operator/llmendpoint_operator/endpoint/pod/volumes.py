@@ -15,6 +15,7 @@ def pod_volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
         {"name": layout.CONFIG_VOLUME, "configMap": {"name": layout.config_map_name(owner)}},
         {"name": layout.HOME_VOLUME, "emptyDir": {}},
         {"name": layout.TMP_VOLUME, "emptyDir": {}},
+        *_signals_volume(spec),
         # Optional: if a Secret is missing, the pod still starts, and rejects the keys that do not exist yet.
         *(
             {"name": secret.volume, "secret": {"secretName": secret.name, "optional": True}}
@@ -22,6 +23,11 @@ def pod_volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
         ),
         *_models_volume(spec.storage),
     ]
+
+
+def _signals_volume(spec: LLMEndpointSpec) -> list[Manifest]:
+    """Return the volume of the file with which the sidecar requests a restart of Ollama. It is empty otherwise."""
+    return [{"name": layout.SIGNALS_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}}] if spec.metering.restarts_ollama else []
 
 
 def claim_templates(spec: LLMEndpointSpec) -> list[Manifest]:

@@ -47,3 +47,27 @@ def test_folders_that_are_written_to_are_volumes() -> None:
     assert mounts[variables["OLLAMA_MODELS"]] == "models"
     assert mounts[variables["HOME"]] == "home"
     assert "/tmp" in mounts
+
+
+def test_a_restart_of_a_hung_ollama_is_a_file_that_fails_the_liveness_probe() -> None:
+    stall = {"stall": {"restart": True}}
+    probe = ollama(metering=stall)["livenessProbe"]
+    *_, path = probe["exec"]["command"]
+    assert probe["exec"]["command"] == ["test", "!", "-e", path]
+    # Of the container alone, within seconds.
+    assert (probe["periodSeconds"], probe["failureThreshold"], probe["terminationGracePeriodSeconds"]) == (5, 1, 5)
+    (sidecar,) = pod(metering=stall)["containers"]
+    assert f"--stall-restart-file={path}" in sidecar["args"]
+    (volume,) = [volume for volume in pod(metering=stall)["volumes"] if volume["name"] == "signals"]
+    assert "emptyDir" in volume
+    mounts = [
+        next(mount for mount in container["volumeMounts"] if mount["name"] == "signals")
+        for container in (ollama(metering=stall), sidecar)
+    ]
+    assert all(path.startswith(f"{mount['mountPath']}/") for mount in mounts)
+    assert [mount.get("readOnly", False) for mount in mounts] == [True, False]
+
+
+def test_without_a_restart_the_pod_is_the_same_as_without_the_field() -> None:
+    assert pod(metering={"stall": {"after": "1h"}}) == pod()
+    assert ollama()["livenessProbe"]["exec"]["command"] == ["ollama", "list"]
