@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 # Listing a busy cluster takes seconds. After this time, reconciles start with an incomplete inventory. If a child that
 # has not been listed exists, its creation fails with status 409, and the operator then reads it.
 _LISTING_SECONDS = 30.0
+_KINDS = [kind.name for kind in served(frozenset())]
 _FIRST_RESTART_SECONDS = 1.0
 _LAST_RESTART_SECONDS = 60.0
 
@@ -62,7 +63,8 @@ class Feed:
 
     def begin(self) -> None:
         """Prepare for the first listing of all kinds. Owners are marked after its end, or after `release`."""
-        self._inventory.begin_listing()
+        for kind in _KINDS:
+            self._inventory.begin_listing(kind)
         self._first.clear()
         self._complete = self._released = False
         self.relisted.clear()
@@ -72,7 +74,8 @@ class Feed:
         if self._complete:
             return
         self._complete = True
-        self._held |= self._inventory.end_listing()
+        for kind in _KINDS:
+            self._held |= self._inventory.end_listing(kind)
         self.release()
 
     def release(self) -> None:

@@ -35,11 +35,11 @@ async def test_nothing_is_marked_before_everything_is_listed(recorder: Recorder)
     recorder.feed.shown("LLMEndpoint", endpoint)
     recorder.feed.shown("ConfigMap", child)
     assert recorder.marked == []
-    completed = [recorder.inventory.complete]
+    completed = [recorder.inventory.is_listed("ConfigMap", "ns")]
     recorder.feed.happened("LLMEndpoint", None, endpoint)
     recorder.feed.happened("ConfigMap", None, child)
     assert recorder.marked == [KEY]
-    assert [*completed, recorder.inventory.complete] == [False, True]
+    assert [*completed, recorder.inventory.is_listed("ConfigMap", "ns")] == [False, True]
     assert not recorder.feed.relisted.is_set()
 
 
@@ -49,7 +49,7 @@ async def test_a_listing_that_takes_too_long_does_not_hold_reconciles_up(recorde
     recorder.feed.release()
     assert recorder.marked == [KEY]
     # Objects that have not been listed may still exist.
-    assert not recorder.inventory.complete
+    assert not recorder.inventory.is_listed("ConfigMap", "ns")
 
 
 async def test_what_a_new_listing_does_not_show_is_gone(recorder: Recorder) -> None:

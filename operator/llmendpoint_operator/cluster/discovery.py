@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 2.0
 _LAST_PAUSE_SECONDS = 300.0
 #: Kinds that come from a CustomResourceDefinition. Every cluster has the others.
+_WATCHED = (Role.RESOURCE, Role.CHILD, Role.OBSERVED)
 _CUSTOM = tuple(kind for kind in TABLE if kind.optional or kind.role is Role.RESOURCE)
 
 
@@ -84,4 +85,4 @@ class Discovery:
 
 def served(missing: frozenset[str]) -> tuple[Kind, ...]:
     """Return the kinds of the table that the operator watches and the cluster has."""
-    return tuple(kind for kind in KINDS.values() if kind.watched and kind.name not in missing)
+    return tuple(kind for kind in KINDS.values() if kind.watched and kind.name not in missing and kind.role in _WATCHED)
