@@ -88,6 +88,20 @@ class LoadTestReason(StrEnum):
     POLICY_VIOLATION = "PolicyViolation"
 
 
+class PodReason(StrEnum):
+    """Reasons for which a pod of an endpoint or of a load test does not run."""
+
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    VOLUME_NOT_MOUNTED = "VolumeNotMounted"
+    CONTAINER_NOT_CREATED = "ContainerNotCreated"
+    CONTAINER_FAILED = "ContainerFailed"
+    OOM_KILLED = "OOMKilled"
+    EVICTED = "Evicted"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    POD_REFUSED = "PodRefused"
+
+
 class FaultReason(StrEnum):
     """Reasons for which a child was not written. They are reasons of conditions and Events."""
 
