@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -22,17 +23,7 @@ def values(schema: Schema) -> SearchStrategy[Any]:
         return st.one_of(st.integers(-1, 200_000), st.from_regex(_python(schema["pattern"]), fullmatch=True), _odd())
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
-    match schema["type"]:
-        case "object":
-            return objects(schema)
-        case "array":
-            return st.lists(values(schema["items"]), max_size=3)
-        case "integer":
-            return st.integers(schema.get("minimum", -5), schema.get("maximum", 2**40))
-        case "boolean":
-            return st.booleans()
-        case _:
-            return _texts(schema)
+    return _BY_TYPE[schema["type"]](schema)
 
 
 def objects(schema: Schema, **given: SearchStrategy[Any]) -> SearchStrategy[Any]:
@@ -58,3 +49,12 @@ def _odd() -> SearchStrategy[str]:
 def _python(pattern: str) -> str:
     """Return a pattern of RE2 for Python's `re`."""
     return re.sub(r"\\x\{([0-9a-f]{4})\}", r"\\u\1", pattern)
+
+
+_BY_TYPE: dict[str, Callable[[Schema], SearchStrategy[Any]]] = {
+    "object": objects,
+    "array": lambda schema: st.lists(values(schema["items"]), max_size=3),
+    "integer": lambda schema: st.integers(schema.get("minimum", -5), schema.get("maximum", 2**40)),
+    "boolean": lambda _: st.booleans(),
+    "string": _texts,
+}
