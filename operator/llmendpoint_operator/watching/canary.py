@@ -62,9 +62,9 @@ class Canary:
             # Only the oldest and the newest renewal are kept. The ones in between were sent after the oldest.
             waiting.version, waiting.since = version + 1, self._clock()
 
-    def forget(self, namespace: str) -> None:
-        """Forget the renewals in a namespace, because its Lease is no longer renewed or cannot be watched."""
-        self._waiting.pop(namespace, None)
+    def forget(self, namespace: str | None = None) -> None:
+        """Forget the renewals in all namespaces or in one, because Leases are not renewed or cannot be watched."""
+        self._waiting = {name: waiting for name, waiting in self._waiting.items() if namespace not in (None, name)}
 
     def overdue(self, namespace: str | None = None) -> float:
         """Return for how many seconds the oldest renewal has not been shown: the longest, or that of one namespace."""
