@@ -100,6 +100,12 @@
 - apiGroups:
     - ''
   resources:
+    - persistentvolumeclaims
+  verbs:
+    - get
+- apiGroups:
+    - ''
+  resources:
     - events
   verbs:
     - create

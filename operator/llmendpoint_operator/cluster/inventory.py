@@ -433,7 +433,8 @@ def _kept(kind: str, body: Manifest) -> Manifest:
     is_result = kind == "ConfigMap" and (metadata.get("labels") or {}).get(COMPONENT_LABEL) == RESULT_COMPONENT
     if kind == "ConfigMap" and not is_result:
         field = ""
-    names = [name for name in metadata if name in _KEPT_METADATA or (is_result and name != "managedFields")]
+    kept_names = (*_KEPT_METADATA, "creationTimestamp") if kind == "Pod" else _KEPT_METADATA
+    names = [name for name in metadata if name in kept_names or (is_result and name != "managedFields")]
     kept = {"metadata": {name: metadata[name] for name in names}}
     return {**kept, field: body[field]} if field in body else kept
 

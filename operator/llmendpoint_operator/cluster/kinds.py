@@ -30,6 +30,7 @@ class Role(Enum):
     CHILD = "child"  # applied by the operator, and pruned if no longer desired
     OBSERVED = "observed"  # watched, but never written
     REPORTED = "reported"  # Events: created about our resources, and watched if they are warnings
+    REFERENCED = "referenced"  # objects of users that a spec names: read when needed, not watched
     COORDINATED = "coordinated"  # Leases: written by leader election, and watched
 
 
@@ -102,6 +103,8 @@ TABLE = (
     Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,)),
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
     Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ, keeps="status"),
+    # Read only if several replicas share an existing claim: its access modes decide whether they can.
+    Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", Role.REFERENCED, verbs=("get",)),
     Kind("", "v1", "Event", "events", Role.REPORTED, verbs=("create", "list", "watch"), fields="type=Warning"),
     Kind("coordination.k8s.io", "v1", "Lease", "leases", Role.COORDINATED, verbs=(*_READ, "create", "update")),
 )

@@ -92,13 +92,15 @@ class LoadTestController(Controller[LoadTestSpec]):
         return parse_spec(manifest)
 
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
-        """Return the status of a run that ends immediately, because its spec is invalid.
-
-        The verdict of a run that has ended stays, even if this operator would not accept its spec.
-        """
-        if is_true((manifest.get("status") or {}).get("conditions") or [], LoadTestCondition.COMPLETE):
-            return phases.observed(manifest)
+        """Return the status of a run that ends immediately, because its spec is invalid."""
         return phases.loadtest_status(manifest, phases.failed(sentence, self._now()), self._now())
+
+    async def refuse(self, manifest: Manifest, sentence: str) -> None:
+        """End a run whose spec is invalid. The verdict of a run that has ended stays."""
+        if is_true((manifest.get("status") or {}).get("conditions") or [], LoadTestCondition.COMPLETE):
+            await self.write_status(manifest, phases.observed(manifest))
+        else:
+            await super().refuse(manifest, sentence)
 
     async def gone(self, key: Key) -> None:
         """Forget a LoadTest that no longer exists, and remove what would keep its result ConfigMap."""
@@ -236,8 +238,9 @@ class LoadTestController(Controller[LoadTestSpec]):
         elif view.has_started:
             await self._report_progress(resource, view)
         else:
-            found = view.trouble(self._inventory.warnings(resource.key))
-            return await self._delay(resource, *(found or (LoadTestReason.PENDING, _STARTING)))
+            found = view.trouble(self._inventory.warnings(resource.key), self._now())
+            reason, message = (found.reason, found.message) if found else (LoadTestReason.PENDING, _STARTING)
+            return await self._delay(resource, reason, message)
         return _RUNNING_SECONDS
 
     async def _ending(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from llmendpoint_operator.cluster.inventory import Child
+from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.kube.owner import Manifest
-from llmendpoint_operator.kube.pod_trouble import Trouble, Warned, creation_trouble, trouble
+from llmendpoint_operator.pods.classify import pod_trouble, refused_pod_trouble
+from llmendpoint_operator.pods.trouble import Origin, Trouble
 
 #: Reasons in the status of a pod that was ended by its node, the scheduler, or the garbage collector of pods.
 _ENDED_FROM_OUTSIDE = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting",
@@ -55,13 +58,13 @@ class RunView:
             return f"The pod of Job/{self.name} was deleted during the run."
         return found
 
-    def trouble(self, warnings: Sequence[Warned]) -> Trouble | None:
+    def trouble(self, warnings: Sequence[WarningEvent], now: datetime) -> Trouble | None:
         """Return what keeps the load generator from starting, if it has not started."""
         if self.has_started or self.job is None:
             return None
         if not self.pods:
-            return creation_trouble(f"Job/{self.name}", self.job.uid, warnings)
-        return _first(trouble(pod, warnings) for pod in self.pods)
+            return refused_pod_trouble(f"Job/{self.name}", self.job.uid, warnings)
+        return _first(pod_trouble(pod, warnings, Origin(), now) for pod in self.pods)
 
     def last_words(self) -> str:
         """Return the reason why the load generator ended, as Kubernetes reports it."""

@@ -148,21 +148,22 @@ def test_a_policy_that_refuses_the_job_is_quoted_and_the_run_starts_without_it(a
     wait_until(lambda: is_released(api), 60)
 
 
-TOO_MUCH = {"requests": {"ephemeral-storage": "2Gi"}, "limits": {"ephemeral-storage": "1Gi"}}
+#: The schema does not know the sizes of huge pages.
+ODD_PAGES = {"requests": {"hugepages-2Mi": "3Mi"}, "limits": {"hugepages-2Mi": "3Mi"}}
 
 
 def test_a_job_that_the_spec_makes_invalid_is_refused_and_can_be_corrected(api: Any) -> None:
-    apply(api, pod={"resources": TOO_MUCH})
+    apply(api, pod={"resources": ODD_PAGES})
     wait_until(lambda: condition(api, "Stalled") == ("True", "Invalid"), SECONDS)
-    assert "must be less than or equal to ephemeral-storage limit" in words(api, "smoke")
-    apply(api, pod={"resources": {"requests": {"ephemeral-storage": "1Gi"}}})
+    assert "is not positive integer multiple of hugepages-2Mi" in words(api, "smoke")
+    apply(api, pod={"resources": {"limits": {"hugepages-2Mi": "4Mi"}}})
     wait_until(lambda: is_released(api))
 
 
 def test_a_job_that_the_spec_makes_invalid_ends_the_run_soon(api: Any) -> None:
-    apply(api, pod={"resources": TOO_MUCH})
+    apply(api, pod={"resources": ODD_PAGES})
     wait_until(lambda: status(api).get("verdict") == "Error", 30)
-    assert "must be less than or equal to ephemeral-storage limit" in words(api, "smoke")
+    assert "is not positive integer multiple of hugepages-2Mi" in words(api, "smoke")
     assert "deleted" not in words(api, "smoke")
 
 

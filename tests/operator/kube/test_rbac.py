@@ -29,6 +29,7 @@ RIGHTS = {
     ("", "services"): WRITE,
     ("", "serviceaccounts"): WRITE,
     ("", "pods"): READ,
+    ("", "persistentvolumeclaims"): ("get",),
     ("", "events"): ("create", "list", "watch"),
     ("coordination.k8s.io", "leases"): (*READ, "create", "update"),
     ("apps", "statefulsets"): WRITE,

@@ -708,3 +708,18 @@ async def test_a_run_waits_for_an_endpoint_without_a_limit_and_says_why_it_is_no
         "Pending", "LLMEndpoint assistant is not Ready (NameConflict: taken). The run starts when it is Ready.",
     )  # fmt: skip
     assert world.condition("Reconciling") == ("True", "Pending")
+
+
+async def test_the_verdict_of_a_run_stays_if_a_newer_operator_would_not_accept_its_spec(world: World) -> None:
+    await world.start()
+    world.publish(summary("Math"))
+    await world.reconcile()
+    before = world.inventory.resource(KEY) or {}
+    world.inventory.shows("LoadTest", newer(before, spec={"target": {"url": "http://x?y=z"}, "model": "m:1"}))
+    writes, events = len(world.objects.calls), len(world.objects.events)
+    for _ in range(2):
+        world.later(60)
+        assert await world.reconcile() is None
+    assert world.status["verdict"] == "None"
+    assert len(world.objects.calls) == writes
+    assert len(world.objects.events) == events
