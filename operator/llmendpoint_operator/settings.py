@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import socket
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmendpoint_common.process.errors import PolicyError
@@ -26,6 +29,11 @@ exit codes: 0 stopped by a signal, 1 failed, 2 invalid option, 130 interrupted t
 """
 
 
+# The syntax of labels: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_LABEL_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+
+
 @dataclass(frozen=True)
 class Images:
     """Images, pull policies and pull secrets of the containers in endpoint and load pods."""
@@ -40,12 +48,36 @@ class Images:
 
 
 @dataclass(frozen=True)
+class ChildSettings:
+    """The settings that the manifests of children depend on.
+
+    If `openshift` is true, pods have no fixed user and group: the platform assigns them. `monitor_labels` are labels of
+    the endpoints' ServiceMonitors, for the selector of a Prometheus.
+    """
+
+    images: Images
+    openshift: bool = False
+    monitor_labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Process:
+    """Identity of this process for leader election. `pod_uid` is empty outside a pod."""
+
+    leader_election: bool
+    installation: str
+    pod: str
+    pod_uid: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of the process. `own_namespace` is the namespace of the ConfigMaps with the default questions."""
 
     namespaces: tuple[str, ...]
     own_namespace: str
-    images: Images
+    process: Process
+    children: ChildSettings
     policy: Policy
     health_listen: Address
     log_level: str
@@ -56,6 +88,14 @@ def parse_pull_policy(text: str) -> str:
     if text not in ("Always", "IfNotPresent", "Never"):
         raise ValueError(f"{text!r} is not a pull policy; choose Always, IfNotPresent or Never")
     return text
+
+
+def parse_label(text: str) -> tuple[str, str]:
+    """Return the name and the value of a label that is written as NAME=VALUE. Raises ValueError if it is not one."""
+    name, separator, value = text.partition("=")
+    if not separator or not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
+        raise ValueError(f"{text!r} is not a label; write NAME=VALUE, such as release=prometheus")
+    return name, value
 
 
 def parse_policy_file(text: str) -> Policy:
@@ -78,6 +118,12 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
                  value="NAME")  # fmt: skip
     scope.option("policy", parse_policy_file, None, "file with the values that the creators of resources may use; if "
                  "absent, all values are allowed (docs/security.md)", value="FILE")  # fmt: skip
+    election = flags.group("leader election")
+    election.switch("leader-election", "write only while holding a Lease, so that several operators can run; without "
+                    "it, make sure that no other operator serves the same namespaces")  # fmt: skip
+    election.option("installation", str, "llmendpoint", "name of this installation in its namespace; its replicas "
+                    "share Leases, and of two installations with common namespaces only one serves them",
+                    value="NAME")  # fmt: skip
     images = flags.group("images")
     images.option("sidecar-image", str, f"ghcr.io/llmendpoint/sidecar:{VERSION}", "image of the sidecar", value="IMAGE")
     images.option(
@@ -91,23 +137,37 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
                       value="POLICY")  # fmt: skip
     images.option("image-pull-secret", str, [], "name of a Secret with credentials for the registries of these "
                   "images, in the namespace of each endpoint and load test", value="NAME")  # fmt: skip
+    children = flags.group("children")
+    children.switch("openshift", "set no user, group and fsGroup in pods, because OpenShift assigns them")
+    children.option("monitor-label", parse_label, [], "label of the endpoints' ServiceMonitors, for the selector of a "
+                    "Prometheus; labels in spec.monitoring.labels take precedence", value="NAME=VALUE")  # fmt: skip
     process = flags.group("process")
-    process.option("health-listen", parse_address, ":8080", "listen address for /livez and /metrics")
+    process.option("health-listen", parse_address, ":8080", "listen address for /livez, /readyz and /metrics")
     process.option("log-level", parse_level, "info", "debug, info, warning or error")
     options = flags.parse(arguments)
     return Settings(
         namespaces=tuple(options.namespace),
         own_namespace=options.own_namespace,
-        images=Images(
-            options.sidecar_image,
-            options.loadjob_image,
-            options.ollama_image,
-            options.sidecar_pull_policy,
-            options.loadjob_pull_policy,
-            options.ollama_pull_policy,
-            tuple(options.image_pull_secret),
+        process=Process(
+            options.leader_election,
+            options.installation,
+            os.environ.get("POD_NAME") or socket.gethostname(),
+            os.environ.get("POD_UID", ""),
         ),
+        children=ChildSettings(_images(options), options.openshift, dict(options.monitor_label)),
         policy=options.policy or ALLOW_ALL,
         health_listen=options.health_listen,
         log_level=options.log_level,
+    )
+
+
+def _images(options: Namespace) -> Images:
+    return Images(
+        options.sidecar_image,
+        options.loadjob_image,
+        options.ollama_image,
+        options.sidecar_pull_policy,
+        options.loadjob_pull_policy,
+        options.ollama_pull_policy,
+        tuple(options.image_pull_secret),
     )

@@ -20,6 +20,7 @@
       x RunResultError            a load run's result, as read from the cluster, is invalid
       x NotReadyError             a load run cannot start yet
       x RunRefusedError           a load run cannot start with its spec
+      x NotLeaderError            another operator process may serve the namespace of a write
       x StackError                a process of the local stack did not start
       x QueueFullError            the simulator's queue is full
 
@@ -136,6 +137,10 @@ class RunRefusedError(LLMEndpointError):
     def __init__(self, reason: StrEnum, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class NotLeaderError(LLMEndpointError):
+    """A write was not sent, because another operator process may serve the namespace. The message names it."""
 
 
 class StackError(LLMEndpointError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,11 @@ from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.desired import desired
-from llmendpoint_operator.endpoint.layout import client_service_name, statefulset_name
+from llmendpoint_operator.endpoint.layout import client_service_name, service_monitor_name, statefulset_name
 from llmendpoint_operator.endpoint.observe import (
     Observation,
     PodView,
     absent_troubles,
-    is_ordinal,
     is_ready,
     origin_of,
     replicas_of,
@@ -31,12 +31,13 @@ from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_statu
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, owner_of
+from llmendpoint_operator.kube.scraping import Scraping, scraping
 from llmendpoint_operator.pods.classify import pod_trouble
 from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.reconcile.plan import key_of
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings
 
 # Time until the sidecars are polled again: while models are being pulled or loaded, and if the endpoint is settled. If
 # no sidecar answers, the first of these doubles with each poll, up to the last.
@@ -50,14 +51,16 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
     kind = LLMENDPOINT
 
-    def __init__(self, cluster: Cluster, images: Images, policy: Policy = ALLOW_ALL) -> None:
+    def __init__(self, cluster: Cluster, settings: ChildSettings, policy: Policy = ALLOW_ALL) -> None:
         super().__init__(cluster, policy)
-        self._images = images
+        self._settings = settings
         self._pods = cluster.pods
         self._throttle = Throttle()
         self._claims = SharedClaims(cluster.objects)
         #: What was wrong with pods that do not exist. Events expire, and the reason may last.
         self._absent: dict[Key, dict[str, Trouble]] = {}
+        #: When the pods of an endpoint were last seen, by name.
+        self._existed: dict[Key, dict[str, datetime]] = {}
         #: The number of polls since a sidecar of the endpoint last answered.
         self._silent: dict[Key, int] = {}
 
@@ -80,7 +83,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         """
         generation = resource.manifest["metadata"]["generation"]
         invalid = await self._claims.problem(resource.key, generation, resource.spec)
-        wanted = desired(resource.owner, resource.spec, self._images)
+        wanted = desired(resource.owner, resource.spec, self._settings)
         children = None if resource.forbidden or invalid else wanted
         return Course(children, partial(self._conclude, resource, invalid, [key_of(child) for child in wanted]))
 
@@ -89,6 +92,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._throttle.forget(key)
         self._claims.forget(key)
         self._absent.pop(key, None)
+        self._existed.pop(key, None)
         self._silent.pop(key, None)
 
     async def _conclude(
@@ -107,6 +111,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
             pods=tuple(views),
             refused=refused,
             forbidden=resource.forbidden,
+            scraping=self._scraping(resource),
             invalid=invalid,
             absent=tuple(absent.values()),
             deleting=self._deleting(resource, wanted),
@@ -131,13 +136,14 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self, resource: Resource[LLMEndpointSpec], pods: Sequence[Manifest], warnings: Sequence[WarningEvent]
     ) -> dict[str, Trouble]:
         """Return what is wrong with pods that do not exist. Without a newer Event, it is what was wrong before."""
-        name, wanted = statefulset_name(resource.owner), resource.spec.wanted_replicas
+        now, existing = self._now(), {pod["metadata"]["name"] for pod in pods}
+        existed = self._existed.setdefault(resource.key, {})
+        existed.update(dict.fromkeys(existing, now))
+        name, wanted = statefulset_name(resource.owner), range(resource.spec.wanted_replicas)
+        absent = {f"{name}-{ordinal}" for ordinal in wanted} - existing
         before = self._absent.get(resource.key, {})
-        existing = {pod["metadata"]["name"] for pod in pods}
-        kept = {
-            pod: trouble for pod, trouble in before.items() if pod not in existing and is_ordinal(pod, name, wanted)
-        }
-        found = kept | absent_troubles(name, wanted, pods, warnings, self._now())
+        kept = {pod: trouble for pod, trouble in before.items() if pod in absent}
+        found = kept | absent_troubles(sorted(absent), warnings, existed, now)
         if found:
             self._absent[resource.key] = found
         else:
@@ -164,6 +170,14 @@ class EndpointController(Controller[LLMEndpointSpec]):
             return _STEADY_SECONDS if settled else _LOADING_SECONDS
         polls = self._silent[resource.key] = self._silent.get(resource.key, 0) + 1
         return float(min(_SILENT_SECONDS, _LOADING_SECONDS * 2 ** min(polls - 1, 10)))
+
+    def _scraping(self, resource: Resource[LLMEndpointSpec]) -> Scraping | None:
+        name = service_monitor_name(resource.owner)
+        monitor = self._inventory.own_child(resource.key, "ServiceMonitor", name, resource.owner.uid)
+        servers = self._inventory.prometheus_servers()
+        if monitor is None or servers is None:
+            return None
+        return scraping(resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)
 
     async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> None:
         """Write the status, and Events about its changes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.layout import METERING_CONTAINER, OLLAMA_CONTAINER
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.scraping import Scraping
 from llmendpoint_operator.pods.classify import absent_pod_trouble
 from llmendpoint_operator.pods.trouble import Origin, Trouble
 from llmendpoint_operator.policy.rules import Violation
@@ -49,7 +50,8 @@ class Observation:
     policy does not allow, and `invalid` is what is wrong with a spec that the operator cannot apply. If there are any,
     no child is written. `absent` is what is wrong with pods that do not exist. `deleting` are the names of children
     that are being deleted and are created again afterwards. `reachable` is whether the client Service exists and is
-    ours. `stuck` is the trouble of a pod that waits for a person.
+    ours. `stuck` is the trouble of a pod that waits for a person. `scraping` says which Prometheus servers select the
+    ServiceMonitor; it is None if the operator cannot know this.
     """
 
     replicas: int
@@ -58,6 +60,7 @@ class Observation:
     pods: tuple[PodView, ...]
     refused: tuple[Fault, ...] = ()
     forbidden: tuple[Violation, ...] = ()
+    scraping: Scraping | None = None
     invalid: str = ""
     absent: tuple[Trouble, ...] = ()
     deleting: tuple[str, ...] = ()
@@ -109,19 +112,14 @@ def origin_of(spec: LLMEndpointSpec) -> Origin:
 
 
 def absent_troubles(
-    name: str, wanted: int, pods: Sequence[Manifest], warnings: Sequence[WarningEvent], now: datetime
+    absent: Iterable[str], warnings: Sequence[WarningEvent], existed: Mapping[str, datetime], now: datetime
 ) -> dict[str, Trouble]:
-    """Return what is wrong with the pods of a StatefulSet that should exist but do not, by name."""
-    existing = {pod["metadata"]["name"] for pod in pods}
-    absent = (f"{name}-{ordinal}" for ordinal in range(wanted))
-    found = {pod: absent_pod_trouble(pod, warnings, now) for pod in absent if pod not in existing}
+    """Return what is wrong with pods that should exist but do not, by name.
+
+    `existed` has the times at which pods of these names were last seen.
+    """
+    found = {pod: absent_pod_trouble(pod, warnings, now, existed.get(pod)) for pod in absent}
     return {pod: trouble for pod, trouble in found.items() if trouble is not None}
-
-
-def is_ordinal(pod: str, name: str, wanted: int) -> bool:
-    """Return whether a pod is one of the `wanted` pods of the StatefulSet `name`."""
-    ordinal = pod.removeprefix(f"{name}-")
-    return ordinal.isdecimal() and int(ordinal) < wanted
 
 
 def stuck(troubles: Sequence[Trouble | None], now: datetime) -> Trouble | None:

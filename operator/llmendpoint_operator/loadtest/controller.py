@@ -51,7 +51,7 @@ from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.policy.rules import sentences
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.reconcile.plan import stamp_of, stamped
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings
 
 # Time until the next reconcile, which checks whether the endpoint is Ready (in the inventory), or polls the load pod.
 # Neither sends a request to the API server.
@@ -75,11 +75,13 @@ class LoadTestController(Controller[LoadTestSpec]):
     # The questions and the result of a run are kept, even if their sources change later.
     prunes = False
 
-    def __init__(self, cluster: Cluster, images: Images, own_namespace: str, policy: Policy = ALLOW_ALL) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: ChildSettings, own_namespace: str, policy: Policy = ALLOW_ALL
+    ) -> None:
         super().__init__(cluster, policy)
         self._objects = cluster.objects
         self._pods = cluster.pods
-        self._images = images
+        self._settings = settings
         self._own_namespace = own_namespace
         self._maps = ResultMaps(cluster.objects, cluster.inventory)
         #: UIDs of the Jobs that this process has released.
@@ -130,7 +132,7 @@ class LoadTestController(Controller[LoadTestSpec]):
             sources = await self._sources(resource)
         except NotReadyError as reason:
             return Course(None, partial(self._hold, resource, LoadTestReason.PENDING, str(reason)))
-        children = desired(resource.owner, resource.spec, target, sources, self._images)
+        children = desired(resource.owner, resource.spec, target, sources, self._settings)
         if await self._discarded(resource, children[-1]):
             return Course(None, partial(self._wait, resource, "The Job of an earlier spec is being deleted."))
         return Course(children, partial(self._start, resource, target))

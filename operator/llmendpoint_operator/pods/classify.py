@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from llmendpoint_common.contracts.cluster import PodReason
 from llmendpoint_operator.cluster.warning_events import WarningEvent
@@ -20,6 +20,10 @@ from llmendpoint_operator.pods.scheduling import scheduling_trouble
 from llmendpoint_operator.pods.trouble import RECENT, Origin, Trouble, quoted
 
 _EVICTED = "Evicted"
+#: Times of Events have whole seconds, and come from the clocks of other machines.
+_CLOCKS = timedelta(seconds=5)
+#: A pod whose grace period ended so long ago is not deleted by its node.
+_OVERDUE = timedelta(minutes=2)
 _VOLUME_REASONS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 _CLAIM_REASONS = frozenset({"ProvisioningFailed", "FailedBinding", "VolumeMismatch"})
 _SANDBOX_REASONS = frozenset({"FailedCreatePodSandBox", "NetworkNotReady", "FailedSync"})
@@ -30,6 +34,8 @@ _EMPTY_DIR_LIMIT = re.compile(r'Usage of EmptyDir volume "models" exceeds the li
 
 def pod_trouble(pod: Manifest, warnings: Sequence[WarningEvent], origin: Origin, now: datetime) -> Trouble | None:
     """Return why an existing pod is not ready, or None if nothing is known to be wrong. `warnings` are newest first."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return _stuck_in_deletion(pod, now)
     if _is_ready(pod):
         return None
     name = pod["metadata"]["name"]
@@ -44,10 +50,17 @@ def pod_trouble(pod: Manifest, warnings: Sequence[WarningEvent], origin: Origin,
     )
 
 
-def absent_pod_trouble(name: str, warnings: Iterable[WarningEvent], now: datetime) -> Trouble | None:
-    """Return why a pod that should exist does not: admission refused the pod or its claim, or it was evicted."""
+def absent_pod_trouble(
+    name: str, warnings: Iterable[WarningEvent], now: datetime, existed: datetime | None = None
+) -> Trouble | None:
+    """Return why a pod that should exist does not: admission refused the pod or its claim, or it was evicted.
+
+    `existed` is the time at which a pod of this name was last seen. An older refusal is over.
+    """
     events = list(warnings)
     for event in events:
+        if existed is not None and event.last_seen < existed - _CLOCKS:
+            continue
         if event.reason == _FAILED_CREATE and re.search(rf"\b(Pod|pods?) \"?{re.escape(name)}\b", event.message):
             return _refused(name, event)
     mine = [event for event in events if event.kind == "Pod" and event.name == name]
@@ -76,6 +89,19 @@ def eviction_trouble(name: str, mine: Iterable[WarningEvent], now: datetime) -> 
 def _is_ready(pod: Manifest) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _stuck_in_deletion(pod: Manifest, now: datetime) -> Trouble | None:
+    """Return that a pod still exists although its grace period, which ends at `deletionTimestamp`, is over."""
+    name, ends = pod["metadata"]["name"], pod["metadata"]["deletionTimestamp"]
+    if now - datetime.fromisoformat(ends.replace("Z", "+00:00")) < _OVERDUE:
+        return None
+    words = (
+        f"{name} should have ended at {ends}, and is not replaced before it has. Its node may be unreachable: repair "
+        "the "
+        f"node, or delete it (kubectl delete node), or check the finalizers of the pod."
+    )
+    return Trouble(PodReason.POD_NOT_RUNNING, words)
 
 
 def _is_scheduled(pod: Manifest) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import secrets
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,17 @@ from kubernetes.client.exceptions import ApiException
 from llmendpoint_common.contracts.cluster import MANAGED_BY, MANAGED_BY_LABEL
 from llmendpoint_operator.cluster.kinds import KINDS, Role
 from support.apiclient import Client
-from support.control_plane import HOW, OPERATOR_NAMESPACE, ControlPlane, find, free_port, running_control_plane
+from support.control_plane import (
+    HOW,
+    OPERATOR_NAMESPACE,
+    OPERATOR_USER,
+    TEAM_OPERATOR_USER,
+    ControlPlane,
+    find,
+    free_port,
+    running_control_plane,
+)
+from support.rights import audit_policy
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,10 +46,41 @@ def pytest_runtest_setup() -> None:
         pytest.skip(message)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the comparison of rights and requests last, because it looks at the requests of all tests."""
+    items.sort(key=lambda item: item.path.name == "test_rights.py")
+
+
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def audit_logs() -> list[Path]:
+    """The audit logs of all API servers of the session, with the requests of the operators."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def start_control_plane(
+    tmp_path_factory: pytest.TempPathFactory, audit_logs: list[Path]
+) -> Callable[..., AbstractContextManager[ControlPlane]]:
+    """Start etcd and kube-apiserver, with additional flags of the latter. They run until the block ends."""
+
+    def start(*flags: str) -> AbstractContextManager[ControlPlane]:
+        folder = tmp_path_factory.mktemp("control-plane")
+        policy, log = folder / "audit.yaml", folder / "audit.log"
+        policy.write_text(json.dumps(audit_policy(OPERATOR_USER, TEAM_OPERATOR_USER)))
+        audit_logs.append(log)
+        return running_control_plane(
+            folder, apiserver_flags=[f"--audit-policy-file={policy}", f"--audit-log-path={log}", *flags]
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def control_plane(
+    start_control_plane: Callable[..., AbstractContextManager[ControlPlane]],
+) -> Iterator[ControlPlane]:
     """Start etcd and kube-apiserver; stop them at the end of the session."""
-    with running_control_plane(tmp_path_factory.mktemp("control-plane")) as plane:
+    with start_control_plane() as plane:
         yield plane
 
 
@@ -100,50 +145,79 @@ class Api:
 @pytest.fixture
 def api(control_plane: ControlPlane) -> Api:
     """An administrator's client in its own namespace."""
-    client = control_plane.client
-    assert client is not None
-    name = f"test-{secrets.token_hex(4)}"
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    return Api(client, name)
+    return api_of(control_plane, f"test-{secrets.token_hex(4)}")
+
+
+def api_of(plane: ControlPlane, namespace: str) -> Api:
+    """Return an administrator's client in a namespace, which is created if it does not exist."""
+    assert plane.client is not None
+    plane.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    return Api(plane.client, namespace)
+
+
+@pytest.fixture(scope="session")
+def new_api() -> Callable[[ControlPlane, str], Api]:
+    """Return an administrator's client of an API server in a namespace."""
+    return api_of
 
 
 class OperatorProcess(subprocess.Popen[bytes]):
-    """The operator as a process, with the address of its /metrics."""
+    """The operator as a process, with the address of its /metrics and the path of its log."""
 
     health: str = ""
+    log: Path = Path()
 
     def metric(self, name: str) -> float:
-        """Return the value of a metric without labels."""
-        with urllib.request.urlopen(f"{self.health}/metrics", timeout=5) as response:
-            lines = response.read().decode().splitlines()
-        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+        """Return the value of a metric, as the sum over its labels."""
+        lines = [line for line in self.page("metrics")[1].splitlines() if re.match(rf"{name}[{{ ]", line)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def page(self, name: str) -> tuple[int, str]:
+        """Return the status and the text of a page."""
+        try:
+            with urllib.request.urlopen(f"{self.health}/{name}", timeout=5) as response:
+                return int(response.status), response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the lines of the log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+def run_operator(kubeconfig: Path, folder: Path, *flags: str, **variables: str) -> OperatorProcess:
+    """Start the operator as a process, and wait until its port answers. The caller ends it."""
+    port, path = free_port(), folder / "log"
+    command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
+               "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
+    environment = os.environ | {"KUBECONFIG": str(kubeconfig)} | variables
+    with path.open("wb") as log:
+        process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
+    process.health, process.log = f"http://127.0.0.1:{port}", path
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            process.page("livez")
+        except OSError:
+            assert process.poll() is None, path.read_text()[-3000:]
+            time.sleep(0.1)
+        else:
+            break
+    return process
 
 
 @pytest.fixture(scope="session")
 def start_operator(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., OperatorProcess]:
-    """Start the operator as a process, with additional flags; the caller ends it."""
+    """Start the operator as a process, with additional flags; the caller ends it.
 
-    def start(*flags: str, kubeconfig: Path = control_plane.operator) -> OperatorProcess:
-        port = free_port()
-        path = tmp_path_factory.mktemp("operator") / "log"
-        command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
-                   "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
-        environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
-        with path.open("wb") as log:
-            process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
-        process.health = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{process.health}/livez", timeout=1).close()
-            except OSError:
-                assert process.poll() is None, path.read_text()[-3000:]
-                time.sleep(0.1)
-            else:
-                break
-        return process
+    Of a flag that is given twice, the last value applies. `kubeconfig` is that of the shared API server by default.
+    """
+
+    def start(*flags: str, kubeconfig: Path | None = None) -> OperatorProcess:
+        return run_operator(kubeconfig or control_plane.operator, tmp_path_factory.mktemp("operator"), *flags)
 
     return start
 

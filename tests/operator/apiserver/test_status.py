@@ -56,7 +56,7 @@ def test_a_refused_change_of_an_endpoint_that_runs(api: Any) -> None:
     assert row(api, "Stalled")["status"] == row(api, "Degraded")["status"] == "True"
     # The sentence of the API server, which names the field of the StatefulSet.
     assert (
-        'StatefulSet.apps "assistant" is invalid: spec.template.spec.initContainers[0]'
+        'StatefulSet.apps "assistant" is invalid: [spec.template.spec.initContainers[0]'
         in row(api, "Degraded")["message"]
     )
     assert (row(api, "Reconciling")["status"], reason(api, "Reconciling")) == ("False", "Stalled")

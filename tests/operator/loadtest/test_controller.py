@@ -18,13 +18,13 @@ from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import live, newer
 from support.fakes import FakeDiscovery, FakeObjects, refusal
 
 KEY = Key("LoadTest", "ns", "smoke")
 ENDPOINT = Key("LLMEndpoint", "ns", "assistant")
-IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1")
+SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1"))
 QUESTIONS = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
@@ -57,7 +57,7 @@ class World:
         self.list_all()
         self.pods = FakePods()
         self.cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), self.pods, lambda: self.time)  # type: ignore[arg-type]
-        self.controller = LoadTestController(self.cluster, IMAGES, "chart", policy)
+        self.controller = LoadTestController(self.cluster, SETTINGS, "chart", policy)
 
     def list_all(self) -> None:
         """Complete the listings, which show the objects that the inventory has."""
@@ -80,7 +80,7 @@ class World:
 
     def restart(self) -> None:
         """Replace the controller by that of a new process. The inventory stands for its listings."""
-        self.controller = LoadTestController(self.cluster, IMAGES, "chart")
+        self.controller = LoadTestController(self.cluster, SETTINGS, "chart")
 
     def show_pod(self, name: str, controller_uid: str = "", **status: Any) -> None:
         controller_uid = controller_uid or self.objects.get_now("Job", "smoke")["metadata"]["uid"]

@@ -162,6 +162,27 @@ def test_an_event_that_is_no_longer_true_is_not_used(body: dict[str, Any], told:
     assert classified(body, told) is None
 
 
+def test_a_pod_that_is_being_deleted_is_only_in_trouble_if_it_never_ends() -> None:
+    def deleted(**time: float) -> dict[str, Any]:
+        body = pod(container(ended("Error", 137), restartCount=5))
+        return {**body, "metadata": {**body["metadata"], "deletionTimestamp": ago(**time)}}
+
+    assert classified(deleted(seconds=-30)) is None
+    assert classified(deleted(seconds=119)) is None
+    trouble = classified(deleted(seconds=120))
+    assert trouble is not None
+    assert trouble.message.startswith("assistant-0 should have ended at 2026-01-02T11:58:00Z")
+
+
+def test_a_refusal_from_before_the_pod_was_last_seen_is_over() -> None:
+    told = refused(
+        'pods "assistant-0" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1'
+    )
+    for seconds, is_over in ((20, False), (1, False), (-1, True)):
+        existed = NOW - timedelta(seconds=seconds)
+        assert (absent_pod_trouble("assistant-0", [told], NOW, existed) is None) is is_over
+
+
 def refused(error: str, what: str = "Pod assistant-0") -> WarningEvent:
     """Return the Event of the StatefulSet controller about a pod or a claim that it cannot create."""
     words = f"create {what} in StatefulSet assistant failed error: {error}"

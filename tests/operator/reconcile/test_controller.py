@@ -13,12 +13,12 @@ from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.endpoint.controller import EndpointController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import KEY, endpoint_body, live, newer
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
 from support.manifests import pod
 
-IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1")
+SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1"))
 LOADED = ModelStatus("tiny:latest", ModelPhase.READY, present=True, loaded=True, loaded_bytes=1, vram_bytes=1)
 LOADING = ModelStatus("tiny:latest", ModelPhase.LOADING, present=True)
 
@@ -45,7 +45,7 @@ class World:
         self.inventory = Inventory(lambda: 0.0)
         cluster = Cluster(self.objects, self.inventory, self.discovery, self.pods, self.now)  # type: ignore[arg-type]
         self.cluster = cluster
-        self.controller = EndpointController(cluster, IMAGES, policy)
+        self.controller = EndpointController(cluster, SETTINGS, policy)
 
     @staticmethod
     def now() -> datetime:
@@ -246,7 +246,7 @@ async def test_an_endpoint_that_runs_is_left_as_it_is_if_the_policy_forbids_its_
     await world.controller.reconcile(KEY)
     world.objects.calls.clear()
     # Another operator starts with a policy, and the spec is changed.
-    controller = EndpointController(world.cluster, IMAGES, NO_NODE_PORTS)
+    controller = EndpointController(world.cluster, SETTINGS, NO_NODE_PORTS)
     world.show(service={"type": "NodePort"}, replicas=5)
     await controller.reconcile(KEY)
     assert world.objects.calls == ["status LLMEndpoint/assistant"]
@@ -386,3 +386,28 @@ async def test_a_claim_is_read_only_if_replicas_share_it(world: World, spec: dic
     world.show(**spec)
     await world.controller.reconcile(KEY)
     assert not [call for call in world.objects.calls if call.startswith("get")]
+
+
+async def test_a_replica_that_cannot_run_degrades_an_endpoint_that_answers(world: World) -> None:
+    world.show(replicas=2)
+    await world.controller.reconcile(KEY)
+    world.pods.model = LOADED
+    world.show_ready_pod()
+    body = newer(world.objects.get_now("StatefulSet", "assistant"))
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": "2026-01-02T03:04:00Z",
+                   "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}  # fmt: skip
+    other = live(
+        pod("assistant-1", "assistant", body["metadata"]["uid"]),
+        "uid-1",
+        stamp=False,
+        status={"conditions": [unscheduled]},
+    )
+    other["metadata"]["namespace"] = "ns"
+    world.inventory.shows("Pod", other)
+    for _ in range(2):
+        await world.controller.reconcile(KEY)
+    assert (world.conditions["Ready"], world.conditions["Degraded"]) == ("ModelsAnswer", "Unschedulable")
+    assert world.message("Degraded").startswith(
+        "1 of 2 replicas are ready to serve requests. assistant-1 cannot be scheduled: no GPU is free, the pod needs 1 "
+    )
+    assert [event["type"] for event in world.objects.events if event["reason"] == "Unschedulable"] == ["Warning"]

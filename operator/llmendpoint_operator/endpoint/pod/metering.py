@@ -28,6 +28,8 @@ def metering_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
         "args": sidecar_arguments(spec, config_file=layout.CONFIG_PATH, key_folders=[secret.folder for secret in keys]),
         "ports": _ports(spec),
         "resources": resources(spec.metering.resources, defaults.METERING_REQUESTS, defaults.METERING_LIMITS),
+        # Conditions quote the last words of a container that ends again and again.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pod_security.container_security_context(),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
         "livenessProbe": _probe("/livez", period=10, failures=6),

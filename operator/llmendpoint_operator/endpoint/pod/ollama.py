@@ -27,6 +27,8 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
         **_ports(spec),
         "env": _environment(spec),
         "resources": resources(spec.ollama.resources, {**defaults.OLLAMA_REQUESTS, **devices}, devices),
+        # Conditions quote the last words of a container that ends again and again.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pod_security.container_security_context(),
         "startupProbe": _probe(period=2, failures=150, timeout=5),
         "livenessProbe": _probe(period=30, failures=10, timeout=20),
