@@ -110,8 +110,8 @@ TABLE = (
     Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
     # The Job of a run that has ended without a result is deleted, so that its pod does not start, or does not go on.
     Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps="status"),
-    # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else. Kubernetes
-    # deletes it with its LoadTest.
+    # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else. It is
+    # deleted with its LoadTest, by Kubernetes.
     Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY)),
     # The RoleBinding is deleted when the run has ended.
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),

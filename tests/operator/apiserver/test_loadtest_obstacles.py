@@ -167,6 +167,26 @@ def test_a_job_that_the_spec_makes_invalid_ends_the_run_soon(api: Any) -> None:
     assert "deleted" not in words(api, "smoke")
 
 
+STRANGERS: list[tuple[str, dict[str, Any]]] = [
+    ("smoke", {"apiVersion": "batch/v1", "kind": "Job", "spec": {
+        "suspend": True, "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "b"}]}}}}),
+    ("smoke-load", {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": []}),
+    ("smoke-load", {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "roleRef": {
+        "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "x"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "stranger"), STRANGERS, ids=lambda value: str(value).partition(",")[0][:20])
+def test_an_object_of_a_stranger_keeps_a_run_from_starting(api: Any, name: str, stranger: dict[str, Any]) -> None:
+    uid = api.apply({**stranger, "metadata": {"name": name}})["metadata"]["uid"]
+    apply(api)
+    wait_until(lambda: condition(api, "Reconciling") == ("True", "NameConflict"), SECONDS)
+    assert f"{stranger['kind']}/{name} exists but does not belong to this LoadTest" in words(api, "smoke")
+    assert api.get(stranger["kind"], name)["metadata"]["uid"] == uid
+    api.delete(stranger["kind"], name)
+    wait_until(lambda: is_released(api), 60)
+
+
 def no_node(api: Any) -> None:
     make_pod(api, "smoke", UNSCHEDULABLE)
 
