@@ -96,6 +96,11 @@ RESOURCES = (
     ),
 )
 
+#: The status of a new object, until the operator writes one. Without it, tools that use kstatus (Flux, `helm --wait`) take
+#: an object for settled that the operator has not seen yet: they compare `observedGeneration` with
+#: `metadata.generation` only if it exists. The kinds of Flux have the same default.
+_UNSEEN = {"observedGeneration": -1}
+
 _SCALE = {
     "specReplicasPath": ".spec.replicas",
     "statusReplicasPath": ".status.replicas",
@@ -134,6 +139,7 @@ def _version(resource: Resource, name: str) -> dict[str, Any]:
     schema = structural_schema(resource.model)
     # The API server adds apiVersion and kind, and defines the content of metadata.
     schema["properties"]["metadata"] = {"type": "object"}
+    schema["properties"]["status"]["default"] = _UNSEEN
     return {
         "name": name,
         "served": True,
