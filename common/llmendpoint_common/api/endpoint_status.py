@@ -51,7 +51,7 @@ class LLMEndpointStatus(ApiModel):
     )
     conditions: list[ConditionState] = Field(
         default_factory=list,
-        description="Conditions of the types Ready, Progressing, Stalled, ModelsAvailable, ModelsLoaded, GPUOffloaded, "
+        description="Conditions of the types Ready, Reconciling, Stalled, ModelsAvailable, ModelsLoaded, GPUOffloaded, "
         "MonitoringReady and Degraded.",
         json_schema_extra=list_map("type"),
     )

@@ -24,7 +24,7 @@ class EndpointCondition(StrEnum):
     """Condition types of an LLMEndpoint."""
 
     READY = "Ready"
-    PROGRESSING = "Progressing"
+    RECONCILING = "Reconciling"
     MODELS_AVAILABLE = "ModelsAvailable"
     MODELS_LOADED = "ModelsLoaded"
     GPU_OFFLOADED = "GPUOffloaded"
@@ -53,7 +53,7 @@ class EndpointReason(StrEnum):
     MODEL_LOADING = "ModelLoading"
     POD_NOT_RUNNING = "PodNotRunning"
     INVALID_SPEC = "InvalidSpec"
-    # Progressing
+    # Reconciling
     ROLLING_OUT = "RollingOut"
     SETTLED = "Settled"
     # ModelsAvailable

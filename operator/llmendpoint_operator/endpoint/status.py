@@ -15,8 +15,8 @@ from llmendpoint_operator.endpoint.conditions.model_reports import reports, slow
 from llmendpoint_operator.endpoint.conditions.models_available import models_available
 from llmendpoint_operator.endpoint.conditions.models_loaded import models_loaded
 from llmendpoint_operator.endpoint.conditions.monitoring_ready import monitoring_ready
-from llmendpoint_operator.endpoint.conditions.progressing import progressing
 from llmendpoint_operator.endpoint.conditions.ready import ready
+from llmendpoint_operator.endpoint.conditions.reconciling import reconciling
 from llmendpoint_operator.endpoint.conditions.stalled import stalled
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import MAX_MESSAGE, Condition, merge
@@ -25,7 +25,7 @@ from llmendpoint_operator.kube.owner import Manifest, Owner
 #: The functions for the conditions, in the order in which `kubectl describe` shows the conditions.
 _CONDITIONS = (
     ready,
-    progressing,
+    reconciling,
     stalled,
     models_available,
     models_loaded,

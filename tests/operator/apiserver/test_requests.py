@@ -117,7 +117,7 @@ def test_what_others_add_to_a_child_and_a_status_of_a_child_cost_nothing(api: An
     observed = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "assistant"},
                 "status": {"replicas": 0, "observedGeneration": 1}}  # fmt: skip
     counts = counted_during(quiet, lambda: api.apply_status(observed))
-    # The condition Progressing changes when all replicas are known to have the latest template.
+    # The condition Reconciling changes when all replicas are known to have the latest template.
     assert shown("a StatefulSet's status", counts) == {
         ("APPLY", "statefulsets/status"): 1, ("APPLY", "llmendpoints/status"): 1,
     }  # fmt: skip

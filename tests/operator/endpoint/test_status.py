@@ -30,7 +30,7 @@ def conditions(seen: Observation, **spec: Any) -> dict[str, tuple[str, str]]:
     ("seen", "expected"),
     [
         (Observation(1, 1, True, (view(READY, ready=True),)),
-         {"Ready": ("True", "ModelsAnswer"), "Progressing": ("False", "Settled"), "ModelsAvailable": ("True", "AllPresent"),
+         {"Ready": ("True", "ModelsAnswer"), "Reconciling": ("False", "Settled"), "ModelsAvailable": ("True", "AllPresent"),
           "ModelsLoaded": ("True", "AllLoaded"), "GPUOffloaded": ("True", "WhollyOnGPU"), "Degraded": ("False", "AsWanted")}),
         (Observation(0, 0, False, ()), {"Ready": ("False", "Starting"), "ModelsAvailable": ("Unknown", "Starting")}),
         (Observation(1, 0, True, (view(PULLING),)), {"Ready": ("False", "ModelPulling"), "ModelsAvailable": ("False", "Pulling")}),

@@ -1,10 +1,10 @@
-"""The condition Progressing."""
+"""The condition Reconciling."""
 
 from __future__ import annotations
 
 import pytest
 
-from llmendpoint_operator.endpoint.conditions.progressing import progressing
+from llmendpoint_operator.endpoint.conditions.reconciling import reconciling
 from llmendpoint_operator.endpoint.observe import Observation
 from support.endpoints import endpoint_spec
 from support.observations import NO_PODS, outcome
@@ -23,10 +23,10 @@ from support.observations import NO_PODS, outcome
     ],
 )
 def test_status_and_reason(replicas: int, seen: Observation, expected: tuple[bool, str]) -> None:
-    assert outcome(progressing(endpoint_spec(replicas=replicas), seen)) == expected
+    assert outcome(reconciling(endpoint_spec(replicas=replicas), seen)) == expected
 
 
 def test_the_message_says_that_pods_have_an_old_template() -> None:
     spec = endpoint_spec()
-    assert "latest pod template" in progressing(spec, Observation(1, 1, False, ())).message
-    assert "latest pod template" not in progressing(spec, Observation(1, 0, False, ())).message
+    assert "latest pod template" in reconciling(spec, Observation(1, 1, False, ())).message
+    assert "latest pod template" not in reconciling(spec, Observation(1, 0, False, ())).message

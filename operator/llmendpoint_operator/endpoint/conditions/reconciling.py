@@ -1,4 +1,4 @@
-"""Progressing: pods are being created, replaced or deleted, or are not ready yet."""
+"""Reconciling: pods are being created, replaced or deleted, or are not ready yet."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReas
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
 
-_TYPE = EndpointCondition.PROGRESSING
+_TYPE = EndpointCondition.RECONCILING
 
 
-def progressing(spec: LLMEndpointSpec, seen: Observation) -> Condition:
+def reconciling(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     """Return the condition."""
     complete = seen.replicas == seen.ready_replicas == spec.wanted_replicas
     if complete and seen.up_to_date:
