@@ -96,8 +96,8 @@ RESOURCES = (
     ),
 )
 
-#: The status of a new object, until the operator writes one. Without it, tools that use kstatus (Flux, `helm --wait`) take
-#: an object for settled that the operator has not seen yet: they compare `observedGeneration` with
+#: The status of a new object, until the operator writes one. Without it, tools that use kstatus (Flux, `helm --wait`)
+#: take an object for settled that the operator has not seen yet: they compare `observedGeneration` with
 #: `metadata.generation` only if it exists. The kinds of Flux have the same default.
 _UNSEEN = {"observedGeneration": -1}
 

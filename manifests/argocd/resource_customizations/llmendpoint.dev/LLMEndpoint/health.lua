@@ -1,0 +1,62 @@
+-- The status follows kstatus: observedGeneration, Reconciling and Stalled. All conditions and reasons:
+-- https://github.com/llmendpoint/llmendpoint/blob/main/docs/conditions.md
+local health = { status = "Progressing", message = "Waiting for the operator" }
+if obj.status == nil or obj.status.conditions == nil then
+  return health
+end
+
+-- Only conditions that judge the present spec count: a condition of an older one may be out of date.
+local generation = obj.metadata.generation
+local current = {}
+local ready = nil
+for _, condition in ipairs(obj.status.conditions) do
+  if condition.observedGeneration == generation then
+    current[condition.type] = condition
+  end
+  if condition.type == "Ready" then
+    ready = condition
+  end
+end
+
+local function is(type, status)
+  return current[type] ~= nil and current[type].status == status
+end
+
+-- Nothing changes until a person acts, for example because the spec is invalid or a model does not exist.
+if is("Stalled", "True") then
+  health.status = "Degraded"
+  health.message = current["Stalled"].message
+  return health
+end
+
+-- A child was refused. The first three reasons need nobody: replicas become ready, and the operator tries again.
+local passing = { ReplicasUnavailable = true, Conflict = true, APIServerUnavailable = true }
+if is("Degraded", "True") and not passing[current["Degraded"].reason] then
+  health.status = "Degraded"
+  health.message = current["Degraded"].message
+  return health
+end
+
+-- Ready has more to say than Reconciling while a replica starts, for example how much of a model is pulled.
+if is("Reconciling", "True") then
+  local shown = is("Ready", "False") and current["Ready"] or current["Reconciling"]
+  health.message = shown.message
+  return health
+end
+
+if obj.status.observedGeneration ~= generation then
+  return health
+end
+
+-- An endpoint that is scaled to zero is as wanted, like a Deployment without replicas. Suspended would be wrong: it
+-- holds a sync with several waves for ever (https://github.com/argoproj/argo-cd/issues/10600).
+if is("Ready", "True") or (is("Reconciling", "False") and (ready == nil or ready.reason == "ScaledToZero")) then
+  health.status = "Healthy"
+  health.message = (ready or current["Reconciling"]).message
+  return health
+end
+
+if ready ~= nil then
+  health.message = ready.message
+end
+return health

@@ -1,0 +1,103 @@
+"""LLMEndpoints in every state, for `support.gitops_states`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from llmendpoint_common.api.endpoint import parse_spec
+from llmendpoint_common.contracts.cluster import LLMENDPOINT
+from llmendpoint_common.contracts.sidecar import ModelPhase
+from llmendpoint_operator.cluster.faults import classify, name_conflict
+from llmendpoint_operator.cluster.keys import ChildKey
+from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.endpoint.status import endpoint_status
+from llmendpoint_operator.kube.fault import Fault
+from llmendpoint_operator.kube.owner import owner_of
+from llmendpoint_operator.policy.document import Policy
+from llmendpoint_operator.policy.rules import violations
+from support.fakes import refusal
+from support.gitops_states import NOW, Manifest, State, deleting, edited, manifest
+from support.observations import MISSING, PULLING, READY, model, observed, view
+
+SPEC = {"models": [{"name": "tiny:latest"}]}
+QUOTA = (
+    '{"kind":"Status","message":"statefulsets.apps \\"assistant\\" is forbidden: exceeded quota: small, requested: '
+    'count/statefulsets.apps=1, used: count/statefulsets.apps=1, limited: count/statefulsets.apps=1",'
+    '"details":{"name":"assistant"}}'
+)
+STATEFULSET = ChildKey("StatefulSet", "assistant")
+REFUSED = classify(refusal(403, QUOTA), STATEFULSET)
+BUSY = classify(
+    refusal(429, '{"kind":"Status","message":"too many requests","details":{"name":"assistant"}}'), STATEFULSET
+)
+TAKEN = name_conflict(ChildKey("Service", "assistant"), LLMENDPOINT)
+RUNS = view(READY, ready=True)
+NO_GPU = view(trouble="assistant-1: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+
+
+def endpoint(seen: Observation, generation: int = 1, before: Manifest | None = None, **spec: Any) -> Manifest:
+    """Return an endpoint with the status that the operator writes for an observation."""
+    body = manifest(LLMENDPOINT, "assistant", {**SPEC, **spec}, generation, before)
+    status = endpoint_status(body, owner_of(body), parse_spec(body), seen, NOW)
+    return {**body, "status": status}
+
+
+def refused(fault: Fault, *, running: bool) -> Manifest:
+    """Return an endpoint one of whose children was refused: of a new endpoint, or after an edit of a running one."""
+    if not running:
+        return endpoint(observed(refused=(fault,)))
+    before = endpoint(observed(RUNS))["status"]
+    return endpoint(observed(RUNS, refused=(fault,)), 2, before, pod={"labels": {"team": "a"}})
+
+
+def forbidden(*, running: bool) -> Manifest:
+    """Return an endpoint that the policy does not allow."""
+    spec = {"ollama": {"image": "docker.io/someone/ollama:1"}}
+    found = violations(
+        Policy(image_prefixes=("registry.example/",)), LLMENDPOINT, parse_spec({"spec": {**SPEC, **spec}})
+    )
+    pods = (RUNS,) if running else ()
+    before = endpoint(observed(RUNS))["status"] if running else None
+    return endpoint(Observation(len(pods), len(pods), True, pods, (), found), 2 if running else 1, before, **spec)
+
+
+def endpoints() -> Iterator[State]:
+    """Yield an endpoint in each state."""
+    yield from _on_the_way()
+    yield from _settled()
+    yield from _in_trouble()
+
+
+def _on_the_way() -> Iterator[State]:
+    loading = view(model(ModelPhase.LOADING, present=True))
+    waiting = "Waiting for the operator"
+    yield State("new", manifest(LLMENDPOINT, "assistant", SPEC), "InProgress", "Progressing", waiting)
+    yield State("starting", endpoint(Observation(0, 0, False, ())), "InProgress", "Progressing", "Ready")
+    yield State("pulling", endpoint(observed(view(PULLING))), "InProgress", "Progressing", "Ready")
+    yield State("loading", endpoint(observed(loading)), "InProgress", "Progressing", "Ready")
+    rolling = endpoint(observed(RUNS, loading, up_to_date=False), 2, replicas=2)
+    yield State("rolling-out", rolling, "InProgress", "Progressing", "Reconciling")
+    yield State("edited", edited(endpoint(observed(RUNS)), replicas=2), "InProgress", "Progressing", waiting)
+    stopping = endpoint(observed(RUNS), 2, replicas=0)
+    yield State("stopping", stopping, "InProgress", "Progressing", "Reconciling")
+    yield State("refused-for-now", refused(BUSY, running=False), "InProgress", "Progressing", "Ready")
+
+
+def _settled() -> Iterator[State]:
+    yield State("ready", endpoint(observed(RUNS)), "Current", "Healthy", "Ready")
+    zero = endpoint(Observation(0, 0, True, ()), 2, replicas=0)
+    yield State("scaled-to-zero", zero, "Current", "Healthy", "Reconciling")
+
+
+def _in_trouble() -> Iterator[State]:
+    degraded = endpoint(observed(RUNS, NO_GPU), replicas=2)
+    yield State("degraded", degraded, "InProgress", "Progressing", "Reconciling")
+    yield State("refused", refused(REFUSED, running=False), "InProgress", "Degraded", "Degraded")
+    yield State("refused-after-edit", refused(REFUSED, running=True), "InProgress", "Degraded", "Degraded")
+    yield State("name-conflict", refused(TAKEN, running=False), "Failed", "Degraded", "Stalled")
+    yield State("name-conflict-after-edit", refused(TAKEN, running=True), "Failed", "Degraded", "Stalled")
+    yield State("policy-violation", forbidden(running=False), "Failed", "Degraded", "Stalled")
+    yield State("policy-violation-after-edit", forbidden(running=True), "Failed", "Degraded", "Stalled")
+    yield State("model-not-found", endpoint(observed(view(MISSING))), "Failed", "Degraded", "Stalled")
+    yield State("deleting", deleting(endpoint(observed(RUNS))), "Terminating", "Healthy", "Ready")
