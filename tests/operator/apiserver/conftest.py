@@ -26,23 +26,28 @@ from kubernetes.client.exceptions import ApiException
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST, MANAGED_BY, MANAGED_BY_LABEL
 from llmendpoint_operator.cluster.kinds import KINDS, Role
 from support.apiclient import Client
+from support.kubectl import Kubectl
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 OPERATOR_NAMESPACE = "llmendpoint-system"
 OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:llmendpoint"
-HOW = "set KUBEBUILDER_ASSETS to a folder that has both (setup-envtest installs them), or put both on the PATH"
+HOW = "set KUBEBUILDER_ASSETS to a folder that has all of them (setup-envtest installs them), or put them on the PATH"
 
 
 def find(name: str) -> str | None:
-    """Return the path of a control-plane binary."""
-    return shutil.which(name, path=os.environ.get("KUBEBUILDER_ASSETS") or None)
+    """Return the path of a program. Those of the control plane may be in a folder of their own."""
+    return shutil.which(name, path=os.environ.get("KUBEBUILDER_ASSETS") or None) or shutil.which(name)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Skip the API tests if there is no API server, with one line in the summary. In CI, fail instead."""
-    missing = [name for name in ("etcd", "kube-apiserver") if find(name) is None]
+    _require("etcd", "kube-apiserver")
+
+
+def _require(*names: str) -> None:
+    missing = [name for name in names if find(name) is None]
     if missing:
         message = f"API TESTS DID NOT RUN: no {' and no '.join(missing)} here; {HOW}"
         if os.environ.get("CI") == "true":
@@ -221,6 +226,19 @@ def api(control_plane: ControlPlane) -> Api:
     name = f"test-{secrets.token_hex(4)}"
     client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return Api(client, name)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[..., None]:
+    """Return a function that skips the test if a program is missing. In CI, it fails the test instead."""
+    return _require
+
+
+@pytest.fixture
+def kubectl(api: Api, control_plane: ControlPlane) -> Kubectl:
+    """Return kubectl for an administrator, in the namespace of `api`."""
+    _require("kubectl")
+    return Kubectl(str(find("kubectl")), control_plane.admin, api.namespace)
 
 
 class OperatorProcess(subprocess.Popen[bytes]):
