@@ -132,7 +132,11 @@ def test_two_appliers_do_not_fight(api: Any, operator: Any, kubectl: Kubectl) ->
     wait_until(lambda: observed(api, in_git) and api.get("StatefulSet", "assistant")["spec"]["replicas"] == 3)
     assert kubectl.difference(in_git, *FLUX) == ""
     kubectl.ok(*apply, documents=in_git)
-    assert api.get("LLMEndpoint", "assistant")["spec"]["replicas"] == 3
+    live = api.get("LLMEndpoint", "assistant")
+    assert live["spec"]["replicas"] == 3
+    # Flux takes back what kubectl owns, except through a subresource.
+    scaled = [row for row in live["metadata"]["managedFields"] if "f:replicas" in row["fieldsV1"].get("f:spec", {})]
+    assert all(row.get("subresource") == "scale" for row in scaled)
     other = [{**in_git[0], "spec": {"models": [{"name": "tiny:latest"}], "service": {"port": 80}}}]
     kubectl.ok("apply", "--filename=-", *ARGO_CD, documents=other)
     spec = api.get("LLMEndpoint", "assistant")["spec"]
