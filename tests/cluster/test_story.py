@@ -225,7 +225,7 @@ def test_a_stream_outlives_the_deletion_of_its_pod(assistant: Namespace, paramet
 def test_deletion_works_while_the_operator_is_down(assistant: Namespace) -> None:
     assistant.apply({"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LLMEndpoint", "metadata": {"name": "brief"},
                      "spec": {"models": [{"name": "brief:1"}], "replicas": 0}})  # fmt: skip
-    wait_until(lambda: assistant.condition("llm", "brief", "Ready")["reason"] == "ScaledToZero", 60)
+    wait_until(lambda: assistant.condition("llm", "brief", "Reconciling")["reason"] == "ScaledToZero", 60)
     kubectl("--namespace", NAMESPACE, "scale", "deployment/llmendpoint", "--replicas=0")
     try:
         wait_until(

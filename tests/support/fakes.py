@@ -17,7 +17,8 @@ def refusal(code: int, text: str) -> ApiException:
 
 
 def forbidden() -> ApiException:
-    return refusal(403, '{"kind":"Status","message":"you may not","details":{"name":"assistant"}}')
+    words = r"you may not: User \"operator\" cannot patch resource \"services\""
+    return refusal(403, f'{{"kind":"Status","message":"{words}","details":{{"name":"assistant"}}}}')
 
 
 def plain_not_found() -> ApiException:

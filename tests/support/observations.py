@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_common.contracts.cluster import FaultReason, PodReason
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import Fault
+from llmendpoint_operator.pods.trouble import Trouble
 
 
 def model(phase: ModelPhase = ModelPhase.READY, name: str = "tiny:latest", **facts: Any) -> ModelStatus:
@@ -16,10 +17,10 @@ def model(phase: ModelPhase = ModelPhase.READY, name: str = "tiny:latest", **fac
     return ModelStatus(name, phase, **facts)
 
 
-def view(*models: ModelStatus, ready: bool = False, trouble: str = "") -> PodView:
-    """Return a pod whose sidecar reports these models."""
+def view(*models: ModelStatus, ready: bool = False, trouble: str = "", name: str = "assistant-0") -> PodView:
+    """Return a pod whose sidecar reports these models. `trouble` is the message of a pod that does not run."""
     status = SidecarStatus("1", ready, False, True, "0.17.4", models, Totals())
-    return PodView("assistant-0", ready, status, trouble)
+    return PodView(name, ready, status, Trouble(PodReason.POD_NOT_RUNNING, trouble) if trouble else None)
 
 
 def observed(*pods: PodView, refused: tuple[Fault, ...] = (), up_to_date: bool = True) -> Observation:
@@ -42,7 +43,11 @@ PULLING = model(ModelPhase.PULLING, progress_percent=40, message="pulled 4 MB of
 
 NO_PODS = Observation(0, 0, False, ())
 SILENT = PodView("assistant-0", False, None)
+UNREACHABLE = PodView("assistant-0", True, None, silence="The operator cannot reach port 8001 of pod assistant-0.")
 CONFLICT = Fault(FaultReason.NAME_CONFLICT, "Service/assistant", "Service/assistant is not ours")
 MONITOR_CONFLICT = Fault(FaultReason.NAME_CONFLICT, "ServiceMonitor/assistant", "ServiceMonitor/assistant is not ours")
+INVALID = Fault(FaultReason.INVALID, "StatefulSet/assistant", "StatefulSet/assistant: bad value")
+INVALID_MONITOR = Fault(FaultReason.INVALID, "ServiceMonitor/assistant", "ServiceMonitor/assistant: bad value")
 FORBIDDEN = Fault(FaultReason.FORBIDDEN, "StatefulSet/assistant", "StatefulSet/assistant: no rights")
+QUOTA = Fault(FaultReason.QUOTA_EXCEEDED, "Service/assistant", "Service/assistant: exceeded quota")
 NO_MONITORS = Fault(FaultReason.UNKNOWN_KIND, "ServiceMonitor/assistant", "404")

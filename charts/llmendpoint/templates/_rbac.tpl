@@ -100,7 +100,25 @@
 - apiGroups:
     - ''
   resources:
+    - persistentvolumeclaims
+  verbs:
+    - get
+- apiGroups:
+    - ''
+  resources:
     - events
   verbs:
     - create
+    - list
+    - watch
+- apiGroups:
+    - coordination.k8s.io
+  resources:
+    - leases
+  verbs:
+    - get
+    - list
+    - watch
+    - create
+    - update
 {{- end -}}

@@ -9,32 +9,47 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint_status import LLMEndpointStatus
 from llmendpoint_common.api.fields import (
     TAGGED_MODEL_PATTERN,
+    Annotations,
     ApiModel,
     Duration,
     EnvironmentVariable,
+    Image,
+    Labels,
+    LabelValue,
     LocalReference,
-    Name,
+    ObjectName,
     Resources,
-    ShortText,
     Toleration,
     list_map,
     rules,
 )
 from llmendpoint_common.api.metering import Metering
-from llmendpoint_common.api.storage import Storage
+from llmendpoint_common.api.storage import RetentionAction, Storage, StorageType
+from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import Load
 
 _TAGGED = (
     f"self.matches('{TAGGED_MODEL_PATTERN}')",
     "write the model with its tag, for example llama3.2:3b or tiny:latest",
 )
-_LABELS = Annotated[dict[str, ShortText], Field(max_length=64)]
+# Ollama compares names without regard to case, and leaves out its default host and namespace.
+# `contracts.ollama.model_key` does the same; the operator checks it too, because a CEL rule does not know every
+# notation.
+_KEYS = (
+    "self.map(m, m.name.lowerAscii())"
+    ".map(n, n.matches('^registry[.]ollama[.]ai/[^/]+/[^/]+$') ? n.substring(19) : n)"
+    ".map(n, n.startsWith('library/') ? n.substring(8) : n)"
+)
+_ONE_MODEL_EACH = (
+    f"{_KEYS}.all(n, {_KEYS}.exists_one(o, o == n))",
+    "two names are one model for Ollama, which ignores case and the namespace library",
+)
 _OLLAMA_DEFAULT = "If absent, Ollama's own default applies."
 
 
@@ -103,13 +118,13 @@ class Gpu(ApiModel):
         description="Extended resource that the GPU's device plugin advertises, for example amd.com/gpu. "
         f"Defaults to {defaults.GPU_RESOURCE}.",
     )
-    products: list[ShortText] = Field(
+    products: list[LabelValue] = Field(
         default_factory=list,
         max_length=32,
         description="GPU products that are accepted, for example NVIDIA-H200. Pods only run on nodes whose label "
         "nvidia.com/gpu.product has one of these values. If empty, every product is accepted.",
     )
-    runtime_class_name: Name | None = Field(
+    runtime_class_name: ObjectName | None = Field(
         None,
         description="RuntimeClass of the pods, for example nvidia. If absent, the cluster's default runtime is used.",
     )
@@ -131,7 +146,7 @@ class CacheType(StrEnum):
 class OllamaSettings(ApiModel):
     """Settings of the Ollama container. Most are environment variables of Ollama."""
 
-    image: ShortText | None = Field(
+    image: Image | None = Field(
         None,
         description="Image of the Ollama container. If absent, the image set with the operator's flag --ollama-image "
         "is used.",
@@ -221,7 +236,7 @@ class Service(ApiModel):
         description="Port of the Service. It leads to the metering proxy, or to Ollama if metering.mode is Exporter. "
         f"Defaults to {defaults.SERVICE_PORT}, which is also the port of Ollama.",
     )
-    annotations: _LABELS = Field(
+    annotations: Annotations = Field(
         default_factory=dict, description="Annotations of the Service, for example for a cloud's load balancer."
     )
 
@@ -249,7 +264,7 @@ class Monitoring(ApiModel):
         description="Interval at which Prometheus scrapes each pod, as a duration such as 15s. "
         f"Defaults to {defaults.SCRAPE_INTERVAL}.",
     )
-    labels: _LABELS = Field(
+    labels: Labels = Field(
         default_factory=dict,
         description="Additional labels of the ServiceMonitor. Set the labels that the serviceMonitorSelector of your "
         "Prometheus requires, for example release: prometheus.",
@@ -259,25 +274,25 @@ class Monitoring(ApiModel):
 class Pod(ApiModel):
     """Metadata, placement and termination of the pods."""
 
-    labels: _LABELS = Field(
+    labels: Labels = Field(
         default_factory=dict,
         description="Additional labels of the pods. The operator's own labels take precedence, and labels that begin "
         "with llmendpoint.dev/ are ignored.",
     )
-    annotations: _LABELS = Field(default_factory=dict, description="Additional annotations of the pods.")
+    annotations: Annotations = Field(default_factory=dict, description="Additional annotations of the pods.")
     image_pull_secrets: list[LocalReference] = Field(
         default_factory=list,
         max_length=16,
         description="Secrets with credentials for the images, in the namespace of the endpoint. The Secrets of the "
         "operator's flag --image-pull-secret are added.",
     )
-    node_selector: _LABELS = Field(
+    node_selector: Labels = Field(
         default_factory=dict, description="Labels that a node must have to run the pods. If empty, any node is used."
     )
     tolerations: list[Toleration] = Field(
         default_factory=list, max_length=32, description="Taints of nodes that the pods tolerate."
     )
-    priority_class_name: Name | None = Field(
+    priority_class_name: ObjectName | None = Field(
         None, description="PriorityClass of the pods. If absent, the cluster's default priority applies."
     )
     termination_grace_period_seconds: int = Field(
@@ -290,14 +305,62 @@ class Pod(ApiModel):
     )
 
 
+def _effective(field: str, default: str, *, quantity: bool = False) -> str:
+    """Return a CEL expression that is true if a field of `storage` has the value that it had, or its default."""
+    sides = []
+    for root in ("self", "oldSelf"):
+        parents = field.split(".")
+        paths = [".".join([root, "storage", *parents[:depth]]) for depth in range(len(parents) + 1)]
+        value = f"string({paths[-1]})" if quantity else paths[-1]
+        side = f"({' && '.join(f'has({path})' for path in paths)} ? {value} : '{default}')"
+        sides.append(f"quantity{side}" if quantity else side)
+    return f"{sides[0]}.compareTo({sides[1]}) == 0" if quantity else f"{sides[0]} == {sides[1]}"
+
+
+#: A CEL rule on the spec, because a rule on `storage` is not evaluated if it is added or removed. Effective values are
+#: compared: to write a default down is not a change.
+_SAME_STORAGE = (
+    " && ".join(
+        (
+            _effective("type", StorageType.PERSISTENT_VOLUME_CLAIM),
+            _effective("size", defaults.STORAGE_SIZE, quantity=True),
+            _effective("storageClassName", ""),
+            _effective("claimName", ""),
+            _effective("sizeLimit", "0", quantity=True),
+            _effective("retentionPolicy.whenDeleted", RetentionAction.RETAIN),
+            _effective("retentionPolicy.whenScaled", RetentionAction.RETAIN),
+        )
+    ),
+    "storage cannot be changed; create another LLMEndpoint",
+)
+
+
+def _gpus_in(name: str) -> str:
+    """Return a CEL expression that is true if the resources of Ollama have as many GPUs as `gpu.count`, or none."""
+    resource = f"(has(self.gpu) ? self.gpu.resource : '{defaults.GPU_RESOURCE}')"
+    count = f"(has(self.gpu) ? self.gpu.count : {defaults.GPU_COUNT})"
+    path = f"self.ollama.resources.{name}"
+    return (
+        f"!has(self.ollama) || !has(self.ollama.resources) || !has({path}) || {path}.all(k, k != {resource} || "
+        f"quantity(string({path}[k])).asInteger() == {count})"
+    )
+
+
+_GPUS = "set the number of GPUs in gpu.count, or the same number in ollama.resources"
+
+
 class LLMEndpointSpec(ApiModel):
     """Desired state of an endpoint."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(_SAME_STORAGE, (_gpus_in("requests"), _GPUS), (_gpus_in("limits"), _GPUS))
+    )
 
     models: list[Model] = Field(
         min_length=1,
         max_length=defaults.MAX_MODELS,
         description=f"Models that every replica serves: at least 1, at most {defaults.MAX_MODELS}.",
-        json_schema_extra=list_map("name"),
+        json_schema_extra=list_map("name") | rules(_ONE_MODEL_EACH),
     )
     replicas: int | None = Field(
         None,
@@ -326,6 +389,16 @@ class LLMEndpointSpec(ApiModel):
         default_factory=Monitoring, description="Configuration of Prometheus to scrape the pods."
     )
     pod: Pod = Field(default_factory=Pod, description="Metadata, placement and termination of the pods.")
+
+    @field_validator("models")
+    @classmethod
+    def _one_model_each(cls, models: list[Model]) -> list[Model]:
+        first: dict[str, str] = {}
+        for model in models:
+            other = first.setdefault(model_key(model.name), model.name)
+            if other != model.name:
+                raise ValueError(f"{other} and {model.name} are one model for Ollama; remove one of them")
+        return models
 
     @property
     def wanted_replicas(self) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from llmendpoint_common.api.quantity import QUANTITY_PATTERN, parse_quantity
 from llmendpoint_common.process.units import DURATION_PATTERN
 
 
@@ -38,24 +39,98 @@ Decimal = Annotated[
     Field(pattern=r"^[0-9]+(\.[0-9]+)?$"),
     WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": r"^[0-9]+(\.[0-9]+)?$"}),
 ]
-#: A Kubernetes quantity such as `500m` or `8Gi`.
+
+
+def _quantity(text: str) -> str:
+    parse_quantity(text)
+    return text
+
+
+#: A Kubernetes quantity such as `500m` or `8Gi`. The length is bounded, because the cost of CEL rules depends on it.
 Quantity = Annotated[
     str,
     BeforeValidator(str),
+    AfterValidator(_quantity),
     WithJsonSchema(
         {
             "x-kubernetes-int-or-string": True,
             "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$",
+            "pattern": QUANTITY_PATTERN,
+            "maxLength": 32,
         }
     ),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 ShortText = Annotated[str, Field(max_length=1024)]
 
+# The patterns of the next types are only in the schema. An object that was stored before they existed is not an error
+# for the operator: the API server refuses the child, and the status quotes it.
+_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+#: Name of an object in the cluster: a DNS subdomain.
+ObjectName = Annotated[
+    Name, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{_SUBDOMAIN}$"})
+]
+#: Reference of a container image.
+Image = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^\S*$"})]
+
+_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"^({_SUBDOMAIN}/)?{_LABEL_NAME}$"
+# Kubernetes compares the domain of an annotation without regard to case.
+_ANNOTATION_KEY = rf"^({_SUBDOMAIN.replace('a-z', 'A-Za-z')}/)?{_LABEL_NAME}$"
+_KEY_RULE = (
+    "must be valid: an optional DNS subdomain and a slash, then at most 63 letters, digits, dashes, underscores and "
+    "dots, "
+    "which begin and end with a letter or digit"
+)
+
+
+def _keys(pattern: str, name: str) -> dict[str, Any]:
+    """Return a CEL rule for the keys of a map. The message names the wrong keys."""
+    expression = f"self.all(k, k.size() <= 317 && k.matches('{pattern}'))"
+    return rules((expression.replace("\\", "\\\\"), f"each {name} {_KEY_RULE}"))
+
+
+#: Value of a label.
+LabelValue = Annotated[
+    ShortText,
+    WithJsonSchema({"type": "string", "maxLength": 63, "pattern": r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"}),
+]
+#: Labels of an object, or those that a node must have.
+Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=_keys(_LABEL_KEY, "key of a label"))]
+#: Annotations of an object.
+Annotations = Annotated[
+    dict[str, ShortText], Field(max_length=64, json_schema_extra=_keys(_ANNOTATION_KEY, "key of an annotation"))
+]
+
+_NAMES = ("requests", "limits")
+#: CEL rules between requests and limits. An extended resource, such as a GPU, cannot be overcommitted.
+_RESOURCE_RULES = (
+    (
+        "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || "
+        "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
+        "a request must not be above the limit of the same resource",
+    ),
+    (
+        "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || !k.contains('/') || "
+        "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) == 0)",
+        "the request and the limit of an extended resource, such as a GPU, must be equal",
+    ),
+    *(
+        (
+            f"!has(self.{name}) || self.{name}.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || "
+            "k.startsWith('hugepages-') || k.contains('/'))",
+            f"{name} may name cpu, memory, ephemeral-storage, hugepages-SIZE, and extended resources such as "
+            "nvidia.com/gpu",
+        )
+        for name in _NAMES
+    ),
+)
+
 
 class Resources(ApiModel):
     """Compute resources of a container, as in a pod."""
+
+    model_config = ConfigDict(json_schema_extra=rules(*_RESOURCE_RULES))
 
     requests: dict[str, Quantity] = Field(
         default_factory=dict,
@@ -74,7 +149,7 @@ class Resources(ApiModel):
 class LocalReference(ApiModel):
     """Reference to an object in the same namespace."""
 
-    name: Name = Field(description="Name of the object.")
+    name: ObjectName = Field(description="Name of the object.")
 
 
 class EnvironmentVariable(ApiModel):
@@ -92,15 +167,33 @@ class EnvironmentVariable(ApiModel):
 class Toleration(ApiModel):
     """Toleration of a taint, as in a pod."""
 
-    key: ShortText | None = Field(
-        None, description="Key of the taint. If absent, operator must be Exists, and every key is tolerated."
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "(has(self.key) && self.key != '') || self.operator == 'Exists'",
+                "key is required unless operator is Exists, which then tolerates every taint",
+            ),
+            (
+                "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+                "value may only be set if operator is Equal",
+            ),
+            (
+                "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                "tolerationSeconds may only be set if effect is NoExecute",
+            ),
+        )
     )
+
+    key: (
+        Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 317, "pattern": f"{_LABEL_KEY[:-1]}$|^$"})]
+        | None
+    ) = Field(None, description="Key of the taint. If absent, operator must be Exists, and every key is tolerated.")
     operator: Annotated[str, Field(pattern="^(Exists|Equal)$")] = Field(
         "Equal",
         description="Exists matches every value of the taint, Equal only the value in the field value. Defaults to "
         "Equal.",
     )
-    value: ShortText | None = Field(None, description="Value of the taint, if operator is Equal.")
+    value: LabelValue | None = Field(None, description="Value of the taint, if operator is Equal.")
     effect: Annotated[str, Field(pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")] | None = Field(
         None,
         description="Effect of the taint: NoSchedule, PreferNoSchedule or NoExecute. If absent, every effect is "

@@ -13,13 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
+    Annotations,
     ApiModel,
     Decimal,
     Duration,
+    Labels,
     LocalReference,
     Name,
+    ObjectName,
     Resources,
-    ShortText,
     Toleration,
     rules,
 )
@@ -27,7 +29,6 @@ from llmendpoint_common.api.loadtest_status import LoadTestStatus
 from llmendpoint_common.contracts.loadrun import MAX_CATEGORY_LENGTH, MAX_CONCURRENCY, METRICS, MetricName
 
 _THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"
-_LABELS = Annotated[dict[str, ShortText], Field(max_length=64)]
 
 
 class Protocol(StrEnum):
@@ -249,25 +250,25 @@ class LoadPod(ApiModel):
         f"Requests default to {defaults.in_words(defaults.LOADJOB_REQUESTS)}, "
         f"limits to {defaults.in_words(defaults.LOADJOB_LIMITS)}.",
     )
-    node_selector: _LABELS = Field(
+    node_selector: Labels = Field(
         default_factory=dict, description="Labels that a node must have to run the pod. If empty, any node is used."
     )
     tolerations: list[Toleration] = Field(
         default_factory=list, max_length=32, description="Taints of nodes that the pod tolerates."
     )
-    labels: _LABELS = Field(
+    labels: Labels = Field(
         default_factory=dict,
         description="Additional labels of the pod. The operator's own labels take precedence, and labels that begin "
         "with llmendpoint.dev/ are ignored.",
     )
-    annotations: _LABELS = Field(default_factory=dict, description="Additional annotations of the pod.")
+    annotations: Annotations = Field(default_factory=dict, description="Additional annotations of the pod.")
     image_pull_secrets: list[LocalReference] = Field(
         default_factory=list,
         max_length=16,
         description="Secrets with credentials for the image, in the namespace of the LoadTest. The Secrets of the "
         "operator's flag --image-pull-secret are added.",
     )
-    priority_class_name: Name | None = Field(
+    priority_class_name: ObjectName | None = Field(
         None, description="PriorityClass of the pod. If absent, the cluster's default priority applies."
     )
 

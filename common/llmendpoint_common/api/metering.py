@@ -12,10 +12,10 @@ from llmendpoint_common.api.fields import (
     TAGGED_MODEL_PATTERN,
     ApiModel,
     Duration,
+    Image,
     LocalReference,
     Name,
     Resources,
-    ShortText,
     list_map,
     rules,
 )
@@ -132,7 +132,7 @@ class Metering(ApiModel):
         "clients connect to Ollama directly, and the sidecar exports metrics of Ollama and its models, but not of "
         "requests. Defaults to Proxy.",
     )
-    image: ShortText | None = Field(
+    image: Image | None = Field(
         None,
         description="Image of the metering sidecar. If absent, the image set with the operator's flag --sidecar-image "
         "is used.",

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import ConfigDict, Field
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import ApiModel, Name, Quantity, rules
+from llmendpoint_common.api.fields import ApiModel, ObjectName, Quantity, rules
 
 
 class RetentionAction(StrEnum):
@@ -54,7 +54,10 @@ class Storage(ApiModel):
                 "self.type == 'PersistentVolumeClaim' || (!has(self.size) && !has(self.storageClassName))",
                 "size and storageClassName may only be set if type is PersistentVolumeClaim",
             ),
-            ("self == oldSelf", "storage cannot be changed; create another LLMEndpoint"),
+            (
+                "!has(self.size) || quantity(string(self.size)).compareTo(quantity('0')) > 0",
+                "size must be greater than zero",
+            ),
         )
     )
 
@@ -69,12 +72,12 @@ class Storage(ApiModel):
         description="Size of each replica's claim. Only allowed with type PersistentVolumeClaim. "
         f"Defaults to {defaults.STORAGE_SIZE}.",
     )
-    storage_class_name: Name | None = Field(
+    storage_class_name: ObjectName | None = Field(
         None,
         description="StorageClass of the claims. Only allowed with type PersistentVolumeClaim. If absent, the "
         "cluster's default StorageClass is used.",
     )
-    claim_name: Name | None = Field(
+    claim_name: ObjectName | None = Field(
         None,
         description="Name of the existing PersistentVolumeClaim, in the namespace of the endpoint. Required with type "
         "ExistingClaim, and not allowed with other types.",

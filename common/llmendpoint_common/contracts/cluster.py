@@ -51,11 +51,14 @@ class EndpointReason(StrEnum):
     MODEL_PENDING = "ModelPending"
     MODEL_PULLING = "ModelPulling"
     MODEL_LOADING = "ModelLoading"
-    POD_NOT_RUNNING = "PodNotRunning"
     INVALID_SPEC = "InvalidSpec"
-    # Reconciling
+    # Reconciling; it can also be False with ScaledToZero
     ROLLING_OUT = "RollingOut"
+    NOT_APPLIED = "NotApplied"
     SETTLED = "Settled"
+    STALLED = "Stalled"
+    # ModelsAvailable and ModelsLoaded
+    SIDECAR_UNREACHABLE = "SidecarUnreachable"
     # ModelsAvailable
     ALL_PRESENT = "AllPresent"
     PULLING = "Pulling"
@@ -70,10 +73,10 @@ class EndpointReason(StrEnum):
     # MonitoringReady
     SERVICE_MONITOR = "ServiceMonitor"
     SERVICE_MONITOR_UNKNOWN = "ServiceMonitorUnknown"
-    # Degraded; for a refused child, the reason is a `FaultReason`
+    # Degraded; for a refused child, the reason is a `FaultReason`, for a pod that does not run, a `PodReason`
     AS_WANTED = "AsWanted"
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
-    # Stalled; other reasons are InvalidSpec, NameConflict and reasons of models
+    # Stalled; other reasons are InvalidSpec, NameConflict, Invalid, Unschedulable and reasons of models
     NOT_STALLED = "NotStalled"
     POLICY_VIOLATION = "PolicyViolation"
 
@@ -89,14 +92,30 @@ class LoadTestReason(StrEnum):
 
 
 class FaultReason(StrEnum):
-    """Reasons for which a child was not written. They are reasons of conditions and Events."""
+    """Reasons for which a child, or a pod of a child, was not written. They are reasons of conditions and Events."""
 
     NAME_CONFLICT = "NameConflict"
     FORBIDDEN = "Forbidden"
     QUOTA_EXCEEDED = "QuotaExceeded"
+    LIMIT_RANGE = "LimitRange"
     ADMISSION_DENIED = "AdmissionDenied"
+    WEBHOOK_FAILED = "WebhookFailed"
+    REFERENCE_NOT_FOUND = "ReferenceNotFound"
     INVALID = "Invalid"
     CONFLICT = "Conflict"
     UNKNOWN_KIND = "UnknownKind"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
     UNAVAILABLE = "APIServerUnavailable"
+
+
+class PodReason(StrEnum):
+    """Reasons for which a pod does not run. If it was refused by admission, the reason is a `FaultReason`."""
+
+    UNSCHEDULABLE = "Unschedulable"
+    VOLUME_NOT_READY = "VolumeNotReady"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_NOT_STARTED = "ContainerNotStarted"
+    CRASH_LOOP = "CrashLoopBackOff"
+    OOM_KILLED = "OOMKilled"
+    EVICTED = "Evicted"
+    POD_NOT_RUNNING = "PodNotRunning"

@@ -14,47 +14,15 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.keys import ChildKey
+from llmendpoint_operator.kube import admission
 from llmendpoint_operator.kube.fault import Fault
 
-_ADVICE = {
-    FaultReason.NAME_CONFLICT: "Delete it, or give this resource another name.",
-    FaultReason.FORBIDDEN: "Grant the operator's ServiceAccount the permissions in the chart's ClusterRole.",
-    FaultReason.QUOTA_EXCEEDED: "Raise the ResourceQuota of the namespace, request less, or delete objects that are "
-    "not needed.",
-    FaultReason.ADMISSION_DENIED: "Change the spec or the admission policy, or repair the webhook if it failed.",
-    FaultReason.INVALID: "Correct the field of the spec that sets the invalid value.",
-    FaultReason.CONFLICT: "Another client changed the object at the same time. No action is needed: the operator tries "
-    "again.",
-    FaultReason.UNKNOWN_KIND: "Install the CustomResourceDefinition of this kind.",
-    FaultReason.NAMESPACE_TERMINATING: "Create this resource in another namespace.",
-    FaultReason.UNAVAILABLE: "The operator tries again. If this does not change, check the API server.",
-}
 _KIND_ADVICE = {
     (
         FaultReason.UNKNOWN_KIND,
         "ServiceMonitor",
     ): "Install the Prometheus Operator, or set spec.monitoring.mode to None.",
 }
-_BY_CODE: dict[int, FaultReason] = {
-    HTTPStatus.UNAUTHORIZED: FaultReason.FORBIDDEN,
-    HTTPStatus.FORBIDDEN: FaultReason.FORBIDDEN,
-    HTTPStatus.BAD_REQUEST: FaultReason.INVALID,
-    # A missing kind is recognized before this table is used, so the namespace is missing.
-    HTTPStatus.NOT_FOUND: FaultReason.NAMESPACE_TERMINATING,
-    HTTPStatus.CONFLICT: FaultReason.CONFLICT,
-    HTTPStatus.UNPROCESSABLE_ENTITY: FaultReason.INVALID,
-}
-#: Reasons by a part of the message. They take precedence over `_BY_CODE`, because several reasons have the same code.
-_BY_TEXT = (
-    # The object that a write was meant for has been replaced by another one (422).
-    ("metadata.uid: Invalid value", FaultReason.CONFLICT),
-    ("is being terminated", FaultReason.NAMESPACE_TERMINATING),
-    ("custom resource definition is terminating", FaultReason.UNKNOWN_KIND),
-    ("exceeded quota", FaultReason.QUOTA_EXCEEDED),
-    ("admission webhook", FaultReason.ADMISSION_DENIED),
-    ("failed calling webhook", FaultReason.ADMISSION_DENIED),
-    ("ValidatingAdmissionPolicy", FaultReason.ADMISSION_DENIED),
-)
 
 
 @dataclass(frozen=True)
@@ -74,7 +42,8 @@ def classify(error: Exception, child: ChildKey) -> Fault:
     refusal = read_refusal(error)
     if is_unknown_kind(error):
         return unknown_kind(child)
-    return _fault(_reason(refusal), child, refusal.message, refusal.retry_after)
+    reason, advice = admission.refusal(refusal.code, refusal.message)
+    return _fault(reason, child, refusal.message, refusal.retry_after, advice)
 
 
 def describe(error: Exception) -> str:
@@ -129,15 +98,10 @@ def _retry_after(error: ApiException, details: dict[str, Any]) -> float | None:
     return float(seconds) if seconds else None
 
 
-def _reason(refusal: Refusal) -> FaultReason:
-    for words, reason in _BY_TEXT:
-        if words in refusal.message:
-            return reason
-    return _BY_CODE.get(refusal.code, FaultReason.UNAVAILABLE)
-
-
-def _fault(reason: FaultReason, child: ChildKey, words: str, retry_after: float | None = None) -> Fault:
-    advice = _KIND_ADVICE.get((reason, child.kind)) or _ADVICE[reason]
+def _fault(
+    reason: FaultReason, child: ChildKey, words: str, retry_after: float | None = None, advice: str = ""
+) -> Fault:
+    advice = _KIND_ADVICE.get((reason, child.kind)) or advice or admission.ADVICE[reason]
     sentence = words.rstrip(". ")
     about = sentence if child.name in sentence else f"{child}: {sentence}"
     return Fault(reason, str(child), f"{about}. {advice}", retry_after)

@@ -6,7 +6,9 @@ and every number in it fits into a status.
 
 from __future__ import annotations
 
-from typing import TypeVar
+import os
+from http import HTTPStatus
+from typing import NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
@@ -21,8 +23,15 @@ _TIMEOUT_SECONDS = 2.0
 _MAX_BYTES = 1024 * 1024
 
 
+class Silence(NamedTuple):
+    """A pod that has an address, but does not answer there, or answers something that is not a status."""
+
+    url: str
+    error: str
+
+
 class PodStatuses:
-    """Fetches the status of pods. The result is None if a pod does not answer, or if its response is invalid."""
+    """Fetches the status of pods."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -32,26 +41,32 @@ class PodStatuses:
         if self._session is not None:
             await self._session.close()
 
-    async def sidecar(self, pod: Manifest) -> SidecarStatus | None:
-        """Return the status of a pod's metering sidecar."""
+    async def sidecar(self, pod: Manifest) -> SidecarStatus | Silence | None:
+        """Return the status of a pod's metering sidecar, or None if the pod has no address yet."""
         return await self._ask(pod, ADMIN_PORT, SidecarStatus)
 
     async def load(self, pod: Manifest) -> Progress | None:
-        """Return the progress of the load generator in a pod."""
-        return await self._ask(pod, STATUS_PORT, Progress)
+        """Return the progress of the load generator in a pod, or None if it does not answer."""
+        answer = await self._ask(pod, STATUS_PORT, Progress)
+        return None if isinstance(answer, Silence) else answer
 
-    async def _ask(self, pod: Manifest, port: int, kind: type[T]) -> T | None:
+    async def _ask(self, pod: Manifest, port: int, kind: type[T]) -> T | Silence | None:
         address = pod.get("status", {}).get("podIP")
         if not address:
             return None
         host = f"[{address}]" if ":" in address else address
+        url = f"http://{host}:{port}/status"
         try:
-            async with self._connected().get(f"http://{host}:{port}/status", allow_redirects=False) as response:
+            async with self._connected().get(url, allow_redirects=False) as response:
                 body = await _bounded(response)
-                return msgspec.json.decode(body, type=kind) if response.status == 200 else None
+                if response.status != HTTPStatus.OK:
+                    return Silence(url, f"HTTP {response.status}")
+                return msgspec.json.decode(body, type=kind)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return Silence(url, _reason(error))
         # Deeply nested JSON raises RecursionError.
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, UnicodeError, RecursionError):
-            return None
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return Silence(url, "the response is not a status")
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -60,6 +75,17 @@ class PodStatuses:
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         return self._session
+
+
+def _reason(error: Exception) -> str:
+    """Return a failed connection in words. They do not contain ports or times, which change with each attempt."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_TIMEOUT_SECONDS:g} s"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return type(error).__name__
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
-from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
-from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition
+from llmendpoint_operator.cluster.keys import ChildKey, Key
+from llmendpoint_operator.cluster.pod_status import Silence
+from llmendpoint_operator.cluster.warning_events import WarningEvent
+from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.desired import desired
-from llmendpoint_operator.endpoint.layout import statefulset_name
-from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
+from llmendpoint_operator.endpoint.layout import client_service_name, statefulset_name
+from llmendpoint_operator.endpoint.observe import (
+    Observation,
+    PodView,
+    absent_troubles,
+    is_ordinal,
+    is_ready,
+    origin_of,
+    replicas_of,
+    silence_of,
+    stuck,
+)
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
-from llmendpoint_operator.endpoint.status import endpoint_status
-from llmendpoint_operator.kube.conditions import Condition, is_true, merge
+from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
+from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
-from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.owner import Manifest, owner_of
+from llmendpoint_operator.pods.classify import pod_trouble
+from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
+from llmendpoint_operator.reconcile.plan import key_of
 from llmendpoint_operator.settings import Images
 
-# Time until the sidecars are polled again: while models are being pulled or loaded, and if the endpoint is settled.
+# Time until the sidecars are polled again: while models are being pulled or loaded, and if the endpoint is settled. If
+# no sidecar answers, the first of these doubles with each poll, up to the last.
 _LOADING_SECONDS = 2.0
 _STEADY_SECONDS = 30.0
+_SILENT_SECONDS = 60.0
 
 
 class EndpointController(Controller[LLMEndpointSpec]):
@@ -36,48 +55,115 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._images = images
         self._pods = cluster.pods
         self._throttle = Throttle()
+        self._claims = SharedClaims(cluster.objects)
+        #: What was wrong with pods that do not exist. Events expire, and the reason may last.
+        self._absent: dict[Key, dict[str, Trouble]] = {}
+        #: The number of polls since a sidecar of the endpoint last answered.
+        self._silent: dict[Key, int] = {}
 
     def parse(self, manifest: Manifest) -> LLMEndpointSpec:
         """Return the parsed spec."""
         return parse_spec(manifest)
 
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
-        """Return a status with Ready=False, Stalled=True and the reason InvalidSpec."""
-        wanted = [
-            Condition(EndpointCondition.READY, False, EndpointReason.INVALID_SPEC, sentence),
-            Condition(EndpointCondition.STALLED, True, EndpointReason.INVALID_SPEC, sentence),
-        ]
-        existing = (manifest.get("status") or {}).get("conditions") or []
-        generation = manifest["metadata"]["generation"]
-        return {"observedGeneration": generation, "conditions": merge(existing, wanted, generation, self._now())}
+        """Return a status with Stalled=True and the reason InvalidSpec. Replicas that run stay Ready."""
+        owner = owner_of(manifest)
+        key = Key(self.kind, owner.namespace, owner.name)
+        statefulset = self._inventory.own_child(key, "StatefulSet", statefulset_name(owner), owner.uid)
+        replicas = replicas_of(statefulset.body if statefulset else None)
+        return unparsed_status(manifest, sentence, replicas, self._now())
 
     async def course(self, resource: Resource[LLMEndpointSpec]) -> Course:
         """Return the steps: write all children, then poll the sidecars and write the status.
 
-        The children of an endpoint with a forbidden value are left as they are.
+        The children of an endpoint whose spec has a forbidden or invalid value are left as they are.
         """
-        children = None if resource.forbidden else desired(resource.owner, resource.spec, self._images)
-        return Course(children, partial(self._conclude, resource))
+        generation = resource.manifest["metadata"]["generation"]
+        invalid = await self._claims.problem(resource.key, generation, resource.spec)
+        wanted = desired(resource.owner, resource.spec, self._images)
+        children = None if resource.forbidden or invalid else wanted
+        return Course(children, partial(self._conclude, resource, invalid, [key_of(child) for child in wanted]))
 
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
         self._throttle.forget(key)
+        self._claims.forget(key)
+        self._absent.pop(key, None)
+        self._silent.pop(key, None)
 
-    async def _conclude(self, resource: Resource[LLMEndpointSpec], refused: tuple[Fault, ...]) -> float:
+    async def _conclude(
+        self, resource: Resource[LLMEndpointSpec], invalid: str, wanted: list[ChildKey], refused: tuple[Fault, ...]
+    ) -> float:
         name = statefulset_name(resource.owner)
         statefulset = self._inventory.own_child(resource.key, "StatefulSet", name, resource.owner.uid)
         pods = self._inventory.pods(resource.key, statefulset.uid) if statefulset else []
-        views = await asyncio.gather(*map(self._view, pods))
-        existing, ready, latest = replicas_of(statefulset.body if statefulset else None)
-        seen = Observation(existing, ready, latest, tuple(views), refused, resource.forbidden)
+        warnings = self._inventory.warnings(resource.key)
+        views = await asyncio.gather(*(self._view(resource, pod, warnings) for pod in pods))
+        replicas = replicas_of(statefulset.body if statefulset else None)
+        absent = self._absent_troubles(resource, pods, warnings) if statefulset else {}
+        troubles = [*(view.trouble for view in views), *absent.values()]
+        seen = Observation(
+            *replicas,
+            pods=tuple(views),
+            refused=refused,
+            forbidden=resource.forbidden,
+            invalid=invalid,
+            absent=tuple(absent.values()),
+            deleting=self._deleting(resource, wanted),
+            reachable=self._has_service(resource),
+            stuck=stuck(troubles, self._now()),
+        )
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
+        return self._pause(resource, pods, seen, status)
+
+    async def _view(
+        self, resource: Resource[LLMEndpointSpec], pod: Manifest, warnings: Sequence[WarningEvent]
+    ) -> PodView:
+        answer = await self._pods.sidecar(pod)
+        now = self._now()
+        silence = silence_of(pod, answer, now) if isinstance(answer, Silence) else ""
+        status = None if isinstance(answer, Silence) else answer
+        trouble = pod_trouble(pod, warnings, origin_of(resource.spec), now)
+        return PodView(pod["metadata"]["name"], is_ready(pod), status, trouble, silence)
+
+    def _absent_troubles(
+        self, resource: Resource[LLMEndpointSpec], pods: Sequence[Manifest], warnings: Sequence[WarningEvent]
+    ) -> dict[str, Trouble]:
+        """Return what is wrong with pods that do not exist. Without a newer Event, it is what was wrong before."""
+        name, wanted = statefulset_name(resource.owner), resource.spec.wanted_replicas
+        before = self._absent.get(resource.key, {})
+        existing = {pod["metadata"]["name"] for pod in pods}
+        kept = {
+            pod: trouble for pod, trouble in before.items() if pod not in existing and is_ordinal(pod, name, wanted)
+        }
+        found = kept | absent_troubles(name, wanted, pods, warnings, self._now())
+        if found:
+            self._absent[resource.key] = found
+        else:
+            self._absent.pop(resource.key, None)
+        return found
+
+    def _deleting(self, resource: Resource[LLMEndpointSpec], wanted: Sequence[ChildKey]) -> tuple[str, ...]:
+        found = ((name, self._inventory.own_child(resource.key, *name, resource.owner.uid)) for name in wanted)
+        return tuple(str(name) for name, child in found if child is not None and child.terminating)
+
+    def _has_service(self, resource: Resource[LLMEndpointSpec]) -> bool:
+        name = client_service_name(resource.owner)
+        return self._inventory.own_child(resource.key, "Service", name, resource.owner.uid) is not None
+
+    def _pause(
+        self, resource: Resource[LLMEndpointSpec], pods: Sequence[Manifest], seen: Observation, status: dict[str, Any]
+    ) -> float:
+        """Return the seconds until the next poll."""
         # A pod without an address cannot be polled; the watch shows when it gets one.
         can_be_polled = any(pod.get("status", {}).get("podIP") for pod in pods)
-        return _LOADING_SECONDS if can_be_polled and not _is_settled(resource.spec, seen, status) else _STEADY_SECONDS
-
-    async def _view(self, pod: Manifest) -> PodView:
-        return PodView(pod["metadata"]["name"], is_ready(pod), await self._pods.sidecar(pod), trouble(pod))
+        if not can_be_polled or any(view.status for view in seen.pods):
+            self._silent.pop(resource.key, None)
+            settled = not can_be_polled or _is_settled(resource.spec, seen, status)
+            return _STEADY_SECONDS if settled else _LOADING_SECONDS
+        polls = self._silent[resource.key] = self._silent.get(resource.key, 0) + 1
+        return float(min(_SILENT_SECONDS, _LOADING_SECONDS * 2 ** min(polls - 1, 10)))
 
     async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> None:
         """Write the status, and Events about its changes."""

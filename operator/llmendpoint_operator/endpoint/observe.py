@@ -1,23 +1,44 @@
-"""Observes an endpoint: the replicas of its StatefulSet, and the reports of the sidecars in its pods."""
+"""Observes an endpoint: the replicas of its StatefulSet, the reports of the sidecars in its pods, and what is wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from llmendpoint_common.contracts.sidecar import SidecarStatus
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
+from llmendpoint_operator.cluster.pod_status import Silence
+from llmendpoint_operator.cluster.warning_events import WarningEvent
+from llmendpoint_operator.endpoint.layout import METERING_CONTAINER, OLLAMA_CONTAINER
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.pods.classify import absent_pod_trouble
+from llmendpoint_operator.pods.trouble import Origin, Trouble
 from llmendpoint_operator.policy.rules import Violation
+
+#: A sidecar answers a few seconds after its start. After this time, silence needs an explanation.
+_STARTED_SECONDS = 30.0
+#: A pod that has been unschedulable for so long waits for a person. Kubernetes uses the same time for Deployments
+#: (`progressDeadlineSeconds`), and a node for a GPU usually starts faster.
+_STUCK = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class PodView:
-    """A pod. `status` is None if its sidecar does not answer. `trouble` is empty if there is no problem."""
+    """A pod. `status` is None if its sidecar does not answer.
+
+    `trouble` says why the pod is not ready, if that is known. `silence` is a sentence if the sidecar should answer the
+    operator, but does not.
+    """
 
     name: str
     ready: bool
     status: SidecarStatus | None
-    trouble: str = ""
+    trouble: Trouble | None = None
+    silence: str = ""
 
 
 @dataclass(frozen=True)
@@ -25,7 +46,10 @@ class Observation:
     """The present state of an endpoint in the cluster.
 
     `refused` are the faults of its children that could not be written. `forbidden` are the values of its spec that the
-    policy does not allow. If there are any, no child is written.
+    policy does not allow, and `invalid` is what is wrong with a spec that the operator cannot apply. If there are any,
+    no child is written. `absent` is what is wrong with pods that do not exist. `deleting` are the names of children
+    that are being deleted and are created again afterwards. `reachable` is whether the client Service exists and is
+    ours. `stuck` is the trouble of a pod that waits for a person.
     """
 
     replicas: int
@@ -34,6 +58,19 @@ class Observation:
     pods: tuple[PodView, ...]
     refused: tuple[Fault, ...] = ()
     forbidden: tuple[Violation, ...] = ()
+    invalid: str = ""
+    absent: tuple[Trouble, ...] = ()
+    deleting: tuple[str, ...] = ()
+    reachable: bool = True
+    stuck: Trouble | None = None
+
+
+class Replicas(NamedTuple):
+    """The number of pods, the number of ready pods, and whether all pods have the latest template."""
+
+    existing: int
+    ready: int
+    up_to_date: bool
 
 
 def is_ready(pod: Manifest) -> bool:
@@ -44,26 +81,73 @@ def is_ready(pod: Manifest) -> bool:
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
-def trouble(pod: Manifest) -> str:
-    """Return the reason why a pod does not run, as Kubernetes reports it, or an empty string if there is none."""
-    status = pod.get("status", {})
-    for condition in status.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"{pod['metadata']['name']}: {condition.get('message') or condition.get('reason', '')}"
-    for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
-        waiting = container.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
-            words = f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
-            return f"{pod['metadata']['name']}, container {container['name']}: {words}"
-    return ""
-
-
-def replicas_of(statefulset: Manifest | None) -> tuple[int, int, bool]:
-    """Return the number of pods, the number of ready pods, and whether all pods have the latest template."""
+def replicas_of(statefulset: Manifest | None) -> Replicas:
+    """Return the replicas of a StatefulSet."""
     if statefulset is None:
-        return 0, 0, False
+        return Replicas(0, 0, False)
     status = statefulset.get("status", {})
     existing = status.get("replicas", 0)
     observed = status.get("observedGeneration", 0) >= statefulset["metadata"].get("generation", 0)
     latest = observed and status.get("updatedReplicas", existing) == existing
-    return existing, status.get("readyReplicas", 0), latest
+    return Replicas(existing, status.get("readyReplicas", 0), latest)
+
+
+def origin_of(spec: LLMEndpointSpec) -> Origin:
+    """Return what the spec says about its pods, as far as advice depends on it."""
+    gpu = spec.wanted_gpu
+    limits = {
+        OLLAMA_CONTAINER: spec.ollama.resources.limits.get("memory", ""),
+        METERING_CONTAINER: spec.metering.resources.limits.get("memory", defaults.METERING_LIMITS["memory"]),
+    }
+    return Origin(
+        gpu=gpu.resource if gpu.count else "",
+        gpus=gpu.count,
+        products=tuple(gpu.products),
+        fields={OLLAMA_CONTAINER: "spec.ollama.resources", METERING_CONTAINER: "spec.metering.resources"},
+        memory_limits={container: limit for container, limit in limits.items() if limit},
+    )
+
+
+def absent_troubles(
+    name: str, wanted: int, pods: Sequence[Manifest], warnings: Sequence[WarningEvent], now: datetime
+) -> dict[str, Trouble]:
+    """Return what is wrong with the pods of a StatefulSet that should exist but do not, by name."""
+    existing = {pod["metadata"]["name"] for pod in pods}
+    absent = (f"{name}-{ordinal}" for ordinal in range(wanted))
+    found = {pod: absent_pod_trouble(pod, warnings, now) for pod in absent if pod not in existing}
+    return {pod: trouble for pod, trouble in found.items() if trouble is not None}
+
+
+def is_ordinal(pod: str, name: str, wanted: int) -> bool:
+    """Return whether a pod is one of the `wanted` pods of the StatefulSet `name`."""
+    ordinal = pod.removeprefix(f"{name}-")
+    return ordinal.isdecimal() and int(ordinal) < wanted
+
+
+def stuck(troubles: Sequence[Trouble | None], now: datetime) -> Trouble | None:
+    """Return the trouble of the first pod that has been unschedulable for so long that a person is needed."""
+    return next((each for each in troubles if each and each.since and now - each.since >= _STUCK), None)
+
+
+def silence_of(pod: Manifest, answer: Silence, now: datetime) -> str:
+    """Return a sentence about a sidecar that does not answer the operator, or nothing while it may still start."""
+    if not is_ready(pod) and not _runs_for(pod, METERING_CONTAINER, _STARTED_SECONDS, now):
+        return ""
+    state = "is Ready" if is_ready(pod) else "runs"
+    return (
+        f"The operator cannot reach port {ADMIN_PORT} of pod {pod['metadata']['name']} at {answer.url}: "
+        f"{answer.error}. The "
+        f"pod {state}, so the network is the likely cause: allow TCP port {ADMIN_PORT} from the operator's namespace "
+        "in the "
+        "NetworkPolicies of this namespace, and exclude this port from a service mesh (for Istio, with the pod "
+        "annotation "
+        f'traffic.sidecar.istio.io/excludeInboundPorts: "{ADMIN_PORT}").'
+    )
+
+
+def _runs_for(pod: Manifest, container: str, seconds: float, now: datetime) -> bool:
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+        started = ((status.get("state") or {}).get("running") or {}).get("startedAt")
+        if status["name"] == container and started:
+            return (now - datetime.fromisoformat(started.replace("Z", "+00:00"))).total_seconds() >= seconds
+    return False

@@ -15,8 +15,14 @@ from llmendpoint_operator.cluster.keys import Key
 
 Status = dict[str, Any]
 
-#: The conditions whose changes become Events. Stalled is reported only if it is True.
-_REPORTED = (EndpointCondition.READY, EndpointCondition.STALLED, EndpointCondition.MODELS_AVAILABLE)
+#: The conditions whose changes become Events. Stalled and Degraded are reported only if they are True.
+_REPORTED = (
+    EndpointCondition.READY,
+    EndpointCondition.STALLED,
+    EndpointCondition.DEGRADED,
+    EndpointCondition.MODELS_AVAILABLE,
+)
+_ABNORMAL = (EndpointCondition.STALLED, EndpointCondition.DEGRADED)
 #: Reasons of a False condition that are not failures, because the endpoint is expected to be in this state for a time.
 _ON_THE_WAY = frozenset(
     {
@@ -26,6 +32,7 @@ _ON_THE_WAY = frozenset(
         EndpointReason.MODEL_PENDING,
         EndpointReason.MODEL_PULLING,
         EndpointReason.MODEL_LOADING,
+        EndpointReason.REPLICAS_UNAVAILABLE,
     }
 )
 _PROGRESS_SECONDS = 10.0
@@ -66,27 +73,38 @@ def quarters_passed(before: Status, after: Status) -> list[dict[str, Any]]:
 
 
 def new_reasons(before: Status, after: Status) -> list[dict[str, Any]]:
-    """Return the conditions in `_REPORTED` whose reason has changed. If several have the same reason, return one."""
-    reasons = {condition["type"]: condition["reason"] for condition in before.get("conditions") or []}
+    """Return the conditions in `_REPORTED` whose reason has changed. If several have the same reason, return one.
+
+    Stalled and Degraded are left out if another condition had their reason before, because there was an Event then.
+    """
+    rows = before.get("conditions") or []
+    reasons = {condition["type"]: condition["reason"] for condition in rows}
+    known = {row["reason"] for row in rows if _is_reported(row)}
     changed = {
         condition["reason"]: condition
         for condition in after["conditions"]
-        if _is_reported(condition) and reasons.get(condition["type"]) != condition["reason"]
+        if _is_reported(condition)
+        and reasons.get(condition["type"]) != condition["reason"]
+        and not (condition["type"] in _ABNORMAL and condition["reason"] in known)
     }
     return list(changed.values())
 
 
 def _is_reported(condition: dict[str, Any]) -> bool:
-    if condition["type"] == EndpointCondition.STALLED:
-        return bool(condition["status"] == "True")
-    return condition["type"] in _REPORTED
+    if condition["type"] in _ABNORMAL:
+        return bool(condition["status"] == "True") and condition["reason"] not in _ON_THE_WAY
+    # Ready tells that the endpoint is starting.
+    is_known = (
+        condition["type"] == EndpointCondition.MODELS_AVAILABLE and condition["reason"] == EndpointReason.STARTING
+    )
+    return condition["type"] in _REPORTED and not is_known
 
 
 def is_failure(condition: dict[str, Any]) -> bool:
     """Return whether a condition is a failure, so that its Event is a warning."""
-    if condition["type"] == EndpointCondition.STALLED:
+    if condition["type"] in _ABNORMAL:
         return bool(condition["status"] == "True")
-    return condition["status"] == "False" and condition["reason"] not in _ON_THE_WAY
+    return condition["status"] != "True" and condition["reason"] not in _ON_THE_WAY
 
 
 def _without_progress(status: Status) -> Status:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from llmendpoint_common.api.endpoint import Gpu, LLMEndpointSpec
+from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint import layout
 from llmendpoint_operator.endpoint.conditions.degraded import degraded
@@ -18,8 +19,9 @@ from llmendpoint_operator.endpoint.conditions.monitoring_ready import monitoring
 from llmendpoint_operator.endpoint.conditions.ready import ready
 from llmendpoint_operator.endpoint.conditions.reconciling import reconciling
 from llmendpoint_operator.endpoint.conditions.stalled import stalled
-from llmendpoint_operator.endpoint.observe import Observation, PodView
+from llmendpoint_operator.endpoint.observe import Observation, PodView, Replicas
 from llmendpoint_operator.kube.conditions import MAX_MESSAGE, Condition, merge
+from llmendpoint_operator.kube.fault import needed
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
 #: The functions for the conditions, in the order in which `kubectl describe` shows the conditions.
@@ -38,12 +40,17 @@ _CONDITIONS = (
 def endpoint_status(
     manifest: Manifest, owner: Owner, spec: LLMEndpointSpec, seen: Observation, now: datetime
 ) -> dict[str, Any]:
-    """Return the complete status. Conditions whose status is the same as in `manifest` keep their transition time."""
+    """Return the complete status. Conditions whose status is the same as in `manifest` keep their transition time.
+
+    `observedGeneration` is the newest generation all of whose children were applied. It is absent if there is none yet.
+    `url` is absent while the client Service does not exist or is not ours.
+    """
     generation = manifest["metadata"]["generation"]
-    existing = manifest.get("status", {}).get("conditions") or []
+    before = manifest.get("status") or {}
+    existing = before.get("conditions") or []
     return {
-        "observedGeneration": generation,
-        "url": layout.client_url(owner, spec.service.port),
+        **_applied_generation(before, generation, applied=is_applied(seen)),
+        **({"url": layout.client_url(owner, spec.service.port)} if seen.reachable else {}),
         "gpu": gpu_text(spec.wanted_gpu),
         "replicas": seen.replicas,
         "readyReplicas": seen.ready_replicas,
@@ -51,6 +58,47 @@ def endpoint_status(
         "models": [_model_state(model.name, seen.pods) for model in spec.models],
         "conditions": merge(existing, conditions(spec, seen), generation, now),
     }
+
+
+def unparsed_status(manifest: Manifest, sentence: str, replicas: Replicas, now: datetime) -> dict[str, Any]:
+    """Return the status of an endpoint whose spec cannot be parsed.
+
+    Its children are left as they are, so pods that run keep serving. What the operator cannot judge without the spec
+    stays as it was; the `observedGeneration` of each condition says which spec it is about.
+    """
+    before = manifest.get("status") or {}
+    existing = before.get("conditions") or []
+    about = "The operator cannot continue until a person acts. The condition Stalled says what to do."
+    new = [
+        Condition(EndpointCondition.RECONCILING, False, EndpointReason.STALLED, about),
+        Condition(EndpointCondition.STALLED, True, EndpointReason.INVALID_SPEC, sentence),
+    ]
+    if not replicas.ready:
+        new.insert(0, Condition(EndpointCondition.READY, False, EndpointReason.INVALID_SPEC, sentence))
+    merged = {row["type"]: row for row in merge(existing, new, manifest["metadata"]["generation"], now)}
+    rows = {row["type"]: row for row in existing} | merged
+    order = [condition.value for condition in EndpointCondition]
+    return {
+        **before,
+        "replicas": replicas.existing,
+        "readyReplicas": replicas.ready,
+        "conditions": sorted(
+            rows.values(), key=lambda row: order.index(row["type"]) if row["type"] in order else len(order)
+        ),
+    }
+
+
+def is_applied(seen: Observation) -> bool:
+    """Return whether all children of the present generation are applied. A cluster may lack an optional kind."""
+    return not (needed(seen.refused) or seen.forbidden or seen.invalid or seen.deleting)
+
+
+def _applied_generation(before: dict[str, Any], generation: int, *, applied: bool) -> dict[str, int]:
+    if applied:
+        return {"observedGeneration": generation}
+    last = before.get("observedGeneration")
+    # -1 is the default of an object that no operator has seen.
+    return {"observedGeneration": last} if last is not None and last > 0 else {}
 
 
 def conditions(spec: LLMEndpointSpec, seen: Observation) -> list[Condition]:

@@ -48,6 +48,16 @@ def name_conflicts(faults: Iterable[Fault]) -> list[Fault]:
     return [fault for fault in faults if fault.reason is FaultReason.NAME_CONFLICT and not KINDS[fault.kind].optional]
 
 
+def final(faults: Iterable[Fault]) -> list[Fault]:
+    """Return the faults that only a changed spec or a changed object of the cluster can end, name conflicts first.
+
+    Other refusals can pass without either: a quota becomes free, a webhook is repaired, a permission is granted.
+    """
+    found = list(faults)
+    invalid = [fault for fault in found if fault.reason is FaultReason.INVALID and not KINDS[fault.kind].optional]
+    return name_conflicts(found) + invalid
+
+
 def condition_of(kind: str, faults: Sequence[Fault], *, status: bool) -> Condition:
     """Return a condition of type `kind` with the reason of the first fault and the messages of all."""
     return Condition(kind, status, faults[0].reason, "; ".join(fault.message for fault in faults))

@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmendpoint_common.api.fields import LocalReference, Resources, Toleration
+from llmendpoint_common.api.quantity import with_defaults
 
 
 def resources(
     given: Resources, requests: Mapping[str, str], limits: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, str]]:
-    """Return the resources of a container. `given` takes precedence over the defaults in `requests` and `limits`."""
-    merged = {"requests": {**requests, **given.requests}, "limits": {**(limits or {}), **given.limits}}
+    """Return the resources of a container. `given` takes precedence over the defaults in `requests` and `limits`.
+
+    A default that would contradict what is given is moved: a limit below the default request lowers the request.
+    """
+    requested, limited = with_defaults(given.requests, given.limits, requests, limits or {})
+    merged = {"requests": requested, "limits": limited}
     return {name: value for name, value in merged.items() if value}
 
 

@@ -126,7 +126,8 @@ class Controller(ABC, Generic[Spec]):
         try:
             spec = self.parse(manifest)
         except ValidationError as error:
-            await self.write_status(manifest, self.invalid_status(manifest, sentence_of(error)))
+            self._inventory.accept_all(key)
+            await self._refuse(manifest, sentence_of(error))
             return None
         forbidden = violations(self._policy, self.kind, spec)
         resource = Resource(key, manifest, owner_of(manifest), spec, forbidden)
@@ -155,6 +156,13 @@ class Controller(ABC, Generic[Spec]):
         else:
             self._inventory.wrote_resource(written)
 
+    async def _refuse(self, manifest: Manifest, sentence: str) -> None:
+        """Write the status of a resource whose spec cannot be parsed, and one Event per sentence."""
+        before = manifest.get("status") or {}
+        await self.write_status(manifest, self.invalid_status(manifest, sentence))
+        if sentence not in {row["message"] for row in before.get("conditions") or []}:
+            await emit(self._cluster.objects, manifest, "InvalidSpec", sentence, self._now(), warning=True)
+
     async def emit(self, resource: Resource[Spec], reason: str, message: str, *, warning: bool = False) -> None:
         """Write an Event about a resource."""
         await emit(self._cluster.objects, resource.manifest, reason, message, self._now(), warning=warning)
@@ -163,4 +171,6 @@ class Controller(ABC, Generic[Spec]):
 def sentence_of(error: ValidationError) -> str:
     """Return the first error in a spec, with the path of the field."""
     first = error.errors()[0]
-    return f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    path = ".".join(("spec", *map(str, first["loc"])))
+    # pydantic writes this before the message of an exception.
+    return f"{path}: {first['msg'].removeprefix('Value error, ')}"

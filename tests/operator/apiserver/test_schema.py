@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from functools import partial
 from typing import Any
 
 import pytest
 from kubernetes.client.exceptions import ApiException
 
 from support.manifests import endpoint, loadtest
+from support.waiting import wait_until
 
 ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"models": []}, "spec.models"),
@@ -32,12 +36,45 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"metering": {"auth": {"secretRefs": []}}}, "spec.metering.auth.secretRefs"),
     ({"monitoring": {"mode": "Maybe"}}, "spec.monitoring.mode"),
     ({"models": [{"name": "a:1", "digest": "sha256:short"}]}, "digest"),
-]
+    # One model under two names, as Ollama compares names.
+    ({"models": [{"name": "tiny:latest"}, {"name": "library/tiny:latest"}]}, "two names are one model"),
+    ({"models": [{"name": "tiny:latest"}, {"name": "Tiny:Latest"}]}, "two names are one model"),
+    ({"models": [{"name": "a/b:1"}, {"name": "registry.ollama.ai/A/b:1"}]}, "two names are one model"),
+    ({"models": [{"name": "b:1"}, {"name": "registry.ollama.ai/library/b:1"}]}, "two names are one model"),
+    # What the API server would refuse on a child.
+    ({"pod": {"labels": {"team": "ML Platform"}}}, "spec.pod.labels.team"),
+    ({"pod": {"labels": {"team": "x" * 64}}}, "spec.pod.labels.team"),
+    ({"pod": {"labels": {"a b": "x"}}}, "each key of a label must be valid"),
+    ({"pod": {"labels": {"A.b/c": "x"}}}, "each key of a label must be valid"),
+    ({"pod": {"annotations": {"a/b/c": "x"}}}, "each key of an annotation must be valid"),
+    ({"pod": {"annotations": {"x" * 64: "x"}}}, "each key of an annotation must be valid"),
+    ({"pod": {"nodeSelector": {"not a label": "x"}}}, "each key of a label must be valid"),
+    ({"service": {"annotations": {"-a": "x"}}}, "each key of an annotation must be valid"),
+    ({"monitoring": {"labels": {"release": "a b"}}}, "spec.monitoring.labels.release"),
+    ({"pod": {"priorityClassName": "Very High"}}, "spec.pod.priorityClassName"),
+    ({"pod": {"imagePullSecrets": [{"name": "my_secret"}]}}, "spec.pod.imagePullSecrets"),
+    ({"gpu": {"runtimeClassName": "a/b"}}, "spec.gpu.runtimeClassName"),
+    ({"ollama": {"image": "ollama/ollama: latest"}}, "spec.ollama.image"),
+    ({"pod": {"tolerations": [{"value": "x"}]}}, "key is required unless operator is Exists"),
+    ({"pod": {"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]}}, "value may only be set if operator is Equal"),
+    ({"pod": {"tolerations": [{"key": "a", "value": "x", "tolerationSeconds": 3}]}}, "may only be set if effect is NoExecute"),
+    ({"pod": {"tolerations": [{"key": "a b", "value": "x"}]}}, "spec.pod.tolerations[0].key"),
+    ({"ollama": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}}, "a request must not be above the limit"),
+    ({"metering": {"resources": {"requests": {"cpu": 2}, "limits": {"cpu": "1500m"}}}}, "a request must not be above the limit"),
+    ({"ollama": {"resources": {"requests": {"a.example/b": 1}, "limits": {"a.example/b": 2}}}}, "of an extended resource, such as a GPU, must be equal"),
+    ({"ollama": {"resources": {"requests": {"gpu": 1}}}}, "requests may name cpu, memory"),
+    ({"gpu": {"count": 1}, "ollama": {"resources": {"limits": {"nvidia.com/gpu": 2}}}}, "set the number of GPUs in gpu.count"),
+    ({"ollama": {"resources": {"requests": {"nvidia.com/gpu": 2}}}}, "set the number of GPUs in gpu.count"),
+    ({"gpu": {"resource": "amd.com/gpu"}, "ollama": {"resources": {"limits": {"amd.com/gpu": 4}}}}, "set the number of GPUs in gpu.count"),
+    ({"ollama": {"resources": {"limits": {"memory": "-1Gi"}}}}, "spec.ollama.resources.limits.memory"),
+    ({"ollama": {"resources": {"limits": {"memory": "1 Gi"}}}}, "spec.ollama.resources.limits.memory"),
+    ({"storage": {"size": "0Gi"}}, "size must be greater than zero"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "sentence"), ENDPOINTS)
 def test_a_wrong_endpoint_is_refused_by_name(api: Any, change: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ApiException, match=sentence.replace(".", r"\.")):
+    with pytest.raises(ApiException, match=re.escape(sentence)):
         api.apply(endpoint("wrong", **change))
 
 
@@ -63,7 +100,7 @@ LOADTESTS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "sentence"), LOADTESTS)
 def test_a_wrong_load_test_is_refused_by_name(api: Any, change: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ApiException, match=sentence.replace(".", r"\.")):
+    with pytest.raises(ApiException, match=re.escape(sentence)):
         api.apply(loadtest("wrong", **change))
 
 
@@ -72,7 +109,120 @@ def test_numbers_may_be_written_with_or_without_quotes(api: Any) -> None:
     api.apply(loadtest("plain", load={"rate": 2}))
 
 
-def test_storage_cannot_be_changed(api: Any) -> None:
-    api.apply(endpoint("fixed", storage={"size": "5Gi"}))
+ACCEPTED: list[dict[str, Any]] = [
+    {"models": [{"name": "tiny:latest"}, {"name": "tiny:1b"}, {"name": "library/other:latest"}]},
+    # Not Ollama's default host: `registry.ollama.ai` is a namespace here.
+    {"models": [{"name": "tiny:latest"}, {"name": "registry.ollama.ai/tiny:latest"}]},
+    {"models": [{"name": f"a-rather-long-name-of-a-model-{index:03}:latest"} for index in range(32)]},
+    {"storage": {"size": "1Pi"}},
+    {"storage": {"size": "1e3"}},
+    {"storage": {"size": "1.5Ti"}},
+    {"storage": {"size": 10**12}},
+    {"storage": {"type": "Ephemeral", "sizeLimit": "1E"}},
+    {"ollama": {"resources": {"requests": {"cpu": ".5", "memory": "1e9"}, "limits": {"cpu": "1", "memory": "1Gi"}}}},
+    {"ollama": {"resources": {"requests": {"cpu": "100u"}, "limits": {"hugepages-2Mi": "4Mi", "memory": "1Gi"}}}},
+    {"gpu": {"count": 2}, "ollama": {"resources": {"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": 2}}}},
+    {"pod": {"labels": {"a.b/c": "D_e.f", "empty": ""}, "annotations": {"A.b/c": "any text: ä", "prometheus.io/port": "1"}}},
+    {"pod": {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "", "effect": "NoExecute", "tolerationSeconds": 3}]}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", ACCEPTED)
+def test_what_kubernetes_accepts_is_accepted(api: Any, spec: dict[str, Any]) -> None:
+    api.apply(endpoint("right", **spec))
+
+
+# (before, after): `storage` of one object
+SAME: list[tuple[Any, Any]] = [
+    (None, {"type": "PersistentVolumeClaim"}),
+    (None, {"size": "50Gi", "retentionPolicy": {"whenDeleted": "Retain"}}),
+    ({"size": "1Gi"}, {"size": "1024Mi"}),
+    ({"type": "Ephemeral"}, {"type": "Ephemeral"}),
+]
+CHANGED: list[tuple[Any, Any]] = [
+    (None, {"size": "100Gi"}),
+    ({"size": "5Gi"}, None),
+    ({"size": "5Gi"}, {"size": "9Gi"}),
+    (None, {"storageClassName": "fast"}),
+    ({"storageClassName": "fast"}, {}),
+    (None, {"type": "Ephemeral"}),
+    ({"type": "Ephemeral"}, None),
+    ({"type": "Ephemeral"}, {"type": "Ephemeral", "sizeLimit": "1Gi"}),
+    ({"type": "ExistingClaim", "claimName": "a"}, {"type": "ExistingClaim", "claimName": "b"}),
+    ({"type": "ExistingClaim", "claimName": "a"}, None),
+    (None, {"retentionPolicy": {"whenDeleted": "Delete"}}),
+    ({"retentionPolicy": {"whenScaled": "Delete"}}, None),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), SAME)
+def test_storage_may_be_written_in_another_way(api: Any, before: Any, after: Any) -> None:
+    api.apply(endpoint("fixed", storage=before))
+    api.apply(endpoint("fixed", storage=after))
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGED)
+def test_storage_cannot_be_changed_added_or_removed(api: Any, before: Any, after: Any) -> None:
+    api.apply(endpoint("fixed", storage=before))
     with pytest.raises(ApiException, match="storage cannot be changed"):
-        api.apply(endpoint("fixed", storage={"size": "9Gi"}))
+        api.apply(endpoint("fixed", storage=after))
+    api.apply(endpoint("fixed", storage=before, replicas=2))
+
+
+# Values that an older schema accepted.
+STORED: list[dict[str, Any]] = [
+    {"pod": {"labels": {"team": "ML Platform"}}},
+    {"pod": {"annotations": {"a/b/c": "x"}}},
+    {"pod": {"tolerations": [{"value": "x"}]}},
+    {"ollama": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}},
+    {"models": [{"name": "tiny:latest"}, {"name": "library/tiny:latest"}]},
+    {"pod": {"priorityClassName": "Very High"}},
+]
+
+
+def relaxed(schema: Any) -> Any:
+    """Return a schema without rules and patterns."""
+    if isinstance(schema, list):
+        return [relaxed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: relaxed(item) for name, item in schema.items() if name not in ("x-kubernetes-validations", "pattern")}
+
+
+def test_an_object_that_was_stored_before_a_rule_can_still_be_edited(api: Any) -> None:
+    """The API server does not validate unchanged values again (CRD validation ratcheting, Kubernetes 1.30)."""
+    crd = api.client.get("CustomResourceDefinition", "", "llmendpoints.llmendpoint.dev")
+    body = {"apiVersion": crd["apiVersion"], "kind": crd["kind"], "metadata": {"name": "ratchets.ratchet.example"},
+            "spec": copy.deepcopy(crd["spec"])}  # fmt: skip
+    body["spec"] |= {
+        "group": "ratchet.example",
+        "names": {"kind": "Ratchet", "plural": "ratchets", "singular": "ratchet"},
+    }
+    strict = body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    path = f"/apis/ratchet.example/v1alpha1/namespaces/{api.namespace}/ratchets/"
+
+    def install(schema: Any) -> None:
+        body["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema
+        api.client.apply(body)
+
+    def write(name: str, **spec: Any) -> None:
+        made = {**endpoint(name, **spec), "apiVersion": "ratchet.example/v1alpha1", "kind": "Ratchet"}
+        query = [("fieldManager", "test"), ("force", "true")]
+        api.client.request("PATCH", path + name, query, made, "application/apply-patch+yaml")
+
+    def is_accepted(name: str, **spec: Any) -> bool:
+        try:
+            write(name, **spec)
+        except ApiException:
+            return False
+        return True
+
+    install(relaxed(strict))
+    for index, spec in enumerate(STORED):
+        wait_until(partial(is_accepted, f"stored-{index}", **spec))
+    install(strict)
+    wait_until(lambda: not is_accepted("new", **STORED[0]))
+    for index, spec in enumerate(STORED):
+        write(f"stored-{index}", replicas=3, **spec)
+        assert not is_accepted(f"new-{index}", **spec)
+    api.client.delete("CustomResourceDefinition", "", "ratchets.ratchet.example")

@@ -34,6 +34,36 @@ WEBHOOK = 'admission webhook "validate.example.com" denied the request: no GPUs 
 POLICY = (
     "statefulsets.apps \"assistant\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"
 )
+HANGING = (
+    'Internal error occurred: failed calling webhook "w.example.com": failed to call webhook: Post '
+    '"https://127.0.0.1:9443/?timeout=10s": context deadline exceeded'
+)
+UNREACHABLE = (
+    'Internal error occurred: failed calling webhook "w.example.com": failed to call webhook: Post '
+    '"https://w.ns.svc:443/?timeout=10s": service "w" not found'
+)
+MUST_SPECIFY = (
+    'persistentvolumeclaims "assistant" is forbidden: failed quota: compute: must specify limits.cpu for: metering,ollama; '
+    "limits.memory for: ollama"
+)
+LIMIT_RANGE = (
+    'statefulsets.apps "assistant" is forbidden: maximum memory usage per Container is 512Mi, but limit is 1Gi'
+)
+RATIO = (
+    'pods "assistant" is forbidden: cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000'
+)
+POD_SECURITY = (
+    'pods "assistant" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true (pod must not set '
+    "securityContext.runAsNonRoot=false)"
+)
+BLOCKS = (
+    'services "assistant" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can\'t '
+    "set finalizers on: , <nil>"
+)
+MODIFIED = (
+    'Operation cannot be fulfilled on statefulsets.apps "assistant": the object has been modified; please apply your '
+    "changes to the latest version and try again"
+)
 TERMINATING = 'statefulsets.apps "assistant" is forbidden: unable to create new content in namespace a because it is being terminated'
 
 
@@ -48,7 +78,15 @@ TERMINATING = 'statefulsets.apps "assistant" is forbidden: unable to create new 
         (refused(400, WEBHOOK), FaultReason.ADMISSION_DENIED),
         (refused(403, WEBHOOK), FaultReason.ADMISSION_DENIED),
         (refused(422, POLICY), FaultReason.ADMISSION_DENIED),
-        (refused(500, 'Internal error occurred: failed calling webhook "w": timeout'), FaultReason.ADMISSION_DENIED),
+        (refused(500, HANGING), FaultReason.WEBHOOK_FAILED),
+        (refused(500, UNREACHABLE), FaultReason.WEBHOOK_FAILED),
+        (refused(403, MUST_SPECIFY), FaultReason.QUOTA_EXCEEDED),
+        (refused(403, LIMIT_RANGE), FaultReason.LIMIT_RANGE),
+        (refused(403, RATIO), FaultReason.LIMIT_RANGE),
+        (refused(403, POD_SECURITY), FaultReason.ADMISSION_DENIED),
+        (refused(403, "statefulsets.apps \"assistant\" is forbidden: some plugin says no"), FaultReason.ADMISSION_DENIED),
+        (refused(403, BLOCKS), FaultReason.FORBIDDEN),
+        (refused(413, "Request entity too large: limit is 3145728"), FaultReason.INVALID),
         (refused(422, 'StatefulSet.apps "assistant" is invalid: spec: Forbidden'), FaultReason.INVALID),
         (refused(400, "strict decoding error"), FaultReason.INVALID),
         (refused(409, 'Operation cannot be fulfilled on statefulsets.apps "assistant"'), FaultReason.CONFLICT),
@@ -86,7 +124,15 @@ def test_an_unknown_kind_is_no_missing_object(error: Exception, unknown: bool) -
     [
         (refused(403, QUOTA), QUOTA, "Raise the ResourceQuota"),
         (refused(403, FORBIDDEN), FORBIDDEN, "Grant the operator's ServiceAccount"),
-        (refused(400, WEBHOOK), f"StatefulSet/assistant: {WEBHOOK}", "policy"),
+        (refused(400, WEBHOOK), f"StatefulSet/assistant: {WEBHOOK}", "ask the owner of the webhook"),
+        (refused(422, POLICY), POLICY, "change the ValidatingAdmissionPolicy"),
+        (refused(500, HANGING), f"StatefulSet/assistant: {HANGING}", "The webhook itself does not work"),
+        (refused(403, MUST_SPECIFY), MUST_SPECIFY, "Set them in spec.ollama.resources and spec.metering.resources"),
+        (refused(403, LIMIT_RANGE), LIMIT_RANGE, "or the LimitRange of the namespace"),
+        (refused(403, POD_SECURITY), POD_SECURITY, "pod-security.kubernetes.io/enforce"),
+        (refused(429, "too many requests"), "StatefulSet/assistant: too many requests", "check the FlowSchemas"),
+        (refused(409, MODIFIED), MODIFIED, "No action is needed"),
+        (refused(403, TERMINATING), TERMINATING, "Create this resource in another namespace"),
         (TimeoutError(), "StatefulSet/assistant: The API server does not answer: TimeoutError", "tries again"),
     ],
 )

@@ -15,7 +15,7 @@ from llmendpoint_common.contracts.loadrun import Progress
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ModelPhase, ModelStatus, SidecarStatus, Totals
 from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_common.process.units import Address
-from llmendpoint_operator.cluster.pod_status import PodStatuses
+from llmendpoint_operator.cluster.pod_status import PodStatuses, Silence
 
 ADDRESS = "127.77.5.1"
 POD = {"metadata": {"name": "p"}, "status": {"podIP": ADDRESS}}
@@ -69,7 +69,7 @@ async def statuses() -> AsyncIterator[PodStatuses]:
 async def test_a_status_that_arrives_in_pieces_is_complete(server: Server, statuses: PodStatuses) -> None:
     server.body, server.pieces = json.dumps(sidecar(message="x" * 200_000)).encode(), 200
     status = await statuses.sidecar(POD)
-    assert status is not None
+    assert isinstance(status, SidecarStatus)
     assert len(status.models[0].message) == 200_000
 
 
@@ -91,9 +91,9 @@ async def test_a_status_that_does_not_fit_is_no_status(
     server: Server, statuses: PodStatuses, change: dict[str, Any]
 ) -> None:
     server.body = json.dumps(sidecar()).encode()
-    assert await statuses.sidecar(POD) is not None
+    assert isinstance(await statuses.sidecar(POD), SidecarStatus)
     server.body = json.dumps(sidecar(**change)).encode()
-    assert await statuses.sidecar(POD) is None
+    assert isinstance(await statuses.sidecar(POD), Silence)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,26 @@ async def test_a_status_that_does_not_fit_is_no_status(
 )
 async def test_garbage_is_no_status(server: Server, statuses: PodStatuses, body: bytes) -> None:
     server.body = body
-    assert await statuses.sidecar(POD) is None
+    assert isinstance(await statuses.sidecar(POD), Silence)
     assert await statuses.load(POD) is None
 
 
 async def test_only_an_answer_of_the_pod_itself_counts(server: Server, statuses: PodStatuses) -> None:
     server.body = json.dumps(sidecar()).encode()
     for server.status in (302, 404, 500):
-        assert await statuses.sidecar(POD) is None
+        silence = await statuses.sidecar(POD)
+        assert isinstance(silence, Silence)
+        assert silence.error == f"HTTP {server.status}"
+
+
+async def test_a_pod_that_cannot_be_reached_says_where_and_why(statuses: PodStatuses) -> None:
+    nobody = {"status": {"podIP": "127.77.3.99"}}
+    assert await statuses.sidecar(nobody) == Silence("http://127.77.3.99:8001/status", "Connection refused")
+    assert await statuses.load(nobody) is None
+
+
+async def test_a_pod_without_an_address_is_not_asked(statuses: PodStatuses) -> None:
+    assert await statuses.sidecar({"status": {}}) is None
 
 
 async def test_progress_has_bounds(server: Server, statuses: PodStatuses) -> None:

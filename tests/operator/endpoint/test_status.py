@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from llmendpoint_common.contracts.cluster import EndpointCondition
-from llmendpoint_operator.endpoint.observe import Observation
-from llmendpoint_operator.endpoint.status import endpoint_status, gpu_text
+from llmendpoint_operator.endpoint.observe import Observation, Replicas
+from llmendpoint_operator.endpoint.status import endpoint_status, gpu_text, unparsed_status
+from llmendpoint_operator.policy.rules import Use, Violation
 from support.endpoints import OWNER, endpoint_spec
-from support.observations import CONFLICT, MISSING, NO_MONITORS, ON_CPU, PULLING, READY, model, view
+from support.observations import (
+    CONFLICT,
+    FORBIDDEN,
+    INVALID,
+    MISSING,
+    NO_MONITORS,
+    ON_CPU,
+    PULLING,
+    READY,
+    model,
+    view,
+)
+
+VIOLATION = Violation("serviceTypes", Use("spec.service.type", "NodePort"), ())
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -46,9 +61,11 @@ def test_conditions_follow_what_is_seen(seen: Observation, expected: dict[str, t
     assert expected.items() <= conditions(seen).items()
 
 
-def test_an_endpoint_of_no_replicas_is_not_ready_and_says_why() -> None:
+def test_an_endpoint_of_no_replicas_is_settled_and_says_why() -> None:
     found = conditions(Observation(0, 0, True, ()), replicas=0)
-    assert found["Ready"] == ("False", "ScaledToZero")
+    assert "Ready" not in found
+    assert found["Reconciling"] == ("False", "ScaledToZero")
+    assert found["Stalled"] == ("False", "NotStalled")
     assert found["Degraded"] == ("False", "AsWanted")
 
 
@@ -72,6 +89,56 @@ def test_models_are_summed_over_replicas() -> None:
         "progressPercent": 40,
         "message": "pulled 4 MB of 10 MB",
     }
+
+
+SETTLED = Observation(1, 1, True, (view(READY, ready=True),))
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_applied"),
+    [
+        (SETTLED, True),
+        (Observation(1, 0, False, ()), True),
+        (replace(SETTLED, refused=(NO_MONITORS,)), True),
+        (replace(SETTLED, refused=(FORBIDDEN,)), False),
+        (replace(SETTLED, refused=(INVALID,)), False),
+        (replace(SETTLED, forbidden=(VIOLATION,)), False),
+        (replace(SETTLED, invalid="spec.replicas: two"), False),
+        (replace(SETTLED, deleting=("StatefulSet/assistant",)), False),
+    ],
+)
+def test_the_observed_generation_is_the_last_one_that_was_applied(seen: Observation, is_applied: bool) -> None:
+    def observed(before: dict[str, Any]) -> Any:
+        manifest = {"metadata": {"generation": 3}, "status": before}
+        return endpoint_status(manifest, OWNER, endpoint_spec(), seen, NOW).get("observedGeneration")
+
+    assert observed({"observedGeneration": 2}) == (3 if is_applied else 2)
+    for unseen in ({}, {"observedGeneration": -1}):
+        assert observed(unseen) == (3 if is_applied else None)
+    # Each condition is about the present spec, whether or not it is applied.
+    assert {row["observedGeneration"] for row in status(seen)["conditions"]} == {3}
+
+
+def test_there_is_no_url_without_a_client_service_of_our_own() -> None:
+    assert "url" in status(SETTLED)
+    assert "url" not in status(replace(SETTLED, reachable=False))
+
+
+def test_a_spec_that_cannot_be_parsed_hides_nothing_that_runs() -> None:
+    before = status(SETTLED)
+    manifest = {"metadata": {"generation": 4}, "status": before}
+    after = unparsed_status(manifest, "spec.replicas: many", Replicas(1, 1, True), NOW)
+    rows = {row["type"]: (row["status"], row["reason"], row["observedGeneration"]) for row in after["conditions"]}
+    assert rows["Ready"] == ("True", "ModelsAnswer", 3)
+    assert rows["ModelsLoaded"] == ("True", "AllLoaded", 3)
+    assert rows["Stalled"] == ("True", "InvalidSpec", 4)
+    assert rows["Reconciling"] == ("False", "Stalled", 4)
+    assert (after["observedGeneration"], after["url"], after["models"]) == (3, before["url"], before["models"])
+    stopped = unparsed_status(manifest, "spec.replicas: many", Replicas(1, 0, True), NOW)
+    assert stopped["readyReplicas"] == 0
+    assert {"Ready": ("False", "InvalidSpec")}.items() <= {
+        row["type"]: (row["status"], row["reason"]) for row in stopped["conditions"]
+    }.items()
 
 
 def test_what_clients_and_kubectl_scale_need() -> None:

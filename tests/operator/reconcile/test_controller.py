@@ -9,6 +9,7 @@ import pytest
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
 from llmendpoint_operator.cluster.inventory import Inventory
+from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.endpoint.controller import EndpointController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
@@ -29,10 +30,10 @@ class FakePods:
         self.model: ModelStatus | None = None
         self.polls = 0
 
-    async def sidecar(self, pod: dict[str, Any]) -> SidecarStatus | None:
+    async def sidecar(self, pod: dict[str, Any]) -> SidecarStatus | Silence:
         self.polls += 1
         if self.model is None:
-            return None
+            return Silence("http://10.0.0.1:8001/status", "no answer within 2 s")
         return SidecarStatus("1", True, False, True, "0.17.4", (self.model,), Totals())
 
 
@@ -62,6 +63,26 @@ class World:
         made = live(pod("assistant-0", "assistant", body["metadata"]["uid"]), "uid-pod", stamp=False, status=status)
         made["metadata"]["namespace"] = "ns"
         self.inventory.shows("Pod", made)
+
+    def message(self, kind: str) -> str:
+        return str(next(row["message"] for row in self.objects.statuses[-1]["conditions"] if row["type"] == kind))
+
+    def show_pod(self, status: dict[str, Any], name: str = "assistant-0") -> None:
+        """Show a StatefulSet and a pod of it that is not ready."""
+        body = newer(self.objects.get_now("StatefulSet", "assistant"), status={"replicas": 1, "observedGeneration": 1})
+        self.inventory.shows("StatefulSet", body)
+        made = live(pod(name, "assistant", body["metadata"]["uid"]), f"uid-{name}", stamp=False, status=status)
+        made["metadata"]["namespace"] = "ns"
+        self.inventory.shows("Pod", made)
+
+    def warn(self, kind: str, name: str, uid: str, reason: str, message: str) -> dict[str, Any]:
+        """Show a Warning Event, and return it."""
+        about = {"kind": kind, "name": name, "uid": uid, "namespace": "ns"}
+        body = {"apiVersion": "v1", "kind": "Event", "involvedObject": about, "reason": reason, "message": message,
+                "type": "Warning", "count": 1, "lastTimestamp": "2026-01-02T03:04:00Z",
+                "metadata": {"name": "e", "namespace": "ns", "uid": f"uid-{reason}", "resourceVersion": "1"}}  # fmt: skip
+        self.inventory.shows("Event", body)
+        return body
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -95,9 +116,25 @@ async def test_a_spec_that_cannot_be_parsed_is_reported_by_field(world: World) -
     assert await world.controller.reconcile(KEY) is None
     assert world.objects.calls == ["status LLMEndpoint/assistant"]
     rows = world.objects.statuses[-1]["conditions"]
-    assert [(row["type"], row["status"]) for row in rows] == [("Ready", "False"), ("Stalled", "True")]
-    assert {row["reason"] for row in rows} == {"InvalidSpec"}
-    assert all(row["message"].startswith("spec.replicas: ") for row in rows)
+    assert [(row["type"], row["status"], row["reason"]) for row in rows] == [
+        ("Ready", "False", "InvalidSpec"), ("Reconciling", "False", "Stalled"), ("Stalled", "True", "InvalidSpec"),
+    ]  # fmt: skip
+    assert all(row["message"].startswith("spec.replicas: ") for row in rows if row["reason"] == "InvalidSpec")
+    assert "observedGeneration" not in world.objects.statuses[-1]
+    # One Event, however often it is read again.
+    await world.controller.reconcile(KEY)
+    assert [(event["type"], event["reason"]) for event in world.objects.events] == [("Warning", "InvalidSpec")]
+
+
+async def test_two_names_of_one_model_are_an_invalid_spec(world: World) -> None:
+    """An object may have been stored before the schema refused it."""
+    world.show(models=[{"name": "tiny:latest"}, {"name": "library/Tiny:latest"}])
+    await world.controller.reconcile(KEY)
+    assert world.conditions["Stalled"] == "InvalidSpec"
+    assert world.message("Stalled") == (
+        "spec.models: tiny:latest and library/Tiny:latest are one model for Ollama; remove one of them"
+    )
+    assert world.objects.calls == ["status LLMEndpoint/assistant"]
 
 
 async def test_a_refused_child_does_not_stop_the_others_nor_the_status(world: World) -> None:
@@ -143,8 +180,12 @@ async def test_sidecars_are_polled_often_while_models_load(
 
 async def test_an_endpoint_that_is_scaled_to_zero_is_settled(world: World) -> None:
     world.show(replicas=0)
+    await world.controller.reconcile(KEY)
+    observed = {"observedGeneration": 1}
+    world.inventory.shows("StatefulSet", newer(world.objects.get_now("StatefulSet", "assistant"), status=observed))
     assert await world.controller.reconcile(KEY) == 30
-    assert world.conditions["Ready"] == "ScaledToZero"
+    assert "Ready" not in world.conditions
+    assert world.conditions["Reconciling"] == "ScaledToZero"
     # If its last pod still exists, it is not settled yet.
     world.show_ready_pod()
     assert await world.controller.reconcile(KEY) == 2
@@ -212,3 +253,136 @@ async def test_an_endpoint_that_runs_is_left_as_it_is_if_the_policy_forbids_its_
     assert world.conditions["Ready"] == "ModelsAnswer"
     assert world.conditions["Stalled"] == "PolicyViolation"
     assert [event["type"] for event in world.objects.events if event["reason"] == "PolicyViolation"] == ["Warning"]
+
+
+NO_QUOTA = (
+    'create Pod assistant-0 in StatefulSet assistant failed error: pods "assistant-0" is forbidden: failed quota: compute: '
+    "must specify limits.memory for: ollama"
+)
+
+
+async def test_a_pod_that_admission_refuses_is_why_an_endpoint_is_not_ready(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    uid = world.inventory.own_child(KEY, "StatefulSet", "assistant", "uid-owner").uid  # type: ignore[union-attr]
+    event = world.warn("StatefulSet", "assistant", uid, "FailedCreate", NO_QUOTA)
+    await world.controller.reconcile(KEY)
+    assert world.conditions["Ready"] == world.conditions["Degraded"] == "QuotaExceeded"
+    assert "must specify limits.memory for: ollama. The ResourceQuota requires" in world.message("Ready")
+    # The API server deletes Events after an hour. The pod is still missing.
+    world.inventory.gone("Event", event)
+    await world.controller.reconcile(KEY)
+    assert world.conditions["Ready"] == "QuotaExceeded"
+    # The children are applied, so this is not about the generation.
+    assert world.objects.statuses[-1]["observedGeneration"] == 1
+    world.show_pod({"phase": "Pending"})
+    await world.controller.reconcile(KEY)
+    assert world.conditions["Ready"] == "Starting"
+    assert [event["reason"] for event in world.objects.events].count("QuotaExceeded") == 1
+
+
+async def test_a_sidecar_that_the_operator_cannot_reach_is_named_and_polled_less_often(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    world.show_ready_pod()
+    assert [await world.controller.reconcile(KEY) for _ in range(7)] == [2, 4, 8, 16, 32, 60, 60]
+    assert world.conditions["Ready"] == "ModelsAnswer"
+    assert world.conditions["ModelsAvailable"] == world.conditions["ModelsLoaded"] == "SidecarUnreachable"
+    assert world.message("ModelsAvailable").startswith(
+        "The operator cannot reach port 8001 of pod assistant-0 at http://10.0.0.1:8001/status: no answer within 2 s. The "
+        "pod is Ready, so the network is the likely cause"
+    )
+    assert [event["type"] for event in world.objects.events if event["reason"] == "SidecarUnreachable"] == ["Warning"]
+    world.pods.model = LOADED
+    assert await world.controller.reconcile(KEY) == 30
+    assert world.conditions["ModelsAvailable"] == "AllPresent"
+
+
+async def test_a_sidecar_that_has_just_started_is_not_unreachable(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+
+    def metering(started: str) -> dict[str, Any]:
+        return {
+            "podIP": "10.0.0.1",
+            "containerStatuses": [{"name": "metering", "state": {"running": {"startedAt": started}}}],
+        }
+
+    world.show_pod(metering("2026-01-02T03:04:00Z"))
+    await world.controller.reconcile(KEY)
+    assert world.conditions["ModelsAvailable"] == world.conditions["Ready"] == "Starting"
+    world.show_pod(metering("2026-01-02T03:03:00Z"))
+    await world.controller.reconcile(KEY)
+    assert world.conditions["ModelsAvailable"] == world.conditions["Ready"] == "SidecarUnreachable"
+
+
+async def test_a_pod_that_has_no_place_for_long_stalls_the_endpoint(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+
+    def unscheduled(since: str) -> dict[str, Any]:
+        return {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": since,
+                                "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}]}  # fmt: skip
+
+    world.show_pod(unscheduled("2026-01-02T02:54:06Z"))
+    await world.controller.reconcile(KEY)
+    assert world.conditions["Ready"] == "Unschedulable"
+    assert (world.conditions["Stalled"], world.conditions["Reconciling"]) == ("NotStalled", "RollingOut")
+    world.show_pod(unscheduled("2026-01-02T02:54:05Z"))
+    await world.controller.reconcile(KEY)
+    assert (world.conditions["Stalled"], world.conditions["Reconciling"]) == ("Unschedulable", "Stalled")
+    assert "no 1 free GPU (nvidia.com/gpu)" in world.message("Stalled")
+
+
+async def test_a_refusal_with_the_same_words_is_told_once(world: World) -> None:
+    world.objects.refuse["StatefulSet"] = refusal(
+        422,
+        '{"kind":"Status","message":"StatefulSet.apps \\"assistant\\" is invalid: spec: Forbidden","details":{"name":"x"}}',
+    )
+    world.show()
+    for _ in range(3):
+        await world.controller.reconcile(KEY)
+    assert [event["reason"] for event in world.objects.events] == ["Invalid"]
+    assert len(world.objects.statuses) == 1
+    assert "observedGeneration" not in world.objects.statuses[-1]
+    assert world.conditions["Stalled"] == world.conditions["Degraded"] == world.conditions["Ready"] == "Invalid"
+    del world.objects.refuse["StatefulSet"]
+    world.show(replicas=2)
+    await world.controller.reconcile(KEY)
+    assert world.objects.statuses[-1]["observedGeneration"] == 1
+    assert world.conditions["Stalled"] == "NotStalled"
+
+
+SHARED = {"replicas": 2, "storage": {"type": "ExistingClaim", "claimName": "models"}}
+
+
+def claim(*modes: str) -> dict[str, Any]:
+    return {"kind": "PersistentVolumeClaim", "metadata": {"name": "models"}, "spec": {"accessModes": list(modes)}}
+
+
+async def test_replicas_that_cannot_share_a_claim_are_refused_by_field(world: World) -> None:
+    world.objects.put(claim("ReadWriteOnce"))
+    world.show(**SHARED)
+    await world.controller.reconcile(KEY)
+    assert world.conditions["Stalled"] == world.conditions["Ready"] == "InvalidSpec"
+    assert world.message("Stalled").startswith(
+        "spec.replicas: 2 replicas cannot share PersistentVolumeClaim models (spec.storage.claimName), because its access "
+        "mode ReadWriteOnce allows only the pods of one node to use it."
+    )
+    assert not [call for call in world.objects.calls if call.startswith("create")]
+    # A corrected claim is noticed without a change of the spec.
+    world.objects.put(claim("ReadWriteOnce", "ReadWriteMany"))
+    await world.controller.reconcile(KEY)
+    assert "create StatefulSet/assistant" in world.objects.calls
+    assert world.conditions["Stalled"] == "NotStalled"
+    # It is not read again until the spec changes.
+    world.objects.calls.clear()
+    await world.controller.reconcile(KEY)
+    assert world.objects.calls == []
+
+
+@pytest.mark.parametrize("spec", [{**SHARED, "replicas": 1}, {"replicas": 2}])
+async def test_a_claim_is_read_only_if_replicas_share_it(world: World, spec: dict[str, Any]) -> None:
+    world.show(**spec)
+    await world.controller.reconcile(KEY)
+    assert not [call for call in world.objects.calls if call.startswith("get")]

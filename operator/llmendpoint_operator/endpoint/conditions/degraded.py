@@ -1,4 +1,4 @@
-"""Degraded: fewer replicas than desired are ready, or a child was refused.
+"""Degraded: fewer replicas than desired are ready, or a child was refused. The message names the causes.
 
 If the cluster does not have the kind ServiceMonitor, the endpoint is not degraded. MonitoringReady reports this.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_operator.endpoint.conditions.causes import causes, in_words
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, needed
@@ -20,10 +21,11 @@ def degraded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     if faults:
         return condition_of(_TYPE, faults, status=True)
     if seen.ready_replicas < spec.wanted_replicas:
-        message = (
-            f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests. Check the events "
-            "of the other pods."
-        )
+        counts = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
+        found = causes(seen)
+        if found:
+            return Condition(_TYPE, True, found[0].reason, f"{counts} {in_words(found)}")
+        message = f"{counts} If this does not change, check the events of the other pods."
         return Condition(_TYPE, True, EndpointReason.REPLICAS_UNAVAILABLE, message)
     message = "All desired replicas are ready to serve requests, and all children are applied."
     return Condition(_TYPE, False, EndpointReason.AS_WANTED, message)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 
-from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus
+from llmendpoint_common.contracts.cluster import EndpointReason
+from llmendpoint_common.contracts.sidecar import ModelReason, ModelStatus
 from llmendpoint_operator.endpoint.observe import PodView
+from llmendpoint_operator.kube.conditions import Condition
 
 #: The reason in a report is a string, because a newer sidecar may have reasons that this operator does not know.
 AVAILABILITY_FAILURES: frozenset[str] = frozenset(
@@ -17,7 +19,7 @@ AVAILABILITY_FAILURES: frozenset[str] = frozenset(
 )
 LOADING_FAILURES: frozenset[str] = frozenset({ModelReason.LOAD_FAILED, ModelReason.NOT_ON_GPU})
 
-NO_REPORT = "No replica reports its models yet. A replica reports them as soon as its sidecar runs."
+_NO_REPORT = "No replica reports its models yet. A replica reports them as soon as its sidecar runs."
 
 
 def reports(pods: Sequence[PodView]) -> list[ModelStatus]:
@@ -25,9 +27,12 @@ def reports(pods: Sequence[PodView]) -> list[ModelStatus]:
     return [model for pod in pods if pod.status for model in pod.status.models]
 
 
-def first_failed(pods: Sequence[PodView]) -> ModelStatus | None:
-    """Return the first model that failed, for any reason."""
-    return next((model for model in reports(pods) if model.phase is ModelPhase.FAILED), None)
+def no_report(kind: str, pods: Sequence[PodView]) -> Condition:
+    """Return a condition of type `kind` that is Unknown, because no replica reports its models."""
+    silence = next((pod.silence for pod in pods if pod.silence), "")
+    if silence:
+        return Condition(kind, None, EndpointReason.SIDECAR_UNREACHABLE, silence)
+    return Condition(kind, None, EndpointReason.STARTING, _NO_REPORT)
 
 
 def first_failure(pods: Sequence[PodView], reasons: Container[str]) -> ModelStatus | None:

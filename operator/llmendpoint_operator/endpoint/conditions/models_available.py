@@ -9,10 +9,10 @@ from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReas
 from llmendpoint_common.contracts.sidecar import ModelStatus
 from llmendpoint_operator.endpoint.conditions.model_reports import (
     AVAILABILITY_FAILURES,
-    NO_REPORT,
     activity,
     everywhere,
     first_failure,
+    no_report,
     reports,
     slowest,
 )
@@ -28,7 +28,7 @@ def models_available(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     if failed is not None:
         return Condition(_TYPE, False, failed.reason, failed.message)
     if not reports(seen.pods):
-        return Condition(_TYPE, None, EndpointReason.STARTING, NO_REPORT)
+        return no_report(_TYPE, seen.pods)
     missing = next((model.name for model in spec.models if not everywhere(seen.pods, model.name, _is_present)), None)
     if missing is not None:
         return Condition(_TYPE, False, EndpointReason.PULLING, _progress(seen.pods, missing))

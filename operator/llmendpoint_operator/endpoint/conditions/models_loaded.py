@@ -7,9 +7,9 @@ from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReas
 from llmendpoint_common.contracts.sidecar import Load, ModelStatus
 from llmendpoint_operator.endpoint.conditions.model_reports import (
     LOADING_FAILURES,
-    NO_REPORT,
     everywhere,
     first_failure,
+    no_report,
     reports,
 )
 from llmendpoint_operator.endpoint.observe import Observation
@@ -25,7 +25,7 @@ def models_loaded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
         message = "No model has load: Preload. Ollama loads each model on its first request."
         return Condition(_TYPE, True, EndpointReason.NONE_PRELOADED, message)
     if not reports(seen.pods):
-        return Condition(_TYPE, None, EndpointReason.STARTING, NO_REPORT)
+        return no_report(_TYPE, seen.pods)
     failed = first_failure(seen.pods, LOADING_FAILURES)
     if failed is not None:
         return Condition(_TYPE, False, failed.reason, failed.message)

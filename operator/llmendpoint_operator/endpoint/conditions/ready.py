@@ -1,4 +1,4 @@
-"""Ready: at least one replica is ready to serve its models."""
+"""Ready: at least one replica is ready to serve its models, and clients can reach it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
-from llmendpoint_operator.endpoint.conditions.model_reports import activity, first_failed, reports
+from llmendpoint_operator.endpoint.conditions.causes import causes
+from llmendpoint_operator.endpoint.conditions.model_reports import activity, reports
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, name_conflicts, needed
@@ -21,33 +22,40 @@ _PHASE_REASONS = {
 }
 
 
-def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition:
-    """Return the condition.
+def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
+    """Return the condition, or None if the endpoint is scaled to zero: then it is as wanted, and not ready either.
 
-    If several reasons apply, the first of these is used: a name conflict, a forbidden value, a failed model, a pod that
-    does not run, an unfinished model, another refused child. With a name conflict, the endpoint is not ready even if
-    replicas are: pods or clients may use somebody else's object instead of the endpoint's.
+    kstatus takes an object with Ready=False for one that is still in progress. Reconciling has the reason ScaledToZero.
+
+    If several reasons apply, the first of these is used: a name conflict, a missing client Service, a forbidden or
+    invalid value, a failed model, a pod that does not run, an unfinished model, another refused child. With a name
+    conflict, the endpoint is not ready even if replicas are: pods or clients may use somebody else's object instead of
+    the endpoint's.
     """
     if not spec.wanted_replicas:
-        message = "The endpoint is scaled to zero. Set spec.replicas to 1 or more to serve requests."
-        return Condition(_TYPE, False, EndpointReason.SCALED_TO_ZERO, message)
+        return None
     conflicts = name_conflicts(seen.refused)
     if conflicts:
         return condition_of(_TYPE, conflicts, status=False)
-    if seen.ready_replicas:
+    if seen.ready_replicas and seen.reachable:
         message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
         return Condition(_TYPE, True, EndpointReason.MODELS_ANSWER, message)
+    return _of_the_spec(seen) or _of_the_pods(seen) or _otherwise(seen)
+
+
+def _of_the_spec(seen: Observation) -> Condition | None:
     if seen.forbidden:
         return Condition(_TYPE, False, EndpointReason.POLICY_VIOLATION, sentences(seen.forbidden))
-    return _failure(seen.pods) or _unfinished(seen.pods) or _otherwise(seen)
+    return Condition(_TYPE, False, EndpointReason.INVALID_SPEC, seen.invalid) if seen.invalid else None
 
 
-def _failure(pods: Sequence[PodView]) -> Condition | None:
-    failed = first_failed(pods)
-    if failed is not None:
-        return Condition(_TYPE, False, failed.reason, failed.message)
-    trouble = next((pod.trouble for pod in pods if pod.trouble), "")
-    return Condition(_TYPE, False, EndpointReason.POD_NOT_RUNNING, trouble) if trouble else None
+def _of_the_pods(seen: Observation) -> Condition | None:
+    return None if seen.ready_replicas else _cause(seen) or _unfinished(seen.pods)
+
+
+def _cause(seen: Observation) -> Condition | None:
+    found = causes(seen)
+    return Condition(_TYPE, False, found[0].reason, found[0].message) if found else None
 
 
 def _unfinished(pods: Sequence[PodView]) -> Condition | None:
@@ -60,6 +68,9 @@ def _otherwise(seen: Observation) -> Condition:
     faults = needed(seen.refused)
     if faults:
         return condition_of(_TYPE, faults, status=False)
+    if seen.ready_replicas:
+        message = "The Service for clients does not exist yet. The operator creates it."
+        return Condition(_TYPE, False, EndpointReason.STARTING, message)
     message = (
         "No replica is ready yet, and none reports a reason. If this does not change, check the events of the pods."
     )

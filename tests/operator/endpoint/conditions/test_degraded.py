@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llmendpoint_operator.endpoint.conditions.degraded import degraded
 from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.pods.trouble import Trouble
 from support.endpoints import endpoint_spec
-from support.observations import CONFLICT, FORBIDDEN, NO_MONITORS, NO_PODS, READY, observed, outcome, view
+from support.observations import CONFLICT, FORBIDDEN, NO_MONITORS, NO_PODS, READY, SILENT, observed, outcome, view
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,24 @@ from support.observations import CONFLICT, FORBIDDEN, NO_MONITORS, NO_PODS, READ
 )
 def test_status_and_reason(replicas: int, seen: Observation, expected: tuple[bool | None, str]) -> None:
     assert outcome(degraded(endpoint_spec(replicas=replicas), seen)) == expected
+
+
+def test_the_cause_of_a_replica_that_is_not_ready_is_the_reason() -> None:
+    no_gpu = replace(SILENT, name="assistant-1", trouble=Trouble("Unschedulable", "assistant-1: no free GPU."))
+    seen = Observation(
+        2, 1, True, (view(READY, ready=True), no_gpu), absent=(Trouble("Evicted", "assistant-2: full."),)
+    )
+    condition = degraded(endpoint_spec(replicas=3), seen)
+    assert outcome(condition) == (True, "Unschedulable")
+    assert condition.message == (
+        "1 of 3 replicas are ready to serve requests. assistant-1: no free GPU. assistant-2: full."
+    )
+
+
+def test_only_the_first_causes_are_told() -> None:
+    pods = tuple(replace(SILENT, name=f"p-{i}", trouble=Trouble("Evicted", f"p-{i} is full.")) for i in range(9))
+    message = degraded(endpoint_spec(replicas=9), Observation(9, 0, True, pods)).message
+    assert message.endswith("p-0 is full. p-1 is full. p-2 is full. (6 more)")
 
 
 def test_the_message_names_every_refused_child() -> None:

@@ -8,7 +8,7 @@ from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.models_available import models_available
 from llmendpoint_operator.endpoint.observe import Observation
 from support.endpoints import endpoint_spec
-from support.observations import MISSING, NO_PODS, PULLING, READY, SILENT, model, observed, outcome, view
+from support.observations import MISSING, NO_PODS, PULLING, READY, SILENT, UNREACHABLE, model, observed, outcome, view
 
 OTHER = {"models": [{"name": "tiny:latest"}, {"name": "other:1b"}]}
 
@@ -18,6 +18,7 @@ OTHER = {"models": [{"name": "tiny:latest"}, {"name": "other:1b"}]}
     [
         (observed(view(READY, ready=True)), (True, "AllPresent")),
         (NO_PODS, (None, "Starting")),
+        (observed(UNREACHABLE), (None, "SidecarUnreachable")),
         (observed(SILENT), (None, "Starting")),
         (observed(view(PULLING)), (False, "Pulling")),
         (observed(view(READY), view(PULLING)), (False, "Pulling")),

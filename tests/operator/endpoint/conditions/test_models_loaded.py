@@ -8,7 +8,7 @@ from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.models_loaded import models_loaded
 from llmendpoint_operator.endpoint.observe import Observation
 from support.endpoints import endpoint_spec
-from support.observations import EVICTED, NO_PODS, PULLING, READY, model, observed, outcome, view
+from support.observations import EVICTED, NO_PODS, PULLING, READY, UNREACHABLE, model, observed, outcome, view
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ from support.observations import EVICTED, NO_PODS, PULLING, READY, model, observ
     [
         (observed(view(READY, ready=True)), (True, "AllLoaded")),
         (NO_PODS, (None, "Starting")),
+        (observed(UNREACHABLE), (None, "SidecarUnreachable")),
         (observed(view(PULLING)), (False, "Loading")),
         (observed(view(EVICTED, ready=True)), (False, "Loading")),
         (observed(view(READY, ready=True), view(EVICTED, ready=True)), (False, "Loading")),

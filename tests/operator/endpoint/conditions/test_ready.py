@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.ready import ready
 from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.pods.trouble import Trouble
 from support.endpoints import endpoint_spec
 from support.observations import (
     CONFLICT,
@@ -16,8 +20,10 @@ from support.observations import (
     NO_MONITORS,
     NO_PODS,
     PULLING,
+    QUOTA,
     READY,
     SILENT,
+    UNREACHABLE,
     model,
     observed,
     outcome,
@@ -53,14 +59,44 @@ def test_status_and_reason(seen: Observation, expected: tuple[bool | None, str])
     assert outcome(ready(endpoint_spec(), seen)) == expected
 
 
-def test_an_endpoint_without_replicas_is_scaled_to_zero() -> None:
-    assert outcome(ready(endpoint_spec(replicas=0), NO_PODS)) == (False, "ScaledToZero")
+def test_an_endpoint_without_replicas_is_neither_ready_nor_unready() -> None:
+    """kstatus would take Ready=False for an endpoint that is still in progress. Reconciling says ScaledToZero."""
+    assert ready(endpoint_spec(replicas=0), NO_PODS) is None
+    assert ready(endpoint_spec(replicas=0), observed(refused=(CONFLICT,))) is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        # A container that does not run explains a model that fails on the same pod.
+        (observed(view(MISSING, trouble="OOMKilled")), "PodNotRunning"),
+        # A failed model needs a change of the spec, so it comes before the troubles of other pods.
+        (observed(view(trouble="no GPU"), view(MISSING)), "ModelNotFound"),
+        (replace(NO_PODS, absent=(Trouble("QuotaExceeded", "no quota"),)), "QuotaExceeded"),
+        (observed(replace(UNREACHABLE, ready=False)), "SidecarUnreachable"),
+        (replace(NO_PODS, invalid="spec.replicas: two"), "InvalidSpec"),
+    ],
+)
+def test_the_most_telling_cause_is_the_reason(seen: Observation, reason: str) -> None:
+    assert outcome(ready(endpoint_spec(), seen)) == (False, reason)
+
+
+def test_an_endpoint_without_its_client_service_is_not_ready() -> None:
+    seen = replace(observed(view(READY, ready=True)), reachable=False)
+    assert outcome(ready(endpoint_spec(), seen)) == (False, "Starting")
+    assert outcome(ready(endpoint_spec(), replace(seen, refused=(QUOTA,)))) == (False, "QuotaExceeded")
 
 
 def test_messages_name_what_is_in_the_way() -> None:
     spec = endpoint_spec()
-    assert ready(spec, observed(view(MISSING))).message == "no such model"
-    assert ready(spec, observed(view(PULLING))).message == "tiny:latest: pulled 4 MB of 10 MB"
-    assert ready(spec, observed(view(trouble="no GPU"))).message == "no GPU"
-    assert ready(spec, observed(SILENT, refused=(FORBIDDEN, CONFLICT))).message == CONFLICT.message
-    assert ready(endpoint_spec(replicas=3), observed(view(READY, ready=True))).message.startswith("1 of 3 replicas")
+    assert message(spec, observed(view(MISSING))) == "no such model"
+    assert message(spec, observed(view(PULLING))) == "tiny:latest: pulled 4 MB of 10 MB"
+    assert message(spec, observed(view(trouble="no GPU"))) == "no GPU"
+    assert message(spec, observed(SILENT, refused=(FORBIDDEN, CONFLICT))) == CONFLICT.message
+    assert message(endpoint_spec(replicas=3), observed(view(READY, ready=True))).startswith("1 of 3 replicas")
+
+
+def message(spec: LLMEndpointSpec, seen: Observation) -> str:
+    condition = ready(spec, seen)
+    assert condition is not None
+    return condition.message

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llmendpoint_operator.endpoint.conditions.reconciling import reconciling
 from llmendpoint_operator.endpoint.observe import Observation
 from support.endpoints import endpoint_spec
-from support.observations import NO_PODS, outcome
+from support.observations import CONFLICT, FORBIDDEN, INVALID, MONITOR_CONFLICT, NO_MONITORS, NO_PODS, outcome
+
+SETTLED = Observation(1, 1, True, ())
 
 
 @pytest.mark.parametrize(
@@ -19,7 +23,17 @@ from support.observations import NO_PODS, outcome
         (1, Observation(2, 1, True, ()), (True, "RollingOut")),
         (2, Observation(1, 1, True, ()), (True, "RollingOut")),
         (1, NO_PODS, (True, "RollingOut")),
-        (0, Observation(0, 0, True, ()), (False, "Settled")),
+        (0, Observation(0, 0, True, ()), (False, "ScaledToZero")),
+        (0, Observation(1, 0, True, ()), (True, "RollingOut")),
+        # Pods of the last generation run, but the spec is not applied.
+        (1, replace(SETTLED, refused=(FORBIDDEN,)), (True, "NotApplied")),
+        (1, replace(SETTLED, refused=(MONITOR_CONFLICT,)), (True, "NotApplied")),
+        (1, replace(SETTLED, refused=(NO_MONITORS,)), (False, "Settled")),
+        (1, replace(SETTLED, deleting=("StatefulSet/assistant",)), (True, "NotApplied")),
+        # A tool must not wait for what needs a person.
+        (1, replace(SETTLED, refused=(INVALID,)), (False, "Stalled")),
+        (1, replace(NO_PODS, refused=(CONFLICT,)), (False, "Stalled")),
+        (1, replace(SETTLED, invalid="spec.replicas: two"), (False, "Stalled")),
     ],
 )
 def test_status_and_reason(replicas: int, seen: Observation, expected: tuple[bool, str]) -> None:

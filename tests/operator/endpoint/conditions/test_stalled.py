@@ -9,15 +9,19 @@ import pytest
 from llmendpoint_operator.endpoint.conditions.ready import ready
 from llmendpoint_operator.endpoint.conditions.stalled import stalled
 from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.rules import Use, Violation
 from support.endpoints import endpoint_spec
 from support.observations import (
     CONFLICT,
     FORBIDDEN,
+    INVALID,
+    INVALID_MONITOR,
     MISSING,
     MONITOR_CONFLICT,
     NO_PODS,
     PULLING,
+    QUOTA,
     READY,
     model,
     observed,
@@ -41,6 +45,14 @@ VIOLATION = Violation("serviceTypes", Use("spec.service.type", "NodePort"), ())
         # These are retried, and may pass without a person.
         (replace(NO_PODS, refused=(FORBIDDEN,)), (False, "NotStalled")),
         (replace(NO_PODS, refused=(MONITOR_CONFLICT,)), (False, "NotStalled")),
+        # The API server says that this object is never valid. A ServiceMonitor is not needed by any pod or client.
+        (replace(NO_PODS, refused=(INVALID,)), (True, "Invalid")),
+        (replace(NO_PODS, refused=(INVALID, CONFLICT)), (True, "NameConflict")),
+        (replace(NO_PODS, refused=(INVALID_MONITOR,)), (False, "NotStalled")),
+        (replace(NO_PODS, refused=(QUOTA,)), (False, "NotStalled")),
+        (replace(NO_PODS, invalid="spec.replicas: two"), (True, "InvalidSpec")),
+        (observed(view(trouble="no GPU")), (False, "NotStalled")),
+        (replace(NO_PODS, stuck=Trouble("Unschedulable", "no GPU")), (True, "Unschedulable")),
         (replace(NO_PODS, forbidden=(VIOLATION,)), (True, "PolicyViolation")),
         (replace(observed(view(READY, ready=True)), forbidden=(VIOLATION,)), (True, "PolicyViolation")),
     ],
@@ -52,6 +64,8 @@ def test_status_and_reason(seen: Observation, expected: tuple[bool | None, str])
 def test_a_forbidden_value_is_also_why_an_endpoint_that_does_not_run_is_not_ready() -> None:
     seen = replace(NO_PODS, forbidden=(VIOLATION,))
     assert outcome(ready(endpoint_spec(), seen)) == (False, "PolicyViolation")
-    assert ready(endpoint_spec(), seen).message == stalled(endpoint_spec(), seen).message
+    condition = ready(endpoint_spec(), seen)
+    assert condition is not None
+    assert condition.message == stalled(endpoint_spec(), seen).message
     running = replace(observed(view(READY, ready=True)), forbidden=(VIOLATION,))
     assert outcome(ready(endpoint_spec(), running)) == (True, "ModelsAnswer")

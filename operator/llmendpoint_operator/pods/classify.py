@@ -1,0 +1,159 @@
+"""Finds out why a pod does not run, or does not exist, from its status and from Warning Events.
+
+An Event is only used while it can still be true: an Event about the creation of a pod as long as the pod does not
+exist, one about its volumes as long as none of its containers has been started, one about a claim as long as its pod
+is not scheduled, and one about an eviction for some minutes, if the successor of the pod is not ready.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from llmendpoint_common.contracts.cluster import PodReason
+from llmendpoint_operator.cluster.warning_events import WarningEvent
+from llmendpoint_operator.kube.admission import quoted_refusal
+from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.pods.containers import container_trouble, is_starting
+from llmendpoint_operator.pods.scheduling import scheduling_trouble
+from llmendpoint_operator.pods.trouble import RECENT, Origin, Trouble, quoted
+
+_EVICTED = "Evicted"
+_VOLUME_REASONS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+_CLAIM_REASONS = frozenset({"ProvisioningFailed", "FailedBinding", "VolumeMismatch"})
+_SANDBOX_REASONS = frozenset({"FailedCreatePodSandBox", "NetworkNotReady", "FailedSync"})
+_FAILED_CREATE = "FailedCreate"
+_NO_CLASS = re.compile(r"storageclass\S* \"?[^\"]+\"? not found")
+_EMPTY_DIR_LIMIT = re.compile(r'Usage of EmptyDir volume "models" exceeds the limit')
+
+
+def pod_trouble(pod: Manifest, warnings: Sequence[WarningEvent], origin: Origin, now: datetime) -> Trouble | None:
+    """Return why an existing pod is not ready, or None if nothing is known to be wrong. `warnings` are newest first."""
+    if _is_ready(pod):
+        return None
+    name = pod["metadata"]["name"]
+    mine = [event for event in warnings if event.kind == "Pod" and event.name == name]
+    return (
+        _evicted(pod)
+        or _claim_trouble(pod, warnings)
+        or scheduling_trouble(pod, origin)
+        or container_trouble(pod, origin, now)
+        or _volume_trouble(pod, mine)
+        or eviction_trouble(name, mine, now)
+    )
+
+
+def absent_pod_trouble(name: str, warnings: Iterable[WarningEvent], now: datetime) -> Trouble | None:
+    """Return why a pod that should exist does not: admission refused the pod or its claim, or it was evicted."""
+    events = list(warnings)
+    for event in events:
+        if event.reason == _FAILED_CREATE and re.search(rf"\b(Pod|pods?) \"?{re.escape(name)}\b", event.message):
+            return _refused(name, event)
+    mine = [event for event in events if event.kind == "Pod" and event.name == name]
+    return eviction_trouble(name, mine, now)
+
+
+def eviction_trouble(name: str, mine: Iterable[WarningEvent], now: datetime) -> Trouble | None:
+    """Return that the predecessor of a pod was evicted some minutes ago. `mine` are the Events about its name."""
+    for event in mine:
+        if event.reason == _EVICTED and now - event.last_seen < RECENT:
+            return _eviction(name, event.message)
+    return None
+
+
+def _is_ready(pod: Manifest) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _is_scheduled(pod: Manifest) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(item["type"] == "PodScheduled" and item["status"] == "True" for item in conditions)
+
+
+def _evicted(pod: Manifest) -> Trouble | None:
+    status = pod.get("status") or {}
+    if status.get("phase") != "Failed":
+        return None
+    name, message = pod["metadata"]["name"], str(status.get("message") or "")
+    if status.get("reason") == _EVICTED:
+        return _eviction(name, message)
+    if not status.get("reason"):
+        return None
+    words = f"{name} failed: {status['reason']}: {quoted(message) or 'no message'}. Kubernetes creates it again."
+    return Trouble(PodReason.POD_NOT_RUNNING, words)
+
+
+def _eviction(name: str, message: str) -> Trouble:
+    if _EMPTY_DIR_LIMIT.search(message):
+        advice = "Raise spec.storage.sizeLimit, or use storage of the type PersistentVolumeClaim."
+    elif "ephemeral" in message:
+        advice = "Request more ephemeral-storage in the resources of the spec, or free storage on the node."
+    else:
+        advice = "Free this resource on the node, or request what the pod uses."
+    return Trouble(PodReason.EVICTED, f"{name} was evicted: {quoted(message)}. {advice}")
+
+
+def _refused(name: str, event: WarningEvent) -> Trouble:
+    """Return the refusal of a pod or of its claim that the StatefulSet or Job controller quotes."""
+    # "create Pod assistant-0 in StatefulSet assistant failed error: pods "assistant-0" is forbidden: ..."
+    _, _, error = event.message.partition("failed error: ")
+    text = quoted(error or event.message, 600)
+    found = quoted_refusal(text)
+    if found is None:
+        return Trouble(
+            PodReason.POD_NOT_RUNNING, f"{name} cannot be created: {text}. See the events of its {event.kind}."
+        )
+    return Trouble(found.reason, f"{name} cannot be created: {text}. {found.advice}")
+
+
+def _claim_trouble(pod: Manifest, warnings: Iterable[WarningEvent]) -> Trouble | None:
+    if _is_scheduled(pod):
+        return None
+    name = pod["metadata"]["name"]
+    created = pod["metadata"].get("creationTimestamp")
+    for event in warnings:
+        is_claim = event.kind == "PersistentVolumeClaim" and event.name.endswith(f"-{name}")
+        if not is_claim or event.reason not in _CLAIM_REASONS or _is_older(event, created):
+            continue
+        advice = (
+            "Create the StorageClass. The class of an existing claim cannot be changed."
+            if _NO_CLASS.search(event.message)
+            else "Check the StorageClass, its provisioner and its quota (kubectl describe pvc)."
+        )
+        words = f"{name} waits for PersistentVolumeClaim {event.name}: {quoted(event.message)}. {advice}"
+        return Trouble(PodReason.VOLUME_NOT_READY, words)
+    return None
+
+
+def _is_older(event: WarningEvent, created: str | None) -> bool:
+    return bool(created) and event.last_seen < datetime.fromisoformat(str(created).replace("Z", "+00:00"))
+
+
+def _volume_trouble(pod: Manifest, mine: Iterable[WarningEvent]) -> Trouble | None:
+    if not is_starting(pod):
+        return None
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    for event in mine:
+        if event.uid != uid:
+            continue
+        if event.reason in _VOLUME_REASONS:
+            return Trouble(
+                PodReason.VOLUME_NOT_READY, f"{name}: {quoted(event.message)}. {_volume_advice(event.message)}"
+            )
+        if event.reason in _SANDBOX_REASONS:
+            advice = "Check the container runtime and the network of the node, and spec.gpu.runtimeClassName."
+            return Trouble(PodReason.CONTAINER_NOT_STARTED, f"{name}: {quoted(event.message)}. {advice}")
+    return None
+
+
+def _volume_advice(message: str) -> str:
+    if "Multi-Attach" in message:
+        return (
+            "The access mode of the claim allows one node only. Use one claim per replica (spec.storage.type: "
+            "PersistentVolumeClaim), or a claim with ReadWriteMany."
+        )
+    if "not found" in message:
+        return "Create the missing object, or correct the spec."
+    return "Check the volume and its storage driver (kubectl describe pod)."

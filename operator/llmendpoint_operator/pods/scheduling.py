@@ -1,0 +1,180 @@
+"""Translates the sentence with which the scheduler explains why a pod does not fit on any node.
+
+The sentence is "0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) had untolerated taint(s). preemption:
+..." (`pkg/scheduler/framework/types.go`, `FitError.Error`). If a plugin refuses the pod before it looks at nodes, its
+reason follows the colon without a number.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from llmendpoint_common.contracts.cluster import PodReason
+from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.pods.trouble import Origin, Trouble, quoted
+
+_SENTENCE = re.compile(r"0/(?P<total>\d+) nodes are available: (?P<rest>.*)", re.DOTALL)
+_ITEM = re.compile(r"(?P<count>\d+) (?P<reason>(?:(?!, \d+ |\. ).)+)", re.DOTALL)
+_INSUFFICIENT = re.compile(r"Insufficient (?P<resource>\S+?)\.?$")
+_CLAIM = re.compile(r'persistentvolumeclaim "(?P<name>[^"]+)" not found')
+
+
+class _Words(NamedTuple):
+    """What is missing on some nodes, and what to do about it."""
+
+    what: str
+    advice: str
+
+
+#: Parts of reasons of the scheduler's plugins, with what they mean. `{pod}` is the name of the pod.
+_NODES: tuple[tuple[str, _Words], ...] = (
+    (
+        "untolerated taint",
+        _Words(
+            "has a taint that the pod does not tolerate",
+            "Add a toleration to spec.pod.tolerations, or remove the taint.",
+        ),
+    ),
+    (
+        "taints that the pod didn't tolerate",
+        _Words(
+            "has a taint that the pod does not tolerate",
+            "Add a toleration to spec.pod.tolerations, or remove the taint.",
+        ),
+    ),
+    (
+        "PersistentVolume's node affinity",
+        _Words(
+            "is not the node to which the volume of its claim is bound",
+            "The claim with the models is bound to another node. Make room on that node, or delete the claim, and "
+            "the models "
+            "are pulled again on a node that is free.",
+        ),
+    ),
+    (
+        "volume node affinity conflict",
+        _Words(
+            "is not the node to which the volume of its claim is bound",
+            "The claim with the models is bound to another node. Make room on that node, or delete the claim, and "
+            "the models "
+            "are pulled again on a node that is free.",
+        ),
+    ),
+    (
+        "no available volume zone",
+        _Words(
+            "is not in the zone of the volume of its claim",
+            "Make room on a node of that zone, or delete the claim, and the models are pulled again.",
+        ),
+    ),
+    (
+        "didn't find available persistent volumes",
+        _Words(
+            "has no volume for its claim",
+            "Create a PersistentVolume, or set spec.storage.storageClassName to a StorageClass that provisions "
+            "volumes.",
+        ),
+    ),
+    (
+        "did not have enough free storage",
+        _Words("has not enough free storage for its claim", "Free storage, or request less with spec.storage.size."),
+    ),
+    ("were unschedulable", _Words("is cordoned", "Uncordon it (kubectl uncordon), or add a node.")),
+    ("Too many pods", _Words("has reached its maximum number of pods", "Delete pods, or add a node.")),
+    (
+        "max volume count",
+        _Words("has reached its maximum number of volumes", "Delete pods with volumes, or add a node."),
+    ),
+    (
+        "ReadWriteOncePod",
+        _Words(
+            "cannot mount the claim, because another pod uses it with the access mode ReadWriteOncePod",
+            "Use one claim per replica (spec.storage.type: PersistentVolumeClaim), or a claim with ReadWriteMany.",
+        ),
+    ),
+    ("pod affinity rules", _Words("does not satisfy pod affinity rules", "Change the affinity, or add a node.")),
+    ("anti-affinity rules", _Words("does not satisfy anti-affinity rules", "Change the anti-affinity, or add a node.")),
+    (
+        "topology spread constraints",
+        _Words("does not satisfy topology spread constraints", "Change the constraints, or add a node."),
+    ),
+)
+
+
+def scheduling_trouble(pod: Manifest, origin: Origin) -> Trouble | None:
+    """Return why a pod is not scheduled, or None if the scheduler has not refused it."""
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return _trouble(pod["metadata"]["name"], condition, origin)
+    return None
+
+
+def _trouble(name: str, condition: dict[str, Any], origin: Origin) -> Trouble:
+    text = str(condition.get("message") or condition.get("reason") or "")
+    since = condition.get("lastTransitionTime")
+    begun = datetime.fromisoformat(since.replace("Z", "+00:00")) if since else None
+    missing = _CLAIM.search(text)
+    if missing:
+        message = (
+            f"{name} cannot be scheduled: PersistentVolumeClaim {missing['name']} does not exist. Create it, or "
+            f"correct spec.storage.claimName. Kubernetes: {quoted(text)}."
+        )
+        return Trouble(PodReason.UNSCHEDULABLE, message, begun)
+    words = _explained(text, origin)
+    what = "; ".join(f"{count}{one.what}" for count, one in words)
+    advice = " ".join(dict.fromkeys(one.advice for _, one in words))
+    explained = f"{what}. {advice} " if words else ""
+    message = f"{name} cannot be scheduled: {explained}Kubernetes: {quoted(text)}."
+    return Trouble(PodReason.UNSCHEDULABLE, message, begun)
+
+
+def _explained(text: str, origin: Origin) -> list[tuple[str, _Words]]:
+    """Return the words for each reason that is known, with "1 of 3 nodes " before those about nodes."""
+    if "no nodes available to schedule pods" in text:
+        return [("", _Words("the cluster has no node", "Add a node."))]
+    if "unbound immediate PersistentVolumeClaims" in text:
+        advice = "Check the StorageClass of the claim, and its events (kubectl describe pvc)."
+        return [("", _Words("its claim is not bound to a volume yet", advice))]
+    sentence = _SENTENCE.search(text)
+    if sentence is None:
+        return []
+    # What follows the first sentence is about preemption.
+    reasons = re.split(r"\.(?:\s|$)", sentence["rest"], maxsplit=1)[0]
+    found = []
+    for item in _ITEM.finditer(reasons):
+        words = _of_nodes(item["reason"].strip(), origin)
+        if words is not None:
+            found.append((f"{item['count']} of {sentence['total']} nodes ", words))
+    # GPUs first: they are what is usually missing.
+    return sorted(found, key=lambda each: "GPU" not in each[1].what)
+
+
+def _of_nodes(reason: str, origin: Origin) -> _Words | None:
+    insufficient = _INSUFFICIENT.search(reason)
+    if insufficient:
+        return _insufficient(insufficient["resource"], origin)
+    if "node affinity/selector" in reason:
+        return _unselected(origin)
+    return next((words for part, words in _NODES if part in reason), None)
+
+
+def _insufficient(resource: str, origin: Origin) -> _Words:
+    if resource == origin.gpu or "gpu" in resource.lower() or "/mig-" in resource:
+        return _Words(
+            f"has no {max(1, origin.gpus)} free GPU ({resource})",
+            "Free a GPU, add a node, or check that the device plugin of the GPU runs.",
+        )
+    fields = " and ".join(origin.fields.values()) or "spec.pod.resources"
+    return _Words(f"has too little free {resource}", f"Request less {resource} in {fields}, or add a node.")
+
+
+def _unselected(origin: Origin) -> _Words:
+    if origin.products:
+        return _Words(
+            f"is not selected: it has no GPU of the product {' or '.join(origin.products)} (label "
+            "nvidia.com/gpu.product), or does not match spec.pod.nodeSelector",
+            "Correct spec.gpu.products or spec.pod.nodeSelector, or add such a node.",
+        )
+    return _Words("does not match spec.pod.nodeSelector", "Correct spec.pod.nodeSelector, or label a node.")
