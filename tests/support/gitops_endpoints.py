@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmendpoint_common.api.endpoint import parse_spec
-from llmendpoint_common.contracts.cluster import LLMENDPOINT
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, PodReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.cluster.faults import classify, name_conflict
 from llmendpoint_operator.cluster.keys import ChildKey
-from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import owner_of
+from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.document import Policy
 from llmendpoint_operator.policy.rules import violations
 from support.fakes import refusal
@@ -33,7 +34,10 @@ BUSY = classify(
 )
 TAKEN = name_conflict(ChildKey("Service", "assistant"), LLMENDPOINT)
 RUNS = view(READY, ready=True)
-NO_GPU = view(trouble="assistant-1: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+NO_GPU = PodView(
+    "assistant-1", False, None, Trouble(PodReason.UNSCHEDULABLE, "assistant-1: 3 Insufficient nvidia.com/gpu.")
+)
+CRASHING = PodView("assistant-1", False, None, Trouble(PodReason.CRASH_LOOP, "assistant-1: exit code 1."))
 
 
 def endpoint(seen: Observation, generation: int = 1, before: Manifest | None = None, **spec: Any) -> Manifest:
@@ -77,7 +81,7 @@ def _on_the_way() -> Iterator[State]:
     yield State("pulling", endpoint(observed(view(PULLING))), "InProgress", "Progressing", "Ready")
     yield State("loading", endpoint(observed(loading)), "InProgress", "Progressing", "Ready")
     rolling = endpoint(observed(RUNS, loading, up_to_date=False), 2, replicas=2)
-    yield State("rolling-out", rolling, "InProgress", "Progressing", "Reconciling")
+    yield State("rolling-out", rolling, "InProgress", "Progressing", "Degraded")
     yield State("edited", edited(endpoint(observed(RUNS)), replicas=2), "InProgress", "Progressing", waiting)
     stopping = endpoint(observed(RUNS), 2, replicas=0)
     yield State("stopping", stopping, "InProgress", "Progressing", "Reconciling")
@@ -91,13 +95,20 @@ def _settled() -> Iterator[State]:
 
 
 def _in_trouble() -> Iterator[State]:
-    degraded = endpoint(observed(RUNS, NO_GPU), replicas=2)
-    yield State("degraded", degraded, "InProgress", "Progressing", "Reconciling")
+    """Yield the states that need a person.
+
+    After an edit that is refused, kstatus does not come to the condition Stalled, because the generation that was
+    applied is an older one.
+    """
+    degraded = endpoint(observed(RUNS, CRASHING), replicas=2)
+    yield State("degraded", degraded, "InProgress", "Degraded", "Degraded")
+    no_gpu = endpoint(observed(RUNS, NO_GPU), replicas=2)
+    yield State("no-free-gpu", no_gpu, "InProgress", "Progressing", "Degraded")
     yield State("refused", refused(REFUSED, running=False), "InProgress", "Degraded", "Degraded")
     yield State("refused-after-edit", refused(REFUSED, running=True), "InProgress", "Degraded", "Degraded")
     yield State("name-conflict", refused(TAKEN, running=False), "Failed", "Degraded", "Stalled")
-    yield State("name-conflict-after-edit", refused(TAKEN, running=True), "Failed", "Degraded", "Stalled")
+    yield State("name-conflict-after-edit", refused(TAKEN, running=True), "InProgress", "Degraded", "Stalled")
     yield State("policy-violation", forbidden(running=False), "Failed", "Degraded", "Stalled")
-    yield State("policy-violation-after-edit", forbidden(running=True), "Failed", "Degraded", "Stalled")
+    yield State("policy-violation-after-edit", forbidden(running=True), "InProgress", "Degraded", "Stalled")
     yield State("model-not-found", endpoint(observed(view(MISSING))), "Failed", "Degraded", "Stalled")
     yield State("deleting", deleting(endpoint(observed(RUNS))), "Terminating", "Healthy", "Ready")

@@ -12,8 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llmendpoint_common.contracts.cluster import API_VERSION, LLMENDPOINT, LOADTEST
+from llmendpoint_operator.crd.definitions import custom_resource_definitions
 
-UNSEEN = {"observedGeneration": -1}
+UNSEEN = custom_resource_definitions()[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"][
+    "default"
+]
 CREATED = "2026-01-02T03:00:00Z"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

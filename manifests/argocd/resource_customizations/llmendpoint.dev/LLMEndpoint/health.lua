@@ -29,17 +29,30 @@ if is("Stalled", "True") then
   return health
 end
 
--- A child was refused. The first three reasons need nobody: replicas become ready, and the operator tries again.
-local passing = { ReplicasUnavailable = true, Conflict = true, APIServerUnavailable = true }
+-- A child was refused, or a replica fails. The other reasons can pass without a person: replicas start, a node is added,
+-- an evicted pod is replaced, or the operator tries again.
+local passing = {
+  ReplicasUnavailable = true,
+  Unschedulable = true,
+  VolumeNotReady = true,
+  Evicted = true,
+  Conflict = true,
+  APIServerUnavailable = true,
+}
 if is("Degraded", "True") and not passing[current["Degraded"].reason] then
   health.status = "Degraded"
   health.message = current["Degraded"].message
   return health
 end
 
--- Ready has more to say than Reconciling while a replica starts, for example how much of a model is pulled.
+-- Ready and Degraded have more to say than Reconciling, for example how much of a model is pulled.
 if is("Reconciling", "True") then
-  local shown = is("Ready", "False") and current["Ready"] or current["Reconciling"]
+  local shown = current["Reconciling"]
+  if is("Ready", "False") then
+    shown = current["Ready"]
+  elseif is("Degraded", "True") then
+    shown = current["Degraded"]
+  end
   health.message = shown.message
   return health
 end
