@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import aiohttp
+import pytest
 
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, ModelPhase, Registry, SidecarConfig
 from llmendpoint_sidecar.inputs.files import Inputs
@@ -45,6 +46,33 @@ async def test_a_model_of_another_registry_gets_its_declared_name(
     sidecar = await start_sidecar(simulator.port, config(model))
     await eventually(lambda: sidecar.status().ready)
     assert "mine:7b" in simulator.simulator.store.present
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Tiny:Latest",),
+        ("library/tiny:latest",),
+        ("tiny:latest", "library/tiny:latest"),
+        ("tiny:latest", "Tiny:Latest"),
+    ],
+)
+async def test_a_model_is_pulled_and_loaded_once_however_its_name_is_written(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, names: tuple[str, ...]
+) -> None:
+    """Ollama compares names without regard to case, and leaves out its default namespace."""
+    markers = [f"marker:{number}" for number in range(2)]
+    simulator = await start_simulator(models=[], registry=["tiny:latest", *markers])
+    models = tuple(DeclaredModel(name) for name in names)
+    sidecar = await start_sidecar(simulator.port, config(*models))
+    await eventually(lambda: sidecar.status().ready)
+    assert all(model.present and model.loaded and model.digest for model in sidecar.status().models)
+    loads = len(simulator.simulator.ledger.entries)
+    for marker in markers:
+        # The agent compares all models again, the marker last.
+        sidecar.configure(Inputs(config(*models, DeclaredModel(marker, Load.ON_DEMAND))))
+        await eventually(lambda: sidecar.status().models[-1].phase is ModelPhase.READY)
+    assert len(simulator.simulator.ledger.entries) == loads <= len(names)
 
 
 async def test_a_model_that_does_not_exist_is_said_and_recovers_by_itself(

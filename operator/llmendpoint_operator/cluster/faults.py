@@ -17,6 +17,8 @@ from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.kube import admission
 from llmendpoint_operator.kube.fault import Fault
 
+#: A message has at most 1024 characters, and the advice comes last.
+_MAX_QUOTE = 600
 _KIND_ADVICE = {
     (
         FaultReason.UNKNOWN_KIND,
@@ -103,5 +105,7 @@ def _fault(
 ) -> Fault:
     advice = _KIND_ADVICE.get((reason, child.kind)) or advice or admission.ADVICE[reason]
     sentence = words.rstrip(". ")
+    if len(sentence) > _MAX_QUOTE:
+        sentence = f"{sentence[:_MAX_QUOTE]}..."
     about = sentence if child.name in sentence else f"{child}: {sentence}"
     return Fault(reason, str(child), f"{about}. {advice}", retry_after)

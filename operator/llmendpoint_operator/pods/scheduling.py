@@ -33,21 +33,21 @@ _NODES: tuple[tuple[str, _Words], ...] = (
     (
         "untolerated taint",
         _Words(
-            "has a taint that the pod does not tolerate",
+            "a taint that the pod does not tolerate",
             "Add a toleration to spec.pod.tolerations, or remove the taint.",
         ),
     ),
     (
         "taints that the pod didn't tolerate",
         _Words(
-            "has a taint that the pod does not tolerate",
+            "a taint that the pod does not tolerate",
             "Add a toleration to spec.pod.tolerations, or remove the taint.",
         ),
     ),
     (
         "PersistentVolume's node affinity",
         _Words(
-            "is not the node to which the volume of its claim is bound",
+            "the volume of its claim is bound to another node",
             "The claim with the models is bound to another node. Make room on that node, or delete the claim, and "
             "the models "
             "are pulled again on a node that is free.",
@@ -56,7 +56,7 @@ _NODES: tuple[tuple[str, _Words], ...] = (
     (
         "volume node affinity conflict",
         _Words(
-            "is not the node to which the volume of its claim is bound",
+            "the volume of its claim is bound to another node",
             "The claim with the models is bound to another node. Make room on that node, or delete the claim, and "
             "the models "
             "are pulled again on a node that is free.",
@@ -65,40 +65,40 @@ _NODES: tuple[tuple[str, _Words], ...] = (
     (
         "no available volume zone",
         _Words(
-            "is not in the zone of the volume of its claim",
+            "the volume of its claim is in another zone",
             "Make room on a node of that zone, or delete the claim, and the models are pulled again.",
         ),
     ),
     (
         "didn't find available persistent volumes",
         _Words(
-            "has no volume for its claim",
+            "no volume for its claim",
             "Create a PersistentVolume, or set spec.storage.storageClassName to a StorageClass that provisions "
             "volumes.",
         ),
     ),
     (
         "did not have enough free storage",
-        _Words("has not enough free storage for its claim", "Free storage, or request less with spec.storage.size."),
+        _Words("not enough free storage for its claim", "Free storage, or request less with spec.storage.size."),
     ),
-    ("were unschedulable", _Words("is cordoned", "Uncordon it (kubectl uncordon), or add a node.")),
-    ("Too many pods", _Words("has reached its maximum number of pods", "Delete pods, or add a node.")),
+    ("were unschedulable", _Words("cordoned", "Uncordon it (kubectl uncordon), or add a node.")),
+    ("Too many pods", _Words("the maximum number of pods is reached", "Delete pods, or add a node.")),
     (
         "max volume count",
-        _Words("has reached its maximum number of volumes", "Delete pods with volumes, or add a node."),
+        _Words("the maximum number of volumes is reached", "Delete pods with volumes, or add a node."),
     ),
     (
         "ReadWriteOncePod",
         _Words(
-            "cannot mount the claim, because another pod uses it with the access mode ReadWriteOncePod",
+            "another pod uses the claim with the access mode ReadWriteOncePod",
             "Use one claim per replica (spec.storage.type: PersistentVolumeClaim), or a claim with ReadWriteMany.",
         ),
     ),
-    ("pod affinity rules", _Words("does not satisfy pod affinity rules", "Change the affinity, or add a node.")),
-    ("anti-affinity rules", _Words("does not satisfy anti-affinity rules", "Change the anti-affinity, or add a node.")),
+    ("pod affinity rules", _Words("pod affinity rules are not met", "Change the affinity, or add a node.")),
+    ("anti-affinity rules", _Words("anti-affinity rules are not met", "Change the anti-affinity, or add a node.")),
     (
         "topology spread constraints",
-        _Words("does not satisfy topology spread constraints", "Change the constraints, or add a node."),
+        _Words("topology spread constraints are not met", "Change the constraints, or add a node."),
     ),
 )
 
@@ -123,20 +123,20 @@ def _trouble(name: str, condition: dict[str, Any], origin: Origin) -> Trouble:
         )
         return Trouble(PodReason.UNSCHEDULABLE, message, begun)
     words = _explained(text, origin)
-    what = "; ".join(f"{count}{one.what}" for count, one in words)
-    advice = " ".join(dict.fromkeys(one.advice for _, one in words))
+    what = "; ".join(one.what for one in words)
+    advice = " ".join(dict.fromkeys(one.advice for one in words))
     explained = f"{what}. {advice} " if words else ""
     message = f"{name} cannot be scheduled: {explained}Kubernetes: {quoted(text)}."
     return Trouble(PodReason.UNSCHEDULABLE, message, begun)
 
 
-def _explained(text: str, origin: Origin) -> list[tuple[str, _Words]]:
-    """Return the words for each reason that is known, with "1 of 3 nodes " before those about nodes."""
+def _explained(text: str, origin: Origin) -> list[_Words]:
+    """Return the words for each reason that is known, with the number of nodes to which it applies."""
     if "no nodes available to schedule pods" in text:
-        return [("", _Words("the cluster has no node", "Add a node."))]
+        return [_Words("the cluster has no node", "Add a node.")]
     if "unbound immediate PersistentVolumeClaims" in text:
         advice = "Check the StorageClass of the claim, and its events (kubectl describe pvc)."
-        return [("", _Words("its claim is not bound to a volume yet", advice))]
+        return [_Words("its claim is not bound to a volume yet", advice)]
     sentence = _SENTENCE.search(text)
     if sentence is None:
         return []
@@ -146,9 +146,9 @@ def _explained(text: str, origin: Origin) -> list[tuple[str, _Words]]:
     for item in _ITEM.finditer(reasons):
         words = _of_nodes(item["reason"].strip(), origin)
         if words is not None:
-            found.append((f"{item['count']} of {sentence['total']} nodes ", words))
+            found.append(_Words(f"{words.what} ({item['count']} of {sentence['total']} nodes)", words.advice))
     # GPUs first: they are what is usually missing.
-    return sorted(found, key=lambda each: "GPU" not in each[1].what)
+    return sorted(found, key=lambda words: "GPU" not in words.what)
 
 
 def _of_nodes(reason: str, origin: Origin) -> _Words | None:
@@ -163,18 +163,19 @@ def _of_nodes(reason: str, origin: Origin) -> _Words | None:
 def _insufficient(resource: str, origin: Origin) -> _Words:
     if resource == origin.gpu or "gpu" in resource.lower() or "/mig-" in resource:
         return _Words(
-            f"has no {max(1, origin.gpus)} free GPU ({resource})",
+            f"{'not enough GPUs are' if origin.gpus > 1 else 'no GPU is'} free, the pod needs {max(1, origin.gpus)} "
+            f"{resource}",
             "Free a GPU, add a node, or check that the device plugin of the GPU runs.",
         )
     fields = " and ".join(origin.fields.values()) or "spec.pod.resources"
-    return _Words(f"has too little free {resource}", f"Request less {resource} in {fields}, or add a node.")
+    return _Words(f"not enough free {resource}", f"Request less {resource} in {fields}, or add a node.")
 
 
 def _unselected(origin: Origin) -> _Words:
     if origin.products:
         return _Words(
-            f"is not selected: it has no GPU of the product {' or '.join(origin.products)} (label "
-            "nvidia.com/gpu.product), or does not match spec.pod.nodeSelector",
+            f"no GPU of the product {' or '.join(origin.products)} (label nvidia.com/gpu.product), or no match for "
+            "spec.pod.nodeSelector",
             "Correct spec.gpu.products or spec.pod.nodeSelector, or add such a node.",
         )
-    return _Words("does not match spec.pod.nodeSelector", "Correct spec.pod.nodeSelector, or label a node.")
+    return _Words("no match for spec.pod.nodeSelector", "Correct spec.pod.nodeSelector, or label a node.")

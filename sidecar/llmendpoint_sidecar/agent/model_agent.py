@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from llmendpoint_common.contracts.ollama import canonical_name
+from llmendpoint_common.contracts.ollama import canonical_name, model_key
 from llmendpoint_common.contracts.sidecar import (
     DeclaredModel,
     Load,
@@ -107,19 +107,17 @@ class ModelAgent:
         status = self._statuses.get(model.name)
         if status is None or status.phase is not ModelPhase.READY:
             return False
-        name = canonical_name(model.name)
-        listed = self._watch.listed.get(name)
+        listed = self._watch.listed_as(model.name)
         if listed is None or not _has_digest(listed.digest, model):
             return False
-        return model.load is Load.ON_DEMAND or name in self._watch.loaded
+        return model.load is Load.ON_DEMAND or self._watch.loaded_as(model.name) is not None
 
     async def _make_available(self, model: DeclaredModel) -> None:
-        name = canonical_name(model.name)
-        listed = self._watch.listed.get(name)
+        listed = self._watch.listed_as(model.name)
         if listed is None or not _has_digest(listed.digest, model):
             await self._pull(model)
             await self._watch.poll()
-            listed = self._watch.listed.get(name)
+            listed = self._watch.listed_as(model.name)
         if listed is not None and not _has_digest(listed.digest, model):
             raise ModelError(
                 ModelReason.DIGEST_MISMATCH,
@@ -144,7 +142,7 @@ class ModelAgent:
             async for progress in self._ollama.pull(source, insecure=insecure):
                 message = totals.update(progress)
                 self._set(model, message=message, progress_percent=totals.percent)
-            if canonical_name(source) != canonical_name(model.name):
+            if model_key(source) != model_key(model.name):
                 await self._ollama.copy(source, model.name)
         except OllamaError as error:
             raise _pull_failure(model, source, error) from error
@@ -159,7 +157,7 @@ class ModelAgent:
             advice = "See the logs of the container ollama. A smaller model or more GPU memory may be necessary."
             raise ModelError(ModelReason.LOAD_FAILED, f"{model.name} could not be loaded: {error}. {advice}") from error
         await self._watch.poll()
-        loaded = self._watch.loaded.get(name)
+        loaded = self._watch.loaded_as(model.name)
         if self._config.require_full_offload and loaded is not None and loaded.size_vram < loaded.size:
             share = 100 * loaded.size_vram // max(1, loaded.size)
             raise ModelError(
@@ -181,8 +179,7 @@ class ModelAgent:
             self._statuses[model.name] = msgspec.structs.replace(status, **changes)
 
     def _with_upstream_state(self, status: ModelStatus) -> ModelStatus:
-        name = canonical_name(status.name)
-        listed, loaded = self._watch.listed.get(name), self._watch.loaded.get(name)
+        listed, loaded = self._watch.listed_as(status.name), self._watch.loaded_as(status.name)
         return msgspec.structs.replace(
             status,
             present=listed is not None,

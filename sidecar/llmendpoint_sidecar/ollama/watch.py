@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from typing import TypeVar
 
-from llmendpoint_common.contracts.ollama import model_key
+from llmendpoint_common.contracts.ollama import canonical_name, model_key
 from llmendpoint_common.process.errors import OllamaError
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
@@ -13,6 +15,9 @@ from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
 log = logging.getLogger(__name__)
 
 _FAILURES_UNTIL_DOWN = 2
+
+
+T = TypeVar("T")
 
 
 class UpstreamWatch:
@@ -33,6 +38,14 @@ class UpstreamWatch:
         key = model_key(name)
         # Few models are in memory at the same time.
         return next((model.context_length or None for one, model in self.loaded.items() if model_key(one) == key), None)
+
+    def listed_as(self, name: str) -> ListedModel | None:
+        """Return the model on disk that Ollama finds under a name, however the name is written."""
+        return _found(self.listed, name)
+
+    def loaded_as(self, name: str) -> LoadedModel | None:
+        """Return the model in memory that Ollama finds under a name, however the name is written."""
+        return _found(self.loaded, name)
 
     async def run(self) -> None:
         """Poll at the interval, and immediately if the meter meets an unknown model name."""
@@ -72,3 +85,12 @@ class UpstreamWatch:
             log.warning("upstream is down: %s", error)
             self.up, self.version = False, ""
             self.loaded = {}
+
+
+def _found(models: Mapping[str, T], name: str) -> T | None:
+    model = models.get(canonical_name(name))
+    if model is not None:
+        return model
+    # Ollama lists a model under the name with which it was first pulled.
+    key = model_key(name)
+    return next((model for other, model in models.items() if model_key(other) == key), None)

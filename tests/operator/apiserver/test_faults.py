@@ -18,6 +18,9 @@ ALL = {
     "ConfigMap/assistant", "Service/assistant", "Service/assistant-pods", "ServiceAccount/assistant", "StatefulSet/assistant",
 }  # fmt: skip
 
+#: The schema of an LLMEndpoint does not contain all rules for the names of resources.
+BAD_RESOURCE = {"resources": {"limits": {"a.example/b/c": 1}}}
+
 
 def degraded(api: Any) -> tuple[str, str]:
     status, reason = api.conditions(LLMENDPOINT, "assistant").get("Degraded", ("", ""))
@@ -123,10 +126,9 @@ def test_a_namespace_that_is_being_deleted(api: Any) -> None:
 
 
 def test_a_spec_that_the_api_server_finds_invalid(api: Any) -> None:
-    """The schema of an LLMEndpoint does not contain all rules for a StatefulSet."""
-    api.apply(endpoint("assistant", pod={"nodeSelector": {"not a label": "x"}}))
+    api.apply(endpoint("assistant", ollama=BAD_RESOURCE))
     wait_until(lambda: degraded(api) == ("True", "Invalid"))
-    assert "not a label" in message(api)
+    assert "a.example/b/c" in message(api)
     assert api.children().keys() == ALL - {"StatefulSet/assistant"}
     api.apply(endpoint("assistant"))
     wait_until(lambda: api.children().keys() == ALL, 2)
@@ -134,7 +136,7 @@ def test_a_spec_that_the_api_server_finds_invalid(api: Any) -> None:
 
 def test_one_refused_endpoint_delays_no_other(api: Any) -> None:
     for index in range(20):
-        api.apply(endpoint(f"refused-{index}", pod={"nodeSelector": {"not a label": "x"}}))
+        api.apply(endpoint(f"refused-{index}", ollama=BAD_RESOURCE))
     wait_until(lambda: api.conditions(LLMENDPOINT, "refused-19").get("Degraded") == ("True", "Invalid"))
     api.apply(endpoint("assistant"))
     wait_until(lambda: api.children().keys() >= ALL, 2)

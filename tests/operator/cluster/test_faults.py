@@ -155,6 +155,12 @@ def test_the_api_server_says_when_to_come_back(error: Exception, seconds: float 
     assert classify(error, CHILD).retry_after == seconds
 
 
+def test_a_long_refusal_leaves_room_for_the_advice() -> None:
+    message = classify(refused(422, f'StatefulSet.apps "assistant" is invalid: [{"x" * 5000}]'), CHILD).message
+    assert len(message) < 1024
+    assert message.endswith("xxx.... Correct the field of the spec that sets the invalid value.")
+
+
 def test_a_cluster_without_the_prometheus_operator_gets_its_own_advice() -> None:
     fault = classify(plain(404, "404 page not found\n"), ChildKey("ServiceMonitor", "assistant"))
     assert "Install the Prometheus Operator, or set spec.monitoring.mode to None." in fault.message

@@ -331,7 +331,7 @@ async def test_a_pod_that_has_no_place_for_long_stalls_the_endpoint(world: World
     world.show_pod(unscheduled("2026-01-02T02:54:05Z"))
     await world.controller.reconcile(KEY)
     assert (world.conditions["Stalled"], world.conditions["Reconciling"]) == ("Unschedulable", "Stalled")
-    assert "no 1 free GPU (nvidia.com/gpu)" in world.message("Stalled")
+    assert "no GPU is free, the pod needs 1 nvidia.com/gpu" in world.message("Stalled")
 
 
 async def test_a_refusal_with_the_same_words_is_told_once(world: World) -> None:

@@ -1,0 +1,24 @@
+"""The model agent against a real Ollama."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, SidecarConfig
+from support.real_ollama import MODEL, running_ollama
+from support.servers import StartSidecar
+from support.waiting import eventually
+
+
+@pytest.mark.clients
+async def test_ollama_finds_a_model_however_its_name_is_written(tmp_path: Path, start_sidecar: StartSidecar) -> None:
+    """The model is present as `scripted:latest`. A pull under another spelling would fail: there is no such registry."""
+    names = (f"{MODEL.upper()}:Latest", f"library/{MODEL}:latest")
+    with running_ollama(tmp_path) as ollama:
+        sidecar = await start_sidecar(
+            ollama.port, SidecarConfig(tuple(DeclaredModel(name, Load.PRELOAD) for name in names))
+        )
+        await eventually(lambda: sidecar.status().ready, 60)
+        assert all(model.present and model.loaded for model in sidecar.status().models)
