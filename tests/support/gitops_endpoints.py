@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+from pydantic import ValidationError
+
 from llmendpoint_common.api.endpoint import parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, PodReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.cluster.faults import classify, name_conflict
 from llmendpoint_operator.cluster.keys import ChildKey
-from llmendpoint_operator.endpoint.observe import Observation, PodView
-from llmendpoint_operator.endpoint.status import endpoint_status
+from llmendpoint_operator.endpoint.observe import Observation, PodView, Replicas
+from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import owner_of
 from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.document import Policy
 from llmendpoint_operator.policy.rules import violations
+from llmendpoint_operator.reconcile.controller import sentence_of
 from support.fakes import refusal
 from support.gitops_states import NOW, Manifest, State, deleting, edited, manifest
 from support.observations import MISSING, PULLING, READY, model, observed, view
@@ -66,6 +70,18 @@ def forbidden(*, running: bool) -> Manifest:
     return endpoint(Observation(len(pods), len(pods), True, pods, (), found), 2 if running else 1, before, **spec)
 
 
+def invalid(*, running: bool) -> Manifest:
+    """Return an endpoint with an error that the API server did not find."""
+    doubled = [{"name": "tiny:latest"}, {"name": "Tiny:latest"}]
+    body = manifest(LLMENDPOINT, "assistant", {"models": doubled})
+    pods = 1 if running else 0
+    if running:
+        body = edited(endpoint(observed(RUNS)), models=doubled)
+    with pytest.raises(ValidationError) as caught:
+        parse_spec(body)
+    return {**body, "status": unparsed_status(body, sentence_of(caught.value), Replicas(pods, pods, True), NOW)}
+
+
 def endpoints() -> Iterator[State]:
     """Yield an endpoint in each state."""
     yield from _on_the_way()
@@ -110,5 +126,9 @@ def _in_trouble() -> Iterator[State]:
     yield State("name-conflict-after-edit", refused(TAKEN, running=True), "InProgress", "Degraded", "Stalled")
     yield State("policy-violation", forbidden(running=False), "Failed", "Degraded", "Stalled")
     yield State("policy-violation-after-edit", forbidden(running=True), "InProgress", "Degraded", "Stalled")
+    yield State("invalid-spec", invalid(running=False), "Failed", "Degraded", "Stalled")
+    yield State("invalid-spec-after-edit", invalid(running=True), "InProgress", "Degraded", "Stalled")
+    stuck = Observation(1, 0, True, (NO_GPU,), stuck=NO_GPU.trouble)
+    yield State("unschedulable-for-long", endpoint(stuck), "Failed", "Degraded", "Stalled")
     yield State("model-not-found", endpoint(observed(view(MISSING))), "Failed", "Degraded", "Stalled")
     yield State("deleting", deleting(endpoint(observed(RUNS))), "Terminating", "Healthy", "Ready")
