@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,12 +143,12 @@ def start_operator(
 ) -> Callable[..., OperatorProcess]:
     """Start the operator as a process, with additional flags; the caller ends it."""
 
-    def start(*flags: str) -> OperatorProcess:
+    def start(*flags: str, kubeconfig: Path = control_plane.operator) -> OperatorProcess:
         port = free_port()
         path = tmp_path_factory.mktemp("operator") / "log"
         command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
                    "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
-        environment = os.environ | {"KUBECONFIG": str(control_plane.operator)}
+        environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
         with path.open("wb") as log:
             process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
         process.health = f"http://127.0.0.1:{port}"
