@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
-from llmendpoint_common.contracts.cluster import LOADTEST
+from llmendpoint_common.contracts.cluster import LOADTEST, FaultReason, LoadTestReason
 from llmendpoint_common.contracts.loadrun import Api, MetricName, Objective, RunDocument, RunLoad, RunTarget, Summary
 from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
@@ -18,6 +18,7 @@ SPEC = {
     "slo": [{"metric": "TTFT", "percentile": 95, "threshold": "1s"}],
 }
 TARGET = ResolvedTarget("http://assistant.models.svc:11434", Api.OLLAMA_CHAT, "tiny:latest", "sha256:1", "none")
+DEADLINE = "2026-01-02T03:14:05Z"
 SAMPLE = Sample("id", "q", "Math", 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2)
 
 
@@ -43,11 +44,16 @@ def loadtests() -> Iterator[State]:
     yield from _runs()
     violation = "spec.target.url: the operator's policy does not allow 'example.org'."
     yield State("policy-violation", loadtest(phases.forbidden(violation)), "Failed", "Degraded", "Stalled")
+    held = loadtest(phases.held(FaultReason.QUOTA_EXCEEDED, "Job/smoke: exceeded quota: small.", DEADLINE))
+    yield State("held", held, "InProgress", "Progressing", "Complete")
+    served = "LLMEndpoint assistant does not have the model other:1b. It has tiny:latest."
+    refused = loadtest(phases.refused(LoadTestReason.MODEL_NOT_SERVED, served, DEADLINE))
+    yield State("model-not-served", refused, "Failed", "Degraded", "Stalled")
     invalid = loadtest(phases.failed("spec.load.rate: must be greater than 0", NOW))
     yield State("invalid-spec", invalid, "Failed", "Degraded", "Passed")
     suspended = loadtest(waiting)
     suspended["spec"] = {**SPEC, "suspend": True}
-    yield State("suspended", suspended, "Current", "Suspended", "The load test is suspended")
+    yield State("suspended", suspended, "InProgress", "Suspended", "The load test is suspended")
 
 
 def _runs() -> Iterator[State]:
@@ -69,4 +75,8 @@ def _runs() -> Iterator[State]:
         yield State(name, loadtest(begun, phases.finished(result, NOW)), *expected, "Passed")
     error = phases.failed("The Job of this run was deleted. Create another LoadTest to run it again.", NOW)
     yield State("error", loadtest(begun, error), "Failed", "Degraded", "Passed")
+    canceled = loadtest(begun, running, phases.canceled("The pod of this run was deleted.", NOW))
+    yield State("canceled", canceled, "Failed", "Degraded", "Passed")
+    late = loadtest(begun, phases.overdue("Pod smoke-0 cannot be scheduled.", NOW))
+    yield State("overdue", late, "Failed", "Degraded", "Passed")
     yield State("deleting", deleting(loadtest(begun, running)), "Terminating", "Progressing", "Complete")
