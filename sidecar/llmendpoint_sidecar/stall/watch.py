@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 #: Interval of tests while Ollama is hung, and Retry-After: while it is restarted, and otherwise.
 _RETEST_SECONDS = 5.0
+#: Shortest time for an answer while Ollama is hung. Before Ollama replaces a runner for a request, it waits 10 s for
+#: the runner's answer (needsReload in server/sched.go), and it forgets the request if the connection is closed earlier.
+_RECOVERY_SECONDS = 30.0
 _RETRY_AFTER_RESTART = 10
 _RETRY_AFTER = 30
 #: Time without an answer to requests about itself after which Ollama is restarted, if it may be. With a restart file,
@@ -241,7 +244,7 @@ class StallWatch:
             if model is None:
                 await asyncio.sleep(self._detector.times.suspicion)
                 return
-            result = await self._ask(model, self._detector.times.answer)
+            result = await self._ask(model, max(self._detector.times.answer, _RECOVERY_SECONDS))
             if result is Answer.ANSWERED or (self._watch.up and model not in self._watch.listed):
                 return
             await asyncio.sleep(min(_RETEST_SECONDS, self._detector.times.suspicion))
