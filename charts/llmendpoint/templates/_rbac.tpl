@@ -124,6 +124,7 @@
   verbs:
     - list
     - watch
+    - update
 {{- end -}}
 {{- define "llmendpoint.clusterOwnRules" -}}
 - apiGroups:
@@ -138,7 +139,6 @@
     - leases
   verbs:
     - create
-    - update
 {{- end -}}
 {{- define "llmendpoint.namespaceRules" -}}
 - apiGroups:
