@@ -131,6 +131,7 @@
   verbs:
     - list
     - watch
+    - update
 {{- end -}}
 {{- define "llmendpoint.clusterOwnRules" -}}
 - apiGroups:
@@ -145,7 +146,6 @@
     - leases
   verbs:
     - create
-    - update
 {{- end -}}
 {{- define "llmendpoint.namespaceRules" -}}
 - apiGroups:

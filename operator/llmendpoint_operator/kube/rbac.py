@@ -21,7 +21,8 @@ _Need: TypeAlias = tuple[tuple[Kind, str], tuple[str, ...]]
 def cluster_rules(table: Iterable[Kind] = TABLE) -> list[PolicyRule]:
     """Return the rules of an operator that watches all namespaces.
 
-    It watches the Leases of all operators, but writes only its own one, in its own namespace.
+    It watches the Leases of all operators, and takes over those of installations that have ended without giving them
+    back. It creates only its own one, in its own namespace.
     """
     return _rules((resource, verbs) for kind in table for resource, verbs in _needs(kind, cluster_wide=True))
 
@@ -42,7 +43,7 @@ def own_rules(*, cluster_wide: bool) -> list[PolicyRule]:
     namespaces, has its Lease there.
     """
     questions: _Need = (KINDS["ConfigMap"], "configmaps"), ("list",)
-    lease: _Need = (KINDS["Lease"], "leases"), ("create", "update")
+    lease: _Need = (KINDS["Lease"], "leases"), ("create",)
     events: _Need = (KINDS["Event"], "events"), ("create",)
     return _rules([questions, lease if cluster_wide else events])
 
@@ -66,7 +67,7 @@ def _needs(kind: Kind, *, cluster_wide: bool) -> list[_Need]:
     `update` on the owner's `finalizers`. The operator sets no finalizers.
     """
     if kind.role is Role.COORDINATED and cluster_wide:
-        return [((kind, kind.plural), ("list", "watch"))]
+        return [((kind, kind.plural), ("list", "watch", "update"))]
     needs = [((kind, kind.plural), kind.verbs)]
     if kind.role is Role.RESOURCE:
         needs += [((kind, f"{kind.plural}/status"), ("patch",)), ((kind, f"{kind.plural}/finalizers"), ("update",))]
