@@ -58,6 +58,8 @@ class KindAccess:
         self._refused = Backoff(_LOST_FIRST_SECONDS, last)
         self._refusals = 0
         self._failing_since: float | None = None
+        #: When the kind was found after the cluster had lacked it.
+        self.found_at: float | None = None
         self.is_lost = False
         #: The last error.
         self.trouble = ""
@@ -69,6 +71,8 @@ class KindAccess:
         self._failing.reset()
         self._refused.reset()
         self._refusals = 0
+        if self.is_missing:
+            self.found_at = self._clock()
         was_lost, self.is_lost, self.is_missing = self.is_lost, False, False
         self._failing_since = None
         self._discovery.found(self.kind.name)

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,17 +100,35 @@ class Api:
 @pytest.fixture
 def api(control_plane: ControlPlane) -> Api:
     """An administrator's client in its own namespace."""
-    client = control_plane.client
-    assert client is not None
-    name = f"test-{secrets.token_hex(4)}"
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    return Api(client, name)
+    return _new_namespace(control_plane)
+
+
+@pytest.fixture
+def make_namespace(control_plane: ControlPlane) -> Callable[..., Api]:
+    """Make another namespace, of this name and on this control plane if given; return an administrator's client."""
+
+    def make(name: str = "", plane: ControlPlane = control_plane) -> Api:
+        return _new_namespace(plane, name)
+
+    return make
+
+
+def _new_namespace(plane: ControlPlane, name: str = "") -> Api:
+    assert plane.client is not None
+    name = name or f"test-{secrets.token_hex(4)}"
+    plane.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return Api(plane.client, name)
 
 
 class OperatorProcess(subprocess.Popen[bytes]):
     """The operator as a process, with the address of its /metrics."""
 
     health: str = ""
+    log: Path
+
+    def said(self, text: str) -> int:
+        """Return the number of lines of the log that contain a text."""
+        return sum(text in line for line in self.log.read_text().splitlines())
 
     def metric(self, name: str) -> float:
         """Return the value of a metric without labels."""
@@ -124,14 +143,15 @@ def start_operator(
 ) -> Callable[..., OperatorProcess]:
     """Start the operator as a process, with additional flags; the caller ends it."""
 
-    def start(*flags: str) -> OperatorProcess:
+    def start(*flags: str, kubeconfig: Path | None = None) -> OperatorProcess:
         port = free_port()
         path = tmp_path_factory.mktemp("operator") / "log"
         command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
                    "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
-        environment = os.environ | {"KUBECONFIG": str(control_plane.operator)}
+        environment = os.environ | {"KUBECONFIG": str(kubeconfig or control_plane.operator)}
         with path.open("wb") as log:
             process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
+        process.log = path
         process.health = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
