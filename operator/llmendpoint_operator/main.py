@@ -39,6 +39,8 @@ _NOISY = {
     # The operator reports with its own words why kopf ended.
     "kopf._core.reactor.running": logging.CRITICAL,
     "kopf._core.reactor.orchestration": logging.CRITICAL,
+    "kopf._core.reactor.observation": logging.CRITICAL,
+    "kopf._cogs.clients.watching": logging.CRITICAL,
 }
 
 

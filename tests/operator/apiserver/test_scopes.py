@@ -111,7 +111,7 @@ def test_a_namespace_that_is_deleted_and_created_again(
     serves(api)
     serves(second)
     delete_namespace(second)
-    wait_until(lambda: operator.said("cannot watch"), 30)
+    wait_until(lambda: operator.said("The operator cannot watch"), 30)
     serves(api)
     # An operator that starts now serves the other namespace as well.
     operator.terminate()
@@ -119,12 +119,12 @@ def test_a_namespace_that_is_deleted_and_created_again(
     operator = run("--namespace", api.namespace, "--namespace", second.namespace)
     serves(api)
     wait_until(lambda: operator.said(f"in namespace {second.namespace}"), 30)
-    assert operator.said("cannot watch") == 1
+    assert operator.said("The operator cannot watch") == 1
     make_namespace(second.namespace, plane)
     grant(second)
     serves(second, 90)
     wait_until(lambda: operator.said("everything can be watched again"))
-    assert operator.said("cannot watch") == 1
+    assert operator.said("The operator cannot watch") == 1
 
 
 def test_a_binding_that_is_taken_away_and_given_back(api: Any, second: Any, run: Callable[..., Any]) -> None:
@@ -154,23 +154,23 @@ def test_a_kind_that_may_not_be_listed(api: Any, second: Any, run: Callable[...,
     serves(second)
     serves(api)
     wait_until(lambda: operator.said(f"The operator cannot watch Service in namespace {api.namespace}"))
-    assert operator.said("cannot watch") == 1
+    assert operator.said("The operator cannot watch") == 1
     grant(api)
     wait_until(lambda: operator.said(f"everything can be watched again in namespace {api.namespace}"), 60)
     api.delete("Service", "assistant")
     wait_until(lambda: api.get("Service", "assistant"))
 
 
-def test_our_own_kinds_that_come_after_the_operator(plane: ControlPlane, api: Any, run: Callable[..., Any]) -> None:
+def test_our_own_kinds_that_come_after_the_operator(
+    plane: ControlPlane, api: Any, second: Any, run: Callable[..., Any]
+) -> None:
     definitions = []
     for path in sorted((ROOT / "manifests/crds").glob("*.yaml")):
         definitions += [document for document in yaml.safe_load_all(path.read_text()) if document]
     for definition in definitions:
         api.client.delete("CustomResourceDefinition", "", definition["metadata"]["name"])
-    for definition in definitions:
-        wait_until(
-            lambda name=definition["metadata"]["name"]: api.client.get("CustomResourceDefinition", "", name) is None, 60
-        )  # type: ignore[misc]
+    names = [str(definition["metadata"]["name"]) for definition in definitions]
+    wait_until(lambda: not any(api.client.get("CustomResourceDefinition", "", name) for name in names), 60)
     operator = run(kubeconfig=plane.operator)
     wait_until(lambda: operator.said("does not have the kinds LLMEndpoint, LoadTest"), 30)
     for definition in definitions:
@@ -184,8 +184,9 @@ def test_our_own_kinds_that_come_after_the_operator(plane: ControlPlane, api: An
     wait_until(lambda: operator.said("does not have the kinds") == 2, 60)
     for definition in definitions:
         api.client.apply(definition)
-    wait_until(lambda: not api.is_refused(endpoint("assistant")), 60)
-    serves(api, 60)
+    wait_until(lambda: not api.is_refused(endpoint("other")), 60)
+    # The children of the first endpoint still exist: the garbage collector is not part of an API server.
+    serves(second, 60)
 
 
 MONITORS = {
@@ -232,7 +233,7 @@ def test_a_control_plane_that_restarts(plane: ControlPlane, api: Any, run: Calla
     plane.restart(program, 3.0)
     serves(api, 40)
     assert operator.poll() is None
-    assert operator.said("cannot watch") == 0
+    assert operator.said("The operator cannot watch") == 0
 
 
 def test_an_operator_that_was_stopped_for_a_while(plane: ControlPlane, api: Any, run: Callable[..., Any]) -> None:
