@@ -55,6 +55,8 @@ _NOISY = {
     # The operator reports with its own words why kopf ended.
     "kopf._core.reactor.running": logging.CRITICAL,
     "kopf._core.reactor.orchestration": logging.CRITICAL,
+    "kopf._core.reactor.observation": logging.CRITICAL,
+    "kopf._cogs.clients.watching": logging.CRITICAL,
 }
 # Time for each step of the end. Kubernetes kills the process after 30 s.
 _STEP_SECONDS = 4.0
