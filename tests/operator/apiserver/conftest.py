@@ -167,9 +167,13 @@ def kubectl(api: Api, control_plane: ControlPlane) -> Kubectl:
 
 
 @pytest.fixture(scope="session")
-def new_api() -> Callable[[ControlPlane, str], Api]:
-    """Return an administrator's client of an API server in a namespace."""
-    return api_of
+def make_namespace(control_plane: ControlPlane) -> Callable[..., Api]:
+    """Make another namespace, of this name and on this control plane if given; return an administrator's client."""
+
+    def make(name: str = "", plane: ControlPlane = control_plane) -> Api:
+        return api_of(plane, name or f"test-{secrets.token_hex(4)}")
+
+    return make
 
 
 @pytest.fixture(scope="session")

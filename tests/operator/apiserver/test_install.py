@@ -20,13 +20,13 @@ NAME = "llmendpoints.llmendpoint.dev"
 
 
 @pytest.fixture(scope="module")
-def cluster(start_control_plane: Callable[[], Any], new_api: Callable[..., Any]) -> Iterator[Any]:
+def cluster(start_control_plane: Callable[[], Any], make_namespace: Callable[..., Any]) -> Iterator[Any]:
     """An administrator of an API server that has the CRDs of `kubectl apply -k manifests/`, and no release."""
     with start_control_plane() as plane:
-        api = new_api(plane, "models")
+        api = make_namespace("models", plane)
         api.kubeconfig = plane.admin
         for namespace in ("one", "two"):
-            new_api(plane, namespace)
+            make_namespace(namespace, plane)
         yield api
 
 

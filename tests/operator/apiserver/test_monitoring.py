@@ -34,11 +34,11 @@ def definition(kind: str, plural: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def monitored(
-    start_control_plane: Callable[[], Any], start_operator: Callable[..., Any], new_api: Callable[..., Any]
+    start_control_plane: Callable[[], Any], start_operator: Callable[..., Any], make_namespace: Callable[..., Any]
 ) -> Iterator[Any]:
     """A namespace of an API server with both kinds, and an operator that labels all monitors."""
     with start_control_plane() as plane:
-        api = new_api(plane, "models")
+        api = make_namespace("models", plane)
         for kind, plural in (("ServiceMonitor", "servicemonitors"), ("Prometheus", "prometheuses")):
             api.client.apply(definition(kind, plural))
             wait_until(partial(is_served, api, kind))

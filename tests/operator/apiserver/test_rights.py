@@ -29,10 +29,10 @@ CHILDREN = [kind.name for kind in children_of(LLMENDPOINT) if not kind.optional]
 
 @pytest.fixture
 def team(
-    control_plane: Any, new_api: Callable[..., Any], operator: Any, start_operator: Callable[..., Any]
+    control_plane: Any, make_namespace: Callable[..., Any], operator: Any, start_operator: Callable[..., Any]
 ) -> Iterator[Any]:
     """A namespace with an operator that has Roles in this namespace, and no other right."""
-    api = new_api(control_plane, TEAM_NAMESPACE)
+    api = make_namespace(TEAM_NAMESPACE, control_plane)
     for name, rules in (("llmendpoint", namespace_rules()), ("llmendpoint-own", own_rules(cluster_wide=False))):
         for item in role(name, TEAM_NAMESPACE, rules, TEAM_OPERATOR_USER):
             api.client.apply(item)
@@ -104,14 +104,14 @@ def test_a_load_run_waits_while_a_stranger_has_the_name_of_its_role(api: Any, op
 
 @pytest.fixture(scope="module")
 def enforcing(
-    start_control_plane: Callable[..., Any], start_operator: Callable[..., Any], new_api: Callable[..., Any]
+    start_control_plane: Callable[..., Any], start_operator: Callable[..., Any], make_namespace: Callable[..., Any]
 ) -> Iterator[Any]:
     """An API server that, as on OpenShift, asks for a right if an owner reference blocks the deletion of its owner.
 
     The operator lacks this right: `update` on the finalizers of LLMEndpoints and LoadTests.
     """
     with start_control_plane("--enable-admission-plugins=OwnerReferencesPermissionEnforcement") as plane:
-        api = new_api(plane, "models")
+        api = make_namespace("models", plane)
         rules = [rule for rule in cluster_rules() if "finalizers" not in str(rule)]
         api.client.patch("ClusterRole", "", "llmendpoint", {"rules": rules})
         operator = start_operator(kubeconfig=plane.operator)

@@ -15,10 +15,10 @@ NAMES = ("first", "second")
 
 
 @pytest.fixture(scope="module")
-def settled(start_control_plane: Callable[..., Any], new_api: Callable[..., Any]) -> Iterator[Any]:
+def settled(start_control_plane: Callable[..., Any], make_namespace: Callable[..., Any]) -> Iterator[Any]:
     """An API server of its own, because no other operator may serve the endpoints."""
     with start_control_plane() as plane:
-        api = new_api(plane, "models")
+        api = make_namespace("models", plane)
         api.kubeconfig = plane.operator
         yield api
 
