@@ -12,7 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import aiohttp
 import msgspec
@@ -91,7 +91,7 @@ class Cluster:
         #: The requests of the benchmark itself, with the same names as in `counters.counted`.
         self.sent: Counter[str] = Counter()
 
-    async def __aenter__(self) -> Cluster:
+    async def __aenter__(self) -> Self:
         """Open the client, create the namespace, and start the watches."""
         connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl)
         self._session = aiohttp.ClientSession(connector=connector, headers=self._headers, read_bufsize=2**22)
