@@ -23,11 +23,11 @@ from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pod_status import PodStatuses
 from llmendpoint_operator.endpoint.controller import EndpointController
 from llmendpoint_operator.health import health_server
-from llmendpoint_operator.kopf_feed import Watches
 from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.reconcile.controller import Cluster, Controller
 from llmendpoint_operator.reconcile.workqueue import WorkQueue
 from llmendpoint_operator.settings import Settings, parse_settings
+from llmendpoint_operator.watching.watches import Access, Watches, WatchesError
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ _NOISY = {
     "kopf.objects": logging.WARNING,
     "kopf.activities": logging.WARNING,
     "kopf._core.engines.activities": logging.WARNING,
+    # The operator reports with its own words why kopf ended.
     "kopf._core.reactor.running": logging.CRITICAL,
+    "kopf._core.reactor.orchestration": logging.CRITICAL,
 }
 
 
@@ -45,13 +47,14 @@ class Operator:
 
     def __init__(self, settings: Settings, server: ApiServer) -> None:
         self._pods = PodStatuses()
-        inventory, discovery = Inventory(), Discovery(server)
+        inventory, discovery = Inventory(), Discovery()
         cluster = Cluster(Objects(server), inventory, discovery, self._pods, _now)
         endpoints = EndpointController(cluster, settings.images, settings.policy)
         loadtests = LoadTestController(cluster, settings.images, settings.own_namespace, settings.policy)
         self._controllers: dict[str, Controller[Any]] = {item.kind: item for item in (endpoints, loadtests)}
         self.queue = WorkQueue(self._reconcile)
-        self.watches = Watches(inventory, discovery, self.queue.mark, settings.namespaces)
+        access = Access(server, discovery)
+        self.watches = Watches(inventory, access, self.queue.mark, settings.namespaces, lambda *_: None)
 
     async def close(self) -> None:
         """Stop the work queue and close the connections to pods."""
@@ -79,6 +82,9 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
         return exit_codes.ERROR
     try:
         await operator.watches.run(stopping)
+    except WatchesError as error:
+        log.critical("%s", error)
+        return exit_codes.ERROR
     finally:
         await operator.close()
         await health.stop()

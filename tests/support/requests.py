@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
 
-from llmendpoint_operator.cluster.kinds import TABLE
+from llmendpoint_operator.cluster.kinds import TABLE, Role
 from support.apiclient import Client
 
 #: Number of requests by verb and resource. A subresource follows after a slash.
@@ -16,8 +16,9 @@ Counts: TypeAlias = Counter[tuple[str, str]]
 
 _SERIES = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
-#: The API server itself reads and writes other resources (leases, endpoints), but none of these.
-_RESOURCES = frozenset(kind.plural for kind in TABLE)
+#: The API server itself reads and writes other resources (leases, endpoints), but none of these. Our own Lease is renewed
+#: all the time.
+_RESOURCES = frozenset(kind.plural for kind in TABLE if kind.role is not Role.COORDINATED)
 
 
 def counted(client: Client) -> Counts:

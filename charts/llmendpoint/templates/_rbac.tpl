@@ -103,4 +103,16 @@
     - events
   verbs:
     - create
+    - list
+    - watch
+- apiGroups:
+    - coordination.k8s.io
+  resources:
+    - leases
+  verbs:
+    - get
+    - list
+    - watch
+    - create
+    - update
 {{- end -}}

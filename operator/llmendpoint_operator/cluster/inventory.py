@@ -19,7 +19,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,7 @@ from llmendpoint_common.contracts.cluster import (
 )
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.kinds import KINDS, Role
+from llmendpoint_operator.cluster.warning_events import WarningEvent, Warnings
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, controller_uid
 
@@ -47,6 +48,7 @@ _KEPT_METADATA = ("name", "namespace", "uid", "generation", "labels", "deletionT
 _CONTENT_METADATA = ("labels", "annotations", "ownerReferences", "finalizers")
 _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 60.0
+_MAX_DELETED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,13 @@ class Refusal:
     until: float
 
 
+class Listing(NamedTuple):
+    """The objects of a kind in a namespace, or in all namespaces if `scope` is empty."""
+
+    kind: str
+    scope: str
+
+
 @dataclass(frozen=True)
 class Seen:
     """The input of a plan for one owner: its children, and the refused writes that must not be retried yet."""
@@ -99,9 +108,12 @@ class Inventory:
         self._refusals: dict[Key, dict[ChildKey, Refusal]] = {}
         #: Children that wait for a retry since the last plan.
         self._waiting: dict[Key, set[ChildKey]] = {}
-        self._unlisted: set[str] = set()
-        #: Whether the watches have listed every kind. Until then, objects may exist that the inventory does not have.
-        self.complete = False
+        #: The objects that the present listing of a kind in a scope has not shown yet.
+        self._unlisted: dict[Listing, set[str]] = {}
+        self._listed: set[Listing] = set()
+        self._warnings = Warnings()
+        #: The last versions of objects that were deleted recently, by UID.
+        self._deleted: dict[str, int] = {}
 
     # Methods for reconciles.
 
@@ -136,6 +148,14 @@ class Inventory:
         found = sorted(self._children.get(key, {}).items())
         return [child.body for name, child in found if name.kind == "Pod" and child.owner_uid == controller_uid]
 
+    def is_listed(self, kind: str, namespace: str) -> bool:
+        """Return whether all objects of a kind in a namespace are known. If not, others may exist."""
+        return Listing(kind, namespace) in self._listed or Listing(kind, "") in self._listed
+
+    def warnings(self, key: Key) -> list[WarningEvent]:
+        """Return the newest Warning Events about the children, pods and claims of an owner, newest first."""
+        return self._warnings.of(key)
+
     def seconds_to_retry(self, key: Key) -> float | None:
         """Return the number of seconds until the next retry of a refused child, or None if no child is waiting.
 
@@ -152,9 +172,14 @@ class Inventory:
     def shows(self, kind: str, body: Manifest) -> Key | None:
         """Record an object from a listing or a watch."""
         uid = body["metadata"]["uid"]
-        self._unlisted.discard(uid)
-        if KINDS[kind].role is Role.RESOURCE:
+        self._confirm(kind, body)
+        if self._is_late(body):
+            return None
+        role = KINDS[kind].role
+        if role is Role.RESOURCE:
             return self._shows_resource(kind, body)
+        if role is Role.REPORTED:
+            return self._warnings.add(body, self._owner_of)
         key = owner_key(body)
         if key is None:
             return self.gone(kind, body)
@@ -166,10 +191,16 @@ class Inventory:
         return key if known is None or _is_news(known, self._children[key][name]) else None
 
     def gone(self, kind: str, body: Manifest) -> Key | None:
-        """Record the deletion of an object."""
+        """Record the deletion of an object, or that it is no longer ours. Late responses do not bring it back."""
         uid = body["metadata"]["uid"]
-        self._unlisted.discard(uid)
-        if KINDS[kind].role is not Role.RESOURCE:
+        self._confirm(kind, body)
+        self._deleted[uid] = _version(body)
+        while len(self._deleted) > _MAX_DELETED:
+            del self._deleted[next(iter(self._deleted))]
+        role = KINDS[kind].role
+        if role is Role.REPORTED:
+            return self._warnings.remove(uid)
+        if role is not Role.RESOURCE:
             return self._remove(uid)
         key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])
         known = self._resources.get(key)
@@ -178,29 +209,41 @@ class Inventory:
         self.forget(key)
         return key
 
-    def begin_listing(self) -> None:
-        """Start a listing of all kinds. `end_listing` removes the objects that are not shown until then."""
-        self.complete = False
-        bodies = self._resources.values()
-        self._unlisted = {*self._places, *(body["metadata"]["uid"] for body in bodies)}
+    def begin_listing(self, kind: str, scope: str = "") -> None:
+        """Start a listing of a kind in a namespace, or in all namespaces if `scope` is empty.
 
-    def end_listing(self) -> set[Key]:
+        `end_listing` removes the objects that are not shown until then.
+        """
+        listing = Listing(kind, scope)
+        self._listed.discard(listing)
+        self._unlisted[listing] = set(self._uids(listing))
+
+    def end_listing(self, kind: str, scope: str = "") -> set[Key]:
         """Remove the objects that the listing did not contain, and return the owners that have become dirty."""
-        self.complete = True
-        gone, self._unlisted = self._unlisted, set()
-        resources = {key for key, body in self._resources.items() if body["metadata"]["uid"] in gone}
-        for key in resources:
-            self.forget(key)
-        owners = {self._remove(uid) for uid in gone}
-        return resources | {key for key in owners if key is not None}
+        listing = Listing(kind, scope)
+        self._listed.add(listing)
+        return self._drop(kind, self._unlisted.pop(listing, set()))
+
+    def lose(self, kind: str, scope: str = "") -> None:
+        """Record that a kind cannot be watched in a scope. Our resources of the kind are forgotten until it can be.
+
+        Children stay in the inventory as they were last seen.
+        """
+        listing = Listing(kind, scope)
+        self._listed.discard(listing)
+        self._unlisted.pop(listing, None)
+        if KINDS[kind].role is Role.RESOURCE:
+            self._drop(kind, set(self._uids(listing)))
 
     # Methods for the results of our own writes.
 
     def wrote_child(self, key: Key, body: Manifest) -> None:
         """Record the response to a write of a child. Its content is accepted."""
         name = ChildKey(body["kind"], body["metadata"]["name"])
-        self._unlisted.discard(body["metadata"]["uid"])
+        self._confirm(body["kind"], body)
         self._refusals.get(key, {}).pop(name, None)
+        if self._is_late(body):
+            return
         written = _child(name, body)
         known = self._known(written.uid)
         # If the watch has already shown a newer change of another client, the next plan has to compare that body.
@@ -209,8 +252,9 @@ class Inventory:
 
     def wrote_resource(self, body: Manifest) -> None:
         """Record the response to a write of one of our resources."""
-        self._unlisted.discard(body["metadata"]["uid"])
-        self._shows_resource(body["kind"], body)
+        self._confirm(body["kind"], body)
+        if not self._is_late(body):
+            self._shows_resource(body["kind"], body)
 
     def accept(self, key: Key, name: ChildKey) -> None:
         """Record that a plan found the child up to date."""
@@ -269,6 +313,42 @@ class Inventory:
         lean = _without_managed_fields(body)
         self._resources[key] = lean
         return None if known is not None and same and _wanted(known) == _wanted(lean) else key
+
+    def _uids(self, listing: Listing) -> Iterable[str]:
+        """Return the UIDs of all known objects of a kind in a scope."""
+        kind, scope = listing
+        role = KINDS[kind].role
+        if role is Role.REPORTED:
+            return self._warnings.uids(scope)
+        if role is Role.RESOURCE:
+            found = (item for item in self._resources.items() if item[0].kind == kind)
+            return [body["metadata"]["uid"] for key, body in found if scope in ("", key.namespace)]
+        places = self._places.items()
+        return [uid for uid, (key, name) in places if name.kind == kind and scope in ("", key.namespace)]
+
+    def _drop(self, kind: str, uids: set[str]) -> set[Key]:
+        """Remove the objects with these UIDs, and return the owners that have become dirty."""
+        role = KINDS[kind].role
+        if role is not Role.RESOURCE:
+            owners = {self._warnings.remove(uid) if role is Role.REPORTED else self._remove(uid) for uid in uids}
+            return {key for key in owners if key is not None}
+        gone = {key for key, body in self._resources.items() if key.kind == kind and body["metadata"]["uid"] in uids}
+        for key in gone:
+            self.forget(key)
+        return gone
+
+    def _confirm(self, kind: str, body: Manifest) -> None:
+        """Record that a present listing does not have to show this object any more."""
+        if self._unlisted:
+            for scope in ("", body["metadata"]["namespace"]):
+                self._unlisted.get(Listing(kind, scope), set()).discard(body["metadata"]["uid"])
+
+    def _is_late(self, body: Manifest) -> bool:
+        return _version(body) <= self._deleted.get(body["metadata"]["uid"], -1)
+
+    def _owner_of(self, uid: str) -> Key | None:
+        place = self._places.get(uid)
+        return place[0] if place else None
 
     def _known(self, uid: str) -> Child | None:
         place = self._places.get(uid)

@@ -10,7 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from llmendpoint_common.contracts.cluster import GROUP, LLMENDPOINT, LOADTEST, VERSION
+from llmendpoint_common.contracts.cluster import (
+    GROUP,
+    LLMENDPOINT,
+    LOADTEST,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    VERSION,
+)
 
 _READ = ("get", "list", "watch")
 _WRITE = ("create", "patch", "delete")
@@ -22,7 +29,8 @@ class Role(Enum):
     RESOURCE = "resource"  # one of our resources: users write the spec, and the operator writes the status
     CHILD = "child"  # applied by the operator, and pruned if no longer desired
     OBSERVED = "observed"  # watched, but never written
-    RECORDED = "recorded"  # created, but never read
+    REPORTED = "reported"  # Events: created about our resources, and watched if they are warnings
+    COORDINATED = "coordinated"  # Leases: written by leader election, and watched
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class Kind:
 
     `owners` are the kinds of our resources that own objects of this kind. A cluster does not have to have an `optional`
     kind. `keeps` is the field that reconciles read; the inventory does not keep any other content of children and pods.
+    `fields` is a field selector: the operator watches only the objects that it selects.
     """
 
     group: str
@@ -42,6 +51,7 @@ class Kind:
     optional: bool = False
     verbs: tuple[str, ...] = (*_READ, *_WRITE)
     keeps: str = ""
+    fields: str = ""
 
     @property
     def api_version(self) -> str:
@@ -49,15 +59,30 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """Return the path of an object or, if `name` is empty, of all objects in a namespace."""
+        """Return the path of an object or, if `name` is empty, of all objects in a namespace.
+
+        If `namespace` is empty, it is the path of the objects in all namespaces.
+        """
         root = f"/apis/{self.group}" if self.group else "/api"
-        parts = (root, self.version, "namespaces", namespace, self.plural, name, subresource)
-        return "/".join(part for part in parts if part)
+        scope = ("namespaces", namespace) if namespace else ()
+        return "/".join(part for part in (root, self.version, *scope, self.plural, name, subresource) if part)
+
+    @property
+    def selectors(self) -> tuple[tuple[str, str], ...]:
+        """The query parameters that select the watched objects. All objects that the operator writes have our label."""
+        if self.fields:
+            return (("fieldSelector", self.fields),)
+        return () if self.role is Role.RESOURCE else (("labelSelector", f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
 
     @property
     def watched(self) -> bool:
         """Whether the operator watches the kind."""
         return "watch" in self.verbs
+
+    @property
+    def through_kopf(self) -> bool:
+        """Whether kopf watches the kind. Reflectors watch the others (docs/decisions/0021-watches.md)."""
+        return self.role in (Role.RESOURCE, Role.COORDINATED)
 
 
 _BOTH = (LLMENDPOINT, LOADTEST)
@@ -77,7 +102,8 @@ TABLE = (
     Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,)),
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
     Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ, keeps="status"),
-    Kind("", "v1", "Event", "events", Role.RECORDED, verbs=("create",)),
+    Kind("", "v1", "Event", "events", Role.REPORTED, verbs=("create", "list", "watch"), fields="type=Warning"),
+    Kind("coordination.k8s.io", "v1", "Lease", "leases", Role.COORDINATED, verbs=(*_READ, "create", "update")),
 )
 
 KINDS = {kind.name: kind for kind in TABLE}

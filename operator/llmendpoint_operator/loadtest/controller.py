@@ -177,10 +177,11 @@ class LoadTestController(Controller[LoadTestSpec]):
             return phases.failed(f"ConfigMap {result_name(resource.owner)}: {error}. It is not used.", self._now())
         if summary is not None:
             return phases.finished(summary, self._now())
-        if result is None and self._inventory.complete:
+        if result is None and self._inventory.is_listed("ConfigMap", resource.key.namespace):
             return phases.failed(_LOST_MAP.format(result_name(resource.owner)), self._now())
         if run is None:
-            is_settled = self._inventory.complete and not self._is_young(resource)
+            is_listed = self._inventory.is_listed("Job", resource.key.namespace)
+            is_settled = is_listed and not self._is_young(resource)
             return phases.failed(_LOST_JOB, self._now()) if is_settled else None
         return phases.failed(_last_words(pods), self._now()) if _has_ended(run.body) else None
 

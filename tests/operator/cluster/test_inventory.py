@@ -162,13 +162,16 @@ def test_a_listing_removes_what_it_does_not_show(inventory: Inventory) -> None:
     for body in (kept, gone):
         inventory.wrote_child(KEY, body)
     inventory.shows("LLMEndpoint", endpoint_body())
-    inventory.begin_listing()
-    completed = [inventory.complete]
+    for kind in ("LLMEndpoint", "ConfigMap", "StatefulSet"):
+        inventory.begin_listing(kind)
+    listed = [inventory.is_listed("ConfigMap", "ns")]
     inventory.shows("ConfigMap", kept)
     during = live(config_map(name="written-meanwhile"), "uid-new")
     inventory.wrote_child(KEY, during)
-    assert inventory.end_listing() == {KEY}
-    assert [*completed, inventory.complete] == [False, True]
+    assert inventory.end_listing("ConfigMap") == set()
+    assert inventory.end_listing("StatefulSet") == {KEY}
+    assert inventory.end_listing("LLMEndpoint") == {KEY}
+    assert [*listed, inventory.is_listed("ConfigMap", "ns")] == [False, True]
     assert {child.uid for child in inventory.seen(KEY).children.values()} == {"uid-kept", "uid-new"}
     assert inventory.resource(KEY) is None
 

@@ -52,10 +52,15 @@ class World:
         self.time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.seconds = 0.0
         self.inventory = Inventory(lambda: self.seconds)
-        self.inventory.end_listing()
+        self.list_all()
         self.pods = FakePods()
         cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), self.pods, lambda: self.time)  # type: ignore[arg-type]
         self.controller = LoadTestController(cluster, IMAGES, "chart", policy)
+
+    def list_all(self) -> None:
+        """Complete the listings, which show the objects that the inventory has."""
+        for kind in ("ConfigMap", "Job"):
+            self.inventory.end_listing(kind)
 
     def show(self, **spec: Any) -> None:
         body = {"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LoadTest",
@@ -194,9 +199,9 @@ async def test_a_run_whose_job_is_gone_is_an_error_once_everything_was_listed(wo
     job = world.objects.get_now("Job", "smoke")
     world.later(60)
     world.inventory.gone("Job", job)
-    world.inventory.complete = False
+    world.inventory.begin_listing("Job")
     assert await world.reconcile() == 2
-    world.inventory.complete = True
+    world.inventory.end_listing("Job")
     await world.reconcile()
     assert world.passed == ("RunError", "The Job of this run was deleted. Create another LoadTest to run it again.")
     assert world.objects.calls.count("create Job/smoke") == 1

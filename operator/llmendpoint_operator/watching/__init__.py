@@ -1,0 +1,1 @@
+"""Watches of the cluster: reflectors for children and pods, kopf for our own resources and Leases."""
