@@ -84,7 +84,7 @@ class Bench:
         self.inventory.complete = True
         self.keys = [Key("LLMEndpoint", "bench", f"endpoint-{index}") for index in range(number)]
         cluster = Cluster(
-            Objects(self.server), self.inventory, Discovery(self.server), PodStatuses(), lambda: datetime.now(UTC)
+            Objects(self.server), self.inventory, Discovery(), PodStatuses(), lambda: datetime.now(UTC)
         )
         images = Images("ghcr.io/llmendpoint/sidecar:1", "ghcr.io/llmendpoint/loadjob:1", "docker.io/ollama/ollama:1")
         self.controller = EndpointController(cluster, images)
@@ -107,9 +107,9 @@ class Bench:
             if body["kind"] == "LLMEndpoint":
                 metadata = {**body["metadata"], "generation": body["metadata"]["generation"] + 1}
                 metadata["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1_000_000)
-                body = {**body, "metadata": metadata, "spec": {**body["spec"], "service": {"port": 8080}}}
-                self.server.objects[path] = body
-                self.inventory.shows("LLMEndpoint", copy.deepcopy(body))
+                edited = {**body, "metadata": metadata, "spec": {**body["spec"], "service": {"port": 8080}}}
+                self.server.objects[path] = edited
+                self.inventory.shows("LLMEndpoint", copy.deepcopy(edited))
 
     async def reconcile(self) -> None:
         """Reconcile all endpoints once."""
@@ -166,7 +166,7 @@ def memory(number: int) -> None:
     listed = tracemalloc.get_traced_memory()[0]
     asyncio.get_event_loop().run_until_complete(second.reconcile())
     gc.collect()
-    settled, peak = tracemalloc.get_traced_memory()
+    settled, _ = tracemalloc.get_traced_memory()
     snapshot = tracemalloc.take_snapshot()
     tracemalloc.stop()
     print(f"memory per endpoint: {listed / number / 1000:.1f} kB listed, {settled / number / 1000:.1f} kB settled")
