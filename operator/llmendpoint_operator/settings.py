@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +41,22 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Process:
+    """Identity of this process for leader election. `pod_uid` is empty outside a pod."""
+
+    leader_election: bool
+    installation: str
+    pod: str
+    pod_uid: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of the process. `own_namespace` is the namespace of the ConfigMaps with the default questions."""
 
     namespaces: tuple[str, ...]
     own_namespace: str
+    process: Process
     images: Images
     policy: Policy
     health_listen: Address
@@ -78,6 +90,12 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
                  value="NAME")  # fmt: skip
     scope.option("policy", parse_policy_file, None, "file with the values that the creators of resources may use; if "
                  "absent, all values are allowed (docs/security.md)", value="FILE")  # fmt: skip
+    election = flags.group("leader election")
+    election.switch("leader-election", "write only while holding a Lease, so that several operators can run; without "
+                    "it, make sure that no other operator serves the same namespaces")  # fmt: skip
+    election.option("installation", str, "llmendpoint", "name of this installation in its namespace; its replicas "
+                    "share Leases, and of two installations with common namespaces only one serves them",
+                    value="NAME")  # fmt: skip
     images = flags.group("images")
     images.option("sidecar-image", str, f"ghcr.io/llmendpoint/sidecar:{VERSION}", "image of the sidecar", value="IMAGE")
     images.option(
@@ -92,12 +110,18 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     images.option("image-pull-secret", str, [], "name of a Secret with credentials for the registries of these "
                   "images, in the namespace of each endpoint and load test", value="NAME")  # fmt: skip
     process = flags.group("process")
-    process.option("health-listen", parse_address, ":8080", "listen address for /livez and /metrics")
+    process.option("health-listen", parse_address, ":8080", "listen address for /livez, /readyz and /metrics")
     process.option("log-level", parse_level, "info", "debug, info, warning or error")
     options = flags.parse(arguments)
     return Settings(
         namespaces=tuple(options.namespace),
         own_namespace=options.own_namespace,
+        process=Process(
+            options.leader_election,
+            options.installation,
+            os.environ.get("POD_NAME") or socket.gethostname(),
+            os.environ.get("POD_UID", ""),
+        ),
         images=Images(
             options.sidecar_image,
             options.loadjob_image,

@@ -26,21 +26,57 @@ from support.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 OPERATOR_NAMESPACE = "llmendpoint-system"
 OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:llmendpoint"
+STRANGER_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:stranger"
 #: How to get the binaries.
 HOW = "set KUBEBUILDER_ASSETS to a folder that has both (setup-envtest installs them), or put both on the PATH"
 
 
+class Program:
+    """A process that can be killed and started again."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self._command = command
+        self._log = log
+        self.name = Path(command[0]).name
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(20)
+
+
 @dataclass(frozen=True)
 class ControlPlane:
-    """A running API server, and the kubeconfigs of an administrator and of the operator.
+    """A running API server, and the kubeconfigs of an administrator and of two operators.
 
-    `pids` are the processes of etcd and of the API server.
+    `operator` has the rights of the plain install. `stranger` has no rights: tests grant them in namespaces. `programs`
+    are etcd and the API server.
     """
 
     admin: Path
     operator: Path
+    stranger: Path
     client: Client | None = None
-    pids: tuple[int, ...] = ()
+    programs: tuple[Program, ...] = ()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes of etcd and of the API server."""
+        return tuple(program.process.pid for program in self.programs)
+
+    def restart(self, name: str, down_seconds: float = 0.0) -> None:
+        """Kill etcd or kube-apiserver, start it again, and wait until the API server answers."""
+        (program,) = [item for item in self.programs if item.name == name]
+        program.kill()
+        time.sleep(down_seconds)
+        program.start()
+        assert self.client is not None
+        client = self.client
+        wait_until(lambda: _answers(client), 60)
 
 
 def find(name: str) -> str | None:
@@ -61,8 +97,8 @@ def running_control_plane(folder: Path, *etcd_flags: str) -> Iterator[ControlPla
     etcd, apiserver = str(find("etcd")), str(find("kube-apiserver"))
     client_port, peer_port, secure_port = free_port(), free_port(), free_port()
     subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
-    tokens = {"admin": secrets.token_hex(16), OPERATOR_USER: secrets.token_hex(16)}
-    groups = {"admin": "system:masters", OPERATOR_USER: "system:serviceaccounts"}
+    groups = {"admin": "system:masters", OPERATOR_USER: "system:serviceaccounts", STRANGER_USER: "strangers"}
+    tokens = {user: secrets.token_hex(16) for user in groups}
     lines = [f'{token},{user},{user},"{groups[user]}"' for user, token in tokens.items()]
     (folder / "tokens.csv").write_text("\n".join(lines) + "\n")
     commands = [
@@ -75,19 +111,17 @@ def running_control_plane(folder: Path, *etcd_flags: str) -> Iterator[ControlPla
          "--service-cluster-ip-range=10.0.0.0/16", f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC",
          "--disable-admission-plugins=ServiceAccount"],
     ]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
-        try:
-            plane = _kubeconfigs(folder, secure_port, tokens)
-            client = _connect(plane, folder / "log")
-            _install(client)
-            yield replace(plane, client=client, pids=tuple(process.pid for process in processes))
-            client.close()
-        finally:
-            # Nothing has to be kept, and an orderly shutdown of the API server takes half a minute.
-            for process in processes:
-                process.kill()
-                process.wait(20)
+    programs = tuple(Program(command, folder / "log") for command in commands)
+    try:
+        plane = _kubeconfigs(folder, secure_port, tokens)
+        client = _connect(plane, folder / "log")
+        _install(client)
+        yield replace(plane, client=client, programs=programs)
+        client.close()
+    finally:
+        # Nothing has to be kept, and an orderly shutdown of the API server takes half a minute.
+        for program in programs:
+            program.kill()
 
 
 def _kubeconfigs(folder: Path, port: int, tokens: dict[str, str]) -> ControlPlane:
@@ -106,7 +140,7 @@ def _kubeconfigs(folder: Path, port: int, tokens: dict[str, str]) -> ControlPlan
             )
         )  # fmt: skip
         paths[user] = path
-    return ControlPlane(paths["admin"], paths[OPERATOR_USER])
+    return ControlPlane(paths["admin"], paths[OPERATOR_USER], paths[STRANGER_USER])
 
 
 def _connect(plane: ControlPlane, log: Path) -> Client:
@@ -136,6 +170,14 @@ def _install(client: Client) -> None:
             client.apply(document)
     for kind in (LLMENDPOINT, LOADTEST):
         wait_until(functools.partial(_is_served, client, kind))
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.items("ConfigMap", "kube-system")
+    except (urllib3.exceptions.HTTPError, ApiException):
+        return False
+    return True
 
 
 def _is_served(client: Client, kind: str) -> bool:

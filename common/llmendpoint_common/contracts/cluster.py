@@ -19,6 +19,12 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "llmendpoint"
 
+#: Name of the operators' Leases, and their annotations: who wants to serve which scope, and whether it does.
+LEASE_NAME = "llmendpoint-operator"
+INSTALLATION_ANNOTATION = f"{GROUP}/installation"
+SCOPE_ANNOTATION = f"{GROUP}/scope"
+SERVING_ANNOTATION = f"{GROUP}/serving"
+
 
 class EndpointCondition(StrEnum):
     """Condition types of an LLMEndpoint."""

@@ -19,6 +19,7 @@
       x PublishError              a load run's result was not written to the cluster
       x RunResultError            a load run's result, as read from the cluster, is invalid
       x NotReadyError             a load run cannot start yet
+      x NotLeaderError            another operator process may serve the namespace of a write
       x StackError                a process of the local stack did not start
       x QueueFullError            the simulator's queue is full
 
@@ -124,6 +125,10 @@ class RunResultError(LLMEndpointError):
 
 class NotReadyError(LLMEndpointError):
     """A load run cannot start yet. The message gives the reason."""
+
+
+class NotLeaderError(LLMEndpointError):
+    """A write was not sent, because another operator process may serve the namespace. The message names it."""
 
 
 class StackError(LLMEndpointError):

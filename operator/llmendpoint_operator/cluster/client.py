@@ -7,6 +7,7 @@ loaded: paths come from the table of kinds, and bodies are plain dicts.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -69,6 +70,8 @@ class ApiServer:
             client.user_agent = FIELD_MANAGER
         #: The number of requests by verb, resource and status code; `<error>` if no response was received.
         self.requests: Counter[Request] = Counter()
+        #: The monotonic time since when requests get no response; None if the last one got one.
+        self.silent_since: float | None = None
 
     async def close(self) -> None:
         """Close all connections."""
@@ -123,10 +126,14 @@ class ApiServer:
         )
         try:
             response = await client.call_api(method, url, headers, body, _request_timeout=timeout)
-            code = str(response.status)
+            code, self.silent_since = str(response.status), None
             if not 200 <= response.status <= 299:
                 await response.read()
                 raise ApiException(http_resp=response)
+        except (aiohttp.ClientError, OSError):
+            # TimeoutError is an OSError. A request that is cancelled says nothing about the API server.
+            self.silent_since = self.silent_since or time.monotonic()
+            raise
         finally:
             self.requests[Request(verb, resource, code)] += 1
         return response

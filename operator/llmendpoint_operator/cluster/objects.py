@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import FIELD_MANAGER
+from llmendpoint_common.process.errors import NotLeaderError
 from llmendpoint_operator.cluster.client import APPLY, MERGE_PATCH, ApiServer
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.kube.owner import Manifest
@@ -18,11 +20,21 @@ _NO_VERSION = "1"
 _APPLY_QUERY = (("fieldManager", FIELD_MANAGER), ("force", "true"))
 
 
-class Objects:
-    """The objects of one cluster, as plain dicts. A failed request raises one of `API_ERRORS`."""
+def everywhere(_: str) -> bool:
+    """Allow writes to all namespaces."""
+    return True
 
-    def __init__(self, server: ApiServer) -> None:
+
+class Objects:
+    """The objects of one cluster, as plain dicts. A failed request raises one of `API_ERRORS`.
+
+    Each write first asks whether this process `may_write` to the namespace. If not, it raises NotLeaderError, also in
+    the middle of a reconcile: the process may have been paused, and another one may serve the namespace since.
+    """
+
+    def __init__(self, server: ApiServer, may_write: Callable[[str], bool] = everywhere) -> None:
         self._server = server
+        self._may_write = may_write
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist."""
@@ -76,11 +88,13 @@ class Objects:
     async def patch(self, kind: str, namespace: str, name: str, patch: Manifest) -> Manifest:
         """Send a merge patch and return the object. Unlike an apply, it can remove fields that others have set."""
         path, query = KINDS[kind].path(namespace, name), [("fieldManager", FIELD_MANAGER)]
+        self._check(namespace)
         return _whole(await self._server.request("PATCH", path, query, patch, MERGE_PATCH), kind)
 
     async def record(self, event: Manifest) -> None:
         """Create an Event. Events are never read or updated."""
         path = KINDS[event["kind"]].path(event["metadata"]["namespace"])
+        self._check(event["metadata"]["namespace"])
         await self._server.request("POST", path, [("fieldManager", FIELD_MANAGER)], event)
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
@@ -94,6 +108,7 @@ class Objects:
             "propagationPolicy": "Background",
             "preconditions": {"uid": uid},
         }
+        self._check(namespace)
         try:
             await self._server.request("DELETE", KINDS[kind].path(namespace, name), body=options)
         except ApiException as error:
@@ -101,7 +116,12 @@ class Objects:
                 raise
 
     async def _apply(self, path: str, body: Manifest) -> Manifest:
+        self._check(body["metadata"]["namespace"])
         return _whole(await self._server.request("PATCH", path, _APPLY_QUERY, body, APPLY), body["kind"])
+
+    def _check(self, namespace: str) -> None:
+        if not self._may_write(namespace):
+            raise NotLeaderError(f"another operator process may serve namespace {namespace}")
 
 
 def _path(manifest: Manifest) -> str:

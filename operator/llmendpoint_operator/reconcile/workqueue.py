@@ -2,43 +2,68 @@
 
 Workers of different keys do not wait for each other: a resource whose requests hang, or whose pods do not answer, does
 not delay the others. A failed reconcile is retried after a delay that doubles with each failure of its key.
+
+A key that this process may not reconcile, because another operator process serves its namespace, is held. `recheck`
+starts the held keys that may now be reconciled, and stops the reconciles that may no longer run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+import uuid
 from collections.abc import Awaitable, Callable
 
+from llmendpoint_common.process.errors import NotLeaderError
+from llmendpoint_common.process.logs import log_fields
 from llmendpoint_operator.cluster.faults import describe
 from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.reconcile.measures import ERROR, INTERRUPTED, SUCCESS, Measures
 
 log = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 60.0
+# A reconcile computes for some milliseconds before its first request. If a thousand were started in one step of the
+# event loop, probes and renewals of the Lease would wait for seconds.
+_STARTS_PER_STEP = 4
 
 #: Reconciles a key. Returns the number of seconds until the next reconcile, or None if it waits for an event.
 Reconcile = Callable[[Key], Awaitable[float | None]]
 
 
-class WorkQueue:
-    """Runs `reconcile` for dirty keys. Reconciles of the same key never overlap."""
+def _always(_: Key) -> bool:
+    return True
 
-    def __init__(self, reconcile: Reconcile) -> None:
+
+class WorkQueue:
+    """Runs `reconcile` for dirty keys, if they `may_run`. Reconciles of the same key never overlap."""
+
+    def __init__(self, reconcile: Reconcile, may_run: Callable[[Key], bool] = _always) -> None:
         self._reconcile = reconcile
-        self._dirty: set[Key] = set()
+        self._may_run = may_run
+        self._held: set[Key] = set()
+        #: Dirty keys, and the time since when they are.
+        self._dirty: dict[Key, float] = {}
+        #: Dirty keys without a worker, in the order of their marks.
+        self._ready: dict[Key, None] = {}
+        self._is_starting = False
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._closed = False
-        self.reconciles = 0
-        self.errors = 0
+        self.measures = Measures()
 
     @property
     def depth(self) -> int:
         """The number of dirty keys."""
         return len(self._dirty)
+
+    @property
+    def running(self) -> int:
+        """The number of keys that are being reconciled."""
+        return len(self._running)
 
     def mark(self, key: Key) -> None:
         """Mark a key as dirty, because its resource or one of its children may have changed."""
@@ -47,13 +72,26 @@ class WorkQueue:
             timer.cancel()
         if self._closed:
             return
-        self._dirty.add(key)
+        if not self._may_run(key):
+            self._held.add(key)
+            return
+        self._dirty.setdefault(key, time.monotonic())
         if key not in self._running:
-            self._running[key] = asyncio.get_running_loop().create_task(self._work(key))
+            self._ready[key] = None
+            self._start_soon()
+
+    def recheck(self) -> None:
+        """Ask for all keys again whether they may run: hold those that may not, and mark held ones that may."""
+        for key in [key for key in (*self._dirty, *self._running, *self._timers) if not self._may_run(key)]:
+            self._hold(key)
+        for key in [key for key in self._held if self._may_run(key)]:
+            self._held.discard(key)
+            self.mark(key)
 
     async def close(self) -> None:
         """Stop all work. Later calls of `mark` have no effect."""
         self._closed = True
+        self._ready.clear()
         for timer in self._timers.values():
             timer.cancel()
         tasks = list(self._running.values())
@@ -61,23 +99,59 @@ class WorkQueue:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _hold(self, key: Key) -> None:
+        self._held.add(key)
+        self._dirty.pop(key, None)
+        self._ready.pop(key, None)
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._running:
+            # This also closes the connection of a request in flight.
+            self._running[key].cancel()
+
+    def _start_soon(self) -> None:
+        if not self._is_starting:
+            self._is_starting = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    def _start(self) -> None:
+        self._is_starting = False
+        for key in list(self._ready)[:_STARTS_PER_STEP]:
+            del self._ready[key]
+            self._running[key] = asyncio.get_running_loop().create_task(self._work(key))
+        if self._ready:
+            self._start_soon()
+
     async def _work(self, key: Key) -> None:
         pause: float | None = None
         try:
             while key in self._dirty:
-                self._dirty.discard(key)
-                pause = await self._once(key)
+                marked = self._dirty.pop(key)
+                self.measures.latencies[key.kind].observe(time.monotonic() - marked)
+                with log_fields(
+                    kind=key.kind, namespace=key.namespace, name=key.name, reconcileID=uuid.uuid4().hex[:16]
+                ):
+                    pause = await self._once(key)
             if pause is not None:
                 self._later(key, pause)
         finally:
             self._running.pop(key, None)
+            # The key may have been marked while this worker was being cancelled.
+            if key in self._dirty and not self._closed:
+                self._ready[key] = None
+                self._start_soon()
 
     async def _once(self, key: Key) -> float | None:
-        self.reconciles += 1
+        begun, result = time.monotonic(), INTERRUPTED
         try:
             pause = await self._reconcile(key)
+            result = SUCCESS
+        except NotLeaderError:
+            self._held.add(key)
+            pause = None
         except Exception as error:
-            self.errors += 1
+            result = ERROR
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             pause = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10))
             verbose = log.isEnabledFor(logging.DEBUG)
@@ -86,6 +160,10 @@ class WorkQueue:
             )
         else:
             self._failures.pop(key, None)
+            log.debug("%s: reconciled in %.3f s", key, time.monotonic() - begun)
+        finally:
+            self.measures.reconciles[key.kind, result] += 1
+            self.measures.durations[key.kind].observe(time.monotonic() - begun)
         return pause
 
     def _later(self, key: Key, seconds: float) -> None:

@@ -43,6 +43,7 @@ from llmendpoint_operator.watching.feed import Feed
 from llmendpoint_operator.watching.kopf_thread import KopfThread
 from llmendpoint_operator.watching.leases import Leases
 from llmendpoint_operator.watching.listing import list_objects
+from llmendpoint_operator.watching.reflector import SILENCE_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -250,6 +251,12 @@ def _configure(kinds: Iterable[Kind], settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.watching.chunk_size = _PAGE
+    settings.watching.inactivity_timeout = SILENCE_SECONDS
+    # kopf's workers only pass events on, so there is nothing to wait for at the end.
+    settings.queueing.exit_timeout = 0.1
+    # kopf fails after about half a minute of errors, and is then started again.
+    settings.networking.error_backoffs = (0.5, 1, 2, 3, 5, 5, 5, 5, 5)
+    settings.networking.connect_timeout = 10
     # kopf would kill the process ten minutes after it has failed.
     settings.process.ultimate_exiting_timeout = None
     for kind in kinds:

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 import kopf
-import uvloop
 
 from llmendpoint_common.process.errors import LLMEndpointError
 
@@ -49,7 +48,8 @@ class KopfThread:
         self._on_end = on_end
         self._namespaces: Sequence[str] = [namespace] if namespace else []
         self._owner = asyncio.get_running_loop()
-        self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        # Not uvloop's: it cannot be closed while kopf's connections are open, which they are after an end by force.
+        self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._error: BaseException | None = None
         #: Set in the operator's event loop when the thread has ended.
@@ -62,8 +62,8 @@ class KopfThread:
         return KopfEndedError(str(self._error) or type(self._error).__name__)
 
     async def end(self) -> None:
-        """End the thread, by force if kopf does not stop. Takes about two seconds at most."""
-        if await self._ends_after(self._stop.set, 2 * _CANCEL_SECONDS):
+        """End the thread, by force if kopf does not stop. Takes four seconds at most."""
+        if await self._ends_after(self._stop.set, 3 * _CANCEL_SECONDS):
             return
         log.warning("kopf does not stop; its event loop is ended by force")
         if not await self._ends_after(self._loop.stop, _FORCE_SECONDS):
@@ -88,6 +88,9 @@ class KopfThread:
         except BaseException as error:
             self._error = error
         finally:
+            # The loop may be told to stop now.
+            with contextlib.suppress(RuntimeError):
+                self._loop.run_until_complete(_cancel_all())
             self._loop.close()
             # The operator's own loop may be closed.
             with contextlib.suppress(RuntimeError):
@@ -110,11 +113,19 @@ class KopfThread:
             stop_flag=self._stop,
         )
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
+        # The tasks close kopf's connections, if they end in time.
+        for task in tasks:
             task.cancel()
-        if rest:
-            await asyncio.wait(rest, timeout=_CANCEL_SECONDS)
+        await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
         for task in done:
             if not task.cancelled():
                 task.result()
+
+
+async def _cancel_all() -> None:
+    """Cancel all other tasks of the event loop, and wait for them for a limited time."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        await asyncio.wait(rest, timeout=_CANCEL_SECONDS)

@@ -9,7 +9,7 @@ is too large, to a watch
 answers 410 to the next page of a listing   lists again from the start (listing.py)
 answers 429, 5xx, or nothing                tries again after a delay, or after the Retry-After of the response
 refuses (403), or lacks the kind (404)      tries again after a longer delay; the kind counts as lost (access.py)
-is silent for `_SILENCE_SECONDS`            watches again on a new connection
+is silent for `SILENCE_SECONDS`            watches again on a new connection
 
 The API server sends a bookmark about once per minute if nothing happens, so silence means that the connection is dead.
 
@@ -36,8 +36,8 @@ from llmendpoint_operator.watching.listing import decode_object, list_objects
 
 log = logging.getLogger(__name__)
 
-# The API server sends a bookmark about every 60 s, and kopf waits for 70 s.
-_SILENCE_SECONDS = 75.0
+#: The API server sends a bookmark about every 60 s. After this silence, a connection is taken for dead.
+SILENCE_SECONDS = 75.0
 # A watch that ends sooner than this does not count as a success.
 _SHORT_SECONDS = 5.0
 
@@ -132,7 +132,7 @@ class Reflector:
             self._access.answers()
             try:
                 while True:
-                    async with asyncio.timeout(_SILENCE_SECONDS):
+                    async with asyncio.timeout(SILENCE_SECONDS):
                         line = await anext(lines, None)
                     if line is None:
                         return

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +13,8 @@ from kubernetes.client.exceptions import ApiException
 from llmendpoint_common.contracts.cluster import MANAGED_BY, MANAGED_BY_LABEL
 from llmendpoint_operator.cluster.kinds import KINDS, Role
 from support.apiclient import Client
-from support.control_plane import HOW, OPERATOR_NAMESPACE, ControlPlane, find, free_port, running_control_plane
+from support.control_plane import HOW, ControlPlane, find, running_control_plane
+from support.operator_process import OperatorProcess, run_operator
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -106,18 +103,6 @@ def api(control_plane: ControlPlane) -> Api:
     return Api(client, name)
 
 
-class OperatorProcess(subprocess.Popen[bytes]):
-    """The operator as a process, with the address of its /metrics."""
-
-    health: str = ""
-
-    def metric(self, name: str) -> float:
-        """Return the value of a metric without labels."""
-        with urllib.request.urlopen(f"{self.health}/metrics", timeout=5) as response:
-            lines = response.read().decode().splitlines()
-        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
-
-
 @pytest.fixture(scope="session")
 def start_operator(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
@@ -125,24 +110,7 @@ def start_operator(
     """Start the operator as a process, with additional flags; the caller ends it."""
 
     def start(*flags: str) -> OperatorProcess:
-        port = free_port()
-        path = tmp_path_factory.mktemp("operator") / "log"
-        command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
-                   "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
-        environment = os.environ | {"KUBECONFIG": str(control_plane.operator)}
-        with path.open("wb") as log:
-            process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
-        process.health = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{process.health}/livez", timeout=1).close()
-            except OSError:
-                assert process.poll() is None, path.read_text()[-3000:]
-                time.sleep(0.1)
-            else:
-                break
-        return process
+        return run_operator(control_plane.operator, tmp_path_factory.mktemp("operator"), *flags)
 
     return start
 

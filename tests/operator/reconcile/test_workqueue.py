@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterator
 
 import pytest
 
+from llmendpoint_common.process.errors import NotLeaderError
+from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.reconcile.measures import ERROR, INTERRUPTED
 from llmendpoint_operator.reconcile.workqueue import WorkQueue
 from support.waiting import eventually
 
@@ -52,7 +59,7 @@ async def test_a_failure_is_tried_again_and_others_go_on() -> None:
     queue.mark(A)
     queue.mark(B)
     await eventually(lambda: tries == {A: 2, B: 1})
-    assert queue.errors == 1
+    assert queue.measures.reconciles["LLMEndpoint", ERROR] == 1
     await queue.close()
 
 
@@ -95,7 +102,151 @@ async def test_retries_back_off_for_each_key(caplog: pytest.LogCaptureFixture) -
         queue.mark(A)
         await eventually(lambda: queue.depth == 0 and not queue._running)
     queue.mark(B)
-    await eventually(lambda: queue.errors == 4)
+    await eventually(lambda: queue.measures.reconciles["LLMEndpoint", ERROR] == 4)
     await queue.close()
     pauses = [record.getMessage().rpartition("next attempt in ")[2] for record in caplog.records]
     assert pauses == ["0.5 s)", "1 s)", "2 s)", "0.5 s)"]
+
+
+class Permission:
+    """The namespaces to which this process may write."""
+
+    def __init__(self) -> None:
+        self.namespaces: set[str] = set()
+
+    def __call__(self, key: Key) -> bool:
+        return key.namespace in self.namespaces
+
+
+async def test_keys_are_held_until_they_may_be_reconciled() -> None:
+    done: list[Key] = []
+    other = Key("LLMEndpoint", "other", "a")
+    may = Permission()
+
+    async def reconcile(key: Key) -> float | None:
+        done.append(key)
+        return None
+
+    queue = WorkQueue(reconcile, may)
+    for key in (A, B, other):
+        queue.mark(key)
+    await asyncio.sleep(0.01)
+    assert done == []
+    assert queue.depth == 0
+    may.namespaces.add("ns")
+    queue.recheck()
+    await eventually(lambda: sorted(done) == [A, B])
+    may.namespaces.add("other")
+    queue.recheck()
+    await eventually(lambda: other in done)
+    await queue.close()
+
+
+async def test_a_running_reconcile_is_stopped_when_it_may_no_longer_run_and_starts_again_later() -> None:
+    started, stopped = 0, 0
+    may = Permission()
+    may.namespaces.add("ns")
+
+    async def reconcile(key: Key) -> float | None:
+        nonlocal started, stopped
+        started += 1
+        if started > 1:
+            return None
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped += 1
+            # Closing a connection takes a moment.
+            await asyncio.sleep(0)
+            raise
+        return None
+
+    queue = WorkQueue(reconcile, may)
+    queue.mark(A)
+    await eventually(lambda: started == 1)
+    may.namespaces.clear()
+    queue.recheck()
+    # It may run again before the first worker has ended.
+    may.namespaces.add("ns")
+    queue.recheck()
+    await eventually(lambda: started == 2)
+    assert stopped == 1
+    await eventually(lambda: queue.running == 0)
+    assert queue.measures.reconciles["LLMEndpoint", INTERRUPTED] == 1
+    await queue.close()
+
+
+async def test_a_reconcile_whose_write_is_refused_for_leadership_is_held_and_not_an_error() -> None:
+    calls: list[Key] = []
+    may = Permission()
+    may.namespaces.add("ns")
+
+    async def reconcile(key: Key) -> float | None:
+        calls.append(key)
+        if len(calls) == 1:
+            raise NotLeaderError("another process")
+        return None
+
+    queue = WorkQueue(reconcile, may)
+    queue.mark(A)
+    await eventually(lambda: len(calls) == 1 and not queue.running)
+    assert queue.measures.reconciles["LLMEndpoint", ERROR] == 0
+    queue.recheck()
+    await eventually(lambda: len(calls) == 2)
+    await queue.close()
+
+
+async def test_a_burst_of_marks_leaves_time_for_other_work() -> None:
+    """A thousand reconciles that compute for a while must not delay a probe by all of their time."""
+    done = 0
+    slow = 0.002
+
+    async def reconcile(key: Key) -> float | None:
+        nonlocal done
+        end = time.monotonic() + slow
+        while time.monotonic() < end:
+            pass
+        done += 1
+        return None
+
+    queue = WorkQueue(reconcile)
+    for index in range(300):
+        queue.mark(Key("LLMEndpoint", "ns", str(index)))
+    turns = 0
+    while done < 300:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 300 / 8
+    await queue.close()
+
+
+@pytest.fixture
+def root_logger() -> Iterator[None]:
+    """Restores the handlers and the level of all logs."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("root_logger")
+async def test_lines_that_are_logged_in_a_reconcile_have_its_object(capsys: pytest.CaptureFixture[str]) -> None:
+    async def reconcile(key: Key) -> float | None:
+        await asyncio.sleep(0)
+        logging.getLogger("some.library").warning("words about %s", key.name)
+        return None
+
+    configure_logs("info")
+    queue = WorkQueue(reconcile)
+    queue.mark(A)
+    queue.mark(B)
+    await eventually(lambda: sum(queue.measures.reconciles.values()) == 2)
+    await queue.close()
+    logging.getLogger("some.library").warning("outside")
+    *lines, last = map(json.loads, capsys.readouterr().err.splitlines())
+    assert [(line["kind"], line["namespace"], line["name"], line["message"]) for line in lines] == [
+        ("LLMEndpoint", "ns", "a", "words about a"), ("LLMEndpoint", "ns", "b", "words about b"),
+    ]  # fmt: skip
+    assert len({line["reconcileID"] for line in lines}) == 2
+    assert "reconcileID" not in last

@@ -1,0 +1,1 @@
+"""Decides which operator process writes to which namespaces."""

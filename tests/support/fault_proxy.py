@@ -1,0 +1,228 @@
+"""An HTTPS proxy in front of an API server, which injects faults into the requests that a test names.
+
+It runs in a thread of its own. Without faults, it passes requests and responses on, watches included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from support.tls import issue
+from support.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request. `resource` is the plural of its kind."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+
+    @property
+    def is_watch(self) -> bool:
+        return self.query.get("watch") == "true"
+
+    @property
+    def is_list(self) -> bool:
+        return self.method == "GET" and not self.is_watch
+
+    @property
+    def resource(self) -> str:
+        parts = self.path.split("/")[3 if self.path.startswith("/api/") else 4 :]
+        return parts[2] if len(parts) > 2 and parts[0] == "namespaces" else "".join(parts[:1])
+
+
+Match = Callable[[Seen], bool]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the proxy does with a request that matches, instead of passing it on."""
+
+    match: Match
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict, hash=False)
+    delay_seconds: float = 0.0
+    #: The response is a watch whose only event is an error with this code.
+    watch_error: int = 0
+    #: The response never comes; a watch is open and delivers nothing.
+    silent: bool = False
+    times: int = 1_000_000
+
+
+class FaultProxy:
+    """Passes requests to the API server of a kubeconfig. `kubeconfig` is that of the proxy."""
+
+    def __init__(self, kubeconfig: Path, folder: Path) -> None:
+        certificate, self._key = issue(folder, "localhost")
+        self._certificate = certificate
+        document = json.loads(kubeconfig.read_text())
+        cluster = document["clusters"][0]["cluster"]
+        self._target = cluster["server"]
+        self._authority = cluster["certificate-authority"]
+        self._faults: dict[Fault, int] = {}
+        self._streams: dict[asyncio.Transport, tuple[Seen, dict[str, bool]]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._port = 0
+        #: The requests that were received, by method or WATCH, and by resource.
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), daemon=True)
+        self._thread.start()
+        wait_until(lambda: self._port)
+        cluster |= {"server": f"https://localhost:{self._port}", "certificate-authority": str(certificate)}
+        self.kubeconfig = folder / "proxy.kubeconfig"
+        self.kubeconfig.write_text(json.dumps(document))
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(20)
+        self._loop.close()
+
+    @contextmanager
+    def fault(self, fault: Fault) -> Iterator[None]:
+        """Inject a fault until the block ends."""
+        self._call(lambda: self._faults.__setitem__(fault, fault.times))
+        try:
+            yield
+        finally:
+            self._call(lambda: self._faults.pop(fault, None))
+
+    def is_used_up(self, fault: Fault) -> bool:
+        return self._faults.get(fault) == 0
+
+    def drop(self, match: Match) -> None:
+        """Abort the connections of the open watches that match."""
+
+        def drop() -> None:
+            for transport, (seen, _) in list(self._streams.items()):
+                if match(seen):
+                    transport.abort()
+
+        self._call(drop)
+
+    def silence(self, match: Match) -> None:
+        """Let the open watches that match deliver nothing more. Their connections stay open."""
+
+        def silence() -> None:
+            for seen, state in self._streams.values():
+                if match(seen):
+                    state["silent"] = True
+
+        self._call(silence)
+
+    def _call(self, action: Callable[[], Any]) -> None:
+        done = threading.Event()
+
+        def run() -> None:
+            action()
+            done.set()
+
+        self._loop.call_soon_threadsafe(run)
+        assert done.wait(10)
+
+    async def _serve(self) -> None:
+        context = ssl.create_default_context(cafile=self._authority)
+        context.check_hostname = False
+        connector = aiohttp.TCPConnector(ssl=context, limit=0)
+        app = web.Application(client_max_size=16 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            server.load_cert_chain(self._certificate, self._key)
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server)
+            await site.start()
+            self._port = runner.addresses[0][1]
+            await self._stopped.wait()
+            for stream in list(self._streams):
+                stream.abort()
+            await runner.cleanup()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        seen = Seen(request.method, request.path, dict(request.query))
+        self.requests["WATCH" if seen.is_watch else request.method, seen.resource] += 1
+        for fault, left in self._faults.items():
+            if left and fault.match(seen):
+                self._faults[fault] = left - 1
+                answer = await self._inject(fault, request)
+                if answer is not None:
+                    return answer
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in ("host", "connection")}
+        try:
+            async with self._session.request(
+                request.method,
+                self._target + request.raw_path,
+                headers=headers,
+                data=await request.read() or None,
+                timeout=aiohttp.ClientTimeout(total=None),
+            ) as response:
+                return await self._pass_on(request, response, seen)
+        except (aiohttp.ClientError, OSError):
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=502)
+
+    async def _pass_on(self, request: web.Request, response: aiohttp.ClientResponse, seen: Seen) -> web.StreamResponse:
+        skipped = ("transfer-encoding", "connection", "content-length")
+        headers = {name: value for name, value in response.headers.items() if name.lower() not in skipped}
+        answer = web.StreamResponse(status=response.status, headers=headers)
+        await answer.prepare(request)
+        transport: Any = request.transport
+        state = {"silent": False}
+        if seen.is_watch:
+            self._streams[transport] = (seen, state)
+        try:
+            async for piece in response.content.iter_any():
+                if not state["silent"]:
+                    await answer.write(piece)
+            if state["silent"]:
+                await self._stopped.wait()
+            await answer.write_eof()
+        finally:
+            self._streams.pop(transport, None)
+        return answer
+
+    async def _inject(self, fault: Fault, request: web.Request) -> web.StreamResponse | None:
+        if fault.delay_seconds:
+            await asyncio.sleep(fault.delay_seconds)
+            return None
+        if fault.silent:
+            answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+            await answer.prepare(request)
+            await self._stopped.wait()
+            return answer
+        code = fault.watch_error or fault.status
+        status = {"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": code,
+                  "message": f"injected {code}", "reason": "Expired" if code == 410 else ""}  # fmt: skip
+        if fault.watch_error:
+            return web.Response(text=json.dumps({"type": "ERROR", "object": status}) + "\n")
+        return web.json_response(status, status=fault.status, headers=fault.headers)
+
+
+def watches(*resources: str) -> Match:
+    """Return a match for the watches of these resources, or of all if there are none."""
+    return lambda seen: seen.is_watch and (not resources or seen.resource in resources)
+
+
+def lists(*resources: str) -> Match:
+    """Return a match for the listings of these resources, or of all if there are none."""
+    return lambda seen: seen.is_list and (not resources or seen.resource in resources)

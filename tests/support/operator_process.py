@@ -1,0 +1,62 @@
+"""The operator as a process, for tests on a real API server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from support.control_plane import OPERATOR_NAMESPACE, free_port
+
+
+class OperatorProcess(subprocess.Popen[bytes]):
+    """The operator as a process, with the address of its /metrics and the path of its log."""
+
+    health: str = ""
+    log: Path = Path()
+
+    def metric(self, name: str) -> float:
+        """Return the value of a metric, as the sum over its labels."""
+        lines = [line for line in self.page("metrics")[1].splitlines() if re.match(rf"{name}[{{ ]", line)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def page(self, name: str) -> tuple[int, str]:
+        """Return the status and the text of a page."""
+        try:
+            with urllib.request.urlopen(f"{self.health}/{name}", timeout=5) as response:
+                return int(response.status), response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the lines of the log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+def run_operator(kubeconfig: Path, folder: Path, *flags: str, **variables: str) -> OperatorProcess:
+    """Start the operator as a process, and wait until its port answers. The caller ends it."""
+    port, path = free_port(), folder / "log"
+    command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
+               "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
+    environment = os.environ | {"KUBECONFIG": str(kubeconfig)} | variables
+    with path.open("wb") as log:
+        process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
+    process.health, process.log = f"http://127.0.0.1:{port}", path
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            process.page("livez")
+        except OSError:
+            assert process.poll() is None, path.read_text()[-3000:]
+            time.sleep(0.1)
+        else:
+            break
+    return process
