@@ -83,9 +83,7 @@ class Bench:
         self.inventory = Inventory()
         self.inventory.complete = True
         self.keys = [Key("LLMEndpoint", "bench", f"endpoint-{index}") for index in range(number)]
-        cluster = Cluster(
-            Objects(self.server), self.inventory, Discovery(), PodStatuses(), lambda: datetime.now(UTC)
-        )
+        cluster = Cluster(Objects(self.server), self.inventory, Discovery(), PodStatuses(), lambda: datetime.now(UTC))
         images = Images("ghcr.io/llmendpoint/sidecar:1", "ghcr.io/llmendpoint/loadjob:1", "docker.io/ollama/ollama:1")
         self.controller = EndpointController(cluster, images)
 
