@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 60.0
+#: The share by which long delays vary.
+_SPREAD, _LONG_SECONDS = 0.2, 10.0
 # A reconcile computes for some milliseconds before its first request. If a thousand were started in one step of the
 # event loop, probes and renewals of the Lease would wait for seconds.
 _STARTS_PER_STEP = 4
@@ -175,4 +178,7 @@ class WorkQueue:
         return pause
 
     def _later(self, key: Key, seconds: float) -> None:
-        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.mark, key)
+        # After a start, all resources are reconciled within seconds. Without a spread, they would all be due again in
+        # the same moment, every 30 s.
+        spread = random.uniform(-_SPREAD, _SPREAD) * seconds if seconds >= _LONG_SECONDS else 0.0  # noqa: S311
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds + spread, self.mark, key)

@@ -301,3 +301,29 @@ async def test_a_reconcile_that_is_stopped_before_it_begins_gives_its_place_to_o
     await eventually(lambda: B in done)
     assert done == [B]
     await queue.close()
+
+
+async def test_long_delays_are_spread_so_that_resources_are_not_due_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delays: list[float] = []
+
+    async def reconcile(_: Key) -> float | None:
+        return 30.0
+
+    queue = WorkQueue(reconcile)
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def recorded(delay: float, *arguments: object, **options: object) -> asyncio.TimerHandle:
+        if delay > 20:
+            delays.append(delay)
+        return call_later(delay, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_later", recorded)
+    for index in range(50):
+        queue.mark(Key("LLMEndpoint", "ns", str(index)))
+    await eventually(lambda: len(delays) == 50)
+    assert 24 <= min(delays) < 28
+    assert 32 < max(delays) <= 36
+    await queue.close()
