@@ -1,6 +1,6 @@
 """Measure the operator with many endpoints on a real API server, beside an operator with controller-runtime.
 
-    python bench/operator/run.py                      # ours and the peer, 1,000 endpoints, two rounds (12 minutes)
+    python bench/operator/run.py                      # ours and the peer, 1,000 endpoints, two rounds (a quarter of an hour)
     python bench/operator/run.py --rounds 1 --system llmendpoint --phase edit
 
 Needs etcd and kube-apiserver (KUBEBUILDER_ASSETS or PATH), and Go for the peer. Each run of an operator has a new API
@@ -91,9 +91,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--endpoints", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--edits", type=int, default=400, help="number of edits")
-    parser.add_argument("--deletions", type=int, default=200, help="number of deleted children")
-    parser.add_argument("--rest", type=float, default=75.0, help="seconds of rest")
+    parser.add_argument("--edits", type=int, default=300, help="number of edits")
+    parser.add_argument("--deletions", type=int, default=150, help="number of deleted children")
+    parser.add_argument("--rest", type=float, default=65.0, help="seconds of rest")
     parser.add_argument(
         "--phase", action="append", choices=PHASES, help="measure only this one after the creation; repeatable"
     )
