@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test gitops clients check generate lock e2e bench images kind-load clean
+.PHONY: help setup demo test gitops clients check generate lock e2e bench bench-operator images kind-load clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## create the virtual environment
 
@@ -46,6 +46,10 @@ bench: $(VENV)/.ready ## measure the proxy: its peers, a scrape, a long upload, 
 	@$(BIN)/python bench/proxy/scrape.py
 	@$(BIN)/python bench/proxy/upload.py
 	@$(BIN)/python bench/proxy/reconcile.py
+
+bench-operator: $(VENV)/.ready ## measure the operator with 1,000 endpoints beside controller-runtime (a quarter of an hour, both cores)
+	@$(BIN)/python bench/operator/run.py --out build/bench-operator.json
+	@$(BIN)/python bench/operator/warm.py
 
 images: ## build the images (IMAGE_BUILDER=docker|podman)
 	@scripts/images $(IMAGE_BUILDER)

@@ -5,7 +5,7 @@ content, the hash of the manifest that the operator last applied, and the field 
 
 The content of a child is *accepted* if it is the result of our last write, or if a plan found it up to date. If another
 client changes the child, or if the operator has just started, the child may not match its manifest. The inventory then
-keeps the complete body (`Child.unjudged`) until the next plan has compared it with the manifest.
+keeps the complete body (`Child.unjudged`), as JSON, until the next plan has compared it with the manifest.
 
 Three things make an owner dirty: a new or deleted child, changed content of a child, and a change of the field that
 reconciles read. The event of our own write is none of these, because the response to the write was recorded before.
@@ -57,7 +57,8 @@ class Child:
     """A child as it is in the cluster.
 
     `owner_uid` is the UID of its controller. `content` is the digest of its content, and `accepted` is the digest of
-    the content that was last accepted. While the two differ, `unjudged` is the complete body.
+    the content that was last accepted. While the two differ, `unjudged` is the complete body, as JSON: after a start,
+    the operator keeps the bodies of all children for a moment, and dicts are four times as large.
     """
 
     key: ChildKey
@@ -70,7 +71,7 @@ class Child:
     terminating: bool
     body: Manifest
     accepted: str = ""
-    unjudged: Manifest | None = None
+    unjudged: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,7 +440,7 @@ def _judged(known: Child | None, child: Child, body: Manifest) -> Child:
         return child
     if known is not None and known.accepted == child.content:
         return replace(child, accepted=known.accepted)
-    return replace(child, unjudged=_without_managed_fields(body))
+    return replace(child, unjudged=msgspec.json.encode(_without_managed_fields(body)))
 
 
 def _is_news(known: Child, child: Child) -> bool:

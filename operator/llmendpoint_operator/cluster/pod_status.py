@@ -15,6 +15,7 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import STATUS_PORT, Progress
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
+from llmendpoint_operator.cluster import slots
 from llmendpoint_operator.kube.owner import Manifest
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class PodStatuses:
         address = pod.get("status", {}).get("podIP")
         if not address:
             return None
+        slots.give_back()
         host = f"[{address}]" if ":" in address else address
         url = f"http://{host}:{port}/status"
         try:

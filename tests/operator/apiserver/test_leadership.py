@@ -19,7 +19,7 @@ import pytest
 
 from llmendpoint_common.contracts.cluster import LEASE_NAME, LLMENDPOINT
 from llmendpoint_operator.kube.rbac import namespace_rules, own_rules
-from support.control_plane import OPERATOR_NAMESPACE, OPERATOR_USER, ControlPlane, running_control_plane
+from support.control_plane import OPERATOR_NAMESPACE, OPERATOR_USER, ControlPlane
 from support.fault_proxy import Fault, FaultProxy, watches
 from support.manifests import endpoint, loadtest
 from support.operator_process import OperatorProcess, run_operator
