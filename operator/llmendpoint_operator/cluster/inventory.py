@@ -57,6 +57,9 @@ class Child:
 
     `owner_uid` is the UID of its controller. `content` is the digest of its content, and `accepted` is the digest of
     the content that was last accepted. While the two differ, `unjudged` is the complete body.
+
+    Bodies are kept as JSON: a body as dicts takes several times the memory, and an operator that starts has the
+    complete bodies of all children until plans have judged them.
     """
 
     key: ChildKey
@@ -67,9 +70,29 @@ class Child:
     applied_hash: str
     content: str
     terminating: bool
-    body: Manifest
+    kept: bytes
     accepted: str = ""
-    unjudged: Manifest | None = None
+    complete: bytes = b""
+
+    @property
+    def body(self) -> Manifest:
+        """The metadata, and the field that reconciles read."""
+        return _decoded(self.kept)
+
+    @property
+    def unjudged(self) -> Manifest | None:
+        """The complete body until a plan has compared it, then None."""
+        return _decoded(self.complete) if self.complete else None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One of our resources. `wanted` is the digest of the fields whose change makes it dirty."""
+
+    uid: str
+    version: int
+    wanted: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +125,7 @@ class Inventory:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._resources: dict[Key, Manifest] = {}
+        self._resources: dict[Key, Resource] = {}
         self._children: dict[Key, dict[ChildKey, Child]] = {}
         self._places: dict[str, tuple[Key, ChildKey]] = {}
         self._refusals: dict[Key, dict[ChildKey, Refusal]] = {}
@@ -119,7 +142,8 @@ class Inventory:
 
     def resource(self, key: Key) -> Manifest | None:
         """Return one of our resources without its managedFields, or None if it does not exist."""
-        return self._resources.get(key)
+        found = self._resources.get(key)
+        return _decoded(found.body) if found else None
 
     def resources(self) -> tuple[Key, ...]:
         """Return the keys of all our resources."""
@@ -204,7 +228,7 @@ class Inventory:
             return self._remove(uid)
         key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])
         known = self._resources.get(key)
-        if known is None or known["metadata"]["uid"] != uid:
+        if known is None or known.uid != uid:
             return None
         self.forget(key)
         return key
@@ -261,7 +285,7 @@ class Inventory:
         self._refusals.get(key, {}).pop(name, None)
         child = self._children.get(key, {}).get(name)
         if child is not None and child.accepted != child.content:
-            self._children[key][name] = replace(child, accepted=child.content, unjudged=None)
+            self._children[key][name] = replace(child, accepted=child.content, complete=b"")
 
     def accept_all(self, key: Key) -> None:
         """Accept all children of an owner that no plan compares, because it is deleted or keeps its children as is."""
@@ -307,12 +331,12 @@ class Inventory:
     def _shows_resource(self, kind: str, body: Manifest) -> Key | None:
         key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])
         known = self._resources.get(key)
-        same = known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]
-        if known is not None and same and _version(known) >= _version(body):
+        shown = _resource(body)
+        same = known is not None and known.uid == shown.uid
+        if known is not None and same and known.version >= shown.version:
             return None
-        lean = _without_managed_fields(body)
-        self._resources[key] = lean
-        return None if known is not None and same and _wanted(known) == _wanted(lean) else key
+        self._resources[key] = shown
+        return None if known is not None and same and known.wanted == shown.wanted else key
 
     def _uids(self, listing: Listing) -> Iterable[str]:
         """Return the UIDs of all known objects of a kind in a scope."""
@@ -322,7 +346,7 @@ class Inventory:
             return self._warnings.uids(scope)
         if role is Role.RESOURCE:
             found = (item for item in self._resources.items() if item[0].kind == kind)
-            return [body["metadata"]["uid"] for key, body in found if scope in ("", key.namespace)]
+            return [resource.uid for key, resource in found if scope in ("", key.namespace)]
         places = self._places.items()
         return [uid for uid, (key, name) in places if name.kind == kind and scope in ("", key.namespace)]
 
@@ -332,7 +356,7 @@ class Inventory:
         if role is not Role.RESOURCE:
             owners = {self._warnings.remove(uid) if role is Role.REPORTED else self._remove(uid) for uid in uids}
             return {key for key in owners if key is not None}
-        gone = {key for key, body in self._resources.items() if key.kind == kind and body["metadata"]["uid"] in uids}
+        gone = {key for key, resource in self._resources.items() if key.kind == kind and resource.uid in uids}
         for key in gone:
             self.forget(key)
         return gone
@@ -408,7 +432,7 @@ def _child(name: ChildKey, body: Manifest) -> Child:
         applied_hash=(metadata.get("annotations") or {}).get(HASH_ANNOTATION, ""),
         content=_content(body),
         terminating=bool(metadata.get("deletionTimestamp")),
-        body=_kept(name.kind, body),
+        kept=_encoded(_kept(name.kind, body)),
     )
 
 
@@ -418,13 +442,13 @@ def _judged(known: Child | None, child: Child, body: Manifest) -> Child:
         return child
     if known is not None and known.accepted == child.content:
         return replace(child, accepted=known.accepted)
-    return replace(child, unjudged=_without_managed_fields(body))
+    return replace(child, complete=_encoded(_without_managed_fields(body)))
 
 
 def _is_news(known: Child, child: Child) -> bool:
     if KINDS[child.key.kind].role is Role.CHILD and known.content != child.content:
         return True
-    return known.body != child.body
+    return known.kept != child.kept
 
 
 def _kept(kind: str, body: Manifest) -> Manifest:
@@ -445,11 +469,11 @@ def _content(body: Manifest) -> str:
     return _digest([metadata, rest])
 
 
-def _wanted(resource: Manifest) -> list[Any]:
-    """Return the fields of one of our resources whose change makes it dirty."""
-    metadata = resource["metadata"]
+def _resource(body: Manifest) -> Resource:
+    metadata = body["metadata"]
     names = ("generation", "deletionTimestamp", "labels", "annotations")
-    return [resource.get("status"), *(metadata.get(name) for name in names)]
+    wanted = _digest([body.get("status"), *(metadata.get(name) for name in names)])
+    return Resource(metadata["uid"], _version(body), wanted, _encoded(_without_managed_fields(body)))
 
 
 def _without_managed_fields(body: Manifest) -> Manifest:
@@ -458,8 +482,16 @@ def _without_managed_fields(body: Manifest) -> Manifest:
     return {**body, "metadata": metadata}
 
 
+def _encoded(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def _decoded(text: bytes) -> Manifest:
+    return dict(msgspec.json.decode(text))
+
+
 def _digest(value: Any) -> str:
-    text = msgspec.json.encode(value, order="deterministic")
+    text = _encoded(value)
     return hashlib.blake2b(text, digest_size=12).hexdigest()
 
 
