@@ -19,8 +19,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-import msgspec
-
 from llmendpoint_operator.cluster.faults import name_conflict, unknown_kind
 from llmendpoint_operator.cluster.inventory import HASH_ANNOTATION, Child, Seen, hash_of
 from llmendpoint_operator.cluster.keys import ChildKey
@@ -187,7 +185,7 @@ def _is_as_wanted(child: Child, wanted: Manifest) -> bool:
         return False
     if child.accepted == child.content:
         return True
-    return child.unjudged is not None and covers(msgspec.json.decode(child.unjudged), wanted)
+    return child.unjudged is not None and covers(child.unjudged, wanted)
 
 
 def _deletions(owner: Owner, children: Iterable[Child], prune: Collection[str]) -> list[Delete]:
