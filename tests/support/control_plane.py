@@ -150,7 +150,8 @@ def _connect(plane: ControlPlane, log: Path) -> Client:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            client.items("ConfigMap", "kube-system")
+            # It answers before the default roles exist, but is ready only afterwards.
+            client.request("GET", "/readyz")
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             last = repr(error)
             time.sleep(0.2)

@@ -40,6 +40,7 @@ from llmendpoint_operator.watching.backoff import Backoff
 from llmendpoint_operator.watching.canary import RESTART_SECONDS, Canary
 from llmendpoint_operator.watching.confirmations import Confirmations, Verdict
 from llmendpoint_operator.watching.feed import Feed
+from llmendpoint_operator.watching.kopf_storage import NoDiffBase
 from llmendpoint_operator.watching.kopf_thread import KopfThread
 from llmendpoint_operator.watching.leases import Leases
 from llmendpoint_operator.watching.listing import list_objects
@@ -276,6 +277,7 @@ def _registry(kinds: Iterable[Kind], forward: Received) -> kopf.OperatorRegistry
 def _configure(kinds: Iterable[Kind], settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False
     settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = NoDiffBase()
     settings.watching.chunk_size = _PAGE
     settings.watching.inactivity_timeout = SILENCE_SECONDS
     # kopf's workers only pass events on, so there is nothing to wait for at the end.
