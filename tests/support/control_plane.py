@@ -162,7 +162,8 @@ def _connect(plane: ControlPlane, log: Path) -> Client:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            client.items("ConfigMap", "kube-system")
+            # It answers before the default roles exist, but is ready only afterwards.
+            client.request("GET", "/readyz")
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             last = repr(error)
             time.sleep(0.2)
@@ -185,7 +186,7 @@ def _install(client: Client) -> None:
 
 def _answers(client: Client) -> bool:
     try:
-        client.items("ConfigMap", "kube-system")
+        client.request("GET", "/readyz")
     except (urllib3.exceptions.HTTPError, ApiException):
         return False
     return True

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,25 @@ class OperatorProcess(subprocess.Popen[bytes]):
             with error:
                 return error.code, error.read().decode()
 
+    def said(self, text: str) -> int:
+        """Return the number of lines of the log that contain a text."""
+        return sum(text in line for line in self.log.read_text().splitlines())
+
     def entries(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
-def run_operator(kubeconfig: Path, folder: Path, *flags: str, **variables: str) -> OperatorProcess:
+def run_operator(
+    kubeconfig: Path,
+    folder: Path,
+    *flags: str,
+    program: Sequence[str] = ("-m", "llmendpoint_operator"),
+    **variables: str,
+) -> OperatorProcess:
     """Start the operator as a process, and wait until its port answers. The caller ends it."""
     port, path = free_port(), folder / "log"
-    command = [sys.executable, "-m", "llmendpoint_operator", "--own-namespace", OPERATOR_NAMESPACE,
+    command = [sys.executable, *program, "--own-namespace", OPERATOR_NAMESPACE,
                "--health-listen", f"127.0.0.1:{port}", *flags]  # fmt: skip
     environment = os.environ | {"KUBECONFIG": str(kubeconfig)} | variables
     with path.open("wb") as log:

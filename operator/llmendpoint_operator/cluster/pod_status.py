@@ -13,6 +13,7 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import STATUS_PORT, Progress
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
+from llmendpoint_operator.cluster import slots
 from llmendpoint_operator.kube.owner import Manifest
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class PodStatuses:
         address = pod.get("status", {}).get("podIP")
         if not address:
             return None
+        slots.give_back()
         host = f"[{address}]" if ":" in address else address
         try:
             async with self._connected().get(f"http://{host}:{port}/status", allow_redirects=False) as response:

@@ -1,7 +1,7 @@
 """A level-triggered work queue. A key is dirty or clean, and one worker per key reconciles it until it is clean.
 
-Workers of different keys do not wait for each other: a resource whose requests hang, or whose pods do not answer, does
-not delay the others. A failed reconcile is retried after a delay that doubles with each failure of its key.
+The number of workers is bounded (`cluster/slots.py`), but a resource whose requests hang, or whose pods do not answer,
+does not delay the others. A failed reconcile is retried after a delay that doubles with each failure of its key.
 
 A key that this process may not reconcile, because another operator process serves its namespace, is held. `recheck`
 starts the held keys that may now be reconciled, and stops the reconciles that may no longer run.
@@ -14,11 +14,13 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from llmendpoint_common.process.errors import NotLeaderError
 from llmendpoint_common.process.logs import log_fields
 from llmendpoint_operator.cluster.faults import describe
 from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.cluster.slots import Slot, Slots, current
 from llmendpoint_operator.reconcile.measures import ERROR, INTERRUPTED, SUCCESS, Measures
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class WorkQueue:
         #: Dirty keys without a worker, in the order of their marks.
         self._ready: dict[Key, None] = {}
         self._is_starting = False
+        self._slots = Slots(self._start_soon)
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
@@ -111,36 +114,41 @@ class WorkQueue:
             self._running[key].cancel()
 
     def _start_soon(self) -> None:
-        if not self._is_starting:
+        if self._ready and not self._is_starting:
             self._is_starting = True
             asyncio.get_running_loop().call_soon(self._start)
 
     def _start(self) -> None:
         self._is_starting = False
-        for key in list(self._ready)[:_STARTS_PER_STEP]:
+        for _ in range(min(_STARTS_PER_STEP, len(self._ready))):
+            slot = self._slots.take()
+            if slot is None:
+                return
+            key = next(iter(self._ready))
             del self._ready[key]
-            self._running[key] = asyncio.get_running_loop().create_task(self._work(key))
-        if self._ready:
-            self._start_soon()
+            task = self._running[key] = asyncio.get_running_loop().create_task(self._work(key, slot))
+            # A task that is cancelled before its first step runs none of its code.
+            task.add_done_callback(partial(self._ended, key, slot))
+        self._start_soon()
 
-    async def _work(self, key: Key) -> None:
+    async def _work(self, key: Key, slot: Slot) -> None:
+        current.set(slot)
         pause: float | None = None
-        try:
-            while key in self._dirty:
-                marked = self._dirty.pop(key)
-                self.measures.latencies[key.kind].observe(time.monotonic() - marked)
-                with log_fields(
-                    kind=key.kind, namespace=key.namespace, name=key.name, reconcileID=uuid.uuid4().hex[:16]
-                ):
-                    pause = await self._once(key)
-            if pause is not None:
-                self._later(key, pause)
-        finally:
-            self._running.pop(key, None)
-            # The key may have been marked while this worker was being cancelled.
-            if key in self._dirty and not self._closed:
-                self._ready[key] = None
-                self._start_soon()
+        while key in self._dirty:
+            marked = self._dirty.pop(key)
+            self.measures.latencies[key.kind].observe(time.monotonic() - marked)
+            with log_fields(kind=key.kind, namespace=key.namespace, name=key.name, reconcileID=uuid.uuid4().hex[:16]):
+                pause = await self._once(key)
+        if pause is not None:
+            self._later(key, pause)
+
+    def _ended(self, key: Key, slot: Slot, _: asyncio.Task[None]) -> None:
+        slot.give_back()
+        self._running.pop(key, None)
+        # The key may have been marked after its worker had looked for the last time, or while it was cancelled.
+        if key in self._dirty and not self._closed:
+            self._ready[key] = None
+            self._start_soon()
 
     async def _once(self, key: Key) -> float | None:
         begun, result = time.monotonic(), INTERRUPTED

@@ -20,6 +20,7 @@ import pytest
 from llmendpoint_common.contracts.cluster import LEASE_NAME, LLMENDPOINT
 from llmendpoint_operator.kube.rbac import namespace_rules, own_rules
 from support.control_plane import OPERATOR_NAMESPACE, OPERATOR_USER, ControlPlane
+from support.fault_proxy import Fault, FaultProxy, watches
 from support.manifests import endpoint, loadtest
 from support.operator_process import OperatorProcess, run_operator
 from support.rights import role
@@ -281,7 +282,7 @@ def test_the_leader_exposes_the_resources_and_itself(api: Any, start: Start) -> 
     wait_until(lambda: leads(process))
     made(api, models=[{"name": "tiny:latest"}, {"name": "other:1b", "load": "OnDemand"}])
     api.apply(loadtest("check"))
-    wait_until(lambda: 'loadtest="check"' in process.page("metrics")[1])
+    wait_until(lambda: "llmendpoint_loadtest_condition{" in process.page("metrics")[1])
     wait_until(lambda: process.metric("llmendpoint_operator_queue_depth") == 0)
     page = process.page("metrics")[1]
     who = f'namespace="{api.namespace}",llmendpoint="assistant"'
@@ -315,6 +316,51 @@ def test_lines_of_a_reconcile_name_the_object_and_no_line_has_a_credential(
     for kubeconfig in (control_plane.operator, control_plane.admin):
         token = json.loads(kubeconfig.read_text())["users"][0]["user"]["token"]
         assert token not in text
+
+
+#: Runs the operator with a shorter patience for dead watches: a quarter of the real times.
+_IMPATIENT = """
+import sys
+from llmendpoint_operator.watching import canary
+canary.RESTART_SECONDS, canary.UNHEALTHY_SECONDS, canary.FATAL_SECONDS = 5.0, 15.0, 30.0
+from llmendpoint_operator.main import main
+sys.exit(main())
+"""
+
+
+def test_dead_watches_are_shown_by_livez_and_then_end_the_process(
+    api: Any, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    """The watches of Leases are open and deliver nothing, and starting kopf again does not help."""
+    proxy = FaultProxy(control_plane.operator, tmp_path)
+    try:
+        process = run_operator(
+            proxy.kubeconfig, tmp_path, "--leader-election", program=("-c", _IMPATIENT), POD_NAME="pod-a"
+        )
+        try:
+            wait_until(lambda: leads(process), 30)
+            assert process.page("livez") == (200, "ok\n")
+            with proxy.fault(Fault(watches("leases"), silent=True)):
+                proxy.silence(watches("leases"))
+                status, text = wait_until(
+                    lambda: next((page for page in [process.page("livez")] if page[0] != 200), None), 60
+                )
+                assert status == 503
+                assert "have not arrived through the watch of Leases" in text
+                # It still renews its Lease and serves, because children are watched by other means.
+                assert leads(process)
+                assert process.wait(60) == 1
+            last = process.entries()[-1]
+            assert last["level"] == "critical"
+            assert "the watches are dead" in last["message"]
+            lease = api.client.get("Lease", OPERATOR_NAMESPACE, LEASE_NAME)
+            assert lease["spec"]["holderIdentity"] == ""
+        finally:
+            process.kill()
+            process.wait(20)
+            api.client.delete("Lease", OPERATOR_NAMESPACE, LEASE_NAME)
+    finally:
+        proxy.close()
 
 
 def test_without_an_api_server_it_is_alive_and_not_ready_and_ends_when_asked(

@@ -12,6 +12,7 @@ import pytest
 
 from llmendpoint_common.process.errors import NotLeaderError
 from llmendpoint_common.process.logs import configure_logs
+from llmendpoint_operator.cluster import slots
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.reconcile.measures import ERROR, INTERRUPTED
 from llmendpoint_operator.reconcile.workqueue import WorkQueue
@@ -251,3 +252,53 @@ async def test_lines_that_are_logged_in_a_reconcile_have_its_object(capsys: pyte
     ]  # fmt: skip
     assert len({line["reconcileID"] for line in lines}) == 2
     assert "reconcileID" not in last
+
+
+async def test_a_bounded_number_of_reconciles_runs_and_one_that_hangs_is_not_counted() -> None:
+    keys = [Key("LLMEndpoint", "ns", str(index)) for index in range(3 * slots.LIMIT)]
+    begun: list[Key] = []
+    gate = asyncio.Event()
+
+    async def reconcile(key: Key) -> float | None:
+        begun.append(key)
+        if key in keys[: slots.LIMIT]:
+            await gate.wait()
+        return None
+
+    queue = WorkQueue(reconcile)
+    for key in keys:
+        queue.mark(key)
+    await eventually(lambda: len(begun) == slots.LIMIT)
+    await asyncio.sleep(0)
+    assert begun == keys[: slots.LIMIT]
+    # The first ones get no response, so the others are served after `PATIENCE_SECONDS`, while they still hang.
+    await eventually(lambda: begun == keys)
+    assert queue.running == slots.LIMIT
+    gate.set()
+    await eventually(lambda: queue.running == 0)
+    await queue.close()
+
+
+async def test_a_reconcile_that_is_stopped_before_it_begins_gives_its_place_to_others() -> None:
+    allowed = False
+    done: list[Key] = []
+
+    async def reconcile(key: Key) -> float | None:
+        done.append(key)
+        return None
+
+    queue = WorkQueue(reconcile, lambda key: key == B or allowed)
+    held = [Key("LLMEndpoint", "ns", f"held-{index}") for index in range(slots.LIMIT)]
+    for _ in range(slots.LIMIT):
+        allowed = True
+        for key in held:
+            queue.mark(key)
+        # One step of the event loop creates tasks, and the next one would begin them.
+        await asyncio.sleep(0)
+        assert queue.running > 0
+        allowed = False
+        queue.recheck()
+    queue.mark(B)
+    await eventually(lambda: B in done)
+    assert done == [B]
+    await queue.close()
