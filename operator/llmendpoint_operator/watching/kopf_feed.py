@@ -244,7 +244,9 @@ class KopfFeed:
         metadata = body["metadata"]
         self._confirmations.shown(kind.name, metadata["uid"], event)
         if kind.role is Role.COORDINATED:
-            self._canary.seen(metadata["namespace"], int(metadata["resourceVersion"]))
+            # kopf lists again whenever it is started. A listing does not prove that the watch delivers events.
+            if event is not None:
+                self._canary.seen(metadata["namespace"], int(metadata["resourceVersion"]))
             self._leases.gone(body) if event == "DELETED" else self._leases.show(body)
         elif event == "DELETED":
             self._feed.gone(kind, body)

@@ -63,7 +63,7 @@ def test_a_refusal_counts_after_some_seconds() -> None:
     delays = world.fails_for(600, forbidden())
     assert world.access.is_lost
     assert max(delays) <= 72
-    assert "The operator cannot watch Service in namespace b: 403 you may not." in world.problems
+    assert "The operator cannot watch Service in namespace b: 403 you may not" in world.problems
     assert "remove it from --namespace" in world.problems
     world.access.works()
     assert world.changes == [True, False]
