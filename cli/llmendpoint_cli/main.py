@@ -35,7 +35,7 @@ exit codes:
   2    invalid command, option or file
   98   demo, load: the load generator was the bottleneck, so the result is invalid
   99   demo, load: an objective was missed, or no request was measured
-  130  interrupted twice
+  130  demo, load: interrupted, so the result is partial; other commands: interrupted twice
 """
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
-from llmendpoint_common.contracts.loadrun import EXIT_CODES, Order, Summary
+from llmendpoint_common.contracts.loadrun import Order, Summary, exit_code_of
 from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.errors import APIKeyError, PublishError, QuestionError, RunDocumentError
 from llmendpoint_common.process.logs import configure_logs
@@ -78,11 +78,11 @@ async def serve(settings: Settings, stopping: asyncio.Event, program: str) -> in
         summary = await run_load(settings, questions, console, stopping)
         show_summary(console, summary)
         if settings.result_config_map:
-            await publish(summary, settings.result_config_map)
+            await publish(summary, settings.result_config_map, stopping)
     except (OSError, PublishError) as error:
         log.error("%s", error)
         return exit_codes.ERROR
-    return EXIT_CODES[summary.verdict]
+    return exit_code_of(summary.verdict, summary.reason)
 
 
 def _refuse(program: str, error: Exception) -> int:

@@ -24,7 +24,7 @@ _EXAMPLES = """examples:
   COMMAND --run run.json --out results
 
 exit codes: 0 Passed or no objectives, 99 Failed, 98 Invalid (the load generator was the bottleneck), 1 the run could
-not be completed, 2 invalid option, run document or question file, 130 interrupted twice
+not be completed, 2 invalid option, run document or question file, 130 interrupted
 """
 
 

@@ -43,6 +43,10 @@ class FakeObjects:
         self.refuse: dict[str, Exception] = {}
         #: Errors for only the next write of a kind.
         self.refuse_next: dict[str, Exception] = {}
+        #: The error of every patch.
+        self.refuse_patch: BaseException | None = None
+        #: The manifests of created objects, by "Kind/name".
+        self.created: dict[str, Manifest] = {}
         self.statuses: list[dict[str, Any]] = []
         self.events: list[Manifest] = []
         self._objects: dict[tuple[str, str], Manifest] = {}
@@ -68,6 +72,7 @@ class FakeObjects:
         kind, name = self._note("create", manifest)
         if (kind, name) in self._objects:
             raise refusal(409, '{"kind":"Status","message":"modified","details":{"name":"x"}}')
+        self.created[f"{kind}/{name}"] = manifest
         return self._store(manifest)
 
     async def apply(self, manifest: Manifest, uid: str) -> Manifest:
@@ -78,9 +83,14 @@ class FakeObjects:
         return self._store(manifest)
 
     async def patch(self, kind: str, namespace: str, name: str, patch: Manifest) -> Manifest:
-        self.calls.append(f"patch {kind}/{name}")
+        self._note("patch", {"kind": kind, "metadata": {"name": name}})
+        if self.refuse_patch is not None:
+            raise self.refuse_patch
         before = self._objects[kind, name]
         metadata = dict(before["metadata"])
+        if "spec" in patch:
+            before = {**before, "spec": {**before.get("spec", {}), **patch["spec"]}}
+            metadata["generation"] += 1
         if patch["metadata"].get("resourceVersion", metadata["resourceVersion"]) != metadata["resourceVersion"]:
             raise refusal(409, '{"kind":"Status","message":"modified","details":{"name":"x"}}')
         for field, value in patch["metadata"].items():

@@ -74,6 +74,7 @@
     - watch
     - create
     - patch
+    - delete
 - apiGroups:
     - rbac.authorization.k8s.io
   resources:
@@ -221,6 +222,7 @@
     - watch
     - create
     - patch
+    - delete
 - apiGroups:
     - rbac.authorization.k8s.io
   resources:

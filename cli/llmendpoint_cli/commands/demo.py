@@ -28,7 +28,7 @@ _NOTES = """The demo uses the Ollama at 127.0.0.1:11434 if it has a local model 
 the simulator.
 
 exit codes: 0 the objectives were met, 99 one was missed, 98 the load generator was the bottleneck, 1 the demo failed,
-2 invalid option, 130 interrupted twice
+2 invalid option, 130 interrupted
 """
 _SIMULATED_MODEL = "simulated:latest"
 # The simulator's timing is known, so there are objectives for latency. That of a real Ollama depends on the machine.

@@ -32,13 +32,6 @@ TAGGED_MODEL_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0
 
 #: A duration such as `250ms`, `15s` or `1h30m`.
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
-#: A decimal number such as `2` or `0.5`, as a string because the API has no floats. YAML may leave out the quotes.
-Decimal = Annotated[
-    str,
-    BeforeValidator(str),
-    Field(pattern=r"^[0-9]+(\.[0-9]+)?$"),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": r"^[0-9]+(\.[0-9]+)?$"}),
-]
 
 
 def _quantity(text: str) -> str:

@@ -15,8 +15,6 @@ from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
     Annotations,
     ApiModel,
-    Decimal,
-    Duration,
     Labels,
     LocalReference,
     Name,
@@ -25,8 +23,17 @@ from llmendpoint_common.api.fields import (
     Toleration,
     rules,
 )
+from llmendpoint_common.api.loadtest_fields import (
+    BaseURL,
+    BoundedDuration,
+    Category,
+    PositiveDuration,
+    Rate,
+    ServedModel,
+    Temperature,
+)
 from llmendpoint_common.api.loadtest_status import LoadTestStatus
-from llmendpoint_common.contracts.loadrun import MAX_CATEGORY_LENGTH, MAX_CONCURRENCY, METRICS, MetricName
+from llmendpoint_common.contracts.loadrun import MAX_CONCURRENCY, MAX_RATE, METRICS, MetricName
 
 _THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"
 
@@ -41,8 +48,9 @@ class Protocol(StrEnum):
 class Target(ApiModel):
     """A server that is not an LLMEndpoint of this namespace, inside or outside the cluster."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)] = Field(
-        description="Base URL of the server, for example http://vllm.models.svc:8000. A trailing /v1 is ignored."
+    url: BaseURL = Field(
+        description="Base URL of the server, for example http://vllm.models.svc:8000. A trailing /v1 is ignored. User, "
+        "query and fragment are not allowed."
     )
     protocol: Protocol = Field(
         Protocol.OLLAMA,
@@ -78,9 +86,10 @@ class LoadShape(ApiModel):
         description="Number of concurrent users in a closed loop. Each user waits for a response before it sends the "
         f"next request. Cannot be combined with rate. Defaults to {defaults.LOAD_CONCURRENCY} if rate is absent.",
     )
-    rate: Decimal | None = Field(
+    rate: Rate | None = Field(
         None,
-        description="Number of requests per second in an open loop, for example 0.5. Requests are sent at this rate "
+        description="Number of requests per second in an open loop, for example 0.5; more than 0, and at most "
+        f"{MAX_RATE}. Requests are sent at this rate "
         "regardless of response times. Cannot be combined with concurrency. If absent, the load is a closed loop.",
     )
     arrivals: ArrivalLaw | None = Field(
@@ -88,12 +97,12 @@ class LoadShape(ApiModel):
         description="Distribution of the gaps between the requests of an open loop: Constant for equal gaps, Poisson "
         f"for random gaps. Only allowed with rate. Defaults to {ArrivalLaw.POISSON}.",
     )
-    duration: Duration = Field(
+    duration: PositiveDuration = Field(
         defaults.LOAD_DURATION,
         description="Duration of the load after the warm-up, as a duration such as 90s or 5m. After that, the run "
         f"waits for the requests that are still in flight. Defaults to {defaults.LOAD_DURATION}.",
     )
-    warmup: Duration = Field(
+    warmup: BoundedDuration = Field(
         defaults.LOAD_WARMUP,
         description="Duration of the load before the measurement starts, as a duration such as 10s. Requests of the "
         f"warm-up are not part of the result. Defaults to {defaults.LOAD_WARMUP}.",
@@ -124,7 +133,7 @@ class Order(StrEnum):
 class Questions(ApiModel):
     """Selection and order of the questions."""
 
-    categories: list[Annotated[str, Field(min_length=1, max_length=MAX_CATEGORY_LENGTH)]] = Field(
+    categories: list[Category] = Field(
         default_factory=list,
         max_length=64,
         description="Categories of questions to ask, for example Coding. If empty, all categories are used.",
@@ -153,7 +162,7 @@ class SecretKeyReference(ApiModel):
     """Reference to one entry of a Secret in the same namespace."""
 
     name: Name = Field(description="Name of the Secret.")
-    key: Name = Field(description="Name of the entry.")
+    key: Annotated[str, Field(pattern="^[-._a-zA-Z0-9]+$", max_length=253)] = Field(description="Name of the entry.")
 
 
 class RequestType(StrEnum):
@@ -179,10 +188,11 @@ class Request(ApiModel):
         le=1_000_000,
         description="Maximum number of generated tokens per response. If absent, the limit of each question applies.",
     )
-    temperature: Decimal | None = Field(
-        None, description="Sampling temperature, for example 0.7. If absent, the server's default applies."
+    temperature: Temperature | None = Field(
+        None,
+        description="Sampling temperature from 0 to 100, for example 0.7. If absent, the server's default applies.",
     )
-    timeout: Duration = Field(
+    timeout: PositiveDuration = Field(
         defaults.REQUEST_TIMEOUT,
         description="Time limit of a request, as a duration such as 90s. It applies to opening a connection, if a new "
         "one is needed, and again to the request with its response. A request that takes longer fails. "
@@ -274,7 +284,7 @@ class LoadPod(ApiModel):
 
 
 class LoadTestSpec(ApiModel):
-    """Specification of a load test. It cannot be changed once the run has started."""
+    """Specification of a load test. Once the run has started, only the fields in `CHANGEABLE` can be changed."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -292,7 +302,7 @@ class LoadTestSpec(ApiModel):
         None,
         description="Server to test that is not an LLMEndpoint. Exactly one of endpointRef and target is required.",
     )
-    model: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+    model: ServedModel | None = Field(
         None,
         description="Model to send requests to, for example llama3.2:3b. Required if target is set, or if the "
         "LLMEndpoint has several models. Defaults to the model of the LLMEndpoint if it has only one.",
@@ -322,7 +332,24 @@ class LoadTestSpec(ApiModel):
         ge=0,
         le=2_147_483_647,
         description="Number of seconds after the end of the run after which the LoadTest is deleted, together with its "
-        "Job and ConfigMaps. If absent, the LoadTest is kept.",
+        "Job and ConfigMaps. If absent, the LoadTest is kept. Can be changed at any time.",
+    )
+
+
+#: Fields of the spec that do not affect the run, so that they can be changed after it has started.
+CHANGEABLE = frozenset({"ttlSecondsAfterFinished"})
+
+
+def _unchanged() -> str:
+    """Return the CEL expression that is true if all other fields of the spec are the same as before.
+
+    CEL cannot compare objects without some of their fields.
+    """
+    names = [str(field.alias) for field in LoadTestSpec.model_fields.values() if field.alias not in CHANGEABLE]
+    return " && ".join(
+        f"has(self.spec.{name}) == has(oldSelf.spec.{name}) && "
+        f"(!has(self.spec.{name}) || self.spec.{name} == oldSelf.spec.{name})"
+        for name in names
     )
 
 
@@ -337,13 +364,17 @@ class LoadTest(BaseModel):
                 "digits and dashes, and have at most 50 characters",
             ),
             (
-                "!has(oldSelf.status) || !has(oldSelf.status.startTime) || self.spec == oldSelf.spec",
-                "spec cannot be changed once the run has started; create another LoadTest",
+                f"!has(oldSelf.status) || !has(oldSelf.status.startTime) || ({_unchanged()})",
+                f"spec cannot be changed once the run has started, except {', '.join(sorted(CHANGEABLE))}; create "
+                "another LoadTest",
             ),
         )
     )
 
-    spec: LoadTestSpec = Field(description="Specification of the run. It cannot be changed once the run has started.")
+    spec: LoadTestSpec = Field(
+        description="Specification of the run. Once the run has started, it cannot be changed, except "
+        f"{', '.join(sorted(CHANGEABLE))}."
+    )
     status: LoadTestStatus | None = Field(
         None, description="Observed progress and result of the run. The operator writes it."
     )

@@ -32,6 +32,10 @@ class CategoryState(ApiModel):
 class SummaryState(ApiModel):
     """Summary of the results. The result ConfigMap has the complete results."""
 
+    partial: bool | None = Field(
+        None,
+        description="True if the run was interrupted. The summary then covers the requests that had ended by then.",
+    )
     requests: int = Field(description="Number of measured requests. Requests of the warm-up are not measured.")
     errors: int = Field(description="Number of measured requests that failed.")
     requests_per_second: str = Field(description="Number of successful requests per second.")
@@ -90,8 +94,15 @@ class LoadTestStatus(ApiModel):
     )
     start_time: str | None = Field(
         None,
-        description="Time at which the run started, just before the Job was created. From then on, the spec cannot be "
-        "changed.",
+        description="Time at which the run started, just before its Job was allowed to create a pod. From then on, the "
+        "spec cannot be changed, except ttlSecondsAfterFinished.",
+        json_schema_extra={"format": "date-time"},
+    )
+    start_deadline: str | None = Field(
+        None,
+        description="Time at which the run ends with the verdict Error if its pod has not started by then. The message "
+        "of the conditions says what keeps it from starting. Absent while the run waits for its LLMEndpoint, and once "
+        "the pod has started.",
         json_schema_extra={"format": "date-time"},
     )
     completion_time: str | None = Field(
@@ -118,7 +129,8 @@ class LoadTestStatus(ApiModel):
         None,
         description="Passed: all objectives were met. Failed: at least one was missed, or no request was measured. "
         "Invalid: the load generator was the bottleneck, so the measurements say nothing about the server. Error: the "
-        "run could not be completed. None: there are no objectives. Absent until the run has ended.",
+        "run could not be completed. None: there are no objectives, or the run was interrupted. Absent until the run "
+        "has ended.",
     )
     summary: SummaryState | None = Field(None, description="Summary of the results.")
     slo: list[SloState] = Field(
@@ -126,6 +138,6 @@ class LoadTestStatus(ApiModel):
     )
     conditions: list[ConditionState] = Field(
         default_factory=list,
-        description="Conditions of the types Complete, Passed and Stalled.",
+        description="Conditions of the types Complete, Passed, Reconciling and Stalled.",
         json_schema_extra=list_map("type"),
     )

@@ -44,6 +44,7 @@ class LoadTestCondition(StrEnum):
 
     COMPLETE = "Complete"
     PASSED = "Passed"
+    RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
 
@@ -91,11 +92,16 @@ class EndpointReason(StrEnum):
 
 
 class LoadTestReason(StrEnum):
-    """Condition reasons of a LoadTest before it has a verdict. Reasons of verdicts are in the load run's contract."""
+    """Condition reasons of a LoadTest before it has a verdict. Reasons of verdicts are in the load run's contract.
+
+    If a child is refused, the reason is a `FaultReason`, and if the pod does not run, a `PodReason`.
+    """
 
     PENDING = "Pending"
     RUNNING = "Running"
     FINISHED = "Finished"
+    MODEL_NOT_SERVED = "ModelNotServed"
+    MODEL_NOT_CHOSEN = "ModelNotChosen"
     NOT_STALLED = "NotStalled"
     POLICY_VIOLATION = "PolicyViolation"
 

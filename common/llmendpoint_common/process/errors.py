@@ -20,6 +20,7 @@
       x PublishError              a load run's result was not written to the cluster
       x RunResultError            a load run's result, as read from the cluster, is invalid
       x NotReadyError             a load run cannot start yet
+      x RunRefusedError           a load run cannot start with its spec
       x NotLeaderError            another operator process may serve the namespace of a write
       x StackError                a process of the local stack did not start
       x QueueFullError            the simulator's queue is full
@@ -130,6 +131,17 @@ class RunResultError(LLMEndpointError):
 
 class NotReadyError(LLMEndpointError):
     """A load run cannot start yet. The message gives the reason."""
+
+
+class RunRefusedError(LLMEndpointError):
+    """A load run cannot start until its spec, or that of its endpoint, is changed.
+
+    `reason` is the reason of its conditions.
+    """
+
+    def __init__(self, reason: StrEnum, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotLeaderError(LLMEndpointError):

@@ -11,5 +11,6 @@ USAGE = 2
 INVALID = 98
 #: A load run missed an objective, or measured no request.
 FAILED = 99
-#: A second SIGTERM or SIGINT ended the process immediately. The value is 128 + SIGINT, as shells report it.
+#: A load run was stopped before its end, or a second SIGTERM or SIGINT ended a process immediately. The value is
+#: 128 + SIGINT, as shells report it.
 INTERRUPTED = 130

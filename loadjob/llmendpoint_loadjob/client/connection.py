@@ -101,16 +101,17 @@ class Client:
         self.in_flight = 0
 
     async def send(self, request: bytes, sample: Sample) -> None:
-        """Send one request on an idle connection or on a new one, and fill in its sample."""
+        """Send one request on an idle connection or on a new one, and fill in its sample.
+
+        If the task is cancelled, the connection is closed, which ends the request on the server too.
+        """
         self.in_flight += 1
         try:
             connection = self._take()
             if connection is None:
                 connection = await self._connect(sample)
             if connection is not None:
-                await connection.send(request, sample, self._timeout)
-                if connection.usable:
-                    self._idle.append(connection)
+                await self._send_on(connection, request, sample)
         finally:
             self.in_flight -= 1
 
@@ -119,6 +120,15 @@ class Client:
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+
+    async def _send_on(self, connection: Connection, request: bytes, sample: Sample) -> None:
+        try:
+            await connection.send(request, sample, self._timeout)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        if connection.usable:
+            self._idle.append(connection)
 
     def _take(self) -> Connection | None:
         while self._idle:

@@ -1,4 +1,8 @@
-"""Sends requests in a closed or open loop until the duration is over, and collects the samples."""
+"""Sends requests in a closed or open loop until the duration is over, and collects the samples.
+
+A run that is stopped ends immediately: requests in flight are abandoned and do not count, because their responses can
+take minutes, and whoever deletes a pod or presses Ctrl-C does not wait for them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ _CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 
 
 class LoadRun:
-    """Executes a run document. `run` returns when all requests have ended. `stop` ends the load early."""
+    """Executes a run document. `run` returns when all requests have ended, or immediately after `stop`."""
 
     def __init__(
         self,
@@ -48,24 +52,28 @@ class LoadRun:
         self.outcome = Outcome()
 
     async def run(self) -> Outcome:
-        """Send the load, wait for every response, and return the measurements."""
+        """Send the load, wait for every response, and return the measurements, which are partial after `stop`."""
         throttled = _throttled_seconds()
         self._begin = self._clock()
-        lag = asyncio.create_task(self._watch_lag())
+        sending = asyncio.create_task(self._send())
+        stopped = asyncio.create_task(self._stopped.wait())
+        tasks = (sending, stopped, asyncio.create_task(self._watch_lag()))
         try:
-            if self._load.rate is not None:
-                await self._open_loop(self._load.rate)
-            else:
-                await self._closed_loop(self._load.concurrency or DEFAULT_CONCURRENCY)
+            await asyncio.wait((sending, stopped), return_when=asyncio.FIRST_COMPLETED)
+            self.outcome.interrupted = not sending.done()
         finally:
-            lag.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._client.close()
+        if not self.outcome.interrupted:
+            sending.result()
         self.outcome.duration = max(1e-9, self._clock() - self._begin - self._load.warmup_seconds)
         self.outcome.throttled_seconds = _throttled_seconds() - throttled
         return self.outcome
 
     def stop(self) -> None:
-        """Stop sending requests. Requests in flight are still completed."""
+        """End the run immediately. Requests in flight are abandoned."""
         self._stopped.set()
 
     def progress(self) -> Progress:
@@ -87,6 +95,12 @@ class LoadRun:
             ttft_p95_seconds=self._ttft.percentile(95) if self._ttft.count else None,
         )
 
+    async def _send(self) -> None:
+        if self._load.rate is not None:
+            await self._open_loop(self._load.rate)
+        else:
+            await self._closed_loop(self._load.concurrency or DEFAULT_CONCURRENCY)
+
     async def _closed_loop(self, concurrency: int) -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
@@ -103,22 +117,11 @@ class LoadRun:
                 if offset >= self._end:
                     break
                 due = self._begin + offset
-                await self._sleep_until(due)
-                if self._stopped.is_set():
-                    break
+                await asyncio.sleep(due - self._clock())
                 group.create_task(self._ask(next(self._questions), due))
 
-    async def _sleep_until(self, due: float) -> None:
-        pause = due - self._clock()
-        if pause > 0:
-            try:
-                async with asyncio.timeout(pause):
-                    await self._stopped.wait()
-            except TimeoutError:
-                return
-
     def _over(self, now: float) -> bool:
-        if self._stopped.is_set() or now - self._begin >= self._end:
+        if now - self._begin >= self._end:
             return True
         return self._load.max_requests is not None and self._started >= self._load.max_requests
 

@@ -54,6 +54,7 @@ def summarize(outcome: Outcome, document: RunDocument) -> Summary:
         slo=slo,
         categories=tuple(_categories(samples)),
         histograms={name: histogram.dump() for name, histogram in histograms.items() if histogram.count},
+        partial=outcome.interrupted,
         **{name: percentiles(histogram) for name, histogram in histograms.items()},
     )
 

@@ -97,6 +97,7 @@ class Outcome:
     `duration` is the time in seconds from the end of the warm-up to the last response. `offered` counts the requests
     that were due in this time, and `sent` counts those of them that were sent before the load ended. `lag` contains
     delays of the event loop. `throttled_seconds` is the time for which the CPU limit throttled the process.
+    `interrupted` is true if the run was stopped before its end. Requests that were in flight then are not in `samples`.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -105,3 +106,4 @@ class Outcome:
     sent: int = 0
     lag: Histogram = field(default_factory=Histogram)
     throttled_seconds: float = 0.0
+    interrupted: bool = False

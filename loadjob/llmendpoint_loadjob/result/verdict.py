@@ -1,5 +1,7 @@
 """The verdict of a run: Passed, Failed, None, or Invalid if the load generator was the bottleneck.
 
+A run that was interrupted never passes or fails, whatever was measured until then: its verdict is None.
+
 The operator sets the verdict Error if there is no result.
 """
 
@@ -29,9 +31,11 @@ class Judgement:
 def judge(outcome: Outcome, slo: Sequence[ObjectiveResult]) -> Judgement:
     """Return the verdict.
 
-    Without measured requests, the run failed. Otherwise the load generator is checked before the objectives, because
-    its measurements are not valid if it was the bottleneck.
+    An interrupted run is not judged. Without measured requests, a run failed. Otherwise the load generator is checked
+    before the objectives, because its measurements are not valid if it was the bottleneck.
     """
+    if outcome.interrupted:
+        return Judgement(Verdict.NONE, VerdictReason.CANCELED, _interruption(outcome))
     if not outcome.samples:
         message = "no request was measured; increase the duration or the load"
         return Judgement(Verdict.FAILED, VerdictReason.TOO_FEW_REQUESTS, message)
@@ -46,6 +50,15 @@ def judge(outcome: Outcome, slo: Sequence[ObjectiveResult]) -> Judgement:
         message = "; ".join(map(_miss, missed))
         return Judgement(Verdict.FAILED, VerdictReason.OBJECTIVES_MISSED, message)
     return Judgement(Verdict.PASSED, VerdictReason.OBJECTIVES_MET, f"all {len(slo)} objectives were met")
+
+
+def _interruption(outcome: Outcome) -> str:
+    count = len(outcome.samples)
+    measured = f"{count} measured request{'' if count == 1 else 's'}"
+    return (
+        f"the load generator was stopped before the end of the run; the result is partial ({measured}), and no "
+        "objective was judged"
+    )
 
 
 def _miss(result: ObjectiveResult) -> str:

@@ -108,9 +108,10 @@ TABLE = (
     Kind("", "v1", "Service", "services", Role.CHILD, (LLMENDPOINT,)),
     Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,), keeps="status"),
     Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
-    # Jobs and Roles are deleted with their LoadTest, by Kubernetes.
-    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY), keeps="status"),
-    # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else.
+    # The Job of a run that has ended without a result is deleted, so that its pod does not start, or does not go on.
+    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps="status"),
+    # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else. It is
+    # deleted with its LoadTest, by Kubernetes.
     Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY)),
     # The RoleBinding is deleted when the run has ended.
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),

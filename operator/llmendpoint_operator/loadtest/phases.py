@@ -1,109 +1,179 @@
-"""Computes the status of a LoadTest in each phase. Has no side effects."""
+"""Computes the status of a LoadTest in each phase. Has no side effects.
+
+phase         Complete   Passed              Reconciling   Stalled   startDeadline
+waiting       False      Unknown             True          False     -
+held          False      Unknown             True          False     10 minutes
+refused       False      Unknown             False         True      10 seconds
+forbidden     False      Unknown             False         True      -
+starting      False      Unknown             True          False     10 minutes
+not_running   False      Unknown             True          False     as before
+running       False      Unknown             True          False     -
+finished      True       by the verdict      False         not passed
+canceled      True       Unknown             False         True
+failed        True       False               False         True
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.cluster import LoadTestCondition, LoadTestReason
 from llmendpoint_common.contracts.loadrun import Summary, Verdict, VerdictReason
-from llmendpoint_operator.kube.conditions import Condition, merge, timestamp
+from llmendpoint_operator.kube.conditions import Condition, is_true, merge, timestamp
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.loadtest.results import slo_state, summary_state
 
-_PASSED = {Verdict.PASSED: True, Verdict.FAILED: False, Verdict.ERROR: False, Verdict.INVALID: None, Verdict.NONE: None}
+#: Time for what another object or the cluster has to change: a quota, a Secret, an image, a full cluster.
+START_SECONDS = 600.0
+#: Time for what the spec has to change. The objects of one `kubectl apply` arrive in any order, so that the model of a
+#: run may be missing in its LLMEndpoint for a moment.
+REFUSED_SECONDS = 10.0
 
+_PASSED = {Verdict.PASSED: True, Verdict.FAILED: False, Verdict.ERROR: False, Verdict.INVALID: None, Verdict.NONE: None}
 _NOT_PASSED = (Verdict.FAILED, Verdict.INVALID, Verdict.ERROR)
+_NOTHING = "Nothing is waiting for a person."
 
 
 @dataclass(frozen=True)
 class Phase:
-    """The progress of a run: status, reason and message of its conditions, and the known fields of its status."""
+    """The progress of a run: status, reason and message of its conditions, and fields of its status.
 
-    complete: bool
-    passed: bool | None
+    A field that is None is removed from the status. `stalled` is true if the run has not passed, or cannot start, and
+    nothing will change that without a person.
+    """
+
     reason: str
     message: str
-    fields: dict[str, Any]
+    complete: bool = False
+    passed: bool | None = None
+    stalled: bool = False
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+_NOT_STARTED: dict[str, Any] = {"progressPercent": 0}
 
 
 def waiting(message: str) -> Phase:
-    """Return the phase of a run that cannot start yet."""
-    return Phase(False, None, LoadTestReason.PENDING, message, {"progressPercent": 0})
+    """Return the phase of a run that waits for its LLMEndpoint, without a limit."""
+    return Phase(LoadTestReason.PENDING, message, fields=_NOT_STARTED | {"startDeadline": None})
+
+
+def held(reason: str, message: str, deadline: str) -> Phase:
+    """Return the phase of a run that cannot start until an object or the cluster changes."""
+    return Phase(reason, message, fields=_NOT_STARTED | {"startDeadline": deadline})
+
+
+def refused(reason: str, message: str, deadline: str) -> Phase:
+    """Return the phase of a run that cannot start with its spec."""
+    return Phase(reason, message, stalled=True, fields=_NOT_STARTED | {"startDeadline": deadline})
 
 
 def forbidden(message: str) -> Phase:
     """Return the phase of a run that cannot start, because the policy does not allow a value of its spec."""
-    return Phase(False, None, LoadTestReason.POLICY_VIOLATION, message, {"progressPercent": 0})
+    fields = _NOT_STARTED | {"startDeadline": None}
+    return Phase(LoadTestReason.POLICY_VIOLATION, message, stalled=True, fields=fields)
 
 
 def starting(job_name: str, result: tuple[str, str], target: ResolvedTarget, now: datetime) -> Phase:
-    """Return the phase of a run whose Job is about to be created. Its target and model do not change afterwards.
+    """Return the phase of a run whose Job is about to create its pod. Its target and model do not change afterwards.
 
     `result` is the name and the UID of the ConfigMap that receives the result.
     """
     name, uid = result
     fields = {
         "startTime": timestamp(now),
+        "startDeadline": timestamp(now + timedelta(seconds=START_SECONDS)),
         "jobName": job_name,
         "resultConfigMap": {"name": name, "uid": uid},
         "target": target.url,
         "model": target.model,
-        "modelDigest": target.digest,
-        "gpu": target.gpu,
+        "modelDigest": target.digest or None,
+        "gpu": target.gpu or None,
     }
-    begun = running(0, "The Job is being created.")
-    return Phase(
-        begun.complete,
-        begun.passed,
-        begun.reason,
-        begun.message,
-        {field: value for field, value in fields.items() if value} | begun.fields,
-    )
+    return Phase(LoadTestReason.PENDING, "The pod of the run is being created.", fields=_NOT_STARTED | fields)
 
 
-def running(percent: int, message: str) -> Phase:
-    """Return the phase of a run whose Job is running."""
-    return Phase(False, None, LoadTestReason.RUNNING, message, {"progressPercent": percent})
+def not_running(reason: str, message: str) -> Phase:
+    """Return the phase of a run whose pod has not started."""
+    return Phase(reason, message, fields=_NOT_STARTED)
 
 
-def finished(summary: Summary, now: datetime) -> Phase:
-    """Return the phase of a run whose load pod has published its result."""
-    fields = {
-        "verdict": summary.verdict.value,
-        "summary": summary_state(summary),
-        "slo": slo_state(summary),
-        "progressPercent": 100,
-        "completionTime": timestamp(now),
-    }
-    return Phase(True, _PASSED[summary.verdict], summary.reason, summary.message, fields)
+def running(percent: int | None, message: str) -> Phase:
+    """Return the phase of a run whose pod runs. `percent` is None if its progress is not known."""
+    progress = {} if percent is None else {"progressPercent": percent}
+    return Phase(LoadTestReason.RUNNING, message, fields=progress | {"startDeadline": None})
+
+
+def finished(summary: Summary, now: datetime, cause: str = "") -> Phase:
+    """Return the phase of a run whose load pod has published its result. `cause` is what interrupted it, or empty."""
+    fields = _ended(summary.verdict, now) | {"summary": summary_state(summary), "slo": slo_state(summary)}
+    if not summary.partial:
+        fields["progressPercent"] = 100
+    words = f"{cause} {summary.message[:1].upper()}{summary.message[1:]}" if summary.partial and cause else ""
+    is_canceled = summary.reason is VerdictReason.CANCELED
+    stalled = summary.verdict in _NOT_PASSED or is_canceled
+    return Phase(summary.reason, words or summary.message, True, _PASSED[summary.verdict], stalled, fields)
+
+
+def canceled(cause: str, now: datetime) -> Phase:
+    """Return the phase of a run that was interrupted and left no result."""
+    message = f"{cause} It left no result. Create another LoadTest to run it again."
+    return Phase(VerdictReason.CANCELED, message, True, None, True, _ended(Verdict.NONE, now))
 
 
 def failed(message: str, now: datetime) -> Phase:
     """Return the phase of a run that ended without a result."""
-    fields = {"verdict": Verdict.ERROR.value, "completionTime": timestamp(now)}
-    return Phase(True, False, VerdictReason.RUN_ERROR, message, fields)
+    return Phase(VerdictReason.RUN_ERROR, message, True, False, True, _ended(Verdict.ERROR, now))
 
 
-def _stalled(phase: Phase) -> Condition:
-    """Return the condition Stalled: True if the run cannot start, or has ended but has not passed its objectives."""
-    failed = phase.complete and phase.fields.get("verdict") in _NOT_PASSED
-    if failed or phase.reason == LoadTestReason.POLICY_VIOLATION:
-        return Condition(LoadTestCondition.STALLED, True, phase.reason, phase.message)
-    return Condition(LoadTestCondition.STALLED, False, LoadTestReason.NOT_STALLED, "Nothing is waiting for a person.")
+def overdue(message: str, now: datetime) -> Phase:
+    """Return the phase of a run that did not start in time. `message` is what kept it from starting."""
+    return failed(f"The run did not start in time, and has ended. The last obstacle was: {message}", now)
+
+
+def is_overdue(status: dict[str, Any], now: datetime) -> bool:
+    """Return whether the start deadline in a status has passed."""
+    return "startDeadline" in status and datetime.fromisoformat(status["startDeadline"]) <= now
+
+
+def deadline_of(status: dict[str, Any], now: datetime, *, stalled: bool) -> str:
+    """Return the start deadline of a run that is held or, if `stalled`, refused: the present one, or a new one."""
+    was_stalled = is_true(status.get("conditions") or [], LoadTestCondition.STALLED)
+    if "startDeadline" in status and was_stalled is stalled:
+        return str(status["startDeadline"])
+    return timestamp(now + timedelta(seconds=REFUSED_SECONDS if stalled else START_SECONDS))
 
 
 def loadtest_status(manifest: Manifest, phase: Phase, now: datetime) -> dict[str, Any]:
     """Return the complete status: the status in the manifest, updated with the fields of the phase."""
     before = manifest.get("status") or {}
     generation = manifest["metadata"]["generation"]
+    merged = merge(before.get("conditions") or [], _conditions(phase), generation, now)
+    status = {**before, **phase.fields, "observedGeneration": generation, "conditions": merged}
+    return {name: value for name, value in status.items() if value is not None}
+
+
+def observed(manifest: Manifest) -> dict[str, Any]:
+    """Return the status of a run that has ended, as judged for the present generation of its spec."""
+    status, generation = manifest["status"], manifest["metadata"]["generation"]
+    conditions = [{**item, "observedGeneration": generation} for item in status.get("conditions") or []]
+    return {**status, "observedGeneration": generation, "conditions": conditions}
+
+
+def _ended(verdict: Verdict, now: datetime) -> dict[str, Any]:
+    return {"verdict": verdict.value, "completionTime": timestamp(now), "startDeadline": None}
+
+
+def _conditions(phase: Phase) -> list[Condition]:
     reason = LoadTestReason.FINISHED if phase.complete else phase.reason
-    conditions = [
+    is_reconciling = not phase.complete and not phase.stalled
+    stalled = (phase.reason, phase.message) if phase.stalled else (LoadTestReason.NOT_STALLED, _NOTHING)
+    return [
         Condition(LoadTestCondition.COMPLETE, phase.complete, reason, phase.message),
         Condition(LoadTestCondition.PASSED, phase.passed, phase.reason, phase.message),
-        _stalled(phase),
+        Condition(LoadTestCondition.RECONCILING, is_reconciling, reason, phase.message),
+        Condition(LoadTestCondition.STALLED, phase.stalled, *stalled),
     ]
-    merged = merge(before.get("conditions") or [], conditions, generation, now)
-    return {**before, **phase.fields, "observedGeneration": generation, "conditions": merged}

@@ -20,6 +20,7 @@ def read_result(config_map: Manifest | None) -> Summary | None:
 def summary_state(summary: Summary) -> dict[str, Any]:
     """Return `status.summary`."""
     state: dict[str, Any] = {
+        "partial": summary.partial or None,
         "requests": summary.requests,
         "errors": summary.errors,
         "requestsPerSecond": f"{summary.requests_per_second.value:.3g}",

@@ -67,6 +67,17 @@ def absent_pod_trouble(
     return eviction_trouble(name, mine, now)
 
 
+def refused_pod_trouble(controller: str, uid: str, warnings: Iterable[WarningEvent]) -> Trouble | None:
+    """Return why a controller cannot create a pod whose name is not known: that of a Job is random.
+
+    `controller` is "Kind/name", and `uid` its UID: Events about a deleted controller of the same name do not count.
+    """
+    for event in warnings:
+        if event.uid == uid and event.reason == _FAILED_CREATE:
+            return _refused(f"The pod of {controller}", event)
+    return None
+
+
 def eviction_trouble(name: str, mine: Iterable[WarningEvent], now: datetime) -> Trouble | None:
     """Return that the predecessor of a pod was evicted some minutes ago. `mine` are the Events about its name."""
     for event in mine:

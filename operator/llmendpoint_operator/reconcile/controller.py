@@ -127,7 +127,7 @@ class Controller(ABC, Generic[Spec]):
             spec = self.parse(manifest)
         except ValidationError as error:
             self._inventory.accept_all(key)
-            await self._refuse(manifest, sentence_of(error))
+            await self.refuse(manifest, sentence_of(error))
             return None
         forbidden = violations(self._policy, self.kind, spec)
         resource = Resource(key, manifest, owner_of(manifest), spec, forbidden)
@@ -156,7 +156,7 @@ class Controller(ABC, Generic[Spec]):
         else:
             self._inventory.wrote_resource(written)
 
-    async def _refuse(self, manifest: Manifest, sentence: str) -> None:
+    async def refuse(self, manifest: Manifest, sentence: str) -> None:
         """Write the status of a resource whose spec cannot be parsed, and one Event per sentence."""
         before = manifest.get("status") or {}
         await self.write_status(manifest, self.invalid_status(manifest, sentence))

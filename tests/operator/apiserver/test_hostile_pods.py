@@ -35,9 +35,9 @@ TAMPERED = {"ownerReferences": None, "finalizers": ["example.com/stay"]}
 
 @pytest.fixture
 def run(api: Any) -> None:
-    """A load test whose Job exists. No kubelet runs its pod."""
+    """A load test whose Job may create its pod. No Job controller and no kubelet do it."""
     api.apply(loadtest("smoke", endpointRef=None, target={"url": "http://x"}, model="m:1"))
-    wait_until(lambda: api.get("Job", "smoke"))
+    wait_until(lambda: (api.get("Job", "smoke") or {}).get("spec", {}).get("suspend") is False)
 
 
 @pytest.fixture

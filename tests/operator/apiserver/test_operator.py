@@ -167,8 +167,8 @@ def test_a_load_test_gives_no_rights_to_a_strangers_config_map(api: Any) -> None
     theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "smoke-result-0"}, "data": {"a": "b"}}
     api.apply(theirs)
     api.apply(loadtest("smoke", endpointRef=None, target={"url": "http://x"}, model="m:1"))
-    wait_until(lambda: "NameConflict" not in json.dumps(api.get("LoadTest", "smoke").get("status", {})) and
-               "ConfigMap/smoke-result-0 exists" in json.dumps(api.get("LoadTest", "smoke").get("status", {})))  # fmt: skip
+    wait_until(lambda: api.conditions("LoadTest", "smoke").get("Reconciling") == ("True", "NameConflict"))
+    assert "ConfigMap/smoke-result-0 exists" in json.dumps(api.get("LoadTest", "smoke")["status"])
     assert not {"Role/smoke-load", "RoleBinding/smoke-load", "Job/smoke"} & api.children().keys()
     assert api.get("ConfigMap", "smoke-result-0")["data"] == {"a": "b"}
     api.delete("ConfigMap", "smoke-result-0")
@@ -220,6 +220,7 @@ def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
     assert document.target.url == f"http://assistant.{api.namespace}.svc:11434"
     assert document.objectives == (Objective(MetricName.TTFT, 1.0, 95),)
     assert job["spec"]["backoffLimit"] == 0
+    wait_until(lambda: api.get("Job", "smoke")["spec"]["suspend"] is False)
     role = api.get("Role", "smoke-load")
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["smoke-result-0"], "verbs": ["patch"]}
@@ -252,13 +253,14 @@ def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
     assert api.get("Job", "smoke") is None  # a started Job is never created again
 
 
-def test_a_run_whose_job_is_gone_is_an_error_and_not_a_second_run(api: Any) -> None:
+def test_a_run_whose_job_is_gone_is_canceled_and_not_a_second_run(api: Any) -> None:
     ready_endpoint(api, "tiny:latest")
     api.apply(loadtest("lost"))
-    wait_until(lambda: api.get("Job", "lost"))
+    wait_until(lambda: api.get("LoadTest", "lost").get("status", {}).get("startTime"))
     api.delete("Job", "lost")
-    wait_until(lambda: api.conditions("LoadTest", "lost").get("Passed") == ("False", "RunError"))
-    assert api.get("LoadTest", "lost")["status"]["verdict"] == "Error"
+    wait_until(lambda: api.conditions("LoadTest", "lost").get("Passed") == ("Unknown", "Canceled"))
+    assert api.get("LoadTest", "lost")["status"]["verdict"] == "None"
+    assert api.get("Job", "lost") is None
 
 
 def test_a_load_test_of_several_models_asks_which(api: Any) -> None:

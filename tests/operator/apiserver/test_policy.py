@@ -89,7 +89,7 @@ def test_an_endpoint_that_runs_is_left_as_it_is(api: Any, start_strict: Callable
 def test_a_forbidden_load_test_does_not_start(api: Any, start_strict: Callable[[], None]) -> None:
     start_strict()
     request = {"apiKeySecretRef": {"name": "payments", "key": "token"}}
-    target = {"url": "http://allowed.svc@evil.example/"}
+    target = {"url": "http://evil.example/allowed.svc"}
     api.apply(loadtest("smoke", endpointRef=None, target=target, model="m:1", request=request))
     message = wait_until(lambda: stalled(api, LOADTEST, "smoke"))
     assert "spec.request.apiKeySecretRef.name: the operator's policy does not allow 'payments'" in message

@@ -35,7 +35,7 @@ RIGHTS = {
     ("", "persistentvolumeclaims"): ("get",),
     ("", "events"): ("create", *WATCH),
     ("apps", "statefulsets"): WRITE,
-    ("batch", "jobs"): APPLY,
+    ("batch", "jobs"): WRITE,
     ("rbac.authorization.k8s.io", "roles"): APPLY,
     ("rbac.authorization.k8s.io", "rolebindings"): WRITE,
     ("monitoring.coreos.com", "servicemonitors"): WRITE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,9 +20,10 @@ from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
 from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import live, newer
-from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
+from support.fakes import FakeDiscovery, FakeObjects, refusal
 
 KEY = Key("LoadTest", "ns", "smoke")
+ENDPOINT = Key("LLMEndpoint", "ns", "assistant")
 SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1"))
 QUESTIONS = {
     "apiVersion": "v1",
@@ -54,12 +56,12 @@ class World:
         self.inventory = Inventory(lambda: self.seconds)
         self.list_all()
         self.pods = FakePods()
-        cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), self.pods, lambda: self.time)  # type: ignore[arg-type]
-        self.controller = LoadTestController(cluster, SETTINGS, "chart", policy)
+        self.cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), self.pods, lambda: self.time)  # type: ignore[arg-type]
+        self.controller = LoadTestController(self.cluster, SETTINGS, "chart", policy)
 
     def list_all(self) -> None:
         """Complete the listings, which show the objects that the inventory has."""
-        for kind in ("ConfigMap", "Job"):
+        for kind in ("ConfigMap", "Job", "Pod", "LLMEndpoint"):
             self.inventory.end_listing(kind)
 
     def show(self, **spec: Any) -> None:
@@ -67,7 +69,21 @@ class World:
                 "metadata": {"name": "smoke", "namespace": "ns"}, "spec": spec}  # fmt: skip
         self.inventory.shows("LoadTest", live(body, "uid-run", stamp=False))
 
-    def show_pod(self, name: str, controller_uid: str) -> None:
+    def show_endpoint(self, *models: str, ready: bool = True) -> None:
+        condition = {"type": "Ready", "status": str(ready), "reason": "NameConflict", "message": "taken."}
+        conditions = [condition, {**condition, "type": "Stalled", "status": str(not ready)}]
+        body = {"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LLMEndpoint",
+                "metadata": {"name": "assistant", "namespace": "ns"},
+                "spec": {"models": [{"name": name} for name in models]},
+                "status": {"conditions": conditions, "url": "http://assistant"}}  # fmt: skip
+        self.inventory.shows("LLMEndpoint", live(body, "uid-endpoint", stamp=False))
+
+    def restart(self) -> None:
+        """Replace the controller by that of a new process. The inventory stands for its listings."""
+        self.controller = LoadTestController(self.cluster, SETTINGS, "chart")
+
+    def show_pod(self, name: str, controller_uid: str = "", **status: Any) -> None:
+        controller_uid = controller_uid or self.objects.get_now("Job", "smoke")["metadata"]["uid"]
         controller = {
             "kind": "Job",
             "name": "smoke",
@@ -77,8 +93,24 @@ class World:
         }
         metadata = {"name": name, "namespace": "ns", "ownerReferences": [controller],
                     "labels": {"llmendpoint.dev/loadtest": "smoke", "app.kubernetes.io/component": "load"}}  # fmt: skip
-        body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"podIP": "10.0.0.1"}}
+        if status.pop("deleted", False):
+            metadata["deletionTimestamp"] = "2026-01-02T03:04:35Z"
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"podIP": "10.0.0.1", **status}}
         self.inventory.shows("Pod", live(body, f"uid-{name}", stamp=False))
+
+    def warn(self, kind: str, name: str, uid: str, reason: str, message: str) -> None:
+        """Show a Warning Event, as the controllers of Kubernetes and kubelet write it."""
+        about = {"kind": kind, "name": name, "namespace": "ns", "uid": uid}
+        metadata = {"name": f"{name}.1", "namespace": "ns", "creationTimestamp": "2026-01-02T03:04:05Z"}
+        body = {"apiVersion": "v1", "kind": "Event", "metadata": metadata, "involvedObject": about,
+                "reason": reason, "message": message, "type": "Warning"}  # fmt: skip
+        self.inventory.shows("Event", live(body, f"uid-{reason}", stamp=False))
+
+    def show_job(self, **status: Any) -> None:
+        """Show the Job with a status that the Job controller has written."""
+        body = newer(self.objects.get_now("Job", "smoke"), status=status)
+        self.objects.put(body)
+        self.inventory.shows("Job", body)
 
     def publish(self, text: str) -> None:
         """Write a result, as the load pod does."""
@@ -102,9 +134,12 @@ class World:
     def status(self) -> dict[str, Any]:
         return dict((self.inventory.resource(KEY) or {})["status"])
 
+    def condition(self, kind: str) -> tuple[str, str]:
+        return next((row["status"], row["reason"]) for row in self.status["conditions"] if row["type"] == kind)
+
     @property
     def stalled(self) -> tuple[str, str]:
-        return next((row["status"], row["reason"]) for row in self.status["conditions"] if row["type"] == "Stalled")
+        return self.condition("Stalled")
 
     @property
     def passed(self) -> tuple[str, str]:
@@ -120,10 +155,20 @@ async def test_a_run_starts_once_and_follows_without_requests(world: World) -> N
     world.objects.put(QUESTIONS)
     world.show(**TARGET)
     assert await world.reconcile() == 2
-    assert world.objects.calls.count("create Job/smoke") == 1
-    assert world.objects.calls.index("status LoadTest/smoke") < world.objects.calls.index("create Job/smoke")
-    assert world.passed[0] == "Running"
-    assert [event["reason"] for event in world.objects.events] == ["Started"]
+    assert [call for call in world.objects.calls if call.endswith(("Job/smoke", "LoadTest/smoke"))] == [
+        "create Job/smoke", "status LoadTest/smoke", "patch Job/smoke",
+    ]  # fmt: skip
+    assert world.objects.created["Job/smoke"]["spec"]["suspend"] is True
+    assert world.objects.get_now("Job", "smoke")["spec"]["suspend"] is False
+    assert world.passed == ("Pending", "The pod of the run is being created.")
+    assert world.condition("Reconciling") == ("True", "Pending")
+    assert [(event["reason"], event["message"]) for event in world.objects.events] == [
+        ("Started", "Sending requests to m:1 at http://x."),
+    ]  # fmt: skip
+    world.show_pod("smoke-x", phase="Running")
+    assert await world.reconcile() == 2
+    assert world.passed == ("Running", "The load pod runs. Its progress is not known.")
+    assert "startDeadline" not in world.status
     calls = len(world.objects.calls)
     for _ in range(3):
         world.later(60)
@@ -146,53 +191,152 @@ async def test_a_strangers_job_keeps_a_run_from_starting(world: World) -> None:
     stranger = Owner("LoadTest", "ns", "smoke", "uid-other").child("Job", "smoke", "load")
     world.objects.put(live(stranger, stamp=False))
     world.show(**TARGET)
-    assert await world.reconcile() == 10
-    assert world.passed[0] == "Pending"
+    assert await world.reconcile() == 2
+    assert world.passed[0] == "NameConflict"
     assert "Job/smoke exists but does not belong to this LoadTest" in world.passed[1]
     assert "startTime" not in world.status
-
-
-async def test_a_refused_child_keeps_a_run_from_starting_and_is_tried_again(world: World) -> None:
-    world.objects.put(QUESTIONS)
-    world.objects.refuse["Role"] = forbidden()
-    world.show(**TARGET)
-    assert await world.reconcile() == 2
-    assert world.passed[0] == "Pending"
-    assert "you may not" in world.passed[1]
-    assert "create Job/smoke" not in world.objects.calls
-    del world.objects.refuse["Role"]
+    world.objects.remove("Job", "smoke")
     world.later(2)
     await world.reconcile()
-    assert world.passed[0] == "Running"
+    assert world.status["startTime"]
 
 
-async def test_a_refused_job_ends_the_run_in_the_api_servers_words(world: World) -> None:
+QUOTA = refusal(403, '{"message":"exceeded quota: q","details":{"name":"smoke"}}')
+INVALID = refusal(422, '{"message":"requests.memory: must be less than memory limit","details":{"name":"smoke"}}')
+
+
+@pytest.mark.parametrize("kind", ["Role", "Job"])
+async def test_a_refused_object_keeps_a_run_from_starting_and_is_tried_again(world: World, kind: str) -> None:
     world.objects.put(QUESTIONS)
-    world.objects.refuse["Job"] = refusal(403, '{"message":"exceeded quota: q","details":{"name":"smoke"}}')
+    world.objects.refuse[kind] = QUOTA
     world.show(**TARGET)
+    assert await world.reconcile() == 2
+    assert world.passed[0] == "QuotaExceeded"
+    assert "exceeded quota: q" in world.passed[1]
+    assert world.condition("Reconciling") == ("True", "QuotaExceeded")
+    assert world.stalled == ("False", "NotStalled")
+    assert "startTime" not in world.status
+    assert world.status["startDeadline"] == "2026-01-02T03:14:05Z"
+    assert [(event["reason"], event["type"]) for event in world.objects.events] == [("QuotaExceeded", "Warning")]
+    del world.objects.refuse[kind]
+    world.later(2)
+    await world.reconcile()
+    assert world.status["startTime"] == "2026-01-02T03:04:07Z"
+
+
+async def test_a_refused_object_ends_the_run_after_ten_minutes_in_the_api_servers_words(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.objects.refuse["Job"] = QUOTA
+    world.show(**TARGET)
+    for _ in range(10):
+        await world.reconcile()
+        world.later(59.9)
+    assert "verdict" not in world.status
+    world.later(2)
     await world.reconcile()
     assert world.status["verdict"] == "Error"
-    assert world.status["startTime"]
     assert world.passed[0] == "RunError"
-    assert "exceeded quota: q" in world.passed[1]
-    assert [event["type"] for event in world.objects.events] == ["Normal", "Warning"]
+    assert world.passed[1].startswith(
+        "The run did not start in time, and has ended. The last obstacle was: Job/smoke: exceeded quota: q. Raise"
+    )
+    assert "startTime" not in world.status
+    assert "startDeadline" not in world.status
+    assert world.condition("Reconciling") == ("False", "Finished")
 
 
-async def test_a_job_is_created_later_if_the_api_server_was_away(world: World) -> None:
+async def test_a_job_that_the_spec_makes_invalid_is_refused_at_once_and_ends_the_run_soon(world: World) -> None:
     world.objects.put(QUESTIONS)
-    world.objects.refuse["Job"] = TimeoutError()
+    world.objects.refuse["Job"] = INVALID
+    world.show(**TARGET)
+    await world.reconcile()
+    assert world.stalled == ("True", "Invalid")
+    assert world.condition("Reconciling") == ("False", "Invalid")
+    assert "requests.memory: must be less than memory limit" in world.passed[1]
+    world.later(9)
+    await world.reconcile()
+    assert "verdict" not in world.status
+    world.later(1)
+    await world.reconcile()
+    assert world.status["verdict"] == "Error"
+    assert "requests.memory: must be less than memory limit" in world.passed[1]
+
+
+async def test_a_spec_that_is_corrected_in_time_has_the_whole_time_to_start(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.objects.refuse["Job"] = INVALID
+    world.show(**TARGET)
+    await world.reconcile()
+    world.later(9)
+    world.objects.refuse["Job"] = QUOTA
+    await world.reconcile()
+    assert world.passed[0] == "QuotaExceeded"
+    assert world.status["startDeadline"] == "2026-01-02T03:14:14Z"
+
+
+async def test_a_job_of_an_earlier_spec_is_made_again_before_the_run_starts(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.objects.refuse["LoadTest"] = TimeoutError()
+    world.show(**TARGET)
+    with pytest.raises(TimeoutError):
+        await world.reconcile()
+    before = world.objects.get_now("Job", "smoke")
+    del world.objects.refuse["LoadTest"]
+    world.show(**TARGET, pod={"labels": {"team": "a"}})
+    await world.reconcile()
+    assert "delete Job/smoke" in world.objects.calls
+    world.inventory.gone("Job", newer(before))
+    await world.reconcile()
+    assert world.objects.get_now("Job", "smoke")["spec"]["template"]["metadata"]["labels"]["team"] == "a"
+    assert world.status["startTime"]
+
+
+@pytest.mark.parametrize("reason", [TimeoutError(), refusal(500, "no")])
+async def test_a_job_is_created_later_if_the_api_server_was_away(world: World, reason: Exception) -> None:
+    world.objects.put(QUESTIONS)
+    world.objects.refuse["Job"] = reason
     world.show(**TARGET)
     assert await world.reconcile() == 2
-    world.later(60)
-    assert await world.reconcile() == 2
-    assert world.passed[0] == "Running"
+    assert world.passed[0] == "APIServerUnavailable"
     del world.objects.refuse["Job"]
     world.later(60)
     await world.reconcile()
-    assert world.objects.get_now("Job", "smoke")
+    assert world.objects.get_now("Job", "smoke")["spec"]["suspend"] is False
 
 
-async def test_a_run_whose_job_is_gone_is_an_error_once_everything_was_listed(world: World) -> None:
+async def test_an_operator_that_died_before_it_released_the_job_releases_it_when_it_is_back(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.show(**TARGET)
+    world.objects.refuse_patch = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        await world.reconcile()
+    assert world.status["startTime"]
+    assert world.objects.get_now("Job", "smoke")["spec"]["suspend"] is True
+    world.objects.refuse_patch = None
+    world.restart()
+    await world.reconcile()
+    assert world.objects.get_now("Job", "smoke")["spec"]["suspend"] is False
+    await world.reconcile()
+    assert world.objects.calls.count("create Job/smoke") == 1
+    assert world.objects.calls.count("patch Job/smoke") == 2
+
+
+async def test_a_job_that_may_not_be_released_is_said_and_ends_the_run_in_time(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.show(**TARGET)
+    world.objects.refuse_patch = refusal(
+        403, '{"message":"admission webhook \\"w\\" denied","details":{"name":"smoke"}}'
+    )
+    assert await world.reconcile() == 2
+    assert world.passed[0] == "AdmissionDenied"
+    assert 'admission webhook "w" denied' in world.passed[1]
+    world.later(600)
+    await world.reconcile()
+    assert world.status["verdict"] == "Error"
+    await world.reconcile()
+    assert "delete Job/smoke" in world.objects.calls
+
+
+async def test_a_run_whose_job_was_deleted_is_canceled_once_everything_was_listed(world: World) -> None:
     world.objects.put(QUESTIONS)
     world.show(**TARGET)
     await world.reconcile()
@@ -201,15 +345,20 @@ async def test_a_run_whose_job_is_gone_is_an_error_once_everything_was_listed(wo
     world.inventory.gone("Job", job)
     world.inventory.begin_listing("Job")
     assert await world.reconcile() == 2
+    assert world.passed[0] == "Pending"
     world.inventory.end_listing("Job")
     await world.reconcile()
-    assert world.passed == ("RunError", "The Job of this run was deleted. Create another LoadTest to run it again.")
+    assert world.passed == (
+        "Canceled", "Job/smoke was deleted during the run. It left no result. Create another LoadTest to run it again.",
+    )  # fmt: skip
+    assert world.status["verdict"] == "None"
+    assert world.stalled == ("True", "Canceled")
     assert world.objects.calls.count("create Job/smoke") == 1
 
 
-def summary(*categories: str) -> str:
+def summary(*categories: str, partial: bool = False) -> str:
     samples = [Sample("id", "q", name, 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2) for name in categories]
-    outcome = Outcome(samples, duration=1.0, offered=1, sent=1)
+    outcome = Outcome(samples, duration=1.0, offered=1, sent=1, interrupted=partial)
     document = RunDocument(RunTarget("http://x"), "m:1", RunLoad(concurrency=1))
     return msgspec.json.encode(summarize(outcome, document)).decode()
 
@@ -273,7 +422,7 @@ async def test_only_the_pod_of_the_job_is_asked_and_believed(world: World) -> No
     await world.reconcile()
     assert world.pods.asked == []
     assert world.status["progressPercent"] == 0
-    world.show_pod("real", world.objects.get_now("Job", "smoke")["metadata"]["uid"])
+    world.show_pod("real", phase="Running")
     await world.reconcile()
     assert world.pods.asked == ["real"]
     assert world.status["progressPercent"] == 40
@@ -288,7 +437,7 @@ async def test_a_strangers_job_of_the_same_name_is_not_the_run(world: World) -> 
     ended = {"conditions": [{"type": "Failed", "status": "True"}]}
     world.inventory.shows("Job", live(stranger, "uid-job", stamp=False, status=ended))
     await world.reconcile()
-    assert world.passed == ("RunError", "The Job of this run was deleted. Create another LoadTest to run it again.")
+    assert world.passed[0] == "Canceled"
 
 
 async def test_a_run_that_the_policy_forbids_waits_without_requests() -> None:
@@ -305,7 +454,7 @@ async def test_a_run_that_the_policy_forbids_waits_without_requests() -> None:
     assert [(event["reason"], event["type"]) for event in world.objects.events] == [("PolicyViolation", "Warning")]
     world.show(**{**TARGET, "target": {"url": "http://allowed"}})
     await world.reconcile()
-    assert world.passed[0] == "Running"
+    assert world.status["startTime"]
     assert world.stalled == ("False", "NotStalled")
 
 
@@ -322,3 +471,255 @@ async def test_a_run_without_objectives_is_not_stalled(world: World) -> None:
     world.publish(summary("Math"))
     await world.reconcile()
     assert world.stalled == ("False", "NotStalled")
+
+
+async def test_a_new_generation_of_a_run_that_has_ended_is_observed(world: World) -> None:
+    await world.start()
+    world.publish(summary("Math"))
+    await world.reconcile()
+    before = world.inventory.resource(KEY) or {}
+    world.inventory.shows("LoadTest", newer(before, metadata={"generation": 2}))
+    await world.reconcile()
+    assert world.status["observedGeneration"] == 2
+    assert {row["observedGeneration"] for row in world.status["conditions"]} == {2}
+    assert world.status["verdict"] == "None"
+
+
+CREATING: dict[str, Any] = {
+    "phase": "Pending",
+    "containerStatuses": [{"name": "load", "state": {"waiting": {"reason": "ContainerCreating"}}}],
+}
+NO_NODE: dict[str, Any] = {
+    "phase": "Pending",
+    "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}],
+}
+NO_IMAGE: dict[str, Any] = {"phase": "Pending", "containerStatuses": [
+    {"name": "load", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+]}  # fmt: skip
+
+
+def no_quota(world: World) -> None:
+    message = 'Error creating: pods "smoke-x" is forbidden: exceeded quota: q'
+    world.warn("Job", "smoke", world.objects.get_now("Job", "smoke")["metadata"]["uid"], "FailedCreate", message)
+
+
+def no_secret(world: World) -> None:
+    world.show_pod("smoke-x", **CREATING)
+    world.warn("Pod", "smoke-x", "uid-smoke-x", "FailedMount", 'secret "my-key" not found')
+
+
+OBSTACLES: list[tuple[Callable[[World], None], str | None, str]] = [
+    (no_quota, "QuotaExceeded", "exceeded quota: q"),
+    (no_secret, None, 'secret "my-key" not found'),
+    (lambda world: world.show_pod("smoke-x", **NO_NODE), "Unschedulable", "0/1 nodes"),
+    (lambda world: world.show_pod("smoke-x", **NO_IMAGE), "ImagePullFailed", "no such image"),
+]
+
+
+@pytest.mark.parametrize(("happen", "reason", "words"), OBSTACLES)
+async def test_what_keeps_a_pod_from_starting_is_said_and_ends_the_run_after_ten_minutes(
+    world: World, happen: Callable[[World], None], reason: str | None, words: str
+) -> None:
+    await world.start()
+    happen(world)
+    assert await world.reconcile() == 2
+    assert words in world.passed[1]
+    assert reason in (None, world.passed[0])
+    assert world.condition("Reconciling") == ("True", world.passed[0])
+    warnings = [(event["reason"], event["message"]) for event in world.objects.events if event["type"] == "Warning"]
+    assert warnings == [world.passed]
+    world.later(599)
+    await world.reconcile()
+    assert "verdict" not in world.status
+    world.later(1)
+    assert await world.reconcile() == 0
+    assert world.status["verdict"] == "Error"
+    assert words in world.passed[1]
+    # The pod must not start after the verdict.
+    await world.reconcile()
+    assert "delete Job/smoke" in world.objects.calls
+    calls = len(world.objects.calls)
+    await world.reconcile()
+    assert len(world.objects.calls) == calls
+
+
+async def test_a_pod_that_starts_late_runs_to_its_end(world: World) -> None:
+    await world.start()
+    world.show_pod("smoke-x", **NO_NODE)
+    await world.reconcile()
+    world.later(599)
+    world.show_pod("smoke-x", phase="Running")
+    await world.reconcile()
+    assert world.passed[0] == "Running"
+    world.later(3600)
+    await world.reconcile()
+    assert "verdict" not in world.status
+
+
+EVICTION: dict[str, Any] = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "EvictionByEvictionAPI",
+    "message": "Eviction API: evicting",
+}
+INTERRUPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"deleted": True}, "Pod smoke-x was deleted during the run."),
+    ({"deleted": True, "conditions": [EVICTION]}, "Pod smoke-x was stopped: Eviction API: evicting."),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), INTERRUPTIONS)
+async def test_an_interrupted_run_waits_for_its_partial_result(
+    world: World, change: dict[str, Any], sentence: str
+) -> None:
+    await world.start()
+    world.pods.progress = Progress(40, 4, 1, 1, 9, 0.5)
+    world.show_pod("smoke-x", phase="Running")
+    await world.reconcile()
+    world.show_pod("smoke-x", phase="Running", **change)
+    # Some versions of the Job controller say that the Job has failed while its pod is still ending.
+    world.show_job(conditions=[{"type": "Failed", "status": "True"}])
+    assert await world.reconcile() == 2
+    assert world.passed == ("Running", f"{sentence} Waiting for its partial result.")
+    world.publish(summary("Math", partial=True))
+    await world.reconcile()
+    assert world.passed[0] == "Canceled"
+    assert world.passed[1].startswith(f"{sentence} The load generator was stopped before the end of the run")
+    assert world.condition("Passed") == ("Unknown", "Canceled")
+    assert world.stalled == ("True", "Canceled")
+    assert world.status["verdict"] == "None"
+    assert world.status["summary"]["partial"] is True
+    assert world.status["summary"]["requests"] == 1
+    assert world.status["progressPercent"] == 40
+    assert [event["type"] for event in world.objects.events] == ["Normal", "Warning"]
+
+
+async def test_an_interrupted_run_ends_when_its_pod_has_gone_without_a_result(world: World) -> None:
+    await world.start()
+    world.show_pod("smoke-x", phase="Running", deleted=True)
+    await world.reconcile()
+    world.show_pod("smoke-x", phase="Failed", deleted=True)
+    await world.reconcile()
+    assert world.passed == (
+        "Canceled", "Pod smoke-x was deleted during the run. It left no result. Create another LoadTest to run it again.",
+    )  # fmt: skip
+
+
+async def test_a_run_whose_node_was_lost_ends_although_its_pod_stays(world: World) -> None:
+    await world.start()
+    world.show_pod("smoke-x", phase="Running", deleted=True)
+    for _ in range(3):
+        assert await world.reconcile() == 2
+        world.later(15)
+    await world.reconcile()
+    assert world.passed[0] == "Canceled"
+
+
+async def test_a_result_that_the_watch_has_not_shown_yet_is_not_lost(world: World) -> None:
+    """The watches of pods and ConfigMaps are independent."""
+    await world.start()
+    world.show_pod("smoke-x", phase="Succeeded")
+    world.show_job(conditions=[{"type": "Complete", "status": "True"}])
+    world.objects.put(
+        newer(world.objects.get_now("ConfigMap", "smoke-result-0"), data={"summary.json": summary("Math")})
+    )
+    await world.reconcile()
+    assert world.passed[0] == "NoObjectives"
+
+
+async def test_a_load_generator_that_failed_is_quoted(world: World) -> None:
+    await world.start()
+    ended = {"exitCode": 2, "reason": "Error", "message": "questions/a.yaml:3: id 'x' occurs twice\n"}
+    world.show_pod("smoke-x", phase="Failed", containerStatuses=[{"name": "load", "state": {"terminated": ended}}])
+    world.show_job(conditions=[{"type": "Failed", "status": "True", "message": "backoff"}])
+    await world.reconcile()
+    assert world.passed == ("RunError", "questions/a.yaml:3: id 'x' occurs twice")
+
+
+async def test_a_run_whose_endpoint_is_deleted_goes_on_and_says_so(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.show_endpoint("tiny:latest")
+    world.show(endpointRef={"name": "assistant"})
+    await world.reconcile()
+    world.pods.progress = Progress(40, 4, 1, 1, 9, 0.5)
+    world.show_pod("smoke-x", phase="Running")
+    await world.reconcile()
+    assert world.passed == ("Running", "4 requests, 1 errors, 9 tokens")
+    world.inventory.gone("LLMEndpoint", newer(world.inventory.resource(ENDPOINT) or {}))
+    await world.reconcile()
+    assert world.passed == (
+        "Running", "4 requests, 1 errors, 9 tokens. LLMEndpoint assistant was deleted during the run.",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "sentence"),
+    [
+        ("other:1b", "ModelNotServed",
+         "LLMEndpoint assistant does not have the model other:1b: set spec.model to one of tiny:latest, llama:3b"),
+        (None, "ModelNotChosen", "LLMEndpoint assistant has 2 models: set spec.model to one of tiny:latest, llama:3b"),
+    ],
+)  # fmt: skip
+async def test_a_model_that_the_endpoint_does_not_have_is_refused_at_once(
+    world: World, model: str | None, reason: str, sentence: str
+) -> None:
+    world.objects.put(QUESTIONS)
+    world.show_endpoint("tiny:latest", "llama:3b", ready=False)
+    world.show(endpointRef={"name": "assistant"}, **({"model": model} if model else {}))
+    await world.reconcile()
+    assert world.passed == (reason, sentence)
+    assert world.stalled == ("True", reason)
+    assert world.condition("Reconciling") == ("False", reason)
+    assert [event["reason"] for event in world.objects.events] == [reason]
+    world.later(10)
+    await world.reconcile()
+    assert world.status["verdict"] == "Error"
+    assert sentence in world.passed[1]
+    assert "create Job/smoke" not in world.objects.calls
+
+
+async def test_a_model_that_arrives_with_the_same_apply_is_used(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.show_endpoint("tiny:latest")
+    world.show(endpointRef={"name": "assistant"}, model="other:1b")
+    await world.reconcile()
+    world.later(1)
+    world.show_endpoint("tiny:latest", "other:1b")
+    await world.reconcile()
+    assert world.status["model"] == "other:1b"
+
+
+@pytest.mark.parametrize("name", ["tiny", "Tiny:Latest", "library/tiny:latest"])
+async def test_a_model_is_found_by_any_name_that_ollama_knows_it_by(world: World, name: str) -> None:
+    world.objects.put(QUESTIONS)
+    world.show_endpoint("tiny:latest", "other:1b")
+    world.show(endpointRef={"name": "assistant"}, model=name)
+    await world.reconcile()
+    assert world.status["model"] == "tiny:latest"
+
+
+async def test_a_run_waits_for_an_endpoint_without_a_limit_and_says_why_it_is_not_ready(world: World) -> None:
+    world.show_endpoint("tiny:latest", ready=False)
+    world.show(endpointRef={"name": "assistant"})
+    await world.reconcile()
+    world.later(86400)
+    assert await world.reconcile() == 2
+    assert world.passed == (
+        "Pending", "LLMEndpoint assistant is not Ready (NameConflict: taken). The run starts when it is Ready.",
+    )  # fmt: skip
+    assert world.condition("Reconciling") == ("True", "Pending")
+
+
+async def test_the_verdict_of_a_run_stays_if_a_newer_operator_would_not_accept_its_spec(world: World) -> None:
+    await world.start()
+    world.publish(summary("Math"))
+    await world.reconcile()
+    before = world.inventory.resource(KEY) or {}
+    world.inventory.shows("LoadTest", newer(before, spec={"target": {"url": "http://x?y=z"}, "model": "m:1"}))
+    writes, events = len(world.objects.calls), len(world.objects.events)
+    for _ in range(2):
+        world.later(60)
+        assert await world.reconcile() is None
+    assert world.status["verdict"] == "None"
+    assert len(world.objects.calls) == writes
+    assert len(world.objects.events) == events

@@ -92,10 +92,10 @@ def test_the_command_line_is_the_same_for_each_run() -> None:
 
 
 def test_a_load_tests_key_is_a_file_that_only_the_pod_can_read() -> None:
-    request = {"apiKeySecretRef": {"name": "keys", "key": "$(HOME)"}}
+    request = {"apiKeySecretRef": {"name": "keys", "key": "..HOME"}}
     spec = pod(request=request)
     (container,) = spec["containers"]
-    secret = {"secretName": "keys", "defaultMode": 0o440, "items": [{"key": "$(HOME)", "path": "key"}]}
+    secret = {"secretName": "keys", "defaultMode": 0o440, "items": [{"key": "..HOME", "path": "key"}]}
     assert {"name": "api-key", "secret": secret} in spec["volumes"]
     assert {"name": "api-key", "mountPath": "/etc/llmendpoint/api-key", "readOnly": True} in container["volumeMounts"]
     # Kubelet gives the file to this group, and the user of the container belongs to it.

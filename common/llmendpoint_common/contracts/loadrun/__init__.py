@@ -21,7 +21,6 @@ from llmendpoint_common.contracts.loadrun.document import (
 )
 from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
 from llmendpoint_common.contracts.loadrun.result import (
-    EXIT_CODES,
     LINE_PATTERN,
     MAX_CATEGORIES,
     MAX_CATEGORY_LENGTH,
@@ -37,12 +36,12 @@ from llmendpoint_common.contracts.loadrun.result import (
     Summary,
     Verdict,
     VerdictReason,
+    exit_code_of,
     parse_result,
 )
 
 __all__ = [
     "DEFAULT_CONCURRENCY",
-    "EXIT_CODES",
     "LATENCY_METRICS",
     "LINE_PATTERN",
     "MAX_CATEGORIES",
@@ -75,6 +74,7 @@ __all__ = [
     "Unit",
     "Verdict",
     "VerdictReason",
+    "exit_code_of",
     "parse_result",
     "parse_run_document",
     "write_run_document",

@@ -40,7 +40,7 @@ _Counts = Annotated[dict[str, int], Meta(max_length=100_000)]
 
 
 class Verdict(StrEnum):
-    """Verdicts of a run. `None` is the verdict of a run without objectives."""
+    """Verdicts of a run. `None` is the verdict of a run without objectives, and of one that was interrupted."""
 
     PASSED = "Passed"
     FAILED = "Failed"
@@ -57,16 +57,22 @@ class VerdictReason(StrEnum):
     TOO_FEW_REQUESTS = "TooFewRequests"
     CLIENT_LIMITED = "ClientLimited"
     NO_OBJECTIVES = "NoObjectives"
+    CANCELED = "Canceled"
     RUN_ERROR = "RunError"
 
 
-EXIT_CODES = {
+_EXIT_CODES = {
     Verdict.PASSED: exit_codes.OK,
     Verdict.NONE: exit_codes.OK,
     Verdict.FAILED: exit_codes.FAILED,
     Verdict.INVALID: exit_codes.INVALID,
     Verdict.ERROR: exit_codes.ERROR,
 }
+
+
+def exit_code_of(verdict: Verdict, reason: VerdictReason) -> int:
+    """Return the exit code of a load generator whose run ended with a verdict."""
+    return exit_codes.INTERRUPTED if reason is VerdictReason.CANCELED else _EXIT_CODES[verdict]
 
 
 class Quantity(msgspec.Struct, frozen=True):
@@ -117,7 +123,8 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     """The result of a run, as written to `summary.json`.
 
     Token counts and latencies cover successful requests only. `histograms` holds the counts of HDR histograms by
-    bucket, in microseconds; the histograms of several results can be merged without loss.
+    bucket, in microseconds; the histograms of several results can be merged without loss. `partial` is true if the run
+    was stopped before its end; its figures cover the requests that had ended by then.
     """
 
     verdict: Verdict
@@ -147,11 +154,17 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     slo: Annotated[tuple[ObjectiveResult, ...], Meta(max_length=64)]
     categories: Annotated[tuple[CategoryResult, ...], Meta(max_length=MAX_CATEGORIES)]
     histograms: Annotated[dict[str, _Counts], Meta(max_length=64)]
+    partial: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse two categories of one name, because the name identifies a category in the status of a LoadTest."""
+        """Refuse what contradicts itself: two categories of one name, or a verdict on a run that was interrupted.
+
+        The name identifies a category in the status of a LoadTest.
+        """
         if len({item.category for item in self.categories}) < len(self.categories):
             raise ValueError("two categories have the same name")
+        if self.partial and self.verdict is not Verdict.NONE:
+            raise ValueError(f"a partial result has the verdict {self.verdict}")
 
 
 class Progress(msgspec.Struct, frozen=True, rename="camel"):

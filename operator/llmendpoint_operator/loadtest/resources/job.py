@@ -1,12 +1,18 @@
-"""The Job of a run. Its pod is started once, and is not restarted if it fails."""
+"""The Job of a run. Its pod is started once, and is not restarted if it fails.
+
+The Job is created suspended, so that it has no pod until the start of the run is in the status of the LoadTest.
+Kubernetes ends it after the longest time that a run can take, so that a run ends even if the load generator hangs.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.loadtest import LoadTestSpec
 from llmendpoint_common.contracts.loadrun import RUN_KEY, STATUS_PORT
+from llmendpoint_common.process.units import parse_duration
 from llmendpoint_operator.kube import pod_fields, pod_security
 from llmendpoint_operator.kube.literal import literal_pod
 from llmendpoint_operator.kube.owner import Manifest, Owner
@@ -20,6 +26,10 @@ _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a 
 _TOKEN_SECONDS = 3600
 _KEY_PATH = "/etc/llmendpoint/api-key"
 _KEY_FILE = "key"
+#: A merge patch that lets the Job create its pod.
+RELEASE: Manifest = {"spec": {"suspend": False}}
+#: Time for starting the pod, and for writing the result.
+_MARGIN_SECONDS = 1200
 # Kubelet gives the files of a Secret to the group of the pod (fsGroup).
 _KEY_MODE = 0o440
 
@@ -53,12 +63,20 @@ def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], settings
     return {
         **owner.child("Job", job_name(owner), "load"),
         "spec": {
+            "suspend": True,
+            "activeDeadlineSeconds": _longest_seconds(spec),
             "backoffLimit": 0,
             "completions": 1,
             "parallelism": 1,
             "template": {"metadata": metadata, "spec": literal_pod(pod)},
         },
     }
+
+
+def _longest_seconds(spec: LoadTestSpec) -> int:
+    """Return the longest time that a run takes. The timeout applies to connecting, and again to the last request."""
+    load = parse_duration(spec.load.warmup) + parse_duration(spec.load.duration)
+    return math.ceil(load + 2 * parse_duration(spec.request.timeout)) + _MARGIN_SECONDS
 
 
 def _container(owner: Owner, spec: LoadTestSpec, images: Images) -> Manifest:

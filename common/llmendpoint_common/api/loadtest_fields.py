@@ -1,0 +1,102 @@
+"""Types of the fields of a LoadTest whose values the load generator reads.
+
+The API server refuses what the load generator could not use, with a sentence that names the field. Each type checks the
+same in Python, for files and for clusters that bypass the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from llmendpoint_common.api.fields import Duration, rules
+from llmendpoint_common.contracts.loadrun import MAX_CATEGORY_LENGTH, MAX_RATE
+
+_MAX_TEMPERATURE = 100
+#: A text of one line without control characters, as in the summary of a run. RE2 and Rust write code points like this.
+_LINE = r"^[^\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]+$"
+
+_V4 = r"(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}"
+_GROUP = "[0-9a-fA-F]{1,4}"
+#: IPv6 addresses with at most one `::`, which stands for at least one group (RFC 4291, section 2.2).
+_V6 = "|".join(
+    [
+        f"({_GROUP}:){{7}}{_GROUP}",
+        f"({_GROUP}:){{1,7}}:",
+        *(f"({_GROUP}:){{1,{7 - after}}}(:{_GROUP}){{1,{after}}}" for after in range(1, 7)),
+        f":(:{_GROUP}){{1,7}}",
+        "::",
+        f"::([fF]{{4}}:)?{_V4}",
+    ]
+)
+_PORT = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+_URL = rf"^https?://([0-9A-Za-z_]([0-9A-Za-z_.-]{{0,252}}[0-9A-Za-z_.])?|\[({_V6})\])(:{_PORT})?(/[!-~]*)?$"
+_URL_SENTENCE = (
+    "must be a URL like http://vllm.models.svc:8000 or https://[2001:db8::1]/v1: a host, optionally a port and a path, "
+    "and no user, query or fragment"
+)
+
+
+def _check(sentence: str, is_valid: Callable[[str], bool]) -> AfterValidator:
+    """Return a validator with the sentence of a CEL rule."""
+
+    def check(value: str) -> str:
+        if not is_valid(value):
+            raise ValueError(sentence)
+        return value
+
+    return AfterValidator(check)
+
+
+def _number(rule: str, sentence: str, is_valid: Callable[[float], bool]) -> Any:
+    """Return the type of a decimal number such as `2` or `0.5`, which is a string, because the API has no floats.
+
+    YAML may leave out the quotes of a whole number. `maxLength` and `pattern` apply to strings only.
+    """
+    pattern = r"^[0-9]+(\.[0-9]+)?$"
+    schema = {"x-kubernetes-int-or-string": True, "pattern": pattern, "maxLength": 16, **rules((rule, sentence))}
+    return Annotated[
+        str,
+        BeforeValidator(str),
+        Field(pattern=pattern, max_length=16),
+        _check(sentence, lambda text: is_valid(float(text))),
+        WithJsonSchema(schema),
+    ]
+
+
+def _bounded(rule: str, sentence: str, is_valid: Callable[[str], bool]) -> Any:
+    return Annotated[Duration, Field(json_schema_extra=rules((rule, sentence))), _check(sentence, is_valid)]
+
+
+#: A duration that is not absurdly long, so that times computed from it fit into all types that hold them.
+BoundedDuration = _bounded(
+    "!self.matches('[0-9]{9}')",
+    "must have at most 8 digits in each number; write it like 90s or 5m",
+    lambda text: not re.search("[0-9]{9}", text),
+)
+PositiveDuration = _bounded(
+    "self.matches('[1-9]') && !self.matches('[0-9]{9}')",
+    "must be longer than 0, with at most 8 digits in each number; write it like 90s or 5m",
+    lambda text: bool(re.search("[1-9]", text)) and not re.search("[0-9]{9}", text),
+)
+Rate = _number(
+    f"double(self) > 0.0 && double(self) <= {MAX_RATE}.0",
+    f"must be more than 0 and at most {MAX_RATE} requests per second",
+    lambda rate: 0 < rate <= MAX_RATE,
+)
+Temperature = _number(
+    f"double(self) >= 0.0 && double(self) <= {_MAX_TEMPERATURE}.0",
+    f"must be a number from 0 to {_MAX_TEMPERATURE}",
+    lambda temperature: 0 <= temperature <= _MAX_TEMPERATURE,
+)
+BaseURL = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s]+$", max_length=2048, json_schema_extra=rules(
+        (f"self.matches({_URL!r}) && !self.matches('[?#]')", _URL_SENTENCE))),
+    _check(_URL_SENTENCE, lambda url: bool(re.fullmatch(_URL, url)) and not re.search("[?#]", url)),
+]  # fmt: skip
+ServedModel = Annotated[str, Field(pattern=_LINE, max_length=253)]
+Category = Annotated[str, Field(pattern=_LINE, max_length=MAX_CATEGORY_LENGTH)]
