@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test clients check generate lock e2e bench images kind-load clean
+.PHONY: help setup demo test gitops clients check generate lock e2e bench images kind-load clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ demo: $(VENV)/.ready ## run the metering proxy and a short load test on this mac
 
 test: $(VENV)/.ready ## run unit, component and API tests
 	@$(BIN)/python -m pytest tests -m "not cluster and not clients"
+
+gitops: ## check how Flux, Helm and Argo CD read the statuses (needs Go)
+	@cd tests/gitops && go test -count=1 ./...  # -count=1: the cache of go test ignores changed files outside the module
 
 clients: $(VENV)/.ready ## run client libraries against a real Ollama, directly and through the proxy
 	@scripts/clients $(BIN)

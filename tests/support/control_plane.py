@@ -37,7 +37,7 @@ _USERS = {
     TEAM_OPERATOR_USER: "system:serviceaccounts",
 }
 #: How to get the binaries.
-HOW = "set KUBEBUILDER_ASSETS to a folder that has both (setup-envtest installs them), or put both on the PATH"
+HOW = "set KUBEBUILDER_ASSETS to a folder that has all of them (setup-envtest installs them), or put them on the PATH"
 
 
 class Program:
@@ -91,8 +91,8 @@ class ControlPlane:
 
 
 def find(name: str) -> str | None:
-    """Return the path of a control-plane binary."""
-    return shutil.which(name, path=os.environ.get("KUBEBUILDER_ASSETS") or None)
+    """Return the path of a program. Those of the control plane may be in a folder of their own."""
+    return shutil.which(name, path=os.environ.get("KUBEBUILDER_ASSETS") or None) or shutil.which(name)
 
 
 def free_port() -> int:

@@ -61,6 +61,8 @@ class EndpointReason(StrEnum):
     OLLAMA_HUNG = "OllamaHung"
     INVALID_SPEC = "InvalidSpec"
     # Reconciling; it can also be False with ScaledToZero
+    # The CRD sets this one on a new object.
+    PENDING = "Pending"
     ROLLING_OUT = "RollingOut"
     NOT_APPLIED = "NotApplied"
     SETTLED = "Settled"

@@ -13,9 +13,10 @@ from pydantic import BaseModel
 
 from llmendpoint_common.api.endpoint import LLMEndpoint
 from llmendpoint_common.api.loadtest import LoadTest
-from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST, EndpointCondition, EndpointReason
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.crd.openapi import structural_schema
+from llmendpoint_operator.kube.conditions import UNSEEN_GENERATION
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,22 @@ RESOURCES = (
     ),
 )
 
+#: The status of a new object, until the operator writes one. Without it, tools that use kstatus (Flux, `helm --wait`)
+#: take an object for settled that the operator has not seen yet. Gateway API has such defaults for the same reason.
+_UNSEEN = {
+    "conditions": [
+        {
+            "type": EndpointCondition.RECONCILING.value,
+            "status": "True",
+            "reason": EndpointReason.PENDING.value,
+            "message": "The operator has not seen this object yet. If this does not change, check that the operator "
+            "runs, and that it watches this namespace.",
+            "observedGeneration": UNSEEN_GENERATION,
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }
+    ]
+}
+
 _SCALE = {
     "specReplicasPath": ".spec.replicas",
     "statusReplicasPath": ".status.replicas",
@@ -134,6 +151,7 @@ def _version(resource: Resource, name: str) -> dict[str, Any]:
     schema = structural_schema(resource.model)
     # The API server adds apiVersion and kind, and defines the content of metadata.
     schema["properties"]["metadata"] = {"type": "object"}
+    schema["properties"]["status"]["default"] = _UNSEEN
     return {
         "name": name,
         "served": True,

@@ -48,15 +48,17 @@ def endpoint_status(
     generation = manifest["metadata"]["generation"]
     before = manifest.get("status") or {}
     existing = before.get("conditions") or []
+    applied = _applied_generation(before, generation, applied=is_applied(seen))
+    rows = merge(existing, conditions(spec, seen), generation, now)
     return {
-        **_applied_generation(before, generation, applied=is_applied(seen)),
+        **applied,
         **({"url": layout.client_url(owner, spec.service.port)} if seen.reachable else {}),
         "gpu": gpu_text(spec.wanted_gpu),
         "replicas": seen.replicas,
         "readyReplicas": seen.ready_replicas,
         "selector": ",".join(f"{key}={value}" for key, value in sorted(layout.selector(owner).items())),
         "models": [_model_state(model.name, seen.pods) for model in spec.models],
-        "conditions": merge(existing, conditions(spec, seen), generation, now),
+        "conditions": [_judging(row, applied.get("observedGeneration", generation)) for row in rows],
     }
 
 
@@ -91,6 +93,16 @@ def unparsed_status(manifest: Manifest, sentence: str, replicas: Replicas, now: 
 def is_applied(seen: Observation) -> bool:
     """Return whether all children of the present generation are applied. A cluster may lack an optional kind."""
     return not (needed(seen.refused) or seen.forbidden or seen.invalid or seen.deleting)
+
+
+def _judging(row: dict[str, Any], applied: int) -> dict[str, Any]:
+    """Return a condition with the generation that it judges. Replicas that are ready have the spec that was applied.
+
+    `kubectl wait --for=condition=Ready` ignores a condition of an older generation, so it waits until the newest one is
+    applied.
+    """
+    is_ready = row["type"] == EndpointCondition.READY and row["status"] == "True"
+    return {**row, "observedGeneration": applied} if is_ready else row
 
 
 def _applied_generation(before: dict[str, Any], generation: int, *, applied: bool) -> dict[str, int]:

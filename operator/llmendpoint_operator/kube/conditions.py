@@ -9,6 +9,8 @@ from typing import Any
 
 #: metav1.Condition allows 32768 characters, but messages are copied into Events, whose note has at most 1024.
 MAX_MESSAGE = 1024
+#: `observedGeneration` of the conditions that a new object has by default. The first generation of a spec is 1.
+UNSEEN_GENERATION = 0
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,9 @@ def merge(
     """Return the desired conditions in the form of the API.
 
     `lastTransitionTime` is `now` if the status has changed. If only the reason or the message has changed, it stays.
+    The conditions that a new object has by default do not count: no operator has written them.
     """
-    before = {condition["type"]: condition for condition in existing}
+    before = {row["type"]: row for row in existing if row.get("observedGeneration") != UNSEEN_GENERATION}
     merged = []
     for condition in wanted:
         status = "Unknown" if condition.status is None else str(condition.status)

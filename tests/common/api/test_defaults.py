@@ -38,7 +38,7 @@ def test_defaults_that_are_not_in_the_schema_are_filled_in_by_those_who_read() -
         (Metering.model_fields["include_usage"].description, "Defaults to Passthrough."),
         (
             Metering.model_fields["resources"].description,
-            "default to 100m CPU and 96Mi memory, limits to 512Mi memory.",
+            "default to 100m CPU, 96Mi memory and 64Mi ephemeral storage, limits to 512Mi memory.",
         ),
     ],
 )

@@ -24,6 +24,7 @@ from support.control_plane import (
     find,
     running_control_plane,
 )
+from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess, run_operator
 from support.rights import audit_policy
 
@@ -31,7 +32,11 @@ from support.rights import audit_policy
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Skip the API tests if there is no API server, with one line in the summary. In CI, fail instead."""
-    missing = [name for name in ("etcd", "kube-apiserver") if find(name) is None]
+    _require("etcd", "kube-apiserver")
+
+
+def _require(*names: str) -> None:
+    missing = [name for name in names if find(name) is None]
     if missing:
         message = f"API TESTS DID NOT RUN: no {' and no '.join(missing)} here; {HOW}"
         if os.environ.get("CI") == "true":
@@ -146,6 +151,19 @@ def api_of(plane: ControlPlane, namespace: str) -> Api:
     assert plane.client is not None
     plane.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     return Api(plane.client, namespace)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[..., None]:
+    """Return a function that skips the test if a program is missing. In CI, it fails the test instead."""
+    return _require
+
+
+@pytest.fixture
+def kubectl(api: Api, control_plane: ControlPlane) -> Kubectl:
+    """Return kubectl for an administrator, in the namespace of `api`."""
+    _require("kubectl")
+    return Kubectl(str(find("kubectl")), control_plane.admin, api.namespace)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from support.observations import (
     NO_MONITORS,
     ON_CPU,
     PULLING,
+    QUOTA,
     READY,
     model,
     view,
@@ -159,3 +160,12 @@ def test_what_clients_and_kubectl_scale_need() -> None:
 )
 def test_gpus_in_words(gpu: dict[str, Any], text: str) -> None:
     assert gpu_text(endpoint_spec(gpu=gpu).wanted_gpu) == text
+
+
+def test_ready_replicas_of_an_older_spec_do_not_make_the_newest_generation_ready() -> None:
+    manifest = {"metadata": {"generation": 3}, "status": {"observedGeneration": 2}}
+    seen = Observation(1, 1, True, (view(READY, ready=True),), (QUOTA,))
+    rows = endpoint_status(manifest, OWNER, endpoint_spec(), seen, NOW)["conditions"]
+    judged = {row["type"]: (row["status"], row["observedGeneration"]) for row in rows}
+    assert judged["Ready"] == ("True", 2)
+    assert judged["Degraded"] == judged["Reconciling"] == ("True", 3)

@@ -20,6 +20,17 @@ def test_the_transition_time_moves_only_with_the_status() -> None:
     assert merge(old, [Condition("Ready", None, "C", "o")], 2, NOW)[0]["lastTransitionTime"] == "2026-01-02T03:04:05Z"
 
 
+def test_the_default_condition_of_a_new_object_lends_nobody_its_transition_time() -> None:
+    unseen = {
+        "type": "Reconciling",
+        "status": "True",
+        "observedGeneration": 0,
+        "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }
+    (row,) = merge([unseen], [Condition("Reconciling", True, "A", "m")], 1, NOW)
+    assert row["lastTransitionTime"] == "2026-01-02T03:04:05Z"
+
+
 def test_a_condition_that_no_longer_applies_is_dropped() -> None:
     old = merge([], [Condition("GPUOffloaded", True, "A", "m")], 1, NOW)
     assert merge(old, [], 2, NOW) == []

@@ -43,3 +43,14 @@ def test_pull_secrets_of_the_spec_and_of_the_operator_are_each_used_once() -> No
     assert pod()["imagePullSecrets"] == [{"name": "regcred"}]
     given = pod(pod={"imagePullSecrets": [{"name": "mine"}, {"name": "regcred"}]})
     assert given["imagePullSecrets"] == [{"name": "mine"}, {"name": "regcred"}]
+
+
+def test_argo_cd_does_not_take_what_has_no_owner_for_its_own() -> None:
+    """With label tracking, Argo CD prunes objects of the application that this label names, except owned ones.
+
+    The claims have no owner. They get the labels of their template, and those of the StatefulSet's selector.
+    """
+    made = statefulset()
+    labels = [template["metadata"].get("labels", {}) for template in made["volumeClaimTemplates"]]
+    assert all("app.kubernetes.io/instance" not in found for found in [*labels, made["selector"]["matchLabels"]])
+    assert all(child["metadata"]["ownerReferences"] for child in children().values())
