@@ -10,6 +10,7 @@ from typing import Any
 
 from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
+from llmendpoint_common.contracts.sidecar import SidecarStatus
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.warning_events import WarningEvent
@@ -62,6 +63,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._absent: dict[Key, dict[str, Trouble]] = {}
         #: When the pods of an endpoint were last seen, by name.
         self._existed: dict[Key, dict[str, datetime]] = {}
+        #: The last reports of sidecars, by the UID of the pod, until they miss a poll.
+        self._reports: dict[Key, dict[str, SidecarStatus]] = {}
         #: The number of polls since a sidecar of the endpoint last answered.
         self._silent: dict[Key, int] = {}
         self._stall_events = StallEvents(self._now())
@@ -96,6 +99,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._absent.pop(key, None)
         self._existed.pop(key, None)
         self._silent.pop(key, None)
+        self._reports.pop(key, None)
         self._stall_events.forget(key)
 
     async def _conclude(
@@ -106,6 +110,10 @@ class EndpointController(Controller[LLMEndpointSpec]):
         pods = self._inventory.pods(resource.key, statefulset.uid) if statefulset else []
         warnings = self._inventory.warnings(resource.key)
         views = await asyncio.gather(*(self._view(resource, pod, warnings) for pod in pods))
+        uids = {pod["metadata"]["uid"] for pod in pods}
+        self._reports[resource.key] = {
+            uid: report for uid, report in self._reports.get(resource.key, {}).items() if uid in uids
+        }
         replicas = replicas_of(statefulset.body if statefulset else None)
         absent = self._absent_troubles(resource, pods, warnings) if statefulset else {}
         troubles = [*(view.trouble for view in views), *absent.values()]
@@ -130,8 +138,13 @@ class EndpointController(Controller[LLMEndpointSpec]):
     async def _view(
         self, resource: Resource[LLMEndpointSpec], pod: Manifest, warnings: Sequence[WarningEvent]
     ) -> PodView:
+        now, uid = self._now(), pod["metadata"]["uid"]
         answer = await self._pods.sidecar(pod)
-        now = self._now()
+        if isinstance(answer, Silence):
+            # One slow answer of a busy machine is not an outage: the last report stays for one poll.
+            answer = self._reports.get(resource.key, {}).pop(uid, answer)
+        elif answer is not None:
+            self._reports.setdefault(resource.key, {})[uid] = answer
         silence = silence_of(pod, answer, now) if isinstance(answer, Silence) else ""
         status = None if isinstance(answer, Silence) else answer
         trouble = pod_trouble(pod, warnings, origin_of(resource.spec), now)

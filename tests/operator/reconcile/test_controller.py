@@ -411,3 +411,17 @@ async def test_a_replica_that_cannot_run_degrades_an_endpoint_that_answers(world
         "1 of 2 replicas are ready to serve requests. assistant-1 cannot be scheduled: no GPU is free, the pod needs 1 "
     )
     assert [event["type"] for event in world.objects.events if event["reason"] == "Unschedulable"] == ["Warning"]
+
+
+async def test_one_missed_poll_changes_nothing(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    world.pods.model = LOADED
+    world.show_ready_pod()
+    await world.controller.reconcile(KEY)
+    before = len(world.objects.statuses)
+    world.pods.model = None
+    await world.controller.reconcile(KEY)
+    assert len(world.objects.statuses) == before
+    await world.controller.reconcile(KEY)
+    assert world.conditions["ModelsAvailable"] == "SidecarUnreachable"
