@@ -21,7 +21,7 @@ import yaml
 from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
-from llmendpoint_operator.kube.rbac import operator_rules
+from llmendpoint_operator.kube.rbac import PolicyRule, cluster_rules, namespace_rules, own_rules
 
 #: JSON documents that our programs read or serve, by their file name in docs/schemas.
 SCHEMAS = {"status": SidecarStatus, "request": RequestRecord, "config": SidecarConfig, "run": RunDocument}
@@ -101,10 +101,19 @@ def plain_install() -> str | None:
 
 
 def _rbac_template() -> str:
-    """Return the chart's template with the operator's rules; rbac.yaml includes it."""
-    rules = yaml.dump(operator_rules(), Dumper=Dumper, sort_keys=False)
+    """Return the chart's templates with the operator's rules; rbac.yaml includes them."""
     header = HEADER.removeprefix("# ").rstrip()
-    return f'{{{{/* {header} */}}}}\n{{{{- define "llmendpoint.operatorRules" -}}}}\n{rules}{{{{- end -}}}}\n'
+    rules: dict[str, list[PolicyRule]] = {
+        "clusterRules": cluster_rules(),
+        "clusterOwnRules": own_rules(cluster_wide=True),
+        "namespaceRules": namespace_rules(),
+        "namespaceOwnRules": own_rules(cluster_wide=False),
+    }
+    templates = [
+        f'{{{{- define "llmendpoint.{name}" -}}}}\n{yaml.dump(items, Dumper=Dumper, sort_keys=False)}{{{{- end -}}}}\n'
+        for name, items in rules.items()
+    ]
+    return f"{{{{/* {header} */}}}}\n" + "".join(templates)
 
 
 def _templated(text: str) -> str:

@@ -84,8 +84,8 @@ class Operator:
         )
         self._reporter = Reporter(self.leadership, self._warn_about_pod)
         cluster = Cluster(Objects(server, self.leadership.may_write), self._inventory, discovery, self._pods, _now)
-        endpoints = EndpointController(cluster, settings.images, settings.policy)
-        loadtests = LoadTestController(cluster, settings.images, settings.own_namespace, settings.policy)
+        endpoints = EndpointController(cluster, settings.children, settings.policy)
+        loadtests = LoadTestController(cluster, settings.children, settings.own_namespace, settings.policy)
         self._controllers: dict[str, Controller[Any]] = {item.kind: item for item in (endpoints, loadtests)}
         self.queue = WorkQueue(self._reconcile, lambda key: self.leadership.may_write(key.namespace))
         access = Access(server, discovery)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmendpoint_common.process.errors import PolicyError
@@ -27,6 +29,11 @@ exit codes: 0 stopped by a signal, 1 failed, 2 invalid option, 130 interrupted t
 """
 
 
+# The syntax of labels: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_LABEL_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+
+
 @dataclass(frozen=True)
 class Images:
     """Images, pull policies and pull secrets of the containers in endpoint and load pods."""
@@ -38,6 +45,19 @@ class Images:
     loadjob_pull_policy: str = "IfNotPresent"
     ollama_pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChildSettings:
+    """The settings that the manifests of children depend on.
+
+    If `openshift` is true, pods have no fixed user and group: the platform assigns them. `monitor_labels` are labels of
+    the endpoints' ServiceMonitors, for the selector of a Prometheus.
+    """
+
+    images: Images
+    openshift: bool = False
+    monitor_labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,7 @@ class Settings:
     namespaces: tuple[str, ...]
     own_namespace: str
     process: Process
-    images: Images
+    children: ChildSettings
     policy: Policy
     health_listen: Address
     log_level: str
@@ -68,6 +88,14 @@ def parse_pull_policy(text: str) -> str:
     if text not in ("Always", "IfNotPresent", "Never"):
         raise ValueError(f"{text!r} is not a pull policy; choose Always, IfNotPresent or Never")
     return text
+
+
+def parse_label(text: str) -> tuple[str, str]:
+    """Return the name and the value of a label that is written as NAME=VALUE. Raises ValueError if it is not one."""
+    name, separator, value = text.partition("=")
+    if not separator or not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
+        raise ValueError(f"{text!r} is not a label; write NAME=VALUE, such as release=prometheus")
+    return name, value
 
 
 def parse_policy_file(text: str) -> Policy:
@@ -109,6 +137,10 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
                       value="POLICY")  # fmt: skip
     images.option("image-pull-secret", str, [], "name of a Secret with credentials for the registries of these "
                   "images, in the namespace of each endpoint and load test", value="NAME")  # fmt: skip
+    children = flags.group("children")
+    children.switch("openshift", "set no user, group and fsGroup in pods, because OpenShift assigns them")
+    children.option("monitor-label", parse_label, [], "label of the endpoints' ServiceMonitors, for the selector of a "
+                    "Prometheus; labels in spec.monitoring.labels take precedence", value="NAME=VALUE")  # fmt: skip
     process = flags.group("process")
     process.option("health-listen", parse_address, ":8080", "listen address for /livez, /readyz and /metrics")
     process.option("log-level", parse_level, "info", "debug, info, warning or error")
@@ -122,16 +154,20 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
             os.environ.get("POD_NAME") or socket.gethostname(),
             os.environ.get("POD_UID", ""),
         ),
-        images=Images(
-            options.sidecar_image,
-            options.loadjob_image,
-            options.ollama_image,
-            options.sidecar_pull_policy,
-            options.loadjob_pull_policy,
-            options.ollama_pull_policy,
-            tuple(options.image_pull_secret),
-        ),
+        children=ChildSettings(_images(options), options.openshift, dict(options.monitor_label)),
         policy=options.policy or ALLOW_ALL,
         health_listen=options.health_listen,
         log_level=options.log_level,
+    )
+
+
+def _images(options: Namespace) -> Images:
+    return Images(
+        options.sidecar_image,
+        options.loadjob_image,
+        options.ollama_image,
+        options.sidecar_pull_policy,
+        options.loadjob_pull_policy,
+        options.ollama_pull_policy,
+        tuple(options.image_pull_secret),
     )

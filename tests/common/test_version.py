@@ -24,7 +24,7 @@ def test_the_distribution_takes_its_version_from_the_file() -> None:
 
 
 def test_running_programs_and_default_images_have_this_version() -> None:
-    images = parse_settings([]).images
+    images = parse_settings([]).children.images
     assert VERSION == WRITTEN, "the installed distribution is older than the file: run `make setup`"
     assert images.sidecar == f"ghcr.io/llmendpoint/sidecar:{WRITTEN}"
     assert images.loadjob == f"ghcr.io/llmendpoint/loadjob:{WRITTEN}"

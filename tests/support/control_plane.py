@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,15 @@ ROOT = Path(__file__).parents[2]
 OPERATOR_NAMESPACE = "llmendpoint-system"
 OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:llmendpoint"
 STRANGER_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:stranger"
+#: The user of a second installation, which is limited to this namespace and has no rights until a test grants some.
+TEAM_NAMESPACE = "team-a"
+TEAM_OPERATOR_USER = f"system:serviceaccount:{TEAM_NAMESPACE}:llmendpoint"
+_USERS = {
+    "admin": "system:masters",
+    OPERATOR_USER: "system:serviceaccounts",
+    STRANGER_USER: "strangers",
+    TEAM_OPERATOR_USER: "system:serviceaccounts",
+}
 #: How to get the binaries.
 HOW = "set KUBEBUILDER_ASSETS to a folder that has both (setup-envtest installs them), or put both on the PATH"
 
@@ -51,15 +60,17 @@ class Program:
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """A running API server, and the kubeconfigs of an administrator and of two operators.
+    """A running API server, and the kubeconfigs of an administrator and of three operators.
 
-    `operator` has the rights of the plain install. `stranger` has no rights: tests grant them in namespaces. `programs`
+    `operator` has the rights of the plain install. `stranger` and
+    `team_operator` have no rights: tests grant them in namespaces. `programs`
     are etcd and the API server.
     """
 
     admin: Path
     operator: Path
     stranger: Path
+    team_operator: Path
     client: Client | None = None
     programs: tuple[Program, ...] = ()
 
@@ -92,14 +103,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_control_plane(folder: Path, *etcd_flags: str) -> Iterator[ControlPlane]:
+def running_control_plane(
+    folder: Path, *etcd_flags: str, apiserver_flags: Sequence[str] = ()
+) -> Iterator[ControlPlane]:
     """Run etcd and kube-apiserver until the block ends, with our CRDs and the operator's RBAC rules installed."""
     etcd, apiserver = str(find("etcd")), str(find("kube-apiserver"))
     client_port, peer_port, secure_port = free_port(), free_port(), free_port()
     subprocess.run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"], check=True, capture_output=True)
-    groups = {"admin": "system:masters", OPERATOR_USER: "system:serviceaccounts", STRANGER_USER: "strangers"}
-    tokens = {user: secrets.token_hex(16) for user in groups}
-    lines = [f'{token},{user},{user},"{groups[user]}"' for user, token in tokens.items()]
+    tokens = {user: secrets.token_hex(16) for user in _USERS}
+    lines = [f'{token},{user},{user},"{_USERS[user]}"' for user, token in tokens.items()]
     (folder / "tokens.csv").write_text("\n".join(lines) + "\n")
     commands = [
         [etcd, "--data-dir", str(folder / "etcd"), f"--listen-client-urls=http://127.0.0.1:{client_port}",
@@ -109,7 +121,7 @@ def running_control_plane(folder: Path, *etcd_flags: str) -> Iterator[ControlPla
          "--bind-address=127.0.0.1", f"--cert-dir={folder}/pki", f"--service-account-key-file={folder}/sa.key",
          f"--service-account-signing-key-file={folder}/sa.key", "--service-account-issuer=https://kubernetes.default.svc",
          "--service-cluster-ip-range=10.0.0.0/16", f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC",
-         "--disable-admission-plugins=ServiceAccount"],
+         "--disable-admission-plugins=ServiceAccount", *apiserver_flags],
     ]  # fmt: skip
     programs = tuple(Program(command, folder / "log") for command in commands)
     try:
@@ -140,7 +152,7 @@ def _kubeconfigs(folder: Path, port: int, tokens: dict[str, str]) -> ControlPlan
             )
         )  # fmt: skip
         paths[user] = path
-    return ControlPlane(paths["admin"], paths[OPERATOR_USER], paths[STRANGER_USER])
+    return ControlPlane(paths["admin"], paths[OPERATOR_USER], paths[STRANGER_USER], paths[TEAM_OPERATOR_USER])
 
 
 def _connect(plane: ControlPlane, log: Path) -> Client:

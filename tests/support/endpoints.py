@@ -7,10 +7,10 @@ from typing import Any
 from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
 from llmendpoint_operator.endpoint.desired import desired
 from llmendpoint_operator.kube.owner import Owner
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings, Images
 
 OWNER = Owner("LLMEndpoint", "ns", "assistant", "uid-1")
-IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",))
+SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",)))
 
 
 def endpoint_spec(**spec: Any) -> LLMEndpointSpec:
@@ -18,9 +18,9 @@ def endpoint_spec(**spec: Any) -> LLMEndpointSpec:
     return parse_spec({"spec": {"models": [{"name": "tiny:latest"}], **spec}})
 
 
-def children(**spec: Any) -> dict[str, dict[str, Any]]:
+def children(settings: ChildSettings = SETTINGS, /, **spec: Any) -> dict[str, dict[str, Any]]:
     """Return the children of the endpoint, by "Kind/name"."""
-    manifests = desired(OWNER, endpoint_spec(**spec), IMAGES)
+    manifests = desired(OWNER, endpoint_spec(**spec), settings)
     return {f"{item['kind']}/{item['metadata']['name']}": item for item in manifests}
 
 

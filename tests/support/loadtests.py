@@ -9,10 +9,10 @@ from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.desired import desired
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings, Images
 
 OWNER = Owner("LoadTest", "ns", "smoke", "uid-1")
-IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",))
+SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",)))
 ENDPOINT = ResolvedTarget(
     "http://assistant.ns.svc:11434", Api.OLLAMA_CHAT, "tiny:latest", "sha256:1", "1 nvidia.com/gpu"
 )
@@ -21,5 +21,5 @@ QUESTIONS = {"metadata": {"name": "coding"}, "data": {"coding.yaml": "category: 
 
 def children(spec: dict[str, Any], target: ResolvedTarget = ENDPOINT) -> dict[str, dict[str, Any]]:
     """Return the children of the load test, by "Kind/name"."""
-    manifests = desired(OWNER, parse_spec({"spec": spec}), target, [QUESTIONS], IMAGES)
+    manifests = desired(OWNER, parse_spec({"spec": spec}), target, [QUESTIONS], SETTINGS)
     return {f"{item['kind']}/{item['metadata']['name']}": item for item in manifests}

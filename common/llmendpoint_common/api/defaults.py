@@ -3,6 +3,10 @@
 Most defaults are part of the schema. If a field belongs to a union, or if another field can make its default wrong, the
 schema has no default. Then the code that reads the spec uses the default from here, and the description of the field
 names it. Durations are strings as in the API, and resources are Kubernetes quantities.
+
+Pods of endpoints request ephemeral storage, but have no limit for it. Kubelet adds the limits of all containers of a
+pod, and evicts the pod if its logs, container file systems and emptyDir volumes together exceed the sum. With
+`storage.type: Ephemeral`, the models are in such a volume, so a limit of the sidecar alone would evict the pod.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ GPU_RESOURCE: Final = "nvidia.com/gpu"
 NUM_PARALLEL: Final = 1
 #: The maximum of an endpoint, so that memory is the only limit and a new model does not restart the pods.
 MAX_LOADED_MODELS: Final = MAX_MODELS
-OLLAMA_REQUESTS: Final[Mapping[str, str]] = {"cpu": "500m", "memory": "1Gi"}
+OLLAMA_REQUESTS: Final[Mapping[str, str]] = {"cpu": "500m", "memory": "1Gi", "ephemeral-storage": "256Mi"}
 
 # Storage of a replica
 STORAGE_SIZE: Final = "50Gi"
@@ -43,7 +47,7 @@ FIRST_BYTE_TIMEOUT: Final = "1h"
 #: A healthy stream can pause for minutes, for example while a tool call is composed.
 IDLE_TIMEOUT: Final = "30m"
 KEEP_ALIVE_TIMEOUT: Final = "5m"
-METERING_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "96Mi"}
+METERING_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "96Mi", "ephemeral-storage": "64Mi"}
 METERING_LIMITS: Final[Mapping[str, str]] = {"memory": "512Mi"}
 
 # Service, monitoring and pods of an endpoint
@@ -61,11 +65,12 @@ LOAD_DURATION: Final = "30s"
 LOAD_WARMUP: Final = "0s"
 LOAD_SEED: Final = 1
 REQUEST_TIMEOUT: Final = "5m"
-LOADJOB_REQUESTS: Final[Mapping[str, str]] = {"cpu": "500m", "memory": "128Mi"}
-LOADJOB_LIMITS: Final[Mapping[str, str]] = {"memory": "1Gi"}
+LOADJOB_REQUESTS: Final[Mapping[str, str]] = {"cpu": "500m", "memory": "128Mi", "ephemeral-storage": "64Mi"}
+LOADJOB_LIMITS: Final[Mapping[str, str]] = {"memory": "1Gi", "ephemeral-storage": "1Gi"}
 
 
 def in_words(resources: Mapping[str, str]) -> str:
     """Return resources as text for the description of a field, such as "100m CPU and 96Mi memory"."""
-    names = {"cpu": "CPU", "memory": "memory"}
-    return " and ".join(f"{quantity} {names.get(name, name)}" for name, quantity in resources.items())
+    names = {"cpu": "CPU", "memory": "memory", "ephemeral-storage": "ephemeral storage"}
+    *first, last = (f"{quantity} {names.get(name, name)}" for name, quantity in resources.items())
+    return f"{', '.join(first)} and {last}" if first else last

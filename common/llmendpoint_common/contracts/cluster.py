@@ -76,6 +76,8 @@ class EndpointReason(StrEnum):
     # MonitoringReady
     SERVICE_MONITOR = "ServiceMonitor"
     SERVICE_MONITOR_UNKNOWN = "ServiceMonitorUnknown"
+    NOT_SELECTED = "NotSelected"
+    PROMETHEUS_UNKNOWN = "PrometheusUnknown"
     # Degraded; for a refused child, the reason is a `FaultReason`
     AS_WANTED = "AsWanted"
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"

@@ -18,7 +18,7 @@ from llmendpoint_operator.kube.fault import Fault
 
 _ADVICE = {
     FaultReason.NAME_CONFLICT: "Delete it, or give this resource another name.",
-    FaultReason.FORBIDDEN: "Grant the operator's ServiceAccount the permissions in the chart's ClusterRole.",
+    FaultReason.FORBIDDEN: "Grant the operator's ServiceAccount the permissions in the chart's roles.",
     FaultReason.QUOTA_EXCEEDED: "Raise the ResourceQuota of the namespace, request less, or delete objects that are "
     "not needed.",
     FaultReason.ADMISSION_DENIED: "Change the spec or the admission policy, or repair the webhook if it failed.",

@@ -39,6 +39,7 @@ from llmendpoint_operator.cluster.snapshots import (
 from llmendpoint_operator.cluster.warning_events import WarningEvent, Warnings
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.scraping import PrometheusServer, server_of
 
 __all__ = ["HASH_ANNOTATION", "RESULT_COMPONENT", "Child", "Inventory", "Refusal", "Seen", "hash_of", "owner_key"]
 
@@ -87,6 +88,7 @@ class Inventory:
         self._unlisted: dict[Listing, set[str]] = {}
         self._listed: set[Listing] = set()
         self._warnings = Warnings()
+        self._prometheus_servers: dict[str, PrometheusServer] = {}
         #: The last versions of objects that were deleted recently, by UID.
         self._deleted: dict[str, int] = {}
 
@@ -143,6 +145,10 @@ class Inventory:
         times = [refusal.until - now for name, refusal in refusals.items() if name in waiting]
         return max(0.0, min(times)) if times else None
 
+    def prometheus_servers(self) -> list[PrometheusServer] | None:
+        """Return the Prometheus servers of the cluster, or None if the operator cannot watch them."""
+        return list(self._prometheus_servers.values()) if self.is_listed("Prometheus", "") else None
+
     # Methods for the watches. They return the owners that have become dirty.
 
     def shows(self, kind: str, body: Manifest) -> Key | None:
@@ -156,15 +162,10 @@ class Inventory:
             return self._shows_resource(kind, body)
         if role is Role.REPORTED:
             return self._warnings.add(body, self._owner_of)
-        key = owner_key(body)
-        if key is None:
-            return self.gone(kind, body)
-        name = ChildKey(kind, body["metadata"]["name"])
-        known = self._known(uid)
-        if known is not None and known.version >= version_of(body):
+        if role is Role.CONSULTED:
+            self._prometheus_servers[uid] = server_of(body)
             return None
-        self._place(key, judged(known, child_of(name, body), body))
-        return key if known is None or is_news(known, self._children[key][name]) else None
+        return self._shows_child(kind, body)
 
     def gone(self, kind: str, body: Manifest) -> Key | None:
         """Record the deletion of an object, or that it is no longer ours. Late responses do not bring it back."""
@@ -176,6 +177,9 @@ class Inventory:
         role = KINDS[kind].role
         if role is Role.REPORTED:
             return self._warnings.remove(uid)
+        if role is Role.CONSULTED:
+            self._prometheus_servers.pop(uid, None)
+            return None
         if role is not Role.RESOURCE:
             return self._remove(uid)
         key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])
@@ -280,6 +284,17 @@ class Inventory:
         self._refusals.pop(key, None)
         self._waiting.pop(key, None)
 
+    def _shows_child(self, kind: str, body: Manifest) -> Key | None:
+        key = owner_key(body)
+        if key is None:
+            return self.gone(kind, body)
+        name = ChildKey(kind, body["metadata"]["name"])
+        known = self._known(body["metadata"]["uid"])
+        if known is not None and known.version >= version_of(body):
+            return None
+        self._place(key, judged(known, child_of(name, body), body))
+        return key if known is None or is_news(known, self._children[key][name]) else None
+
     def _shows_resource(self, kind: str, body: Manifest) -> Key | None:
         key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])
         known = self._resources.get(key)
@@ -296,6 +311,8 @@ class Inventory:
         role = KINDS[kind].role
         if role is Role.REPORTED:
             return self._warnings.uids(scope)
+        if role is Role.CONSULTED:
+            return tuple(self._prometheus_servers)
         if role is Role.RESOURCE:
             found = (item for item in self._resources.items() if item[0].kind == kind)
             return [resource.uid for key, resource in found if scope in ("", key.namespace)]
@@ -305,6 +322,10 @@ class Inventory:
     def _drop(self, kind: str, uids: set[str]) -> set[Key]:
         """Remove the objects with these UIDs, and return the owners that have become dirty."""
         role = KINDS[kind].role
+        if role is Role.CONSULTED:
+            for uid in uids:
+                self._prometheus_servers.pop(uid, None)
+            return set()
         if role is not Role.RESOURCE:
             owners = {self._warnings.remove(uid) if role is Role.REPORTED else self._remove(uid) for uid in uids}
             return {key for key in owners if key is not None}

@@ -19,8 +19,10 @@ from llmendpoint_common.contracts.cluster import (
     VERSION,
 )
 
-_READ = ("get", "list", "watch")
-_WRITE = ("create", "patch", "delete")
+_WATCH = ("list", "watch")
+# An object is read if the inventory does not have it: its name may be taken by somebody else's object.
+_READ = ("get", *_WATCH)
+_APPLY = ("create", "patch")
 
 
 class Role(Enum):
@@ -30,6 +32,7 @@ class Role(Enum):
     CHILD = "child"  # applied by the operator, and pruned if no longer desired
     OBSERVED = "observed"  # watched, but never written
     REPORTED = "reported"  # Events: created about our resources, and watched if they are warnings
+    CONSULTED = "consulted"  # objects of others: watched for conditions, without an owner of ours
     COORDINATED = "coordinated"  # Leases: written by leader election, and watched
 
 
@@ -49,7 +52,7 @@ class Kind:
     role: Role
     owners: tuple[str, ...] = ()
     optional: bool = False
-    verbs: tuple[str, ...] = (*_READ, *_WRITE)
+    verbs: tuple[str, ...] = (*_READ, *_APPLY, "delete")
     keeps: str = ""
     fields: str = ""
 
@@ -72,7 +75,14 @@ class Kind:
         """The query parameters that select the watched objects. All objects that the operator writes have our label."""
         if self.fields:
             return (("fieldSelector", self.fields),)
-        return () if self.role is Role.RESOURCE else (("labelSelector", f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
+        if self.role in (Role.RESOURCE, Role.CONSULTED):
+            return ()
+        return (("labelSelector", f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
+
+    @property
+    def cluster_wide(self) -> bool:
+        """Whether the kind is only of use to an operator that watches all namespaces."""
+        return self.role is Role.CONSULTED
 
     @property
     def watched(self) -> bool:
@@ -88,21 +98,33 @@ class Kind:
 _BOTH = (LLMENDPOINT, LOADTEST)
 
 TABLE = (
-    Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_READ),
+    Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_WATCH),
     # The operator deletes a LoadTest after its ttlSecondsAfterFinished.
-    Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_READ, "delete")),
+    Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_WATCH, "delete")),
     # Reconciles read only the ConfigMap with the result of a load run.
     Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps="data"),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", Role.CHILD, _BOTH),
     Kind("", "v1", "Service", "services", Role.CHILD, (LLMENDPOINT,)),
     Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,), keeps="status"),
     Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
-    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps="status"),
+    # Jobs and Roles are deleted with their LoadTest, by Kubernetes.
+    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY), keeps="status"),
     # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else.
-    Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,)),
+    Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY)),
+    # The RoleBinding is deleted when the run has ended.
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
-    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_READ, keeps="status"),
-    Kind("", "v1", "Event", "events", Role.REPORTED, verbs=("create", "list", "watch"), fields="type=Warning"),
+    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_WATCH, keeps="status"),
+    # Prometheus servers may be in any namespace. MonitoringReady compares their selectors with a ServiceMonitor.
+    Kind(
+        "monitoring.coreos.com",
+        "v1",
+        "Prometheus",
+        "prometheuses",
+        Role.CONSULTED,
+        optional=True,
+        verbs=_WATCH,
+    ),
+    Kind("", "v1", "Event", "events", Role.REPORTED, verbs=("create", *_WATCH), fields="type=Warning"),
     Kind("coordination.k8s.io", "v1", "Lease", "leases", Role.COORDINATED, verbs=(*_READ, "create", "update")),
 )
 
@@ -114,6 +136,6 @@ def children_of(owner: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in TABLE if kind.role is Role.CHILD and owner in kind.owners)
 
 
-def watched() -> tuple[Kind, ...]:
-    """Return the kinds that the operator watches."""
-    return tuple(kind for kind in TABLE if kind.watched)
+def watched(scope: str = "") -> tuple[Kind, ...]:
+    """Return the kinds that the operator watches in a namespace, or in all namespaces if `scope` is empty."""
+    return tuple(kind for kind in TABLE if kind.watched and not (scope and kind.cluster_wide))

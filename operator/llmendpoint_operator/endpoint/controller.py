@@ -10,16 +10,17 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.endpoint.desired import desired
-from llmendpoint_operator.endpoint.layout import statefulset_name
+from llmendpoint_operator.endpoint.layout import service_monitor_name, statefulset_name
 from llmendpoint_operator.endpoint.observe import Observation, PodView, is_ready, replicas_of, trouble
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
 from llmendpoint_operator.endpoint.status import endpoint_status
 from llmendpoint_operator.kube.conditions import Condition, is_true, merge
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.scraping import Scraping, scraping
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings
 
 # Time until the sidecars are polled again: while models are being pulled or loaded, and if the endpoint is settled.
 _LOADING_SECONDS = 2.0
@@ -31,9 +32,9 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
     kind = LLMENDPOINT
 
-    def __init__(self, cluster: Cluster, images: Images, policy: Policy = ALLOW_ALL) -> None:
+    def __init__(self, cluster: Cluster, settings: ChildSettings, policy: Policy = ALLOW_ALL) -> None:
         super().__init__(cluster, policy)
-        self._images = images
+        self._settings = settings
         self._pods = cluster.pods
         self._throttle = Throttle()
 
@@ -56,7 +57,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
         The children of an endpoint with a forbidden value are left as they are.
         """
-        children = None if resource.forbidden else desired(resource.owner, resource.spec, self._images)
+        children = None if resource.forbidden else desired(resource.owner, resource.spec, self._settings)
         return Course(children, partial(self._conclude, resource))
 
     async def gone(self, key: Key) -> None:
@@ -69,12 +70,20 @@ class EndpointController(Controller[LLMEndpointSpec]):
         pods = self._inventory.pods(resource.key, statefulset.uid) if statefulset else []
         views = await asyncio.gather(*map(self._view, pods))
         existing, ready, latest = replicas_of(statefulset.body if statefulset else None)
-        seen = Observation(existing, ready, latest, tuple(views), refused, resource.forbidden)
+        seen = Observation(existing, ready, latest, tuple(views), refused, resource.forbidden, self._scraping(resource))
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
         # A pod without an address cannot be polled; the watch shows when it gets one.
         can_be_polled = any(pod.get("status", {}).get("podIP") for pod in pods)
         return _LOADING_SECONDS if can_be_polled and not _is_settled(resource.spec, seen, status) else _STEADY_SECONDS
+
+    def _scraping(self, resource: Resource[LLMEndpointSpec]) -> Scraping | None:
+        name = service_monitor_name(resource.owner)
+        monitor = self._inventory.own_child(resource.key, "ServiceMonitor", name, resource.owner.uid)
+        servers = self._inventory.prometheus_servers()
+        if monitor is None or servers is None:
+            return None
+        return scraping(resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)
 
     async def _view(self, pod: Manifest) -> PodView:
         return PodView(pod["metadata"]["name"], is_ready(pod), await self._pods.sidecar(pod), trouble(pod))

@@ -10,18 +10,18 @@ from llmendpoint_operator.endpoint.resources.service_account import service_acco
 from llmendpoint_operator.endpoint.resources.service_monitor import service_monitor
 from llmendpoint_operator.endpoint.resources.statefulset import statefulset
 from llmendpoint_operator.kube.owner import Manifest, Owner
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings
 
 
-def desired(owner: Owner, spec: LLMEndpointSpec, images: Images) -> list[Manifest]:
+def desired(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) -> list[Manifest]:
     """Return the manifests of all children. A child of the table's kinds that is not among them is pruned."""
     manifests = [
         service_account(owner),
         config_map(owner, spec),
         headless_service(owner),
         client_service(owner, spec),
-        statefulset(owner, spec, images),
+        statefulset(owner, spec, settings),
     ]
     if spec.monitoring.mode is not MonitoringMode.NONE:
-        manifests.append(service_monitor(owner, spec))
+        manifests.append(service_monitor(owner, spec, settings.monitor_labels))
     return manifests

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from llmendpoint_common.contracts.sidecar import SidecarStatus
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.scraping import Scraping
 from llmendpoint_operator.policy.rules import Violation
 
 
@@ -25,7 +26,8 @@ class Observation:
     """The present state of an endpoint in the cluster.
 
     `refused` are the faults of its children that could not be written. `forbidden` are the values of its spec that the
-    policy does not allow. If there are any, no child is written.
+    policy does not allow. If there are any, no child is written. `scraping` says which Prometheus servers select the
+    ServiceMonitor; it is None if the operator cannot know this.
     """
 
     replicas: int
@@ -34,6 +36,7 @@ class Observation:
     pods: tuple[PodView, ...]
     refused: tuple[Fault, ...] = ()
     forbidden: tuple[Violation, ...] = ()
+    scraping: Scraping | None = None
 
 
 def is_ready(pod: Manifest) -> bool:

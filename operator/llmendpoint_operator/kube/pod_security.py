@@ -8,13 +8,16 @@ from typing import Any
 USER_ID = 64000
 
 
-def pod_security_context() -> dict[str, Any]:
-    """Return the security context of a pod."""
+def pod_security_context(openshift: bool = False) -> dict[str, Any]:
+    """Return the security context of a pod.
+
+    On OpenShift, the SecurityContextConstraints restricted-v2 refuse every ID outside the range of the namespace, and
+    assign the first ID of this range as user and fsGroup of pods that set none. The group is then 0.
+    """
+    ids = {} if openshift else {"runAsUser": USER_ID, "runAsGroup": USER_ID, "fsGroup": USER_ID}
     return {
         "runAsNonRoot": True,
-        "runAsUser": USER_ID,
-        "runAsGroup": USER_ID,
-        "fsGroup": USER_ID,
+        **ids,
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }

@@ -46,7 +46,7 @@ from llmendpoint_operator.loadtest.results import read_result
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.policy.rules import sentences
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings
 
 # Time until the next reconcile, which checks whether the endpoint is Ready (in the inventory), or polls the load pod.
 # Neither sends a request to the API server.
@@ -70,11 +70,13 @@ class LoadTestController(Controller[LoadTestSpec]):
     # The questions and the result of a run are kept, even if their sources change later.
     prunes = False
 
-    def __init__(self, cluster: Cluster, images: Images, own_namespace: str, policy: Policy = ALLOW_ALL) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: ChildSettings, own_namespace: str, policy: Policy = ALLOW_ALL
+    ) -> None:
         super().__init__(cluster, policy)
         self._objects = cluster.objects
         self._pods = cluster.pods
-        self._images = images
+        self._settings = settings
         self._own_namespace = own_namespace
         self._maps = ResultMaps(cluster.objects, cluster.inventory)
         #: Children of the started runs whose Job could not be created because the API server was unavailable.
@@ -111,7 +113,7 @@ class LoadTestController(Controller[LoadTestSpec]):
             await self._check_job_name(resource.owner)
         except NotReadyError as reason:
             return Course(None, partial(self._wait, resource, str(reason), _READING_SECONDS))
-        children = desired(resource.owner, resource.spec, target, sources, self._images)
+        children = desired(resource.owner, resource.spec, target, sources, self._settings)
         # The Job comes last. It is created after the start time has been written to the status.
         return Course(children[:-1], partial(self._start, resource, target, children))
 

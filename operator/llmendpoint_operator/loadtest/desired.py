@@ -11,11 +11,11 @@ from llmendpoint_operator.loadtest.resources.job import job
 from llmendpoint_operator.loadtest.resources.questions import snapshot
 from llmendpoint_operator.loadtest.resources.rbac import access
 from llmendpoint_operator.loadtest.resources.run import run_config_map
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings
 
 
 def desired(
-    owner: Owner, spec: LoadTestSpec, target: ResolvedTarget, sources: Sequence[Manifest], images: Images
+    owner: Owner, spec: LoadTestSpec, target: ResolvedTarget, sources: Sequence[Manifest], settings: ChildSettings
 ) -> list[Manifest]:
     """Return the manifests of all children. The last one is the Job, which starts the run.
 
@@ -27,5 +27,5 @@ def desired(
         run_config_map(owner, run_document(spec, target)),
         *questions,
         *access(owner),
-        job(owner, spec, names, images),
+        job(owner, spec, names, settings),
     ]

@@ -18,7 +18,7 @@ from llmendpoint_operator.kube.owner import Manifest
 log = logging.getLogger(__name__)
 
 #: The roles of the kinds that reconciles wait for.
-_NEEDED = (Role.RESOURCE, Role.CHILD, Role.OBSERVED)
+_NEEDED = (Role.RESOURCE, Role.CHILD, Role.OBSERVED, Role.CONSULTED)
 
 
 class Feed:

@@ -40,7 +40,7 @@ class Scope:
         canary: Canary,
     ) -> None:
         self.name = name
-        kinds = watched()
+        kinds = watched(name)
         self.feed = Feed(name, kinds, inventory, mark)
         self._accesses = [KindAccess(kind, self.feed, access.discovery, self._changed) for kind in kinds]
         self._reflectors = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,16 @@ from kubernetes.client.exceptions import ApiException
 from llmendpoint_common.contracts.cluster import MANAGED_BY, MANAGED_BY_LABEL
 from llmendpoint_operator.cluster.kinds import KINDS, Role
 from support.apiclient import Client
-from support.control_plane import HOW, ControlPlane, find, running_control_plane
+from support.control_plane import (
+    HOW,
+    OPERATOR_USER,
+    TEAM_OPERATOR_USER,
+    ControlPlane,
+    find,
+    running_control_plane,
+)
 from support.operator_process import OperatorProcess, run_operator
+from support.rights import audit_policy
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,10 +39,41 @@ def pytest_runtest_setup() -> None:
         pytest.skip(message)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the comparison of rights and requests last, because it looks at the requests of all tests."""
+    items.sort(key=lambda item: item.path.name == "test_rights.py")
+
+
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def audit_logs() -> list[Path]:
+    """The audit logs of all API servers of the session, with the requests of the operators."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def start_control_plane(
+    tmp_path_factory: pytest.TempPathFactory, audit_logs: list[Path]
+) -> Callable[..., AbstractContextManager[ControlPlane]]:
+    """Start etcd and kube-apiserver, with additional flags of the latter. They run until the block ends."""
+
+    def start(*flags: str) -> AbstractContextManager[ControlPlane]:
+        folder = tmp_path_factory.mktemp("control-plane")
+        policy, log = folder / "audit.yaml", folder / "audit.log"
+        policy.write_text(json.dumps(audit_policy(OPERATOR_USER, TEAM_OPERATOR_USER)))
+        audit_logs.append(log)
+        return running_control_plane(
+            folder, apiserver_flags=[f"--audit-policy-file={policy}", f"--audit-log-path={log}", *flags]
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def control_plane(
+    start_control_plane: Callable[..., AbstractContextManager[ControlPlane]],
+) -> Iterator[ControlPlane]:
     """Start etcd and kube-apiserver; stop them at the end of the session."""
-    with running_control_plane(tmp_path_factory.mktemp("control-plane")) as plane:
+    with start_control_plane() as plane:
         yield plane
 
 
@@ -97,34 +138,33 @@ class Api:
 @pytest.fixture
 def api(control_plane: ControlPlane) -> Api:
     """An administrator's client in its own namespace."""
-    return _new_namespace(control_plane)
+    return api_of(control_plane, f"test-{secrets.token_hex(4)}")
 
 
-@pytest.fixture
-def make_namespace(control_plane: ControlPlane) -> Callable[..., Api]:
-    """Make another namespace, of this name and on this control plane if given; return an administrator's client."""
-
-    def make(name: str = "", plane: ControlPlane = control_plane) -> Api:
-        return _new_namespace(plane, name)
-
-    return make
-
-
-def _new_namespace(plane: ControlPlane, name: str = "") -> Api:
+def api_of(plane: ControlPlane, namespace: str) -> Api:
+    """Return an administrator's client in a namespace, which is created if it does not exist."""
     assert plane.client is not None
-    name = name or f"test-{secrets.token_hex(4)}"
-    plane.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    return Api(plane.client, name)
+    plane.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    return Api(plane.client, namespace)
+
+
+@pytest.fixture(scope="session")
+def new_api() -> Callable[[ControlPlane, str], Api]:
+    """Return an administrator's client of an API server in a namespace."""
+    return api_of
 
 
 @pytest.fixture(scope="session")
 def start_operator(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., OperatorProcess]:
-    """Start the operator as a process, with additional flags; the caller ends it."""
+    """Start the operator as a process, with additional flags; the caller ends it.
 
-    def start(*flags: str, kubeconfig: Path = control_plane.operator) -> OperatorProcess:
-        return run_operator(kubeconfig, tmp_path_factory.mktemp("operator"), *flags)
+    Of a flag that is given twice, the last value applies. `kubeconfig` is that of the shared API server by default.
+    """
+
+    def start(*flags: str, kubeconfig: Path | None = None) -> OperatorProcess:
+        return run_operator(kubeconfig or control_plane.operator, tmp_path_factory.mktemp("operator"), *flags)
 
     return start
 

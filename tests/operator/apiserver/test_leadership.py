@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LEASE_NAME, LLMENDPOINT
-from support.control_plane import OPERATOR_NAMESPACE, ControlPlane, running_control_plane
+from llmendpoint_operator.kube.rbac import namespace_rules, own_rules
+from support.control_plane import OPERATOR_NAMESPACE, OPERATOR_USER, ControlPlane
 from support.fault_proxy import Fault, FaultProxy, watches
 from support.manifests import endpoint, loadtest
 from support.operator_process import OperatorProcess, run_operator
+from support.rights import role
 from support.waiting import wait_until
 
 OTHER = "other-system"
@@ -31,11 +33,13 @@ Start = Callable[..., OperatorProcess]
 
 
 @pytest.fixture(scope="module")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def control_plane(start_control_plane: Callable[..., Any]) -> Iterator[ControlPlane]:
     """An API server on which no operator of other tests runs."""
-    with running_control_plane(tmp_path_factory.mktemp("leadership")) as plane:
+    with start_control_plane() as plane:
         assert plane.client is not None
         plane.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OTHER}})
+        for item in role("llmendpoint-own", OTHER, own_rules(cluster_wide=True), OPERATOR_USER):
+            plane.client.apply(item)
         yield plane
 
 
@@ -44,6 +48,8 @@ def start(control_plane: ControlPlane, tmp_path: Path, api: Any) -> Iterator[Sta
     """Start operators with leader election. They are ended after the test, and their Leases deleted."""
     client = control_plane.client
     assert client is not None
+    for item in role("llmendpoint", api.namespace, namespace_rules(), OPERATOR_USER):
+        client.apply(item)
     with ExitStack() as stack:
         count = 0
 
@@ -80,11 +86,11 @@ def is_ready(process: OperatorProcess) -> bool:
 def requests(process: OperatorProcess) -> dict[tuple[str, str], int]:
     """Return the number of requests of a process by verb and resource.
 
-    The operator looks for the optional kind ServiceMonitor, which this API server does not have, every five minutes.
+    The operator looks for the optional kinds, which this API server does not have, every five minutes.
     """
     found: dict[tuple[str, str], int] = {}
     for _, resource, verb, value in _REQUEST.findall(process.page("metrics")[1]):
-        if resource != "servicemonitors":
+        if resource not in ("servicemonitors", "prometheuses"):
             found[verb, resource] = found.get((verb, resource), 0) + int(float(value))
     return found
 

@@ -18,7 +18,7 @@ import urllib3
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from llmendpoint_operator.kube.rbac import operator_rules
+from llmendpoint_operator.kube.rbac import namespace_rules
 from support.control_plane import STRANGER_USER, ControlPlane, running_control_plane
 from support.manifests import endpoint
 from support.waiting import wait_until
@@ -64,7 +64,7 @@ def grant(api: Any, rules: list[dict[str, Any]] | None = None) -> None:
     group = "rbac.authorization.k8s.io"
     metadata = {"name": "operator"}
     subject = {"kind": "User", "name": STRANGER_USER, "apiGroup": group}
-    api.apply({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": rules or operator_rules()})
+    api.apply({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": rules or namespace_rules()})
     api.apply({"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": metadata, "subjects": [subject],
                "roleRef": {"apiGroup": group, "kind": "Role", "name": "operator"}})  # fmt: skip
 
@@ -144,7 +144,7 @@ def test_a_binding_that_is_taken_away_and_given_back(api: Any, second: Any, run:
 def test_a_kind_that_may_not_be_listed(api: Any, second: Any, run: Callable[..., Any]) -> None:
     """Without the right to list Services, they are written all the same; a deleted one is not noticed."""
     rules = []
-    for rule in operator_rules():
+    for rule in namespace_rules():
         resources = [name for name in rule["resources"] if name != "services"]
         rules.append({**rule, "resources": resources})
     rules.append({"apiGroups": [""], "resources": ["services"], "verbs": ["get", "create", "patch", "delete"]})

@@ -223,6 +223,26 @@ def test_bodies_of_children_that_nobody_judges_are_not_kept(inventory: Inventory
     assert inventory.seen(KEY).children[CONFIG].unjudged is None
 
 
+def prometheus(name: str) -> dict[str, Any]:
+    metadata = {"namespace": "monitoring", "name": name, "uid": f"uid-{name}", "resourceVersion": "1"}
+    return {"metadata": metadata, "spec": {"serviceMonitorSelector": {}}}
+
+
+def test_prometheus_servers_are_unknown_until_they_have_been_listed() -> None:
+    inventory = Inventory()
+    inventory.shows("Prometheus", prometheus("a"))
+    assert inventory.prometheus_servers() is None
+    inventory.begin_listing("Prometheus")
+    inventory.shows("Prometheus", prometheus("b"))
+    # Endpoints do not become dirty: they are reconciled often enough.
+    assert inventory.end_listing("Prometheus") == set()
+    assert [server.name for server in inventory.prometheus_servers() or ()] == ["b"]
+    assert inventory.gone("Prometheus", prometheus("b")) is None
+    assert inventory.prometheus_servers() == []
+    inventory.lose("Prometheus")
+    assert inventory.prometheus_servers() is None
+
+
 def test_a_late_response_does_not_bring_a_deleted_object_back(inventory: Inventory) -> None:
     child, endpoint = live(config_map()), endpoint_body()
     inventory.wrote_child(KEY, child)

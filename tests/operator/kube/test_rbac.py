@@ -11,31 +11,34 @@ from typing import Any
 
 import yaml
 
-from llmendpoint_operator.cluster.kinds import TABLE, Kind, Role
-from llmendpoint_operator.kube.rbac import operator_rules
+from llmendpoint_operator.cluster.kinds import TABLE, Kind, Role, watched
+from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
 
 ROOT = Path(__file__).parents[3]
-READ = ("get", "list", "watch")
-WRITE = (*READ, "create", "patch", "delete")
+WATCH = ("list", "watch")
+APPLY = ("get", *WATCH, "create", "patch")
+WRITE = (*APPLY, "delete")
+LEASES = ("coordination.k8s.io", "leases")
+LEASE_VERBS = ("get", *WATCH, "create", "update")
 #: All permissions of the operator. A change of this table changes the permissions of the operator in a cluster.
 RIGHTS = {
-    ("llmendpoint.dev", "llmendpoints"): READ,
+    ("llmendpoint.dev", "llmendpoints"): WATCH,
     ("llmendpoint.dev", "llmendpoints/status"): ("patch",),
     ("llmendpoint.dev", "llmendpoints/finalizers"): ("update",),
-    ("llmendpoint.dev", "loadtests"): (*READ, "delete"),
+    ("llmendpoint.dev", "loadtests"): (*WATCH, "delete"),
     ("llmendpoint.dev", "loadtests/status"): ("patch",),
     ("llmendpoint.dev", "loadtests/finalizers"): ("update",),
     ("", "configmaps"): WRITE,
     ("", "services"): WRITE,
     ("", "serviceaccounts"): WRITE,
-    ("", "pods"): READ,
-    ("", "events"): ("create", "list", "watch"),
-    ("coordination.k8s.io", "leases"): (*READ, "create", "update"),
+    ("", "pods"): WATCH,
+    ("", "events"): ("create", *WATCH),
     ("apps", "statefulsets"): WRITE,
-    ("batch", "jobs"): WRITE,
-    ("rbac.authorization.k8s.io", "roles"): WRITE,
+    ("batch", "jobs"): APPLY,
+    ("rbac.authorization.k8s.io", "roles"): APPLY,
     ("rbac.authorization.k8s.io", "rolebindings"): WRITE,
     ("monitoring.coreos.com", "servicemonitors"): WRITE,
+    ("monitoring.coreos.com", "prometheuses"): WATCH,
 }
 
 
@@ -50,26 +53,55 @@ def granted(rules: Iterable[dict[str, Any]]) -> set[tuple[str, str, str]]:
     }
 
 
-def test_the_rules_are_these_and_no_verb_more() -> None:
-    assert granted(operator_rules()) == {(*resource, verb) for resource, verbs in RIGHTS.items() for verb in verbs}
-    assert not [rule for rule in operator_rules() if "*" in str(rule)]
+def rights(rules: Iterable[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
+    """Return the verbs by group and resource."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for group, resource, verb in granted(rules):
+        found.setdefault((group, resource), set()).add(verb)
+    return found
 
 
-def test_the_shipped_cluster_role_has_them() -> None:
+def test_the_rules_of_a_cluster_wide_operator_are_these_and_no_verb_more() -> None:
+    assert rights(cluster_rules()) == {name: set(verbs) for name, verbs in RIGHTS.items()} | {
+        LEASES: {*WATCH, "update"}
+    }
+    # It creates a Lease only in its own namespace, and takes over those that others have left in their namespaces.
+    assert rights(own_rules(cluster_wide=True)) == {("", "configmaps"): {"list"}, LEASES: {"create"}}
+
+
+def test_an_operator_that_is_limited_to_namespaces_sees_nothing_outside_of_them() -> None:
+    outside = {("monitoring.coreos.com", "prometheuses")}
+    expected = {name: set(verbs) for name, verbs in RIGHTS.items() if name not in outside} | {LEASES: set(LEASE_VERBS)}
+    assert rights(namespace_rules()) == expected
+    assert rights(own_rules(cluster_wide=False)) == {("", "configmaps"): {"list"}, ("", "events"): {"create"}}
+
+
+def test_no_rule_has_a_wildcard() -> None:
+    assert "*" not in str([cluster_rules(), namespace_rules(), own_rules(cluster_wide=True)])
+
+
+def test_the_plain_install_has_them() -> None:
     documents = list(yaml.safe_load_all((ROOT / "manifests/install.yaml").read_text()))
-    (role,) = [document for document in documents if document["kind"] == "ClusterRole"]
-    assert role["rules"] == operator_rules()
+    (cluster,) = [document for document in documents if document["kind"] == "ClusterRole"]
+    (own,) = [document for document in documents if document["kind"] == "Role"]
+    assert (cluster["rules"], own["rules"]) == (cluster_rules(), own_rules(cluster_wide=True))
 
 
 def test_kinds_of_the_same_group_and_verbs_share_a_rule() -> None:
     table = [Kind("g", "v1", name, f"{name}s", Role.OBSERVED, verbs=verbs) for name, verbs in
-             (("a", READ), ("b", ("create",)), ("c", READ))]  # fmt: skip
-    assert operator_rules(table) == [
-        {"apiGroups": ["g"], "resources": ["as", "cs"], "verbs": list(READ)},
+             (("a", WATCH), ("b", ("create",)), ("c", WATCH))]  # fmt: skip
+    assert cluster_rules(table) == [
+        {"apiGroups": ["g"], "resources": ["as", "cs"], "verbs": list(WATCH)},
         {"apiGroups": ["g"], "resources": ["bs"], "verbs": ["create"]},
     ]
 
 
 def test_every_kind_of_the_table_has_a_right() -> None:
-    resources = {resource for rule in operator_rules() for resource in rule["resources"]}
+    resources = {resource for rule in cluster_rules() for resource in rule["resources"]}
     assert {kind.plural for kind in TABLE} <= resources
+
+
+def test_what_an_operator_watches_is_what_it_may_watch() -> None:
+    for scope, rules in (("", cluster_rules()), ("a", namespace_rules())):
+        may = {resource for resource, verbs in rights(rules).items() if {"list", "watch"} <= verbs}
+        assert may == {(kind.group, kind.plural) for kind in watched(scope)}

@@ -17,12 +17,12 @@ from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import live, newer
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
 
 KEY = Key("LoadTest", "ns", "smoke")
-IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1")
+SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1"))
 QUESTIONS = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
@@ -55,7 +55,7 @@ class World:
         self.list_all()
         self.pods = FakePods()
         cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), self.pods, lambda: self.time)  # type: ignore[arg-type]
-        self.controller = LoadTestController(cluster, IMAGES, "chart", policy)
+        self.controller = LoadTestController(cluster, SETTINGS, "chart", policy)
 
     def list_all(self) -> None:
         """Complete the listings, which show the objects that the inventory has."""

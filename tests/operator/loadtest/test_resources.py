@@ -23,11 +23,11 @@ from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.resources.job import job
 from llmendpoint_operator.loadtest.resources.rbac import access
 from llmendpoint_operator.loadtest.resources.run import run_config_map
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings, Images
 from support.restricted import assert_restricted
 
 OWNER = Owner("LoadTest", "ns", "smoke", "uid-1")
-IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",))
+SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",)))
 TARGET = ResolvedTarget("http://x", Api.OLLAMA_CHAT, "tiny:latest")
 SPEC: dict[str, Any] = {
     "load": {"rate": 2, "arrivals": "Constant", "duration": "1m", "warmup": "5s", "seed": 7, "maxRequests": 9},
@@ -46,7 +46,7 @@ def document(target: ResolvedTarget = TARGET, **spec: Any) -> RunDocument:
 
 def pod(**spec: Any) -> dict[str, Any]:
     parsed = parse_spec({"spec": {"endpointRef": {"name": "a"}, **spec}})
-    return dict(job(OWNER, parsed, ["q-0"], IMAGES)["spec"]["template"]["spec"])
+    return dict(job(OWNER, parsed, ["q-0"], SETTINGS)["spec"]["template"]["spec"])
 
 
 def test_pods_meet_the_restricted_standard() -> None:

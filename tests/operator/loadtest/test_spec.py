@@ -42,7 +42,10 @@ def test_a_share_of_up_to_all_requests_is_a_threshold(threshold: str) -> None:
         (LoadShape.model_fields["warmup"].description, "Defaults to 0s."),
         (LoadShape.model_fields["seed"].description, "Defaults to 1."),
         (Request.model_fields["timeout"].description, "Defaults to 5m."),
-        (LoadPod.model_fields["resources"].description, "default to 500m CPU and 128Mi memory, limits to 1Gi memory."),
+        (
+            LoadPod.model_fields["resources"].description,
+            "default to 500m CPU, 128Mi memory and 64Mi ephemeral storage, limits to 1Gi memory and 1Gi ephemeral storage.",
+        ),
     ],
 )
 def test_descriptions_name_the_default(description: str | None, default: str) -> None:

@@ -12,12 +12,12 @@ from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.endpoint.controller import EndpointController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import KEY, endpoint_body, live, newer
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
 from support.manifests import pod
 
-IMAGES = Images("sidecar:1", "loadjob:1", "ollama:1")
+SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1"))
 LOADED = ModelStatus("tiny:latest", ModelPhase.READY, present=True, loaded=True, loaded_bytes=1, vram_bytes=1)
 LOADING = ModelStatus("tiny:latest", ModelPhase.LOADING, present=True)
 
@@ -44,7 +44,7 @@ class World:
         self.inventory = Inventory(lambda: 0.0)
         cluster = Cluster(self.objects, self.inventory, self.discovery, self.pods, self.now)  # type: ignore[arg-type]
         self.cluster = cluster
-        self.controller = EndpointController(cluster, IMAGES, policy)
+        self.controller = EndpointController(cluster, SETTINGS, policy)
 
     @staticmethod
     def now() -> datetime:
@@ -205,7 +205,7 @@ async def test_an_endpoint_that_runs_is_left_as_it_is_if_the_policy_forbids_its_
     await world.controller.reconcile(KEY)
     world.objects.calls.clear()
     # Another operator starts with a policy, and the spec is changed.
-    controller = EndpointController(world.cluster, IMAGES, NO_NODE_PORTS)
+    controller = EndpointController(world.cluster, SETTINGS, NO_NODE_PORTS)
     world.show(service={"type": "NodePort"}, replicas=5)
     await controller.reconcile(KEY)
     assert world.objects.calls == ["status LLMEndpoint/assistant"]

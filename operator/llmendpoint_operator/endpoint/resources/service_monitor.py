@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llmendpoint_common.api.endpoint import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import ENDPOINT_LABEL, SCRAPE_LABEL
 from llmendpoint_operator.endpoint import layout
 from llmendpoint_operator.kube.owner import Manifest, Owner, without_reserved
 
 
-def service_monitor(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
-    """Return the ServiceMonitor. It adds the label `llmendpoint`, with the endpoint's name, to every series."""
+def service_monitor(owner: Owner, spec: LLMEndpointSpec, labels: Mapping[str, str]) -> Manifest:
+    """Return the ServiceMonitor. It adds the label `llmendpoint`, with the endpoint's name, to every series.
+
+    `labels` are the labels of all monitors from the operator's settings. Those of the spec take precedence.
+    """
     relabeling = {"action": "replace", "targetLabel": "llmendpoint", "replacement": owner.name}
     scrape = {"port": layout.METRICS_PORT, "interval": spec.monitoring.interval, "relabelings": [relabeling]}
-    labels = without_reserved(spec.monitoring.labels)
+    merged = without_reserved({**labels, **spec.monitoring.labels})
     return {
-        **owner.child("ServiceMonitor", layout.service_monitor_name(owner), "monitoring", labels=labels),
+        **owner.child("ServiceMonitor", layout.service_monitor_name(owner), "monitoring", labels=merged),
         "spec": {
             "selector": {"matchLabels": {ENDPOINT_LABEL: owner.name, SCRAPE_LABEL: "true"}},
             "endpoints": [scrape],

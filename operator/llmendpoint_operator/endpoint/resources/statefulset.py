@@ -16,10 +16,10 @@ from llmendpoint_operator.kube import pod_security
 from llmendpoint_operator.kube.literal import literal_pod
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.kube.pod_fields import pull_secrets
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings
 
 
-def statefulset(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest:
+def statefulset(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) -> Manifest:
     """Return the StatefulSet."""
     policy = spec.storage.retention_policy
     templates = claim_templates(spec)
@@ -34,7 +34,7 @@ def statefulset(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest
                 "whenDeleted": policy.when_deleted.value,
                 "whenScaled": policy.when_scaled.value,
             },
-            "template": {"metadata": _pod_metadata(owner, spec), "spec": _pod(owner, spec, images)},
+            "template": {"metadata": _pod_metadata(owner, spec), "spec": _pod(owner, spec, settings)},
             **({"volumeClaimTemplates": templates} if templates else {}),
         },
     }
@@ -51,7 +51,8 @@ def _pod_metadata(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
     }
 
 
-def _pod(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest:
+def _pod(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) -> Manifest:
+    images = settings.images
     pod = {
         "serviceAccountName": layout.service_account_name(owner),
         "automountServiceAccountToken": False,
@@ -59,7 +60,7 @@ def _pod(owner: Owner, spec: LLMEndpointSpec, images: Images) -> Manifest:
         # variables with the prefix of the sidecar's settings.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": spec.pod.termination_grace_period_seconds,
-        "securityContext": pod_security.pod_security_context(),
+        "securityContext": pod_security.pod_security_context(settings.openshift),
         "initContainers": [ollama_container(spec, images)],
         "containers": [metering_container(spec, images)],
         "volumes": pod_volumes(owner, spec),

@@ -12,7 +12,7 @@ from llmendpoint_operator.kube.literal import literal_pod
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.loadtest.resources.rbac import identity_name, result_name
 from llmendpoint_operator.loadtest.resources.run import run_name
-from llmendpoint_operator.settings import Images
+from llmendpoint_operator.settings import ChildSettings, Images
 
 _RUN_PATH = "/etc/llmendpoint/run"
 _QUESTIONS_PATH = "/etc/llmendpoint/questions"
@@ -29,14 +29,15 @@ def job_name(owner: Owner) -> str:
     return owner.name
 
 
-def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], images: Images) -> Manifest:
+def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], settings: ChildSettings) -> Manifest:
     """Return the Job. `question_maps` are the names of the ConfigMaps with the questions of this run."""
+    images = settings.images
     pod = {
         "restartPolicy": "Never",
         "serviceAccountName": identity_name(owner),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": pod_security.pod_security_context(),
+        "securityContext": pod_security.pod_security_context(settings.openshift),
         "containers": [_container(owner, spec, images)],
         "volumes": [
             {"name": "run", "configMap": {"name": run_name(owner)}},

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.endpoint.conditions.monitoring_ready import monitoring_ready
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.fault import Fault
+from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping
 from support.endpoints import endpoint_spec
 from support.observations import CONFLICT, NO_MONITORS, NO_PODS, observed, outcome
 
+SERVER = PrometheusServer("monitoring", "k8s", {"matchLabels": {"release": "prometheus"}}, {})
 FORBIDDEN_MONITOR = Fault(FaultReason.FORBIDDEN, "ServiceMonitor/assistant", "no rights")
 
 
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
-        (NO_PODS, (True, "ServiceMonitor")),
-        (observed(refused=(CONFLICT,)), (True, "ServiceMonitor")),
+        (NO_PODS, (None, "PrometheusUnknown")),
+        (replace(NO_PODS, scraping=Scraping()), (None, "PrometheusUnknown")),
+        (replace(NO_PODS, scraping=Scraping(selecting=(SERVER,))), (True, "ServiceMonitor")),
+        (replace(NO_PODS, scraping=Scraping(selecting=(SERVER,), others=(SERVER,))), (True, "ServiceMonitor")),
+        (replace(NO_PODS, scraping=Scraping(unclear=(SERVER,))), (None, "PrometheusUnknown")),
+        (replace(NO_PODS, scraping=Scraping(others=(SERVER,))), (False, "NotSelected")),
+        (replace(NO_PODS, scraping=Scraping(selecting=(SERVER,)), refused=(CONFLICT,)), (True, "ServiceMonitor")),
         (observed(refused=(NO_MONITORS,)), (False, "ServiceMonitorUnknown")),
         (observed(refused=(FORBIDDEN_MONITOR,)), (False, "Forbidden")),
     ],
@@ -40,3 +50,23 @@ def test_the_message_gives_the_port_unless_a_service_monitor_is_required() -> No
     assert "port 8001" in automatic.message
     assert "port 8001" not in required.message
     assert "Install the Prometheus Operator" in required.message
+
+
+@pytest.mark.parametrize(
+    ("monitors", "namespaces", "words"),
+    [
+        ({"matchLabels": {"release": "prometheus"}}, {}, "ServiceMonitors with release=prometheus in all namespaces"),
+        ({}, None, "all ServiceMonitors in its own namespace"),
+        (None, {}, "no ServiceMonitor in all namespaces"),
+        (
+            {"matchExpressions": [{"key": "team", "operator": "In", "values": ["a", "b"]}]},
+            {"matchExpressions": [{"key": "monitored", "operator": "Exists"}]},
+            "ServiceMonitors with team In (a, b) in namespaces with monitored Exists",
+        ),
+    ],
+)
+def test_the_message_says_what_each_prometheus_selects(monitors: Any, namespaces: Any, words: str) -> None:
+    server = PrometheusServer("monitoring", "k8s", monitors, namespaces)
+    condition = monitoring_ready(endpoint_spec(), replace(NO_PODS, scraping=Scraping(others=(server,))))
+    assert condition is not None
+    assert f"monitoring/k8s selects {words}. Set these labels in spec.monitoring.labels" in condition.message

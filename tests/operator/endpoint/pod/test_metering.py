@@ -37,6 +37,7 @@ def test_keys_are_mounted_where_the_sidecar_reads_them() -> None:
 
 
 def test_resources_override_the_defaults_one_by_one() -> None:
-    assert metering()["resources"] == {"requests": {"cpu": "100m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
+    requests = {"cpu": "100m", "memory": "96Mi", "ephemeral-storage": "64Mi"}
+    assert metering()["resources"] == {"requests": requests, "limits": {"memory": "512Mi"}}
     given = metering(metering={"resources": {"requests": {"cpu": "1"}}})["resources"]
-    assert given == {"requests": {"cpu": "1", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
+    assert given == {"requests": {**requests, "cpu": "1"}, "limits": {"memory": "512Mi"}}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from support.endpoints import children
+import pytest
+
+from llmendpoint_operator.settings import ChildSettings, parse_settings
+from support.endpoints import SETTINGS, children
 
 
 def test_only_the_headless_service_is_scraped() -> None:
@@ -23,3 +26,22 @@ def test_labels_of_the_spec_do_not_replace_those_of_the_operator() -> None:
     labels = {"llmendpoint.dev/endpoint": "other"}
     monitor = children(monitoring={"labels": labels})["ServiceMonitor/assistant"]
     assert monitor["metadata"]["labels"]["llmendpoint.dev/endpoint"] == "assistant"
+
+
+def test_labels_of_the_operator_are_on_every_monitor_and_those_of_the_spec_win() -> None:
+    flags = ["--monitor-label", "release=prometheus", "--monitor-label", "team.example.com/owner=ml"]
+    settings = ChildSettings(SETTINGS.images, monitor_labels=parse_settings(flags).children.monitor_labels)
+    labels = children(settings)["ServiceMonitor/assistant"]["metadata"]["labels"]
+    assert (labels["release"], labels["team.example.com/owner"]) == ("prometheus", "ml")
+    own = children(settings, monitoring={"labels": {"release": "other"}})["ServiceMonitor/assistant"]["metadata"][
+        "labels"
+    ]
+    assert (own["release"], own["team.example.com/owner"]) == ("other", "ml")
+
+
+@pytest.mark.parametrize("text", ["release", "=a", "a b=c", "release=a b", "-a=b", "a/b/c=d"])
+def test_a_flag_that_is_not_a_label_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_settings([f"--monitor-label={text}"])
+    assert ended.value.code == 2
+    assert "write NAME=VALUE" in capsys.readouterr().err

@@ -1,0 +1,147 @@
+"""The rendered chart: replicas, rights, pods, and flags that the operator understands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmendpoint_operator.kube.pod_security import USER_ID
+from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
+from llmendpoint_operator.settings import Settings, parse_settings
+from support.rendered import CHART, by_name, needs_helm, rendered
+
+pytestmark = needs_helm
+
+SCENARIOS = sorted((CHART / "ci").glob("*-values.yaml"))
+
+
+def pod(*flags: str) -> dict[str, Any]:
+    """Return the spec of the operator's pods."""
+    deployment = by_name(rendered(*flags))["Deployment/llmendpoint"]
+    return dict(deployment["spec"]["template"]["spec"])
+
+
+def settings(*flags: str) -> Settings:
+    """Return the settings of the operator that the chart starts."""
+    (container,) = pod(*flags)["containers"]
+    return parse_settings([item for item in container["args"] if not item.startswith("--policy=")])
+
+
+@pytest.mark.parametrize("values", SCENARIOS, ids=lambda path: path.stem)
+def test_the_operator_understands_its_flags(values: Path) -> None:
+    objects = rendered("--values", str(values))
+    (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    parse_settings([item for item in container["args"] if not item.startswith("--policy=")])
+
+
+def test_one_replica_hands_its_lease_to_the_next() -> None:
+    objects = by_name(rendered())
+    spec = objects["Deployment/llmendpoint"]["spec"]
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    (container,) = spec["template"]["spec"]["containers"]
+    assert {"--leader-election", "--installation=llmendpoint"} <= set(container["args"])
+    assert "PodDisruptionBudget/llmendpoint" not in objects
+
+
+def test_several_replicas_have_a_disruption_budget_and_prefer_different_nodes() -> None:
+    objects = by_name(rendered("--set", "operator.replicas=3"))
+    labels = objects["Deployment/llmendpoint"]["spec"]["template"]["metadata"]["labels"]
+    budget = objects["PodDisruptionBudget/llmendpoint"]["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+    (term,) = pod("--set", "operator.replicas=3")["affinity"]["podAntiAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert term["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+    own = pod("--set", "operator.replicas=3", "--set-json", 'operator.affinity={"nodeAffinity": {}}')["affinity"]
+    assert own == {"nodeAffinity": {}}
+
+
+def test_the_probes_ask_different_questions() -> None:
+    (container,) = pod()["containers"]
+    paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
+    assert paths == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+    startup = container["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
+
+
+def test_an_operator_of_all_namespaces_has_a_cluster_role() -> None:
+    objects = by_name(rendered())
+    assert objects["ClusterRole/llmendpoint"]["rules"] == cluster_rules()
+    assert objects["Role/llmendpoint-system/llmendpoint-own"]["rules"] == own_rules(cluster_wide=True)
+
+
+def test_an_operator_of_some_namespaces_has_roles_alone() -> None:
+    objects = by_name(rendered("--set", "operator.watchNamespaces={a,b}"))
+    assert not [item for item in objects.values() if item["kind"].startswith("ClusterRole")]
+    for namespace in ("a", "b"):
+        assert objects[f"Role/{namespace}/llmendpoint"]["rules"] == namespace_rules()
+        binding = objects[f"RoleBinding/{namespace}/llmendpoint"]
+        assert binding["roleRef"]["kind"] == "Role"
+        assert binding["subjects"][0]["namespace"] == "llmendpoint-system"
+    assert objects["Role/llmendpoint-system/llmendpoint-own"]["rules"] == own_rules(cluster_wide=False)
+    assert settings("--set", "operator.watchNamespaces={a,b}").namespaces == ("a", "b")
+
+
+def test_without_crds_no_object_is_cluster_scoped_in_a_namespaced_install() -> None:
+    objects = rendered("--set", "operator.watchNamespaces={a},crds.install=false")
+    assert all("namespace" in item["metadata"] for item in objects)
+
+
+def test_on_openshift_no_user_is_fixed() -> None:
+    flags = ("--set", "platform.openshift=true")
+    assert str(USER_ID) in json.dumps(pod())
+    assert str(USER_ID) not in json.dumps(rendered(*flags))
+    context = pod(*flags)["securityContext"]
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert settings(*flags).children.openshift
+
+
+def test_labels_of_monitors_reach_the_operator() -> None:
+    labels = {"release": "prometheus", "example.com/team": "ml"}
+    flags = ("--set-json", f"monitoring.labels={json.dumps(labels)}")
+    assert settings(*flags).children.monitor_labels == labels
+
+
+def test_the_network_policy_allows_what_the_operator_needs() -> None:
+    flags = ("--set", "networkPolicy.enabled=true,operator.watchNamespaces={a}")
+    spec = by_name(rendered(*flags))["NetworkPolicy/llmendpoint"]["spec"]
+    ports = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
+    assert ports == {53, 443, 6443, 8001}
+    assert [rule["ports"][0]["port"] for rule in spec["ingress"]] == ["metrics"]
+    (pods,) = [rule["to"][0] for rule in spec["egress"] if "to" in rule]
+    assert pods["namespaceSelector"]["matchExpressions"][0]["values"] == ["a"]
+    assert pods["podSelector"]["matchLabels"] == {"app.kubernetes.io/managed-by": "llmendpoint"}
+    everywhere = by_name(rendered("--set", "networkPolicy.enabled=true"))["NetworkPolicy/llmendpoint"]["spec"]
+    assert everywhere["egress"][-1]["to"][0]["namespaceSelector"] == {}
+
+
+def test_the_operator_pod_requests_what_it_uses() -> None:
+    (container,) = pod()["containers"]
+    assert container["resources"]["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}
+    assert "cpu" not in container["resources"]["limits"]
+    assert all("sizeLimit" in volume["emptyDir"] for volume in pod()["volumes"] if "emptyDir" in volume)
+
+
+@pytest.mark.parametrize(
+    "flag", ["operator.replica=2", "operator.replicas=-1", "platform.openShift=true", "networkPolicy.enable=true"]
+)
+def test_a_value_that_does_not_exist_is_refused(flag: str) -> None:
+    command = ["helm", "template", "llmendpoint", str(CHART), "--kube-version", "1.29.0", "--set", flag]
+    assert subprocess.run(command, check=False, capture_output=True).returncode
+
+
+def test_the_schema_has_every_value() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    # Helm's own values have no default.
+    assert set(schema["properties"]) - {"global", "enabled"} == set(values)
+    for name, section in values.items():
+        if isinstance(section, dict):
+            assert set(schema["properties"][name]["properties"]) == set(section), name

@@ -1,0 +1,101 @@
+"""ServiceMonitors and Prometheus objects, on an API server that has both kinds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from llmendpoint_common.contracts.cluster import LLMENDPOINT
+from support.manifests import endpoint
+from support.waiting import wait_until
+
+_edits = itertools.count()
+SELECTOR = {"matchLabels": {"release": "prometheus"}}
+
+
+def definition(kind: str, plural: str) -> dict[str, Any]:
+    """Return a CustomResourceDefinition of the Prometheus Operator without its schema."""
+    group = "monitoring.coreos.com"
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    annotations = {"api-approved.kubernetes.io": "unapproved, for tests"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}", "annotations": annotations},
+        "spec": {"group": group, "scope": "Namespaced", "versions": [version],
+                 "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"}},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def monitored(
+    start_control_plane: Callable[[], Any], start_operator: Callable[..., Any], new_api: Callable[..., Any]
+) -> Iterator[Any]:
+    """A namespace of an API server with both kinds, and an operator that labels all monitors."""
+    with start_control_plane() as plane:
+        api = new_api(plane, "models")
+        for kind, plural in (("ServiceMonitor", "servicemonitors"), ("Prometheus", "prometheuses")):
+            api.client.apply(definition(kind, plural))
+            wait_until(partial(is_served, api, kind))
+        operator = start_operator("--monitor-label=team=ml", kubeconfig=plane.operator)
+        yield api
+        operator.terminate()
+        assert operator.wait(20) == 0
+
+
+def is_served(api: Any, kind: str) -> bool:
+    try:
+        api.client.items(kind, api.namespace)
+    except Exception:
+        return False
+    return True
+
+
+def monitoring(api: Any, name: str) -> tuple[str, str]:
+    """Return status and reason of MonitoringReady, after an edit that makes the operator look again."""
+    api.patch(LLMENDPOINT, name, {"metadata": {"annotations": {"example.com/edited": str(next(_edits))}}})
+    status, reason = api.conditions(LLMENDPOINT, name).get("MonitoringReady", ("", ""))
+    return status, reason
+
+
+def prometheus(name: str, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name}
+    return {"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "metadata": metadata, "spec": spec}
+
+
+def test_the_condition_follows_the_selectors_of_prometheus(monitored: Any) -> None:
+    monitored.apply(endpoint("assistant", monitoring={"labels": {"release": "prometheus"}}))
+    wait_until(lambda: monitoring(monitored, "assistant") == ("Unknown", "PrometheusUnknown"))
+    monitored.apply(prometheus("other", serviceMonitorSelector={"matchLabels": {"release": "other"}}))
+    wait_until(lambda: monitoring(monitored, "assistant") == ("False", "NotSelected"))
+    monitored.apply(prometheus("k8s", serviceMonitorSelector=SELECTOR))
+    wait_until(lambda: monitoring(monitored, "assistant") == ("True", "ServiceMonitor"))
+    monitored.delete("Prometheus", "k8s")
+    wait_until(lambda: monitoring(monitored, "assistant") == ("False", "NotSelected"))
+    monitored.delete("Prometheus", "other")
+
+
+def test_labels_of_the_operator_are_on_the_monitor(monitored: Any) -> None:
+    monitored.apply(endpoint("labelled"))
+    labels = wait_until(lambda: monitored.get("ServiceMonitor", "labelled"))["metadata"]["labels"]
+    assert labels["team"] == "ml"
+
+
+def test_a_monitor_that_is_no_longer_wanted_is_deleted(monitored: Any) -> None:
+    monitored.apply(endpoint("unwatched"))
+    wait_until(lambda: monitored.get("ServiceMonitor", "unwatched"))
+    monitored.apply(endpoint("unwatched", monitoring={"mode": "None"}))
+    wait_until(lambda: monitored.get("ServiceMonitor", "unwatched") is None)
+
+
+def test_a_monitor_of_a_stranger_is_left_alone(monitored: Any) -> None:
+    monitored.apply({"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor", "metadata": {"name": "taken"},
+                     "spec": {"mine": True}})  # fmt: skip
+    monitored.apply(endpoint("taken"))
+    wait_until(lambda: monitoring(monitored, "taken") == ("False", "NameConflict"))
+    assert monitored.get("ServiceMonitor", "taken")["spec"] == {"mine": True}

@@ -1,0 +1,52 @@
+"""Security contexts of pods: a fixed user, or none if the platform assigns one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llmendpoint_common.api.loadtest import parse_spec
+from llmendpoint_operator.kube.pod_security import USER_ID, pod_security_context
+from llmendpoint_operator.loadtest.desired import desired as load_children
+from llmendpoint_operator.settings import ChildSettings
+from support import loadtests
+from support.endpoints import SETTINGS, children
+from support.restricted import assert_restricted
+
+
+def test_pods_have_a_fixed_user_by_default() -> None:
+    context = pod_security_context()
+    assert {context[name] for name in ("runAsUser", "runAsGroup", "fsGroup")} == {USER_ID}
+
+
+@pytest.mark.parametrize("pod", ["endpoint", "load"])
+def test_on_openshift_no_pod_has_an_id(pod: str) -> None:
+    settings = ChildSettings(SETTINGS.images, openshift=True)
+    spec = _pods(settings)[pod]
+    assert_restricted(spec)
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
+    assert str(USER_ID) not in str(spec)
+
+
+@pytest.mark.parametrize("pod", ["endpoint", "load"])
+def test_the_group_of_a_pod_can_read_its_files(pod: str) -> None:
+    """The user that a platform assigns owns no file, so files are accessible through the group, or to everyone."""
+    for volume in _pods(SETTINGS)[pod]["volumes"]:
+        source = volume.get("secret") or volume.get("configMap") or volume.get("projected") or {}
+        assert source.get("defaultMode", 0o644) & 0o040
+
+
+def _pods(settings: ChildSettings) -> dict[str, dict[str, Any]]:
+    endpoint = children(settings, gpu={"count": 0}, metering={"auth": {"secretRefs": [{"name": "keys"}]}})
+    load = load_children(
+        loadtests.OWNER,
+        parse_spec({"spec": {"endpointRef": {"name": "a"}, "request": {"apiKeySecretRef": {"name": "k", "key": "t"}}}}),
+        loadtests.ENDPOINT,
+        [loadtests.QUESTIONS],
+        settings,
+    )[-1]
+    return {
+        "endpoint": endpoint["StatefulSet/assistant"]["spec"]["template"]["spec"],
+        "load": load["spec"]["template"]["spec"],
+    }
