@@ -101,9 +101,11 @@ async def running(api: Any) -> AsyncIterator[World]:
     finally:
         stopping.set()
         began = asyncio.get_running_loop().time()
-        await task
+        try:
+            await task
+        finally:
+            await server.close()
         assert asyncio.get_running_loop().time() - began < 5
-        await server.close()
 
 
 async def until_listed(world: World) -> None:
