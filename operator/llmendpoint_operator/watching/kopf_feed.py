@@ -54,7 +54,7 @@ _LONG_RUN_SECONDS = 60.0
 _CHECK_SECONDS = 1.0
 #: How long kopf waits for the first listing of all kinds. It is started with the kinds that were listed until then.
 _START_SECONDS = 1.0
-_PAGE = 200
+_PAGE = 100
 _LEASE = "Lease"
 _LOGIN_SECONDS = 2.0
 _NEW_KIND_SECONDS = 30.0
