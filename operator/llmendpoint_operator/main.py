@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException
 
 from llmendpoint_common.process import exit_codes, lifecycle
@@ -54,6 +55,8 @@ _NOISY = {
     # The operator reports with its own words why kopf ended.
     "kopf._core.reactor.running": logging.CRITICAL,
     "kopf._core.reactor.orchestration": logging.CRITICAL,
+    "kopf._core.reactor.observation": logging.CRITICAL,
+    "kopf._cogs.clients.watching": logging.CRITICAL,
 }
 # Time for each step of the end. Kubernetes kills the process after 30 s.
 _STEP_SECONDS = 4.0
@@ -63,8 +66,10 @@ _END_SECONDS = 9.0
 class Operator:
     """Creates the components of the operator and connects them."""
 
-    def __init__(self, settings: Settings, server: ApiServer) -> None:
-        self.server = server
+    def __init__(self, settings: Settings, configuration: Configuration) -> None:
+        self._server = server = ApiServer(configuration)
+        # Renewals of the Lease must not wait for a connection while hundreds of resources are reconciled.
+        self._lease_server = ApiServer(configuration)
         self._settings = settings
         self._pods = PodStatuses()
         self._inventory, discovery = Inventory(), Discovery()
@@ -74,7 +79,9 @@ class Operator:
         self._reports: set[asyncio.Task[None]] = set()
         process = settings.process
         who = candidates(settings.own_namespace, process.installation, process.pod, settings.namespaces)
-        self.leadership = Leadership(server, who if process.leader_election else (), _now, self._leadership_changed)
+        self.leadership = Leadership(
+            self._lease_server, who if process.leader_election else (), _now, self._leadership_changed
+        )
         self._reporter = Reporter(self.leadership, self._warn_about_pod)
         cluster = Cluster(Objects(server, self.leadership.may_write), self._inventory, discovery, self._pods, _now)
         endpoints = EndpointController(cluster, settings.images, settings.policy)
@@ -84,13 +91,14 @@ class Operator:
         access = Access(server, discovery)
         self.watches = Watches(self._inventory, access, self.queue.mark, settings.namespaces, self.leadership.on_lease)
         self.leadership.sent = self.watches.canary.sent
-        parts = Parts(self.queue, server, self.leadership, self.watches)
+        parts = Parts(self.queue, (server, self._lease_server), self.leadership, self.watches)
         series = ResourceSeries(self._inventory, self.leadership.may_write)
         self.admin = admin_server(OperatorMetrics(parts), series.render, self.health)
 
     def health(self) -> Health:
         """Return the state for the probes."""
-        silent = self.server.silent_since
+        times = (server.silent_since for server in (self._server, self._lease_server))
+        silent = min((since for since in times if since is not None), default=None)
         return Health(
             canary_seconds=self.watches.canary.overdue(),
             canary_limit=UNHEALTHY_SECONDS,
@@ -130,7 +138,8 @@ class Operator:
             report.cancel()
         await self._pods.close()
         await self.admin.stop()
-        await self.server.close()
+        await self._lease_server.close()
+        await self._server.close()
 
     async def _reconcile(self, key: Key) -> float | None:
         return await self._controllers[key.kind].reconcile(key)
@@ -152,7 +161,9 @@ class Operator:
             return
         metadata = {"name": process.pod, "namespace": self._settings.own_namespace, "uid": process.pod_uid}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
-        report = asyncio.create_task(emit(Objects(self.server), pod, "StandingBack", message, _now(), warning=True))
+        report = asyncio.create_task(
+            emit(Objects(self._lease_server), pod, "StandingBack", message, _now(), warning=True)
+        )
         self._reports.add(report)
         report.add_done_callback(self._reports.discard)
 
@@ -160,11 +171,11 @@ class Operator:
 async def serve(settings: Settings, stopping: asyncio.Event) -> int:
     """Run until `stopping` is set; return the exit code."""
     try:
-        server = ApiServer(await load_configuration())
+        configuration = await load_configuration()
     except ConfigException as error:
         log.error("%s; set KUBECONFIG, or run the operator in a pod with a ServiceAccount", error)
         return exit_codes.ERROR
-    operator = Operator(settings, server)
+    operator = Operator(settings, configuration)
     try:
         await operator.admin.start(bind_sockets(settings.health_listen))
     except OSError as error:

@@ -174,7 +174,7 @@ def _install(client: Client) -> None:
 
 def _answers(client: Client) -> bool:
     try:
-        client.items("ConfigMap", "kube-system")
+        client.request("GET", "/readyz")
     except (urllib3.exceptions.HTTPError, ApiException):
         return False
     return True

@@ -36,6 +36,10 @@ class OperatorProcess(subprocess.Popen[bytes]):
             with error:
                 return error.code, error.read().decode()
 
+    def said(self, text: str) -> int:
+        """Return the number of lines of the log that contain a text."""
+        return sum(text in line for line in self.log.read_text().splitlines())
+
     def entries(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]

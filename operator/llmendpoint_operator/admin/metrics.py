@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from llmendpoint_operator.cluster.client import ApiServer
+from llmendpoint_operator.cluster.client import ApiServer, Request
 from llmendpoint_operator.leadership.claims import Reach
 from llmendpoint_operator.leadership.lease import Leadership
 from llmendpoint_operator.reconcile.measures import ERROR, Histogram
@@ -23,7 +24,7 @@ class Parts:
     """The parts of the operator that are measured."""
 
     queue: WorkQueue
-    server: ApiServer
+    servers: Sequence[ApiServer]
     leadership: Leadership
     watches: Watches
 
@@ -74,7 +75,8 @@ class OperatorMetrics(Collector):
             "no response. Watches of this operator's own resources and Leases are not included.",
             labels=("verb", "resource", "code"),
         )
-        for request, number in sorted(self._parts.server.requests.items()):
+        numbers = sum((server.requests for server in self._parts.servers), Counter[Request]())
+        for request, number in sorted(numbers.items()):
             requests.add_metric(tuple(request), number)
         yield requests
 

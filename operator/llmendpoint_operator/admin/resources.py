@@ -6,7 +6,7 @@ because the samples of prometheus_client take ten times as long: a thousand endp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,28 +30,37 @@ class ResourceSeries:
 
     def render(self, *, openmetrics: bool) -> Iterator[bytes]:
         """Yield the families as text. It is the same in both formats."""
-        endpoints, loadtests = self._resources(LLMENDPOINT), self._resources(LOADTEST)
-        families: tuple[tuple[str, str, list[Manifest], Lines], ...] = (
-            ("llmendpoint_info", "LLMEndpoints; the value is 1.", endpoints, _info),
-            ("llmendpoint_model_info", "Models of LLMEndpoints; the value is 1.", endpoints, _models),
-            ("llmendpoint_condition", _condition_help("LLMEndpoints"), endpoints, _conditions),
-            ("llmendpoint_loadtest_info", "LoadTests; the value is 1.", loadtests, _loadtest_info),
+        yield from self._families(
+            LLMENDPOINT,
             (
-                "llmendpoint_loadtest_condition",
-                _condition_help("LoadTests"),
-                loadtests,
-                partial(_conditions, label="loadtest"),
+                ("llmendpoint_info", "LLMEndpoints; the value is 1.", _info),
+                ("llmendpoint_model_info", "Models of LLMEndpoints; the value is 1.", _models),
+                ("llmendpoint_condition", _condition_help("LLMEndpoints"), _conditions),
             ),
         )
-        for name, text, resources, lines in families:
-            yield f"# HELP {name} {text}\n# TYPE {name} gauge\n".encode()
-            for begin in range(0, len(resources), _BATCH):
-                batch = resources[begin : begin + _BATCH]
-                yield "".join(line for body in batch for line in lines(name, body)).encode()
+        yield from self._families(
+            LOADTEST,
+            (
+                ("llmendpoint_loadtest_info", "LoadTests; the value is 1.", _loadtest_info),
+                (
+                    "llmendpoint_loadtest_condition",
+                    _condition_help("LoadTests"),
+                    partial(_conditions, label="loadtest"),
+                ),
+            ),
+        )
 
-    def _resources(self, kind: str) -> list[Manifest]:
-        keys = [key for key in self._inventory.resources() if key.kind == kind and self._serves(key.namespace)]
-        return [body for key in sorted(keys) if (body := self._inventory.resource(key)) is not None]
+    def _families(self, kind: str, families: Sequence[tuple[str, str, Lines]]) -> Iterator[bytes]:
+        """Yield the families of a kind. Each resource is decoded once; an empty piece lets other work run meanwhile."""
+        keys = sorted(key for key in self._inventory.resources() if key.kind == kind and self._serves(key.namespace))
+        texts = [[f"# HELP {name} {text}\n# TYPE {name} gauge\n".encode()] for name, text, _ in families]
+        for begin in range(0, len(keys), _BATCH):
+            found = [self._inventory.resource(key) for key in keys[begin : begin + _BATCH]]
+            for (name, _, lines), text in zip(families, texts, strict=True):
+                text.append("".join(line for body in found if body for line in lines(name, body)).encode())
+                yield b""
+        for text in texts:
+            yield b"".join(text)
 
 
 def _condition_help(kinds: str) -> str:

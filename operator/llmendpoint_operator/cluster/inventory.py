@@ -5,7 +5,7 @@ content, the hash of the manifest that the operator last applied, and the field 
 
 The content of a child is *accepted* if it is the result of our last write, or if a plan found it up to date. If another
 client changes the child, or if the operator has just started, the child may not match its manifest. The inventory then
-keeps the complete body (`Child.unjudged`), as JSON, until the next plan has compared it with the manifest.
+keeps the complete body (`Child.unjudged`) until the next plan has compared it with the manifest.
 
 Three things make an owner dirty: a new or deleted child, changed content of a child, and a change of the field that
 reconciles read. The event of our own write is none of these, because the response to the write was recorded before.
@@ -15,62 +15,36 @@ Kubernetes documents that resourceVersions can be compared as numbers (KEP-5504)
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from llmendpoint_common.contracts.cluster import (
-    API_VERSION,
-    COMPONENT_LABEL,
-    ENDPOINT_LABEL,
-    GROUP,
-    LLMENDPOINT,
-    LOADTEST,
-    LOADTEST_LABEL,
-)
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.kinds import KINDS, Role
+from llmendpoint_operator.cluster.snapshots import (
+    HASH_ANNOTATION,
+    RESULT_COMPONENT,
+    Child,
+    Resource,
+    child_of,
+    decoded,
+    hash_of,
+    is_news,
+    judged,
+    owner_key,
+    resource_of,
+    version_of,
+)
 from llmendpoint_operator.cluster.warning_events import WarningEvent, Warnings
 from llmendpoint_operator.kube.fault import Fault
-from llmendpoint_operator.kube.owner import Manifest, controller_uid
+from llmendpoint_operator.kube.owner import Manifest
 
-#: Annotation of a child: the hash of the manifest that was last applied. It survives restarts of the operator.
-HASH_ANNOTATION = f"{GROUP}/applied-hash"
-#: Component label of the ConfigMap with the result of a load run. It is the only ConfigMap whose data is kept.
-RESULT_COMPONENT = "result"
+__all__ = ["HASH_ANNOTATION", "RESULT_COMPONENT", "Child", "Inventory", "Refusal", "Seen", "hash_of", "owner_key"]
 
-_OWNER_LABELS = {ENDPOINT_LABEL: LLMENDPOINT, LOADTEST_LABEL: LOADTEST}
-_KEPT_METADATA = ("name", "namespace", "uid", "generation", "labels", "deletionTimestamp")
-_CONTENT_METADATA = ("labels", "annotations", "ownerReferences", "finalizers")
 _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 60.0
 _MAX_DELETED = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """A child as it is in the cluster.
-
-    `owner_uid` is the UID of its controller. `content` is the digest of its content, and `accepted` is the digest of
-    the content that was last accepted. While the two differ, `unjudged` is the complete body, as JSON: after a start,
-    the operator keeps the bodies of all children for a moment, and dicts are four times as large.
-    """
-
-    key: ChildKey
-    uid: str
-    version: int
-    generation: int
-    owner_uid: str
-    applied_hash: str
-    content: str
-    terminating: bool
-    body: Manifest
-    accepted: str = ""
-    unjudged: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +77,7 @@ class Inventory:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._resources: dict[Key, Manifest] = {}
+        self._resources: dict[Key, Resource] = {}
         self._children: dict[Key, dict[ChildKey, Child]] = {}
         self._places: dict[str, tuple[Key, ChildKey]] = {}
         self._refusals: dict[Key, dict[ChildKey, Refusal]] = {}
@@ -120,7 +94,8 @@ class Inventory:
 
     def resource(self, key: Key) -> Manifest | None:
         """Return one of our resources without its managedFields, or None if it does not exist."""
-        return self._resources.get(key)
+        found = self._resources.get(key)
+        return decoded(found.body) if found else None
 
     def resources(self) -> tuple[Key, ...]:
         """Return the keys of all our resources."""
@@ -186,16 +161,16 @@ class Inventory:
             return self.gone(kind, body)
         name = ChildKey(kind, body["metadata"]["name"])
         known = self._known(uid)
-        if known is not None and known.version >= _version(body):
+        if known is not None and known.version >= version_of(body):
             return None
-        self._place(key, _judged(known, _child(name, body), body))
-        return key if known is None or _is_news(known, self._children[key][name]) else None
+        self._place(key, judged(known, child_of(name, body), body))
+        return key if known is None or is_news(known, self._children[key][name]) else None
 
     def gone(self, kind: str, body: Manifest) -> Key | None:
         """Record the deletion of an object, or that it is no longer ours. Late responses do not bring it back."""
         uid = body["metadata"]["uid"]
         self._confirm(kind, body)
-        self._deleted[uid] = _version(body)
+        self._deleted[uid] = version_of(body)
         while len(self._deleted) > _MAX_DELETED:
             del self._deleted[next(iter(self._deleted))]
         role = KINDS[kind].role
@@ -205,7 +180,7 @@ class Inventory:
             return self._remove(uid)
         key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])
         known = self._resources.get(key)
-        if known is None or known["metadata"]["uid"] != uid:
+        if known is None or known.uid != uid:
             return None
         self.forget(key)
         return key
@@ -245,7 +220,7 @@ class Inventory:
         self._refusals.get(key, {}).pop(name, None)
         if self._is_late(body):
             return
-        written = _child(name, body)
+        written = child_of(name, body)
         known = self._known(written.uid)
         # If the watch has already shown a newer change of another client, the next plan has to compare that body.
         newest = known if known is not None and known.version > written.version else written
@@ -262,7 +237,7 @@ class Inventory:
         self._refusals.get(key, {}).pop(name, None)
         child = self._children.get(key, {}).get(name)
         if child is not None and child.accepted != child.content:
-            self._children[key][name] = replace(child, accepted=child.content, unjudged=None)
+            self._children[key][name] = replace(child, accepted=child.content, complete=b"")
 
     def accept_all(self, key: Key) -> None:
         """Accept all children of an owner that no plan compares, because it is deleted or keeps its children as is."""
@@ -308,12 +283,12 @@ class Inventory:
     def _shows_resource(self, kind: str, body: Manifest) -> Key | None:
         key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])
         known = self._resources.get(key)
-        same = known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]
-        if known is not None and same and _version(known) >= _version(body):
+        shown = resource_of(body)
+        same = known is not None and known.uid == shown.uid
+        if known is not None and same and known.version >= shown.version:
             return None
-        lean = _without_managed_fields(body)
-        self._resources[key] = lean
-        return None if known is not None and same and _wanted(known) == _wanted(lean) else key
+        self._resources[key] = shown
+        return None if known is not None and same and known.wanted == shown.wanted else key
 
     def _uids(self, listing: Listing) -> Iterable[str]:
         """Return the UIDs of all known objects of a kind in a scope."""
@@ -323,7 +298,7 @@ class Inventory:
             return self._warnings.uids(scope)
         if role is Role.RESOURCE:
             found = (item for item in self._resources.items() if item[0].kind == kind)
-            return [body["metadata"]["uid"] for key, body in found if scope in ("", key.namespace)]
+            return [resource.uid for key, resource in found if scope in ("", key.namespace)]
         places = self._places.items()
         return [uid for uid, (key, name) in places if name.kind == kind and scope in ("", key.namespace)]
 
@@ -333,7 +308,7 @@ class Inventory:
         if role is not Role.RESOURCE:
             owners = {self._warnings.remove(uid) if role is Role.REPORTED else self._remove(uid) for uid in uids}
             return {key for key in owners if key is not None}
-        gone = {key for key, body in self._resources.items() if key.kind == kind and body["metadata"]["uid"] in uids}
+        gone = {key for key, resource in self._resources.items() if key.kind == kind and resource.uid in uids}
         for key in gone:
             self.forget(key)
         return gone
@@ -345,7 +320,7 @@ class Inventory:
                 self._unlisted.get(Listing(kind, scope), set()).discard(body["metadata"]["uid"])
 
     def _is_late(self, body: Manifest) -> bool:
-        return _version(body) <= self._deleted.get(body["metadata"]["uid"], -1)
+        return version_of(body) <= self._deleted.get(body["metadata"]["uid"], -1)
 
     def _owner_of(self, uid: str) -> Key | None:
         place = self._places.get(uid)
@@ -374,95 +349,3 @@ class Inventory:
         if not self._children[key]:
             del self._children[key]
         return key
-
-
-def hash_of(manifest: Manifest) -> str:
-    """Return the hash of a manifest. It does not depend on the order of fields."""
-    return _digest(manifest)
-
-
-def owner_key(body: Manifest) -> Key | None:
-    """Return the key of the resource to which an object belongs, or None.
-
-    If the controller of the object is one of our resources, it is the owner. Otherwise, the labels name the owner. This
-    applies to pods, whose controller is a StatefulSet or a Job, and to objects of others that have our labels.
-    """
-    metadata = body["metadata"]
-    for reference in metadata.get("ownerReferences") or []:
-        if reference.get("controller") and reference["apiVersion"] == API_VERSION:
-            return Key(reference["kind"], metadata["namespace"], reference["name"])
-    labels = metadata.get("labels") or {}
-    for label, kind in _OWNER_LABELS.items():
-        if labels.get(label):
-            return Key(kind, metadata["namespace"], labels[label])
-    return None
-
-
-def _child(name: ChildKey, body: Manifest) -> Child:
-    metadata = body["metadata"]
-    return Child(
-        key=name,
-        uid=metadata["uid"],
-        version=_version(body),
-        generation=metadata.get("generation", 0),
-        owner_uid=controller_uid(body),
-        applied_hash=(metadata.get("annotations") or {}).get(HASH_ANNOTATION, ""),
-        content=_content(body),
-        terminating=bool(metadata.get("deletionTimestamp")),
-        body=_kept(name.kind, body),
-    )
-
-
-def _judged(known: Child | None, child: Child, body: Manifest) -> Child:
-    """Return a child as accepted if the same content was accepted before, otherwise with its body for the next plan."""
-    if KINDS[child.key.kind].role is not Role.CHILD:
-        return child
-    if known is not None and known.accepted == child.content:
-        return replace(child, accepted=known.accepted)
-    return replace(child, unjudged=msgspec.json.encode(_without_managed_fields(body)))
-
-
-def _is_news(known: Child, child: Child) -> bool:
-    if KINDS[child.key.kind].role is Role.CHILD and known.content != child.content:
-        return True
-    return known.body != child.body
-
-
-def _kept(kind: str, body: Manifest) -> Manifest:
-    """Return the fields of a child or a pod that reconciles read: of a result, all metadata, and of others a part."""
-    metadata, field = body["metadata"], KINDS[kind].keeps
-    is_result = kind == "ConfigMap" and (metadata.get("labels") or {}).get(COMPONENT_LABEL) == RESULT_COMPONENT
-    if kind == "ConfigMap" and not is_result:
-        field = ""
-    names = [name for name in metadata if name in _KEPT_METADATA or (is_result and name != "managedFields")]
-    kept = {"metadata": {name: metadata[name] for name in names}}
-    return {**kept, field: body[field]} if field in body else kept
-
-
-def _content(body: Manifest) -> str:
-    """Return the digest of an object's labels, annotations, owner references, and all fields except the status."""
-    metadata = {name: body["metadata"].get(name) for name in _CONTENT_METADATA}
-    rest = {name: value for name, value in body.items() if name not in ("apiVersion", "kind", "metadata", "status")}
-    return _digest([metadata, rest])
-
-
-def _wanted(resource: Manifest) -> list[Any]:
-    """Return the fields of one of our resources whose change makes it dirty."""
-    metadata = resource["metadata"]
-    names = ("generation", "deletionTimestamp", "labels", "annotations")
-    return [resource.get("status"), *(metadata.get(name) for name in names)]
-
-
-def _without_managed_fields(body: Manifest) -> Manifest:
-    """Return a body without managedFields, which are often larger than the rest."""
-    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-    return {**body, "metadata": metadata}
-
-
-def _digest(value: Any) -> str:
-    text = msgspec.json.encode(value, order="deterministic")
-    return hashlib.blake2b(text, digest_size=12).hexdigest()
-
-
-def _version(body: Manifest) -> int:
-    return int(body["metadata"]["resourceVersion"])

@@ -177,6 +177,8 @@ class Leadership:
         self._cluster_wide = next((e for e in self._electors.values() if e.me.reach is Reach.CLUSTER), None)
         self._timer: asyncio.TimerHandle | None = None
         self._last: object = None
+        #: Whether a write was refused since the last check.
+        self._refused = False
         #: Called with the namespace and the resourceVersion of each accepted renewal, and of each that the watch shows.
         self.sent: Callable[[str, int], None] = _nothing
         self.seen: Callable[[str, int], None] = _nothing
@@ -194,7 +196,9 @@ class Leadership:
         elector = self._cluster_wide or self._electors.get(namespace)
         if elector is None:
             return not self._electors
-        return elector.election.may_write(namespace, monotonic())
+        allowed = elector.election.may_write(namespace, monotonic())
+        self._refused = self._refused or not allowed
+        return allowed
 
     def standings(self) -> list[tuple[Candidate, Standing, str]]:
         """Return for each scope the candidate, its standing, and the last error of its requests."""
@@ -246,8 +250,10 @@ class Leadership:
         self._timer = asyncio.get_running_loop().call_later(wait + 0.001, self._check)
         present = [(standing.phase, standing.leader, standing.left_out, standing.conflict, error, _holder(standing))
                    for _, standing, error in self.standings()]  # fmt: skip
-        if present != self._last:
-            self._last = present
+        # A lapse can be so short that no check has seen it, but resources may be held because of it.
+        lapsed = self._refused and any(standing.leader for _, standing, _ in self.standings())
+        if present != self._last or lapsed:
+            self._last, self._refused = present, False
             self._on_change()
 
 

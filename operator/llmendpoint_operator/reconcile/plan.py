@@ -19,8 +19,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-import msgspec
-
 from llmendpoint_operator.cluster.faults import name_conflict, unknown_kind
 from llmendpoint_operator.cluster.inventory import HASH_ANNOTATION, Child, Seen, hash_of
 from llmendpoint_operator.cluster.keys import ChildKey
@@ -185,9 +183,7 @@ def _is_as_wanted(child: Child, wanted: Manifest) -> bool:
     """Return whether a child was applied from this manifest and still matches it."""
     if child.applied_hash != stamp_of(wanted):
         return False
-    if child.accepted == child.content:
-        return True
-    return child.unjudged is not None and covers(msgspec.json.decode(child.unjudged), wanted)
+    return child.accepted == child.content or (child.unjudged is not None and covers(child.unjudged, wanted))
 
 
 def _deletions(owner: Owner, children: Iterable[Child], prune: Collection[str]) -> list[Delete]:

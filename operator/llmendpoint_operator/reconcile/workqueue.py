@@ -159,8 +159,8 @@ class WorkQueue:
             pause = await self._reconcile(key)
             result = SUCCESS
         except NotLeaderError:
-            self._held.add(key)
-            pause = None
+            # It is held when its time comes, unless this process may write again by then.
+            pause = _FIRST_RETRY_SECONDS
         except Exception as error:
             result = ERROR
             failures = self._failures[key] = self._failures.get(key, 0) + 1

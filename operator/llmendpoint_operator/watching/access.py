@@ -1,7 +1,7 @@
 """Whether a kind can be watched in a scope, and why not.
 
 A refusal of the API server may be temporary: while it starts, it refuses requests that it will allow when it has read
-its roles. A kind counts as lost when it was refused twice in a row.
+its roles. A kind counts as lost when it was refused for some seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FIRST_SECONDS, _LAST_SECONDS = 0.5, 10.0
 _LOST_FIRST_SECONDS, _LOST_LAST_SECONDS = 1.0, 60.0
 #: An optional kind may never come.
 _OPTIONAL_LAST_SECONDS = 300.0
-_REFUSALS = 2
+_REFUSED_SECONDS = 2.5
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ class KindAccess:
         self._failing = Backoff(_FIRST_SECONDS, _LAST_SECONDS)
         last = _OPTIONAL_LAST_SECONDS if kind.optional else _LOST_LAST_SECONDS
         self._refused = Backoff(_LOST_FIRST_SECONDS, last)
-        self._refusals = 0
+        self._refused_since: float | None = None
         self._failing_since: float | None = None
+        #: When the kind was found after the cluster had lacked it.
+        self.found_at: float | None = None
         self.is_lost = False
         #: The last error.
         self.trouble = ""
@@ -68,7 +70,9 @@ class KindAccess:
         """Record that the kind was listed. The feed ends the listing."""
         self._failing.reset()
         self._refused.reset()
-        self._refusals = 0
+        self._refused_since = None
+        if self.is_missing:
+            self.found_at = self._clock()
         was_lost, self.is_lost, self.is_missing = self.is_lost, False, False
         self._failing_since = None
         self._discovery.found(self.kind.name)
@@ -95,12 +99,14 @@ class KindAccess:
         """Record an error, and return the number of seconds until the next attempt."""
         self.trouble = describe(error)
         if not is_refusal(error):
-            self._failing_since = self._failing_since or self._clock()
+            if self._failing_since is None:
+                self._failing_since = self._clock()
             at_least = read_refusal(error).retry_after if isinstance(error, ApiException) else None
             return self._failing.next(at_least or 0.0)
-        self._refusals += 1
+        if self._refused_since is None:
+            self._refused_since = self._clock()
         self.is_missing = is_unknown_kind(error)
-        if self.is_missing or self._refusals >= _REFUSALS:
+        if self.is_missing or self._clock() - self._refused_since >= _REFUSED_SECONDS:
             self._lose()
         return self._refused.next()
 

@@ -54,9 +54,10 @@ _LONG_RUN_SECONDS = 60.0
 _CHECK_SECONDS = 1.0
 #: How long kopf waits for the first listing of all kinds. It is started with the kinds that were listed until then.
 _START_SECONDS = 1.0
-_PAGE = 200
+_PAGE = 100
 _LEASE = "Lease"
 _LOGIN_SECONDS = 2.0
+_NEW_KIND_SECONDS = 30.0
 
 #: Called in the operator's event loop with a kind, the type of an event (None for an object of a listing) and a body.
 Received = Callable[[Kind, str | None, Manifest], None]
@@ -64,6 +65,10 @@ Received = Callable[[Kind, str | None, Manifest], None]
 
 class DeadWatchError(LLMEndpointError):
     """A watch of kopf does not show what it has to show."""
+
+
+class NotDiscoveredError(LLMEndpointError):
+    """The API server serves a kind, but its discovery does not have it yet."""
 
 
 class KopfFeed:
@@ -130,7 +135,8 @@ class KopfFeed:
         while True:
             try:
                 await self._list(access)
-            except (*API_ERRORS, msgspec.MsgspecError) as error:
+                await self._check_discovery(access.kind)
+            except (*API_ERRORS, msgspec.MsgspecError, NotDiscoveredError) as error:
                 pause = access.fails(error)
                 self._tried.add(name)
                 self._wake.set()
@@ -140,6 +146,15 @@ class KopfFeed:
                 self._tried.add(name)
                 self._wake.set()
                 return
+
+    async def _check_discovery(self, kind: Kind) -> None:
+        """Raise NotDiscoveredError if discovery lacks a kind that can be listed, because it has just been created.
+
+        kopf reads discovery at its start, and does not watch a kind that it does not find there.
+        """
+        found = await self._server.request("GET", f"/apis/{kind.group}/{kind.version}")
+        if all(resource["name"] != kind.plural for resource in found["resources"]):
+            raise NotDiscoveredError(f"discovery does not have the kind {kind.name} yet")
 
     async def _list(self, access: KindAccess) -> None:
         """List one kind. Raises one of `API_ERRORS`."""
@@ -183,7 +198,7 @@ class KopfFeed:
         )
         started = time.monotonic()
         try:
-            while kinds >= self._allowed:
+            while kinds >= self._allowed and not self._has_new_kind(kinds, started):
                 self._wake.clear()
                 if thread.ended.is_set():
                     raise thread.error
@@ -192,6 +207,15 @@ class KopfFeed:
         finally:
             self._thread = None
             await thread.end()
+
+    def _has_new_kind(self, kinds: frozenset[str], started: float) -> bool:
+        """Return whether to start kopf again for a kind that had just been created at the last start.
+
+        With several API servers, the one that kopf asked may not have known it yet.
+        """
+        found = (self._accesses[name].found_at for name in kinds)
+        is_due = time.monotonic() - started > _NEW_KIND_SECONDS
+        return is_due and any(at is not None and 0 <= started - at < _NEW_KIND_SECONDS for at in found)
 
     async def _check(self, kinds: frozenset[str], age: float) -> None:
         """Compare what kopf shows with what it has to show. Raises if a watch is dead."""
@@ -259,6 +283,7 @@ def _configure(kinds: Iterable[Kind], settings: kopf.OperatorSettings) -> None:
     # kopf fails after about half a minute of errors, and is then started again.
     settings.networking.error_backoffs = (0.5, 1, 2, 3, 5, 5, 5, 5, 5)
     settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 60
     # kopf would kill the process ten minutes after it has failed.
     settings.process.ultimate_exiting_timeout = None
     for kind in kinds:

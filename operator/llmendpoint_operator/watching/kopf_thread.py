@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 # The time that kopf's tasks have after their cancellation, before the event loop is closed under them.
 _CANCEL_SECONDS = 1.0
+_CLOSE_SECONDS = 0.1
 # The time that the thread has to end after its event loop was told to stop.
 _FORCE_SECONDS = 1.0
 
@@ -129,3 +130,5 @@ async def _cancel_all() -> None:
         task.cancel()
     if rest:
         await asyncio.wait(rest, timeout=_CANCEL_SECONDS)
+    # TLS connections are closed by the next iterations of the loop.
+    await asyncio.sleep(_CLOSE_SECONDS)

@@ -16,7 +16,7 @@ from llmendpoint_operator.cluster.client import ApiServer
 from llmendpoint_operator.cluster.kinds import Kind
 from llmendpoint_operator.kube.owner import Manifest
 
-_PAGE = 200
+_PAGE = 100
 # When the pages of a listing have expired twice, the listing is repeated as one page.
 _PAGE_ATTEMPTS = 2
 

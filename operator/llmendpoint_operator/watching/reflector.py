@@ -9,7 +9,7 @@ is too large, to a watch
 answers 410 to the next page of a listing   lists again from the start (listing.py)
 answers 429, 5xx, or nothing                tries again after a delay, or after the Retry-After of the response
 refuses (403), or lacks the kind (404)      tries again after a longer delay; the kind counts as lost (access.py)
-is silent for `SILENCE_SECONDS`            watches again on a new connection
+is silent for `SILENCE_SECONDS`             watches again on a new connection
 
 The API server sends a bookmark about once per minute if nothing happens, so silence means that the connection is dead.
 
@@ -36,8 +36,10 @@ from llmendpoint_operator.watching.listing import decode_object, list_objects
 
 log = logging.getLogger(__name__)
 
-#: The API server sends a bookmark about every 60 s. After this silence, a connection is taken for dead.
+#: The API server sends a bookmark about every 60 s. After this silence, a connection is taken for dead. The API server
+#: may send no bookmarks of a kind of which it has not seen an event since its start, so the time doubles each time.
 SILENCE_SECONDS = 75.0
+_LAST_SILENCE_SECONDS = 600.0
 # A watch that ends sooner than this does not count as a success.
 _SHORT_SECONDS = 5.0
 
@@ -69,6 +71,7 @@ class Reflector:
         self._kind = access.kind
         self._feed = feed
         self._pauses = Backoff(0.1, 10.0)
+        self._silence = SILENCE_SECONDS
         self._task: asyncio.Task[None] | None = None
         self._again = False
 
@@ -132,13 +135,15 @@ class Reflector:
             self._access.answers()
             try:
                 while True:
-                    async with asyncio.timeout(SILENCE_SECONDS):
+                    async with asyncio.timeout(self._silence):
                         line = await anext(lines, None)
                     if line is None:
                         return
+                    self._silence = SILENCE_SECONDS
                     yield line
             except TimeoutError:
-                log.info("the watch of %s is silent; watching again on a new connection", self._kind.plural)
+                log.debug("the watch of %s is silent; watching again on a new connection", self._kind.plural)
+                self._silence = min(_LAST_SILENCE_SECONDS, 2 * self._silence)
 
     def _take(self, event: _Event) -> str:
         """Process an event, and return the version from which to watch after it, or an empty string."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,11 +97,24 @@ class Api:
 @pytest.fixture
 def api(control_plane: ControlPlane) -> Api:
     """An administrator's client in its own namespace."""
-    client = control_plane.client
-    assert client is not None
-    name = f"test-{secrets.token_hex(4)}"
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    return Api(client, name)
+    return _new_namespace(control_plane)
+
+
+@pytest.fixture
+def make_namespace(control_plane: ControlPlane) -> Callable[..., Api]:
+    """Make another namespace, of this name and on this control plane if given; return an administrator's client."""
+
+    def make(name: str = "", plane: ControlPlane = control_plane) -> Api:
+        return _new_namespace(plane, name)
+
+    return make
+
+
+def _new_namespace(plane: ControlPlane, name: str = "") -> Api:
+    assert plane.client is not None
+    name = name or f"test-{secrets.token_hex(4)}"
+    plane.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return Api(plane.client, name)
 
 
 @pytest.fixture(scope="session")
@@ -109,8 +123,8 @@ def start_operator(
 ) -> Callable[..., OperatorProcess]:
     """Start the operator as a process, with additional flags; the caller ends it."""
 
-    def start(*flags: str) -> OperatorProcess:
-        return run_operator(control_plane.operator, tmp_path_factory.mktemp("operator"), *flags)
+    def start(*flags: str, kubeconfig: Path = control_plane.operator) -> OperatorProcess:
+        return run_operator(kubeconfig, tmp_path_factory.mktemp("operator"), *flags)
 
     return start
 

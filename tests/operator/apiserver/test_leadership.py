@@ -275,7 +275,7 @@ def test_the_leader_exposes_the_resources_and_itself(api: Any, start: Start) -> 
     wait_until(lambda: leads(process))
     made(api, models=[{"name": "tiny:latest"}, {"name": "other:1b", "load": "OnDemand"}])
     api.apply(loadtest("check"))
-    wait_until(lambda: 'loadtest="check"' in process.page("metrics")[1])
+    wait_until(lambda: "llmendpoint_loadtest_condition{" in process.page("metrics")[1])
     wait_until(lambda: process.metric("llmendpoint_operator_queue_depth") == 0)
     page = process.page("metrics")[1]
     who = f'namespace="{api.namespace}",llmendpoint="assistant"'

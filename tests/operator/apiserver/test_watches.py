@@ -6,6 +6,7 @@ The watches run in the test, without the rest of the operator, so that a test se
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,14 +19,19 @@ from llmendpoint_operator.cluster.client import ApiServer, load_configuration
 from llmendpoint_operator.cluster.discovery import Discovery
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import ChildKey, Key
-from llmendpoint_operator.watching import kopf_feed, listing, reflector
+from llmendpoint_operator.watching import kopf_feed, kopf_thread, listing, reflector
+from llmendpoint_operator.watching import watches as watches_module
 from llmendpoint_operator.watching.access import Access
-from llmendpoint_operator.watching.watches import Watches
+from llmendpoint_operator.watching.watches import Watches, WatchesError
 from support.fault_proxy import Fault, FaultProxy, lists, watches
 from support.manifests import endpoint
 from support.waiting import eventually
 
+# A connection that does not answer cannot be closed in good order.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 LABELS = {"app.kubernetes.io/managed-by": "llmendpoint", "llmendpoint.dev/endpoint": "assistant"}
+LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l", "labels": LABELS}}
 CHILD = ChildKey("ConfigMap", "assistant")
 
 
@@ -55,6 +61,7 @@ class World:
             self.inventory, Access(server, self.discovery), self.marked.append, [api.namespace], self.on_lease
         )
         self.leases: dict[str, int] = {}
+        self.task: asyncio.Future[None]
 
     def on_lease(self, body: dict[str, Any], deleted: bool) -> None:
         if deleted:
@@ -77,14 +84,18 @@ class World:
         await eventually(lambda: self.has_child and self.has_endpoint, seconds)
         self.api.delete("ConfigMap", "assistant")
         self.api.delete("LLMEndpoint", "assistant")
-        await eventually(lambda: not self.has_child and not self.has_endpoint, seconds)
+        try:
+            await eventually(lambda: not self.has_child and not self.has_endpoint, seconds)
+        except AssertionError:
+            raise AssertionError(f"child {self.has_child}, endpoint {self.has_endpoint}") from None
 
 
 @asynccontextmanager
 async def running(api: Any) -> AsyncIterator[World]:
     server, stopping = ApiServer(await load_configuration()), asyncio.Event()
+    api.apply(LEASE)
     world = World(api, server)
-    task = asyncio.ensure_future(world.watches.run(stopping))
+    task = world.task = asyncio.ensure_future(world.watches.run(stopping))
     try:
         yield world
     finally:
@@ -204,34 +215,73 @@ async def test_kopf_is_started_again_if_lease_renewals_do_not_arrive(
     api: Any, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(kopf_feed, "RESTART_SECONDS", 3.0)
-    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l", "labels": LABELS}}
     async with running(api) as world:
         await world.sees_changes()
         # All open watches of kopf are silent for longer than the canary waits.
         proxy.silence(watches("leases", "llmendpoints", "loadtests"))
-        for seconds in range(100):
-            body = api.apply(
-                {**lease, "spec": {"renewTime": f"2026-01-01T00:{seconds // 60:02}:{seconds % 60:02}.000000Z"}}
-            )
-            world.watches.canary.sent(api.namespace, int(body["metadata"]["resourceVersion"]))
-            if "kopf is started again" in caplog.text and not world.watches.canary.overdue():
-                break
-            await asyncio.sleep(0.3)
+        await renew_until(world, lambda: "kopf is started again" in caplog.text and not world.watches.canary.overdue())
         assert "has not shown a renewal" in caplog.text
         await eventually(lambda: "l" in world.leases)
         await world.sees_changes()
 
 
 async def test_a_dead_watch_of_kopf_is_found_by_a_listing(
-    api: Any, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    api: Any, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """kopf never gets a response to its listing of endpoints; ours shows one."""
-    api.apply(endpoint("assistant"))
-    kopfs: Callable[[Any], bool] = lambda seen: seen.is_list and "labelSelector" not in seen.query  # noqa: E731
+    """kopf gets no response to its first listing of endpoints, and ours shows one."""
     monkeypatch.setattr("llmendpoint_operator.watching.confirmations._CHECKS_SECONDS", (1.0, 1.0, 1.0))
-    silent = Fault(lambda seen: kopfs(seen) and seen.resource == "llmendpoints" and proxy.requests["GET", "llmendpoints"] == 2,
-                   silent=True)  # fmt: skip
+    api.apply(endpoint("assistant"))
+    silent = Fault(
+        lambda seen: lists("llmendpoints")(seen) and proxy.requests["GET", "llmendpoints"] == 2, silent=True, times=1
+    )
     with proxy.fault(silent):
         async with running(api) as world:
+            await eventually(lambda: "does not show an object that a listing shows" in caplog.text, 20)
+            assert proxy.is_used_up(silent)
             await eventually(lambda: world.has_endpoint)
-            await world.sees_changes(30)
+            await world.sees_changes()
+
+
+async def renew_until(world: World, check: Callable[[], bool]) -> None:
+    """Renew a Lease, as leader election does, until a condition holds."""
+    for seconds in range(150):
+        spec = {"renewTime": f"2026-01-01T00:{seconds // 60:02}:{seconds % 60:02}.000000Z"}
+        body = world.api.apply({**LEASE, "spec": spec})
+        world.watches.canary.sent(world.api.namespace, int(body["metadata"]["resourceVersion"]))
+        if check():
+            return
+        await asyncio.sleep(0.2)
+    raise AssertionError("the condition did not hold")
+
+
+async def test_another_kopf_is_started_if_the_event_loop_of_the_first_one_hangs(
+    api: Any, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kopf_feed, "RESTART_SECONDS", 3.0)
+    monkeypatch.setattr(kopf_thread, "_CANCEL_SECONDS", 0.2)
+    monkeypatch.setattr(kopf_thread, "_FORCE_SECONDS", 0.2)
+    release, first, original = threading.Event(), [True], kopf_feed._event
+
+    async def hang_once(*args: Any, **kwargs: Any) -> None:
+        if first:
+            first.clear()
+            release.wait(60)
+        await original(*args, **kwargs)
+
+    monkeypatch.setattr(kopf_feed, "_event", hang_once)
+    try:
+        async with running(api) as world:
+            await renew_until(world, lambda: "left behind" in caplog.text and not world.watches.canary.overdue())
+            await world.sees_changes()
+    finally:
+        release.set()
+
+
+async def test_the_watches_end_with_an_error_if_nothing_helps(
+    api: Any, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches_module, "FATAL_SECONDS", 4.0)
+    monkeypatch.setattr(watches_module, "_CHECK_SECONDS", 0.2)
+    with proxy.fault(Fault(watches("leases"), silent=True)), pytest.raises(WatchesError, match="The process ends"):
+        async with running(api) as world:
+            await renew_until(world, world.task.done)

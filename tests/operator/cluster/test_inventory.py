@@ -221,3 +221,34 @@ def test_bodies_of_children_that_nobody_judges_are_not_kept(inventory: Inventory
     assert inventory.seen(KEY).children[CONFIG].unjudged is not None
     inventory.accept_all(KEY)
     assert inventory.seen(KEY).children[CONFIG].unjudged is None
+
+
+def test_a_late_response_does_not_bring_a_deleted_object_back(inventory: Inventory) -> None:
+    child, endpoint = live(config_map()), endpoint_body()
+    inventory.wrote_child(KEY, child)
+    inventory.shows("LLMEndpoint", endpoint)
+    inventory.gone("ConfigMap", newer(child))
+    inventory.gone("LLMEndpoint", newer(endpoint))
+    inventory.wrote_child(KEY, child)
+    inventory.wrote_resource(endpoint)
+    assert inventory.shows("ConfigMap", child) is None
+    assert inventory.seen(KEY).children == {}
+    assert inventory.resource(KEY) is None
+
+
+def test_an_object_that_gets_its_label_back_is_known_again(inventory: Inventory) -> None:
+    """The watch reports an object that loses our label as deleted. It keeps its UID."""
+    child = live(config_map())
+    inventory.wrote_child(KEY, child)
+    inventory.gone("ConfigMap", newer(child))
+    inventory.wrote_child(KEY, newer(child))
+    assert CONFIG in inventory.seen(KEY).children
+
+
+def test_a_listing_of_one_namespace_says_nothing_about_another(inventory: Inventory) -> None:
+    inventory.wrote_child(KEY, live(config_map()))
+    inventory.begin_listing("ConfigMap", "other")
+    assert inventory.end_listing("ConfigMap", "other") == set()
+    assert CONFIG in inventory.seen(KEY).children
+    assert inventory.is_listed("ConfigMap", "other")
+    assert not inventory.is_listed("ConfigMap", "ns")
