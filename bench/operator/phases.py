@@ -162,7 +162,7 @@ async def restart(bench: Bench) -> None:
     before, server = await bench.quiet_counts(), cpu_of(bench.plane.pids)
     operator = bench.operator = bench.start()
     ready = await asyncio.to_thread(operator.wait_until_ready)
-    while bench.system.elects and not await bench.cluster.holders() - holders:
+    while bench.system.elects and not await bench.cluster.holders() - holders:  # noqa: ASYNC110
         await asyncio.sleep(_HOLDER_SECONDS)
     settled = await asyncio.to_thread(operator.wait_until_settled)
     cpu = operator.cpu
