@@ -17,6 +17,8 @@ from typing import Any, Self, TypeAlias
 import aiohttp
 import msgspec
 
+from support.control_plane import OPERATOR_NAMESPACE
+
 NAMESPACE = "bench"
 RESOURCE = "LLMEndpoint"
 _PATHS = {
@@ -26,6 +28,7 @@ _PATHS = {
     "ConfigMap": f"/api/v1/namespaces/{NAMESPACE}/configmaps",
     "ServiceAccount": f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts",
 }
+_LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases"
 _WATCHED = (RESOURCE, "StatefulSet", "Service")
 _MERGE_PATCH = "application/merge-patch+json"
 #: Requests of the benchmark that run at the same time.
@@ -133,6 +136,11 @@ class Cluster:
         """Return the number of objects of a kind."""
         self.sent[f"LIST {_PATHS[kind].rpartition('/')[2]}"] += 1
         return len((await self._send("GET", _PATHS[kind]))["items"])
+
+    async def holders(self) -> set[str]:
+        """Return the processes that hold a Lease of an operator."""
+        found = await self._send("GET", _LEASES)
+        return {item["spec"]["holderIdentity"] for item in found["items"] if item["spec"].get("holderIdentity")}
 
     async def metrics(self) -> str:
         """Return the metrics of the API server."""

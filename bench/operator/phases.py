@@ -21,6 +21,8 @@ CHILDREN = {"ServiceAccount": 1, "ConfigMap": 1, "Service": 2, "StatefulSet": 1}
 #: Time between the beginnings of two edits or deletions, in seconds. The operator is not idle in between.
 _PACE = 0.05
 _PATIENCE = 120.0
+#: Time between two looks at the Leases, while an operator that has started does not hold one.
+_HOLDER_SECONDS = 0.2
 
 
 @dataclass
@@ -155,10 +157,13 @@ async def rest(bench: Bench, seconds: float) -> None:
 
 async def restart(bench: Bench) -> None:
     """Stop the operator, and start it with all endpoints in place."""
+    holders = await bench.cluster.holders()
     stopped = await asyncio.to_thread(_running(bench).stop)
     before, server = await bench.quiet_counts(), cpu_of(bench.plane.pids)
     operator = bench.operator = bench.start()
     ready = await asyncio.to_thread(operator.wait_until_ready)
+    while bench.system.elects and not await bench.cluster.holders() - holders:  # noqa: ASYNC110
+        await asyncio.sleep(_HOLDER_SECONDS)
     settled = await asyncio.to_thread(operator.wait_until_settled)
     cpu = operator.cpu
     counts = await bench.quiet_counts() - before

@@ -5,7 +5,7 @@ content, the hash of the manifest that the operator last applied, and the field 
 
 The content of a child is *accepted* if it is the result of our last write, or if a plan found it up to date. If another
 client changes the child, or if the operator has just started, the child may not match its manifest. The inventory then
-keeps the complete body (`Child.unjudged`), as JSON, until the next plan has compared it with the manifest.
+keeps the complete body (`Child.unjudged`) until the next plan has compared it with the manifest.
 
 Three things make an owner dirty: a new or deleted child, changed content of a child, and a change of the field that
 reconciles read. The event of our own write is none of these, because the response to the write was recorded before.

@@ -183,9 +183,7 @@ def _is_as_wanted(child: Child, wanted: Manifest) -> bool:
     """Return whether a child was applied from this manifest and still matches it."""
     if child.applied_hash != stamp_of(wanted):
         return False
-    if child.accepted == child.content:
-        return True
-    return child.unjudged is not None and covers(child.unjudged, wanted)
+    return child.accepted == child.content or (child.unjudged is not None and covers(child.unjudged, wanted))
 
 
 def _deletions(owner: Owner, children: Iterable[Child], prune: Collection[str]) -> list[Delete]:

@@ -282,6 +282,8 @@ def _configure(kinds: Iterable[Kind], settings: kopf.OperatorSettings) -> None:
     settings.watching.inactivity_timeout = SILENCE_SECONDS
     # kopf's workers only pass events on, so there is nothing to wait for at the end.
     settings.queueing.exit_timeout = 0.1
+    # kopf has a task with a queue for each object, which keeps the last body. After a listing, all of them exist.
+    settings.queueing.idle_timeout = 0.5
     # kopf fails after about half a minute of errors, and is then started again.
     settings.networking.error_backoffs = (0.5, 1, 2, 3, 5, 5, 5, 5, 5)
     settings.networking.connect_timeout = 10
