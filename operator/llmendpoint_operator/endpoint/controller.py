@@ -42,10 +42,13 @@ from llmendpoint_operator.reconcile.plan import key_of
 from llmendpoint_operator.settings import ChildSettings
 
 # Time until the sidecars are polled again: while models are being pulled or loaded, and if the endpoint is settled. If
-# the operator cannot reach any sidecar that runs, the first of these doubles with each poll, up to the last.
+# the operator cannot reach any sidecar that runs, the first of these doubles with each poll, up to the third.
 _LOADING_SECONDS = 2.0
 _STEADY_SECONDS = 30.0
 _SILENT_SECONDS = 60.0
+# Without a pod that can be polled, the watches show every change. Only `MonitoringReady` depends on objects whose
+# changes do not make an endpoint dirty.
+_IDLE_SECONDS = 300.0
 
 
 class EndpointController(Controller[LLMEndpointSpec]):
@@ -185,8 +188,11 @@ class EndpointController(Controller[LLMEndpointSpec]):
         is_cut_off = any(view.silence for view in seen.pods) and not any(view.status for view in seen.pods)
         if not can_be_polled or not is_cut_off:
             self._silent.pop(resource.key, None)
-            settled = not can_be_polled or _is_settled(resource.spec, seen, status)
-            return _STEADY_SECONDS if settled else _LOADING_SECONDS
+            if not can_be_polled:
+                # A trouble becomes Stalled if it lasts, and a claim that the spec names is read again.
+                has_trouble = seen.invalid or seen.absent or any(view.trouble for view in seen.pods)
+                return _STEADY_SECONDS if has_trouble else _IDLE_SECONDS
+            return _STEADY_SECONDS if _is_settled(resource.spec, seen, status) else _LOADING_SECONDS
         polls = self._silent[resource.key] = self._silent.get(resource.key, 0) + 1
         return float(min(_SILENT_SECONDS, _LOADING_SECONDS * 2 ** min(polls - 1, 10)))
 

@@ -76,7 +76,8 @@ def quarters_passed(before: Status, after: Status) -> list[dict[str, Any]]:
 def new_reasons(before: Status, after: Status) -> list[dict[str, Any]]:
     """Return the conditions in `_REPORTED` whose reason has changed. If several have the same reason, return one.
 
-    Stalled and Degraded are left out if another condition had their reason before, because there was an Event then.
+    Stalled and Degraded are left out if another condition had their reason before, because there was an Event then. So
+    is the first state of a new endpoint, if it is starting: everybody expects this.
     """
     rows = before.get("conditions") or []
     reasons = {condition["type"]: condition["reason"] for condition in rows}
@@ -87,6 +88,7 @@ def new_reasons(before: Status, after: Status) -> list[dict[str, Any]]:
         if _is_reported(condition)
         and reasons.get(condition["type"]) != condition["reason"]
         and not (condition["type"] in _ABNORMAL and condition["reason"] in known)
+        and not (condition["reason"] == EndpointReason.STARTING and condition["type"] not in reasons)
     }
     return list(changed.values())
 

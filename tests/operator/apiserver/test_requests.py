@@ -27,7 +27,6 @@ FIRST_RECONCILE = {
     ("APPLY", "services"): 2,
     ("APPLY", "statefulsets"): 1,
     ("APPLY", "llmendpoints/status"): 1,
-    ("POST", "events"): 1,
 }
 
 
