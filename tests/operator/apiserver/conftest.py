@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -27,6 +28,11 @@ from support.control_plane import (
 from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess, run_operator
 from support.rights import audit_policy
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run these tests on asyncio's own loop: uvloop's cannot be closed while a server delays the end of TLS."""
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -127,7 +127,7 @@ def has_replicas(api: Any, replicas: int) -> bool:
 
 def made(api: Any, name: str = "assistant", **spec: Any) -> None:
     api.apply(endpoint(name, **spec))
-    wait_until(lambda: (api.get(LLMENDPOINT, name) or {}).get("status"))
+    wait_until(lambda: "observedGeneration" in ((api.get(LLMENDPOINT, name) or {}).get("status") or {}))
 
 
 def test_a_standby_takes_over_after_a_crash_and_immediately_after_an_orderly_end(api: Any, start: Start) -> None:

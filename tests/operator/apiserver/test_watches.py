@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,21 @@ def config_map(name: str = "assistant") -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": LABELS}, "data": {"a": "b"}}
 
 
+@pytest.fixture(scope="module")
+def plane(start_control_plane: Callable[[], AbstractContextManager[Any]]) -> Iterator[Any]:
+    """An API server without an operator."""
+    with start_control_plane() as found:
+        yield found
+
+
 @pytest.fixture
-def proxy(control_plane: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    found = FaultProxy(control_plane.operator, tmp_path)
+def api(plane: Any, make_namespace: Callable[..., Any]) -> Any:
+    return make_namespace(plane=plane)
+
+
+@pytest.fixture
+def proxy(plane: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    found = FaultProxy(plane.operator, tmp_path)
     # The client reads the environment when it is imported.
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(found.kubeconfig))
     monkeypatch.setenv("POD_ID", "test")
