@@ -72,11 +72,23 @@ class Store:
 
     def is_loaded(self, name: str) -> bool:
         """Return whether a model is in memory."""
-        return self._loaded.get(name, datetime.min.replace(tzinfo=UTC)) > self._now()
+        return self._ends(self._runner(name)) > self._now()
 
     def load(self, name: str, keep_alive: timedelta) -> None:
         """Keep a model in memory for `keep_alive` from now."""
-        self._loaded[name] = self._now() + keep_alive
+        self._loaded[self._runner(name)] = self._now() + keep_alive
+
+    def _ends(self, name: str) -> datetime:
+        return self._loaded.get(name, datetime.min.replace(tzinfo=UTC))
+
+    def _runner(self, name: str) -> str:
+        """Return the name under which `/api/ps` lists a model.
+
+        As in Ollama, names of the same model share its memory, and it is listed under the name that loaded it.
+        """
+        digest = self.present.get(name, name)
+        same = (one for one in self._loaded if self.present.get(one) == digest and self._ends(one) > self._now())
+        return next(same, name)
 
     def unload(self, name: str) -> None:
         """Remove a model from memory."""

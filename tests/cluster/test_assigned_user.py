@@ -75,6 +75,9 @@ def run_load(namespace: Namespace, model: str, settings: ChildSettings) -> None:
     questions = {"metadata": {"name": "coding"}, "data": {"coding.yaml": (ROOT / "questions/coding.yaml").read_text()}}
     owner = Owner("LoadTest", namespace.name, "smoke", "uid")
     for manifest in load_children(owner, spec, target, [questions], settings):
+        if manifest["kind"] == "Job":
+            # The operator releases the Job when it has written the start time.
+            manifest["spec"]["suspend"] = False
         namespace.apply(assigned(manifest))
     # On a busy machine, the verdict is Invalid, and the pod fails. The result shows that it could do everything.
     wait_until(lambda: namespace.get("job", "smoke").get("status", {}).get("conditions"), 120)

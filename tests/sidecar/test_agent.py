@@ -75,6 +75,24 @@ async def test_a_model_is_pulled_and_loaded_once_however_its_name_is_written(
     assert len(simulator.simulator.ledger.entries) == loads <= len(names)
 
 
+async def test_two_names_of_one_model_are_loaded_once(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar
+) -> None:
+    """Ollama keeps the model in memory once, and lists it under the first name."""
+    markers = [f"marker:{number}" for number in range(2)]
+    simulator = await start_simulator(models=[], registry=["reg.example:5000/library/tiny:7b", *markers])
+    registry = Registry("reg.example:5000", "library/tiny:7b", insecure=True)
+    models = tuple(DeclaredModel(name, registry=registry) for name in ("first:1", "second:1"))
+    sidecar = await start_sidecar(simulator.port, config(*models))
+    await eventually(lambda: sidecar.status().ready)
+    assert all(model.loaded and model.loaded_bytes for model in sidecar.status().models)
+    loads = len(simulator.simulator.ledger.entries)
+    for marker in markers:
+        sidecar.configure(Inputs(config(*models, DeclaredModel(marker, Load.ON_DEMAND))))
+        await eventually(lambda: sidecar.status().models[-1].phase is ModelPhase.READY)
+    assert len(simulator.simulator.ledger.entries) == loads <= len(models)
+
+
 async def test_a_model_that_does_not_exist_is_said_and_recovers_by_itself(
     start_simulator: StartSimulator, start_sidecar: StartSidecar
 ) -> None:

@@ -31,6 +31,7 @@ class LoadedModel(msgspec.Struct, frozen=True):
     """A model in `/api/ps`: memory in bytes, in total and on the GPU, and the time of its unload (RFC 3339)."""
 
     name: str
+    digest: str = ""
     size: int = 0
     size_vram: int = 0
     expires_at: str = ""

@@ -35,17 +35,26 @@ class UpstreamWatch:
 
     def context_length(self, name: str) -> int | None:
         """Return the context length of a model that is in memory, in tokens. None if it is not in memory."""
-        key = model_key(name)
-        # Few models are in memory at the same time.
-        return next((model.context_length or None for one, model in self.loaded.items() if model_key(one) == key), None)
+        loaded = self.loaded_as(name)
+        return None if loaded is None else loaded.context_length or None
 
     def listed_as(self, name: str) -> ListedModel | None:
         """Return the model on disk that Ollama finds under a name, however the name is written."""
         return _found(self.listed, name)
 
     def loaded_as(self, name: str) -> LoadedModel | None:
-        """Return the model in memory that Ollama finds under a name, however the name is written."""
-        return _found(self.loaded, name)
+        """Return the model in memory that Ollama finds under a name, however the name is written.
+
+        Several names of the same model share its memory. `/api/ps` then only lists the name that loaded it.
+        """
+        # Few models are in memory at the same time.
+        found = _found(self.loaded, name)
+        if found is not None or not self.loaded:
+            return found
+        listed = self.listed_as(name)
+        if listed is None or not listed.digest:
+            return None
+        return next((model for model in self.loaded.values() if model.digest == listed.digest), None)
 
     async def run(self) -> None:
         """Poll at the interval, and immediately if the meter meets an unknown model name."""
