@@ -2,7 +2,8 @@
 
 The images must be available in the cluster under their published names. Environment variables: E2E_MODEL (model that
 the endpoint declares), E2E_REGISTRY and E2E_REPOSITORY (its source; if empty, Ollama's library), E2E_GPU (if 0, the
-cluster has no GPU and the sample for CPUs is used).
+cluster has no GPU and the sample for CPUs is used), E2E_RESTORE (command that starts the API server and etcd again; kind
+does not need it).
 """
 
 from __future__ import annotations

@@ -35,10 +35,10 @@ def conflict(me: Candidate, other: Claim) -> str:
     """Return the sentence about another installation that serves a scope, with advice."""
     served = "all namespaces" if other.reach is Reach.CLUSTER else f"namespace {other.namespace}"
     holder = f"held by {other.holder}" if other.holder else "given back a moment ago"
+    waits = "writes to no namespace" if me.reach is Reach.CLUSTER else f"does not write to namespace {me.home}"
     return (
         f"Installation {other.installation or 'unknown'} serves {served} (Lease {other.namespace}/{LEASE_NAME}, "
-        f"{holder}). This operator, installation {me.installation}, writes nothing to {scope_of(me)} until that one "
-        f"ends. {_ADVICE}"
+        f"{holder}). This operator, installation {me.installation}, {waits} until that one ends. {_ADVICE}"
     )
 
 

@@ -45,7 +45,7 @@ def test_without_leader_election_it_is_ready() -> None:
         ({"standings": ((WIDE, CONFLICT, ""),)}, "Installation else/two serves all namespaces"),
         ({"standings": ((WIDE, LATE, ""),)}, "was not renewed"),
         ({"standings": ((WIDE, UNKNOWN, "403 no"),)}, "it cannot read or write Lease ops/llmendpoint-operator: 403 no."),
-        ({"standings": ((narrow("a"), LEADING, ""), (narrow("b"), CONFLICT, ""))}, "writes nothing to namespace b"),
+        ({"standings": ((narrow("a"), LEADING, ""), (narrow("b"), CONFLICT, ""))}, "does not write to namespace b"),
     ],
 )  # fmt: skip
 def test_what_makes_it_unready_does_not_restart_it(change: dict[str, object], words: str) -> None:
