@@ -13,6 +13,7 @@ from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition,
 from llmendpoint_common.contracts.sidecar import SidecarStatus
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.pod_status import Silence
+from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.desired import desired
@@ -126,6 +127,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
             refused=refused,
             forbidden=resource.forbidden,
             scraping=self._scraping(resource),
+            monitored=self._monitor(resource) is not None,
             invalid=invalid,
             absent=tuple(absent.values()),
             deleting=self._deleting(resource, wanted),
@@ -196,10 +198,12 @@ class EndpointController(Controller[LLMEndpointSpec]):
         polls = self._silent[resource.key] = self._silent.get(resource.key, 0) + 1
         return float(min(_SILENT_SECONDS, _LOADING_SECONDS * 2 ** min(polls - 1, 10)))
 
-    def _scraping(self, resource: Resource[LLMEndpointSpec]) -> Scraping | None:
+    def _monitor(self, resource: Resource[LLMEndpointSpec]) -> Child | None:
         name = service_monitor_name(resource.owner)
-        monitor = self._inventory.own_child(resource.key, "ServiceMonitor", name, resource.owner.uid)
-        servers = self._inventory.prometheus_servers()
+        return self._inventory.own_child(resource.key, "ServiceMonitor", name, resource.owner.uid)
+
+    def _scraping(self, resource: Resource[LLMEndpointSpec]) -> Scraping | None:
+        monitor, servers = self._monitor(resource), self._inventory.prometheus_servers()
         if monitor is None or servers is None:
             return None
         return scraping(resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)

@@ -51,7 +51,8 @@ class Observation:
     no child is written. `absent` is what is wrong with pods that do not exist. `deleting` are the names of children
     that are being deleted and are created again afterwards. `reachable` is whether the client Service exists and is
     ours. `stuck` is the trouble of a pod that waits for a person. `scraping` says which Prometheus servers select the
-    ServiceMonitor; it is None if the operator cannot know this.
+    ServiceMonitor; it is None if the operator cannot know this. `monitored` is whether the ServiceMonitor exists and is
+    ours.
     """
 
     replicas: int
@@ -66,6 +67,7 @@ class Observation:
     deleting: tuple[str, ...] = ()
     reachable: bool = True
     stuck: Trouble | None = None
+    monitored: bool = True
 
 
 class Replicas(NamedTuple):

@@ -135,7 +135,12 @@ def _explained(text: str, origin: Origin) -> list[_Words]:
     if "no nodes available to schedule pods" in text:
         return [_Words("the cluster has no node", "Add a node.")]
     if "unbound immediate PersistentVolumeClaims" in text:
-        advice = "Check the StorageClass of the claim, and its events (kubectl describe pvc)."
+        # The Event of the claim that says this is of type Normal, and the operator watches Warnings.
+        advice = (
+            "If spec.storage.storageClassName is not set, the cluster needs a default StorageClass (kubectl get "
+            "storageclass). If it is set, check this StorageClass. The events of the claim say more (kubectl describe "
+            "pvc)."
+        )
         return [_Words("its claim is not bound to a volume yet", advice)]
     sentence = _SENTENCE.search(text)
     if sentence is None:

@@ -6,6 +6,7 @@ Each kind of resource supplies the parser of its spec, its desired children, and
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from kubernetes.aio.client.exceptions import ApiException
 from pydantic import ValidationError
 
+from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_operator.cluster.discovery import Discovery
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.inventory import Inventory
@@ -24,6 +26,7 @@ from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pod_status import PodStatuses
+from llmendpoint_operator.kube.conditions import Condition, merge
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
@@ -33,6 +36,14 @@ from llmendpoint_operator.reconcile.executor import Executor
 log = logging.getLogger(__name__)
 
 Spec = TypeVar("Spec")
+
+# After this time, the status says that a write is slow. The API server waits for a webhook for 10 s by default.
+_SLOW_SECONDS = 3.0
+_RECONCILING = EndpointCondition.RECONCILING
+_SLOW = (
+    "{} is being written, but the API server has not answered for {:g} s. If this lasts, an admission webhook may "
+    "hang. Check its configuration (kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations)."
+)
 
 
 @dataclass(frozen=True)
@@ -134,10 +145,40 @@ class Controller(ABC, Generic[Spec]):
         course = await self.course(resource)
         if course.children is None:
             self._inventory.accept_all(key)
-        refused = () if course.children is None else await self.converge(resource, course.children)
+        refused = () if course.children is None else await self._converge_and_tell(resource, course.children)
+        if refused is None:
+            return 0.0
         pause = await course.conclude(refused)
         times = (pause, self._inventory.seconds_to_retry(key))
         return min((seconds for seconds in times if seconds is not None), default=None)
+
+    async def _converge_and_tell(
+        self, resource: Resource[Spec], children: Sequence[Manifest]
+    ) -> tuple[Fault, ...] | None:
+        """Write the children. If a write takes long, say so in the status, and return None at the end.
+
+        The status is written before, so that the resource has to be read again.
+        """
+        work = asyncio.ensure_future(self.converge(resource, children))
+        try:
+            done, _ = await asyncio.wait([work], timeout=_SLOW_SECONDS)
+            told = not done and await self._tell_slow_write(resource)
+            refused = await work
+        finally:
+            work.cancel()
+        return None if told else refused
+
+    async def _tell_slow_write(self, resource: Resource[Spec]) -> bool:
+        """Write to the status which child is being written, unless the status is about this generation already."""
+        manifest, name = resource.manifest, self._executor.writing.get(resource.key)
+        generation = manifest["metadata"]["generation"]
+        rows = {row["type"]: row for row in resource.conditions}
+        if name is None or rows.get(_RECONCILING, {}).get("observedGeneration") == generation:
+            return False
+        wanted = Condition(_RECONCILING, True, EndpointReason.NOT_APPLIED, _SLOW.format(name, _SLOW_SECONDS))
+        (row,) = merge(resource.conditions, [wanted], generation, self._now())
+        await self.write_status(manifest, {**resource.status, "conditions": [*(rows | {_RECONCILING: row}).values()]})
+        return True
 
     async def converge(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[Fault, ...]:
         """Write the children that differ from these manifests, and return the faults of refused writes."""

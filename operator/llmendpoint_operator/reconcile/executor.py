@@ -45,6 +45,8 @@ class Executor:
         self._objects = objects
         self._inventory = inventory
         self._discovery = discovery
+        #: The child that is being written, by owner.
+        self.writing: dict[Key, ChildKey] = {}
 
     async def converge(
         self, owner: Owner, desired: Sequence[Manifest], prune: Collection[str] = ()
@@ -86,6 +88,7 @@ class Executor:
         manifest = step.manifest
         name = key_of(manifest)
         fault: Fault | None = None
+        self.writing[key] = name
         try:
             if isinstance(step, Create):
                 fault = await self._create(key, owner, manifest)
@@ -93,6 +96,8 @@ class Executor:
                 self._inventory.wrote_child(key, await self._objects.apply(manifest, step.uid))
         except API_ERRORS as error:
             fault = classify(error, name)
+        finally:
+            del self.writing[key]
         if fault is None:
             return []
         if fault.reason is FaultReason.UNKNOWN_KIND:

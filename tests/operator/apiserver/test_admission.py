@@ -130,10 +130,10 @@ def test_a_pod_that_admission_refuses(
 
 @pytest.fixture
 def webhook(api: Any, tmp_path: Path) -> Iterator[Webhook]:
-    """An admission webhook for the StatefulSets of the namespace, with a timeout of one second."""
+    """An admission webhook for the StatefulSets of the namespace, with a timeout of four seconds."""
     with serve_webhook(tmp_path) as (webhook, client):
         webhook.sentence = "not yet"
-        api.client.apply(registration(api.namespace, api.namespace, client, timeout=1))
+        api.client.apply(registration(api.namespace, api.namespace, client, timeout=4))
         probe = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "probe"}, "spec": {
             "serviceName": "probe", "replicas": 0, "selector": {"matchLabels": {"a": "b"}},
             "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}}}  # fmt: skip
@@ -172,6 +172,7 @@ def test_a_webhook_that_hangs_is_not_the_fault_of_the_spec_and_delays_no_other_e
     webhook.hangs = True
     api.apply(endpoint("assistant"))
     wait_until(lambda: webhook.calls)
+    wait_until(lambda: "has not answered" in row(api, "Reconciling")["message"], 10)
     elsewhere = type(api)(api.client, "default")
     elsewhere.apply(endpoint(api.namespace))
     wait_until(lambda: elsewhere.get("StatefulSet", api.namespace), 2)

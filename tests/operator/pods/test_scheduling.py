@@ -81,7 +81,7 @@ def unscheduled(message: str) -> dict[str, Any]:
         ),
         (
             "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found", ORIGIN,
-            "its claim is not bound to a volume yet. Check the StorageClass",
+            "the cluster needs a default StorageClass",
         ),
         (
             '0/1 nodes are available: persistentvolumeclaim "models" not found. not found', ORIGIN,

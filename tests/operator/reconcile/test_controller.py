@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +13,13 @@ from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.endpoint.controller import EndpointController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
+from llmendpoint_operator.reconcile import controller
 from llmendpoint_operator.reconcile.controller import Cluster
 from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import KEY, endpoint_body, live, newer
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
 from support.manifests import pod
+from support.waiting import eventually
 
 SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1"))
 LOADED = ModelStatus("tiny:latest", ModelPhase.READY, present=True, loaded=True, loaded_bytes=1, vram_bytes=1)
@@ -221,6 +224,50 @@ async def test_each_new_reason_becomes_one_event(world: World) -> None:
     assert {event["type"] for event in world.objects.events} == {"Normal"}
 
 
+class Slowness:
+    """Lets writes of one kind wait until `end` is set."""
+
+    def __init__(self, objects: FakeObjects, kind: str) -> None:
+        self._create, self._kind = objects.create, kind
+        self.end = asyncio.Event()
+        objects.create = self.create  # type: ignore[method-assign]
+
+    async def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        if manifest["kind"] == self._kind:
+            await self.end.wait()
+        return await self._create(manifest)
+
+
+async def test_the_status_says_which_write_is_slow(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A webhook may hang. Until the API server gives up, the status must not be that of an object nobody has seen."""
+    monkeypatch.setattr(controller, "_SLOW_SECONDS", 0.01)
+    slow = Slowness(world.objects, "ConfigMap")
+    world.show()
+    work = asyncio.ensure_future(world.controller.reconcile(KEY))
+    await eventually(lambda: bool(world.objects.statuses))
+    assert world.conditions == {"Reconciling": "NotApplied"}
+    assert "ConfigMap/assistant is being written, but the API server has not answered" in world.message("Reconciling")
+    slow.end.set()
+    assert await work == 0
+    await world.controller.reconcile(KEY)
+    assert world.conditions["Reconciling"] == "RollingOut"
+
+
+async def test_a_slow_write_is_told_once_per_generation(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    monkeypatch.setattr(controller, "_SLOW_SECONDS", 0.01)
+    slow = Slowness(world.objects, "ConfigMap")
+    world.inventory.gone("ConfigMap", newer(world.objects.get_now("ConfigMap", "assistant")))
+    world.objects.remove("ConfigMap", "assistant")
+    before = len(world.objects.statuses)
+    work = asyncio.ensure_future(world.controller.reconcile(KEY))
+    await asyncio.wait([work], timeout=0.05)
+    assert len(world.objects.statuses) == before
+    slow.end.set()
+    assert await work == 300
+
+
 NO_NODE_PORTS = Policy(service_types=())
 
 
@@ -231,6 +278,7 @@ async def test_nothing_is_applied_for_a_spec_that_the_policy_forbids() -> None:
         assert await world.controller.reconcile(KEY) == 300
     assert world.objects.calls == ["status LLMEndpoint/assistant"]
     assert world.conditions["Stalled"] == world.conditions["Ready"] == "PolicyViolation"
+    assert world.conditions["MonitoringReady"] == "NotApplied"
     assert [event["type"] for event in world.objects.events if event["reason"] == "PolicyViolation"] == ["Warning"]
     world.show(service={"type": "ClusterIP"})
     await world.controller.reconcile(KEY)
