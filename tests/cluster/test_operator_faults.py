@@ -29,6 +29,8 @@ PULL_SECONDS = 45
 FAILOVER_SECONDS = 20
 #: A second installation takes over 30 s after the first one has ended.
 TAKEOVER_SECONDS = 60
+#: A poll of a sidecar that does not answer takes 2 s.
+_POLL_SECONDS = 4
 OTHER_NAMESPACE = "llmendpoint-other"
 
 
@@ -369,12 +371,12 @@ def test_an_unreachable_sidecar_is_told_and_the_endpoint_stays_ready(world: Worl
     (pod,) = world.pods("steady").values()
     source = world.operator.wait_until_serving()["status"]["podIP"]
     with Node(pod).blocked(source, 8001):
-        row = wait_until(lambda: reason_of(world, "ModelsAvailable", "SidecarUnreachable"), 120, every=1)
+        row = wait_until(lambda: reason_of(world, "ModelsAvailable", "SidecarUnreachable"), 120, every=_POLL_SECONDS)
         assert row["status"] == "Unknown"
         assert pod["status"]["podIP"] in row["message"]
         assert reason_of(world, "ModelsLoaded", "SidecarUnreachable")
         assert reason_of(world, "Ready", "ModelsAnswer")
-    wait_until(lambda: reason_of(world, "ModelsAvailable", "AllPresent"), 90, every=1)
+    wait_until(lambda: reason_of(world, "ModelsAvailable", "AllPresent"), 90, every=_POLL_SECONDS)
 
 
 def reason_of(world: World, condition: str, reason: str) -> dict[str, str] | None:
