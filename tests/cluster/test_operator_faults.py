@@ -307,7 +307,7 @@ def test_a_standby_takes_over_from_a_leader_that_is_killed(world: World) -> None
         world.settle("steady")
         assert (world.identity("steady"), world.generation("steady")) == before
     finally:
-        install("llmendpoint", NAMESPACE, "--wait", "--timeout", "3m")
+        install("llmendpoint", NAMESPACE)
 
 
 def test_a_second_release_stands_back_and_takes_over_when_the_first_is_removed(world: World) -> None:
