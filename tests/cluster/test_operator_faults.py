@@ -312,6 +312,7 @@ def test_a_standby_takes_over_from_a_leader_that_is_killed(world: World) -> None
 
 def test_a_second_release_stands_back_and_takes_over_when_the_first_is_removed(world: World) -> None:
     world.settle("steady")
+    wait_for(lambda: len(world.operator.all()) == 1)
     first = world.operator.wait_until_serving()
     before = (world.identity("steady"), world.generation("steady"))
     labels = {"pod-security.kubernetes.io/enforce": "restricted", "llmendpoint-e2e": "true"}
