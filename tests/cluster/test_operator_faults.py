@@ -29,6 +29,8 @@ PULL_SECONDS = 45
 FAILOVER_SECONDS = 20
 #: A second installation takes over 30 s after the first one has ended.
 TAKEOVER_SECONDS = 60
+#: A poll of a sidecar that does not answer takes 2 s.
+_POLL_SECONDS = 4
 OTHER_NAMESPACE = "llmendpoint-other"
 
 
@@ -305,11 +307,12 @@ def test_a_standby_takes_over_from_a_leader_that_is_killed(world: World) -> None
         world.settle("steady")
         assert (world.identity("steady"), world.generation("steady")) == before
     finally:
-        install("llmendpoint", NAMESPACE, "--wait", "--timeout", "3m")
+        install("llmendpoint", NAMESPACE)
 
 
 def test_a_second_release_stands_back_and_takes_over_when_the_first_is_removed(world: World) -> None:
     world.settle("steady")
+    wait_for(lambda: len(world.operator.all()) == 1)
     first = world.operator.wait_until_serving()
     before = (world.identity("steady"), world.generation("steady"))
     labels = {"pod-security.kubernetes.io/enforce": "restricted", "llmendpoint-e2e": "true"}
@@ -369,12 +372,12 @@ def test_an_unreachable_sidecar_is_told_and_the_endpoint_stays_ready(world: Worl
     (pod,) = world.pods("steady").values()
     source = world.operator.wait_until_serving()["status"]["podIP"]
     with Node(pod).blocked(source, 8001):
-        row = wait_until(lambda: reason_of(world, "ModelsAvailable", "SidecarUnreachable"), 120, every=1)
+        row = wait_until(lambda: reason_of(world, "ModelsAvailable", "SidecarUnreachable"), 120, every=_POLL_SECONDS)
         assert row["status"] == "Unknown"
         assert pod["status"]["podIP"] in row["message"]
         assert reason_of(world, "ModelsLoaded", "SidecarUnreachable")
         assert reason_of(world, "Ready", "ModelsAnswer")
-    wait_until(lambda: reason_of(world, "ModelsAvailable", "AllPresent"), 90, every=1)
+    wait_until(lambda: reason_of(world, "ModelsAvailable", "AllPresent"), 90, every=_POLL_SECONDS)
 
 
 def reason_of(world: World, condition: str, reason: str) -> dict[str, str] | None:

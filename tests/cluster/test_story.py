@@ -266,6 +266,9 @@ def test_an_idle_operator_writes_nothing(assistant: Namespace) -> None:
         "jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{'\\n'}{end}",
     )
 
+    # The tests before have deleted its pod, and stopped the operator.
+    assistant.run("wait", "--for=condition=Reconciling=False", "--timeout=2m", "llmendpoint/assistant")
+
     def stays() -> bool:
         """Return whether nothing changes for longer than the steady poll. The first round may see pods of other tests."""
         before = assistant.run(*query)

@@ -48,6 +48,8 @@ class FakeObjects:
         #: The manifests of created objects, by "Kind/name".
         self.created: dict[str, Manifest] = {}
         self.statuses: list[dict[str, Any]] = []
+        #: The versions of the objects whose status was written.
+        self.written_upon: list[str] = []
         self.events: list[Manifest] = []
         self._objects: dict[tuple[str, str], Manifest] = {}
 
@@ -106,6 +108,7 @@ class FakeObjects:
     async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:
         self._note("status", manifest)
         self.statuses.append(status)
+        self.written_upon.append(manifest["metadata"]["resourceVersion"])
         return newer(manifest, status=status)
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:

@@ -189,13 +189,26 @@ class Controller(ABC, Generic[Spec]):
         if manifest.get("status") == status:
             return
         try:
-            written = await self._cluster.objects.apply_status(manifest, status)
+            written = await self._cluster.objects.apply_status(self._as_it_is_now(manifest), status)
         except ApiException as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
             self._inventory.gone(manifest["kind"], manifest)
         else:
             self._inventory.wrote_resource(written)
+
+    def _as_it_is_now(self, manifest: Manifest) -> Manifest:
+        """Return the resource as it is now, or `manifest` if another status may belong to it.
+
+        Sidecars that do not answer are polled for seconds. If somebody changes labels or annotations more often than
+        that, the API server would refuse each status, because it is for an older version.
+        """
+        metadata = manifest["metadata"]
+        newest = self._inventory.resource(Key(manifest["kind"], metadata["namespace"], metadata["name"]))
+        if newest is None or newest.get("status") != manifest.get("status"):
+            return manifest
+        same = all(newest["metadata"].get(name) == metadata.get(name) for name in ("uid", "generation"))
+        return newest if same else manifest
 
     async def refuse(self, manifest: Manifest, sentence: str) -> None:
         """Write the status of a resource whose spec cannot be parsed, and one Event per sentence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,9 +33,12 @@ class FakePods:
     def __init__(self) -> None:
         self.model: ModelStatus | None = None
         self.polls = 0
+        #: Called during a poll.
+        self.meanwhile: Callable[[], object] = lambda: None
 
     async def sidecar(self, pod: dict[str, Any]) -> SidecarStatus | Silence:
         self.polls += 1
+        self.meanwhile()
         if self.model is None:
             return Silence("http://10.0.0.1:8001/status", "no answer within 2 s")
         return SidecarStatus("1", True, False, True, "0.17.4", (self.model,), Totals())
@@ -104,6 +108,21 @@ async def test_a_reconcile_reads_nothing_and_a_second_one_sends_nothing(world: W
     assert len(world.objects.calls) == 7
     await world.controller.reconcile(KEY)
     assert len(world.objects.calls) == 7
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+async def test_a_status_is_for_the_newest_version_of_its_spec(world: World, generation: int) -> None:
+    """An annotation that changes during each poll must not keep the status from being written; a new spec must."""
+    world.show()
+    await world.controller.reconcile(KEY)
+    world.show_ready_pod()
+    polled = world.inventory.resource(KEY)
+    assert polled is not None
+    edited = newer(polled, metadata={"annotations": {"edited": "yes"}, "generation": generation})
+    world.pods.meanwhile = lambda: world.inventory.shows("LLMEndpoint", edited)
+    await world.controller.reconcile(KEY)
+    expected = edited if generation == 1 else polled
+    assert world.objects.written_upon[-1] == expected["metadata"]["resourceVersion"]
 
 
 async def test_a_resource_that_is_gone_or_on_its_way_is_left_alone(world: World) -> None:
