@@ -31,6 +31,9 @@ _NOT_SELECTED = (
     "in the chart's value monitoring.labels, or change serviceMonitorSelector or serviceMonitorNamespaceSelector of "
     "the Prometheus."
 )
+_NOT_APPLIED = (
+    "The spec is not applied, so the endpoint may have no ServiceMonitor. The condition Stalled says what to do."
+)
 _ADVICE = (
     "The cluster does not have the kind ServiceMonitor, so Prometheus is not configured to scrape this endpoint. "
     "Install the Prometheus Operator, or set spec.monitoring.mode to None."
@@ -43,12 +46,20 @@ def monitoring_ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | No
         return None
     faults = [fault for fault in seen.refused if fault.kind == "ServiceMonitor"]
     if not faults:
-        return _selection(seen.scraping)
+        return _not_applied(seen) or _selection(seen.scraping)
     if not is_lacking_kind(faults[0]):
         return condition_of(_TYPE, faults, status=False)
     wanted = spec.monitoring.mode is MonitoringMode.SERVICE_MONITOR
     message = _ADVICE if wanted else f"{_ADVICE} Metrics are served on port {ADMIN_PORT} of each pod."
     return Condition(_TYPE, False, EndpointReason.SERVICE_MONITOR_UNKNOWN, message)
+
+
+def _not_applied(seen: Observation) -> Condition | None:
+    """Return the condition of an endpoint whose spec is not applied, unless its ServiceMonitor is seen."""
+    if seen.scraping is not None or not (seen.forbidden or seen.invalid):
+        return None
+    reason = EndpointReason.POLICY_VIOLATION if seen.forbidden else EndpointReason.INVALID_SPEC
+    return Condition(_TYPE, None, reason, _NOT_APPLIED)
 
 
 def _selection(scraping: Scraping | None) -> Condition:
