@@ -191,7 +191,10 @@ class StallWatch:
             self._question = None
 
     async def _ask(self, model: str, seconds: float, level: int = logging.INFO) -> Answer:
-        """Ask a model for one token, or for one embedding if it can do nothing else. `level` is that of the log line."""
+        """Ask a model for one token, or for one embedding if it can do nothing else.
+
+        `level` is the level of the log line about the question.
+        """
         result = Answer.FAILED
         try:
             capabilities = await self._ollama.capabilities(model)
