@@ -32,6 +32,8 @@ exit codes: 0 stopped by a signal, 1 failed, 2 invalid option, 130 interrupted t
 # The syntax of labels: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _LABEL_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+# A label as in RFC 1123: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,16 @@ def parse_label(text: str) -> tuple[str, str]:
     return name, value
 
 
+def parse_namespace(text: str) -> str:
+    """Return the name of a namespace. Raises ValueError if a namespace cannot have it."""
+    if not _NAMESPACE.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not the name of a namespace; use at most 63 lowercase letters, digits and '-', and begin and "
+            "end with a letter or digit"
+        )
+    return text
+
+
 def parse_policy_file(text: str) -> Policy:
     """Return the policy in the file with this path. Raises ValueError, whose message names the file."""
     try:
@@ -111,9 +123,9 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     description = "Run the operator for LLMEndpoint and LoadTest resources."
     flags = Flags("llmendpoint_operator", ENVIRONMENT_PREFIX, description, _EXAMPLES)
     scope = flags.group("scope")
-    scope.option("namespace", str, [], "namespace to watch; if absent, all namespaces are watched",
+    scope.option("namespace", parse_namespace, [], "namespace to watch; if absent, all namespaces are watched",
                  value="NAME")  # fmt: skip
-    scope.option("own-namespace", str, os.environ.get("POD_NAMESPACE", "llmendpoint-system"),
+    scope.option("own-namespace", parse_namespace, os.environ.get("POD_NAMESPACE", "llmendpoint-system"),
                  "namespace of the ConfigMaps with the default questions; if POD_NAMESPACE is set, it is the default",
                  value="NAME")  # fmt: skip
     scope.option("policy", parse_policy_file, None, "file with the values that the creators of resources may use; if "

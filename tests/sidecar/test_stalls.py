@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from llmendpoint_common.contracts.sidecar import DeclaredModel, RequestRecord, SidecarConfig, StallConfig
 from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.main import Sidecar
+from llmendpoint_sidecar.ollama.client import Ollama
 from support.servers import RunningSimulator, StartSidecar, StartSimulator
 from support.waiting import eventually
 
@@ -135,6 +137,31 @@ async def test_while_ollama_is_hung_everything_says_so_and_new_requests_are_refu
     # Reading is not refused.
     async with hung.http.get(f"http://127.0.0.1:{hung.sidecar.port}/api/tags") as response:
         assert response.status == 200
+
+
+async def test_the_log_says_what_the_model_is_asked(hung: Hung, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    hung.simulator.behave(fault="hang")
+    await hung.ask()
+    await hung.is_noticed()
+    assert caplog.text.count(f"asking {MODEL} for one token") == 1
+
+
+async def test_the_log_speaks_of_no_question_if_ollama_lists_no_capabilities(
+    hung: Hung, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old and foreign servers do not list them."""
+
+    async def none(*_: object) -> list[str]:
+        return []
+
+    monkeypatch.setattr(Ollama, "capabilities", none)
+    caplog.set_level(logging.INFO)
+    hung.simulator.behave(fault="hang")
+    await hung.ask()
+    await eventually(lambda: f"it does not say what {MODEL} can be asked" in caplog.text)
+    assert "for one token" not in caplog.text
+    assert await hung.metric(r'upstream_tests_total\{result="failed"\}') >= 1
 
 
 async def test_an_answer_ends_the_hang_and_questions_are_not_counted_as_requests(hung: Hung) -> None:

@@ -51,9 +51,6 @@ def loadtests() -> Iterator[State]:
     yield State("model-not-served", refused, "Failed", "Degraded", "Stalled")
     invalid = loadtest(phases.failed("spec.load.rate: must be greater than 0", NOW))
     yield State("invalid-spec", invalid, "Failed", "Degraded", "Passed")
-    suspended = loadtest(waiting)
-    suspended["spec"] = {**SPEC, "suspend": True}
-    yield State("suspended", suspended, "InProgress", "Suspended", "The load test is suspended")
 
 
 def _runs() -> Iterator[State]:

@@ -60,4 +60,18 @@ def final(faults: Iterable[Fault]) -> list[Fault]:
 
 def condition_of(kind: str, faults: Sequence[Fault], *, status: bool) -> Condition:
     """Return a condition of type `kind` with the reason of the first fault and the messages of all."""
-    return Condition(kind, status, faults[0].reason, "; ".join(fault.message for fault in faults))
+    return Condition(kind, status, faults[0].reason, in_words(faults))
+
+
+def in_words(faults: Iterable[Fault]) -> str:
+    """Return the messages of faults. Children with the same message, for example about a webhook, share one."""
+    children: dict[str, list[Fault]] = {}
+    for fault in faults:
+        children.setdefault(fault.message.removeprefix(f"{fault.child}: "), []).append(fault)
+    return "; ".join(_shared(message, found) for message, found in children.items())
+
+
+def _shared(message: str, faults: Sequence[Fault]) -> str:
+    if len(faults) == 1:
+        return faults[0].message
+    return f"{', '.join(fault.child for fault in faults)}: {message}"

@@ -37,7 +37,7 @@ from llmendpoint_operator.cluster.faults import classify, describe
 from llmendpoint_operator.cluster.inventory import Child
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.kube.conditions import is_true
-from llmendpoint_operator.kube.fault import Fault
+from llmendpoint_operator.kube.fault import Fault, in_words
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.loadtest import phases
 from llmendpoint_operator.loadtest.desired import desired
@@ -182,7 +182,7 @@ class LoadTestController(Controller[LoadTestSpec]):
         if refused:
             # Invalid is what the spec says. Anything else is an object or a rule of the cluster, which can change.
             faults = sorted(refused, key=lambda fault: fault.reason is not FaultReason.INVALID)
-            message = "; ".join(fault.message for fault in faults)
+            message = in_words(faults)
             stalled = faults[0].reason is FaultReason.INVALID
             return await self._hold(resource, faults[0].reason, message, stalled=stalled)
         result = self._inventory.own_child(resource.key, "ConfigMap", result_name(resource.owner), resource.owner.uid)

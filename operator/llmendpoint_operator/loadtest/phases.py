@@ -130,8 +130,8 @@ def failed(message: str, now: datetime) -> Phase:
 
 
 def overdue(message: str, now: datetime) -> Phase:
-    """Return the phase of a run that did not start in time. `message` is what kept it from starting."""
-    return failed(f"The run did not start in time, and has ended. The last obstacle was: {message}", now)
+    """Return the phase of a run that could not start in time. `message` is what kept it from starting."""
+    return failed(f"The run has ended, because it could not start. The last obstacle was: {message}", now)
 
 
 def is_overdue(status: dict[str, Any], now: datetime) -> bool:

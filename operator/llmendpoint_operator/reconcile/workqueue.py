@@ -1,7 +1,8 @@
 """A level-triggered work queue. A key is dirty or clean, and one worker per key reconciles it until it is clean.
 
 The number of workers is bounded (`cluster/slots.py`), but a resource whose requests hang, or whose pods do not answer,
-does not delay the others. A failed reconcile is retried after a delay that doubles with each failure of its key.
+does not delay the others. A failed reconcile is retried after a delay that doubles with each failed retry of its key. A
+reconcile that an event starts before the retry is due does not double it.
 
 A key that this process may not reconcile, because another operator process serves its namespace, is held. `recheck`
 starts the held keys that may now be reconciled, and stops the reconciles that may no longer run.
@@ -16,6 +17,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import NamedTuple
 
 from llmendpoint_common.process.errors import NotLeaderError
 from llmendpoint_common.process.logs import log_fields
@@ -38,6 +40,13 @@ _STARTS_PER_STEP = 4
 Reconcile = Callable[[Key], Awaitable[float | None]]
 
 
+class _Failures(NamedTuple):
+    """The number of failures that count for the delay, and the time from which the next one counts too."""
+
+    number: int
+    due: float
+
+
 def _always(_: Key) -> bool:
     return True
 
@@ -45,8 +54,14 @@ def _always(_: Key) -> bool:
 class WorkQueue:
     """Runs `reconcile` for dirty keys, if they `may_run`. Reconciles of the same key never overlap."""
 
-    def __init__(self, reconcile: Reconcile, may_run: Callable[[Key], bool] = _always) -> None:
+    def __init__(
+        self,
+        reconcile: Reconcile,
+        may_run: Callable[[Key], bool] = _always,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._reconcile = reconcile
+        self._clock = clock
         self._may_run = may_run
         self._held: set[Key] = set()
         #: Dirty keys, and the time since when they are.
@@ -57,7 +72,7 @@ class WorkQueue:
         self._slots = Slots(self._start_soon)
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
-        self._failures: dict[Key, int] = {}
+        self._failures: dict[Key, _Failures] = {}
         self._closed = False
         self.measures = Measures()
 
@@ -163,8 +178,7 @@ class WorkQueue:
             pause = _FIRST_RETRY_SECONDS
         except Exception as error:
             result = ERROR
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
-            pause = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10))
+            pause = self._retry_delay(key)
             verbose = log.isEnabledFor(logging.DEBUG)
             log.warning(
                 "%s: reconcile failed: %s (next attempt in %g s)", key, describe(error), pause, exc_info=verbose
@@ -176,6 +190,20 @@ class WorkQueue:
             self.measures.reconciles[key.kind, result] += 1
             self.measures.durations[key.kind].observe(time.monotonic() - begun)
         return pause
+
+    def _retry_delay(self, key: Key) -> float:
+        """Count a failure, and return the number of seconds until the retry.
+
+        One event often starts several reconciles within milliseconds. Their failures count once.
+        """
+        now, before = self._clock(), self._failures.get(key)
+        counts = before is None or now >= before.due
+        number = (before.number if before else 0) + counts
+        delay = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(number - 1, 10))
+        if counts:
+            # A timer may be shorter than the delay by the spread.
+            self._failures[key] = _Failures(number, now + delay * (1 - _SPREAD))
+        return delay
 
     def _later(self, key: Key, seconds: float) -> None:
         # After a start, all resources are reconciled within seconds. Without a spread, they would all be due again in

@@ -24,8 +24,6 @@ from llmendpoint_operator.watching.feed import Feed
 _FIRST_SECONDS, _LAST_SECONDS = 0.5, 10.0
 #: The API server refuses: somebody has to give a permission or to install a CustomResourceDefinition.
 _LOST_FIRST_SECONDS, _LOST_LAST_SECONDS = 1.0, 60.0
-#: An optional kind may never come.
-_OPTIONAL_LAST_SECONDS = 300.0
 _REFUSED_SECONDS = 2.5
 
 
@@ -54,8 +52,7 @@ class KindAccess:
         self._changed = changed
         self._clock = clock
         self._failing = Backoff(_FIRST_SECONDS, _LAST_SECONDS)
-        last = _OPTIONAL_LAST_SECONDS if kind.optional else _LOST_LAST_SECONDS
-        self._refused = Backoff(_LOST_FIRST_SECONDS, last)
+        self._refused = Backoff(_LOST_FIRST_SECONDS, _LOST_LAST_SECONDS)
         self._refused_since: float | None = None
         self._failing_since: float | None = None
         #: When the kind was found after the cluster had lacked it.

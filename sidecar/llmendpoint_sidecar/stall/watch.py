@@ -148,7 +148,6 @@ class StallWatch:
         self._note_loaded()
         decision = self._detector.tick(time.monotonic(), here, memory)
         if isinstance(decision, Question):
-            log.info("no byte from Ollama for requests that wait; asking %s for one token", decision.model)
             self._question = asyncio.create_task(self._ask(decision.model, decision.seconds))
             return None
         return decision
@@ -191,13 +190,22 @@ class StallWatch:
             self._question.cancel()
             self._question = None
 
-    async def _ask(self, model: str, seconds: float) -> Answer:
-        """Ask a model for one token, or for one embedding if it can do nothing else."""
+    async def _ask(self, model: str, seconds: float, level: int = logging.INFO) -> Answer:
+        """Ask a model for one token, or for one embedding if it can do nothing else.
+
+        `level` is the level of the log line about the question.
+        """
         result = Answer.FAILED
         try:
             capabilities = await self._ollama.capabilities(model)
             # Ollama lists no capabilities for a model that it does not know well. Images take long and have no tokens.
-            if "completion" in capabilities or "embedding" in capabilities:
+            if "completion" not in capabilities and "embedding" not in capabilities:
+                log.log(
+                    level, "no byte from Ollama for requests that wait; it does not say what %s can be asked", model
+                )
+            else:
+                what = "one token" if "completion" in capabilities else "one embedding"
+                log.log(level, "no byte from Ollama for requests that wait; asking %s for %s", model, what)
                 await self._ollama.test(model, embedding="completion" not in capabilities, seconds=seconds)
                 result = Answer.ANSWERED
         except OllamaSilentError:
@@ -244,7 +252,7 @@ class StallWatch:
             if model is None:
                 await asyncio.sleep(self._detector.times.suspicion)
                 return
-            result = await self._ask(model, max(self._detector.times.answer, _RECOVERY_SECONDS))
+            result = await self._ask(model, max(self._detector.times.answer, _RECOVERY_SECONDS), logging.DEBUG)
             if result is Answer.ANSWERED or (self._watch.up and model not in self._watch.listed):
                 return
             await asyncio.sleep(min(_RETEST_SECONDS, self._detector.times.suspicion))

@@ -13,6 +13,7 @@ import pytest
 from llmendpoint_common.contracts.loadrun import Arrivals
 from llmendpoint_common.process.flags import Flags, choice
 from llmendpoint_loadjob.settings import parse_settings as parse_load_settings
+from llmendpoint_operator.settings import parse_settings as parse_operator_settings
 from llmendpoint_sidecar.settings import parse_settings as parse_sidecar_settings
 from llmendpoint_simulator.settings import parse_settings as parse_simulator_settings
 
@@ -77,6 +78,18 @@ def test_a_wrong_flag_or_value_ends_with_2_and_one_sentence(module: str, argumen
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"{module}: {sentence}\nSee --help for all options.\n"
+
+
+@pytest.mark.parametrize("name", ["Bad_NS", "A", "a.b", "-a", "a" * 64, ""])
+@pytest.mark.parametrize("option", ["--namespace", "--own-namespace"])
+def test_a_name_that_no_namespace_can_have_ends_the_operator_with_2(
+    option: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_operator_settings([f"{option}={name}"])
+    assert ended.value.code == 2
+    assert f"{option}: {name!r} is not the name of a namespace; use at most 63 lowercase" in capsys.readouterr().err
+    assert parse_operator_settings([f"{option}=team-a1"]) is not None
 
 
 def test_a_rule_over_several_options_is_one_sentence_too() -> None:

@@ -237,7 +237,7 @@ async def test_a_refused_object_ends_the_run_after_ten_minutes_in_the_api_server
     assert world.status["verdict"] == "Error"
     assert world.passed[0] == "RunError"
     assert world.passed[1].startswith(
-        "The run did not start in time, and has ended. The last obstacle was: Job/smoke: exceeded quota: q. Raise"
+        "The run has ended, because it could not start. The last obstacle was: Job/smoke: exceeded quota: q. Raise"
     )
     assert "startTime" not in world.status
     assert "startDeadline" not in world.status

@@ -95,18 +95,44 @@ async def test_keys_that_hang_delay_no_other_key() -> None:
 
 
 async def test_retries_back_off_for_each_key(caplog: pytest.LogCaptureFixture) -> None:
-    async def reconcile(key: Key) -> float | None:
-        raise OSError("away")
-
-    queue = WorkQueue(reconcile)
+    now = 0.0
+    queue = WorkQueue(_fail, clock=lambda: now)
     for _ in range(3):
-        queue.mark(A)
-        await eventually(lambda: queue.depth == 0 and not queue._running)
-    queue.mark(B)
-    await eventually(lambda: queue.measures.reconciles["LLMEndpoint", ERROR] == 4)
+        await _once(queue, A)
+        now += 10
+    await _once(queue, B)
     await queue.close()
-    pauses = [record.getMessage().rpartition("next attempt in ")[2] for record in caplog.records]
-    assert pauses == ["0.5 s)", "1 s)", "2 s)", "0.5 s)"]
+    assert _pauses(caplog) == ["0.5 s)", "1 s)", "2 s)", "0.5 s)"]
+
+
+async def test_failures_before_the_retry_is_due_do_not_delay_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Events can start several reconciles within milliseconds, and they fail for the same reason."""
+    now = 0.0
+    queue = WorkQueue(_fail, clock=lambda: now)
+    for _ in range(6):
+        await _once(queue, A)
+        now += 0.01
+    assert set(_pauses(caplog)) == {"0.5 s)"}
+    # Events that do not end do not keep the delay short.
+    while now < 10:
+        await _once(queue, A)
+        now += 0.3
+    await queue.close()
+    assert list(dict.fromkeys(_pauses(caplog))) == ["0.5 s)", "1 s)", "2 s)", "4 s)", "8 s)"]
+
+
+async def _fail(_: Key) -> float | None:
+    raise OSError("away")
+
+
+async def _once(queue: WorkQueue, key: Key) -> None:
+    before = queue.measures.reconciles["LLMEndpoint", ERROR]
+    queue.mark(key)
+    await eventually(lambda: queue.measures.reconciles["LLMEndpoint", ERROR] > before and not queue._running)
+
+
+def _pauses(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage().rpartition("next attempt in ")[2] for record in caplog.records]
 
 
 class Permission:

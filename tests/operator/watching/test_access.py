@@ -81,8 +81,9 @@ def test_a_missing_kind_of_ours_is_a_problem_and_an_optional_one_is_not() -> Non
     delays = optional.fails_for(3600, plain_not_found())
     assert optional.discovery.missing == {"ServiceMonitor"}
     assert optional.problems == ""
-    # At rest, a missing kind costs one request in several minutes.
-    assert min(delays[-3:]) >= 240
+    # It is found about a minute after it is installed. At rest, it costs one request per minute.
+    assert min(delays[-3:]) >= 48
+    assert max(delays) <= 72
 
 
 def test_the_api_server_says_when_to_try_again() -> None:

@@ -13,10 +13,12 @@ from llmendpoint_operator.kube.fault import condition_of, is_lacking_kind
 from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping, Selector
 
 _TYPE = EndpointCondition.MONITORING_READY
-_NOT_APPLIED = EndpointReason.NOT_APPLIED
-_NO_MONITOR = (
+_NOT_APPLIED = Condition(
+    _TYPE,
+    False,
+    EndpointReason.NOT_APPLIED,
     "The endpoint does not have a ServiceMonitor, because its spec is not applied. The conditions Stalled and Degraded "
-    "say why."
+    "say why.",
 )
 _MAX_NAMES = 5
 _CANNOT_SEE = (
@@ -48,7 +50,7 @@ def monitoring_ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | No
         return None
     faults = [fault for fault in seen.refused if fault.kind == "ServiceMonitor"]
     if not faults:
-        return _selection(seen.scraping) if seen.monitored else Condition(_TYPE, False, _NOT_APPLIED, _NO_MONITOR)
+        return _selection(seen.scraping) if seen.monitored else _NOT_APPLIED
     if not is_lacking_kind(faults[0]):
         return condition_of(_TYPE, faults, status=False)
     wanted = spec.monitoring.mode is MonitoringMode.SERVICE_MONITOR

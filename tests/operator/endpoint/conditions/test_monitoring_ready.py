@@ -12,11 +12,14 @@ from llmendpoint_operator.endpoint.conditions.monitoring_ready import monitoring
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping
+from llmendpoint_operator.policy.rules import Use, Violation
 from support.endpoints import endpoint_spec
 from support.observations import CONFLICT, NO_MONITORS, NO_PODS, observed, outcome
 
 SERVER = PrometheusServer("monitoring", "k8s", {"matchLabels": {"release": "prometheus"}}, {})
 FORBIDDEN_MONITOR = Fault(FaultReason.FORBIDDEN, "ServiceMonitor/assistant", "no rights")
+
+VIOLATION = Violation("serviceTypes", Use("spec.service.type", "NodePort"), ())
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,12 @@ FORBIDDEN_MONITOR = Fault(FaultReason.FORBIDDEN, "ServiceMonitor/assistant", "no
         (replace(NO_PODS, scraping=Scraping(unclear=(SERVER,))), (None, "PrometheusUnknown")),
         (replace(NO_PODS, scraping=Scraping(others=(SERVER,))), (False, "NotSelected")),
         (replace(NO_PODS, scraping=Scraping(selecting=(SERVER,)), refused=(CONFLICT,)), (True, "ServiceMonitor")),
+        (replace(NO_PODS, invalid="spec.replicas: two", monitored=False), (False, "NotApplied")),
+        (replace(NO_PODS, forbidden=(VIOLATION,), monitored=False), (False, "NotApplied")),
+        (
+            replace(NO_PODS, invalid="spec.replicas: two", scraping=Scraping(selecting=(SERVER,))),
+            (True, "ServiceMonitor"),
+        ),
         (observed(refused=(NO_MONITORS,)), (False, "ServiceMonitorUnknown")),
         (observed(refused=(FORBIDDEN_MONITOR,)), (False, "Forbidden")),
     ],

@@ -28,12 +28,6 @@ if is("Stalled", "True") and conditions["Stalled"].observedGeneration == obj.met
   return health
 end
 
-if obj.spec.suspend == true and obj.status.startTime == nil then
-  health.status = "Suspended"
-  health.message = "The load test is suspended"
-  return health
-end
-
 if conditions["Complete"] ~= nil then
   health.message = conditions["Complete"].message
 end
