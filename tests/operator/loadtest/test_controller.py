@@ -765,3 +765,19 @@ async def test_a_run_gets_no_verdict_while_its_objects_cannot_be_seen(world: Wor
     assert world.condition("Complete") == ("False", "NotWatched")
     assert f"The operator cannot watch {kind} in the cluster" in world.passed[1]
     assert "verdict" not in world.status
+
+
+async def test_a_result_that_cannot_be_seen_is_not_said_to_be_missing(world: World) -> None:
+    await world.start()
+    world.show_pod("smoke-x", phase="Succeeded")
+    world.show_job(conditions=[{"type": "Complete", "status": "True"}])
+    world.inventory.lose("ConfigMap", "", "configmaps is forbidden")
+    body = world.objects.get_now("ConfigMap", "smoke-result-0")
+    world.objects.remove("ConfigMap", "smoke-result-0")
+    world.inventory.gone("ConfigMap", newer(body))
+    await world.reconcile()
+    assert world.passed[0] == "NotWatched"
+    assert "verdict" not in world.status
+    world.inventory.end_listing("ConfigMap")
+    await world.reconcile()
+    assert world.status["verdict"] == "Error"
