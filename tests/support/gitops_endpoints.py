@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from llmendpoint_operator.policy.rules import violations
 from llmendpoint_operator.reconcile.controller import sentence_of
 from support.fakes import refusal
 from support.gitops_states import NOW, Manifest, State, deleting, edited, manifest
-from support.observations import MISSING, PULLING, READY, model, observed, view
+from support.observations import MISSING, PULLING, READY, UNWATCHED, model, observed, view
 
 SPEC = {"models": [{"name": "tiny:latest"}]}
 QUOTA = (
@@ -128,6 +129,9 @@ def _in_trouble() -> Iterator[State]:
     yield State("policy-violation-after-edit", forbidden(running=True), "InProgress", "Degraded", "Stalled")
     yield State("invalid-spec", invalid(running=False), "Failed", "Degraded", "Stalled")
     yield State("invalid-spec-after-edit", invalid(running=True), "InProgress", "Degraded", "Stalled")
+    unseen = replace(observed(RUNS), unwatched=(UNWATCHED["StatefulSet"], UNWATCHED["Pod"]))
+    before = endpoint(observed(RUNS))["status"]
+    yield State("not-watched", endpoint(unseen, 1, before), "InProgress", "Degraded", "Degraded")
     stuck = Observation(1, 0, True, (NO_GPU,), stuck=NO_GPU.trouble)
     yield State("unschedulable-for-long", endpoint(stuck), "Failed", "Degraded", "Stalled")
     yield State("model-not-found", endpoint(observed(view(MISSING))), "Failed", "Degraded", "Stalled")

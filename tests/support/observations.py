@@ -6,9 +6,11 @@ from typing import Any
 
 from llmendpoint_common.contracts.cluster import FaultReason, PodReason
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Stall, Totals
+from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import Fault
+from llmendpoint_operator.kube.unwatched import Unwatched
 from llmendpoint_operator.pods.trouble import Trouble
 
 
@@ -55,4 +57,5 @@ INVALID = Fault(FaultReason.INVALID, "StatefulSet/assistant", "StatefulSet/assis
 INVALID_MONITOR = Fault(FaultReason.INVALID, "ServiceMonitor/assistant", "ServiceMonitor/assistant: bad value")
 FORBIDDEN = Fault(FaultReason.FORBIDDEN, "StatefulSet/assistant", "StatefulSet/assistant: no rights")
 QUOTA = Fault(FaultReason.QUOTA_EXCEEDED, "Service/assistant", "Service/assistant: exceeded quota")
+UNWATCHED = {kind: Unwatched(kind, "", f"{kind} is forbidden") for kind in KINDS}
 NO_MONITORS = Fault(FaultReason.UNKNOWN_KIND, "ServiceMonitor/assistant", "404")

@@ -60,6 +60,8 @@ class EndpointReason(StrEnum):
     MODEL_LOADING = "ModelLoading"
     OLLAMA_HUNG = "OllamaHung"
     INVALID_SPEC = "InvalidSpec"
+    # Ready, Reconciling, Degraded and MonitoringReady: the operator may not watch a kind of child
+    NOT_WATCHED = "NotWatched"
     # Reconciling; it can also be False with ScaledToZero
     # The CRD sets this one on a new object.
     PENDING = "Pending"
@@ -102,6 +104,7 @@ class LoadTestReason(StrEnum):
     PENDING = "Pending"
     RUNNING = "Running"
     FINISHED = "Finished"
+    NOT_WATCHED = "NotWatched"
     MODEL_NOT_SERVED = "ModelNotServed"
     MODEL_NOT_CHOSEN = "ModelNotChosen"
     NOT_STALLED = "NotStalled"

@@ -113,7 +113,8 @@ class OperatorMetrics(Collector):
         )
         yield _gauge(
             "canary_age_seconds",
-            "Time for which renewals of the operator's Lease have not arrived through the watch of Leases.",
+            "Time for which renewals of the operator's Lease that the API server accepted have not arrived through the "
+            "watch of Leases. 0 while there is no such watch, for example because the API server refuses it.",
             watches.canary.overdue(),
         )
 

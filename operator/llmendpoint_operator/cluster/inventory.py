@@ -40,6 +40,7 @@ from llmendpoint_operator.cluster.warning_events import WarningEvent, Warnings
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.kube.scraping import PrometheusServer, server_of
+from llmendpoint_operator.kube.unwatched import Unwatched
 
 __all__ = ["HASH_ANNOTATION", "RESULT_COMPONENT", "Child", "Inventory", "Refusal", "Seen", "hash_of", "owner_key"]
 
@@ -87,6 +88,7 @@ class Inventory:
         #: The objects that the present listing of a kind in a scope has not shown yet.
         self._unlisted: dict[Listing, set[str]] = {}
         self._listed: set[Listing] = set()
+        self._unwatched: dict[Listing, Unwatched] = {}
         self._warnings = Warnings()
         self._prometheus_servers: dict[str, PrometheusServer] = {}
         #: The last versions of objects that were deleted recently, by UID.
@@ -129,6 +131,14 @@ class Inventory:
     def is_listed(self, kind: str, namespace: str) -> bool:
         """Return whether all objects of a kind in a namespace are known. If not, others may exist."""
         return Listing(kind, namespace) in self._listed or Listing(kind, "") in self._listed
+
+    def unwatched(self, namespace: str, kinds: Iterable[str]) -> tuple[Unwatched, ...]:
+        """Return which of these kinds the operator may not watch in a namespace, in the order of the kinds.
+
+        The inventory has them as they were last seen. Kinds that the cluster does not have are not among them.
+        """
+        listings = (Listing(kind, scope) for kind in kinds for scope in ("", namespace))
+        return tuple(self._unwatched[listing] for listing in listings if listing in self._unwatched)
 
     def warnings(self, key: Key) -> list[WarningEvent]:
         """Return the newest Warning Events about the children, pods and claims of an owner, newest first."""
@@ -202,15 +212,19 @@ class Inventory:
         """Remove the objects that the listing did not contain, and return the owners that have become dirty."""
         listing = Listing(kind, scope)
         self._listed.add(listing)
+        self._unwatched.pop(listing, None)
         return self._drop(kind, self._unlisted.pop(listing, set()))
 
-    def lose(self, kind: str, scope: str = "") -> None:
+    def lose(self, kind: str, scope: str = "", trouble: str = "") -> None:
         """Record that a kind cannot be watched in a scope. Our resources of the kind are forgotten until it can be.
 
-        Children stay in the inventory as they were last seen.
+        Children stay in the inventory as they were last seen. `trouble` is the refusal of the API server, or empty if
+        the cluster does not have the kind.
         """
         listing = Listing(kind, scope)
         self._listed.discard(listing)
+        if trouble:
+            self._unwatched[listing] = Unwatched(kind, scope, trouble)
         self._unlisted.pop(listing, None)
         if KINDS[kind].role is Role.RESOURCE:
             self._drop(kind, set(self._uids(listing)))

@@ -12,6 +12,7 @@ from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import SidecarStatus
 from llmendpoint_operator.cluster.keys import ChildKey, Key
+from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
@@ -19,6 +20,7 @@ from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.desired import desired
 from llmendpoint_operator.endpoint.layout import client_service_name, service_monitor_name, statefulset_name
 from llmendpoint_operator.endpoint.observe import (
+    SERVING,
     Observation,
     PodView,
     absent_troubles,
@@ -35,6 +37,7 @@ from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, owner_of
 from llmendpoint_operator.kube.scraping import Scraping, scraping
+from llmendpoint_operator.kube.unwatched import Unwatched
 from llmendpoint_operator.pods.classify import pod_trouble
 from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
@@ -50,6 +53,8 @@ _SILENT_SECONDS = 60.0
 # Without a pod that can be polled, the watches show every change. Only `MonitoringReady` depends on objects whose
 # changes do not make an endpoint dirty.
 _IDLE_SECONDS = 300.0
+#: The children of an endpoint, and its pods.
+_OBSERVED = (*(kind.name for kind in children_of(LLMENDPOINT)), "Pod")
 
 
 class EndpointController(Controller[LLMEndpointSpec]):
@@ -83,7 +88,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         key = Key(self.kind, owner.namespace, owner.name)
         statefulset = self._inventory.own_child(key, "StatefulSet", statefulset_name(owner), owner.uid)
         replicas = replicas_of(statefulset.body if statefulset else None)
-        return unparsed_status(manifest, sentence, replicas, self._now())
+        unseen = self._inventory.unwatched(owner.namespace, SERVING)
+        return unparsed_status(manifest, sentence, replicas, self._now(), unseen)
 
     async def course(self, resource: Resource[LLMEndpointSpec]) -> Course:
         """Return the steps: write all children, then poll the sidecars and write the status.
@@ -132,13 +138,18 @@ class EndpointController(Controller[LLMEndpointSpec]):
             absent=tuple(absent.values()),
             deleting=self._deleting(resource, wanted),
             reachable=self._has_service(resource),
-            stuck=stuck(troubles, self._now()),
+            # A pod that is not seen may have been scheduled.
+            stuck=None if self._unwatched(resource, "Pod") else stuck(troubles, self._now()),
+            unwatched=self._unwatched(resource, *_OBSERVED),
         )
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
         for message in self._stall_events.new(resource.key, views):
             await self.emit(resource, EndpointReason.OLLAMA_HUNG, message, warning=True)
         return self._pause(resource, pods, seen, status)
+
+    def _unwatched(self, resource: Resource[LLMEndpointSpec], *kinds: str) -> tuple[Unwatched, ...]:
+        return self._inventory.unwatched(resource.owner.namespace, kinds)
 
     async def _view(
         self, resource: Resource[LLMEndpointSpec], pod: Manifest, warnings: Sequence[WarningEvent]
@@ -150,7 +161,9 @@ class EndpointController(Controller[LLMEndpointSpec]):
             answer = self._reports.get(resource.key, {}).pop(uid, answer)
         elif answer is not None:
             self._reports.setdefault(resource.key, {})[uid] = answer
-        silence = silence_of(pod, answer, now) if isinstance(answer, Silence) else ""
+        # A pod that is not seen may not exist, or run no longer.
+        is_blind = bool(self._unwatched(resource, "Pod"))
+        silence = silence_of(pod, answer, now) if isinstance(answer, Silence) and not is_blind else ""
         status = None if isinstance(answer, Silence) else answer
         trouble = pod_trouble(pod, warnings, origin_of(resource.spec), now)
         return PodView(pod["metadata"]["name"], is_ready(pod), status, trouble, silence)
@@ -194,7 +207,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
                 # A trouble becomes Stalled if it lasts, and a claim that the spec names is read again.
                 has_trouble = seen.invalid or seen.absent or any(view.trouble for view in seen.pods)
                 return _STEADY_SECONDS if has_trouble else _IDLE_SECONDS
-            return _STEADY_SECONDS if _is_settled(resource.spec, seen, status) else _LOADING_SECONDS
+            return _STEADY_SECONDS if seen.unwatched or _is_settled(resource.spec, seen, status) else _LOADING_SECONDS
         polls = self._silent[resource.key] = self._silent.get(resource.key, 0) + 1
         return float(min(_SILENT_SECONDS, _LOADING_SECONDS * 2 ** min(polls - 1, 10)))
 

@@ -16,6 +16,7 @@ from llmendpoint_operator.endpoint.layout import METERING_CONTAINER, OLLAMA_CONT
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.kube.scraping import Scraping
+from llmendpoint_operator.kube.unwatched import Unwatched
 from llmendpoint_operator.pods.classify import absent_pod_trouble
 from llmendpoint_operator.pods.trouble import Origin, Trouble
 from llmendpoint_operator.policy.rules import Violation
@@ -25,6 +26,8 @@ _STARTED_SECONDS = 30.0
 #: A pod that has been unschedulable for so long waits for a person. Kubernetes uses the same time for Deployments
 #: (`progressDeadlineSeconds`), and a node for a GPU usually starts faster.
 _STUCK = timedelta(minutes=10)
+#: The kinds that decide whether clients can reach a replica.
+SERVING = ("StatefulSet", "Pod", "Service")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Observation:
     that are being deleted and are created again afterwards. `reachable` is whether the client Service exists and is
     ours. `stuck` is the trouble of a pod that waits for a person. `scraping` says which Prometheus servers select the
     ServiceMonitor; it is None if the operator cannot know this. `monitored` is whether the ServiceMonitor exists and is
-    ours.
+    ours. `unwatched` are the kinds of its children and pods that the operator may not watch, so that what is observed
+    of them may be outdated.
     """
 
     replicas: int
@@ -68,6 +72,12 @@ class Observation:
     reachable: bool = True
     stuck: Trouble | None = None
     monitored: bool = True
+    unwatched: tuple[Unwatched, ...] = ()
+
+    @property
+    def unseen(self) -> list[Unwatched]:
+        """The kinds that cannot be watched and that decide whether clients can reach a replica that is ready."""
+        return [each for each in self.unwatched if each.kind in SERVING]
 
 
 class Replicas(NamedTuple):

@@ -20,9 +20,11 @@ from llmendpoint_operator.endpoint.conditions.ready import ready
 from llmendpoint_operator.endpoint.conditions.reconciling import reconciling
 from llmendpoint_operator.endpoint.conditions.stalled import stalled
 from llmendpoint_operator.endpoint.observe import Observation, PodView, Replicas
+from llmendpoint_operator.kube import unwatched
 from llmendpoint_operator.kube.conditions import MAX_MESSAGE, Condition, merge
 from llmendpoint_operator.kube.fault import needed
 from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.kube.unwatched import Unwatched, required
 
 #: The functions for the conditions, in the order in which `kubectl describe` shows the conditions.
 _CONDITIONS = (
@@ -62,7 +64,9 @@ def endpoint_status(
     }
 
 
-def unparsed_status(manifest: Manifest, sentence: str, replicas: Replicas, now: datetime) -> dict[str, Any]:
+def unparsed_status(
+    manifest: Manifest, sentence: str, replicas: Replicas, now: datetime, unseen: Sequence[Unwatched] = ()
+) -> dict[str, Any]:
     """Return the status of an endpoint whose spec cannot be parsed.
 
     Its children are left as they are, so pods that run keep serving. What the operator cannot judge without the spec
@@ -75,8 +79,14 @@ def unparsed_status(manifest: Manifest, sentence: str, replicas: Replicas, now: 
         Condition(EndpointCondition.RECONCILING, False, EndpointReason.STALLED, about),
         Condition(EndpointCondition.STALLED, True, EndpointReason.INVALID_SPEC, sentence),
     ]
-    if not replicas.ready:
+    if unseen:
+        message = f"It is not known whether a replica answers. {unwatched.sentence(unseen)}"
+        new.insert(0, Condition(EndpointCondition.READY, None, EndpointReason.NOT_WATCHED, message))
+    elif not replicas.ready:
         new.insert(0, Condition(EndpointCondition.READY, False, EndpointReason.INVALID_SPEC, sentence))
+    elif any(row["reason"] == EndpointReason.NOT_WATCHED for row in existing if row["type"] == EndpointCondition.READY):
+        message = f"{replicas.ready} replicas are ready to serve requests."
+        new.insert(0, Condition(EndpointCondition.READY, True, EndpointReason.MODELS_ANSWER, message))
     merged = {row["type"]: row for row in merge(existing, new, manifest["metadata"]["generation"], now)}
     rows = {row["type"]: row for row in existing} | merged
     order = [condition.value for condition in EndpointCondition]
@@ -92,7 +102,7 @@ def unparsed_status(manifest: Manifest, sentence: str, replicas: Replicas, now: 
 
 def is_applied(seen: Observation) -> bool:
     """Return whether all children of the present generation are applied. A cluster may lack an optional kind."""
-    return not (needed(seen.refused) or seen.forbidden or seen.invalid or seen.deleting)
+    return not (required(seen.unwatched) or needed(seen.refused) or seen.forbidden or seen.invalid or seen.deleting)
 
 
 def _judging(row: dict[str, Any], applied: int) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault, in_words
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.unwatched import Unwatched, sentence
 from llmendpoint_operator.loadtest import phases
 from llmendpoint_operator.loadtest.desired import desired
 from llmendpoint_operator.loadtest.observe import RunView
@@ -118,6 +119,8 @@ class LoadTestController(Controller[LoadTestSpec]):
             return Course(None, partial(self._follow, resource))
         if resource.forbidden:
             return Course(None, partial(self._forbid, resource))
+        if self._unwatched(resource):
+            return Course(None, partial(self._report_unwatched, resource))
         return await self._beginning(resource)
 
     async def _beginning(self, resource: Resource[LoadTestSpec]) -> Course:
@@ -163,6 +166,14 @@ class LoadTestController(Controller[LoadTestSpec]):
         left = (datetime.fromisoformat(deadline) - now).total_seconds()
         return min(left, _WAITING_SECONDS if stalled else _READING_SECONDS)
 
+    async def _report_unwatched(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...] = ()) -> float:
+        """Say what cannot be watched. Without seeing its objects, a run is neither started nor ended."""
+        message = f"The state of the run is not known. {sentence(self._unwatched(resource))}"
+        phase = phases.unwatched(message, has_started=self._has_started(resource))
+        await self._warn(resource, phase)
+        await self._write(resource, phase)
+        return _WAITING_SECONDS
+
     async def _forbid(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...]) -> None:
         phase = phases.forbidden(sentences(resource.forbidden))
         await self._warn(resource, phase)
@@ -191,7 +202,7 @@ class LoadTestController(Controller[LoadTestSpec]):
             return _WAITING_SECONDS
         starting = phases.starting(job_name(resource.owner), (result.key.name, result.uid), target, self._now())
         await self._write(resource, starting)
-        if "startTime" not in (self._manifest(resource).get("status") or {}):
+        if not self._has_started(resource):
             # The LoadTest has just been deleted, so nothing was written.
             return _WAITING_SECONDS
         # From now on the pod may change the ConfigMap, so it has to be known.
@@ -231,6 +242,8 @@ class LoadTestController(Controller[LoadTestSpec]):
         ending = await self._ending(resource, tended.body, view)
         if ending is not None:
             return await self._finish(resource, ending)
+        if self._unwatched(resource):
+            return await self._report_unwatched(resource)
         if not self._is_listed(resource):
             return _RUNNING_SECONDS
         if view.job is not None and not self._is_released(view.job):
@@ -262,7 +275,7 @@ class LoadTestController(Controller[LoadTestSpec]):
             return phases.failed(f"ConfigMap {name}: {error}. It is not used.", now)
         if summary is not None:
             return phases.finished(summary, now, view.interruption)
-        if not is_over:
+        if not is_over or (result is None and self._unwatched(resource)):
             return None
         return phases.canceled(view.interruption, now) if view.interruption else phases.failed(view.last_words(), now)
 
@@ -379,6 +392,14 @@ class LoadTestController(Controller[LoadTestSpec]):
     def _is_listed(self, resource: Resource[LoadTestSpec]) -> bool:
         """Return whether a Job or pod that the inventory does not have does not exist."""
         return all(self._inventory.is_listed(kind, resource.key.namespace) for kind in ("Job", "Pod"))
+
+    def _unwatched(self, resource: Resource[LoadTestSpec]) -> tuple[Unwatched, ...]:
+        """Return the kinds that the operator may not watch, and without which it can neither start nor judge a run."""
+        target = () if self._has_started(resource) or resource.spec.endpoint_ref is None else (LLMENDPOINT,)
+        return self._inventory.unwatched(resource.key.namespace, (*target, "ConfigMap", "Job", "Pod"))
+
+    def _has_started(self, resource: Resource[LoadTestSpec]) -> bool:
+        return "startTime" in (self._manifest(resource).get("status") or {})
 
     def _is_released(self, run: Child) -> bool:
         """Return whether a Job may create its pod. The release is the first change of its spec."""

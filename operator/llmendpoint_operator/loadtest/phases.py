@@ -8,6 +8,7 @@ forbidden     False      Unknown             False         True      -
 starting      False      Unknown             True          False     10 minutes
 not_running   False      Unknown             True          False     as before
 running       False      Unknown             True          False     -
+unwatched     False      Unknown             True          False     as before
 finished      True       by the verdict      False         not passed
 canceled      True       Unknown             False         True
 failed        True       False               False         True
@@ -94,6 +95,12 @@ def starting(job_name: str, result: tuple[str, str], target: ResolvedTarget, now
         "gpu": target.gpu or None,
     }
     return Phase(LoadTestReason.PENDING, "The pod of the run is being created.", fields=_NOT_STARTED | fields)
+
+
+def unwatched(message: str, *, has_started: bool) -> Phase:
+    """Return the phase of a run that cannot be started or followed, because the operator may not watch its objects."""
+    fields = {} if has_started else _NOT_STARTED | {"startDeadline": None}
+    return Phase(LoadTestReason.NOT_WATCHED, message, fields=fields)
 
 
 def not_running(reason: str, message: str) -> Phase:

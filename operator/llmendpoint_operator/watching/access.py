@@ -113,7 +113,7 @@ class KindAccess:
         self.is_lost = True
         if self.is_missing:
             self._discovery.not_found(self.kind.name)
-        self._feed.lose(self.kind)
+        self._feed.lose(self.kind, "" if self.is_missing else self.trouble)
         self._changed(self)
 
 

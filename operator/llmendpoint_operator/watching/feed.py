@@ -64,10 +64,14 @@ class Feed:
             self._mark_owners(kind)
         self._settle(kind)
 
-    def lose(self, kind: Kind) -> None:
-        """Record that a kind cannot be watched in this scope, so that reconciles do not wait for it."""
+    def lose(self, kind: Kind, trouble: str = "") -> None:
+        """Record that a kind cannot be watched in this scope, so that reconciles do not wait for it.
+
+        `trouble` is the refusal of the API server, or empty if the cluster does not have the kind.
+        """
         self._lost.add(kind.name)
-        self._inventory.lose(kind.name, self.scope)
+        self._inventory.lose(kind.name, self.scope, trouble)
+        self._mark_owners(kind)
         self._settle(kind)
 
     def open(self) -> None:
@@ -83,7 +87,7 @@ class Feed:
             self.open()
 
     def _mark_owners(self, kind: Kind) -> None:
-        """Mark the owners of a kind of child that could not be watched: they may have to write or repair children."""
+        """Mark the owners of a kind of child that is lost or found: their status changes, and children may have to."""
         for key in self._inventory.resources():
             if key.kind in kind.owners and self.scope in ("", key.namespace):
                 self._dirty(key)

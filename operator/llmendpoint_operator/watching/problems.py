@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from llmendpoint_operator.kube.unwatched import Unwatched, sentence
 from llmendpoint_operator.watching.access import KindAccess
 
 #: An API server that restarts is not a problem to report.
@@ -23,9 +24,7 @@ def sentences(scope: str, accesses: Iterable[KindAccess]) -> list[str]:
         )
     refused = [access for access in states if access.is_lost and not access.is_missing]
     if refused:
-        advice = "Give its ServiceAccount the permissions of the chart"
-        advice += " in this namespace, or remove it from --namespace." if scope else "'s ClusterRole."
-        found.append(f"The operator cannot watch {_names(refused)} {where}: {refused[0].trouble.rstrip('.')}. {advice}")
+        found.append(sentence([Unwatched(access.kind.name, scope, access.trouble) for access in refused]))
     failing = [access for access in states if access.failing_seconds > _FAILING_SECONDS]
     if failing:
         found.append(

@@ -142,23 +142,66 @@ def test_a_binding_that_is_taken_away_and_given_back(api: Any, second: Any, run:
 
 
 def test_a_kind_that_may_not_be_listed(api: Any, second: Any, run: Callable[..., Any]) -> None:
-    """Without the right to list Services, they are written all the same; a deleted one is not noticed."""
-    rules = []
-    for rule in namespace_rules():
-        resources = [name for name in rule["resources"] if name != "services"]
-        rules.append({**rule, "resources": resources})
-    rules.append({"apiGroups": [""], "resources": ["services"], "verbs": ["get", "create", "patch", "delete"]})
-    grant(api, rules)
+    """Without the right to list Services, they are written all the same; a deleted one is not noticed, which is said."""
+    grant(api, without_listing("services"))
     grant(second)
     operator = run("--namespace", api.namespace, "--namespace", second.namespace)
     serves(second)
     serves(api)
     wait_until(lambda: operator.said(f"The operator cannot watch Service in namespace {api.namespace}"))
     assert operator.said("The operator cannot watch") == 1
+    wait_until(lambda: reason(api, "Ready") == ("Unknown", "NotWatched"))
+    assert reason(api, "Degraded") == reason(api, "Reconciling") == ("True", "NotWatched")
+    assert applied(api) < api.get("LLMEndpoint", "assistant")["metadata"]["generation"]
+    assert reason(second, "Ready") == ("False", "Starting")
+    # A Service that is not seen to be gone is not said to be there.
+    api.delete("Service", "assistant")
     grant(api)
     wait_until(lambda: operator.said(f"everything can be watched again in namespace {api.namespace}"), 60)
-    api.delete("Service", "assistant")
     wait_until(lambda: api.get("Service", "assistant"))
+    wait_until(lambda: reason(api, "Ready") == ("False", "Starting"))
+    assert reason(api, "Degraded") == ("True", "ReplicasUnavailable")
+    wait_until(lambda: applied(api) == api.get("LLMEndpoint", "assistant")["metadata"]["generation"])
+
+
+def test_a_right_that_is_taken_away_from_an_operator_that_runs(
+    plane: ControlPlane, api: Any, run: Callable[..., Any]
+) -> None:
+    """The API server does not end the watches that are open. When it restarts, it refuses new ones."""
+    grant(api)
+    operator = run("--namespace", api.namespace)
+    serves(api)
+    grant(api, without_listing("statefulsets", "pods"))
+    plane.restart("kube-apiserver")
+    api.delete("StatefulSet", "assistant")
+    wait_until(lambda: reason(api, "Ready") == ("Unknown", "NotWatched"), 60)
+    assert reason(api, "Reconciling") == ("True", "NotWatched")
+    grant(api)
+    wait_until(lambda: operator.said("everything can be watched again"), 90)
+    wait_until(lambda: api.get("StatefulSet", "assistant"))
+    wait_until(lambda: reason(api, "Ready") == ("False", "Starting"))
+
+
+def without_listing(*plurals: str) -> list[dict[str, Any]]:
+    """Return the rights of the operator, without those to list and watch some kinds."""
+    rules = []
+    for rule in namespace_rules():
+        resources = [name for name in rule["resources"] if name not in plurals]
+        kept = [name for name in rule["resources"] if name in plurals]
+        rules += [{**rule, "resources": resources}] if resources else []
+        verbs = [verb for verb in rule["verbs"] if verb not in ("list", "watch")]
+        rules += [{**rule, "resources": kept, "verbs": verbs}] if kept and verbs else []
+    return rules
+
+
+def reason(api: Any, kind: str) -> tuple[str, str] | None:
+    """Return status and reason of a condition of the endpoint, or None if it does not have it yet."""
+    rows = (api.get("LLMEndpoint", "assistant").get("status") or {}).get("conditions") or []
+    return next(((row["status"], row["reason"]) for row in rows if row["type"] == kind), None)
+
+
+def applied(api: Any) -> int:
+    return int(api.get("LLMEndpoint", "assistant")["status"].get("observedGeneration", -1))
 
 
 def test_our_own_kinds_that_come_after_the_operator(

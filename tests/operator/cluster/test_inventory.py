@@ -272,3 +272,17 @@ def test_a_listing_of_one_namespace_says_nothing_about_another(inventory: Invent
     assert CONFIG in inventory.seen(KEY).children
     assert inventory.is_listed("ConfigMap", "other")
     assert not inventory.is_listed("ConfigMap", "ns")
+
+
+def test_a_kind_that_may_not_be_watched_is_told_until_it_was_listed(inventory: Inventory) -> None:
+    inventory.lose("Service", "ns", "services is forbidden")
+    inventory.lose("Pod", "", "pods is forbidden")
+    # A kind that the cluster does not have.
+    inventory.lose("ServiceMonitor", "ns")
+    kinds = ("Service", "ServiceMonitor", "Pod")
+    assert [(each.kind, each.scope) for each in inventory.unwatched("ns", kinds)] == [("Service", "ns"), ("Pod", "")]
+    assert [each.kind for each in inventory.unwatched("other", kinds)] == ["Pod"]
+    inventory.begin_listing("Pod")
+    assert inventory.unwatched("other", kinds)
+    inventory.end_listing("Pod")
+    assert not inventory.unwatched("other", kinds)

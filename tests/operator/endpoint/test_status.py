@@ -23,6 +23,7 @@ from support.observations import (
     PULLING,
     QUOTA,
     READY,
+    UNWATCHED,
     model,
     view,
 )
@@ -106,6 +107,8 @@ SETTLED = Observation(1, 1, True, (view(READY, ready=True),))
         (replace(SETTLED, forbidden=(VIOLATION,)), False),
         (replace(SETTLED, invalid="spec.replicas: two"), False),
         (replace(SETTLED, deleting=("StatefulSet/assistant",)), False),
+        (replace(SETTLED, unwatched=(UNWATCHED["ConfigMap"],)), False),
+        (replace(SETTLED, unwatched=(UNWATCHED["ServiceMonitor"],)), True),
     ],
 )
 def test_the_observed_generation_is_the_last_one_that_was_applied(seen: Observation, is_applied: bool) -> None:
@@ -169,3 +172,15 @@ def test_ready_replicas_of_an_older_spec_do_not_make_the_newest_generation_ready
     judged = {row["type"]: (row["status"], row["observedGeneration"]) for row in rows}
     assert judged["Ready"] == ("True", 2)
     assert judged["Degraded"] == judged["Reconciling"] == ("True", 3)
+
+
+def test_a_spec_that_cannot_be_parsed_and_replicas_that_cannot_be_seen() -> None:
+    manifest = {"metadata": {"generation": 4}, "status": status(SETTLED)}
+    lost = unparsed_status(manifest, "spec.replicas: many", Replicas(1, 1, True), NOW, (UNWATCHED["Pod"],))
+    assert _ready(lost) == ("Unknown", "NotWatched")
+    found = unparsed_status({**manifest, "status": lost}, "spec.replicas: many", Replicas(1, 1, True), NOW)
+    assert _ready(found) == ("True", "ModelsAnswer")
+
+
+def _ready(found: dict[str, Any]) -> tuple[str, str]:
+    return next((row["status"], row["reason"]) for row in found["conditions"] if row["type"] == "Ready")

@@ -723,3 +723,61 @@ async def test_the_verdict_of_a_run_stays_if_a_newer_operator_would_not_accept_i
     assert world.status["verdict"] == "None"
     assert len(world.objects.calls) == writes
     assert len(world.objects.events) == events
+
+
+LOSABLE = ["ConfigMap", "Job", "Pod"]
+
+
+@pytest.mark.parametrize("kind", [*LOSABLE, "LLMEndpoint"])
+async def test_a_run_does_not_start_while_its_objects_cannot_be_seen(world: World, kind: str) -> None:
+    world.objects.put(QUESTIONS)
+    world.show_endpoint("m:1")
+    world.inventory.lose(kind, "", f"{kind} is forbidden")
+    world.show(endpointRef={"name": "assistant"})
+    for _ in range(20):
+        assert await world.reconcile() == 2
+        world.later(60)
+    assert world.passed[0] == "NotWatched"
+    assert world.condition("Reconciling") == ("True", "NotWatched")
+    assert f"The operator cannot watch {kind} in the cluster: {kind} is forbidden. Give" in world.passed[1]
+    assert "create Job/smoke" not in world.objects.calls
+    assert "verdict" not in world.status
+    assert [event["reason"] for event in world.objects.events] == ["NotWatched"]
+    world.inventory.end_listing(kind)
+    world.show_endpoint("m:1")
+    await world.reconcile()
+    assert world.status["startTime"]
+
+
+@pytest.mark.parametrize("kind", LOSABLE)
+async def test_a_run_gets_no_verdict_while_its_objects_cannot_be_seen(world: World, kind: str) -> None:
+    await world.start()
+    world.show_pod("smoke-x", phase="Running")
+    await world.reconcile()
+    world.inventory.lose(kind, "", f"{kind} is forbidden")
+    # What the inventory has of the kind is outdated, and what it does not have may exist.
+    for child in [child for child in world.inventory.seen(KEY).children.values() if child.key.kind == kind]:
+        world.inventory.gone(kind, newer(child.body, metadata={"uid": child.uid}))
+    for _ in range(20):
+        assert await world.reconcile() == 2
+        world.later(60)
+    assert world.passed[0] == "NotWatched"
+    assert world.condition("Complete") == ("False", "NotWatched")
+    assert f"The operator cannot watch {kind} in the cluster" in world.passed[1]
+    assert "verdict" not in world.status
+
+
+async def test_a_result_that_cannot_be_seen_is_not_said_to_be_missing(world: World) -> None:
+    await world.start()
+    world.show_pod("smoke-x", phase="Succeeded")
+    world.show_job(conditions=[{"type": "Complete", "status": "True"}])
+    world.inventory.lose("ConfigMap", "", "configmaps is forbidden")
+    body = world.objects.get_now("ConfigMap", "smoke-result-0")
+    world.objects.remove("ConfigMap", "smoke-result-0")
+    world.inventory.gone("ConfigMap", newer(body))
+    await world.reconcile()
+    assert world.passed[0] == "NotWatched"
+    assert "verdict" not in world.status
+    world.inventory.end_listing("ConfigMap")
+    await world.reconcile()
+    assert world.status["verdict"] == "Error"

@@ -492,3 +492,35 @@ async def test_one_missed_poll_changes_nothing(world: World) -> None:
     assert len(world.objects.statuses) == before
     await world.controller.reconcile(KEY)
     assert world.conditions["ModelsAvailable"] == "SidecarUnreachable"
+
+
+async def test_an_endpoint_whose_objects_cannot_be_seen_is_not_ready_and_not_settled(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    world.pods.model = LOADED
+    world.show_ready_pod()
+    await world.controller.reconcile(KEY)
+    assert (world.conditions["Ready"], world.conditions["Reconciling"]) == ("ModelsAnswer", "Settled")
+    world.inventory.lose("StatefulSet", "ns", "statefulsets.apps is forbidden")
+    world.inventory.lose("Pod", "ns", "pods is forbidden")
+    world.pods.model = None
+    for _ in range(3):
+        await world.controller.reconcile(KEY)
+    assert {name: world.conditions[name] for name in ("Ready", "Reconciling", "Degraded", "ModelsAvailable")} == {
+        "Ready": "NotWatched", "Reconciling": "NotWatched", "Degraded": "NotWatched", "ModelsAvailable": "Starting",
+    }  # fmt: skip
+    assert "cannot watch StatefulSet, Pod in namespace ns: statefulsets.apps is forbidden" in world.message("Ready")
+    told = [event["type"] for event in world.objects.events if event["reason"] == "NotWatched"]
+    assert told == ["Warning"]
+    # A new spec is not reported as applied.
+    applied = world.objects.statuses[-1]["observedGeneration"]
+    manifest = world.inventory.resource(KEY) or {}
+    world.inventory.shows("LLMEndpoint", newer(manifest, metadata={"generation": applied + 1}))
+    await world.controller.reconcile(KEY)
+    assert world.objects.statuses[-1]["observedGeneration"] == applied
+    for kind in ("StatefulSet", "Pod"):
+        world.inventory.end_listing(kind, "ns")
+    world.pods.model = LOADED
+    await world.controller.reconcile(KEY)
+    assert (world.conditions["Ready"], world.conditions["Reconciling"]) == ("ModelsAnswer", "Settled")
+    assert world.objects.statuses[-1]["observedGeneration"] == applied + 1

@@ -92,3 +92,12 @@ async def test_an_object_that_cannot_be_read_keeps_nothing_from_being_read(
     assert "cannot read a LLMEndpoint" in caplog.text
     world.feed.gone(ENDPOINT, newer(body))
     assert world.marked == [KEY, KEY]
+
+
+async def test_the_owners_of_a_kind_that_is_lost_later_are_marked(world: World) -> None:
+    world.feed.show(ENDPOINT, endpoint_body())
+    world.feed.open()
+    world.marked.clear()
+    world.feed.lose(MAP, "configmaps is forbidden")
+    assert world.marked == [KEY]
+    assert [each.trouble for each in world.inventory.unwatched("ns", ["ConfigMap"])] == ["configmaps is forbidden"]

@@ -1,4 +1,4 @@
-"""Degraded: fewer replicas than desired are ready, Ollama is hung on one, or a child was refused.
+"""Degraded: fewer replicas than desired are ready, Ollama is hung on one, a child was refused or cannot be watched.
 
 The message names the causes.
 
@@ -14,13 +14,18 @@ from llmendpoint_operator.endpoint.conditions.model_reports import hung
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, needed
+from llmendpoint_operator.kube.unwatched import required, sentence
 
 _TYPE = EndpointCondition.DEGRADED
+_UNSEEN = "{} Until then, the operator neither sees nor repairs changes of these objects."
 
 
 def degraded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     """Return the condition."""
-    faults = needed(seen.refused)
+    lost, faults = required(seen.unwatched), needed(seen.refused)
+    if lost:
+        message = " ".join([_UNSEEN.format(sentence(lost)), *(fault.message for fault in faults)])
+        return Condition(_TYPE, True, EndpointReason.NOT_WATCHED, message)
     if faults:
         return condition_of(_TYPE, faults, status=True)
     stalled = hung(seen.pods)

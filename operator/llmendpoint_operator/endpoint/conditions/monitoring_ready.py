@@ -11,6 +11,7 @@ from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, is_lacking_kind
 from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping, Selector
+from llmendpoint_operator.kube.unwatched import sentence
 
 _TYPE = EndpointCondition.MONITORING_READY
 _NOT_APPLIED = Condition(
@@ -49,6 +50,9 @@ def monitoring_ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | No
     if spec.monitoring.mode is MonitoringMode.NONE:
         return None
     faults = [fault for fault in seen.refused if fault.kind == "ServiceMonitor"]
+    lost = [each for each in seen.unwatched if each.kind == "ServiceMonitor"]
+    if lost:
+        return Condition(_TYPE, None, EndpointReason.NOT_WATCHED, sentence(lost))
     if not faults:
         return _selection(seen.scraping) if seen.monitored else _NOT_APPLIED
     if not is_lacking_kind(faults[0]):

@@ -12,6 +12,7 @@ from llmendpoint_operator.endpoint.conditions.model_reports import activity, hun
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, name_conflicts, needed
+from llmendpoint_operator.kube.unwatched import sentence
 from llmendpoint_operator.policy.rules import sentences
 
 _TYPE = EndpointCondition.READY
@@ -27,13 +28,17 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
 
     kstatus takes an object with Ready=False for one that is still in progress. Reconciling has the reason ScaledToZero.
 
-    If several reasons apply, the first of these is used: a name conflict, a missing client Service, a forbidden or
-    invalid value, a hung Ollama, a failed model, a pod that does not run, an unfinished model, another refused child.
+    It is Unknown if a kind on which it depends cannot be watched. If several other reasons apply, the first of these is
+    used: a name conflict, a missing client Service, a forbidden or invalid value, a hung Ollama, a failed model, a pod
+    that does not run, an unfinished model, another refused child.
     With a name conflict, the endpoint is not ready even if replicas are: pods or clients may use somebody else's
     object instead of the endpoint's.
     """
     if not spec.wanted_replicas:
         return None
+    if seen.unseen:
+        message = f"It is not known whether a replica answers. {sentence(seen.unseen)}"
+        return Condition(_TYPE, None, EndpointReason.NOT_WATCHED, message)
     conflicts = name_conflicts(seen.refused)
     if conflicts:
         return condition_of(_TYPE, conflicts, status=False)

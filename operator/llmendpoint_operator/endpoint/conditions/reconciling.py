@@ -12,6 +12,7 @@ from llmendpoint_operator.endpoint.conditions.stalled import stalled
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import needed
+from llmendpoint_operator.kube.unwatched import required, sentence
 
 _TYPE = EndpointCondition.RECONCILING
 
@@ -21,6 +22,10 @@ def reconciling(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     if stalled(spec, seen).status:
         message = "The operator cannot continue until a person acts. The condition Stalled says what to do."
         return Condition(_TYPE, False, EndpointReason.STALLED, message)
+    lost = required(seen.unwatched)
+    if lost:
+        message = f"It is not known whether the spec is applied. {sentence(lost)}"
+        return Condition(_TYPE, True, EndpointReason.NOT_WATCHED, message)
     faults = needed(seen.refused)
     if faults:
         refused = " and ".join(fault.child for fault in faults)

@@ -10,7 +10,19 @@ from llmendpoint_operator.endpoint.conditions.degraded import degraded
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.pods.trouble import Trouble
 from support.endpoints import endpoint_spec
-from support.observations import CONFLICT, FORBIDDEN, HUNG, NO_MONITORS, NO_PODS, READY, SILENT, observed, outcome, view
+from support.observations import (
+    CONFLICT,
+    FORBIDDEN,
+    HUNG,
+    NO_MONITORS,
+    NO_PODS,
+    READY,
+    SILENT,
+    UNWATCHED,
+    observed,
+    outcome,
+    view,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +66,24 @@ def test_only_the_first_causes_are_told() -> None:
 def test_the_message_names_every_refused_child() -> None:
     seen = observed(view(READY, ready=True), refused=(FORBIDDEN, CONFLICT, NO_MONITORS))
     assert degraded(endpoint_spec(), seen).message == f"{CONFLICT.message}; {FORBIDDEN.message}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("Service", (True, "NotWatched")),
+        ("ConfigMap", (True, "NotWatched")),
+        # Without the right to list it, nobody knows whether the cluster has this kind. MonitoringReady reports this.
+        ("ServiceMonitor", (False, "AsWanted")),
+    ],
+)
+def test_a_kind_that_cannot_be_watched(kind: str, expected: tuple[bool, str]) -> None:
+    seen = replace(observed(view(READY, ready=True)), unwatched=(UNWATCHED[kind],))
+    assert outcome(degraded(endpoint_spec(), seen)) == expected
+
+
+def test_a_refused_child_is_told_beside_a_kind_that_cannot_be_watched() -> None:
+    seen = replace(observed(view(READY, ready=True), refused=(FORBIDDEN,)), unwatched=(UNWATCHED["Service"],))
+    message = degraded(endpoint_spec(), seen).message
+    assert message.startswith("The operator cannot watch Service in the cluster: Service is forbidden. Give its")
+    assert message.endswith(FORBIDDEN.message)

@@ -14,7 +14,7 @@ from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping
 from llmendpoint_operator.policy.rules import Use, Violation
 from support.endpoints import endpoint_spec
-from support.observations import CONFLICT, NO_MONITORS, NO_PODS, observed, outcome
+from support.observations import CONFLICT, NO_MONITORS, NO_PODS, UNWATCHED, observed, outcome
 
 SERVER = PrometheusServer("monitoring", "k8s", {"matchLabels": {"release": "prometheus"}}, {})
 FORBIDDEN_MONITOR = Fault(FaultReason.FORBIDDEN, "ServiceMonitor/assistant", "no rights")
@@ -79,3 +79,9 @@ def test_the_message_says_what_each_prometheus_selects(monitors: Any, namespaces
     condition = monitoring_ready(endpoint_spec(), replace(NO_PODS, scraping=Scraping(others=(server,))))
     assert condition is not None
     assert f"monitoring/k8s selects {words}. Set these labels in spec.monitoring.labels" in condition.message
+
+
+def test_service_monitors_that_cannot_be_watched() -> None:
+    seen = replace(NO_PODS, scraping=Scraping(), unwatched=(UNWATCHED["ServiceMonitor"],))
+    condition = monitoring_ready(endpoint_spec(), seen)
+    assert outcome(condition) == (None, "NotWatched")

@@ -25,6 +25,7 @@ from support.observations import (
     READY,
     SILENT,
     UNREACHABLE,
+    UNWATCHED,
     model,
     observed,
     outcome,
@@ -103,3 +104,28 @@ def message(spec: LLMEndpointSpec, seen: Observation) -> str:
     condition = ready(spec, seen)
     assert condition is not None
     return condition.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("StatefulSet", (None, "NotWatched")),
+        ("Pod", (None, "NotWatched")),
+        ("Service", (None, "NotWatched")),
+        ("ConfigMap", (True, "ModelsAnswer")),
+        ("ServiceMonitor", (True, "ModelsAnswer")),
+    ],
+)
+def test_nobody_knows_whether_replicas_answer_that_cannot_be_seen(kind: str, expected: tuple[bool | None, str]) -> None:
+    seen = replace(observed(view(READY, ready=True)), unwatched=(UNWATCHED[kind],))
+    assert outcome(ready(endpoint_spec(), seen)) == expected
+
+
+def test_the_message_names_what_cannot_be_watched_and_quotes_the_api_server() -> None:
+    seen = replace(NO_PODS, unwatched=(UNWATCHED["ConfigMap"], UNWATCHED["StatefulSet"], UNWATCHED["Pod"]))
+    condition = ready(endpoint_spec(), seen)
+    assert condition is not None
+    assert condition.message == (
+        "It is not known whether a replica answers. The operator cannot watch StatefulSet, Pod in the cluster: "
+        "StatefulSet is forbidden. Give its ServiceAccount the permissions of the chart's ClusterRole."
+    )

@@ -9,7 +9,16 @@ import pytest
 from llmendpoint_operator.endpoint.conditions.reconciling import reconciling
 from llmendpoint_operator.endpoint.observe import Observation
 from support.endpoints import endpoint_spec
-from support.observations import CONFLICT, FORBIDDEN, INVALID, MONITOR_CONFLICT, NO_MONITORS, NO_PODS, outcome
+from support.observations import (
+    CONFLICT,
+    FORBIDDEN,
+    INVALID,
+    MONITOR_CONFLICT,
+    NO_MONITORS,
+    NO_PODS,
+    UNWATCHED,
+    outcome,
+)
 
 SETTLED = Observation(1, 1, True, ())
 
@@ -44,3 +53,25 @@ def test_the_message_says_that_pods_have_an_old_template() -> None:
     spec = endpoint_spec()
     assert "latest pod template" in reconciling(spec, Observation(1, 1, False, ())).message
     assert "latest pod template" not in reconciling(spec, Observation(1, 0, False, ())).message
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("StatefulSet", (True, "NotWatched")),
+        ("ServiceAccount", (True, "NotWatched")),
+        ("ServiceMonitor", (False, "Settled")),
+    ],
+)
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_an_endpoint_is_not_settled_while_its_objects_cannot_be_seen(
+    kind: str, expected: tuple[bool, str], replicas: int
+) -> None:
+    seen = Observation(replicas, replicas, True, (), unwatched=(UNWATCHED[kind],))
+    found = outcome(reconciling(endpoint_spec(replicas=replicas), seen))
+    assert found == (expected if replicas or expected[0] else (False, "ScaledToZero"))
+
+
+def test_a_tool_does_not_wait_for_a_spec_that_a_person_has_to_correct() -> None:
+    seen = replace(SETTLED, invalid="spec.replicas: two", unwatched=(UNWATCHED["Pod"],))
+    assert outcome(reconciling(endpoint_spec(), seen)) == (False, "Stalled")
