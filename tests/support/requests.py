@@ -24,7 +24,8 @@ _RESOURCES = frozenset(kind.plural for kind in TABLE if kind.role is not Role.CO
 def counted(client: Client) -> Counts:
     """Return the number of requests so far for the kinds of the table.
 
-    Watches are not counted, because they reconnect from time to time.
+    Watches are not counted, because they reconnect from time to time. Nor are lists of Services: the API server itself
+    lists them every few minutes, to repair its tables of addresses and ports.
     """
     counts: Counts = Counter()
     for text, value in _SERIES.findall(client.request("GET", "/metrics")):
@@ -32,6 +33,7 @@ def counted(client: Client) -> Counts:
         if labels["resource"] in _RESOURCES and labels["verb"] != "WATCH":
             name = "/".join(part for part in (labels["resource"], labels["subresource"]) if part)
             counts[labels["verb"], name] += int(float(value))
+    del counts["LIST", "services"]
     return counts
 
 

@@ -286,7 +286,8 @@ def test_the_leader_exposes_the_resources_and_itself(api: Any, start: Start) -> 
     wait_until(lambda: leads(process))
     made(api, models=[{"name": "tiny:latest"}, {"name": "other:1b", "load": "OnDemand"}])
     api.apply(loadtest("check"))
-    wait_until(lambda: "llmendpoint_loadtest_condition{" in process.page("metrics")[1])
+    complete = f'llmendpoint_loadtest_condition{{namespace="{api.namespace}",loadtest="check",type="Complete"'
+    wait_until(lambda: complete in process.page("metrics")[1])
     wait_until(lambda: process.metric("llmendpoint_operator_queue_depth") == 0)
     page = process.page("metrics")[1]
     who = f'namespace="{api.namespace}",llmendpoint="assistant"'
@@ -295,7 +296,7 @@ def test_the_leader_exposes_the_resources_and_itself(api: Any, start: Start) -> 
     assert f'llmendpoint_model_info{{{who},model_name="other:1b",load="OnDemand"}} 1\n' in page
     for status, value in (("True", 0), ("False", 1), ("Unknown", 0)):
         assert f'llmendpoint_condition{{{who},type="Ready",status="{status}"}} {value}\n' in page
-    assert f'llmendpoint_loadtest_condition{{namespace="{api.namespace}",loadtest="check",type="Complete"' in page
+    assert complete in page
     for family in (
         'reconciles_total{kind="LLMEndpoint",result="success"}', 'reconcile_duration_seconds_bucket{kind="LLMEndpoint",le="0.1"}',
         'queue_latency_seconds_count{kind="LLMEndpoint"}', "queue_depth 0.0", 'api_requests_total{code="201",resource="statefulsets",verb="apply"} 1.0',
