@@ -18,6 +18,7 @@ import urllib3
 import yaml
 from kubernetes.client.exceptions import ApiException
 
+from llmendpoint_common.contracts.cluster import LEASE_NAME
 from llmendpoint_operator.kube.rbac import namespace_rules
 from support.control_plane import STRANGER_USER, ControlPlane, running_control_plane
 from support.manifests import endpoint
@@ -180,6 +181,33 @@ def test_a_right_that_is_taken_away_from_an_operator_that_runs(
     wait_until(lambda: operator.said("everything can be watched again"), 90)
     wait_until(lambda: api.get("StatefulSet", "assistant"))
     wait_until(lambda: reason(api, "Ready") == ("False", "Starting"))
+
+
+def test_a_refused_watch_of_leases_is_said_and_is_no_reason_to_restart(
+    plane: ControlPlane, api: Any, run: Callable[..., Any]
+) -> None:
+    grant(api)
+    operator = run("--namespace", api.namespace, "--leader-election")
+    serves(api, 40)
+    grant(api, without_listing("leases"))
+    plane.restart("kube-apiserver")
+    wait_until(lambda: "cannot watch Lease" in operator.page("readyz")[1], 60)
+    # It renews its Lease, which it reads by name. If the canary counted, it would count the time between two renewals.
+    for _ in range(3):
+        wait_until(partial(_renewed_after, api, renewed(api)))
+    assert operator.metric("llmendpoint_operator_canary_age_seconds") == 0
+    assert operator.page("livez")[0] == operator.page("readyz")[0] == 200
+    grant(api)
+    wait_until(lambda: "cannot watch Lease" not in operator.page("readyz")[1], 90)
+    serves(api)
+
+
+def renewed(api: Any) -> str:
+    return str(api.get("Lease", LEASE_NAME)["spec"]["renewTime"])
+
+
+def _renewed_after(api: Any, before: str) -> bool:
+    return renewed(api) != before
 
 
 def without_listing(*plurals: str) -> list[dict[str, Any]]:
