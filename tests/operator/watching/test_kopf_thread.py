@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
@@ -13,10 +15,16 @@ import pytest
 from llmendpoint_operator.watching import kopf_thread
 from llmendpoint_operator.watching.kopf_thread import KopfThread
 
+# A kopf that is ended by force leaves coroutines behind.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture(autouse=True)
-def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def identity(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("POD_ID", "test")
+    yield
+    # What it leaves behind belongs to this test, and not to a later one.
+    gc.collect()
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
