@@ -307,7 +307,8 @@ def test_a_standby_takes_over_from_a_leader_that_is_killed(world: World) -> None
         world.settle("steady")
         assert (world.identity("steady"), world.generation("steady")) == before
     finally:
-        install("llmendpoint", NAMESPACE)
+        # Without a value, Helm would take those of the last revision.
+        install("llmendpoint", NAMESPACE, "--set", "operator.replicas=1")
 
 
 def test_a_second_release_stands_back_and_takes_over_when_the_first_is_removed(world: World) -> None:
