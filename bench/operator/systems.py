@@ -22,8 +22,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 OURS, PEER = "llmendpoint", "controller-runtime"
 _SOURCES = ("common", "operator")
-#: An operator is settled at the beginning of the first span of so many seconds in which it uses at most this share of
-#: a core.
+#: An operator is settled when its CPU usage stays below this share of a core for this number of seconds. The time is
+#: that at which this period begins.
 _QUIET_SHARE, _QUIET_SECONDS, _SAMPLE_SECONDS = 0.1, 3.0, 0.1
 
 _RBAC = "rbac.authorization.k8s.io"

@@ -175,7 +175,7 @@ def memory(number: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--endpoints", type=int, default=500)
-    parser.add_argument("--profile", action="store_true", help="print where the time goes")
+    parser.add_argument("--profile", action="store_true", help="print a profile of the reconciles")
     options = parser.parse_args()
     run(options.endpoints, profile=options.profile)
     memory(options.endpoints)

@@ -75,7 +75,7 @@ class _Write:
             await self._pause()
 
     async def _attempt(self, session: aiohttp.ClientSession) -> int:
-        """Send the patch once, and return the status of the response, or 0 if there is none."""
+        """Send the patch once. Return the status code of the response, or 0 if no response was received."""
         try:
             token = await asyncio.to_thread((_ACCOUNT / "token").read_text)
             headers = {"Content-Type": "application/merge-patch+json", "Authorization": f"Bearer {token.strip()}"}

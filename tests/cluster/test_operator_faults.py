@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import NAMESPACE, ROOT, Namespace, Parameters, fetch, kubectl, new_namespace
+from support.cluster import NAMESPACE, ROOT, Namespace, Parameters, apply_namespace, fetch, kubectl, new_namespace
 from support.nodes import ControlPlane, Node
 from support.operator_pods import Client, OperatorPods, is_ready, restarts
 from support.refused_pods import SMALL
@@ -316,13 +316,7 @@ def test_a_second_release_stands_back_and_takes_over_when_the_first_is_removed(w
     wait_for(lambda: len(world.operator.all()) == 1)
     first = world.operator.wait_until_serving()
     before = (world.identity("steady"), world.generation("steady"))
-    labels = {"pod-security.kubernetes.io/enforce": "restricted", "llmendpoint-e2e": "true"}
-    kubectl(
-        "apply",
-        "-f",
-        "-",
-        stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OTHER_NAMESPACE, "labels": labels}},
-    )
+    apply_namespace(OTHER_NAMESPACE)
     second = OperatorPods(OTHER_NAMESPACE)
     try:
         install("second", OTHER_NAMESPACE, "--set", "crds.install=false")

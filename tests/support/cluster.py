@@ -124,6 +124,12 @@ def chart(parameters: Parameters) -> None:
 def new_namespace(prefix: str) -> Namespace:
     """Return a new namespace that enforces the restricted Pod Security Standard."""
     name = f"{prefix}-{secrets.token_hex(3)}"
+    apply_namespace(name)
+    return Namespace(name)
+
+
+def apply_namespace(name: str) -> None:
+    """Create a namespace that enforces the restricted Pod Security Standard, if it does not exist."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted", "llmendpoint-e2e": "true"}
     kubectl(
         "apply",
@@ -131,7 +137,6 @@ def new_namespace(prefix: str) -> Namespace:
         "-",
         stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}},
     )
-    return Namespace(name)
 
 
 @pytest.fixture(scope="session")

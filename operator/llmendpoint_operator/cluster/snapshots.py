@@ -12,25 +12,16 @@ from typing import Any
 
 import msgspec
 
-from llmendpoint_common.contracts.cluster import (
-    API_VERSION,
-    COMPONENT_LABEL,
-    ENDPOINT_LABEL,
-    GROUP,
-    LLMENDPOINT,
-    LOADTEST,
-    LOADTEST_LABEL,
-)
+from llmendpoint_common.contracts.cluster import API_VERSION, COMPONENT_LABEL, GROUP
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.kinds import KINDS, Role
-from llmendpoint_operator.kube.owner import Manifest, controller_uid
+from llmendpoint_operator.kube.owner import OWNER_LABELS, Manifest, controller_uid
 
 #: Annotation of a child: the hash of the manifest that was last applied. It survives restarts of the operator.
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
 #: Component label of the ConfigMap with the result of a load run. It is the only ConfigMap whose data is kept.
 RESULT_COMPONENT = "result"
 
-_OWNER_LABELS = {ENDPOINT_LABEL: LLMENDPOINT, LOADTEST_LABEL: LOADTEST}
 _KEPT_METADATA = ("name", "namespace", "uid", "generation", "labels", "deletionTimestamp")
 _CONTENT_METADATA = ("labels", "annotations", "ownerReferences", "finalizers")
 
@@ -92,7 +83,7 @@ def owner_key(body: Manifest) -> Key | None:
         if reference.get("controller") and reference["apiVersion"] == API_VERSION:
             return Key(reference["kind"], metadata["namespace"], reference["name"])
     labels = metadata.get("labels") or {}
-    for label, kind in _OWNER_LABELS.items():
+    for kind, label in OWNER_LABELS.items():
         if labels.get(label):
             return Key(kind, metadata["namespace"], labels[label])
     return None

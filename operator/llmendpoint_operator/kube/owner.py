@@ -21,7 +21,8 @@ from llmendpoint_operator.cluster.kinds import KINDS
 
 Manifest: TypeAlias = dict[str, Any]
 
-_OWNER_LABELS = {LLMENDPOINT: ENDPOINT_LABEL, LOADTEST: LOADTEST_LABEL}
+#: The label with the name of the owner, by the kind of the owner.
+OWNER_LABELS = {LLMENDPOINT: ENDPOINT_LABEL, LOADTEST: LOADTEST_LABEL}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Owner:
     def labels(self, component: str) -> dict[str, str]:
         """Return the labels of a child and of its pods."""
         return {
-            _OWNER_LABELS[self.kind]: self.name,
+            OWNER_LABELS[self.kind]: self.name,
             COMPONENT_LABEL: component,
             MANAGED_BY_LABEL: MANAGED_BY,
             "app.kubernetes.io/name": "llmendpoint",
