@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,8 +18,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from support.tls import issue
-from support.waiting import wait_until
+from support.api_proxy import ApiProxy
 
 
 @dataclass(frozen=True)
@@ -63,34 +61,15 @@ class Fault:
     times: int = 1_000_000
 
 
-class FaultProxy:
-    """Passes requests to the API server of a kubeconfig. `kubeconfig` is that of the proxy."""
+class FaultProxy(ApiProxy):
+    """Passes requests on, or injects faults into them."""
 
     def __init__(self, kubeconfig: Path, folder: Path) -> None:
-        certificate, self._key = issue(folder, "localhost")
-        self._certificate = certificate
-        document = json.loads(kubeconfig.read_text())
-        cluster = document["clusters"][0]["cluster"]
-        self._target = cluster["server"]
-        self._authority = cluster["certificate-authority"]
         self._faults: dict[Fault, int] = {}
         self._streams: dict[asyncio.Transport, tuple[Seen, dict[str, bool]]] = {}
-        self._loop = asyncio.new_event_loop()
-        self._stopped = asyncio.Event()
-        self._port = 0
         #: The requests that were received, by method or WATCH, and by resource.
         self.requests: Counter[tuple[str, str]] = Counter()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), daemon=True)
-        self._thread.start()
-        wait_until(lambda: self._port)
-        cluster |= {"server": f"https://localhost:{self._port}", "certificate-authority": str(certificate)}
-        self.kubeconfig = folder / "proxy.kubeconfig"
-        self.kubeconfig.write_text(json.dumps(document))
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(20)
-        self._loop.close()
+        super().__init__(kubeconfig, folder)
 
     @contextmanager
     def fault(self, fault: Fault) -> Iterator[None]:
@@ -134,28 +113,9 @@ class FaultProxy:
         self._loop.call_soon_threadsafe(run)
         assert done.wait(10)
 
-    async def _serve(self) -> None:
-        context = ssl.create_default_context(cafile=self._authority)
-        context.check_hostname = False
-        connector = aiohttp.TCPConnector(ssl=context, limit=0)
-        app = web.Application(client_max_size=16 * 1024 * 1024)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-            await runner.setup()
-            server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            server.load_cert_chain(self._certificate, self._key)
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server)
-            await site.start()
-            self._port = runner.addresses[0][1]
-            await self._stopped.wait()
-            for stream in list(self._streams):
-                stream.abort()
-            await runner.cleanup()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+    def _stopping(self) -> None:
+        for stream in list(self._streams):
+            stream.abort()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(request.method, request.path, dict(request.query))

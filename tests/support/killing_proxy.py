@@ -6,20 +6,15 @@ operator gets the response: the two ways in which a process can lose what it was
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import signal
-import ssl
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
-from support.tls import issue
-from support.waiting import wait_until
+from support.api_proxy import ApiProxy
 
 _NOT_PASSED_ON = ("host", "connection", "transfer-encoding", "content-length")
 
@@ -40,24 +35,12 @@ class Point:
         return f"{'after' if self.after else 'before'} {self.method} {self.path} {self.text}".rstrip()
 
 
-class KillingProxy:
-    """Passes requests on, watches included. `kubeconfig` is that of the proxy. `arm` says which process to kill, when."""
+class KillingProxy(ApiProxy):
+    """Passes requests on, watches included. `arm` says which process to kill, when."""
 
     def __init__(self, kubeconfig: Path, folder: Path) -> None:
-        self._certificate, self._key = issue(folder, "localhost")
-        document = json.loads(kubeconfig.read_text())
-        cluster = document["clusters"][0]["cluster"]
-        self._target, self._authority = cluster["server"], cluster["certificate-authority"]
         self._armed: tuple[Point, int] | None = None
-        self._port = 0
-        self._loop = asyncio.new_event_loop()
-        self._stopped = asyncio.Event()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), daemon=True)
-        self._thread.start()
-        wait_until(lambda: self._port)
-        cluster |= {"server": f"https://localhost:{self._port}", "certificate-authority": str(self._certificate)}
-        self.kubeconfig = folder / "killing.kubeconfig"
-        self.kubeconfig.write_text(json.dumps(document))
+        super().__init__(kubeconfig, folder)
 
     def arm(self, point: Point, pid: int) -> None:
         """Kill the process at the point, once."""
@@ -66,31 +49,6 @@ class KillingProxy:
     @property
     def has_fired(self) -> bool:
         return self._armed is None
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(20)
-        self._loop.close()
-
-    async def _serve(self) -> None:
-        trust = ssl.create_default_context(cafile=self._authority)
-        app = web.Application(client_max_size=16 * 1024 * 1024)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        connector = aiohttp.TCPConnector(ssl=trust, limit=0)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-            await runner.setup()
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(self._certificate, self._key)
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-            await site.start()
-            self._port = runner.addresses[0][1]
-            await self._stopped.wait()
-            await runner.cleanup()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()

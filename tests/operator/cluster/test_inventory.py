@@ -11,20 +11,12 @@ from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.kube.fault import Fault
 from support.children import KEY, OWNER, config_map, endpoint_body, live, newer, stateful_set
+from support.clock import Clock
 from support.manifests import pod
 
 CONFIG = ChildKey("ConfigMap", "assistant")
 SET = ChildKey("StatefulSet", "assistant")
 REFUSED = Fault(FaultReason.FORBIDDEN, "ConfigMap/assistant", "no")
-
-
-class Clock:
-    """A clock that tests advance."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

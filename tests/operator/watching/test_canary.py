@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmendpoint_operator.watching.canary import Canary
-
-
-class Clock:
-    """A monotonic clock that tests advance."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from support.clock import Clock
 
 
 @pytest.fixture
