@@ -25,6 +25,11 @@ from support.waiting import wait_until
 VARIABLE = "LLMENDPOINT_TEST_OLLAMA"
 MODEL = "scripted"
 
+#: Slots of the model. Ollama 0.17.4 loses a slot until it restarts if a client leaves a stream while the next chunk is on
+#: its way (`ch <- res` in ChatHandler, server/routes.go, blocks forever). A run of the client tests loses up to about
+#: ten slots of this fast model.
+_SLOTS = 64
+
 
 class RealOllama(NamedTuple):
     """A running Ollama that has the scripted model, and its program."""
@@ -61,7 +66,7 @@ def running_ollama(folder: Path) -> Iterator[RealOllama]:
         "HOME": str(folder),
         "OLLAMA_MODELS": str(folder / "models"),
         "OLLAMA_HOST": f"127.0.0.1:{port}",
-        "OLLAMA_NUM_PARALLEL": "2",
+        "OLLAMA_NUM_PARALLEL": str(_SLOTS),
         "OLLAMA_KEEP_ALIVE": "30m",
     }
     log = folder / "ollama.log"
