@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_common.api.endpoint import parse_spec
-from llmendpoint_common.api.loadtest import parse_spec as parse_load
+from llmendpoint_common.api.endpoint.spec import parse_spec
+from llmendpoint_common.api.loadtest.spec import parse_spec as parse_load
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_operator.endpoint.desired import desired

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_common.api.loadtest import parse_spec
+from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
 from llmendpoint_common.contracts.loadrun import (
     METRICS,

@@ -20,7 +20,7 @@ import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from llmendpoint_common.api.endpoint import parse_spec
+from llmendpoint_common.api.endpoint.spec import parse_spec
 from llmendpoint_common.api.translate.sidecar_arguments import sidecar_arguments
 from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_common.process.units import Address

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec, parse_spec
 from llmendpoint_operator.endpoint.desired import desired
 from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.settings import ChildSettings, Images

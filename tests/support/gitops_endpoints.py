@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from llmendpoint_common.api.endpoint import parse_spec
+from llmendpoint_common.api.endpoint.spec import parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, PodReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.cluster.faults import classify, name_conflict

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from llmendpoint_common.api.endpoint import LLMEndpoint
-from llmendpoint_common.api.loadtest import LoadTest
+from llmendpoint_common.api.endpoint.spec import LLMEndpoint
+from llmendpoint_common.api.loadtest.spec import LoadTest
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST, EndpointCondition, EndpointReason
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.crd.openapi import structural_schema

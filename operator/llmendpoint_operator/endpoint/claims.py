@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
-from llmendpoint_common.api.storage import StorageType
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
+from llmendpoint_common.api.endpoint.storage import StorageType
 from llmendpoint_operator.cluster.client import API_ERRORS
 from llmendpoint_operator.cluster.faults import describe
 from llmendpoint_operator.cluster.keys import Key

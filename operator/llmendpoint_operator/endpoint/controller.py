@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec, parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import SidecarStatus
 from llmendpoint_operator.cluster.keys import ChildKey, Key

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, MonitoringMode
+from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_operator.endpoint.resources.client_service import client_service
 from llmendpoint_operator.endpoint.resources.config_map import config_map
 from llmendpoint_operator.endpoint.resources.headless_service import headless_service

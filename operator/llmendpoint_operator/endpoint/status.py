@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from llmendpoint_common.api.endpoint import Gpu, LLMEndpointSpec
+from llmendpoint_common.api.endpoint.gpu import Gpu
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint import layout

@@ -21,7 +21,7 @@ from typing import Any
 
 from kubernetes.aio.client.exceptions import ApiException
 
-from llmendpoint_common.api.loadtest import LoadTestSpec, parse_spec
+from llmendpoint_common.api.loadtest.spec import LoadTestSpec, parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.cluster import (
     LLMENDPOINT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmendpoint_common.api.loadtest import LoadTestSpec
+from llmendpoint_common.api.loadtest.spec import LoadTestSpec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.loadtest.resources.job import job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmendpoint_common.api.loadtest import LoadTestSpec, Protocol
+from llmendpoint_common.api.loadtest.spec import LoadTestSpec, Protocol
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.cluster import EndpointCondition, LoadTestReason
 from llmendpoint_common.contracts.loadrun import Api

@@ -13,7 +13,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from llmendpoint_common.api.endpoint import ServiceType
+from llmendpoint_common.api.endpoint.network import ServiceType
 from llmendpoint_common.process.errors import PolicyError
 
 _Item = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^\S+$")]

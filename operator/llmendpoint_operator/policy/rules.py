@@ -12,9 +12,10 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, ServiceType
+from llmendpoint_common.api.endpoint.network import ServiceType
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.fields import LocalReference
-from llmendpoint_common.api.loadtest import LoadTestSpec
+from llmendpoint_common.api.loadtest.spec import LoadTestSpec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
 from llmendpoint_operator.policy.document import Policy
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
-from llmendpoint_common.api.metering import Metering, Timeouts
-from llmendpoint_common.api.storage import Storage
+from llmendpoint_common.api.endpoint.metering import Metering, Timeouts
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec, parse_spec
+from llmendpoint_common.api.endpoint.storage import Storage
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_sidecar.settings import parse_settings
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, parse_spec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec, parse_spec
 from llmendpoint_common.api.translate.ollama_environment import ollama_environment
 from llmendpoint_common.api.translate.sidecar_arguments import SidecarAddresses, sidecar_arguments
 from llmendpoint_common.api.translate.sidecar_config import config_text, sidecar_config

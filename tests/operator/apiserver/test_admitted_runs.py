@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from kubernetes.client.exceptions import ApiException
 
-from llmendpoint_common.api.loadtest import Protocol, parse_spec
+from llmendpoint_common.api.loadtest.spec import Protocol, parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
 from llmendpoint_common.contracts.cluster import LOADTEST
 from llmendpoint_common.contracts.loadrun import Api, write_run_document

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_common.api.loadtest import parse_spec
+from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_operator.kube.pod_security import USER_ID, pod_security_context
 from llmendpoint_operator.loadtest.desired import desired as load_children
 from llmendpoint_operator.settings import ChildSettings

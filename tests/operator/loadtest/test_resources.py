@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmendpoint_common.api.loadtest import parse_spec
+from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
 from llmendpoint_common.contracts.loadrun import (
     Api,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from llmendpoint_common.api.loadtest import LoadPod, LoadShape, Request, parse_spec
+from llmendpoint_common.api.loadtest.spec import LoadPod, LoadShape, Request, parse_spec
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmendpoint_common.api.endpoint import ServiceType
+from llmendpoint_common.api.endpoint.network import ServiceType
 from llmendpoint_common.process.errors import PolicyError
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy, parse_policy, read_policy
 from llmendpoint_operator.settings import parse_settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 
 
 def ollama_environment(spec: LLMEndpointSpec, *, address: str, models_folder: str, home_folder: str) -> dict[str, str]:

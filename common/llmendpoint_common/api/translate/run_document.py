@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.loadtest import LoadShape, LoadTestSpec, Request, SloItem
+from llmendpoint_common.api.loadtest.spec import LoadShape, LoadTestSpec, Request, SloItem
 from llmendpoint_common.contracts.loadrun import (
     METRICS,
     Api,

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, Model
-from llmendpoint_common.api.metering import Metering, MeteringMode, TenantLimits
+from llmendpoint_common.api.endpoint.metering import Metering, MeteringMode, TenantLimits
+from llmendpoint_common.api.endpoint.models import Model
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts import sidecar
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Registry, SidecarConfig, StallConfig, TenantConfig
 

@@ -7,7 +7,7 @@ If the cluster does not have the kind ServiceMonitor, the endpoint is not degrad
 
 from __future__ import annotations
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_operator.endpoint.conditions.causes import causes, in_words
 from llmendpoint_operator.endpoint.conditions.model_reports import hung

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_operator.endpoint.conditions.model_reports import reports
 from llmendpoint_operator.endpoint.observe import Observation

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec, MonitoringMode
+from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT
 from llmendpoint_operator.endpoint.observe import Observation

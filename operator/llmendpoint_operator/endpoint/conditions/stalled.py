@@ -6,7 +6,7 @@ sure to be refused again (docs/decisions/0024-what-a-status-says.md).
 
 from __future__ import annotations
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelReason
 from llmendpoint_operator.endpoint.conditions.model_reports import first_failure

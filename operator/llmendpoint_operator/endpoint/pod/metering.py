@@ -7,8 +7,8 @@ containers last, so the sidecar can drain while Ollama still runs.
 from __future__ import annotations
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
-from llmendpoint_common.api.metering import MeteringMode
+from llmendpoint_common.api.endpoint.metering import MeteringMode
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.translate.sidecar_arguments import sidecar_arguments
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_operator.endpoint import layout

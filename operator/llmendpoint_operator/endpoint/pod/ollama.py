@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
-from llmendpoint_common.api.metering import MeteringMode
+from llmendpoint_common.api.endpoint.metering import MeteringMode
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.translate.ollama_environment import ollama_environment
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_operator.endpoint import layout

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
-from llmendpoint_common.api.storage import Storage, StorageType
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
+from llmendpoint_common.api.endpoint.storage import Storage, StorageType
 from llmendpoint_operator.endpoint import layout
 from llmendpoint_operator.kube.owner import Manifest, Owner
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.translate.sidecar_config import config_text, sidecar_config
 from llmendpoint_operator.endpoint import layout
 from llmendpoint_operator.kube.owner import Manifest, Owner

@@ -6,7 +6,7 @@ its place is the only rolling update that cannot deadlock.
 
 from __future__ import annotations
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_operator.endpoint import layout
 from llmendpoint_operator.endpoint.pod.metering import metering_container
 from llmendpoint_operator.endpoint.pod.ollama import ollama_container

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.loadtest import LoadTestSpec
+from llmendpoint_common.api.loadtest.spec import LoadTestSpec
 from llmendpoint_common.contracts.loadrun import RUN_KEY, STATUS_PORT
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_operator.kube import pod_fields, pod_security

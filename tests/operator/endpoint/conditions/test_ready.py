@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmendpoint_common.api.endpoint import LLMEndpointSpec
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.ready import ready
 from llmendpoint_operator.endpoint.observe import Observation

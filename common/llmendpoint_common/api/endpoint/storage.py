@@ -92,3 +92,33 @@ class Storage(ApiModel):
         description="Retention of the claims of removed replicas. It only has an effect with type "
         "PersistentVolumeClaim. By default, the claims are kept.",
     )
+
+
+def _effective(field: str, default: str, *, quantity: bool = False) -> str:
+    """Return a CEL expression that is true if a field of `storage` has the value that it had, or its default."""
+    sides = []
+    for root in ("self", "oldSelf"):
+        parents = field.split(".")
+        paths = [".".join([root, "storage", *parents[:depth]]) for depth in range(len(parents) + 1)]
+        value = f"string({paths[-1]})" if quantity else paths[-1]
+        side = f"({' && '.join(f'has({path})' for path in paths)} ? {value} : '{default}')"
+        sides.append(f"quantity{side}" if quantity else side)
+    return f"{sides[0]}.compareTo({sides[1]}) == 0" if quantity else f"{sides[0]} == {sides[1]}"
+
+
+#: A CEL rule on the spec, because a rule on `storage` is not evaluated if it is added or removed. Effective values are
+#: compared: to write a default down is not a change.
+SAME_STORAGE = (
+    " && ".join(
+        (
+            _effective("type", StorageType.PERSISTENT_VOLUME_CLAIM),
+            _effective("size", defaults.STORAGE_SIZE, quantity=True),
+            _effective("storageClassName", ""),
+            _effective("claimName", ""),
+            _effective("sizeLimit", "0", quantity=True),
+            _effective("retentionPolicy.whenDeleted", RetentionAction.RETAIN),
+            _effective("retentionPolicy.whenScaled", RetentionAction.RETAIN),
+        )
+    ),
+    "storage cannot be changed; create another LLMEndpoint",
+)

@@ -23,7 +23,7 @@ from llmendpoint_common.api.fields import (
     Toleration,
     rules,
 )
-from llmendpoint_common.api.loadtest_fields import (
+from llmendpoint_common.api.loadtest.fields import (
     BaseURL,
     BoundedDuration,
     Category,
@@ -32,7 +32,7 @@ from llmendpoint_common.api.loadtest_fields import (
     ServedModel,
     Temperature,
 )
-from llmendpoint_common.api.loadtest_status import LoadTestStatus
+from llmendpoint_common.api.loadtest.status import LoadTestStatus
 from llmendpoint_common.contracts.loadrun import MAX_CONCURRENCY, MAX_RATE, METRICS, MetricName
 
 _THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"

@@ -1,0 +1,1 @@
+"""The resource LLMEndpoint: `spec` has the whole, and each other module one field of its spec, or its status."""

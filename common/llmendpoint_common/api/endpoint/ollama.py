@@ -1,0 +1,91 @@
+"""Settings of the Ollama container: `spec.ollama`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.fields import ApiModel, Duration, EnvironmentVariable, Image, Resources, list_map, rules
+
+_OLLAMA_DEFAULT = "If absent, Ollama's own default applies."
+
+
+class CacheType(StrEnum):
+    """Types of Ollama's key-value cache."""
+
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+
+
+class OllamaSettings(ApiModel):
+    """Settings of the Ollama container. Most are environment variables of Ollama."""
+
+    image: Image | None = Field(
+        None,
+        description="Image of the Ollama container. If absent, the image set with the operator's flag --ollama-image "
+        "is used.",
+    )
+    num_parallel: int = Field(
+        defaults.NUM_PARALLEL,
+        ge=1,
+        le=1024,
+        description="Number of requests that each model runs at the same time, per replica (OLLAMA_NUM_PARALLEL). A "
+        f"higher number uses more memory. Defaults to {defaults.NUM_PARALLEL}.",
+    )
+    max_loaded_models: int | None = Field(
+        None,
+        ge=1,
+        le=128,
+        description="Maximum number of models in memory at the same time, per replica (OLLAMA_MAX_LOADED_MODELS). "
+        f"Defaults to {defaults.MAX_LOADED_MODELS}.",
+    )
+    max_queue: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of requests that wait in Ollama until their model is loaded, per replica "
+        f"(OLLAMA_MAX_QUEUE). {_OLLAMA_DEFAULT}",
+    )
+    context_length: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        description="Context length in tokens, for requests that do not set one (OLLAMA_CONTEXT_LENGTH). "
+        f"{_OLLAMA_DEFAULT}",
+    )
+    keep_alive: Duration | None = Field(
+        None,
+        description="Time that an OnDemand model stays in memory after its last request, as a duration such as 30m "
+        f"(OLLAMA_KEEP_ALIVE). {_OLLAMA_DEFAULT}",
+    )
+    flash_attention: bool | None = Field(
+        None, description=f"Whether Ollama uses flash attention (OLLAMA_FLASH_ATTENTION). {_OLLAMA_DEFAULT}"
+    )
+    kv_cache_type: CacheType | None = Field(
+        None,
+        description="Type of the key-value cache (OLLAMA_KV_CACHE_TYPE). q8_0 and q4_0 use less memory than f16, and "
+        f"require flash attention. {_OLLAMA_DEFAULT}",
+    )
+    env: list[EnvironmentVariable] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Additional environment variables of the Ollama container. OLLAMA_HOST, OLLAMA_MODELS and HOME are "
+        "not allowed, because the operator sets them. Other variables override those that the operator derives from "
+        "the fields of spec.ollama. Do not set OLLAMA_NUM_PARALLEL here: the metering sidecar uses the field "
+        "numParallel.",
+        json_schema_extra=list_map("name")
+        | rules(
+            (
+                "self.all(e, !(e.name in ['OLLAMA_HOST', 'OLLAMA_MODELS', 'HOME']))",
+                "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator; remove them from env",
+            )
+        ),
+    )
+    resources: Resources = Field(
+        default_factory=Resources,
+        description="Resources of the Ollama container. The GPUs of spec.gpu are added. Requests default to "
+        f"{defaults.in_words(defaults.OLLAMA_REQUESTS)}. There are no limits by default, except on GPUs.",
+    )

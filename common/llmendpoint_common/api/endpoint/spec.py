@@ -1,0 +1,108 @@
+"""Typed model of LLMEndpoint: the source of its CustomResourceDefinition, and the spec that the operator reads.
+
+`kubectl explain` shows the descriptions. Readers see each one without the others, so it names the unit, the default,
+and the effect of an absent field.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint.gpu import GPUS_IN_RESOURCES, Gpu
+from llmendpoint_common.api.endpoint.metering import Metering
+from llmendpoint_common.api.endpoint.models import ONE_MODEL_EACH, Model
+from llmendpoint_common.api.endpoint.monitoring import Monitoring
+from llmendpoint_common.api.endpoint.network import Service
+from llmendpoint_common.api.endpoint.ollama import OllamaSettings
+from llmendpoint_common.api.endpoint.pod import Pod
+from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
+from llmendpoint_common.api.endpoint.storage import SAME_STORAGE, Storage
+from llmendpoint_common.api.fields import ApiModel, list_map, rules
+from llmendpoint_common.contracts.ollama import model_key
+
+
+class LLMEndpointSpec(ApiModel):
+    """Desired state of an endpoint."""
+
+    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *GPUS_IN_RESOURCES))
+
+    models: list[Model] = Field(
+        min_length=1,
+        max_length=defaults.MAX_MODELS,
+        description=f"Models that every replica serves: at least 1, at most {defaults.MAX_MODELS}.",
+        json_schema_extra=list_map("name") | rules(ONE_MODEL_EACH),
+    )
+    replicas: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Number of pods. Each pod has its own GPUs. Set to 0 to stop all pods. "
+        f"Defaults to {defaults.REPLICAS}.",
+    )
+    gpu: Gpu | None = Field(
+        None,
+        description="GPUs of each replica. If absent, each replica gets "
+        f"{defaults.GPU_COUNT} GPU ({defaults.GPU_RESOURCE}).",
+    )
+    ollama: OllamaSettings = Field(default_factory=OllamaSettings, description="Settings of the Ollama container.")
+    storage: Storage = Field(
+        default_factory=Storage,
+        description="Storage for the models of each replica. It cannot be changed later. To use different storage, "
+        "create another LLMEndpoint.",
+    )
+    metering: Metering = Field(
+        default_factory=Metering,
+        description="Settings of the metering sidecar: image, API keys, limits and timeouts for clients.",
+    )
+    service: Service = Field(default_factory=Service, description="The Service that clients use.")
+    monitoring: Monitoring = Field(
+        default_factory=Monitoring, description="Configuration of Prometheus to scrape the pods."
+    )
+    pod: Pod = Field(default_factory=Pod, description="Metadata, placement and termination of the pods.")
+
+    @field_validator("models")
+    @classmethod
+    def _one_model_each(cls, models: list[Model]) -> list[Model]:
+        first: dict[str, str] = {}
+        for model in models:
+            other = first.setdefault(model_key(model.name), model.name)
+            if other != model.name:
+                raise ValueError(f"{other} and {model.name} are one model for Ollama; remove one of them")
+        return models
+
+    @property
+    def wanted_replicas(self) -> int:
+        """Number of pods: the field `replicas`, or its default."""
+        return defaults.REPLICAS if self.replicas is None else self.replicas
+
+    @property
+    def wanted_gpu(self) -> Gpu:
+        """GPUs of a replica: the field `gpu`, or its default."""
+        return self.gpu or Gpu()
+
+
+class LLMEndpoint(BaseModel):
+    """An Ollama endpoint. Its pods serve the declared models, and a sidecar in each pod meters the requests."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "metadata.name must start with a letter, end with a letter or digit, contain only lowercase letters, "
+                "digits and dashes, and have at most 40 characters",
+            )
+        )
+    )
+
+    spec: LLMEndpointSpec = Field(description="Desired state of the endpoint.")
+    status: LLMEndpointStatus | None = Field(
+        None, description="Observed state of the endpoint. The operator writes it."
+    )
+
+
+def parse_spec(manifest: dict[str, Any]) -> LLMEndpointSpec:
+    """Return the spec of an LLMEndpoint. Raises pydantic.ValidationError, which names the field."""
+    return LLMEndpointSpec.model_validate(manifest.get("spec", {}))
