@@ -96,7 +96,8 @@ def endpoint_with_pods(inventory: Inventory, spec: dict[str, Any], *pods: dict[s
     owner = {"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LLMEndpoint", "name": "assistant", "controller": True,
              "uid": endpoint["metadata"]["uid"]}  # fmt: skip
     labels = {"llmendpoint.dev/endpoint": "assistant"}
-    metadata = {"name": "assistant", "namespace": "a", "uid": "set", "resourceVersion": "8", "ownerReferences": [owner]}
+    metadata: dict[str, Any] = {"name": "assistant", "namespace": "a", "uid": "set", "resourceVersion": "8",
+                                "ownerReferences": [owner]}  # fmt: skip
     inventory.shows("StatefulSet", {"kind": "StatefulSet", "metadata": metadata, "spec": {}})
     for index, status in enumerate(pods):
         parent = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "assistant", "controller": True, "uid": "set"}
