@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from dashboards.reading import panels, queries, substituted
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from llmendpoint_operator.admin.endpoint_series import endpoint_families
 from llmendpoint_operator.admin.loadtest_series import loadtest_families
 from llmendpoint_sidecar.meter.families import COUNTERS, GAUGES, HISTOGRAMS
-from support.panels import panels, queries, substituted
 from support.rendered import CHART, by_name, needs_helm, rendered
 
 FILES = sorted((CHART / "files/dashboards").glob("*.json"))

@@ -1,12 +1,13 @@
-"""The panels and queries of a Grafana dashboard, with its variables replaced as Grafana does it."""
+"""Panels and queries of a dashboard that is JSON, with variables replaced as Grafana replaces them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-#: Grafana's own variables, for a dashboard of five minutes that scrapes every 15 s.
+#: Grafana's own variables, for a dashboard of five minutes and a Prometheus that scrapes every 15 s.
 _OWN = {"$__rate_interval": "1m", "$__range": "5m"}
+_VARIABLES = ("namespace", "llmendpoint", "model", "tenant", "loadtest")
 
 
 def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -25,6 +26,6 @@ def substituted(expr: str, values: Mapping[str, str]) -> str:
     """Return a query with the values of variables. A variable without a value matches everything."""
     for name, value in _OWN.items():
         expr = expr.replace(name, value)
-    for name in ("namespace", "llmendpoint", "model", "tenant", "loadtest"):
+    for name in _VARIABLES:
         expr = expr.replace(f'"${name}"', f'"{values.get(name, ".*")}"')
     return expr
