@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import ConfigDict, Field
 
 from llmendpoint_common.api import defaults
@@ -95,10 +93,9 @@ class Pod(ApiModel):
         "node and of network file systems are not supported; use a PersistentVolumeClaim for the latter.",
         json_schema_extra=VOLUME_KEYS,
     )
-    ollama_volume_mounts: Annotated[list[VolumeMount], Field(json_schema_extra=MOUNT_KEYS | rules(OWN_FOLDERS))] = (
-        Field(
-            default_factory=list,
-            max_length=32,
-            description="Folders of the Ollama container at which volumes of the field volumes are mounted.",
-        )
+    ollama_volume_mounts: list[VolumeMount] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Folders of the Ollama container at which volumes of the field volumes are mounted.",
+        json_schema_extra=MOUNT_KEYS | rules(OWN_FOLDERS),
     )

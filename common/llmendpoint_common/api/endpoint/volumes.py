@@ -64,19 +64,18 @@ class PersistentVolumeClaimVolume(ApiModel):
 
 
 class EmptyDirMedium(StrEnum):
-    """Storage of an empty volume."""
+    """Storage of an empty volume, if it is not the disk of the node."""
 
-    NODE = ""
     MEMORY = "Memory"
 
 
 class EmptyDirVolume(ApiModel):
     """An empty folder that is deleted with the pod."""
 
-    medium: EmptyDirMedium = Field(
-        EmptyDirMedium.NODE,
+    medium: EmptyDirMedium | None = Field(
+        None,
         description="Memory keeps the files in memory, which counts against the memory limit of the container that "
-        "writes them. If empty, they are on the node.",
+        "writes them. If absent, they are on the disk of the node.",
     )
     size_limit: Quantity | None = Field(
         None, description="Maximum size of the files. A pod that exceeds it is evicted. If absent, there is no limit."
