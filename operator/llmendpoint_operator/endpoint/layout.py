@@ -32,6 +32,7 @@ HOME_VOLUME = "home"
 TMP_VOLUME = "tmp"
 CONFIG_VOLUME = "config"
 SIGNALS_VOLUME = "signals"
+CA_BUNDLE_VOLUME = "ca-bundle"
 
 # Paths inside the containers
 MODELS_FOLDER = "/models"
@@ -44,6 +45,9 @@ CONFIG_PATH = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
 SIGNALS_FOLDER = "/run/llmendpoint"
 #: While this file exists, kubelet restarts the container of Ollama. The sidecar creates and removes it.
 RESTART_FILE = f"{SIGNALS_FOLDER}/restart-ollama"
+CA_BUNDLE_FOLDER = "/etc/llmendpoint-ca"
+#: Name of the file with the bundle in CA_BUNDLE_FOLDER.
+CA_BUNDLE_FILE = "bundle.crt"
 _KEYS_FOLDER = "/etc/llmendpoint-keys"
 
 
@@ -77,8 +81,8 @@ def headless_service_name(owner: Owner) -> str:
     return f"{owner.name}-pods"
 
 
-def service_monitor_name(owner: Owner) -> str:
-    """Return the name of the ServiceMonitor."""
+def monitor_name(owner: Owner) -> str:
+    """Return the name of the ServiceMonitor or PodMonitor."""
     return owner.name
 
 
