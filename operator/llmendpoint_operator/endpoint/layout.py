@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import COMPONENT_LABEL, ENDPOINT_LABEL
 from llmendpoint_common.contracts.pod import (
+    CA_BUNDLE_FOLDER,
+    CA_BUNDLE_VOLUME,
     CONFIG_FOLDER,
     CONFIG_VOLUME,
     HOME_FOLDER,
@@ -30,6 +32,8 @@ from llmendpoint_common.contracts.pod import (
 from llmendpoint_operator.kube.owner import Owner
 
 __all__ = [
+    "CA_BUNDLE_FOLDER",
+    "CA_BUNDLE_VOLUME",
     "CONFIG_FOLDER",
     "CONFIG_VOLUME",
     "HOME_FOLDER",
@@ -59,6 +63,8 @@ CONFIG_FILE = "models.json"
 CONFIG_PATH = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
 #: While this file exists, kubelet restarts the container of Ollama. The sidecar creates and removes it.
 RESTART_FILE = f"{SIGNALS_FOLDER}/restart-ollama"
+#: Name of the file with the bundle in CA_BUNDLE_FOLDER.
+CA_BUNDLE_FILE = "bundle.crt"
 
 
 def selector(owner: Owner) -> dict[str, str]:
@@ -91,8 +97,8 @@ def headless_service_name(owner: Owner) -> str:
     return f"{owner.name}-pods"
 
 
-def service_monitor_name(owner: Owner) -> str:
-    """Return the name of the ServiceMonitor."""
+def monitor_name(owner: Owner) -> str:
+    """Return the name of the ServiceMonitor or PodMonitor."""
     return owner.name
 
 
