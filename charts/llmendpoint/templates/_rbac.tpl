@@ -57,6 +57,7 @@
     - monitoring.coreos.com
   resources:
     - servicemonitors
+    - podmonitors
   verbs:
     - get
     - list
@@ -205,6 +206,7 @@
     - monitoring.coreos.com
   resources:
     - servicemonitors
+    - podmonitors
   verbs:
     - get
     - list

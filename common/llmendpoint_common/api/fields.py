@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -22,9 +23,14 @@ def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
-def list_map(key: str) -> dict[str, Any]:
-    """Return the schema extensions of a list whose items are identified by one field."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+def cel_list(texts: Iterable[str]) -> str:
+    """Return a CEL list of texts, which must not have quotes or backslashes."""
+    return str([*texts])
+
+
+def list_map(*keys: str) -> dict[str, Any]:
+    """Return the schema extensions of a list whose items are identified by one field, or by several together."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [*keys]}
 
 
 #: Name of a model with its tag, and optionally with a registry: `llama3.2:3b`, `registry.example:5000/library/x:1`.
@@ -90,6 +96,8 @@ LabelValue = Annotated[
 ]
 #: Labels of an object, or those that a node must have.
 Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=_keys(_LABEL_KEY, "key of a label"))]
+#: Key of a label.
+LabelKey = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 317, "pattern": _LABEL_KEY})]
 #: Annotations of an object.
 Annotations = Annotated[
     dict[str, ShortText], Field(max_length=64, json_schema_extra=_keys(_ANNOTATION_KEY, "key of an annotation"))

@@ -29,4 +29,5 @@ def test_every_child_is_owned_and_labeled(name: str) -> None:
 
 
 def test_every_kind_of_child_is_in_the_table() -> None:
-    assert {child["kind"] for child in children().values()} == {kind.name for kind in children_of(LLMENDPOINT)}
+    made = [*children().values(), *children(monitoring={"mode": "PodMonitor"}).values()]
+    assert {child["kind"] for child in made} == {kind.name for kind in children_of(LLMENDPOINT)}

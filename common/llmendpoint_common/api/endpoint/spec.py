@@ -18,6 +18,7 @@ from llmendpoint_common.api.endpoint.monitoring import Monitoring
 from llmendpoint_common.api.endpoint.network import Service
 from llmendpoint_common.api.endpoint.ollama import OllamaSettings
 from llmendpoint_common.api.endpoint.pod import Pod
+from llmendpoint_common.api.endpoint.pod_template import PodTemplate
 from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
 from llmendpoint_common.api.endpoint.storage import SAME_STORAGE, Storage
 from llmendpoint_common.api.fields import ApiModel, list_map, rules
@@ -61,7 +62,16 @@ class LLMEndpointSpec(ApiModel):
     monitoring: Monitoring = Field(
         default_factory=Monitoring, description="Configuration of Prometheus to scrape the pods."
     )
-    pod: Pod = Field(default_factory=Pod, description="Metadata, placement and termination of the pods.")
+    pod: Pod = Field(
+        default_factory=Pod, description="Metadata, placement, identity, volumes and termination of the pods."
+    )
+    pod_template: PodTemplate | None = Field(
+        None,
+        description="Fields of the pods for which the spec has no field, as a strategic merge by name over the pod of "
+        "the operator, for example spec.dnsConfig or an additional container. A field that the operator sets, or for "
+        "which the spec has a field, is not changed: it makes the endpoint Stalled with the reason InvalidSpec. "
+        "docs/pods.md lists the fields. If absent, nothing is added.",
+    )
 
     @field_validator("models")
     @classmethod
