@@ -39,6 +39,38 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"metering": {"auth": {"secretRefs": []}}}, "spec.metering.auth.secretRefs"),
     ({"monitoring": {"mode": "Maybe"}}, "spec.monitoring.mode"),
     ({"models": [{"name": "a:1", "digest": "sha256:short"}]}, "digest"),
+    ({"models": [{"name": "a:1", "source": {}}]}, "set exactly one of registry and gguf"),
+    (
+        {"models": [{"name": "a:1", "source": {"registry": {"host": "r", "repository": "b"}, "gguf": {"path": "/a"}}}]},
+        "set exactly one of registry and gguf",
+    ),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "models/a.gguf"}}}]}, "source.gguf.path"),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "/models/../a"}}}]}, "must not contain the parts . and .."),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "/models/"}}}]}, "source.gguf.path"),
+    ({"models": [{"name": "a:1", "modelfile": {}}]}, "set exactly one of inline and configMapKeyRef"),
+    (
+        {"models": [{"name": "a:1", "modelfile": {"inline": "FROM b", "configMapKeyRef": {"name": "a", "key": "b"}}}]},
+        "set exactly one of inline and configMapKeyRef",
+    ),
+    ({"models": [{"name": "a:1", "modelfile": {"inline": "SYSTEM Be from Mars."}}]}, "a Modelfile needs a FROM"),
+    ({"models": [{"name": "a:1", "modelfile": {"inline": "FROM b:1" + " " * 65536}}]}, "modelfile.inline"),
+    (
+        {"models": [{"name": f"a:{n}", "modelfile": {"inline": "FROM b:1" + " " * 65000}} for n in range(5)]},
+        "all inline Modelfiles together",
+    ),
+    ({"models": [{"name": "a:1", "modelfile": {"configMapKeyRef": {"name": "a", "key": "a/b"}}}]}, "configMapKeyRef.key"),
+    (
+        {"storage": {"type": "ExistingClaim", "claimName": "a", "retentionPolicy": {"whenModelRemoved": "Delete"}}},
+        "is not allowed with type ExistingClaim",
+    ),
+    (
+        {"storage": {"retentionPolicy": {"whenModelRemoved": "Delete"}}, "metering": {"modelManagement": "Allowed"}},
+        "is not allowed with metering.modelManagement: Allowed",
+    ),
+    (
+        {"storage": {"retentionPolicy": {"whenModelRemoved": "Delete"}}, "metering": {"mode": "Exporter"}},
+        "is not allowed with metering.modelManagement: Allowed or metering.mode: Exporter",
+    ),
     # One model under two names, as Ollama compares names.
     ({"models": [{"name": "tiny:latest"}, {"name": "library/tiny:latest"}]}, "two names are one model"),
     ({"models": [{"name": "tiny:latest"}, {"name": "Tiny:Latest"}]}, "two names are one model"),
@@ -209,6 +241,12 @@ def test_storage_cannot_be_changed_added_or_removed(api: Any, before: Any, after
     with pytest.raises(ApiException, match="storage cannot be changed"):
         api.apply(endpoint("fixed", storage=after))
     api.apply(endpoint("fixed", storage=before, replicas=2))
+
+
+def test_the_removal_of_models_can_be_changed_at_any_time(api: Any) -> None:
+    for action in ("Delete", "Retain", "Delete"):
+        changed = api.apply(endpoint("removing", storage={"retentionPolicy": {"whenModelRemoved": action}}))
+        assert changed["spec"]["storage"]["retentionPolicy"]["whenModelRemoved"] == action
 
 
 # Values that an older schema accepted.

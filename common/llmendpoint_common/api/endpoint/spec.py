@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import GPUS_IN_RESOURCES, Gpu
 from llmendpoint_common.api.endpoint.metering import Metering
-from llmendpoint_common.api.endpoint.models import ONE_MODEL_EACH, Model
+from llmendpoint_common.api.endpoint.models import MODELFILES_FIT, ONE_MODEL_EACH, Model
 from llmendpoint_common.api.endpoint.monitoring import Monitoring
 from llmendpoint_common.api.endpoint.network import Service
 from llmendpoint_common.api.endpoint.ollama import OllamaSettings
 from llmendpoint_common.api.endpoint.pod import Pod
 from llmendpoint_common.api.endpoint.pod_template import PodTemplate
 from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
-from llmendpoint_common.api.endpoint.storage import SAME_STORAGE, Storage
+from llmendpoint_common.api.endpoint.storage import ONLY_OWN_MODELS, SAME_STORAGE, Storage
 from llmendpoint_common.api.fields import ApiModel, list_map, rules
 from llmendpoint_common.contracts.ollama import model_key
 
@@ -28,13 +28,13 @@ from llmendpoint_common.contracts.ollama import model_key
 class LLMEndpointSpec(ApiModel):
     """Desired state of an endpoint."""
 
-    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *GPUS_IN_RESOURCES))
+    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *ONLY_OWN_MODELS, *GPUS_IN_RESOURCES))
 
     models: list[Model] = Field(
         min_length=1,
         max_length=defaults.MAX_MODELS,
         description=f"Models that every replica serves: at least 1, at most {defaults.MAX_MODELS}.",
-        json_schema_extra=list_map("name") | rules(ONE_MODEL_EACH),
+        json_schema_extra=list_map("name") | rules(ONE_MODEL_EACH, MODELFILES_FIT),
     )
     replicas: int | None = Field(
         None,
