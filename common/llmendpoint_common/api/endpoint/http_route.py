@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
-from llmendpoint_common.api.fields import ApiModel, HostName, Name, ObjectName, rules
+from llmendpoint_common.api.fields import ApiModel, HostName, Name, ObjectName, ShortText, rules
 
 _OPTIONAL = ("__namespace__", "sectionName", "port")
 #: Two references to one parent must name different listeners, as the Gateway API requires it. CEL reserves the word
@@ -20,7 +20,7 @@ def _text(pattern: str, length: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "maxLength": length, "pattern": pattern})
 
 
-_Group = Annotated[Name, _text(r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", 253)]
+_Group = Annotated[ShortText, _text(r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", 253)]
 _Kind = Annotated[Name, _text(r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$", 63)]
 _Namespace = Annotated[Name, _text(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", 63)]
 
