@@ -18,6 +18,12 @@ from llmendpoint_common.api.endpoint.monitoring import Monitoring
 from llmendpoint_common.api.endpoint.network import Service
 from llmendpoint_common.api.endpoint.ollama import OllamaSettings
 from llmendpoint_common.api.endpoint.pod import Pod
+from llmendpoint_common.api.endpoint.scaling import (
+    MAX_REPLICAS,
+    ONE_SOURCE_OF_REPLICAS,
+    Autoscaling,
+    DisruptionBudget,
+)
 from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
 from llmendpoint_common.api.endpoint.storage import SAME_STORAGE, Storage
 from llmendpoint_common.api.fields import ApiModel, list_map, rules
@@ -27,7 +33,7 @@ from llmendpoint_common.contracts.ollama import model_key
 class LLMEndpointSpec(ApiModel):
     """Desired state of an endpoint."""
 
-    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *GPUS_IN_RESOURCES))
+    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *GPUS_IN_RESOURCES, *ONE_SOURCE_OF_REPLICAS))
 
     models: list[Model] = Field(
         min_length=1,
@@ -38,9 +44,15 @@ class LLMEndpointSpec(ApiModel):
     replicas: int | None = Field(
         None,
         ge=0,
-        le=1000,
-        description="Number of pods. Each pod has its own GPUs. Set to 0 to stop all pods. "
+        le=MAX_REPLICAS,
+        description="Number of pods. Each pod has its own GPUs. Set to 0 to stop all pods. It cannot be set together "
+        "with autoscaling, which chooses the number. "
         f"Defaults to {defaults.REPLICAS}.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        None,
+        description="Number of pods that follows the load, instead of replicas. The operator must have been installed "
+        "with an autoscaler (value autoscaling.actuator of its chart). If absent, replicas is the number of pods.",
     )
     gpu: Gpu | None = Field(
         None,
@@ -61,6 +73,11 @@ class LLMEndpointSpec(ApiModel):
     monitoring: Monitoring = Field(
         default_factory=Monitoring, description="Configuration of Prometheus to scrape the pods."
     )
+    disruption_budget: DisruptionBudget | None = Field(
+        None,
+        description="Number of pods that must stay ready when pods are evicted, as a PodDisruptionBudget. While a pod "
+        "loads its models, no pod of the endpoint is evicted. If absent, evictions are not limited.",
+    )
     pod: Pod = Field(default_factory=Pod, description="Metadata, placement and termination of the pods.")
 
     @field_validator("models")
@@ -75,8 +92,15 @@ class LLMEndpointSpec(ApiModel):
 
     @property
     def wanted_replicas(self) -> int:
-        """Number of pods: the field `replicas`, or its default."""
+        """Number of pods: the field `replicas` or its default; with autoscaling, the number to start with."""
+        if self.autoscaling is not None:
+            return self.autoscaling.min_replicas
         return defaults.REPLICAS if self.replicas is None else self.replicas
+
+    @property
+    def most_replicas(self) -> int:
+        """Maximum number of pods that the spec allows."""
+        return self.wanted_replicas if self.autoscaling is None else self.autoscaling.max_replicas
 
     @property
     def wanted_gpu(self) -> Gpu:
