@@ -38,6 +38,8 @@ TAGGED_MODEL_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0
 
 #: A duration such as `250ms`, `15s` or `1h30m`.
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
+#: A percentage from `1%` to `100%`, without decimals.
+Percentage = Annotated[str, Field(pattern="^([1-9][0-9]?|100)%$", max_length=4)]
 
 
 def _quantity(text: str) -> str:
@@ -114,8 +116,6 @@ LabelValue = Annotated[
 ]
 #: Labels of an object, or those that a node must have.
 Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=_keys(_LABEL_KEY, "key of a label"))]
-#: Key of a label.
-LabelKey = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 317, "pattern": _LABEL_KEY})]
 #: Annotations of an object.
 Annotations = Annotated[
     dict[str, ShortText], Field(max_length=64, json_schema_extra=_keys(_ANNOTATION_KEY, "key of an annotation"))
