@@ -35,7 +35,9 @@ def groups(*flags: str) -> list[dict[str, Any]]:
 
 
 def alerts() -> list[dict[str, Any]]:
-    return [rule for group in groups(*PRICES) for rule in group["rules"] if "alert" in rule]
+    """Return the alerts in the sources. They are read without helm, because tests are named after them."""
+    documents = (yaml.safe_load(path.read_text()) for path in sorted((CHART / "files/rules").glob("*.yaml")))
+    return [rule for each in documents for group in each["groups"] for rule in group["rules"] if "alert" in rule]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,13 @@ def test_each_alert_is_seen_to_fire_and_not_to_fire() -> None:
     assert seen == {True: (names := {rule["alert"] for rule in alerts()}), False: names}
 
 
-@pytest.mark.parametrize("rule", alerts() if shutil.which("helm") else [], ids=lambda rule: rule["alert"])
+def test_the_chart_has_all_rules_of_the_sources() -> None:
+    documents = [yaml.safe_load(path.read_text()) for path in sorted((CHART / "files/rules").glob("*.yaml"))]
+    sources = [group for each in documents for group in each["groups"]]
+    assert [group for group in groups(*PRICES) if group["name"] != "llmendpoint.prices"] == sources
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
 def test_an_alert_names_its_object_and_has_a_runbook(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
     annotations = rule["annotations"]
