@@ -66,7 +66,11 @@ def watched(assistant: Namespace, parameters: Parameters) -> Iterator[Watched]:
             fetch(f"{url}/api/chat", {**question, "options": {"num_predict": 16}})
             fetch(f"{url}/v1/chat/completions", {**question, "max_tokens": 5})
 
-        yield Watched(assistant, prometheus, ask)
+        watched = Watched(assistant, prometheus, ask)
+        scraped = f'llmendpoint_upstream_up{{namespace="{assistant.name}", llmendpoint="assistant"}}'
+        # If the Prometheus Operator's config reloader misses a change, it only notices it after three minutes.
+        wait_until(lambda: watched.query(scraped), 300, every=1)
+        yield watched
 
 
 def test_prometheus_has_loaded_the_rules_of_the_chart(watched: Watched) -> None:
