@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 import time
 import urllib.request
@@ -44,9 +45,7 @@ def draw(axes: Axes, panel: dict[str, Any], found: list[tuple[str, list[dict[str
             lines += 1
             times = [float(at) for at, _ in result["values"]]
             values = [float(value) for _, value in result["values"]]
-            label = legend if legend != "__auto" else " ".join(result["metric"].values())
-            for name, text in result["metric"].items():
-                label = label.replace(f"{{{{{name}}}}}", text)
+            label = _label(legend, result["metric"])
             shown = [value if math.isfinite(value) else math.nan for value in values]
             axes.plot(
                 [at - times[-1] for at in times], shown, label=label[:28] if lines <= _SERIES else None, linewidth=0.8
@@ -55,6 +54,13 @@ def draw(axes: Axes, panel: dict[str, Any], found: list[tuple[str, list[dict[str
         axes.text(0.5, 0.5, "NO DATA", color="red", ha="center", transform=axes.transAxes)
     elif lines <= _SERIES:
         axes.legend(fontsize=4, loc="upper left")
+
+
+def _label(legend: str, labels: dict[str, str]) -> str:
+    """Return the legend of a series. Labels that it does not have are empty, as in Grafana."""
+    if legend == "__auto":
+        return " ".join(labels.values()) or "value"
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), legend) or "value"
 
 
 def main() -> int:
