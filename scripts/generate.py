@@ -1,4 +1,4 @@
-"""Write all generated files: CRDs, the chart's copies and version, the plain install, and the JSON schemas.
+"""Write all generated files: CRDs, the chart's copies, version and dashboards, the plain install, and JSON schemas.
 
 `--check` writes nothing, and exits with 1 if a file is not current.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import yaml
+from dashboards import DASHBOARDS, text_of
 
 from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
@@ -54,6 +55,8 @@ def generated_files() -> dict[Path, str]:
     files[CHART / "templates" / "_rbac.tpl"] = _rbac_template()
     files[ARGOCD / "argocd-cm.yaml"] = _argocd_settings()
     files[CHART / "Chart.yaml"] = chart_description(VERSION)
+    for name, build in DASHBOARDS.items():
+        files[CHART / "files" / "dashboards" / f"{name}.json"] = text_of(build())
     for name, kind in SCHEMAS.items():
         schema = _dedented(msgspec.json.schema(kind))
         text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2)

@@ -157,4 +157,4 @@ def test_the_schema_has_every_value() -> None:
     assert set(schema["properties"]) - {"global", "enabled"} == set(values)
     for name, section in values.items():
         if isinstance(section, dict):
-            assert set(schema["properties"][name]["properties"]) == set(section), name
+            assert set(schema["properties"][name].get("properties", {})) == set(section), name

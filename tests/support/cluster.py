@@ -27,6 +27,8 @@ from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "llmendpoint-system"
+#: Price of a GPU in the chart that is installed.
+GPU_HOURLY_PRICE = "3.50"
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,10 @@ def parameters() -> Parameters:
 
 @pytest.fixture(scope="session")
 def chart(parameters: Parameters) -> None:
-    """Install the chart with its defaults into a namespace that enforces the restricted Pod Security Standard."""
+    """Install the chart with its defaults and a price of GPUs.
+
+    Its namespace enforces the restricted Pod Security Standard.
+    """
     namespace = {
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -116,7 +121,7 @@ def chart(parameters: Parameters) -> None:
     }
     kubectl("apply", "-f", "-", stdin=namespace)
     command = ["helm", "upgrade", "--install", "llmendpoint", str(ROOT / "charts/llmendpoint"), "--namespace", NAMESPACE,
-               "--wait", "--timeout", "5m"]  # fmt: skip
+               "--set-string", f"gpuHourlyPrices.nvidia\\.com/gpu={GPU_HOURLY_PRICE}", "--wait", "--timeout", "5m"]  # fmt: skip
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

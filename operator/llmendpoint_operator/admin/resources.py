@@ -1,24 +1,25 @@
 """Metrics about the resources that this process serves, computed from the inventory when they are scraped.
 
-Only the process that serves a namespace exposes its resources, so that no series exists twice. The text is built here,
-because the samples of prometheus_client take ten times as long: a thousand endpoints have 27,000 series.
+Only the process that serves a namespace exposes its resources, so that no series exists twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
+from llmendpoint_operator.admin.endpoint_series import endpoint_families
+from llmendpoint_operator.admin.lines import Family
+from llmendpoint_operator.admin.loadtest_series import loadtest_families
 from llmendpoint_operator.cluster.inventory import Inventory
-from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.endpoint.layout import statefulset_name
+from llmendpoint_operator.kube.owner import Manifest, owner_of
 
-Lines = Callable[[str, Manifest], Iterable[str]]
-
-_STATUSES = ("True", "False", "Unknown")
 #: Resources per piece of text. The event loop can do other work after each piece.
 _BATCH = 50
+#: Phases in which a pod no longer occupies the resources of its node.
+_ENDED = ("Succeeded", "Failed")
 
 
 class ResourceSeries:
@@ -30,76 +31,33 @@ class ResourceSeries:
 
     def render(self, *, openmetrics: bool) -> Iterator[bytes]:
         """Yield the families as text. It is the same in both formats."""
-        yield from self._families(
-            LLMENDPOINT,
-            (
-                ("llmendpoint_info", "LLMEndpoints; the value is 1.", _info),
-                ("llmendpoint_model_info", "Models of LLMEndpoints; the value is 1.", _models),
-                ("llmendpoint_condition", _condition_help("LLMEndpoints"), _conditions),
-            ),
-        )
-        yield from self._families(
-            LOADTEST,
-            (
-                ("llmendpoint_loadtest_info", "LoadTests; the value is 1.", _loadtest_info),
-                (
-                    "llmendpoint_loadtest_condition",
-                    _condition_help("LoadTests"),
-                    partial(_conditions, label="loadtest"),
-                ),
-            ),
-        )
+        yield from self._families(LLMENDPOINT, endpoint_families(self._scheduled))
+        yield from self._families(LOADTEST, loadtest_families())
 
-    def _families(self, kind: str, families: Sequence[tuple[str, str, Lines]]) -> Iterator[bytes]:
+    def _families(self, kind: str, families: Sequence[Family]) -> Iterator[bytes]:
         """Yield the families of a kind. Each resource is decoded once; an empty piece lets other work run meanwhile."""
         keys = sorted(key for key in self._inventory.resources() if key.kind == kind and self._serves(key.namespace))
-        texts = [[f"# HELP {name} {text}\n# TYPE {name} gauge\n".encode()] for name, text, _ in families]
+        texts = [[f"# HELP {family.name} {family.help}\n# TYPE {family.name} gauge\n".encode()] for family in families]
         for begin in range(0, len(keys), _BATCH):
             found = [self._inventory.resource(key) for key in keys[begin : begin + _BATCH]]
-            for (name, _, lines), text in zip(families, texts, strict=True):
-                text.append("".join(line for body in found if body for line in lines(name, body)).encode())
+            for family, text in zip(families, texts, strict=True):
+                lines = (line for body in found if body for line in family.lines(family.name, body))
+                text.append("".join(lines).encode())
                 yield b""
         for text in texts:
             yield b"".join(text)
 
-
-def _condition_help(kinds: str) -> str:
-    return f"Conditions of {kinds}. The value is 1 for the status that the condition has, and 0 for the others."
-
-
-def _info(name: str, body: Manifest) -> Iterator[str]:
-    status = body.get("status") or {}
-    yield _line(name, _who(body), {"gpu": status.get("gpu", ""), "url": status.get("url", "")})
-
-
-def _models(name: str, body: Manifest) -> Iterator[str]:
-    for model in body["spec"].get("models") or []:
-        yield _line(name, _who(body), {"model_name": model["name"], "load": model.get("load", "")})
+    def _scheduled(self, body: Manifest) -> int:
+        """Return the number of pods of an endpoint that occupy a node."""
+        owner = owner_of(body)
+        key = Key(LLMENDPOINT, owner.namespace, owner.name)
+        statefulset = self._inventory.own_child(key, "StatefulSet", statefulset_name(owner), owner.uid)
+        pods = self._inventory.pods(key, statefulset.uid) if statefulset else ()
+        return sum(_occupies_a_node(pod.get("status") or {}) for pod in pods)
 
 
-def _conditions(name: str, body: Manifest, label: str = "llmendpoint") -> Iterator[str]:
-    who = _who(body, label)
-    for condition in (body.get("status") or {}).get("conditions") or []:
-        start = f'{name}{{{who},type="{_escaped(condition["type"])}",status="'
-        for status in _STATUSES:
-            yield f'{start}{status}"}} {int(status == condition["status"])}\n'
-
-
-def _loadtest_info(name: str, body: Manifest) -> Iterator[str]:
-    endpoint = (body["spec"].get("endpointRef") or {}).get("name", "")
-    labels = {"llmendpoint": endpoint, "verdict": (body.get("status") or {}).get("verdict", "")}
-    yield _line(name, _who(body, "loadtest"), labels)
-
-
-def _who(body: Manifest, label: str = "llmendpoint") -> str:
-    metadata = body["metadata"]
-    return f'namespace="{metadata["namespace"]}",{label}="{metadata["name"]}"'
-
-
-def _line(name: str, who: str, labels: dict[str, Any]) -> str:
-    rest = "".join(f',{label}="{_escaped(str(value))}"' for label, value in labels.items())
-    return f"{name}{{{who}{rest}}} 1\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _occupies_a_node(status: Manifest) -> bool:
+    is_scheduled = any(
+        row["type"] == "PodScheduled" and row["status"] == "True" for row in status.get("conditions") or []
+    )
+    return is_scheduled and status.get("phase") not in _ENDED
