@@ -1,4 +1,4 @@
-"""Write all generated files: CRDs, the chart's copies and version, the plain install, and the JSON schemas.
+"""Write all generated files: CRDs, the chart's copies and version, the plain install, JSON schemas and the reference.
 
 `--check` writes nothing, and exits with 1 if a file is not current.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import yaml
+from reference.pages import reference_pages
 
 from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
@@ -58,6 +59,8 @@ def generated_files() -> dict[Path, str]:
         schema = _dedented(msgspec.json.schema(kind))
         text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2)
         files[ROOT / "docs" / "schemas" / f"{name}.schema.json"] = text + "\n"
+    for name, text in reference_pages(CHART).items():
+        files[ROOT / "docs" / "reference" / name] = text
     for path in sorted((ROOT / "questions").glob("*.yaml")):
         files[CHART / "files" / "questions" / path.name] = path.read_text(encoding="utf-8")
     return files
