@@ -60,7 +60,10 @@ class _Sections:
     def render(self) -> Iterator[str]:
         """Yield the sections as Markdown."""
         for path, schema in self._objects:
-            yield f"## {path}\n\n{plain(schema.get('description', ''))}\n\n{_rules_list(schema)}"
+            text = [plain(schema.get("description", ""))]
+            if schema.get("x-kubernetes-preserve-unknown-fields"):
+                text.append("Other fields are accepted too.")
+            yield f"## {path}\n\n{' '.join(text).strip()}\n\n{_rules_list(schema)}".replace("\n\n\n\n", "\n\n")
             required = set(schema.get("required", ()))
             rows = [
                 [_name(name, required), self._type(child), _explained(child)]

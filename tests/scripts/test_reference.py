@@ -105,6 +105,18 @@ def test_objects_with_the_same_fields_share_a_section() -> None:
     assert page.count("[object](#specfirst)") == 2
 
 
+def test_an_object_that_accepts_other_fields_says_so() -> None:
+    open_object = {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+        "properties": {"name": {"type": "string", "description": "Name."}},
+    }
+    items = {"type": "array", "description": "Items.", "items": open_object}
+    page = resource_page(definition({"type": "object", "description": "Spec.", "properties": {"items": items}}))
+    assert "## spec.items[]\n\nOther fields are accepted too.\n\n| field |" in page
+    assert "\n\n\n" not in page
+
+
 def test_each_value_of_the_chart_is_described() -> None:
     page = values_page(CHART)
     for value in chart_values(CHART):
