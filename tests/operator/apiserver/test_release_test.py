@@ -68,3 +68,9 @@ def test_it_names_a_kind_that_the_api_server_does_not_serve(
     done = release_test.run(operator.health, "--timeout=30", "--kind=Unknown")
     assert done.returncode == 1
     assert done.stderr.startswith("The API server does not serve Unknown. Install the CustomResourceDefinitions:")
+
+
+def test_it_says_that_no_pod_of_the_operator_exists(release_test: ReleaseTest) -> None:
+    done = release_test.run("http://llmendpoint-metrics.invalid:8080")
+    assert done.returncode == 1
+    assert "; no pod has this name, see kubectl get pods" in done.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 import ssl
 import sys
 import time
@@ -35,6 +36,10 @@ def get(url: str, credentials: Path | None = None) -> str:
     except urllib.error.HTTPError as error:
         text = " ".join(error.read().decode(errors="replace").split())
         raise OSError(f"HTTP {error.code}: {text}") from None
+    except urllib.error.URLError as error:
+        # The name of a headless Service has an address only while a pod exists.
+        advice = "; no pod has this name, see kubectl get pods" if isinstance(error.reason, socket.gaierror) else ""
+        raise OSError(f"{error.reason}{advice}") from None
 
 
 def wait_until_ready(url: str, seconds: float) -> None:
