@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from support.cluster import NAMESPACE, kubectl
+
+pytestmark = pytest.mark.cluster
 
 
 def test_helm_test_passes_in_a_restricted_namespace_and_leaves_nothing(chart: None) -> None:
