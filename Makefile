@@ -20,7 +20,7 @@ demo: $(VENV)/.ready ## run the metering proxy and a short load test on this mac
 	@$(BIN)/llmendpoint demo
 
 test: $(VENV)/.ready ## run unit, component and API tests
-	@$(BIN)/python -m pytest tests -m "not cluster and not clients"
+	@scripts/test $(BIN)
 
 gitops: ## check how Flux, Helm and Argo CD read the statuses (needs Go)
 	@cd tests/gitops && go test -count=1 ./...  # -count=1: the cache of go test ignores changed files outside the module

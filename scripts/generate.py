@@ -1,4 +1,4 @@
-"""Write all generated files: CRDs, the chart's copies, version and dashboards, the plain install, and JSON schemas.
+"""Write all generated files: CRDs, files of the chart, dashboards, the plain install, JSON schemas and the reference.
 
 `--check` writes nothing, and exits with 1 if a file is not current.
 """
@@ -8,16 +8,18 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
+from chart_files import chart_description, chart_readme
 from dashboards import DASHBOARDS, text_of
+from reference.pages import reference_pages
 
 from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, SidecarStatus
@@ -44,33 +46,41 @@ class Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
+class ChartDumper(Dumper):
+    """Writes text of several lines as it is. Artifact Hub reads YAML from annotations."""
+
+
+def _literal(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+ChartDumper.add_representer(str, _literal)
+
+
 def generated_files() -> dict[Path, str]:
     """Return the text of every generated file, except the plain install."""
     files: dict[Path, str] = {}
     for definition in custom_resource_definitions():
         name = definition["spec"]["names"]["plural"] + ".yaml"
-        text = yaml.dump(definition, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True)
+        text = _dumped(definition)
         files[ROOT / "manifests" / "crds" / name] = HEADER + "---\n" + text
         files[CHART / "templates" / "crds" / name] = HEADER + _templated(text)
     files[CHART / "templates" / "_rbac.tpl"] = _rbac_template()
+    files[CHART / "templates" / "_kinds.tpl"] = _kinds_template()
     files[ARGOCD / "argocd-cm.yaml"] = _argocd_settings()
-    files[CHART / "Chart.yaml"] = chart_description(VERSION)
     for name, build in DASHBOARDS.items():
         files[CHART / "files" / "dashboards" / f"{name}.json"] = text_of(build())
+    files[CHART / "Chart.yaml"] = chart_description(CHART, VERSION, partial(_dumped, dumper=ChartDumper))
+    files[CHART / "README.md"] = chart_readme(CHART, VERSION)
     for name, kind in SCHEMAS.items():
         schema = _dedented(msgspec.json.schema(kind))
         text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2)
         files[ROOT / "docs" / "schemas" / f"{name}.schema.json"] = text + "\n"
+    for name, text in reference_pages(CHART).items():
+        files[ROOT / "docs" / "reference" / name] = text
     for path in sorted((ROOT / "questions").glob("*.yaml")):
         files[CHART / "files" / "questions" / path.name] = path.read_text(encoding="utf-8")
     return files
-
-
-def chart_description(version: str) -> str:
-    """Return Chart.yaml with `version` as the version of chart and app."""
-    text = (CHART / "Chart.yaml").read_text(encoding="utf-8")
-    text = re.sub(r"^version: .*$", f"version: {version}", text, flags=re.MULTILINE)
-    return re.sub(r"^appVersion: .*$", f'appVersion: "{version}"', text, flags=re.MULTILINE)
 
 
 def plain_install() -> str | None:
@@ -89,6 +99,7 @@ def plain_install() -> str | None:
         "crds.install=false",
         "--kube-version",
         "1.29.0",
+        "--no-hooks",
     ]
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     documents = [document for document in yaml.safe_load_all(rendered) if document]
@@ -121,6 +132,13 @@ def _rbac_template() -> str:
     return f"{{{{/* {header} */}}}}\n" + "".join(templates)
 
 
+def _kinds_template() -> str:
+    """Return a template with the kinds of our resources, for the test of the release."""
+    kinds = json.dumps([definition["spec"]["names"]["kind"] for definition in custom_resource_definitions()])
+    header = HEADER.removeprefix("# ").rstrip()
+    return f'{{{{/* {header} */}}}}\n{{{{- define "llmendpoint.kinds" -}}}}\n{kinds}\n{{{{- end -}}}}\n'
+
+
 def _argocd_settings() -> str:
     """Return a patch of Argo CD's ConfigMap that has the health checks."""
     lines = [HEADER, "data:\n"]
@@ -129,6 +147,10 @@ def _argocd_settings() -> str:
         lines.append(f"  resource.customizations.health.{group}_{kind}: |\n")
         lines.extend(f"    {line}\n" if line else "\n" for line in path.read_text(encoding="utf-8").splitlines())
     return "".join(lines)
+
+
+def _dumped(data: Any, dumper: type[Dumper] = Dumper) -> str:
+    return yaml.dump(data, Dumper=dumper, sort_keys=False, width=110, allow_unicode=True)
 
 
 def _templated(text: str) -> str:

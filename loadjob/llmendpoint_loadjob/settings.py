@@ -41,6 +41,19 @@ class Settings:
     log_level: str
 
 
+def command_line(program: str = "llmendpoint_loadjob") -> Flags:
+    """Return the options of the load generator. `program` is the name in messages."""
+    command = program if " " in program else f"python -m {program}"
+    examples = _EXAMPLES.replace("COMMAND", command)
+    flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, examples)
+    run = flags.group("run document")
+    run.option("run", Path, None, "run document (docs/schemas/run.schema.json), which replaces the options for target, "
+               "load and requests")  # fmt: skip
+    add_run_flags(flags)
+    _process_options(flags.group("process"))
+    return flags
+
+
 def parse_settings(
     arguments: Sequence[str] | None = None,
     program: str = "llmendpoint_loadjob",
@@ -52,14 +65,7 @@ def parse_settings(
     the name in messages. Raises RunDocumentError or APIKeyError if the file of `--run` or of `--api-key-file` cannot be
     read or is invalid.
     """
-    command = program if " " in program else f"python -m {program}"
-    examples = _EXAMPLES.replace("COMMAND", command)
-    flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, examples)
-    run = flags.group("run document")
-    run.option("run", Path, None, "run document (docs/schemas/run.schema.json), which replaces the options for target, "
-               "load and requests")  # fmt: skip
-    add_run_flags(flags)
-    _process_options(flags.group("process"))
+    flags = command_line(program)
     options = flags.parse(arguments, environment)
     given = given_run_flags(options)
     if options.run is not None and given:

@@ -16,7 +16,9 @@ from llmendpoint_common.process.exposition import PageServer
 _PREFIX = "llmendpoint_loadtest_"
 
 
-class _Families(Collector):
+class RunMetrics(Collector):
+    """Metrics of a run, computed from its progress when they are scraped."""
+
     def __init__(self, progress: Callable[[], Progress]) -> None:
         self._progress = progress
 
@@ -49,5 +51,5 @@ def status_server(progress: Callable[[], Progress]) -> PageServer:
         return web.Response(body=msgspec.json.encode(progress()), content_type="application/json")
 
     registry = CollectorRegistry()
-    registry.register(_Families(progress))
+    registry.register(RunMetrics(progress))
     return PageServer(registry, [web.get("/status", status)])

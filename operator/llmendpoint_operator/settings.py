@@ -159,8 +159,8 @@ def parse_policy_file(text: str) -> Policy:
         raise ValueError(str(error)) from None
 
 
-def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
+def command_line() -> Flags:
+    """Return the options of the operator."""
     description = "Run the operator for LLMEndpoint and LoadTest resources."
     flags = Flags("llmendpoint_operator", ENVIRONMENT_PREFIX, description, _EXAMPLES)
     scope = flags.group("scope")
@@ -202,7 +202,12 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     process = flags.group("process")
     process.option("health-listen", parse_address, ":8080", "listen address for /livez, /readyz and /metrics")
     process.option("log-level", parse_level, "info", "debug, info, warning or error")
-    options = flags.parse(arguments)
+    return flags
+
+
+def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
+    """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
+    options = command_line().parse(arguments)
     return Settings(
         namespaces=tuple(options.namespace),
         own_namespace=options.own_namespace,

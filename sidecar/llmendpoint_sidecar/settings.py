@@ -101,8 +101,8 @@ def parse_stall_after(text: str) -> float:
     return seconds
 
 
-def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sidecar") -> Settings:
-    """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
+def command_line(program: str = "llmendpoint_sidecar") -> Flags:
+    """Return the options of the sidecar. `program` is the name in messages."""
     flags = Flags(program, ENVIRONMENT_PREFIX, "Run the metering proxy in front of one Ollama.", _EXAMPLES)
     addresses = flags.group("addresses")
     addresses.option("listen", parse_address, f"{LOCALHOST}:{PROXY_PORT}", "address for clients; without a host: every "
@@ -161,6 +161,12 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
     logs.switch("access-log", "write one JSON object per request, without content, to stdout")
     logs.option("otlp-endpoint", parse_endpoint, None, "base URL of the collector that receives spans and metrics "
                 "over OTLP/HTTP, such as http://127.0.0.1:4318", value="URL")  # fmt: skip
+    return flags
+
+
+def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sidecar") -> Settings:
+    """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
+    flags = command_line(program)
     settings = Settings(**vars(flags.parse(arguments)))
     if (settings.tls_cert is None) != (settings.tls_key is None):
         flags.refuse("set both --tls-cert and --tls-key, or neither")

@@ -31,8 +31,8 @@ class Settings:
     log_level: str
 
 
-def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_simulator") -> Settings:
-    """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
+def command_line(program: str = "llmendpoint_simulator") -> Flags:
+    """Return the options of the simulator. `program` is the name in messages."""
     flags = Flags(program, ENVIRONMENT_PREFIX, "Run a simulated Ollama with known timings and a ledger.", _EXAMPLES)
     flags.group("address").option("listen", parse_address, f"127.0.0.1:{OLLAMA_PORT}", "address for clients")
     timing = flags.group("timing (250ms, 15s, 1h30m)")
@@ -52,7 +52,12 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
     models.option("embedding-model", str, [], "name of an embedding model that is present", value="NAME")
     models.option("registry-model", str, [], "name of a model that can be pulled", value="NAME")
     flags.group("logs").option("log-level", parse_level, "info", "debug, info, warning or error")
-    options = vars(flags.parse(arguments))
+    return flags
+
+
+def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_simulator") -> Settings:
+    """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
+    options = vars(command_line(program).parse(arguments))
     return Settings(
         listen=options.pop("listen"),
         log_level=options.pop("log_level"),

@@ -15,6 +15,7 @@ from llmendpoint_operator.kube.pod_security import USER_ID
 from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
 from llmendpoint_operator.settings import Settings, parse_settings
 from support.rendered import CHART, by_name, needs_helm, rendered
+from support.restricted import assert_restricted
 
 pytestmark = needs_helm
 
@@ -140,6 +141,35 @@ def test_the_operator_pod_requests_what_it_uses() -> None:
     assert container["resources"]["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}
     assert "cpu" not in container["resources"]["limits"]
     assert all("sizeLimit" in volume["emptyDir"] for volume in pod()["volumes"] if "emptyDir" in volume)
+
+
+def test_a_scrape_limited_to_prometheus_allows_the_test_of_the_release() -> None:
+    flags = ("--set", "networkPolicy.enabled=true", "--set-json", 'networkPolicy.metricsFrom=[{"podSelector": {}}]')
+    objects = by_name(rendered(*flags))
+    (rule,) = objects["NetworkPolicy/llmendpoint"]["spec"]["ingress"]
+    assert rule["from"][0] == {"podSelector": {}}
+    assert rule["from"][1]["podSelector"]["matchLabels"] == objects["Pod/llmendpoint-test"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("values", SCENARIOS, ids=lambda path: path.stem)
+def test_the_test_of_a_release_is_a_restricted_pod_of_the_operators_image(values: Path) -> None:
+    objects = rendered("--values", str(values))
+    (test,) = [item for item in objects if item["kind"] == "Pod"]
+    (deployment,) = [item["spec"]["template"]["spec"] for item in objects if item["kind"] == "Deployment"]
+    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    # It reads the kinds that the API server serves, for which it needs the token.
+    assert_restricted({**test["spec"], "automountServiceAccountToken": False})
+    # Kubernetes would expand this syntax in a command.
+    assert "$(" not in json.dumps(test["spec"])
+    assert test["spec"]["containers"][0]["image"] == deployment["containers"][0]["image"]
+    assert test["spec"].get("imagePullSecrets") == deployment.get("imagePullSecrets")
+    (service,) = [item for item in objects if item["kind"] == "Service"]
+    assert not service["spec"]["selector"].items() <= test["metadata"]["labels"].items()
+    assert f"http://{service['metadata']['name']}." in json.dumps(test["spec"])
+
+
+def test_the_plain_install_has_no_test() -> None:
+    assert "helm.sh/hook" not in (CHART.parents[1] / "manifests" / "install.yaml").read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.alone
 def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     taken = []
     for port in (11435, 8001):
@@ -38,6 +41,7 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     assert not _with_environment(f"demo-{os.getpid()}")
 
 
+@pytest.mark.alone
 def test_variables_of_the_other_programs_do_not_reach_the_demo() -> None:
     variables = {
         "LLMENDPOINT_LOAD_RATE": "1",

@@ -29,6 +29,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
+{{- define "llmendpoint.testLabels" -}}
+app.kubernetes.io/name: {{ include "llmendpoint.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{- end -}}
+
 {{- define "llmendpoint.labels" -}}
 {{ include "llmendpoint.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

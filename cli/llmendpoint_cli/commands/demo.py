@@ -42,11 +42,16 @@ _SHOWN_METRICS = (
 )
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint demo") -> int:
-    """Run the demo and return the exit code of the load generator, or 1 if a process did not start."""
+def command_line(program: str = "llmendpoint demo") -> Flags:
+    """Return the options of the demo. `program` is the name in messages."""
     flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, _NOTES)
     flags.group("load").option("duration", _duration, "8s", "duration of the load", value="DURATION")
-    duration: str = flags.parse(arguments).duration
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint demo") -> int:
+    """Run the demo and return the exit code of the load generator, or 1 if a process did not start."""
+    duration: str = command_line(program).parse(arguments).duration
     console = Console()
 
     def say(sentence: str) -> None:

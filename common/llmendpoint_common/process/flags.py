@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -44,6 +45,22 @@ precedence. Separate the values of a repeatable option like this: VARIABLE='[a, 
 without a value to true or false."""
 
 
+@dataclass(frozen=True)
+class Option:
+    """An option, for the reference of all programs.
+
+    `value` is the placeholder of its value, and empty for a switch. `default` is text as on the command line, or None.
+    `text` is the help text without default and variable.
+    """
+
+    name: str
+    value: str
+    default: str | None
+    text: str
+    variable: str
+    repeatable: bool = False
+
+
 class Flags:
     """A command line. Every option has an environment variable, which `--help` shows. `--version` prints the version.
 
@@ -63,12 +80,17 @@ class Flags:
             add_env_var_help=False,
         )
         self._parser.add_argument("--version", action="version", version=f"{program} {VERSION}")
+        self.program = program
+        self.description = description
+        #: The options that were added, by the title of their group.
+        self.groups: dict[str, list[Option]] = {}
         self._prefix = environment_prefix
         self._lists: dict[str, list[Any]] = {}
 
     def group(self, title: str) -> Group:
         """Add a group of options, which has its own heading in the help text."""
-        return Group(self._parser.add_argument_group(title), self._prefix, self._lists)
+        options = self.groups.setdefault(title, [])
+        return Group(self._parser.add_argument_group(title), self._prefix, self._lists, options)
 
     def parse(
         self, arguments: Sequence[str] | None, environment: Mapping[str, str] | None = None
@@ -93,10 +115,11 @@ class Flags:
 class Group:
     """Options under one heading of the help text."""
 
-    def __init__(self, group: Any, prefix: str, lists: dict[str, list[Any]]) -> None:
+    def __init__(self, group: Any, prefix: str, lists: dict[str, list[Any]], options: list[Option]) -> None:
         self._group = group
         self._prefix = prefix
         self._lists = lists
+        self._options = options
 
     def option(
         self,
@@ -115,22 +138,28 @@ class Group:
         repeatable = default is not None and not isinstance(default, str)
         if repeatable:
             self._lists[name.replace("-", "_")] = [parse(item) for item in default or ()]
+        metavar = value or _VALUE_NAMES.get(parse, "VALUE")
         self._group.add_argument(
             f"--{name}",
             type=_typed(parse),
             default=None if repeatable else default,
             action="append" if repeatable else "store",
-            metavar=value or _VALUE_NAMES.get(parse, "VALUE"),
+            metavar=metavar,
             help=self._help(text + _notes(default), name),
         )
+        shown = default if default is None or isinstance(default, str) else ", ".join(default)
+        self._options.append(Option(f"--{name}", metavar, shown or None, text, self._variable(name), repeatable))
 
     def switch(self, name: str, text: str) -> None:
         """Add `--name`, which takes no value and is off by default. Its variable is `true` or `false`."""
         self._group.add_argument(f"--{name}", action="store_true", help=self._help(text, name))
+        self._options.append(Option(f"--{name}", "", None, text, self._variable(name)))
 
     def _help(self, text: str, name: str) -> str:
-        variable = self._prefix + name.upper().replace("-", "_")
-        return f"{text} [{variable}]".replace("%", "%%")
+        return f"{text} [{self._variable(name)}]".replace("%", "%%")
+
+    def _variable(self, name: str) -> str:
+        return self._prefix + name.upper().replace("-", "_")
 
 
 def choice(kind: type[E]) -> Callable[[str], E]:

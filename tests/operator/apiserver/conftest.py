@@ -27,7 +27,14 @@ from support.control_plane import (
 )
 from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess, run_operator
+from support.parts import part_of
 from support.rights import audit_policy
+
+#: The module that compares rights and requests.
+RIGHTS = "test_rights.py"
+#: The share of this process in the API tests. Usually it runs all of them.
+PART = part_of()
+AUDIT_LOGS: list[Path] = []
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -52,13 +59,26 @@ def _require(*names: str) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the comparison of rights and requests last, because it looks at the requests of all tests."""
-    items.sort(key=lambda item: item.path.name == "test_rights.py")
+    items.sort(key=lambda item: item.path.name == RIGHTS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Leave out the modules that another process of the API tests runs."""
+    is_ours = PART.is_last if item.path.name == RIGHTS else PART.claims(item.path.name)
+    return None if is_ours else True
+
+
+def pytest_sessionfinish() -> None:
+    """Leave the audit logs for the process that compares rights and requests."""
+    if not PART.is_last:
+        PART.leave(AUDIT_LOGS)
 
 
 @pytest.fixture(scope="session")
 def audit_logs() -> list[Path]:
     """The audit logs of all API servers of the session, with the requests of the operators."""
-    return []
+    return AUDIT_LOGS
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
 from support.control_plane import OPERATOR_USER, TEAM_NAMESPACE, TEAM_OPERATOR_USER
 from support.manifests import endpoint, loadtest
+from support.parts import part_of
 from support.rights import Right, granted, requests_of, role
 from support.waiting import wait_until
 
@@ -137,6 +138,7 @@ def says(api: Any, kind: str, name: str, words: str) -> bool:
     return any(words in condition["message"] for condition in conditions)
 
 
+@pytest.mark.timeout(1300)  # it waits for the other processes of the API tests
 def test_each_right_was_used_and_no_other_was_asked_for(
     request: pytest.FixtureRequest, operator: Any, audit_logs: list[Path]
 ) -> None:
@@ -144,6 +146,7 @@ def test_each_right_was_used_and_no_other_was_asked_for(
     absent = set(Path(__file__).parent.glob("test_*.py")) - modules
     if absent or request.config.getoption("keyword"):
         pytest.skip("only a run of all API tests shows which rights are used")
+    audit_logs = [*audit_logs, *part_of().others(seconds=1200)]
     # Some tests limit the operator of the cluster to namespaces.
     for user, rights in ((OPERATOR_USER, CLUSTER_WIDE | IN_A_NAMESPACE), (TEAM_OPERATOR_USER, IN_A_NAMESPACE)):
         # Tests take rights away; a refusal of any other right is one that the rules lack.

@@ -1,0 +1,108 @@
+"""Commands that run at the same time."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import lanes
+import pytest
+
+SCRIPT = Path(lanes.__file__)
+
+
+def lane(name: str, code: str) -> list[str]:
+    return [name, sys.executable, "-c", code]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A copy of the script, which writes its files below the folder of the test."""
+    copy = tmp_path / "scripts" / "lanes.py"
+    copy.parent.mkdir()
+    copy.write_text(SCRIPT.read_text())
+    return copy
+
+
+def run(script: Path, *commands: list[str]) -> subprocess.CompletedProcess[str]:
+    words = [word for command in commands for word in ("--", *command)][1:]
+    return subprocess.run([sys.executable, str(script), *words], check=False, capture_output=True, text=True)
+
+
+def test_lines_carry_the_name_of_their_lane_and_files_do_not(script: Path) -> None:
+    done = run(script, lane("a", "print('one')"), lane("long", "import sys; print('two', file=sys.stderr)"))
+    assert done.returncode == 0
+    assert {"a    | one", "long | two"} <= set(done.stdout.splitlines())
+    folder = script.parents[1] / "build" / "lanes"
+    assert (folder / "a.txt").read_text() == "one\n"
+    assert (folder / "long.txt").read_text() == "two\n"
+
+
+def test_lanes_run_at_the_same_time(script: Path, tmp_path: Path) -> None:
+    # Each waits for the other's file.
+    wait = "import pathlib, time\npathlib.Path('{0}/{1}').touch()\nwhile not pathlib.Path('{0}/{2}').exists(): time.sleep(0.01)"
+    done = run(script, lane("a", wait.format(tmp_path, "a", "b")), lane("b", wait.format(tmp_path, "b", "a")))
+    assert done.returncode == 0
+
+
+def test_a_failed_lane_is_named_at_the_end_and_the_others_are_not_cut_off(script: Path) -> None:
+    done = run(
+        script,
+        lane("bad", "print('the reason'); raise SystemExit(3)"),
+        lane("good", "import time; time.sleep(0.3); print('done')"),
+    )
+    assert done.returncode == 1
+    *_, reason, bad, good = done.stdout.splitlines()
+    assert "!! bad FAILED with 3." in done.stdout
+    assert reason == "the reason"
+    assert bad.startswith("bad    FAILED after ")
+    assert good.startswith("good   ok after ")
+    assert "good | done" in done.stdout
+    assert "passed" not in done.stdout
+
+
+def test_the_last_line_adds_up_the_tests_that_passed(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_a(): pass\ndef test_b(): pass\n")
+    pytest_lane = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path / "test_it.py")]
+    done = run(script, ["loud", *pytest_lane], ["quiet", *pytest_lane, "-q"], lane("other", "print('99 passed')"))
+    assert done.stdout.splitlines()[-1] == "4 passed, 0 failed"
+
+
+def test_a_stage_waits_for_the_lanes_before_it_even_if_one_failed(script: Path, tmp_path: Path) -> None:
+    first = lane("a", f"import time; time.sleep(0.3); open('{tmp_path}/done', 'w'); raise SystemExit(1)")
+    second = lane("b", f"open('{tmp_path}/done'); print('later')")
+    words = [*first, "++", *second]
+    done = subprocess.run([sys.executable, str(script), *words], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "b | later" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("b   ok after ")
+
+
+def test_an_interrupt_ends_the_lanes_and_what_they_started(script: Path, tmp_path: Path) -> None:
+    sleeper = (
+        "import subprocess, sys; print('started', flush=True); "
+        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(100)'])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script), *lane("a", sleeper), "++", *lane("b", "")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "a | started\n"
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "KeyboardInterrupt" in output
+    assert output.splitlines()[-1] == "b   did not run"
+
+
+@pytest.mark.parametrize(
+    "words", [["a"], ["a", "true", "--", "a", "true"], ["--", "a", "true"], ["a", "true", "++"], []]
+)
+def test_a_lane_needs_a_name_of_its_own_and_a_command(words: list[str]) -> None:
+    with pytest.raises(ValueError, match="each lane needs a name of its own and a command"):
+        lanes.parse(words)
