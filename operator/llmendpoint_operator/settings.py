@@ -47,6 +47,21 @@ class Images:
     loadjob_pull_policy: str = "IfNotPresent"
     ollama_pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
+    ollama_rocm: str = ""
+
+    @property
+    def rocm(self) -> str:
+        """The default image of Ollama for GPUs of AMD: `ollama_rocm` or, if it is empty, the variant of `ollama`.
+
+        It is empty if the variant cannot be derived, because the default image has a digest or no tag.
+        """
+        name, separator, tag = self.ollama.rpartition(":")
+        has_tag = bool(separator) and "/" not in tag and "@" not in self.ollama
+        if self.ollama_rocm or not has_tag:
+            return self.ollama_rocm
+        if tag == "rocm" or tag.endswith("-rocm"):
+            return self.ollama
+        return f"{name}:rocm" if tag == "latest" else f"{name}:{tag}-rocm"
 
 
 #: Allows all namespaces, as the only value of --monitoring-namespace.
@@ -169,6 +184,8 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     )
     images.option("ollama-image", str, "docker.io/ollama/ollama:0.17.4", "image of Ollama for endpoints that do not "
                   "set an image", value="IMAGE")  # fmt: skip
+    images.option("ollama-rocm-image", str, "", "image of Ollama for endpoints with GPUs of amd.com that do not set an "
+                  "image; if empty, the tag of --ollama-image with the suffix -rocm", value="IMAGE")  # fmt: skip
     for name in ("sidecar", "loadjob", "ollama"):
         images.option(f"{name}-pull-policy", parse_pull_policy, "IfNotPresent",
                       "image pull policy: Always, IfNotPresent or Never",
@@ -216,4 +233,5 @@ def _images(options: Namespace) -> Images:
         options.loadjob_pull_policy,
         options.ollama_pull_policy,
         tuple(options.image_pull_secret),
+        options.ollama_rocm_image,
     )

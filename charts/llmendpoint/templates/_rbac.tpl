@@ -57,6 +57,7 @@
     - monitoring.coreos.com
   resources:
     - servicemonitors
+    - podmonitors
   verbs:
     - get
     - list
@@ -228,6 +229,7 @@
     - monitoring.coreos.com
   resources:
     - servicemonitors
+    - podmonitors
   verbs:
     - get
     - list

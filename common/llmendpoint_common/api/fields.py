@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -22,9 +23,14 @@ def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
-def list_map(key: str) -> dict[str, Any]:
-    """Return the schema extensions of a list whose items are identified by one field."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+def cel_list(texts: Iterable[str]) -> str:
+    """Return a CEL list of texts, which must not have quotes or backslashes."""
+    return str([*texts])
+
+
+def list_map(*keys: str) -> dict[str, Any]:
+    """Return the schema extensions of a list whose items are identified by one field, or by several together."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [*keys]}
 
 
 #: Name of a model with its tag, and optionally with a registry: `llama3.2:3b`, `registry.example:5000/library/x:1`.
@@ -32,6 +38,8 @@ TAGGED_MODEL_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0
 
 #: A duration such as `250ms`, `15s` or `1h30m`.
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
+#: A percentage from `1%` to `100%`, without decimals.
+Percentage = Annotated[str, Field(pattern="^([1-9][0-9]?|100)%$", max_length=4)]
 
 
 def _quantity(text: str) -> str:

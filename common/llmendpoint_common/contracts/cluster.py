@@ -87,6 +87,9 @@ class EndpointReason(StrEnum):
     # MonitoringReady
     SERVICE_MONITOR = "ServiceMonitor"
     SERVICE_MONITOR_UNKNOWN = "ServiceMonitorUnknown"
+    POD_MONITOR = "PodMonitor"
+    POD_MONITOR_UNKNOWN = "PodMonitorUnknown"
+    ANNOTATIONS = "Annotations"
     NOT_SELECTED = "NotSelected"
     PROMETHEUS_UNKNOWN = "PrometheusUnknown"
     # Degraded; for a refused child, the reason is a `FaultReason`, for a pod that does not run, a `PodReason`

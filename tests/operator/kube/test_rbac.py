@@ -42,6 +42,7 @@ RIGHTS = {
     ("rbac.authorization.k8s.io", "roles"): APPLY,
     ("rbac.authorization.k8s.io", "rolebindings"): WRITE,
     ("monitoring.coreos.com", "servicemonitors"): WRITE,
+    ("monitoring.coreos.com", "podmonitors"): WRITE,
     ("monitoring.coreos.com", "prometheuses"): WATCH,
 }
 
