@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package tools keeps the module of kube-router, whose command scripts/… builds, in go.mod.
+// Package tools pins kube-router, whose firewall enforces NetworkPolicies in the cluster tests.
 package tools
 
 import _ "github.com/cloudnativelabs/kube-router/v2/pkg/cmd"

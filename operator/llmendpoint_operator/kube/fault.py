@@ -31,6 +31,8 @@ class Fault:
 
 #: The API group of monitors. No pod and no client uses them, and MonitoringReady reports whether they are missing.
 _MONITORING = "monitoring.coreos.com"
+#: The kinds of children that the pods use, and those that clients in the cluster connect to.
+_USED = frozenset({"ConfigMap", "Service", "ServiceAccount", "StatefulSet"})
 
 
 def is_lacking_kind(fault: Fault) -> bool:
@@ -52,11 +54,8 @@ def needed(faults: Iterable[Fault]) -> list[Fault]:
 
 
 def name_conflicts(faults: Iterable[Fault]) -> list[Fault]:
-    """Return the faults of children whose name is taken by somebody else's object, which pods or clients may then use.
-
-    No pod and no client uses a monitor.
-    """
-    return [fault for fault in faults if fault.reason is FaultReason.NAME_CONFLICT and not _is_monitor(fault)]
+    """Return the faults of children whose name is taken by an object of others, which pods or clients may then use."""
+    return [fault for fault in faults if fault.reason is FaultReason.NAME_CONFLICT and fault.kind in _USED]
 
 
 def final(faults: Iterable[Fault]) -> list[Fault]:
@@ -64,9 +63,9 @@ def final(faults: Iterable[Fault]) -> list[Fault]:
 
     Other refusals can pass without either: a quota becomes free, a webhook is repaired, a permission is granted.
     """
-    found = list(faults)
-    invalid = [fault for fault in found if fault.reason is FaultReason.INVALID and not _is_monitor(fault)]
-    return name_conflicts(found) + invalid
+    reasons = (FaultReason.NAME_CONFLICT, FaultReason.INVALID)
+    found = [fault for fault in faults if fault.reason in reasons and not _is_monitor(fault)]
+    return sorted(found, key=lambda fault: reasons.index(fault.reason))
 
 
 def condition_of(kind: str, faults: Sequence[Fault], *, status: bool) -> Condition:

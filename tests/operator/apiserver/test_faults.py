@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("operator")
 
 ALL = {
     "ConfigMap/assistant", "Service/assistant", "Service/assistant-pods", "ServiceAccount/assistant", "StatefulSet/assistant",
+    "NetworkPolicy/assistant",
 }  # fmt: skip
 
 #: The schema of an LLMEndpoint does not contain all rules for the names of resources.
@@ -109,7 +110,7 @@ def test_a_permission_that_was_taken_away(api: Any, control_plane: Any) -> None:
         wait_until(lambda: degraded(api) == ("True", "Forbidden"))
         assert 'cannot patch resource "services"' in message(api)
         assert "Until then, StatefulSet/assistant will not be written." in message(api)
-        assert api.children().keys() == {"ConfigMap/assistant", "ServiceAccount/assistant"}
+        assert api.children().keys() == {"ConfigMap/assistant", "ServiceAccount/assistant", "NetworkPolicy/assistant"}
     finally:
         api.client.patch("ClusterRole", "", "llmendpoint", {"rules": role["rules"]})
         operators.close()

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("operator")
 
 CHILDREN = {
     "ConfigMap/assistant", "Service/assistant", "Service/assistant-pods", "ServiceAccount/assistant", "StatefulSet/assistant",
+    "NetworkPolicy/assistant",
 }  # fmt: skip
 
 

@@ -34,6 +34,10 @@ WEBHOOK = 'admission webhook "validate.example.com" denied the request: no GPUs 
 POLICY = (
     "statefulsets.apps \"assistant\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"
 )
+UNDECLARED = (
+    "failed to create typed patch object (ns/assistant; gateway.networking.k8s.io/v1, Kind=HTTPRoute): "
+    ".spec.rules[0].timeouts: field not declared in schema"
+)
 HANGING = (
     'Internal error occurred: failed calling webhook "w.example.com": failed to call webhook: Post '
     '"https://127.0.0.1:9443/?timeout=10s": context deadline exceeded'
@@ -93,6 +97,7 @@ TERMINATING = 'statefulsets.apps "assistant" is forbidden: unable to create new 
         (plain(404, "404 page not found\n"), FaultReason.UNKNOWN_KIND),
         (plain(404, '{"kind":"Status","message":"the server could not find the requested resource","details":{}}'), FaultReason.UNKNOWN_KIND),
         (refused(403, "create not allowed while custom resource definition is terminating"), FaultReason.UNKNOWN_KIND),
+        (refused(500, UNDECLARED), FaultReason.INVALID),
         (refused(429, "too many requests"), FaultReason.UNAVAILABLE),
         (refused(503, "etcdserver: leader changed"), FaultReason.UNAVAILABLE),
         (plain(502, "<html>bad gateway</html>"), FaultReason.UNAVAILABLE),
@@ -130,6 +135,7 @@ def test_an_unknown_kind_is_no_missing_object(error: Exception, unknown: bool) -
         (refused(403, MUST_SPECIFY), MUST_SPECIFY, "Set them in spec.ollama.resources and spec.metering.resources"),
         (refused(403, LIMIT_RANGE), LIMIT_RANGE, "or the LimitRange of the namespace"),
         (refused(403, POD_SECURITY), POD_SECURITY, "pod-security.kubernetes.io/enforce"),
+        (refused(500, UNDECLARED), UNDECLARED, "too old for this field"),
         (refused(429, "too many requests"), "StatefulSet/assistant: too many requests", "check the FlowSchemas"),
         (refused(409, MODIFIED), MODIFIED, "No action is needed"),
         (refused(403, TERMINATING), TERMINATING, "Create this resource in another namespace"),

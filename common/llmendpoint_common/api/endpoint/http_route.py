@@ -8,12 +8,14 @@ from pydantic import Field, WithJsonSchema
 
 from llmendpoint_common.api.fields import ApiModel, HostName, Name, ObjectName, ShortText, rules
 
-_OPTIONAL = ("__namespace__", "sectionName", "port")
-#: Two references to one parent must name different listeners, as the Gateway API requires it. CEL reserves the word
-#: namespace. Fields are compared without `?:`, because the API server estimates its result as a string without a bound.
-_DIFFERENT_PARENTS = "self.all(p1, self.exists_one(p2, p1.name == p2.name && p1.group == p2.group && p1.kind == p2.kind"
-_DIFFERENT_PARENTS += "".join(f" && has(p1.{name}) == has(p2.{name})" for name in _OPTIONAL)
-_DIFFERENT_PARENTS += "".join(f" && (!has(p1.{name}) || p1.{name} == p2.{name})" for name in _OPTIONAL) + "))"
+#: Two references to one parent must name different listeners: a rule of HTTPRoute in the standard channel. CEL reserves
+#: the word namespace.
+_DIFFERENT_PARENTS = (
+    "self.all(p1, self.exists_one(p2, p1.name == p2.name && p1.group == p2.group && p1.kind == p2.kind"
+    " && has(p1.__namespace__) == has(p2.__namespace__)"
+    " && (!has(p1.__namespace__) || p1.__namespace__ == p2.__namespace__)"
+    " && (!has(p1.sectionName) || !has(p2.sectionName) || p1.sectionName == p2.sectionName)))"
+)
 
 
 def _text(pattern: str, length: int) -> WithJsonSchema:
@@ -60,7 +62,9 @@ class HTTPRoute(ApiModel):
         min_length=1,
         max_length=8,
         description="Gateways that serve the endpoint, or their listeners: at least 1, at most 8.",
-        json_schema_extra=rules((_DIFFERENT_PARENTS, "two parentRefs must not name the same listeners of a Gateway")),
+        json_schema_extra=rules(
+            (_DIFFERENT_PARENTS, "several parentRefs to the same parent need different values of sectionName")
+        ),
     )
     hostnames: list[HostName] = Field(
         default_factory=list,

@@ -15,16 +15,16 @@ from llmendpoint_common.contracts import sidecar
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Registry, SidecarConfig, StallConfig, TenantConfig
 
 
-def sidecar_config(spec: LLMEndpointSpec, service_hosts: Sequence[str] = ()) -> SidecarConfig:
+def sidecar_config(spec: LLMEndpointSpec, own_hosts: Sequence[str] = ()) -> SidecarConfig:
     """Return the sidecar's configuration for an endpoint.
 
-    `service_hosts` are the host names of the endpoint's own Service, Ingress and HTTPRoute. If `allowedHosts` is set,
-    these names are allowed in addition to it.
+    `own_hosts` are the host names of the endpoint's own Service, Ingress and HTTPRoute. If `allowedHosts` is set, these
+    names are allowed in addition to it.
     """
     return SidecarConfig(
         models=tuple(_declared(model) for model in spec.models),
         require_full_offload=spec.wanted_gpu.require_full_offload,
-        **_policy(spec.metering, service_hosts),
+        **_policy(spec.metering, own_hosts),
     )
 
 
@@ -37,10 +37,11 @@ def config_text(config: SidecarConfig) -> str:
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 
-def _policy(metering: Metering, service_hosts: Sequence[str]) -> dict[str, Any]:
+def _policy(metering: Metering, own_hosts: Sequence[str]) -> dict[str, Any]:
     """Return tenants, limits and settings of admission. Empty for an exporter, which does not carry requests."""
     if metering.mode is MeteringMode.EXPORTER:
         return {}
+    hosts = (*metering.allowed_hosts, *own_hosts) if metering.allowed_hosts else ()
     return {
         "tenants": tuple(TenantConfig(name=tenant.name, **_limits(tenant)) for tenant in metering.tenants or ()),
         "default_tenant": sidecar.TenantLimits(**_limits(metering.default_tenant or TenantLimits())),
@@ -48,9 +49,7 @@ def _policy(metering: Metering, service_hosts: Sequence[str]) -> dict[str, Any]:
         "model_management": metering.model_management or defaults.MODEL_MANAGEMENT,
         "include_usage": metering.include_usage or defaults.INCLUDE_USAGE,
         "stall": None if metering.stall is None else StallConfig(metering.stall.after),
-        "allowed_hosts": tuple(dict.fromkeys((*metering.allowed_hosts, *service_hosts)))
-        if metering.allowed_hosts
-        else (),
+        "allowed_hosts": tuple(dict.fromkeys(hosts)),
     }
 
 
