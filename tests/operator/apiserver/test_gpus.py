@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.manifests import endpoint
+from support.manifests import endpoint, pod
 from support.waiting import wait_until
 
 DIGEST = "docker.io/ollama/ollama@sha256:" + "1" * 64
@@ -37,14 +37,25 @@ def test_claims_of_dynamic_resource_allocation_reach_the_pods(api: Any) -> None:
     api.apply(template)
     claim = {"name": "gpu", "resourceClaimTemplateName": "one-gpu", "request": "gpu"}
     api.apply(endpoint("claiming", gpu={"resourceClaims": [claim]}))
-    pod = template_of(api, "claiming")
-    assert pod["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]
-    (ollama,) = pod["initContainers"]
+    spec = template_of(api, "claiming")
+    assert spec["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]
+    (ollama,) = spec["initContainers"]
     assert ollama["resources"]["claims"] == [{"name": "gpu", "request": "gpu"}]
     assert "limits" not in ollama["resources"]
-    assert gpu_column(api, "claiming") == "claimed: gpu"
+    wait_until(lambda: gpu_column(api, "claiming") == "claimed: gpu")
     # The models run on GPUs, so the condition exists.
     assert api.conditions(LLMENDPOINT, "claiming")["GPUOffloaded"] == ("Unknown", "NothingLoaded")
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_pod_that_waits_for_a_claim_is_named(api: Any) -> None:
+    api.apply(endpoint("waiting", gpu={"resourceClaims": [{"name": "gpu", "resourceClaimName": "absent"}]}))
+    statefulset = wait_until(lambda: api.get("StatefulSet", "waiting"))
+    # The API server has no scheduler, which would not set a condition either.
+    api.apply(pod("waiting-0", "waiting", statefulset["metadata"]["uid"]))
+    wait_until(lambda: api.conditions(LLMENDPOINT, "waiting").get("Ready") == ("False", "Unschedulable"), 60)
+    (ready,) = [row for row in api.get(LLMENDPOINT, "waiting")["status"]["conditions"] if row["type"] == "Ready"]
+    assert "waiting-0 waits for ResourceClaim absent" in ready["message"]
 
 
 @pytest.mark.usefixtures("operator")
@@ -60,15 +71,15 @@ def test_an_endpoint_can_change_from_a_number_of_gpus_to_claims_and_to_the_cpu(a
     wait_until(lambda: "resourceClaims" not in template_of(api, "changing"))
     (ollama,) = template_of(api, "changing")["initContainers"]
     assert ollama["resources"].keys() == {"requests"}
-    assert gpu_column(api, "changing") == "none"
+    wait_until(lambda: gpu_column(api, "changing") == "none")
 
 
 @pytest.mark.usefixtures("operator")
 def test_a_mig_profile_is_requested_and_the_taint_of_nvidias_nodes_is_tolerated(api: Any) -> None:
     api.apply(endpoint("mig", gpu={"resource": "nvidia.com/mig-1g.10gb"}))
-    pod = template_of(api, "mig")
-    assert pod["initContainers"][0]["resources"]["limits"] == {"nvidia.com/mig-1g.10gb": "1"}
-    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    spec = template_of(api, "mig")
+    assert spec["initContainers"][0]["resources"]["limits"] == {"nvidia.com/mig-1g.10gb": "1"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     assert gpu_column(api, "mig") == "1 x nvidia.com/mig-1g.10gb"
 
 
@@ -110,12 +121,12 @@ def test_an_image_with_a_digest_has_no_variant_for_amd(pinned: Any) -> None:
 @pytest.mark.usefixtures("operator")
 def test_a_bundle_of_certificates_is_mounted_into_ollama_alone(api: Any) -> None:
     api.apply(endpoint("private", ollama={"caBundleRef": {"name": "company-ca", "key": "ca.crt"}}))
-    pod = template_of(api, "private")
-    (volume,) = [item for item in pod["volumes"] if item["name"] == "ca-bundle"]
+    spec = template_of(api, "private")
+    (volume,) = [item for item in spec["volumes"] if item["name"] == "ca-bundle"]
     assert volume["configMap"]["name"] == "company-ca"
     # Without the bundle, pulls would fail later, so the pods wait for the ConfigMap and its key.
     assert not volume["configMap"].get("optional")
-    (ollama,), (sidecar,) = pod["initContainers"], pod["containers"]
+    (ollama,), (sidecar,) = spec["initContainers"], spec["containers"]
     (mount,) = [item for item in ollama["volumeMounts"] if item["name"] == "ca-bundle"]
     variables = {item["name"]: item["value"] for item in ollama["env"]}
     assert variables["SSL_CERT_DIR"].split(":")[0] == mount["mountPath"]
