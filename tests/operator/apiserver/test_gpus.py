@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
+from support.control_plane import ROOT
 from support.manifests import endpoint, pod
 from support.waiting import wait_until
 
+SAMPLES = [
+    path
+    for path in sorted((ROOT / "manifests/samples").rglob("*.yaml"))
+    if path.name not in ("kustomization.yaml", "patch.yaml")
+]
 DIGEST = "docker.io/ollama/ollama@sha256:" + "1" * 64
 
 
@@ -132,3 +140,9 @@ def test_a_bundle_of_certificates_is_mounted_into_ollama_alone(api: Any) -> None
     assert variables["SSL_CERT_DIR"].split(":")[0] == mount["mountPath"]
     assert mount["readOnly"] is True
     assert "ca-bundle" not in str(sidecar)
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_the_api_server_accepts_each_sample(api: Any, path: Path) -> None:
+    for manifest in yaml.safe_load_all(path.read_text()):
+        api.apply(manifest)
