@@ -36,8 +36,10 @@ def absent(model: type[BaseModel], given: dict[str, Any], path: str) -> Iterator
         if value is None:
             yield name
         elif kind is not None:
-            # The first item of a list has all fields; the others omit optional ones.
-            yield from absent(kind, value[0] if isinstance(value, list) else value, name)
+            # Items of a list have all fields together: some exclude each other.
+            items = value if isinstance(value, list) else [value]
+            missing = [list(absent(kind, item, name)) for item in items]
+            yield from (field for field in missing[0] if all(field in others for others in missing[1:]))
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
