@@ -114,7 +114,7 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
 def private_registry(folder: Path) -> Iterator[PrivateRegistry]:
     """Run the registry and the proxy until the block ends. `folder` gets the keys and certificates."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*_issue(folder))
+    context.load_cert_chain(*issue(folder))
     asked: list[str] = []
     with _serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Registry), context) as registry_port:
         handler = type("Proxy", (_Proxy,), {"registry_port": registry_port, "asked": asked})
@@ -137,7 +137,7 @@ def _serving(server: http.server.ThreadingHTTPServer, context: ssl.SSLContext | 
         thread.join()
 
 
-def _issue(folder: Path) -> tuple[Path, Path]:
+def issue(folder: Path) -> tuple[Path, Path]:
     """Write the certificate of a CA, and return a certificate that it has signed, and its key."""
     key, ca_key = str(folder / "tls.key"), str(folder / "ca.key")
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
