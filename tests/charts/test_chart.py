@@ -73,6 +73,16 @@ def test_the_probes_ask_different_questions() -> None:
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
 
 
+def test_the_image_for_amd_is_derived_or_given() -> None:
+    digest = f"sha256:{'1' * 64}"
+    assert settings().children.images.rocm == "docker.io/ollama/ollama:0.17.4-rocm"
+    assert settings("--set", f"ollama.image.digest={digest}").children.images.rocm == ""
+    given = ("--set", f"ollama.rocmImage.digest={digest}")
+    assert settings(*given).children.images.rocm == f"docker.io/ollama/ollama@{digest}"
+    mirror = ("--set", "ollama.rocmImage.registry=mirror.example")
+    assert settings(*mirror).children.images.rocm == "mirror.example/ollama/ollama:0.17.4-rocm"
+
+
 def test_an_operator_of_all_namespaces_has_a_cluster_role() -> None:
     objects = by_name(rendered())
     assert objects["ClusterRole/llmendpoint"]["rules"] == cluster_rules()

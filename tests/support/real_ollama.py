@@ -55,8 +55,11 @@ def ollama_program() -> str:
 
 
 @contextlib.contextmanager
-def running_ollama(folder: Path) -> Iterator[RealOllama]:
-    """Run Ollama with the scripted model, and stop it at the end. Its log is in the folder."""
+def running_ollama(folder: Path, **variables: str) -> Iterator[RealOllama]:
+    """Run Ollama with the scripted model, and stop it at the end. Its log is in the folder.
+
+    `variables` are additional environment variables. They take precedence, except OLLAMA_HOST.
+    """
     program = ollama_program()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -65,9 +68,10 @@ def running_ollama(folder: Path) -> Iterator[RealOllama]:
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "OLLAMA_MODELS": str(folder / "models"),
-        "OLLAMA_HOST": f"127.0.0.1:{port}",
         "OLLAMA_NUM_PARALLEL": str(_SLOTS),
         "OLLAMA_KEEP_ALIVE": "30m",
+        **variables,
+        "OLLAMA_HOST": f"127.0.0.1:{port}",
     }
     log = folder / "ollama.log"
     with log.open("wb") as output:

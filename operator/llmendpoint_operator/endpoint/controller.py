@@ -47,6 +47,7 @@ from llmendpoint_operator.kube.owner import Manifest, owner_of
 from llmendpoint_operator.kube.scraping import MONITORS, Scraping, scrape_mode, scraping
 from llmendpoint_operator.kube.unwatched import Unwatched
 from llmendpoint_operator.pods.classify import pod_trouble
+from llmendpoint_operator.pods.device_claims import CONSIDERED
 from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
@@ -220,8 +221,11 @@ class EndpointController(Controller[LLMEndpointSpec]):
             self._silent.pop(resource.key, None)
             if not can_be_polled:
                 # A trouble becomes Stalled if it lasts, and a claim that the spec names is read again.
-                has_trouble = seen.invalid or seen.absent or any(view.trouble for view in seen.pods)
-                return _STEADY_SECONDS if has_trouble else _IDLE_SECONDS
+                if seen.invalid or seen.absent or any(view.trouble for view in seen.pods):
+                    return _STEADY_SECONDS
+                # The scheduler does not report that a ResourceClaim does not exist.
+                is_unconsidered = any(not pod.get("status", {}).get("conditions") for pod in pods)
+                return CONSIDERED.total_seconds() if is_unconsidered else _IDLE_SECONDS
             return _STEADY_SECONDS if seen.unwatched or _is_settled(resource.spec, seen, status) else _LOADING_SECONDS
         polls = self._silent[resource.key] = self._silent.get(resource.key, 0) + 1
         return float(min(_SILENT_SECONDS, _LOADING_SECONDS * 2 ** min(polls - 1, 10)))

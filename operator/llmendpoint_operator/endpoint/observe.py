@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint.gpu import PodResourceClaim
 from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.layout import METERING_CONTAINER, OLLAMA_CONTAINER
+from llmendpoint_operator.endpoint.pod.scheduling import product_label
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.kube.scraping import Scraping
@@ -121,9 +123,16 @@ def origin_of(spec: LLMEndpointSpec) -> Origin:
         gpu=gpu.device_resource if gpu.devices else "",
         gpus=gpu.devices,
         products=tuple(gpu.products),
+        product_label=product_label(gpu),
+        claims=tuple(_claim_text(claim) for claim in gpu.resource_claims),
         fields={OLLAMA_CONTAINER: "spec.ollama.resources", METERING_CONTAINER: "spec.metering.resources"},
         memory_limits={container: limit for container, limit in limits.items() if limit},
     )
+
+
+def _claim_text(claim: PodResourceClaim) -> str:
+    template, name = claim.resource_claim_template_name, claim.resource_claim_name
+    return f"ResourceClaimTemplate {template}" if template else f"ResourceClaim {name}"
 
 
 def absent_troubles(

@@ -16,6 +16,7 @@ from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.kube.admission import quoted_refusal
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.pods.containers import container_trouble, is_starting
+from llmendpoint_operator.pods.device_claims import claim_trouble
 from llmendpoint_operator.pods.scheduling import scheduling_trouble
 from llmendpoint_operator.pods.trouble import RECENT, Origin, Trouble, quoted
 
@@ -43,6 +44,7 @@ def pod_trouble(pod: Manifest, warnings: Sequence[WarningEvent], origin: Origin,
     return (
         _evicted(pod)
         or _claim_trouble(pod, warnings)
+        or claim_trouble(pod, mine, origin, now)
         or scheduling_trouble(pod, origin)
         or container_trouble(pod, origin, now)
         or _volume_trouble(pod, mine)
@@ -179,6 +181,9 @@ def _volume_trouble(pod: Manifest, mine: Iterable[WarningEvent]) -> Trouble | No
             return Trouble(
                 PodReason.VOLUME_NOT_READY, f"{name}: {quoted(event.message)}. {_volume_advice(event.message)}"
             )
+        if event.reason == "FailedPrepareDynamicResources":
+            advice = "Check the DRA driver of the devices on the node of the pod (kubectl get resourceslices)."
+            return Trouble(PodReason.CONTAINER_NOT_STARTED, f"{name}: {quoted(event.message)}. {advice}")
         if event.reason in _SANDBOX_REASONS:
             advice = "Check the container runtime and the network of the node, and spec.gpu.runtimeClassName."
             return Trouble(PodReason.CONTAINER_NOT_STARTED, f"{name}: {quoted(event.message)}. {advice}")
@@ -191,6 +196,8 @@ def _volume_advice(message: str) -> str:
             "The access mode of the claim allows one node only. Use one claim per replica (spec.storage.type: "
             "PersistentVolumeClaim), or a claim with ReadWriteMany."
         )
+    if "non-existent" in message:
+        return "Add the key to the ConfigMap or Secret, or correct the spec."
     if "not found" in message:
         return "Create the missing object, or correct the spec."
     return "Check the volume and its storage driver (kubectl describe pod)."

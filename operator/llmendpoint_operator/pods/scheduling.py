@@ -19,6 +19,7 @@ _SENTENCE = re.compile(r"0/(?P<total>\d+) nodes are available: (?P<rest>.*)", re
 _ITEM = re.compile(r"(?P<count>\d+) (?P<reason>(?:(?!, \d+ |\. ).)+)", re.DOTALL)
 _INSUFFICIENT = re.compile(r"Insufficient (?P<resource>\S+?)\.?$")
 _CLAIM = re.compile(r'persistentvolumeclaim "(?P<name>[^"]+)" not found')
+_DEVICE_CLASS = re.compile(r"device class (?P<name>\S+) does not exist")
 
 
 class _Words(NamedTuple):
@@ -81,6 +82,21 @@ _NODES: tuple[tuple[str, _Words], ...] = (
         "did not have enough free storage",
         _Words("not enough free storage for its claim", "Free storage, or request less with spec.storage.size."),
     ),
+    (
+        "cannot allocate all claims",
+        _Words(
+            "no free GPU for the claims of spec.gpu.resourceClaims",
+            "Free a GPU, add a node, or check the selectors of the ResourceClaimTemplate and the devices that the DRA "
+            "driver offers (kubectl get resourceslices).",
+        ),
+    ),
+    (
+        "resourceclaim not available on the node",
+        _Words(
+            "the GPU of its ResourceClaim is on another node",
+            "Make room on that node, or use a ResourceClaimTemplate, which gives each replica a claim of its own.",
+        ),
+    ),
     ("were unschedulable", _Words("cordoned", "Uncordon it (kubectl uncordon), or add a node.")),
     ("Too many pods", _Words("the maximum number of pods is reached", "Delete pods, or add a node.")),
     (
@@ -134,6 +150,10 @@ def _explained(text: str, origin: Origin) -> list[_Words]:
     """Return the words for each reason that is known, with the number of nodes to which it applies."""
     if "no nodes available to schedule pods" in text:
         return [_Words("the cluster has no node", "Add a node.")]
+    missing = _DEVICE_CLASS.search(text)
+    if missing:
+        advice = "Create it, which the DRA driver usually does, or correct the ResourceClaimTemplate."
+        return [_Words(f"the DeviceClass {missing['name']} of its claim does not exist", advice)]
     if "unbound immediate PersistentVolumeClaims" in text:
         # The Event of the claim that says this is of type Normal, and the operator watches Warnings.
         advice = (
@@ -179,7 +199,7 @@ def _insufficient(resource: str, origin: Origin) -> _Words:
 def _unselected(origin: Origin) -> _Words:
     if origin.products:
         return _Words(
-            f"no GPU of the product {' or '.join(origin.products)} (label nvidia.com/gpu.product), or no match for "
+            f"no GPU of the product {' or '.join(origin.products)} (label {origin.product_label}), or no match for "
             "spec.pod.nodeSelector",
             "Correct spec.gpu.products or spec.pod.nodeSelector, or add such a node.",
         )

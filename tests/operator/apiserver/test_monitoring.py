@@ -1,4 +1,4 @@
-"""ServiceMonitors and Prometheus objects, on an API server that has both kinds."""
+"""Ways of scraping: monitors and Prometheus objects on an API server that has their kinds, and one that gets them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from support.manifests import endpoint
 from support.waiting import wait_until
 
 _edits = itertools.count()
+KINDS_OF_MONITORING = (
+    ("ServiceMonitor", "servicemonitors"),
+    ("PodMonitor", "podmonitors"),
+    ("Prometheus", "prometheuses"),
+)
 SELECTOR = {"matchLabels": {"release": "prometheus"}}
 
 
@@ -36,10 +41,10 @@ def definition(kind: str, plural: str) -> dict[str, Any]:
 def monitored(
     start_control_plane: Callable[[], Any], start_operator: Callable[..., Any], make_namespace: Callable[..., Any]
 ) -> Iterator[Any]:
-    """A namespace of an API server with both kinds, and an operator that labels all monitors."""
+    """A namespace of an API server with these kinds, and an operator that labels all monitors."""
     with start_control_plane() as plane:
         api = make_namespace("models", plane)
-        for kind, plural in (("ServiceMonitor", "servicemonitors"), ("Prometheus", "prometheuses")):
+        for kind, plural in KINDS_OF_MONITORING:
             api.client.apply(definition(kind, plural))
             wait_until(partial(is_served, api, kind))
         operator = start_operator("--monitor-label=team=ml", kubeconfig=plane.operator)
@@ -99,3 +104,63 @@ def test_a_monitor_of_a_stranger_is_left_alone(monitored: Any) -> None:
     monitored.apply(endpoint("taken"))
     wait_until(lambda: monitoring(monitored, "taken") == ("False", "NameConflict"))
     assert monitored.get("ServiceMonitor", "taken")["spec"] == {"mine": True}
+
+
+def test_a_pod_monitor_is_used_if_it_is_asked_for(monitored: Any) -> None:
+    monitored.apply(endpoint("by-pods", monitoring={"mode": "PodMonitor", "labels": {"release": "p"}}))
+    monitor = wait_until(lambda: monitored.get("PodMonitor", "by-pods"))
+    assert monitor["metadata"]["labels"]["release"] == "p"
+    assert monitored.get("ServiceMonitor", "by-pods") is None
+    monitored.apply(prometheus("pods", podMonitorSelector={"matchLabels": {"release": "p"}}))
+    wait_until(lambda: monitoring(monitored, "by-pods") == ("True", "PodMonitor"))
+    monitored.delete("Prometheus", "pods")
+
+
+def test_annotations_are_used_if_they_are_asked_for(monitored: Any) -> None:
+    monitored.apply(endpoint("annotated", monitoring={"mode": "Annotations"}))
+    wait_until(lambda: annotations_of(monitored, "annotated") == ANNOTATIONS)
+    wait_until(lambda: monitoring(monitored, "annotated") == ("Unknown", "Annotations"))
+    assert monitored.get("ServiceMonitor", "annotated") is None
+    monitored.apply(endpoint("annotated", monitoring={"mode": "None"}))
+    wait_until(lambda: annotations_of(monitored, "annotated") == {})
+
+
+ANNOTATIONS = {"prometheus.io/scrape": "true", "prometheus.io/port": "8001", "prometheus.io/path": "/metrics"}
+
+
+def annotations_of(api: Any, name: str) -> dict[str, str]:
+    """Return the annotations of an endpoint's headless Service from which Prometheus is configured."""
+    body = wait_until(lambda: api.get("Service", f"{name}-pods"))
+    given = body["metadata"].get("annotations") or {}
+    return {key: value for key, value in given.items() if key.startswith("prometheus.io/")}
+
+
+def test_auto_follows_the_kinds_that_come_and_go_and_restarts_no_pod(
+    start_control_plane: Callable[[], Any], start_operator: Callable[..., Any], make_namespace: Callable[..., Any]
+) -> None:
+    with start_control_plane() as plane:
+        api = make_namespace("models", plane)
+        operator = start_operator(kubeconfig=plane.operator)
+        api.apply(endpoint("assistant"))
+        wait_until(lambda: monitoring(api, "assistant") == ("Unknown", "Annotations"))
+        assert annotations_of(api, "assistant") == ANNOTATIONS
+        generation = api.get("StatefulSet", "assistant")["metadata"]["generation"]
+
+        api.client.apply(definition("PodMonitor", "podmonitors"))
+        wait_until(lambda: used(api) == {"PodMonitor"}, 70)
+        api.client.apply(definition("ServiceMonitor", "servicemonitors"))
+        wait_until(lambda: used(api) == {"ServiceMonitor"}, 70)
+        api.client.delete("CustomResourceDefinition", "", "servicemonitors.monitoring.coreos.com")
+        wait_until(lambda: used(api) == {"PodMonitor"}, 70)
+        api.client.delete("CustomResourceDefinition", "", "podmonitors.monitoring.coreos.com")
+        wait_until(lambda: used(api) == {"Annotations"}, 70)
+
+        assert api.get("StatefulSet", "assistant")["metadata"]["generation"] == generation
+        operator.terminate()
+        assert operator.wait(20) == 0
+
+
+def used(api: Any) -> set[str]:
+    """Return the ways in which Prometheus would find the pods of the endpoint `assistant`."""
+    kinds = {kind for kind in ("ServiceMonitor", "PodMonitor") if is_served(api, kind) and api.get(kind, "assistant")}
+    return kinds | ({"Annotations"} if annotations_of(api, "assistant") else set())

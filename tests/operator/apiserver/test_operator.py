@@ -57,8 +57,8 @@ def test_an_endpoint_gets_its_children_and_a_status(api: Any) -> None:
     assert template["metadata"]["labels"]["team"] == "a"
     assert template["spec"]["automountServiceAccountToken"] is False
     assert api.conditions("LLMEndpoint", "assistant")["Ready"] == ("False", "Starting")
-    # This API server does not have the kind ServiceMonitor. The status reports it, and nothing else is affected.
-    assert api.conditions("LLMEndpoint", "assistant")["MonitoringReady"] == ("False", "ServiceMonitorUnknown")
+    # This API server has neither the kind ServiceMonitor nor PodMonitor. The status reports it, and nothing else is affected.
+    assert api.conditions("LLMEndpoint", "assistant")["MonitoringReady"] == ("Unknown", "Annotations")
 
 
 def test_deleted_and_edited_children_heal(api: Any) -> None:

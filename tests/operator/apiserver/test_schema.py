@@ -14,6 +14,8 @@ from kubernetes.client.exceptions import ApiException
 from support.manifests import endpoint, loadtest
 from support.waiting import wait_until
 
+CLAIM = {"name": "gpu", "resourceClaimTemplateName": "one-gpu"}
+
 ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"models": []}, "spec.models"),
     ({"models": [{"name": "tiny"}]}, "write the model with its tag"),
@@ -101,6 +103,36 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"gpu": {"count": 1}, "ollama": {"resources": {"limits": {"nvidia.com/gpu": 2}}}}, "set the number of GPUs in gpu.count"),
     ({"ollama": {"resources": {"requests": {"nvidia.com/gpu": 2}}}}, "set the number of GPUs in gpu.count"),
     ({"gpu": {"resource": "amd.com/gpu"}, "ollama": {"resources": {"limits": {"amd.com/gpu": 4}}}}, "set the number of GPUs in gpu.count"),
+    ({"gpu": {"resourceClaims": [CLAIM]}, "ollama": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}, "set the number of GPUs in gpu.count"),
+    ({"gpu": {"count": 0}, "ollama": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}, "set the number of GPUs in gpu.count"),
+    ({"gpu": {"resource": "gpu"}}, "spec.gpu.resource"),
+    ({"gpu": {"resource": "a.example/-b"}}, "spec.gpu.resource"),
+    ({"gpu": {"resource": "node.kubernetes.io/gpu"}}, "must be an extended resource"),
+    ({"gpu": {"resource": "requests.example/gpu"}}, "must be an extended resource"),
+    ({"gpu": {"resource": "gpu.intel.com/xe", "products": ["X"]}}, "products requires a resource of nvidia.com or amd.com"),
+    ({"gpu": {"count": 0, "products": ["X"]}}, "with count 0, the models run on the CPU"),
+    ({"gpu": {"count": 0, "requireFullOffload": True}}, "with count 0, the models run on the CPU"),
+    ({"gpu": {"count": 0, "resource": "nvidia.com/gpu"}}, "with count 0, the models run on the CPU"),
+    ({"gpu": {"count": 1, "resourceClaims": [CLAIM]}}, "resourceClaims replaces count and resource"),
+    ({"gpu": {"resource": "nvidia.com/gpu", "resourceClaims": [CLAIM]}}, "resourceClaims replaces count and resource"),
+    ({"gpu": {"products": ["X"], "resourceClaims": [CLAIM]}}, "products may not be set with resourceClaims"),
+    ({"gpu": {"resourceClaims": [{"name": "gpu"}]}}, "set exactly one of resourceClaimTemplateName and"),
+    ({"gpu": {"resourceClaims": [{**CLAIM, "resourceClaimName": "one"}]}}, "set exactly one of resourceClaimTemplateName and"),
+    ({"gpu": {"resourceClaims": [CLAIM, CLAIM]}}, "spec.gpu.resourceClaims: duplicate entries"),
+    ({"gpu": {"resourceClaims": [{**CLAIM, "name": "My GPU"}]}}, "spec.gpu.resourceClaims[0].name"),
+    ({"gpu": {"resourceClaims": [{**CLAIM, "request": "first request"}]}}, "spec.gpu.resourceClaims[0].request"),
+    ({"ollama": {"caBundleRef": {"name": "ca"}}}, "spec.ollama.caBundleRef.key"),
+    ({"ollama": {"caBundleRef": {"name": "ca", "key": "a/b"}}}, "spec.ollama.caBundleRef.key"),
+    ({"ollama": {"caBundleRef": {"name": "my_ca", "key": "a"}}}, "spec.ollama.caBundleRef.name"),
+    *(
+        ({"ollama": {"caBundleRef": {"name": "ca", "key": "a"}, "env": [{"name": name, "value": "/x"}]}}, "caBundleRef sets SSL_CERT_DIR")
+        for name in ("SSL_CERT_DIR", "SSL_CERT_FILE")
+    ),
+    *(
+        ({"monitoring": {"mode": mode, **field}}, "interval and labels are properties of a ServiceMonitor or PodMonitor")
+        for mode in ("None", "Annotations")
+        for field in ({"interval": "30s"}, {"labels": {"release": "p"}})
+    ),
     ({"ollama": {"resources": {"limits": {"memory": "-1Gi"}}}}, "spec.ollama.resources.limits.memory"),
     ({"ollama": {"resources": {"limits": {"memory": "1 Gi"}}}}, "spec.ollama.resources.limits.memory"),
     ({"storage": {"size": "0Gi"}}, "size must be greater than zero"),
@@ -257,6 +289,14 @@ ACCEPTED: list[dict[str, Any]] = [
     {"ollama": {"resources": {"requests": {"cpu": ".5", "memory": "1e9"}, "limits": {"cpu": "1", "memory": "1Gi"}}}},
     {"ollama": {"resources": {"requests": {"cpu": "100u"}, "limits": {"hugepages-2Mi": "4Mi", "memory": "1Gi"}}}},
     {"gpu": {"count": 2}, "ollama": {"resources": {"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": 2}}}},
+    {"gpu": {"resource": "nvidia.com/mig-1g.10gb", "products": ["NVIDIA-A100-SXM4-40GB-MIG-1g.5gb"]}},
+    {"gpu": {"resource": "amd.com/gpu", "products": ["AMD_Instinct_MI300X_OAM"]}},
+    {"gpu": {"count": 0, "products": [], "requireFullOffload": False, "runtimeClassName": "runc"}},
+    {"gpu": {"resourceClaims": [CLAIM, {"name": "other", "resourceClaimName": "one", "request": "first"}], "requireFullOffload": True}},
+    {"gpu": {"count": 1, "resource": "nvidia.com/gpu", "resourceClaims": []}},
+    {"ollama": {"caBundleRef": {"name": "ca", "key": "ca.crt"}, "env": [{"name": "HTTPS_PROXY", "value": "http://p:3128"}]}},
+    {"monitoring": {"mode": "Annotations", "labels": {}}},
+    {"monitoring": {"mode": "PodMonitor", "interval": "30s", "labels": {"release": "p"}}},
     {"pod": {"labels": {"a.b/c": "D_e.f", "empty": ""}, "annotations": {"A.b/c": "any text: ä", "prometheus.io/port": "1"}}},
     {"pod": {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "", "effect": "NoExecute", "tolerationSeconds": 3}]}},
     {"autoscaling": {"maxReplicas": 1, "targetUtilization": "100%", "scaleDownDelay": "1h", "requestsWaiting": 4}},

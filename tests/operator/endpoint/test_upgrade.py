@@ -27,6 +27,8 @@ CHANGES = {
     "spec.initContainers[ollama].terminationMessagePolicy": "termination messages",
     "spec.containers[metering].resources.requests.ephemeral-storage": "ephemeral storage",
     "spec.initContainers[ollama].resources.requests.ephemeral-storage": "ephemeral storage",
+    "spec.initContainers[ollama].startupProbe.exec.command": "probes of exporters",
+    "spec.initContainers[ollama].livenessProbe.exec.command": "probes of exporters",
     "spec.tolerations": "taint of nodes with GPUs",
 }
 

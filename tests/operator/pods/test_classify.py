@@ -115,6 +115,10 @@ def test_a_pod_that_starts_runs_or_has_recovered_is_in_no_trouble(body: dict[str
 
 
 SECRET = 'MountVolume.SetUp failed for volume "keys-0" : secret "keys" not found'
+NO_KEY = 'MountVolume.SetUp failed for volume "ca-bundle" : configmap references non-existent config key: ca.crt'
+NO_DRIVER = (
+    "Failed to prepare dynamic resources: prepare dynamic resources: DRA driver gpu.example.com is not registered"
+)
 MULTI = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) assistant-1'
 SANDBOX = 'Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "nvidia" is configured'
 NO_CLASS = 'storageclass.storage.k8s.io "fast" not found'
@@ -126,6 +130,8 @@ UNSCHEDULED = pod(scheduled=False)
     ("body", "told", "reason", "words"),
     [
         (STARTING, event("Pod", "assistant-0", "FailedMount", SECRET), "VolumeNotReady", f"assistant-0: {SECRET}. Create the missing object"),
+        (STARTING, event("Pod", "assistant-0", "FailedMount", NO_KEY), "VolumeNotReady", "Add the key to the ConfigMap or Secret"),
+        (STARTING, event("Pod", "assistant-0", "FailedPrepareDynamicResources", NO_DRIVER), "ContainerNotStarted", "Check the DRA driver of the devices on the node"),
         (STARTING, event("Pod", "assistant-0", "FailedAttachVolume", MULTI), "VolumeNotReady", "The access mode of the claim allows one node only"),
         (STARTING, event("Pod", "assistant-0", "FailedCreatePodSandBox", SANDBOX), "ContainerNotStarted", "spec.gpu.runtimeClassName"),
         (UNSCHEDULED, event("PersistentVolumeClaim", "models-assistant-0", "ProvisioningFailed", NO_CLASS, "uid-c"), "VolumeNotReady", f"assistant-0 waits for PersistentVolumeClaim models-assistant-0: {NO_CLASS}. Create the StorageClass."),

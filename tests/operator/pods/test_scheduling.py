@@ -11,7 +11,10 @@ from llmendpoint_operator.pods.scheduling import scheduling_trouble
 from llmendpoint_operator.pods.trouble import Origin
 
 ORIGIN = Origin(gpu="nvidia.com/gpu", gpus=2, fields={"ollama": "spec.ollama.resources"})
-PRODUCT = Origin(gpu="nvidia.com/gpu", gpus=1, products=("NVIDIA-H200", "NVIDIA-H100"))
+PRODUCT = Origin(
+    gpu="nvidia.com/gpu", gpus=1, products=("NVIDIA-H200", "NVIDIA-H100"), product_label="nvidia.com/gpu.product"
+)
+CLAIMING = Origin(claims=("ResourceClaimTemplate one-gpu",))
 NO_VICTIMS = (
     " no new claims to deallocate, preemption: 0/3 nodes are available: 3 No preemption victims found for incoming pod."
 )
@@ -67,6 +70,19 @@ def unscheduled(message: str) -> dict[str, Any]:
         (
             "0/1 nodes are available: 1 Insufficient ephemeral-storage.", ORIGIN,
             "not enough free ephemeral-storage (1 of 1 nodes). Request less ephemeral-storage",
+        ),
+        (
+            "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable, preemption: 0/1 nodes are available",
+            CLAIMING,
+            "no free GPU for the claims of spec.gpu.resourceClaims (1 of 1 nodes). Free a GPU, add a node, or check the selectors",
+        ),
+        (
+            "0/2 nodes are available: 1 Insufficient cpu, 1 resourceclaim not available on the node. still not schedulable",
+            CLAIMING, "the GPU of its ResourceClaim is on another node (1 of 2 nodes)",
+        ),
+        (
+            "0/1 nodes are available: request gpu: device class gpu.example.com does not exist. no new claims to deallocate",
+            CLAIMING, "the DeviceClass gpu.example.com of its claim does not exist. Create it",
         ),
         ("0/1 nodes are available: 1 node(s) were unschedulable.", ORIGIN, "cordoned (1 of 1 nodes). Uncordon it"),
         ("0/1 nodes are available: 1 Too many pods.", ORIGIN, "the maximum number of pods is reached (1 of 1 nodes)"),

@@ -8,13 +8,33 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import ApiModel, LabelValue, ObjectName, list_map, rules
 
 #: Name of a claim in the pod, or of a request in a claim: a DNS label.
 _ClaimName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
+
+#: Name of an extended resource: a DNS subdomain that is not below kubernetes.io, a slash, and a name.
+ExtendedResource = Annotated[
+    str,
+    Field(max_length=128),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 128,
+            "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/"
+            r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+            **rules(
+                (
+                    "!self.contains('kubernetes.io/') && !self.startsWith('requests.')",
+                    "must be an extended resource, whose domain is not kubernetes.io and does not begin with requests.",
+                )
+            ),
+        }
+    ),
+]
 
 _ONE_SOURCE = "set exactly one of resourceClaimTemplateName and resourceClaimName"
 
@@ -81,7 +101,7 @@ class Gpu(ApiModel):
         description="Number of GPUs per replica. Set to 0 to run the models on the CPU. It may not be set together "
         f"with resourceClaims. Defaults to {defaults.GPU_COUNT}, or to 0 with resourceClaims.",
     )
-    resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=128)] | None = Field(
+    resource: ExtendedResource | None = Field(
         None,
         description="Extended resource that the device plugin of the GPUs advertises: for example nvidia.com/gpu, "
         "nvidia.com/mig-1g.10gb for a part of a GPU (MIG), or amd.com/gpu. The pods tolerate the taint NoSchedule "

@@ -35,8 +35,8 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
         # Conditions quote the last words of a container that ends again and again.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pod_security.container_security_context(),
-        "startupProbe": _probe(period=2, failures=150, timeout=5),
-        "livenessProbe": _restart_probe() if restarts else _probe(period=30, failures=10, timeout=20),
+        "startupProbe": _probe(spec, period=2, failures=150, timeout=5),
+        "livenessProbe": _restart_probe() if restarts else _probe(spec, period=30, failures=10, timeout=20),
         "volumeMounts": [
             {"name": layout.MODELS_VOLUME, "mountPath": layout.MODELS_FOLDER},
             {"name": layout.HOME_VOLUME, "mountPath": layout.HOME_FOLDER},
@@ -99,13 +99,16 @@ def _environment(spec: LLMEndpointSpec) -> list[Manifest]:
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
-def _probe(*, period: int, failures: int, timeout: int) -> Manifest:
+def _probe(spec: LLMEndpointSpec, *, period: int, failures: int, timeout: int) -> Manifest:
     """Return a probe, with its times in seconds.
 
-    Kubelet cannot reach a server on loopback, so the probe is a command inside the container.
+    Kubelet cannot reach a server on loopback, so the probe is a command inside the container. An exporter's Ollama
+    listens on 0.0.0.0, to which the command would connect through the proxy in HTTP_PROXY. Programs of Go never use a
+    proxy for a loopback address (net/http, ProxyFromEnvironment).
     """
+    address = ["env", f"OLLAMA_HOST=127.0.0.1:{OLLAMA_PORT}"] if _is_open(spec) else []
     return {
-        "exec": {"command": ["ollama", "list"]},
+        "exec": {"command": [*address, "ollama", "list"]},
         "periodSeconds": period,
         "failureThreshold": failures,
         "timeoutSeconds": timeout,

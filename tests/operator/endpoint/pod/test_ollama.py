@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from support.endpoints import pod
+import pytest
+
+from llmendpoint_operator.endpoint.pod.ollama import image_problem, ollama_image
+from support.endpoints import SETTINGS, endpoint_spec, pod
 
 
 def ollama(**spec: Any) -> dict[str, Any]:
@@ -39,6 +43,45 @@ def test_only_an_exporter_opens_ollama_to_clients() -> None:
     exporter = ollama(metering={"mode": "Exporter"})
     assert [port["containerPort"] for port in exporter["ports"]] == [11434]
     assert environment(metering={"mode": "Exporter"})["OLLAMA_HOST"] == "0.0.0.0:11434"
+
+
+def test_the_probes_of_an_exporter_connect_to_loopback() -> None:
+    for name in ("startupProbe", "livenessProbe"):
+        command = ollama(metering={"mode": "Exporter"})[name]["exec"]["command"]
+        assert command == ["env", "OLLAMA_HOST=127.0.0.1:11434", "ollama", "list"]
+
+
+@pytest.mark.parametrize(
+    ("default", "rocm", "expected"),
+    [
+        ("docker.io/ollama/ollama:0.17.4", "", "docker.io/ollama/ollama:0.17.4-rocm"),
+        ("registry.example:5000/ollama:latest", "", "registry.example:5000/ollama:rocm"),
+        ("ollama/ollama:0.17.4-rocm", "", "ollama/ollama:0.17.4-rocm"),
+        ("ollama/ollama:0.17.4", "mirror.example/ollama:1", "mirror.example/ollama:1"),
+        # A digest names one variant, and without a tag there is nothing to derive from.
+        ("ollama/ollama@sha256:1", "", ""),
+        ("ollama/ollama:0.17.4@sha256:1", "", ""),
+        ("registry.example:5000/ollama", "", ""),
+        ("ollama/ollama@sha256:1", "ollama/ollama@sha256:2", "ollama/ollama@sha256:2"),
+    ],
+)
+def test_the_default_image_for_amd(default: str, rocm: str, expected: str) -> None:
+    images = replace(SETTINGS.images, ollama=default, ollama_rocm=rocm)
+    amd = endpoint_spec(gpu={"resource": "amd.com/gpu"})
+    assert ollama_image(amd, images) == expected
+    assert bool(image_problem(amd, images)) == (not expected)
+    # Neither NVIDIA's GPUs nor an image in the spec depend on it.
+    assert ollama_image(endpoint_spec(), images) == default
+    own = endpoint_spec(gpu={"resource": "amd.com/gpu"}, ollama={"image": "own:1"})
+    assert (ollama_image(own, images), image_problem(own, images)) == ("own:1", "")
+
+
+def test_a_bundle_is_mounted_where_its_variable_points_to() -> None:
+    bundle = {"caBundleRef": {"name": "ca", "key": "ca.crt"}}
+    mounts = {mount["mountPath"]: mount for mount in ollama(ollama=bundle)["volumeMounts"]}
+    folder = environment(ollama=bundle)["SSL_CERT_DIR"].split(":")[0]
+    assert mounts[folder] == {"name": "ca-bundle", "mountPath": folder, "readOnly": True}
+    assert "SSL_CERT_DIR" not in environment()
 
 
 def test_folders_that_are_written_to_are_volumes() -> None:
