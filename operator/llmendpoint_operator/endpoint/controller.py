@@ -38,6 +38,7 @@ from llmendpoint_operator.endpoint.observe import (
 )
 from llmendpoint_operator.endpoint.pod.ollama import image_problem
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
+from llmendpoint_operator.endpoint.resources.statefulset import pod_template_problem
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
 from llmendpoint_operator.kube.capabilities import Capabilities, capabilities_without
@@ -105,8 +106,10 @@ class EndpointController(Controller[LLMEndpointSpec]):
         The children of an endpoint whose spec has a forbidden or invalid value are left as they are.
         """
         generation = resource.manifest["metadata"]["generation"]
-        invalid = image_problem(resource.spec, self._settings.images) or await self._claims.problem(
-            resource.key, generation, resource.spec
+        invalid = (
+            image_problem(resource.spec, self._settings.images)
+            or pod_template_problem(resource.owner, resource.spec, self._settings)
+            or await self._claims.problem(resource.key, generation, resource.spec)
         )
         wanted = desired(resource.owner, resource.spec, self._settings, self._capabilities)
         children = None if resource.forbidden or invalid else wanted

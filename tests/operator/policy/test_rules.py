@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -21,7 +22,7 @@ from support.golden import read_spec
 
 GOLDENS = Path(__file__).parents[1]
 MODELS = {"models": [{"name": "tiny:latest"}]}
-NOTHING = Policy((), (), (), (), (), (), ())
+NOTHING = Policy(**dict.fromkeys(Policy.__struct_fields__, ()))
 
 
 def of_endpoint(policy: Policy, **spec: Any) -> list[tuple[str, str, str]]:
@@ -52,6 +53,9 @@ def test_every_forbidden_value_of_an_endpoint_is_found() -> None:
     assert of_endpoint(NOTHING, **everything("endpoint")) == [
         ("imagePrefixes", "spec.ollama.image", "registry.example/ollama:0.17.4"),
         ("imagePrefixes", "spec.metering.image", "registry.example/sidecar:1"),
+        ("imagePrefixes", "spec.pod.volumes[3].image.reference", "registry.example/models/assistant:1"),
+        ("imagePrefixes", "spec.podTemplate.spec.initContainers[0].image", "registry.example/prepare:1"),
+        ("imagePrefixes", "spec.podTemplate.spec.containers[0].image", "registry.example/agent:1"),
         ("priorityClasses", "spec.pod.priorityClassName", "production"),
         ("serviceTypes", "spec.service.type", "LoadBalancer"),
         ("secretNames", "spec.metering.auth.secretRefs[0].name", "keys"),
@@ -60,6 +64,22 @@ def test_every_forbidden_value_of_an_endpoint_is_found() -> None:
         ("podLabelPrefixes", "spec.pod.labels", "team"),
         ("tolerationKeys", "spec.pod.tolerations[0].key", "pool"),
         ("tolerationKeys", "spec.pod.tolerations[1].key", "nvidia.com/gpu"),
+        ("serviceAccountNames", "spec.pod.serviceAccountName", "models-reader"),
+        ("claimNames", "spec.pod.volumes[0].persistentVolumeClaim.claimName", "shared-models"),
+        ("claimNames", "spec.podTemplate.spec.volumes[1].ephemeral.volumeClaimTemplate.spec.dataSource.name", "shared"),
+        ("volumeTypes", "spec.pod.volumes[0]", "persistentVolumeClaim"),
+        ("volumeTypes", "spec.pod.volumes[1]", "configMap"),
+        ("volumeTypes", "spec.pod.volumes[2]", "emptyDir"),
+        ("volumeTypes", "spec.pod.volumes[3]", "image"),
+        ("volumeTypes", "spec.pod.volumes[4]", "csi"),
+        ("volumeTypes", "spec.podTemplate.spec.volumes[0]", "projected"),
+        ("volumeTypes", "spec.podTemplate.spec.volumes[1]", "ephemeral"),
+        ("podTemplateFields", "spec.podTemplate.spec", "dnsConfig"),
+        ("podTemplateFields", "spec.podTemplate.spec", "hostAliases"),
+        ("podTemplateFields", "spec.podTemplate.spec", "schedulerName"),
+        ("podTemplateFields", "spec.podTemplate.spec", "volumes"),
+        ("podTemplateFields", "spec.podTemplate.spec", "initContainers"),
+        ("podTemplateFields", "spec.podTemplate.spec", "containers"),
     ]
 
 
@@ -87,10 +107,14 @@ def fields_of(model: type[BaseModel], path: str = "spec") -> Iterator[tuple[str,
             yield from fields_of(inner, place)
 
 
+_SENSITIVE = ("image", "priorityClassName", "serviceAccountName")
+
+
 def is_sensitive(place: str, kind: Any) -> bool:
     name = place.rpartition(".")[2]
     is_secret = kind in (LocalReference, SecretKeyReference) and "secret" in name.lower()
-    return is_secret or kind is Toleration or name in ("image", "priorityClassName") or place == "spec.pod.labels"
+    is_pod_field = place in ("spec.pod.labels", "spec.pod.volumes", "spec.podTemplate")
+    return is_secret or is_pod_field or kind is Toleration or name in _SENSITIVE
 
 
 @pytest.mark.parametrize(
@@ -103,7 +127,7 @@ def is_sensitive(place: str, kind: Any) -> bool:
 def test_a_new_field_for_an_image_a_secret_or_the_scheduler_needs_a_rule(
     kind: str, model: type[BaseModel], found: list[tuple[str, str, str]]
 ) -> None:
-    covered = [field.replace("[0]", "") for _, field, _ in found]
+    covered = [re.sub(r"\[\d+\]", "", field) for _, field, _ in found]
     for place, type_of_field in fields_of(model):
         if is_sensitive(place, type_of_field):
             assert any(field.startswith(place) for field in covered), f"{kind}: no rule of the policy covers {place}"
@@ -211,6 +235,22 @@ def test_the_load_generator_connects_to_the_host_that_was_judged(url: str) -> No
 def test_fields_of_pods(policy: Policy, pod: dict[str, Any], found: list[str]) -> None:
     assert [value for _, _, value in of_endpoint(policy, pod=pod)] == found
     assert [value for _, _, value in of_loadtest(policy, endpointRef={"name": "a"}, pod=pod)] == found
+
+
+@pytest.mark.parametrize(
+    ("policy", "spec", "found"),
+    [
+        (Policy(claim_names=("models-*",)), {"storage": {"type": "ExistingClaim", "claimName": "models-a"}}, []),
+        (Policy(claim_names=("models-*",)), {"storage": {"type": "ExistingClaim", "claimName": "db"}}, ["db"]),
+        (Policy(volume_types=("emptyDir",)), {"pod": {"volumes": [{"name": "a", "emptyDir": {}}]}}, []),
+        (Policy(pod_template_fields=("dns*",)), {"podTemplate": {"spec": {"dnsPolicy": "None", "hostUsers": False}}}, ["hostUsers"]),
+        (Policy(image_prefixes=("a.example",)), {"podTemplate": {"spec": {"volumes": [{"name": "v", "image": {"reference": "b.example/x"}}]}}},
+         ["b.example/x"]),
+        (Policy(image_prefixes=()), {"podTemplate": {"spec": {"initContainers": [{"name": "ollama", "env": []}]}}}, []),
+    ],
+)  # fmt: skip
+def test_volumes_and_templates_of_pods(policy: Policy, spec: dict[str, Any], found: list[str]) -> None:
+    assert [value for _, _, value in of_endpoint(policy, **spec)] == found
 
 
 def test_a_message_names_the_rule_the_field_and_the_value() -> None:

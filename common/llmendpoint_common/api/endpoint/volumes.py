@@ -158,6 +158,12 @@ class Volume(ApiModel):
     )
     csi: CsiVolume | None = Field(None, description="A volume that a CSI driver creates for each pod.")
 
+    @property
+    def types(self) -> list[str]:
+        """The names of the fields that say where the files are. A valid volume has one."""
+        aliases = {name: str(field.alias) for name, field in type(self).model_fields.items() if name != "name"}
+        return [alias for name, alias in aliases.items() if getattr(self, name) is not None]
+
 
 class VolumeMount(ApiModel):
     """A folder of the Ollama container at which a volume is mounted."""
