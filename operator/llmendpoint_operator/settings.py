@@ -64,6 +64,26 @@ class Images:
         return f"{name}:rocm" if tag == "latest" else f"{name}:{tag}-rocm"
 
 
+#: Allows all namespaces, as the only value of --monitoring-namespace.
+ALL_NAMESPACES = "*"
+
+
+@dataclass(frozen=True)
+class MetricsAccess:
+    """Who may connect to the metrics and the status of endpoints, if their NetworkPolicy is enforced.
+
+    `namespaces` are those of the monitoring; `*` stands for all. The operator's own pods are always allowed.
+    """
+
+    operator_namespace: str = "llmendpoint-system"
+    namespaces: tuple[str, ...] = ()
+
+    @property
+    def all_namespaces(self) -> bool:
+        """Whether pods of all namespaces may connect."""
+        return ALL_NAMESPACES in self.namespaces
+
+
 @dataclass(frozen=True)
 class ChildSettings:
     """The settings that the manifests of children depend on.
@@ -75,6 +95,7 @@ class ChildSettings:
     images: Images
     openshift: bool = False
     monitor_labels: Mapping[str, str] = field(default_factory=dict)
+    metrics_access: MetricsAccess = MetricsAccess()
 
 
 @dataclass(frozen=True)
@@ -125,6 +146,11 @@ def parse_namespace(text: str) -> str:
     return text
 
 
+def parse_monitoring_namespace(text: str) -> str:
+    """Return the name of a namespace, or `*`. Raises ValueError if it is neither."""
+    return text if text == ALL_NAMESPACES else parse_namespace(text)
+
+
 def parse_policy_file(text: str) -> Policy:
     """Return the policy in the file with this path. Raises ValueError, whose message names the file."""
     try:
@@ -170,6 +196,9 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     children.switch("openshift", "set no user, group and fsGroup in pods, because OpenShift assigns them")
     children.option("monitor-label", parse_label, [], "label of the endpoints' ServiceMonitors, for the selector of a "
                     "Prometheus; labels in spec.monitoring.labels take precedence", value="NAME=VALUE")  # fmt: skip
+    children.option("monitoring-namespace", parse_monitoring_namespace, [], "namespace whose pods may read the metrics "
+                    "of endpoints, besides the operator, where NetworkPolicies are enforced; * allows all namespaces",
+                    value="NAME")  # fmt: skip
     process = flags.group("process")
     process.option("health-listen", parse_address, ":8080", "listen address for /livez, /readyz and /metrics")
     process.option("log-level", parse_level, "info", "debug, info, warning or error")
@@ -183,7 +212,12 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
             os.environ.get("POD_NAME") or socket.gethostname(),
             os.environ.get("POD_UID", ""),
         ),
-        children=ChildSettings(_images(options), options.openshift, dict(options.monitor_label)),
+        children=ChildSettings(
+            _images(options),
+            options.openshift,
+            dict(options.monitor_label),
+            MetricsAccess(options.own_namespace, tuple(options.monitoring_namespace)),
+        ),
         policy=options.policy or ALLOW_ALL,
         health_listen=options.health_listen,
         log_level=options.log_level,

@@ -69,6 +69,20 @@ _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 ObjectName = Annotated[
     Name, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{_SUBDOMAIN}$"})
 ]
+_HOST = rf"^(\*\.)?{_SUBDOMAIN}$"
+#: A DNS host name in lower case, or a wildcard such as `*.example.com`. Neither an IP address nor a port.
+HostName = Annotated[
+    Name,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 253,
+            "pattern": _HOST,
+            **rules(("!self.matches('^[0-9.]+$')", "must be a host name, not an IP address")),
+        }
+    ),
+]
 #: Reference of a container image.
 Image = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^\S*$"})]
 
@@ -89,6 +103,10 @@ def _keys(pattern: str, name: str) -> dict[str, Any]:
     return rules((expression.replace("\\", "\\\\"), f"each {name} {_KEY_RULE}"))
 
 
+#: Key of a label.
+LabelKey = Annotated[
+    ShortText, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 317, "pattern": _LABEL_KEY})
+]
 #: Value of a label.
 LabelValue = Annotated[
     ShortText,
@@ -96,8 +114,6 @@ LabelValue = Annotated[
 ]
 #: Labels of an object, or those that a node must have.
 Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=_keys(_LABEL_KEY, "key of a label"))]
-#: Key of a label.
-LabelKey = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 317, "pattern": _LABEL_KEY})]
 #: Annotations of an object.
 Annotations = Annotated[
     dict[str, ShortText], Field(max_length=64, json_schema_extra=_keys(_ANNOTATION_KEY, "key of an annotation"))

@@ -7,6 +7,9 @@ from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_operator.endpoint.resources.client_service import client_service
 from llmendpoint_operator.endpoint.resources.config_map import config_map
 from llmendpoint_operator.endpoint.resources.headless_service import headless_service
+from llmendpoint_operator.endpoint.resources.http_route import http_route
+from llmendpoint_operator.endpoint.resources.ingress import ingress
+from llmendpoint_operator.endpoint.resources.network_policy import network_policy
 from llmendpoint_operator.endpoint.resources.pod_monitor import pod_monitor
 from llmendpoint_operator.endpoint.resources.service_account import service_account
 from llmendpoint_operator.endpoint.resources.service_monitor import service_monitor
@@ -30,8 +33,13 @@ def desired(
         config_map(owner, spec),
         headless_service(owner, annotated=mode is MonitoringMode.ANNOTATIONS),
         client_service(owner, spec),
+        *([network_policy(owner, spec, settings.metrics_access)] if spec.network_policy.enabled else []),
         statefulset(owner, spec, settings),
     ]
+    if spec.ingress:
+        manifests.append(ingress(owner, spec, spec.ingress))
+    if spec.http_route:
+        manifests.append(http_route(owner, spec, spec.http_route))
     if mode is MonitoringMode.SERVICE_MONITOR:
         manifests.append(service_monitor(owner, spec, settings.monitor_labels))
     if mode is MonitoringMode.POD_MONITOR:

@@ -102,10 +102,31 @@ def monitor_name(owner: Owner) -> str:
     return owner.name
 
 
+def ingress_name(owner: Owner) -> str:
+    """Return the name of the Ingress."""
+    return owner.name
+
+
+def http_route_name(owner: Owner) -> str:
+    """Return the name of the HTTPRoute."""
+    return owner.name
+
+
+def network_policy_name(owner: Owner) -> str:
+    """Return the name of the NetworkPolicy."""
+    return owner.name
+
+
 def client_hosts(owner: Owner) -> tuple[str, ...]:
     """Return the host names under which clients in the cluster reach the endpoint."""
     name = client_service_name(owner)
     return name, f"{name}.{owner.namespace}", f"{name}.{owner.namespace}.svc"
+
+
+def outer_hosts(spec: LLMEndpointSpec) -> tuple[str, ...]:
+    """Return the host names of the Ingress and the HTTPRoute. Some may be wildcards such as *.example.com."""
+    names = [spec.ingress.host] if spec.ingress else []
+    return tuple(dict.fromkeys([*names, *(spec.http_route.hostnames if spec.http_route else ())]))
 
 
 def client_url(owner: Owner, port: int) -> str:

@@ -72,6 +72,43 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"ollama": {"resources": {"limits": {"memory": "-1Gi"}}}}, "spec.ollama.resources.limits.memory"),
     ({"ollama": {"resources": {"limits": {"memory": "1 Gi"}}}}, "spec.ollama.resources.limits.memory"),
     ({"storage": {"size": "0Gi"}}, "size must be greater than zero"),
+    # Ingress, HTTPRoute and NetworkPolicy
+    ({"ingress": {}}, "spec.ingress.host: Required value"),
+    ({"ingress": {"host": "LLM.example.com"}}, "spec.ingress.host"),
+    ({"ingress": {"host": "llm.example.com:443"}}, "spec.ingress.host"),
+    ({"ingress": {"host": "a.*.example.com"}}, "spec.ingress.host"),
+    ({"ingress": {"host": "192.0.2.1"}}, "must be a host name, not an IP address"),
+    ({"ingress": {"host": "a.example", "className": "Public Nginx"}}, "spec.ingress.className"),
+    ({"ingress": {"host": "a.example", "tlsSecretName": "my_secret"}}, "spec.ingress.tlsSecretName"),
+    ({"ingress": {"host": "a.example", "annotations": {"-a": "x"}}}, "each key of an annotation must be valid"),
+    ({"httpRoute": {"hostnames": ["a.example"]}}, "spec.httpRoute.parentRefs: Required value"),
+    ({"httpRoute": {"parentRefs": []}}, "spec.httpRoute.parentRefs"),
+    ({"httpRoute": {"parentRefs": [{"name": "public"}, {"name": "public"}]}}, "must not name the same listeners"),
+    ({"httpRoute": {"parentRefs": [{"name": "a", "kind": "Gateway"}, {"name": "a"}]}}, "must not name the same listeners"),
+    ({"httpRoute": {"parentRefs": [{"name": "a", "port": 0}]}}, "spec.httpRoute.parentRefs[0].port"),
+    ({"httpRoute": {"parentRefs": [{"name": "a", "namespace": "a.b"}]}}, "spec.httpRoute.parentRefs[0].namespace"),
+    ({"httpRoute": {"parentRefs": [{"name": "a"}], "hostnames": ["10.0.0.1"]}}, "must be a host name, not an IP address"),
+    ({"httpRoute": {"parentRefs": [{"name": "a"}], "hostnames": ["a.b", "a.b"]}}, ".spec.httpRoute.hostnames: duplicate entries"),
+    ({"networkPolicy": {"from": []}}, "spec.networkPolicy.from"),
+    ({"networkPolicy": {"from": [{}]}}, "set podSelector, namespaceSelector or both, or ipBlock"),
+    (
+        {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
+        "ipBlock may not be set together with",
+    ),
+    ({"networkPolicy": {"from": [{"ipBlock": {"cidr": "192.0.2.300/24"}}]}}, "spec.networkPolicy.from[0].ipBlock.cidr"),
+    ({"networkPolicy": {"from": [{"ipBlock": {"cidr": "192.0.2.0/33"}}]}}, "spec.networkPolicy.from[0].ipBlock.cidr"),
+    ({"networkPolicy": {"from": [{"ipBlock": {"cidr": "::1"}}]}}, "spec.networkPolicy.from[0].ipBlock.cidr"),
+    ({"networkPolicy": {"enabled": False, "from": [{"podSelector": {}}]}}, "from has no effect if enabled is false"),
+    (
+        {"networkPolicy": {"from": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}]}},
+        "values is required if operator is In or NotIn",
+    ),
+    (
+        {"networkPolicy": {"from": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}]}},
+        "and may not be set otherwise",
+    ),
+    ({"networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"a b": "x"}}}]}}, "each key of a label must be valid"),
+    ({"networkPolicy": {"from": [{"podSelector": {"matchExpressions": [{"key": "a b", "operator": "Exists"}]}}]}}, "matchExpressions[0].key"),
 ]  # fmt: skip
 
 

@@ -12,10 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import GPUS_IN_RESOURCES, Gpu
+from llmendpoint_common.api.endpoint.http_route import HTTPRoute
+from llmendpoint_common.api.endpoint.ingress import Ingress
 from llmendpoint_common.api.endpoint.metering import Metering
 from llmendpoint_common.api.endpoint.models import ONE_MODEL_EACH, Model
 from llmendpoint_common.api.endpoint.monitoring import Monitoring
 from llmendpoint_common.api.endpoint.network import Service
+from llmendpoint_common.api.endpoint.network_policy import NetworkPolicy
 from llmendpoint_common.api.endpoint.ollama import OllamaSettings
 from llmendpoint_common.api.endpoint.pod import Pod
 from llmendpoint_common.api.endpoint.pod_template import PodTemplate
@@ -59,6 +62,23 @@ class LLMEndpointSpec(ApiModel):
         description="Settings of the metering sidecar: image, API keys, limits and timeouts for clients.",
     )
     service: Service = Field(default_factory=Service, description="The Service that clients use.")
+    ingress: Ingress | None = Field(
+        None,
+        description="The Ingress through which clients outside the cluster use the endpoint. It can be set together "
+        "with httpRoute. If absent, there is none.",
+    )
+    http_route: HTTPRoute | None = Field(
+        None,
+        description="The HTTPRoute through which clients use the endpoint behind a Gateway. The cluster needs the "
+        "Gateway API in version 1.2 or newer; without it, the endpoint works, and the condition Degraded says that the "
+        "kind is missing. It can be set together with ingress. If absent, there is no HTTPRoute.",
+    )
+    network_policy: NetworkPolicy = Field(
+        default_factory=NetworkPolicy,
+        description="The NetworkPolicy of the pods. If absent, it is enabled: every source may connect to the port for "
+        "clients, only the namespaces of the monitoring and the operator to the port for metrics, and nobody to other "
+        "ports.",
+    )
     monitoring: Monitoring = Field(
         default_factory=Monitoring, description="Configuration of Prometheus to scrape the pods."
     )
