@@ -38,7 +38,7 @@ _VALUES_ABSENT = (
 )
 _VALUE_IS_NUMBER = (
     "!(self.operator in ['Gt', 'Lt']) || (has(self.values) && self.values.size() == 1 && "
-    "self.values[0].matches('^-?[0-9]+$'))",
+    "self.values[0].matches('^[0-9]+$'))",
     "values must be one integer if operator is Gt or Lt",
 )
 

@@ -19,10 +19,12 @@ from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.desired import desired
+from llmendpoint_operator.endpoint.handover import with_account_in_use
 from llmendpoint_operator.endpoint.layout import (
     client_service_name,
     headless_service_name,
     monitor_name,
+    service_account_name,
     statefulset_name,
 )
 from llmendpoint_operator.endpoint.observe import (
@@ -111,9 +113,21 @@ class EndpointController(Controller[LLMEndpointSpec]):
             or pod_template_problem(resource.owner, resource.spec, self._settings)
             or await self._claims.problem(resource.key, generation, resource.spec)
         )
-        wanted = desired(resource.owner, resource.spec, self._settings, self._capabilities)
+        wanted = self._desired(resource)
         children = None if resource.forbidden or invalid else wanted
         return Course(children, partial(self._conclude, resource, invalid, [key_of(child) for child in wanted]))
+
+    def _desired(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
+        owner = resource.owner
+        account, statefulset = (
+            self._inventory.own_child(resource.key, kind, name, owner.uid)
+            for kind, name in (
+                ("ServiceAccount", service_account_name(owner)),
+                ("StatefulSet", statefulset_name(owner)),
+            )
+        )
+        wanted = desired(owner, resource.spec, self._settings, self._capabilities)
+        return with_account_in_use(owner, wanted, account, statefulset)
 
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
