@@ -108,7 +108,7 @@ TEMPLATES: list[tuple[dict[str, Any], str]] = [
     ({}, "spec.podTemplate.spec: Required value"),
     ({"spec": {}}, "spec.podTemplate.spec"),
     ({"spec": {"dnsPolicy": "None"}, "metadata": {"labels": {"a": "b"}}}, "metadata"),
-    ({"spec": {"containers": [{"image": "a"}]}}, "associative list with keys has an element that omits key field \\\"name\\\""),
+    ({"spec": {"containers": [{"image": "a"}]}}, ".spec.podTemplate.spec.containers: element 0: associative list"),
     ({"spec": {"containers": [{"name": "a"}, {"name": "a"}]}}, "duplicate entries for key"),
     ({"spec": {"containers": [{"name": "metering"}]}}, "the container metering cannot be changed; use spec.metering"),
     ({"spec": {"initContainers": [{"name": "metering"}]}}, "the container metering cannot be changed; use spec.metering"),
