@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from llmendpoint_common.api.endpoint.template.containers import AddedInitContain
 from llmendpoint_common.api.endpoint.template.part import Part
 from llmendpoint_common.api.endpoint.template.pod import PodSpec
 from llmendpoint_common.api.endpoint.template.volumes import TemplateVolume
+from llmendpoint_common.contracts.pod import OLLAMA_FOLDERS, VOLUME_PREFIXES, VOLUMES
 
 #: The fields in `k8s.io/api/core/v1` of Kubernetes 1.35 (the JSON names of the Go structs).
 POD_SPEC = [
@@ -212,6 +215,22 @@ def test_only_these_fields_are_allowed(model: type[Part], names: list[str], allo
         with pytest.raises(ValidationError) as caught:
             model.model_validate({name: {}})
         assert name in {each["loc"][0] for each in caught.value.errors()}
+
+
+def test_the_documentation_names_what_is_allowed() -> None:
+    text = (Path(__file__).parents[4] / "docs/pods.md").read_text()
+    rows = {row.split("|")[1].strip(): row for row in text.splitlines() if row.startswith("| ")}
+    for name, model in (
+        ("pod", PodSpec),
+        ("container `ollama` (in `initContainers`)", OllamaAddition),
+        ("volumes", TemplateVolume),
+    ):
+        allowed = {field.alias for field in model.model_fields.values()} - {"name"}
+        assert set(re.findall(r"`(\w+)`", rows[name].split("|")[2])) == allowed
+    for folder in OLLAMA_FOLDERS:
+        assert f"`{folder}`" in text
+    for volume in (*VOLUMES, *VOLUME_PREFIXES):
+        assert f"`{volume}`" in text
 
 
 PATHS_TO_THE_METER: list[tuple[dict[str, Any], dict[str, str]]] = [
