@@ -38,6 +38,8 @@ TAGGED_MODEL_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0
 
 #: A duration such as `250ms`, `15s` or `1h30m`.
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
+#: A percentage from `1%` to `100%`, without decimals.
+Percentage = Annotated[str, Field(pattern="^([1-9][0-9]?|100)%$", max_length=4)]
 
 
 def _quantity(text: str) -> str:

@@ -30,8 +30,9 @@ _BROADCAST = ipaddress.ip_address("255.255.255.255")
 class HostRule(dict[bytes, bool]):
     """Whether a value of the header field Host is served: `rule[value]`, with or without a port.
 
-    `names` are served, and the names below a wildcard such as `*.example.com`, but not `example.com`. If `local` is true, the names and addresses of this machine are served too. Values that are
-    served are remembered, because the data path looks up each request.
+    `names` are served, and the names below a wildcard such as `*.example.com`, but not `example.com`. If `local` is
+    true, the names and addresses of this machine are served too. Values that are served are remembered, because the
+    data path looks up each request.
     """
 
     def __init__(self, names: Iterable[str], *, local: bool) -> None:

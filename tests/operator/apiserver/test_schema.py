@@ -39,6 +39,38 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"metering": {"auth": {"secretRefs": []}}}, "spec.metering.auth.secretRefs"),
     ({"monitoring": {"mode": "Maybe"}}, "spec.monitoring.mode"),
     ({"models": [{"name": "a:1", "digest": "sha256:short"}]}, "digest"),
+    ({"models": [{"name": "a:1", "source": {}}]}, "set exactly one of registry and gguf"),
+    (
+        {"models": [{"name": "a:1", "source": {"registry": {"host": "r", "repository": "b"}, "gguf": {"path": "/a"}}}]},
+        "set exactly one of registry and gguf",
+    ),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "models/a.gguf"}}}]}, "source.gguf.path"),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "/models/../a"}}}]}, "must not contain the parts . and .."),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "/models/"}}}]}, "source.gguf.path"),
+    ({"models": [{"name": "a:1", "modelfile": {}}]}, "set exactly one of inline and configMapKeyRef"),
+    (
+        {"models": [{"name": "a:1", "modelfile": {"inline": "FROM b", "configMapKeyRef": {"name": "a", "key": "b"}}}]},
+        "set exactly one of inline and configMapKeyRef",
+    ),
+    ({"models": [{"name": "a:1", "modelfile": {"inline": "SYSTEM Be from Mars."}}]}, "a Modelfile needs a FROM"),
+    ({"models": [{"name": "a:1", "modelfile": {"inline": "FROM b:1" + " " * 65536}}]}, "modelfile.inline"),
+    (
+        {"models": [{"name": f"a:{n}", "modelfile": {"inline": "FROM b:1" + " " * 65000}} for n in range(5)]},
+        "all inline Modelfiles together",
+    ),
+    ({"models": [{"name": "a:1", "modelfile": {"configMapKeyRef": {"name": "a", "key": "a/b"}}}]}, "configMapKeyRef.key"),
+    (
+        {"storage": {"type": "ExistingClaim", "claimName": "a", "retentionPolicy": {"whenModelRemoved": "Delete"}}},
+        "is not allowed with type ExistingClaim",
+    ),
+    (
+        {"storage": {"retentionPolicy": {"whenModelRemoved": "Delete"}}, "metering": {"modelManagement": "Allowed"}},
+        "is not allowed with metering.modelManagement: Allowed",
+    ),
+    (
+        {"storage": {"retentionPolicy": {"whenModelRemoved": "Delete"}}, "metering": {"mode": "Exporter"}},
+        "is not allowed with metering.modelManagement: Allowed or metering.mode: Exporter",
+    ),
     # One model under two names, as Ollama compares names.
     ({"models": [{"name": "tiny:latest"}, {"name": "library/tiny:latest"}]}, "two names are one model"),
     ({"models": [{"name": "tiny:latest"}, {"name": "Tiny:Latest"}]}, "two names are one model"),
@@ -109,6 +141,21 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"a b": "x"}}}]}}, "each key of a label must be valid"),
     ({"networkPolicy": {"from": [{"podSelector": {"matchExpressions": [{"key": "a b", "operator": "Exists"}]}}]}}, "matchExpressions[0].key"),
+    ({"replicas": 2, "autoscaling": {"maxReplicas": 3}}, "replicas and autoscaling cannot be set together"),
+    ({"autoscaling": {}}, "spec.autoscaling.maxReplicas: Required value"),
+    ({"autoscaling": {"minReplicas": 0, "maxReplicas": 3}}, "spec.autoscaling.minReplicas"),
+    ({"autoscaling": {"minReplicas": 4, "maxReplicas": 3}}, "maxReplicas must be at least minReplicas"),
+    ({"autoscaling": {"maxReplicas": 1001}}, "spec.autoscaling.maxReplicas"),
+    ({"autoscaling": {"maxReplicas": 3, "targetUtilization": "0%"}}, "spec.autoscaling.targetUtilization"),
+    ({"autoscaling": {"maxReplicas": 3, "targetUtilization": "101%"}}, "spec.autoscaling.targetUtilization"),
+    ({"autoscaling": {"maxReplicas": 3, "requestsWaiting": 0}}, "spec.autoscaling.requestsWaiting"),
+    ({"autoscaling": {"maxReplicas": 3, "scaleDownDelay": "61m"}}, "scaleDownDelay must be at most 1h"),
+    ({"autoscaling": {"maxReplicas": 3, "scaleDownDelay": "soon"}}, "spec.autoscaling.scaleDownDelay"),
+    ({"disruptionBudget": {}}, "spec.disruptionBudget.minAvailable: Required value"),
+    ({"disruptionBudget": {"minAvailable": 0}}, "minAvailable must be a percentage such as 50% or a number from 1"),
+    ({"disruptionBudget": {"minAvailable": 1001}}, "minAvailable must be a percentage such as 50% or a number from 1"),
+    ({"disruptionBudget": {"minAvailable": "1"}}, "spec.disruptionBudget.minAvailable"),
+    ({"disruptionBudget": {"minAvailable": "0%"}}, "spec.disruptionBudget.minAvailable"),
 ]  # fmt: skip
 
 
@@ -122,6 +169,14 @@ def test_a_wrong_endpoint_is_refused_by_name(api: Any, change: dict[str, Any], s
 def test_a_name_that_children_could_not_carry_is_refused(api: Any, name: str) -> None:
     with pytest.raises(ApiException, match="at most 40 characters"):
         api.apply(endpoint(name))
+
+
+def test_autoscaling_can_only_be_removed_with_a_number_of_replicas(api: Any) -> None:
+    api.apply(endpoint("assistant", autoscaling={"maxReplicas": 3}))
+    with pytest.raises(ApiException, match="set replicas when you remove autoscaling"):
+        api.apply(endpoint("assistant"))
+    api.apply(endpoint("assistant", replicas=3))
+    api.apply(endpoint("assistant"))
 
 
 LOADTESTS: list[tuple[dict[str, Any], str]] = [
@@ -203,6 +258,10 @@ ACCEPTED: list[dict[str, Any]] = [
     {"gpu": {"count": 2}, "ollama": {"resources": {"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": 2}}}},
     {"pod": {"labels": {"a.b/c": "D_e.f", "empty": ""}, "annotations": {"A.b/c": "any text: ä", "prometheus.io/port": "1"}}},
     {"pod": {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "", "effect": "NoExecute", "tolerationSeconds": 3}]}},
+    {"autoscaling": {"maxReplicas": 1, "targetUtilization": "100%", "scaleDownDelay": "1h", "requestsWaiting": 4}},
+    {"autoscaling": {"minReplicas": 3, "maxReplicas": 3, "targetUtilization": "1%", "scaleDownDelay": "0s"}},
+    {"disruptionBudget": {"minAvailable": 1}},
+    {"disruptionBudget": {"minAvailable": "100%"}},
 ]  # fmt: skip
 
 
@@ -246,6 +305,12 @@ def test_storage_cannot_be_changed_added_or_removed(api: Any, before: Any, after
     with pytest.raises(ApiException, match="storage cannot be changed"):
         api.apply(endpoint("fixed", storage=after))
     api.apply(endpoint("fixed", storage=before, replicas=2))
+
+
+def test_the_removal_of_models_can_be_changed_at_any_time(api: Any) -> None:
+    for action in ("Delete", "Retain", "Delete"):
+        changed = api.apply(endpoint("removing", storage={"retentionPolicy": {"whenModelRemoved": action}}))
+        assert changed["spec"]["storage"]["retentionPolicy"]["whenModelRemoved"] == action
 
 
 # Values that an older schema accepted.

@@ -15,15 +15,21 @@ from llmendpoint_common.api.endpoint.gpu import GPUS_IN_RESOURCES, Gpu
 from llmendpoint_common.api.endpoint.http_route import HTTPRoute
 from llmendpoint_common.api.endpoint.ingress import Ingress
 from llmendpoint_common.api.endpoint.metering import Metering
-from llmendpoint_common.api.endpoint.models import ONE_MODEL_EACH, Model
+from llmendpoint_common.api.endpoint.models import MODELFILES_FIT, ONE_MODEL_EACH, Model
 from llmendpoint_common.api.endpoint.monitoring import Monitoring
 from llmendpoint_common.api.endpoint.network import Service
 from llmendpoint_common.api.endpoint.network_policy import NetworkPolicy
 from llmendpoint_common.api.endpoint.ollama import OllamaSettings
 from llmendpoint_common.api.endpoint.pod import Pod
 from llmendpoint_common.api.endpoint.pod_template import PodTemplate
+from llmendpoint_common.api.endpoint.scaling import (
+    MAX_REPLICAS,
+    ONE_SOURCE_OF_REPLICAS,
+    Autoscaling,
+    DisruptionBudget,
+)
 from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
-from llmendpoint_common.api.endpoint.storage import SAME_STORAGE, Storage
+from llmendpoint_common.api.endpoint.storage import ONLY_OWN_MODELS, SAME_STORAGE, Storage
 from llmendpoint_common.api.fields import ApiModel, list_map, rules
 from llmendpoint_common.contracts.ollama import model_key
 
@@ -31,20 +37,28 @@ from llmendpoint_common.contracts.ollama import model_key
 class LLMEndpointSpec(ApiModel):
     """Desired state of an endpoint."""
 
-    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *GPUS_IN_RESOURCES))
+    model_config = ConfigDict(
+        json_schema_extra=rules(SAME_STORAGE, *ONLY_OWN_MODELS, *GPUS_IN_RESOURCES, *ONE_SOURCE_OF_REPLICAS)
+    )
 
     models: list[Model] = Field(
         min_length=1,
         max_length=defaults.MAX_MODELS,
         description=f"Models that every replica serves: at least 1, at most {defaults.MAX_MODELS}.",
-        json_schema_extra=list_map("name") | rules(ONE_MODEL_EACH),
+        json_schema_extra=list_map("name") | rules(ONE_MODEL_EACH, MODELFILES_FIT),
     )
     replicas: int | None = Field(
         None,
         ge=0,
-        le=1000,
-        description="Number of pods. Each pod has its own GPUs. Set to 0 to stop all pods. "
+        le=MAX_REPLICAS,
+        description="Number of pods. Each pod has its own GPUs. Set to 0 to stop all pods. It cannot be set together "
+        "with autoscaling, which chooses the number. "
         f"Defaults to {defaults.REPLICAS}.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        None,
+        description="Number of pods that follows the load, instead of replicas. The operator must have been installed "
+        "with an autoscaler (value autoscaling.actuator of its chart). If absent, replicas is the number of pods.",
     )
     gpu: Gpu | None = Field(
         None,
@@ -92,6 +106,11 @@ class LLMEndpointSpec(ApiModel):
         "which the spec has a field, is not changed: it makes the endpoint Stalled with the reason InvalidSpec. "
         "docs/pods.md lists the fields. If absent, nothing is added.",
     )
+    disruption_budget: DisruptionBudget | None = Field(
+        None,
+        description="Number of pods that must stay ready when pods are evicted, as a PodDisruptionBudget. While a pod "
+        "loads its models, no pod of the endpoint is evicted. If absent, evictions are not limited.",
+    )
 
     @field_validator("models")
     @classmethod
@@ -105,8 +124,15 @@ class LLMEndpointSpec(ApiModel):
 
     @property
     def wanted_replicas(self) -> int:
-        """Number of pods: the field `replicas`, or its default."""
+        """Number of pods: the field `replicas` or its default; with autoscaling, the number to start with."""
+        if self.autoscaling is not None:
+            return self.autoscaling.min_replicas
         return defaults.REPLICAS if self.replicas is None else self.replicas
+
+    @property
+    def most_replicas(self) -> int:
+        """Maximum number of pods that the spec allows."""
+        return self.wanted_replicas if self.autoscaling is None else self.autoscaling.max_replicas
 
     @property
     def wanted_gpu(self) -> Gpu:

@@ -18,8 +18,8 @@ from llmendpoint_common.contracts.sidecar import DeclaredModel, Registry, Sideca
 def sidecar_config(spec: LLMEndpointSpec, service_hosts: Sequence[str] = ()) -> SidecarConfig:
     """Return the sidecar's configuration for an endpoint.
 
-    `service_hosts` are the host names of the endpoint's own Service, Ingress and HTTPRoute. If `allowedHosts` is set, these names are allowed
-    in addition to it.
+    `service_hosts` are the host names of the endpoint's own Service, Ingress and HTTPRoute. If `allowedHosts` is set,
+    these names are allowed in addition to it.
     """
     return SidecarConfig(
         models=tuple(_declared(model) for model in spec.models),
