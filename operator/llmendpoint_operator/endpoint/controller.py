@@ -19,10 +19,12 @@ from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.desired import desired
+from llmendpoint_operator.endpoint.handover import with_account_in_use
 from llmendpoint_operator.endpoint.layout import (
     client_service_name,
     headless_service_name,
     monitor_name,
+    service_account_name,
     statefulset_name,
 )
 from llmendpoint_operator.endpoint.observe import (
@@ -38,6 +40,7 @@ from llmendpoint_operator.endpoint.observe import (
 )
 from llmendpoint_operator.endpoint.pod.ollama import image_problem
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
+from llmendpoint_operator.endpoint.resources.statefulset import pod_template_problem
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
 from llmendpoint_operator.kube.capabilities import Capabilities, capabilities_without
@@ -106,12 +109,26 @@ class EndpointController(Controller[LLMEndpointSpec]):
         The children of an endpoint whose spec has a forbidden or invalid value are left as they are.
         """
         generation = resource.manifest["metadata"]["generation"]
-        invalid = image_problem(resource.spec, self._settings.images) or await self._claims.problem(
-            resource.key, generation, resource.spec
+        invalid = (
+            image_problem(resource.spec, self._settings.images)
+            or pod_template_problem(resource.owner, resource.spec, self._settings)
+            or await self._claims.problem(resource.key, generation, resource.spec)
         )
-        wanted = desired(resource.owner, resource.spec, self._settings, self._capabilities)
+        wanted = self._desired(resource)
         children = None if resource.forbidden or invalid else wanted
         return Course(children, partial(self._conclude, resource, invalid, [key_of(child) for child in wanted]))
+
+    def _desired(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
+        owner = resource.owner
+        account, statefulset = (
+            self._inventory.own_child(resource.key, kind, name, owner.uid)
+            for kind, name in (
+                ("ServiceAccount", service_account_name(owner)),
+                ("StatefulSet", statefulset_name(owner)),
+            )
+        )
+        wanted = desired(owner, resource.spec, self._settings, self._capabilities)
+        return with_account_in_use(owner, wanted, account, statefulset)
 
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""

@@ -19,6 +19,10 @@ imagePrefixes: [ghcr.io/llmendpoint]
 serviceTypes: []
 targetHosts: ["*.svc"]
 secretNames: ["llm-*"]
+serviceAccountNames: ["llm-*"]
+claimNames: ["models-*"]
+volumeTypes: [persistentVolumeClaim]
+podTemplateFields: ["dns*", containers]
 """
 
 
@@ -66,6 +70,37 @@ def test_a_forbidden_endpoint_gets_no_children_until_it_is_changed(api: Any, sta
     api.apply(endpoint("assistant", metering={"image": "ghcr.io/llmendpoint/sidecar:1"}))
     wait_until(lambda: "StatefulSet/assistant" in api.children())
     wait_until(lambda: api.conditions(LLMENDPOINT, "assistant")["Stalled"] == ("False", "NotStalled"))
+
+
+def test_pods_have_only_what_the_policy_allows(api: Any, start_strict: Callable[[], None]) -> None:
+    start_strict()
+    volumes = [
+        {"name": "a", "configMap": {"name": "b"}},
+        {"name": "c", "persistentVolumeClaim": {"claimName": "payments"}},
+    ]
+    template = {
+        "dnsConfig": {"nameservers": ["192.0.2.1"]},
+        "hostUsers": False,
+        "containers": [{"name": "agent", "image": "evil/agent"}],
+    }
+    pod = {"serviceAccountName": "admin", "volumes": volumes}
+    api.apply(endpoint("assistant", pod=pod, podTemplate={"spec": template}))
+    message = wait_until(lambda: stalled(api, LLMENDPOINT, "assistant"))
+    for words in (
+        "spec.podTemplate.spec.containers[0].image: the operator's policy does not allow 'evil/agent'",
+        "spec.pod.serviceAccountName: the operator's policy does not allow 'admin'",
+        "spec.pod.volumes[1].persistentVolumeClaim.claimName: the operator's policy does not allow 'payments'",
+        "spec.pod.volumes[0]: the operator's policy does not allow 'configMap'",
+        "spec.podTemplate.spec: the operator's policy does not allow 'hostUsers'",
+    ):
+        assert words in message
+    assert api.children() == {}
+    pod = {
+        "serviceAccountName": "llm-a",
+        "volumes": [{"name": "c", "persistentVolumeClaim": {"claimName": "models-a"}}],
+    }
+    api.apply(endpoint("assistant", pod=pod, podTemplate={"spec": {"dnsConfig": template["dnsConfig"]}}))
+    wait_until(lambda: "StatefulSet/assistant" in api.children())
 
 
 def judged(api: Any) -> int:
