@@ -49,6 +49,7 @@ class Settings:
     upstream: Address
     admin_listen: Address
     config: Path | None
+    state_folder: Path | None
     parallel: int
     workers: int
     worker_timeout: float
@@ -124,6 +125,8 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
     models = flags.group("models")
     models.option("config", Path, None, "JSON file with models, limits and tenants, reloaded when it changes "
                   "(default: no models and no limits)")  # fmt: skip
+    models.option("state-folder", Path, None, "folder in which the sidecar remembers how it created models, created "
+                  "if needed; beside the models, so that it lasts as long (default: only in memory)")  # fmt: skip
     models.option(
         "parallel",
         parse_positive,

@@ -11,6 +11,7 @@ from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.admin.gauges import Gauges
 from llmendpoint_sidecar.admin.server import Find, Health, admin_server
+from llmendpoint_sidecar.agent.memory import Memory
 from llmendpoint_sidecar.agent.model_agent import ModelAgent
 from llmendpoint_sidecar.policy.hosts import HostRule, admin_host_rule
 from llmendpoint_sidecar.proxy.service import Job
@@ -35,7 +36,8 @@ class AdminService:
     ) -> None:
         self._runtime = runtime
         self.health = Health()
-        self.agent = ModelAgent(runtime.ollama, runtime.watch, time.monotonic)
+        memory = Memory(runtime.settings.state_folder)
+        self.agent = ModelAgent(runtime.ollama, runtime.watch, memory, time.monotonic)
         self.agent.configure(config)
         self._config = config
         self._loopback = False

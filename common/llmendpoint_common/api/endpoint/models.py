@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import TAGGED_MODEL_PATTERN, ApiModel, ObjectName, rules
-from llmendpoint_common.contracts.sidecar import Load
+from llmendpoint_common.contracts.modelfile import parse_modelfile
+from llmendpoint_common.contracts.sidecar import Load, Registry, modelfile_problem
 
 _TAGGED = (
     f"self.matches('{TAGGED_MODEL_PATTERN}')",
@@ -175,3 +176,20 @@ class Model(ApiModel):
         description="Modelfile with parameters, template and prompts, with which the model is created from its source. "
         "If absent, the model is used as its source has it.",
     )
+
+
+def check_modelfile(model: Model, text: str) -> None:
+    """Raise ValueError with a sentence if a text is not a valid Modelfile for the model."""
+    source = None
+    if model.source is not None and model.source.registry is not None:
+        source = registry_of(model.source.registry).model_name(model.name)
+    elif model.source is not None and model.source.gguf is not None:
+        source = model.source.gguf.path
+    problem = modelfile_problem(model.name, parse_modelfile(text).base, source)
+    if problem:
+        raise ValueError(f"{model.name}: {problem}")
+
+
+def registry_of(source: RegistrySource) -> Registry:
+    """Return a registry as the sidecar's configuration has it."""
+    return Registry(source.host, source.repository, source.insecure)

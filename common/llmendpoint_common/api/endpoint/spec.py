@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import GPUS_IN_RESOURCES, Gpu
 from llmendpoint_common.api.endpoint.metering import Metering
-from llmendpoint_common.api.endpoint.models import MODELFILES_FIT, ONE_MODEL_EACH, Model
+from llmendpoint_common.api.endpoint.models import MODELFILES_FIT, ONE_MODEL_EACH, Model, check_modelfile
 from llmendpoint_common.api.endpoint.monitoring import Monitoring
 from llmendpoint_common.api.endpoint.network import Service
 from llmendpoint_common.api.endpoint.ollama import OllamaSettings
@@ -62,6 +62,14 @@ class LLMEndpointSpec(ApiModel):
         default_factory=Monitoring, description="Configuration of Prometheus to scrape the pods."
     )
     pod: Pod = Field(default_factory=Pod, description="Metadata, placement and termination of the pods.")
+
+    @field_validator("models")
+    @classmethod
+    def _valid_modelfiles(cls, models: list[Model]) -> list[Model]:
+        for model in models:
+            if model.modelfile is not None and model.modelfile.inline is not None:
+                check_modelfile(model, model.modelfile.inline)
+        return models
 
     @field_validator("models")
     @classmethod
