@@ -99,10 +99,9 @@ class Store:
     def load(self, name: str, keep_alive: timedelta) -> None:
         """Keep a model in memory for `keep_alive` from now. It is listed under the name that loaded it."""
         weights = self._weights(name)
-        runner = (
-            self._loaded[weights] if self.is_loaded(name) else _Runner(name, self.present.get(name, ""), FOREVER_AGO)
-        )
-        self._loaded[weights] = runner._replace(until=self._now() + keep_alive)
+        until = self._now() + keep_alive
+        new = _Runner(name, self.present.get(name, ""), until)
+        self._loaded[weights] = self._loaded[weights]._replace(until=until) if self.is_loaded(name) else new
 
     def unload(self, name: str) -> None:
         """Remove the weights of a model from memory."""
