@@ -9,12 +9,10 @@ from urllib.parse import urlsplit
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
-from llmendpoint_common.contracts.sidecar import ADMIN_PORT, MIN_STALL_SECONDS, PROXY_PORT
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ENVIRONMENT_PREFIX, MIN_STALL_SECONDS, PROXY_PORT
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import LOCALHOST, Address, parse_address, parse_duration, parse_positive
-
-ENVIRONMENT_PREFIX = "LLMENDPOINT_SIDECAR_"
 
 _EXAMPLES = """who can reach the sidecar:
   with localhost in --listen and --admin-listen, as by default

@@ -14,6 +14,8 @@ from llmendpoint_common.contracts.modelfile import parse_modelfile
 from llmendpoint_common.contracts.ollama import canonical_name, model_key
 from llmendpoint_common.process.units import DURATION_PATTERN, parse_duration
 
+#: Prefix of the environment variables that are settings of the sidecar.
+ENVIRONMENT_PREFIX = "LLMENDPOINT_SIDECAR_"
 PROXY_PORT = 11435
 ADMIN_PORT = 8001
 REQUEST_ID_HEADER = "X-Request-ID"

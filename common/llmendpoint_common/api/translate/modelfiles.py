@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmendpoint_common.api.endpoint.models import MAX_MODELFILE, MAX_MODELFILES, Model, Modelfile, check_modelfile
+from llmendpoint_common.api.endpoint.models import (
+    MAX_MODELFILE,
+    MAX_MODELFILES,
+    Model,
+    Modelfile,
+    check_bases,
+    check_modelfile,
+)
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 
 
@@ -19,6 +26,7 @@ def with_modelfiles(spec: LLMEndpointSpec, texts: Mapping[str, str]) -> LLMEndpo
     lengths = [len(model.modelfile.inline or "") for model in models if model.modelfile]
     if sum(lengths) > MAX_MODELFILES:
         raise ValueError(f"all Modelfiles together have more than {MAX_MODELFILES} characters")
+    check_bases(models)
     return spec.model_copy(update={"models": models})
 
 

@@ -19,8 +19,8 @@ from llmendpoint_common.contracts.sidecar import DeclaredModel, Gguf, SidecarCon
 def sidecar_config(spec: LLMEndpointSpec, service_hosts: Sequence[str] = (), *, gguf_root: str = "") -> SidecarConfig:
     """Return the sidecar's configuration for an endpoint. All its Modelfiles must be inline (`translate.modelfiles`).
 
-    `service_hosts` are the host names of the endpoint's own Service. If `allowedHosts` is set, these names are allowed
-    in addition to it. `gguf_root` is the folder below which the sidecar sees the GGUF files.
+    `service_hosts` are the host names of the endpoint's own Service, Ingress and HTTPRoute. If `allowedHosts` is set,
+    these names are allowed in addition to it. `gguf_root` is the folder below which the sidecar sees the GGUF files.
     """
     return SidecarConfig(
         models=tuple(_declared(model, gguf_root) for model in spec.models),
@@ -57,7 +57,9 @@ def _policy(metering: Metering, service_hosts: Sequence[str]) -> dict[str, Any]:
         "model_management": metering.model_management or defaults.MODEL_MANAGEMENT,
         "include_usage": metering.include_usage or defaults.INCLUDE_USAGE,
         "stall": None if metering.stall is None else StallConfig(metering.stall.after),
-        "allowed_hosts": (*metering.allowed_hosts, *service_hosts) if metering.allowed_hosts else (),
+        "allowed_hosts": tuple(dict.fromkeys((*metering.allowed_hosts, *service_hosts)))
+        if metering.allowed_hosts
+        else (),
     }
 
 
