@@ -93,6 +93,12 @@ def test_models_are_summed_over_replicas() -> None:
     }
 
 
+def test_a_pull_has_a_speed_and_a_remaining_time() -> None:
+    pulling = model(ModelPhase.PULLING, progress_percent=40, bytes_per_second=1000, remaining_seconds=60)
+    (row,) = status(Observation(2, 1, True, (view(READY), view(pulling))))["models"]
+    assert (row["bytesPerSecond"], row["remainingSeconds"]) == (1000, 60)
+
+
 SETTLED = Observation(1, 1, True, (view(READY, ready=True),))
 
 

@@ -149,8 +149,8 @@ class Modelfile(ApiModel):
     config_map_key_ref: ConfigMapKey | None = Field(
         None,
         description="Key of a ConfigMap with the text of the Modelfile, in the format of the field inline. If the "
-        "ConfigMap changes, the model is created again within about a minute, without a restart. Set either this field "
-        "or inline.",
+        "ConfigMap changes, the model is created again within about two minutes, without a restart. Set either this "
+        "field or inline.",
     )
 
 
@@ -200,7 +200,7 @@ def check_modelfile(model: Model, text: str) -> None:
 
 
 def check_bases(models: Sequence[Model]) -> None:
-    """Raise ValueError with a sentence if models are created from each other in a circle. Their Modelfiles are valid."""
+    """Raise ValueError with a sentence if models are created from each other in a circle."""
     bases = {
         model_key(model.name): model_key(parse_modelfile(model.modelfile.inline).base)
         for model in models
