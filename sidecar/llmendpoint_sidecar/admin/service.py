@@ -38,7 +38,7 @@ class AdminService:
         self._runtime = runtime
         self.health = Health()
         memory = Memory(runtime.settings.state_folder)
-        self.agent = ModelAgent(runtime.ollama, runtime.watch, memory, time.monotonic)
+        self.agent = ModelAgent(runtime.ollama, runtime.watch, memory, self._activity, time.monotonic)
         self.agent.configure(inputs.config)
         self._config, self._config_digest = inputs.config, inputs.config_digest
         self._loopback = False
@@ -89,6 +89,12 @@ class AdminService:
             last_stall=self.health.last_stall,
             config_digest=self._config_digest,
         )
+
+    def _activity(self) -> tuple[int, int]:
+        """Return the number of requests in flight, and of those that have ended."""
+        in_flight = self._runtime.meter.in_flight
+        ended = sum(self._runtime.metrics.totals_by("requests", "outcome").values())
+        return sum(in_flight.running().values()) + sum(in_flight.waiting().values()), ended
 
     def _is_ready(self) -> bool:
         health = self.health

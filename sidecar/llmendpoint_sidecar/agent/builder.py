@@ -8,10 +8,15 @@ the old one leaves memory when its last request has ended. If a step fails, the 
 
 A model that is pulled by its own name has no other name, so the pull replaces it. Its old manifest is kept under
 PREVIOUS until the new one is checked.
+
+Nothing is deleted here. While Ollama 0.17.4 deletes a manifest, another request can fail: it lists all manifests, and
+gives up if one of them vanishes meanwhile (`Manifests`, manifest/paths.go). Therefore STAGED and PREVIOUS stay as names
+of the new model, which need no space, until the pod has no requests (`cleaner`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
@@ -24,6 +29,7 @@ from llmendpoint_common.contracts.sidecar import DeclaredModel, Gguf, Load, Mode
 from llmendpoint_common.process.errors import ModelError, OllamaError
 from llmendpoint_sidecar.agent.gguf import GgufFiles
 from llmendpoint_sidecar.agent.loader import Loader
+from llmendpoint_sidecar.agent.manifests import Manifests
 from llmendpoint_sidecar.agent.memory import Made, Memory, definition_of
 from llmendpoint_sidecar.agent.progress import PullTotals
 from llmendpoint_sidecar.ollama.client import ListedModel, Ollama
@@ -37,6 +43,7 @@ STAGED = f"{NAMESPACE}/staged:latest"
 PREVIOUS = f"{NAMESPACE}/previous:latest"
 #: Substrings of error messages of Ollama that mean that the registry does not have the model.
 _NOT_FOUND = ("file does not exist", "not found", "manifest unknown")
+_GRACE_SECONDS = 1.0
 _PULL_ADVICE = "Check the address of the registry, whether the pod can reach it, and the free storage space."
 
 
@@ -71,6 +78,7 @@ class Builder:
         self._loader = loader
         self._clock = clock
         self._files = GgufFiles(ollama, memory)
+        self._manifests = Manifests(memory.folder)
         self._models: Mapping[str, DeclaredModel] = {}
         self._report: Report = _ignore
         #: The models whose files have been compared with what was read before the process started.
@@ -105,19 +113,14 @@ class Builder:
     async def build(self, model: DeclaredModel, *, is_served: bool) -> None:
         """Make a model available. `is_served` is whether requests may reach the pod already. Raises ModelError."""
         before = self._watch.listed_as(model.name)
-        temporary = [name for name, used in ((STAGED, model.is_created), (PREVIOUS, before is not None)) if used]
-        try:
-            if model.is_created:
-                await self._create(model)
-                await self._replace(model, STAGED, before)
-            elif model.source is not None and model_key(model.source) != model_key(model.name):
-                await self._pull(model, model.source)
-                await self._replace(model, model.source, before)
-            else:
-                await self._pull_in_place(model, before, is_served=is_served)
-        finally:
-            for name in temporary:
-                await self._delete(name)
+        if model.is_created:
+            await self._create(model)
+            await self._replace(model, STAGED, before)
+        elif model.source is not None and model_key(model.source) != model_key(model.name):
+            await self._pull(model, model.source)
+            await self._replace(model, model.source, before)
+        else:
+            await self._pull_in_place(model, before, is_served=is_served)
         await self._watch.poll()
         self._compared[model.name] = True
         self.note_made(model)
@@ -136,7 +139,7 @@ class Builder:
         if before is not None and before.digest != found.digest:
             if model.load is Load.PRELOAD:
                 await self._load(model, model.name)
-            await self._loader.retire(PREVIOUS, self._models.values())
+            await self._retire(model)
 
     async def _replace(self, model: DeclaredModel, new: str, before: ListedModel | None) -> None:
         """Copy `new` to the declared name of the model."""
@@ -149,10 +152,21 @@ class Builder:
             if model.load is Load.PRELOAD:
                 await self._load(model, new)
             await self._copy(model, model.name, PREVIOUS)
-        await self._copy(model, new, model.name)
+        if before is None or not await asyncio.to_thread(self._manifests.replace, new, model.name, found.digest):
+            await self._copy(model, new, model.name)
         await self._watch.poll()
         if before is not None:
-            await self._loader.retire(PREVIOUS, self._models.values())
+            await self._retire(model)
+
+    async def _retire(self, model: DeclaredModel) -> None:
+        """Unload the version that the model had before, and free its space."""
+        # A request that found the old manifest may not have reached the old model in memory yet.
+        await asyncio.sleep(_GRACE_SECONDS)
+        await self._loader.retire(PREVIOUS, self._models.values())
+        # Ollama deletes the blobs of a manifest that it replaces, and that no other one needs.
+        with contextlib.suppress(OllamaError):
+            async for _ in self._ollama.create(PREVIOUS, {"from": model.name}):
+                pass
 
     async def _create(self, model: DeclaredModel) -> None:
         """Create the model under the name STAGED."""

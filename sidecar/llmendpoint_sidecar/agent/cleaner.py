@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from llmendpoint_common.contracts.modelfile import parse_modelfile
 from llmendpoint_common.contracts.ollama import model_key
@@ -16,11 +17,15 @@ from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 
 log = logging.getLogger(__name__)
 
+_QUIET_SECONDS = 3.0
+_FORCED_SECONDS = 600.0
+
 
 class Cleaner:
     """Unloads models that the agent loaded and that are not preloaded any more, and deletes models if it may."""
 
-    def __init__(self, ollama: Ollama, watch: UpstreamWatch, memory: Memory, loader: Loader) -> None:
+    def __init__(self, ollama: Ollama, watch: UpstreamWatch, memory: Memory, loader: Loader, quiet: Quiet) -> None:
+        self._quiet = quiet
         self._ollama = ollama
         self._watch = watch
         self._memory = memory
@@ -33,7 +38,10 @@ class Cleaner:
             if name not in preloaded:
                 await self._loader.retire(name, config.models)
         self._memory.note_preloaded(preloaded)
-        for name in self._unneeded(config):
+        unneeded = self._unneeded(config)
+        if not self._quiet.allows(bool(unneeded - {STAGED, PREVIOUS})):
+            return
+        for name in sorted(unneeded):
             await self._loader.retire(name, config.models)
             try:
                 await self._ollama.delete(name)
@@ -43,12 +51,36 @@ class Cleaner:
                 self._memory.forget(name)
                 log.info("deleted %s, which is not declared", name)
 
-    def _unneeded(self, config: SidecarConfig) -> list[str]:
-        """Return the models on disk to delete: what an interrupted replacement left, and undeclared ones if asked."""
+    def _unneeded(self, config: SidecarConfig) -> set[str]:
+        """Return the models on disk to delete: the names of a replacement, and undeclared models if asked."""
         if not config.remove_undeclared:
-            return [name for name in (STAGED, PREVIOUS) if self._watch.listed_as(name) is not None]
+            return {name for name in (STAGED, PREVIOUS) if self._watch.listed_as(name) is not None}
         kept = {model_key(name) for model in config.models for name in _names(model)}
-        return [name for name in self._watch.listed if model_key(name) not in kept]
+        return {name for name in self._watch.listed if model_key(name) not in kept}
+
+
+class Quiet:
+    """Whether nothing would be disturbed by a deletion: a request at the same moment can fail in Ollama (`builder`).
+
+    `activity` returns the number of requests in flight, and the number of those that have ended.
+    """
+
+    def __init__(self, activity: Callable[[], tuple[int, int]], clock: Callable[[], float]) -> None:
+        self._activity = activity
+        self._clock = clock
+        self._last = (-1, -1)
+        self._since = 0.0
+        self._waiting_since: float | None = None
+
+    def allows(self, must: bool) -> bool:
+        """Return whether models may be deleted now. If they must be, it waits only for some minutes."""
+        now, activity = self._clock(), self._activity()
+        if activity != self._last:
+            self._last, self._since = activity, now
+        self._waiting_since = (self._waiting_since or now) if must else None
+        if self._waiting_since is not None and now - self._waiting_since >= _FORCED_SECONDS:
+            return True
+        return activity[0] == 0 and now - self._since >= _QUIET_SECONDS
 
 
 def _names(model: DeclaredModel) -> list[str]:

@@ -50,6 +50,7 @@ class Memory:
     """The memory of one agent. Every change is written immediately, in place of the old file."""
 
     def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
         self._path = None if folder is None else folder / _FILE
         self._content = self._read()
 

@@ -28,7 +28,7 @@ from llmendpoint_common.contracts.sidecar import (
 )
 from llmendpoint_common.process.errors import ModelError
 from llmendpoint_sidecar.agent.builder import Builder, WaitingError
-from llmendpoint_sidecar.agent.cleaner import Cleaner
+from llmendpoint_sidecar.agent.cleaner import Cleaner, Quiet
 from llmendpoint_sidecar.agent.loader import Loader
 from llmendpoint_sidecar.agent.memory import Memory
 from llmendpoint_sidecar.ollama.client import Ollama
@@ -42,15 +42,25 @@ _INTERVAL_SECONDS = 2.0
 
 
 class ModelAgent:
-    """Makes and loads the declared models, and reports their state."""
+    """Makes and loads the declared models, and reports their state.
 
-    def __init__(self, ollama: Ollama, watch: UpstreamWatch, memory: Memory, clock: Callable[[], float]) -> None:
+    `activity` returns the number of requests in flight, and of those that have ended.
+    """
+
+    def __init__(
+        self,
+        ollama: Ollama,
+        watch: UpstreamWatch,
+        memory: Memory,
+        activity: Callable[[], tuple[int, int]],
+        clock: Callable[[], float],
+    ) -> None:
         self._watch = watch
         self._clock = clock
         self._config = SidecarConfig()
         self._loader = Loader(ollama, watch, lambda: self._config.require_full_offload)
         self._builder = Builder(ollama, watch, memory, self._loader, clock)
-        self._cleaner = Cleaner(ollama, watch, memory, self._loader)
+        self._cleaner = Cleaner(ollama, watch, memory, self._loader, Quiet(activity, clock))
         self._statuses: dict[str, ModelStatus] = {}
         self._retries: dict[str, tuple[float, float]] = {}
         #: The model that is being made, and its task.

@@ -50,13 +50,12 @@ class UpstreamWatch:
         Several names of the same model share its memory, and so do models with the same weights, such as a model and
         those that were created from it with another prompt. `/api/ps` then only lists the one that was loaded first.
         """
-        # Few models are in memory at the same time.
-        found = _found(self.loaded, name)
-        if found is not None or not self.loaded:
-            return found
+        if not self.loaded:
+            return None
         listed = self.listed_as(name)
         if listed is None or not listed.digest:
-            return None
+            return _found(self.loaded, name)
+        # The name alone does not decide: after a pull, `/api/ps` may list the version that the name had before.
         same = next((model for model in self.loaded.values() if model.digest == listed.digest), None)
         weights = self._weights.get(listed.digest)
         if same is not None or weights is None:
@@ -100,14 +99,23 @@ class UpstreamWatch:
             log.info("upstream is up: Ollama %s", self.version)
         self.up, self._failures = True, 0
         self.listed = {model.name: model for model in listed}
-        self.loaded = {self._name_of(model): model for model in loaded}
+        # If a past version of a model is still in memory, its name stands for the present one.
+        names = {self._name_of(model): model for model in loaded}
+        self.loaded = names | {model.name: model for model in loaded if self._is_present(model)}
         digests = {model.digest for model in listed} | {model.digest for model in loaded}
         self._weights = {digest: weights for digest, weights in self._weights.items() if digest in digests}
         self._model_labels.list(self.listed, (model.name for model in listed if model.remote_host))
 
+    def _is_present(self, model: LoadedModel) -> bool:
+        listed = self.listed.get(model.name)
+        return listed is not None and listed.digest == model.digest
+
     def _name_of(self, model: LoadedModel) -> str:
-        """Return the name of a model in memory. If that was deleted, return another name of the model."""
-        if model.name in self.listed:
+        """Return the name of a model in memory.
+
+        If the name was deleted, or belongs to another version now, it is another name of the model, if there is one.
+        """
+        if self._is_present(model):
             return model.name
         return next((name for name, other in self.listed.items() if other.digest == model.digest), model.name)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import EndpointCondition
+from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.observe import Observation, Replicas
 from llmendpoint_operator.endpoint.status import endpoint_status, gpu_text, unparsed_status
 from llmendpoint_operator.policy.rules import Use, Violation
