@@ -75,8 +75,9 @@ def test_no_container_has_a_secret_in_its_environment(
 ) -> None:
     for pod in pods(children_of(spec)):
         for container in [*pod.get("initContainers", []), *pod["containers"]]:
-            assert "envFrom" not in container
-            assert not [variable for variable in container.get("env", []) if "valueFrom" in variable]
+            assert not [source for source in container.get("envFrom", []) if "secretRef" in source]
+            origins = [variable.get("valueFrom", {}) for variable in container.get("env", [])]
+            assert not [origin for origin in origins if "secretKeyRef" in origin]
 
 
 def test_a_variable_of_a_spec_cannot_show_or_replace_ours() -> None:

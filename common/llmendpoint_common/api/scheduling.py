@@ -11,18 +11,10 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from llmendpoint_common.api.fields import ApiModel, LabelKey, Labels, LabelValue, ObjectName, list_map, rules
+from llmendpoint_common.api.fields import ApiModel, LabelKey, LabelValue, ObjectName, list_map, rules
+from llmendpoint_common.api.label_selector import LabelSelector
 
 _OWN_PODS = "If absent, the pods of this endpoint are selected."
-
-
-class SelectorOperator(StrEnum):
-    """Relations between the label of an object and a list of values."""
-
-    IN = "In"
-    NOT_IN = "NotIn"
-    EXISTS = "Exists"
-    DOES_NOT_EXIST = "DoesNotExist"
 
 
 class NodeSelectorOperator(StrEnum):
@@ -46,37 +38,9 @@ _VALUES_ABSENT = (
 )
 _VALUE_IS_NUMBER = (
     "!(self.operator in ['Gt', 'Lt']) || (has(self.values) && self.values.size() == 1 && "
-    "self.values[0].matches('^-?[0-9]+$'))",
+    "self.values[0].matches('^[0-9]+$'))",
     "values must be one integer if operator is Gt or Lt",
 )
-
-
-class LabelSelectorRequirement(ApiModel):
-    """A requirement on one label of an object."""
-
-    model_config = ConfigDict(json_schema_extra=rules(_VALUES_GIVEN, _VALUES_ABSENT))
-
-    key: LabelKey = Field(description="Key of the label.")
-    operator: SelectorOperator = Field(
-        description="In and NotIn compare the value of the label with the list in the field values. Exists and "
-        "DoesNotExist only look at the key."
-    )
-    values: list[LabelValue] = Field(
-        default_factory=list,
-        max_length=32,
-        description="Values for In and NotIn. Not allowed with Exists and DoesNotExist.",
-    )
-
-
-class LabelSelector(ApiModel):
-    """Selects objects by their labels. All requirements must hold. An empty selector selects every object."""
-
-    match_labels: Labels = Field(
-        default_factory=dict, description="Labels that an object must have, with exactly these values."
-    )
-    match_expressions: list[LabelSelectorRequirement] = Field(
-        default_factory=list, max_length=16, description="Requirements on labels, all of which must hold."
-    )
 
 
 class NodeSelectorRequirement(ApiModel):

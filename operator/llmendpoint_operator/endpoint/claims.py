@@ -1,15 +1,16 @@
-"""Checks whether several replicas can share an existing claim.
+"""Checks whether several replicas can share the existing claims that a spec names.
 
-The access modes are not in the spec, so the operator reads the claim. It reads it once per generation of the spec,
-unless the claim is the problem: then it reads it again with each reconcile, so that a corrected claim is noticed.
+The access modes are not in the spec, so the operator reads the claims. It reads them once per generation of the spec,
+unless a claim is the problem or is missing: then it reads them again with each reconcile, so that a corrected claim is
+noticed.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from llmendpoint_common.api.endpoint.storage import StorageType
 from llmendpoint_operator.cluster.client import API_ERRORS
 from llmendpoint_operator.cluster.faults import describe
 from llmendpoint_operator.cluster.keys import Key
@@ -28,32 +29,50 @@ class SharedClaims:
         self._checked: dict[Key, int] = {}
 
     async def problem(self, key: Key, generation: int, spec: LLMEndpointSpec) -> str:
-        """Return a sentence that names the field, or nothing if the replicas can share their claim."""
-        name, replicas = spec.storage.claim_name, spec.wanted_replicas
-        if spec.storage.type is not StorageType.EXISTING_CLAIM or not name or replicas < 2:
+        """Return a sentence that names the field, or nothing if the replicas can share their claims."""
+        named = _named(spec)
+        if not named or spec.wanted_replicas < 2 or self._checked.get(key) == generation:
             return ""
-        if self._checked.get(key) == generation:
-            return ""
-        try:
-            claim = await self._objects.get("PersistentVolumeClaim", key.namespace, name)
-        except API_ERRORS as error:
-            log.info("%s: cannot read PersistentVolumeClaim %s: %s", key, name, describe(error))
-            return ""
-        modes = ((claim or {}).get("spec") or {}).get("accessModes") or []
-        if claim is None or not all(mode in _ONE_NODE for mode in modes):
+        complete = True
+        for field, name in named.items():
+            try:
+                claim = await self._objects.get("PersistentVolumeClaim", key.namespace, name)
+            except API_ERRORS as error:
+                log.info("%s: cannot read PersistentVolumeClaim %s: %s", key, name, describe(error))
+                return ""
+            modes = ((claim or {}).get("spec") or {}).get("accessModes") or []
             # If the claim does not exist, the scheduler says so.
-            if claim is not None:
-                self._checked[key] = generation
-            return ""
-        allowed = " or ".join(_ONE_NODE[mode] for mode in modes)
-        return (
-            f"spec.replicas: {replicas} replicas cannot share PersistentVolumeClaim {name} (spec.storage.claimName), "
-            "because "
-            f"its access mode {' and '.join(modes)} allows only {allowed} to use it. Set spec.replicas to 1, use a "
-            "claim with "
-            "the access mode ReadWriteMany, or create an endpoint with spec.storage.type: PersistentVolumeClaim."
-        )
+            complete = complete and claim is not None
+            if claim is not None and all(mode in _ONE_NODE for mode in modes):
+                return _sentence(field, name, modes, spec.wanted_replicas)
+        if complete:
+            self._checked[key] = generation
+        return ""
 
     def forget(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
         self._checked.pop(key, None)
+
+
+def _named(spec: LLMEndpointSpec) -> dict[str, str]:
+    """Return the names of the existing claims that all replicas use, by the path of the field."""
+    found = {"spec.storage.claimName": spec.storage.claim_name} if spec.storage.claim_name else {}
+    return found | {
+        f"spec.pod.volumes.{index}.persistentVolumeClaim.claimName": volume.persistent_volume_claim.claim_name
+        for index, volume in enumerate(spec.pod.volumes)
+        if volume.persistent_volume_claim is not None
+    }
+
+
+def _sentence(field: str, name: str, modes: Sequence[str], replicas: int) -> str:
+    allowed = " or ".join(_ONE_NODE[mode] for mode in modes)
+    advice = (
+        "use a claim with the access mode ReadWriteMany, or create an endpoint with spec.storage.type: "
+        "PersistentVolumeClaim."
+        if field == "spec.storage.claimName"
+        else "or use a claim with the access mode ReadWriteMany or ReadOnlyMany."
+    )
+    return (
+        f"spec.replicas: {replicas} replicas cannot share PersistentVolumeClaim {name} ({field}), because its access "
+        f"mode {' and '.join(modes)} allows only {allowed} to use it. Set spec.replicas to 1, {advice}"
+    )

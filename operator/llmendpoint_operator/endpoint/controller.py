@@ -22,10 +22,12 @@ from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.conditions.model_reports import unfinished
 from llmendpoint_operator.endpoint.desired import desired
+from llmendpoint_operator.endpoint.handover import with_account_in_use
 from llmendpoint_operator.endpoint.layout import (
     client_service_name,
     headless_service_name,
     monitor_name,
+    service_account_name,
     statefulset_name,
 )
 from llmendpoint_operator.endpoint.modelfiles import Modelfiles
@@ -43,6 +45,7 @@ from llmendpoint_operator.endpoint.observe import (
 from llmendpoint_operator.endpoint.pod.ollama import image_problem
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
 from llmendpoint_operator.endpoint.resources.config_map import config_file
+from llmendpoint_operator.endpoint.resources.statefulset import pod_template_problem
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
 from llmendpoint_operator.kube.capabilities import Capabilities, capabilities_without
@@ -135,23 +138,33 @@ class EndpointController(Controller[LLMEndpointSpec]):
         """
         generation = resource.manifest["metadata"]["generation"]
         resolved = await self._modelfiles.resolve(resource.key, generation, resource.spec, self._now())
-        resource = replace(resource, spec=resolved.spec)
-        if resolved.fault is not None:
+        if resolved.fault is not None or resolved.invalid:
             # Without its Modelfiles, the spec cannot be rendered.
-            intent = _Intent(refused=(resolved.fault,))
-            return Course(None, partial(self._conclude, resource, intent))
+            refused = () if resolved.fault is None else (resolved.fault,)
+            return Course(None, partial(self._conclude, resource, _Intent(resolved.invalid, refused=refused)))
+        resource = replace(resource, spec=resolved.spec)
         invalid = (
-            resolved.invalid
-            or image_problem(resource.spec, self._settings.images)
+            image_problem(resource.spec, self._settings.images)
+            or pod_template_problem(resource.owner, resource.spec, self._settings)
             or await self._claims.problem(resource.key, generation, resource.spec)
         )
-        if resolved.invalid:
-            return Course(None, partial(self._conclude, resource, _Intent(invalid)))
-        wanted = desired(resource.owner, resource.spec, self._settings, self._capabilities)
+        wanted = self._desired(resource)
         children = None if resource.forbidden or invalid else wanted
         digest = hashlib.sha256(config_file(resource.owner, resource.spec).encode()).hexdigest() if children else ""
         intent = _Intent(invalid, tuple(key_of(child) for child in wanted), digest)
         return Course(children, partial(self._conclude, resource, intent))
+
+    def _desired(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
+        owner = resource.owner
+        account, statefulset = (
+            self._inventory.own_child(resource.key, kind, name, owner.uid)
+            for kind, name in (
+                ("ServiceAccount", service_account_name(owner)),
+                ("StatefulSet", statefulset_name(owner)),
+            )
+        )
+        wanted = desired(owner, resource.spec, self._settings, self._capabilities)
+        return with_account_in_use(owner, wanted, account, statefulset)
 
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""

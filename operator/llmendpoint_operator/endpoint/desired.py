@@ -29,7 +29,7 @@ def desired(
     """
     mode = scrape_mode(spec.monitoring.mode, capabilities)
     manifests = [
-        service_account(owner),
+        *([] if spec.pod.service_account_name else [service_account(owner)]),
         config_map(owner, spec),
         headless_service(owner, annotated=mode is MonitoringMode.ANNOTATIONS),
         client_service(owner, spec),

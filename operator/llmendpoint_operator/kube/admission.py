@@ -72,7 +72,8 @@ _BY_WORDS: tuple[tuple[str, FaultReason, str], ...] = (
     (
         r"error looking up service account",
         FaultReason.REFERENCE_NOT_FOUND,
-        f"The ServiceAccount is missing. {_RETRIED}",
+        "The ServiceAccount is missing. If spec.pod.serviceAccountName names it, create it, or correct the field. "
+        "Otherwise it is the operator's, and the operator creates it again.",
     ),
     (
         r"failed calling webhook",

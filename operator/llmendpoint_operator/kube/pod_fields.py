@@ -48,7 +48,11 @@ def manifest_of(model: BaseModel) -> dict[str, Any]:
     An empty object stays: an empty label selector selects everything, and an absent one nothing.
     """
     values = ((field.alias or name, getattr(model, name)) for name, field in type(model).model_fields.items())
-    return {name: _plain(value) for name, value in values if value is not None and value not in (False, [], {})}
+    return {
+        name: _plain(value)
+        for name, value in values
+        if value is not None and value is not False and value not in ([], {})
+    }
 
 
 def _plain(value: Any) -> Any:

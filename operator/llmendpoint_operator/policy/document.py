@@ -33,6 +33,10 @@ class Policy(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     pod_label_prefixes: _Items = None
     target_hosts: _Items = None
     toleration_keys: _Items = None
+    service_account_names: _Items = None
+    claim_names: _Items = None
+    volume_types: _Items = None
+    pod_template_fields: _Items = None
 
 
 #: The policy if there is no file.

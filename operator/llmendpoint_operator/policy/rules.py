@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llmendpoint_common.api.endpoint.network import ServiceType
@@ -17,21 +17,13 @@ from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.fields import LocalReference
 from llmendpoint_common.api.loadtest.spec import LoadTestSpec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
+from llmendpoint_operator.policy import pods
 from llmendpoint_operator.policy.document import Policy
+from llmendpoint_operator.policy.use import Use, Uses
 
 _SHOWN_CHARACTERS = 200
 _SHOWN_VALUES = 5
 DEFAULT_REGISTRY = "docker.io"
-
-
-class Use(NamedTuple):
-    """A value that a spec uses, and the path of its field."""
-
-    field: str
-    value: str
-
-
-Uses: TypeAlias = Iterator[Use]
 
 
 class Violation(NamedTuple):
@@ -146,6 +138,7 @@ def _named(field: str, references: Iterable[LocalReference]) -> Uses:
 def _endpoint_images(spec: LLMEndpointSpec) -> Uses:
     yield from _given("spec.ollama.image", spec.ollama.image)
     yield from _given("spec.metering.image", spec.metering.image)
+    yield from pods.pod_images(spec)
 
 
 def _priority_class(spec: LLMEndpointSpec | LoadTestSpec) -> Uses:
@@ -244,4 +237,13 @@ RULES = (
         matches,
         {LLMENDPOINT: _toleration_keys, LOADTEST: _toleration_keys},
     ),
+    Rule(
+        "serviceAccountNames",
+        lambda policy: policy.service_account_names,
+        matches,
+        {LLMENDPOINT: pods.service_account},
+    ),
+    Rule("claimNames", lambda policy: policy.claim_names, matches, {LLMENDPOINT: pods.claims}),
+    Rule("volumeTypes", lambda policy: policy.volume_types, is_equal, {LLMENDPOINT: pods.volume_types}),
+    Rule("podTemplateFields", lambda policy: policy.pod_template_fields, matches, {LLMENDPOINT: pods.template_fields}),
 )

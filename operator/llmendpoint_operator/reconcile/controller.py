@@ -39,6 +39,8 @@ Spec = TypeVar("Spec")
 
 # After this time, the status says that a write is slow. The API server waits for a webhook for 10 s by default.
 _SLOW_SECONDS = 3.0
+#: A condition is cut after 1,024 characters.
+_SHOWN_ERRORS = 4
 _RECONCILING = EndpointCondition.RECONCILING
 _SLOW = (
     "{} is being written, but the API server has not answered for {:g} s. If this lasts, an admission webhook may "
@@ -223,8 +225,12 @@ class Controller(ABC, Generic[Spec]):
 
 
 def sentence_of(error: ValidationError) -> str:
-    """Return the first error in a spec, with the path of the field."""
-    first = error.errors()[0]
-    path = ".".join(("spec", *map(str, first["loc"])))
+    """Return the first errors in a spec, each with the path of its field."""
+    found = error.errors()
+    shown = [_sentence(each["loc"], each["msg"]) for each in found[:_SHOWN_ERRORS]]
+    return "; ".join([*shown, *([f"{len(found) - len(shown)} more"] if len(found) > len(shown) else [])])
+
+
+def _sentence(path: tuple[int | str, ...], message: str) -> str:
     # pydantic writes this before the message of an exception.
-    return f"{path}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{'.'.join(('spec', *map(str, path)))}: {message.removeprefix('Value error, ')}"

@@ -29,6 +29,6 @@ def test_every_child_is_owned_and_labeled(name: str) -> None:
 
 
 def test_every_kind_of_child_is_in_the_table() -> None:
-    routes = {"ingress": {"host": "a.example"}, "httpRoute": {"parentRefs": [{"name": "public"}]}}
-    made = [*children(**routes).values(), *children(monitoring={"mode": "PodMonitor"}).values()]
+    wanted = children(ingress={"host": "a.example"}, httpRoute={"parentRefs": [{"name": "public"}]})
+    made = [*wanted.values(), *children(monitoring={"mode": "PodMonitor"}).values()]
     assert {child["kind"] for child in made} == {kind.name for kind in children_of(LLMENDPOINT)}

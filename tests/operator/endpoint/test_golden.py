@@ -35,18 +35,22 @@ def test_every_field_of_the_spec_is_in_everything() -> None:
 
 
 def absent(model: type[BaseModel], given: dict[str, Any], path: str) -> Iterator[str]:
-    """Yield the path of each field that is not given."""
-    for field in model.model_fields.values():
-        name = f"{path}.{field.alias}"
-        value = given.get(str(field.alias))
-        kind = model_of(field.annotation)
-        if value is None:
-            yield name
-        elif kind is not None:
-            # Items of a list have all fields together: some exclude each other.
-            items = value if isinstance(value, list) else [value]
-            missing = [list(absent(kind, item, name)) for item in items]
-            yield from (field for field in missing[0] if all(field in others for others in missing[1:]))
+    """Yield the path of each field that is not given. A model that occurs in several places is given in one of them."""
+    places: dict[type[BaseModel], str] = {}
+    found: dict[type[BaseModel], set[str]] = {}
+
+    def visit(model: type[BaseModel], values: dict[str, Any], path: str) -> None:
+        places.setdefault(model, path)
+        found.setdefault(model, set()).update(values)
+        for field in model.model_fields.values():
+            value, kind = values.get(str(field.alias)), model_of(field.annotation)
+            if kind is not None and value is not None:
+                for item in value if isinstance(value, list) else [value]:
+                    visit(kind, item, f"{path}.{field.alias}")
+
+    visit(model, given, path)
+    for kind, names in found.items():
+        yield from (f"{places[kind]}.{field.alias}" for field in kind.model_fields.values() if field.alias not in names)
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:

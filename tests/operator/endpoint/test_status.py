@@ -12,7 +12,8 @@ from llmendpoint_common.contracts.cluster import EndpointCondition
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.observe import Observation, Replicas
 from llmendpoint_operator.endpoint.status import endpoint_status, gpu_text, unparsed_status
-from llmendpoint_operator.policy.rules import Use, Violation
+from llmendpoint_operator.policy.rules import Violation
+from llmendpoint_operator.policy.use import Use
 from support.endpoints import OWNER, endpoint_spec
 from support.observations import (
     CONFLICT,

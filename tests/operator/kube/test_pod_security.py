@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmendpoint_common.api.endpoint.pod_security import PodSecurityContext
 from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_operator.kube.pod_security import USER_ID, pod_security_context
 from llmendpoint_operator.loadtest.desired import desired as load_children
 from llmendpoint_operator.settings import ChildSettings
 from support import loadtests
 from support.endpoints import SETTINGS, children
+from support.golden import read_spec
 from support.restricted import assert_restricted
 
 
@@ -27,6 +30,25 @@ def test_on_openshift_no_pod_has_an_id(pod: str) -> None:
     assert_restricted(spec)
     assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
     assert str(USER_ID) not in str(spec)
+
+
+@pytest.mark.parametrize("openshift", [False, True])
+def test_ids_of_a_spec_replace_the_defaults(openshift: bool) -> None:
+    given = PodSecurityContext(run_as_user=1000, run_as_group=0, supplemental_groups=[5])
+    context = pod_security_context(openshift, given)
+    assert (context["runAsUser"], context["runAsGroup"], context["supplementalGroups"]) == (1000, 0, [5])
+    # What is not given stays as it is: the platform assigns it on OpenShift.
+    assert context.get("fsGroup") == (None if openshift else USER_ID)
+
+
+def test_what_the_restricted_standard_requires_has_no_field() -> None:
+    everything = PodSecurityContext.model_validate(
+        read_spec(Path(__file__).parents[1] / "endpoint/golden", "everything")["pod"]["securityContext"]
+    )
+    context = pod_security_context(False, everything)
+    assert context["runAsNonRoot"] is True
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert context["seLinuxOptions"].keys() == {"level"}
 
 
 @pytest.mark.parametrize("pod", ["endpoint", "load"])

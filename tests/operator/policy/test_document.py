@@ -19,6 +19,10 @@ secretNames: ["llm-*"]
 podLabelPrefixes: [example.com/]
 targetHosts: ["*.models.svc"]
 tolerationKeys: []
+serviceAccountNames: [models]
+claimNames: ["models-*"]
+volumeTypes: [configMap]
+podTemplateFields: ["dns*"]
 """
 
 
@@ -31,6 +35,10 @@ def test_every_rule_is_read() -> None:
         pod_label_prefixes=("example.com/",),
         target_hosts=("*.models.svc",),
         toleration_keys=(),
+        service_account_names=("models",),
+        claim_names=("models-*",),
+        volume_types=("configMap",),
+        pod_template_fields=("dns*",),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -52,6 +53,9 @@ def test_every_forbidden_value_of_an_endpoint_is_found() -> None:
     assert of_endpoint(NOTHING, **everything("endpoint")) == [
         ("imagePrefixes", "spec.ollama.image", "registry.example/ollama:0.17.4"),
         ("imagePrefixes", "spec.metering.image", "registry.example/sidecar:1"),
+        ("imagePrefixes", "spec.pod.volumes[3].image.reference", "registry.example/models/assistant:1"),
+        ("imagePrefixes", "spec.podTemplate.spec.initContainers[0].image", "registry.example/prepare:1"),
+        ("imagePrefixes", "spec.podTemplate.spec.containers[0].image", "registry.example/agent:1"),
         ("priorityClasses", "spec.pod.priorityClassName", "production"),
         ("serviceTypes", "spec.service.type", "LoadBalancer"),
         ("hostNames", "spec.ingress.host", "llm.example.org"),
@@ -67,6 +71,22 @@ def test_every_forbidden_value_of_an_endpoint_is_found() -> None:
         ("podLabelPrefixes", "spec.pod.labels", "team"),
         ("tolerationKeys", "spec.pod.tolerations[0].key", "pool"),
         ("tolerationKeys", "spec.pod.tolerations[1].key", "nvidia.com/gpu"),
+        ("serviceAccountNames", "spec.pod.serviceAccountName", "models-reader"),
+        ("claimNames", "spec.pod.volumes[0].persistentVolumeClaim.claimName", "shared-models"),
+        ("claimNames", "spec.podTemplate.spec.volumes[1].ephemeral.volumeClaimTemplate.spec.dataSource.name", "shared"),
+        ("volumeTypes", "spec.pod.volumes[0]", "persistentVolumeClaim"),
+        ("volumeTypes", "spec.pod.volumes[1]", "configMap"),
+        ("volumeTypes", "spec.pod.volumes[2]", "emptyDir"),
+        ("volumeTypes", "spec.pod.volumes[3]", "image"),
+        ("volumeTypes", "spec.pod.volumes[4]", "csi"),
+        ("volumeTypes", "spec.podTemplate.spec.volumes[0]", "projected"),
+        ("volumeTypes", "spec.podTemplate.spec.volumes[1]", "ephemeral"),
+        ("podTemplateFields", "spec.podTemplate.spec", "dnsConfig"),
+        ("podTemplateFields", "spec.podTemplate.spec", "hostAliases"),
+        ("podTemplateFields", "spec.podTemplate.spec", "schedulerName"),
+        ("podTemplateFields", "spec.podTemplate.spec", "volumes"),
+        ("podTemplateFields", "spec.podTemplate.spec", "initContainers"),
+        ("podTemplateFields", "spec.podTemplate.spec", "containers"),
     ]
 
 
@@ -94,17 +114,15 @@ def fields_of(model: type[BaseModel], path: str = "spec") -> Iterator[tuple[str,
             yield from fields_of(inner, place)
 
 
+_SENSITIVE = ("image", "priorityClassName", "serviceAccountName", "className")
+_SENSITIVE_PLACES = ("spec.pod.labels", "spec.pod.volumes", "spec.podTemplate", "spec.ingress.annotations")
+
+
 def is_sensitive(place: str, kind: Any) -> bool:
     name = place.rpartition(".")[2]
     is_secret = "secret" in name.lower() and (kind in (LocalReference, SecretKeyReference) or name.endswith("Name"))
     is_host = name in ("host", "hostnames") and "source" not in place
-    return (
-        is_secret
-        or is_host
-        or kind is Toleration
-        or name in ("image", "priorityClassName", "className")
-        or place in ("spec.pod.labels", "spec.ingress.annotations")
-    )
+    return is_secret or is_host or kind is Toleration or name in _SENSITIVE or place in _SENSITIVE_PLACES
 
 
 @pytest.mark.parametrize(
@@ -117,7 +135,7 @@ def is_sensitive(place: str, kind: Any) -> bool:
 def test_a_new_field_for_an_image_a_secret_or_the_scheduler_needs_a_rule(
     kind: str, model: type[BaseModel], found: list[tuple[str, str, str]]
 ) -> None:
-    covered = [field.replace("[0]", "") for _, field, _ in found]
+    covered = [re.sub(r"\[\d+\]", "", field) for _, field, _ in found]
     for place, type_of_field in fields_of(model):
         if is_sensitive(place, type_of_field):
             assert any(field.startswith(place) for field in covered), f"{kind}: no rule of the policy covers {place}"
@@ -241,6 +259,22 @@ def test_the_load_generator_connects_to_the_host_that_was_judged(url: str) -> No
 def test_fields_of_pods(policy: Policy, pod: dict[str, Any], found: list[str]) -> None:
     assert [value for _, _, value in of_endpoint(policy, pod=pod)] == found
     assert [value for _, _, value in of_loadtest(policy, endpointRef={"name": "a"}, pod=pod)] == found
+
+
+@pytest.mark.parametrize(
+    ("policy", "spec", "found"),
+    [
+        (Policy(claim_names=("models-*",)), {"storage": {"type": "ExistingClaim", "claimName": "models-a"}}, []),
+        (Policy(claim_names=("models-*",)), {"storage": {"type": "ExistingClaim", "claimName": "db"}}, ["db"]),
+        (Policy(volume_types=("emptyDir",)), {"pod": {"volumes": [{"name": "a", "emptyDir": {}}]}}, []),
+        (Policy(pod_template_fields=("dns*",)), {"podTemplate": {"spec": {"dnsPolicy": "None", "hostUsers": False}}}, ["hostUsers"]),
+        (Policy(image_prefixes=("a.example",)), {"podTemplate": {"spec": {"volumes": [{"name": "v", "image": {"reference": "b.example/x"}}]}}},
+         ["b.example/x"]),
+        (Policy(image_prefixes=()), {"podTemplate": {"spec": {"initContainers": [{"name": "ollama", "env": []}]}}}, []),
+    ],
+)  # fmt: skip
+def test_volumes_and_templates_of_pods(policy: Policy, spec: dict[str, Any], found: list[str]) -> None:
+    assert [value for _, _, value in of_endpoint(policy, **spec)] == found
 
 
 def test_a_message_names_the_rule_the_field_and_the_value() -> None:

@@ -448,6 +448,21 @@ async def test_replicas_that_cannot_share_a_claim_are_refused_by_field(world: Wo
     assert world.objects.calls == []
 
 
+async def test_replicas_that_cannot_share_a_volume_are_refused_by_field(world: World) -> None:
+    world.objects.put(claim("ReadWriteOncePod"))
+    volumes = [{"name": "a", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "models"}}]
+    world.show(replicas=2, pod={"volumes": volumes})
+    await world.controller.reconcile(KEY)
+    assert world.message("Stalled") == (
+        "spec.replicas: 2 replicas cannot share PersistentVolumeClaim models "
+        "(spec.pod.volumes.1.persistentVolumeClaim.claimName), because its access mode ReadWriteOncePod allows only one "
+        "pod to use it. Set spec.replicas to 1, or use a claim with the access mode ReadWriteMany or ReadOnlyMany."
+    )
+    world.objects.put(claim("ReadOnlyMany"))
+    await world.controller.reconcile(KEY)
+    assert "create StatefulSet/assistant" in world.objects.calls
+
+
 @pytest.mark.parametrize("spec", [{**SHARED, "replicas": 1}, {"replicas": 2}])
 async def test_a_claim_is_read_only_if_replicas_share_it(world: World, spec: dict[str, Any]) -> None:
     world.show(**spec)

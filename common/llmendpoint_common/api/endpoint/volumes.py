@@ -9,9 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
-from llmendpoint_common.api.fields import ApiModel, Image, ObjectName, Quantity, ShortText, cel_list, list_map, rules
+from llmendpoint_common.api.fields import ApiModel, ObjectName, Quantity, ShortText, cel_list, list_map, rules
 from llmendpoint_common.contracts import pod
 
 _VOLUME_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -19,6 +19,11 @@ _VOLUME_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _COMPONENT = r"([^/:.][^/:]*|\.[^/:.][^/:]*|\.\.[^/:]+)"
 FOLDER_PATTERN = rf"^(/{_COMPONENT})+$"
 FILE_PATTERN = rf"^{_COMPONENT}(/{_COMPONENT})*$"
+
+
+_Reference = Annotated[
+    ShortText, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"^\S+$"})
+]
 
 
 class ConfigMapItem(ApiModel):
@@ -93,7 +98,7 @@ class ImagePullPolicy(StrEnum):
 class ImageVolume(ApiModel):
     """The content of an OCI image or artifact, for example a GGUF file. The mounts are read-only."""
 
-    reference: Annotated[Image, Field(min_length=1)] = Field(
+    reference: _Reference = Field(
         description="Reference of the image or artifact, for example registry.example/models/x@sha256:…. It is pulled "
         "with the credentials of the pod."
     )
@@ -157,6 +162,12 @@ class Volume(ApiModel):
         "default since 1.35.",
     )
     csi: CsiVolume | None = Field(None, description="A volume that a CSI driver creates for each pod.")
+
+    @property
+    def types(self) -> list[str]:
+        """The names of the fields that say where the files are. A valid volume has one."""
+        aliases = {name: str(field.alias) for name, field in type(self).model_fields.items() if name != "name"}
+        return [alias for name, alias in aliases.items() if getattr(self, name) is not None]
 
 
 class VolumeMount(ApiModel):

@@ -11,7 +11,7 @@ from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_operator.endpoint import layout
 from llmendpoint_operator.kube import pod_security
 from llmendpoint_operator.kube.owner import Manifest
-from llmendpoint_operator.kube.pod_fields import resources
+from llmendpoint_operator.kube.pod_fields import manifest_of, resources
 from llmendpoint_operator.settings import Images
 
 
@@ -43,6 +43,7 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
             {"name": layout.TMP_VOLUME, "mountPath": layout.TMP_FOLDER},
             *([_SIGNALS] if restarts else []),
             *([_CA_BUNDLE] if spec.ollama.ca_bundle_ref else []),
+            *(manifest_of(mount) for mount in spec.pod.ollama_volume_mounts),
         ],
     }
 

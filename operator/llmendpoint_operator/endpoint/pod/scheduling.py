@@ -1,4 +1,4 @@
-"""Scheduling of an endpoint's pods: node labels, taints, priority, runtime class and GPU products."""
+"""Scheduling of an endpoint's pods: nodes, taints, priority, runtime class, spreading and GPU products."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from llmendpoint_common.api.endpoint.gpu import Gpu, PodResourceClaim
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.fields import Toleration
+from llmendpoint_operator.endpoint.pod.constraints import affinity_of, spread_constraint, with_node_requirement
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.kube.pod_fields import placement
 
@@ -15,15 +16,24 @@ from llmendpoint_operator.kube.pod_fields import placement
 _PRODUCT_LABELS = {"nvidia.com": "nvidia.com/gpu.product", "amd.com": "amd.com/gpu.product-name"}
 
 
-def scheduling(spec: LLMEndpointSpec) -> Manifest:
-    """Return the fields of the pod that the scheduler and the container runtime use."""
+def scheduling(spec: LLMEndpointSpec, own_pods: dict[str, str]) -> Manifest:
+    """Return the fields of the pod that the scheduler and the container runtime use.
+
+    `own_pods` are the labels of the endpoint's pods, for constraints without a label selector.
+    """
     gpu = spec.wanted_gpu
     tolerations = with_gpu_toleration(spec.pod.tolerations, gpu)
     fields = placement(spec.pod.node_selector, tolerations, spec.pod.priority_class_name)
     if gpu.runtime_class_name:
         fields["runtimeClassName"] = gpu.runtime_class_name
+    affinity = affinity_of(spec.pod.affinity, own_pods) if spec.pod.affinity else {}
     if gpu.products:
-        fields["affinity"] = _product_affinity(gpu)
+        affinity = with_node_requirement(affinity, _product_requirement(gpu))
+    if affinity:
+        fields["affinity"] = affinity
+    constraints = [spread_constraint(each, own_pods) for each in spec.pod.topology_spread_constraints]
+    if constraints:
+        fields["topologySpreadConstraints"] = constraints
     if gpu.resource_claims:
         fields["resourceClaims"] = [_claim(claim) for claim in gpu.resource_claims]
     return fields
@@ -53,7 +63,5 @@ def _claim(claim: PodResourceClaim) -> Manifest:
     return {name: value for name, value in fields.items() if name != "request"}
 
 
-def _product_affinity(gpu: Gpu) -> Manifest:
-    expression = {"key": product_label(gpu), "operator": "In", "values": list(gpu.products)}
-    terms = [{"matchExpressions": [expression]}]
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+def _product_requirement(gpu: Gpu) -> Manifest:
+    return {"key": product_label(gpu), "operator": "In", "values": list(gpu.products)}

@@ -7,6 +7,7 @@ from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.endpoint.storage import Storage, StorageType
 from llmendpoint_operator.endpoint import layout
 from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.kube.pod_fields import manifest_of
 
 
 def pod_volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
@@ -23,6 +24,7 @@ def pod_volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
             for secret in layout.key_secrets(spec)
         ),
         *_models_volume(spec.storage),
+        *(manifest_of(volume) for volume in spec.pod.volumes),
     ]
 
 

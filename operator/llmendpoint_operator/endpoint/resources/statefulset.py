@@ -10,6 +10,7 @@ from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_operator.endpoint import layout
 from llmendpoint_operator.endpoint.pod.metering import metering_container
 from llmendpoint_operator.endpoint.pod.ollama import ollama_container
+from llmendpoint_operator.endpoint.pod.overlay import overlay, template_problem
 from llmendpoint_operator.endpoint.pod.scheduling import scheduling
 from llmendpoint_operator.endpoint.pod.volumes import claim_templates, pod_volumes
 from llmendpoint_operator.kube import pod_security
@@ -34,7 +35,10 @@ def statefulset(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) ->
                 "whenDeleted": policy.when_deleted.value,
                 "whenScaled": policy.when_scaled.value,
             },
-            "template": {"metadata": _pod_metadata(owner, spec), "spec": _pod(owner, spec, settings)},
+            "template": {
+                "metadata": _pod_metadata(owner, spec),
+                "spec": literal_pod(overlay(_pod(owner, spec, settings), spec.pod_template)),
+            },
             **({"volumeClaimTemplates": templates} if templates else {}),
         },
     }
@@ -53,18 +57,23 @@ def _pod_metadata(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
 
 def _pod(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) -> Manifest:
     images = settings.images
-    pod = {
-        "serviceAccountName": layout.service_account_name(owner),
+    return {
+        "serviceAccountName": spec.pod.service_account_name or layout.service_account_name(owner),
         "automountServiceAccountToken": False,
         # Service links add variables that are named after Services; a Service called llmendpoint-sidecar would set
         # variables with the prefix of the sidecar's settings.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": spec.pod.termination_grace_period_seconds,
-        "securityContext": pod_security.pod_security_context(settings.openshift),
+        "securityContext": pod_security.pod_security_context(settings.openshift, spec.pod.security_context),
         "initContainers": [ollama_container(spec, images)],
         "containers": [metering_container(spec, images)],
         "volumes": pod_volumes(owner, spec),
-        **scheduling(spec),
+        **scheduling(spec, layout.selector(owner)),
         **pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
     }
-    return literal_pod(pod)
+
+
+def pod_template_problem(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) -> str:
+    """Return sentences if `spec.podTemplate` does not fit the pod, otherwise nothing."""
+    claims = [claim["metadata"]["name"] for claim in claim_templates(spec)]
+    return template_problem(_pod(owner, spec, settings), claims, spec.pod_template)

@@ -13,7 +13,8 @@ from llmendpoint_operator.endpoint.conditions.monitoring_ready import monitoring
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping, Selectors
-from llmendpoint_operator.policy.rules import Use, Violation
+from llmendpoint_operator.policy.rules import Violation
+from llmendpoint_operator.policy.use import Use
 from support.endpoints import endpoint_spec
 from support.observations import CONFLICT, NO_MONITORS, NO_PODS, UNWATCHED, observed, outcome
 

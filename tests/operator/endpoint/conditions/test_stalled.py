@@ -10,7 +10,8 @@ from llmendpoint_operator.endpoint.conditions.ready import ready
 from llmendpoint_operator.endpoint.conditions.stalled import stalled
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.pods.trouble import Trouble
-from llmendpoint_operator.policy.rules import Use, Violation
+from llmendpoint_operator.policy.rules import Violation
+from llmendpoint_operator.policy.use import Use
 from support.endpoints import endpoint_spec
 from support.observations import (
     CONFLICT,

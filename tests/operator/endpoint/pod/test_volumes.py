@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmendpoint_common.contracts.pod import is_own_volume, own_folder
 from support.endpoints import children, pod
+from support.golden import read_spec
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,46 @@ def test_every_mount_has_its_volume(storage: dict[str, Any]) -> None:
     volumes |= {claim["metadata"]["name"] for claim in statefulset.get("volumeClaimTemplates", [])}
     mounts = {mount["name"] for item in spec["containers"] + spec["initContainers"] for mount in item["volumeMounts"]}
     assert mounts == volumes
+
+
+def test_volumes_of_the_spec_are_mounted_in_ollama_alone() -> None:
+    volumes: list[dict[str, Any]] = [
+        {"name": "a", "persistentVolumeClaim": {"claimName": "c", "readOnly": True}},
+        {"name": "b", "configMap": {"name": "m", "items": [{"key": "k", "path": "p", "mode": 0}], "optional": True}},
+        {"name": "c", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        {"name": "d", "emptyDir": {}},
+        {"name": "e", "image": {"reference": "r.example/m:1"}},
+        {"name": "f", "csi": {"driver": "d.example", "volumeAttributes": {"x": "y"}}},
+    ]
+    mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in volumes]
+    mounts[0] |= {"subPath": "x", "readOnly": True}
+    made = pod(pod={"volumes": volumes, "ollamaVolumeMounts": mounts})
+    assert made["volumes"] == [*pod()["volumes"], *volumes]
+    assert made["initContainers"][0]["volumeMounts"] == [*pod()["initContainers"][0]["volumeMounts"], *mounts]
+    assert made["containers"] == pod()["containers"]
+
+
+def test_names_and_folders_of_the_operator_are_reserved() -> None:
+    """The schema refuses them in a spec, so the lists have to be complete."""
+    spec = read_spec(Path(__file__).parents[1] / "golden", "everything")
+    given = {**spec, "podTemplate": None, "pod": {**spec["pod"], "volumes": [], "ollamaVolumeMounts": []}}
+    made = children(**given)["StatefulSet/assistant"]["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in made["volumes"] if not is_own_volume(volume["name"])] == []
+    mounts = [mount["mountPath"] for mount in made["initContainers"][0]["volumeMounts"]]
+    assert [path for path in mounts if not own_folder(path)] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        ("/models", "/models"),
+        ("/models/a", "/models"),
+        ("/home", "/home/ollama"),
+        ("/home/ollama/.ollama", "/home/ollama"),
+        ("/models2", ""),
+        ("/home/other", ""),
+        ("/gguf", ""),
+    ],
+)
+def test_folders_above_and_below_those_of_the_operator_are_reserved_too(path: str, folder: str) -> None:
+    assert own_folder(path) == folder

@@ -104,7 +104,8 @@ class TemplateVolume(Part):
     @property
     def types(self) -> list[str]:
         """The names of the fields that say where the files are. A valid volume has one."""
-        return [str(type(self).model_fields[name].alias) for name in sorted(self.model_fields_set - {"name"})]
+        aliases = {name: str(field.alias) for name, field in type(self).model_fields.items() if name != "name"}
+        return [alias for name, alias in aliases.items() if getattr(self, name) is not None]
 
     def conflicts(self) -> Iterator[tuple[Path, str]]:
         """Yield names of the operator, and volumes without a source or with several."""
