@@ -40,7 +40,7 @@ class Sidecar:
         self.inputs = InputWatch(files, files.load(config), self._configure)
         self.runtime = Runtime(settings)
         self.proxy_service = ProxyService(settings, self.runtime, self.inputs.current)
-        self.admin_service = AdminService(self.runtime, config, exposition.no_refresh, self._find)
+        self.admin_service = AdminService(self.runtime, self.inputs.current, exposition.no_refresh, self._find)
         self.stall_watch = StallWatch(
             settings,
             self.runtime,
@@ -76,7 +76,7 @@ class Sidecar:
         """Apply new inputs to the proxy, its admission and the model agent, in one step of the event loop."""
         self.proxy_service.configure(inputs)
         self.stall_watch.configure(inputs.config)
-        self.admin_service.configure(inputs.config)
+        self.admin_service.configure(inputs)
 
     async def drain(self) -> None:
         """Report not ready, keep serving for `--drain-delay`, then let streams finish for up to `--drain-timeout`."""

@@ -21,6 +21,7 @@ class Runtime:
     """Budget, metrics, model labels, meter, and client and poller of Ollama of one process."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.budget = process_budget(settings.workers, tls=settings.tls_cert is not None)
         self.metrics = Metrics()
         self.model_labels = ModelLabels(lambda: self.metrics.count("series_overflow", ()))

@@ -9,12 +9,10 @@ from urllib.parse import urlsplit
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
-from llmendpoint_common.contracts.sidecar import ADMIN_PORT, MIN_STALL_SECONDS, PROXY_PORT
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ENVIRONMENT_PREFIX, MIN_STALL_SECONDS, PROXY_PORT
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import LOCALHOST, Address, parse_address, parse_duration, parse_positive
-
-ENVIRONMENT_PREFIX = "LLMENDPOINT_SIDECAR_"
 
 _EXAMPLES = """who can reach the sidecar:
   with localhost in --listen and --admin-listen, as by default
@@ -49,6 +47,7 @@ class Settings:
     upstream: Address
     admin_listen: Address
     config: Path | None
+    state_folder: Path | None
     parallel: int
     workers: int
     worker_timeout: float
@@ -124,6 +123,8 @@ def command_line(program: str = "llmendpoint_sidecar") -> Flags:
     models = flags.group("models")
     models.option("config", Path, None, "JSON file with models, limits and tenants, reloaded when it changes "
                   "(default: no models and no limits)")  # fmt: skip
+    models.option("state-folder", Path, None, "folder in which the sidecar remembers how it created models, created "
+                  "if needed; beside the models, so that it lasts as long (default: only in memory)")  # fmt: skip
     models.option(
         "parallel",
         parse_positive,

@@ -33,7 +33,8 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     A response has `tokens` tokens, or fewer if the request limits them (`num_predict`, `max_tokens`). A tool call and
     an answer in a requested format have one token for every four characters of their JSON instead. For each model,
     `parallel` requests run at the same time and up to `max_queue` wait. Further requests get 503. A `fault` in a stream
-    occurs after `fault_after` chunks with content. `models` are present, and those in `registry` can be pulled.
+    occurs after `fault_after` chunks with content. `models` are present, and those in `registry` can be pulled. A
+    model with another text in `revisions` has another content in the registry, and another digest.
     """
 
     ttft: float = 0.2
@@ -48,6 +49,7 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fault_after: int = 3
     models: tuple[str, ...] = ("simulated:latest",)
     registry: tuple[str, ...] = ()
+    revisions: dict[str, str] = {}
     embedding_models: tuple[str, ...] = ()
 
 

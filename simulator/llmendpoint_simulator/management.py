@@ -15,8 +15,10 @@ from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_simulator.behaviour import Behaviour
 from llmendpoint_simulator.requests import RequestError, read_body
 from llmendpoint_simulator.shapes.base import failure
-from llmendpoint_simulator.store import Store
+from llmendpoint_simulator.store import Content, Store, content_of
 
+#: Fields of `POST /api/create` that become part of the model.
+_CREATED_FROM = ("template", "system", "license", "parameters", "messages", "renderer", "parser", "requires")
 _STEPS = 10
 _TOTAL = 1_000_000
 
@@ -69,10 +71,9 @@ class Management:
         """Copy a model."""
         body = await _body(request)
         source = str(body.get("source", ""))
-        digest = self._store.present.get(self._store.canonical(source))
-        if digest is None:
+        if self._store.canonical(source) not in self._store.present:
             return failure(404, f'model "{source}" not found')
-        self._store.add(str(body.get("destination", "")), digest)
+        self._store.add(str(body.get("destination", "")), self._store.content(source))
         return _nothing(200)
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -120,14 +121,15 @@ class Management:
         behaviour = self._behaviour()
         if model_key(model) not in map(model_key, behaviour.registry + tuple(self._store.present)):
             raise RequestError(500, "pull model manifest: file does not exist")
-        digest = "sha256:" + hashlib.sha256(model.encode()).hexdigest()
+        content = content_of(model + behaviour.revisions.get(model, ""))
+        digest = f"sha256:{content.digest}"
         layer = {"status": f"pulling {digest[7:19]}", "digest": digest, "total": _TOTAL}
         for step in range(_STEPS + 1):
             yield {**layer, "completed": _TOTAL * step // _STEPS}
             await asyncio.sleep(behaviour.pull / _STEPS)
         for status in ("verifying sha256 digest", "writing manifest"):
             yield {"status": status}
-        self._store.add(model)
+        self._store.add(model, content)
         yield {"status": "success"}
 
     async def _push(self, model: str) -> AsyncIterator[dict[str, Any]]:
@@ -152,8 +154,19 @@ class Management:
                 raise RequestError(400, f'blob "{digest}" does not exist')
         yield {"status": f"using existing layer sha256:{self._store.present.get(source, '0' * 64)}"}
         yield {"status": "writing manifest"}
-        self._store.add(_name(body), system=str(body.get("system", "")))
+        self._store.add(_name(body), self._created(body))
         yield {"status": "success"}
+
+    def _created(self, body: dict[str, Any]) -> Content:
+        """Return the content of a created model. As in Ollama, its digest depends on all that it is made from."""
+        source = str(body.get("from") or "")
+        base = self._store.content(source) if source else None
+        files = sorted((body.get("files") or {}).values())
+        made = {name: body[name] for name in _CREATED_FROM if body.get(name)}
+        parts = [base.digest if base else files, self._store.canonical(source), made]
+        digest = hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+        weights = base.weights if base else files[0].removeprefix("sha256:")
+        return Content(digest, weights, str(body.get("system") or (base.system if base else "")))
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmendpoint_common.contracts.ollama import canonical_name, model_key
 from llmendpoint_simulator.slots import Slots
@@ -37,16 +37,33 @@ _MODEL_INFO: dict[str, Any] = {
 FOREVER = timedelta(days=36500)
 
 
+class Content(NamedTuple):
+    """What a manifest of Ollama refers to. Models with the same weights share memory."""
+
+    digest: str
+    weights: str
+    system: str = ""
+
+
+class _Runner(NamedTuple):
+    """Weights in memory: the model that loaded them, and when they leave memory."""
+
+    name: str
+    digest: str
+    until: datetime
+
+
 class Store:
-    """Models by canonical name, with their slots and the time at which they leave memory."""
+    """Models by canonical name, with their slots, and the weights in memory."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
+        #: The digests of the models that are present, by name.
         self.present: dict[str, str] = {}
-        self._loaded: dict[str, datetime] = {}
+        self._contents: dict[str, Content] = {}
+        self._loaded: dict[str, _Runner] = {}
         self.slots: dict[str, Slots] = {}
         self._names: dict[str, str] = {}
-        self._systems: dict[str, str] = {}
 
     def canonical(self, name: str) -> str:
         """Return the name under which a model is listed, or the canonical form of a name that is not present.
@@ -55,44 +72,44 @@ class Store:
         """
         return self._names.get(model_key(name)) or canonical_name(name)
 
-    def add(self, name: str, digest: str = "", system: str = "") -> None:
-        """Add a model with an optional system prompt. The default digest is a hash of its name."""
+    def content(self, name: str) -> Content:
+        """Return the content of a model that is present."""
+        return self._contents[self.present[self.canonical(name)]]
+
+    def add(self, name: str, content: Content | None = None) -> None:
+        """Add a model, or replace it. Without a content, its digest is a hash of its name."""
         canonical = self.canonical(name)
+        content = content or content_of(canonical)
         self._names[model_key(name)] = canonical
-        self._systems[canonical] = system
-        self.present[canonical] = digest or hashlib.sha256(canonical.encode()).hexdigest()
+        self._contents[content.digest] = content
+        self.present[canonical] = content.digest
         self.slots.setdefault(canonical, Slots())
 
     def remove(self, name: str) -> bool:
-        """Remove a model. Returns False if it was not present."""
+        """Remove a model from the list. As in Ollama, it stays in memory. Returns False if it was not present."""
         canonical = self.canonical(name)
         self._names.pop(model_key(name), None)
-        self.unload(canonical)
         return self.present.pop(canonical, None) is not None
 
     def is_loaded(self, name: str) -> bool:
         """Return whether a model is in memory."""
-        return self._ends(self._runner(name)) > self._now()
+        runner = self._loaded.get(self._weights(name))
+        return runner is not None and runner.until > self._now()
 
     def load(self, name: str, keep_alive: timedelta) -> None:
-        """Keep a model in memory for `keep_alive` from now."""
-        self._loaded[self._runner(name)] = self._now() + keep_alive
-
-    def _ends(self, name: str) -> datetime:
-        return self._loaded.get(name, datetime.min.replace(tzinfo=UTC))
-
-    def _runner(self, name: str) -> str:
-        """Return the name under which `/api/ps` lists a model.
-
-        As in Ollama, names of the same model share its memory, and it is listed under the name that loaded it.
-        """
-        digest = self.present.get(name, name)
-        same = (one for one in self._loaded if self.present.get(one) == digest and self._ends(one) > self._now())
-        return next(same, name)
+        """Keep a model in memory for `keep_alive` from now. It is listed under the name that loaded it."""
+        weights = self._weights(name)
+        until = self._now() + keep_alive
+        new = _Runner(name, self.present.get(name, ""), until)
+        self._loaded[weights] = self._loaded[weights]._replace(until=until) if self.is_loaded(name) else new
 
     def unload(self, name: str) -> None:
-        """Remove a model from memory."""
-        self._loaded.pop(name, None)
+        """Remove the weights of a model from memory."""
+        self._loaded.pop(self._weights(name), None)
+
+    def _weights(self, name: str) -> str:
+        digest = self.present.get(name)
+        return name if digest is None else self._contents[digest].weights
 
     def listing(self) -> list[dict[str, Any]]:
         """Return the models of `/api/tags`."""
@@ -112,23 +129,24 @@ class Store:
         """Return the models of `/api/ps`."""
         return [
             {
-                "name": name,
-                "model": name,
+                "name": runner.name,
+                "model": runner.name,
                 "size": _SIZE,
-                "digest": self.present[name],
+                "digest": runner.digest,
                 "details": _details(),
-                "expires_at": until.isoformat(),
+                "expires_at": runner.until.isoformat(),
                 "size_vram": _SIZE,
                 "context_length": _CONTEXT_LENGTH,
             }
-            for name, until in sorted(self._loaded.items())
-            if self.is_loaded(name) and name in self.present
+            for runner in sorted(self._loaded.values())
+            if runner.until > self._now()
         ]
 
     def description(self, name: str, *, embedding: bool) -> dict[str, Any]:
         """Return a model as `/api/show` describes it."""
-        source = f"/models/blobs/sha256-{self.present[name]}"
-        system = {"system": self._systems[name]} if self._systems.get(name) else {}
+        content = self.content(name)
+        source = f"/models/blobs/sha256-{content.weights}"
+        system = {"system": content.system} if content.system else {}
         return {
             "modelfile": f'# Modelfile generated by "ollama show"\n\nFROM {source}\nTEMPLATE {_TEMPLATE}\n',
             "parameters": f"num_ctx                        {_CONTEXT_LENGTH}",
@@ -140,6 +158,12 @@ class Store:
             "capabilities": ["embedding"] if embedding else ["completion", "tools", "thinking"],
             "modified_at": self._now().isoformat(),
         }
+
+
+def content_of(text: str) -> Content:
+    """Return the content of a model that a registry has. Another text is another content."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Content(digest, digest)
 
 
 def _details() -> dict[str, Any]:

@@ -43,10 +43,11 @@ EVICTED = model(present=True)
 MISSING = model(ModelPhase.FAILED, reason="ModelNotFound", message="no such model")
 PULLING = model(ModelPhase.PULLING, progress_percent=40, message="pulled 4 MB of 10 MB")
 
+_STALL = Stall(9.0, "Ollama is hung: no byte.")
 HUNG = PodView(
     "assistant-0",
     False,
-    SidecarStatus("1", False, False, True, "0.17.4", (READY,), Totals(), *[Stall(9.0, "Ollama is hung: no byte.")] * 2),
+    SidecarStatus("1", False, False, True, "0.17.4", (READY,), Totals(), _STALL, _STALL),
 )
 NO_PODS = Observation(0, 0, False, ())
 SILENT = PodView("assistant-0", False, None)

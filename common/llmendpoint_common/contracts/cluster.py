@@ -68,6 +68,7 @@ class EndpointReason(StrEnum):
     # The CRD sets this one on a new object.
     PENDING = "Pending"
     ROLLING_OUT = "RollingOut"
+    CHANGING_MODELS = "ChangingModels"
     NOT_APPLIED = "NotApplied"
     SETTLED = "Settled"
     STALLED = "Stalled"
@@ -95,6 +96,7 @@ class EndpointReason(StrEnum):
     # Degraded; for a refused child, the reason is a `FaultReason`, for a pod that does not run, a `PodReason`
     AS_WANTED = "AsWanted"
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
+    DIGESTS_DIFFER = "DigestsDiffer"
     # Stalled; other reasons are InvalidSpec, NameConflict, Invalid, Unschedulable and reasons of models
     NOT_STALLED = "NotStalled"
     POLICY_VIOLATION = "PolicyViolation"

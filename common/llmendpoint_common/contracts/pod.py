@@ -29,6 +29,10 @@ TMP_FOLDER: Final = "/tmp"  # noqa: S108 - an empty volume of the pod
 CONFIG_FOLDER: Final = "/etc/llmendpoint"
 KEYS_FOLDER: Final = "/etc/llmendpoint-keys"
 SIGNALS_FOLDER: Final = "/run/llmendpoint"
+#: Folder of the sidecar below which it has the volumes with GGUF files, at the same paths as Ollama has them.
+GGUF_ROOT: Final = "/run/llmendpoint-gguf"
+#: Folder in which the sidecar remembers how it created models. Ollama does not use it.
+STATE_FOLDER: Final = f"{MODELS_FOLDER}/.llmendpoint"
 CA_BUNDLE_FOLDER: Final = "/etc/llmendpoint-ca"
 #: Folders of the Ollama container that are mounts of the operator, or that container runtimes do not allow as mounts.
 OLLAMA_FOLDERS: Final = (

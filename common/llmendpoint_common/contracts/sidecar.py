@@ -10,8 +10,12 @@ from typing import Annotated
 
 import msgspec
 
+from llmendpoint_common.contracts.modelfile import parse_modelfile
+from llmendpoint_common.contracts.ollama import canonical_name, model_key
 from llmendpoint_common.process.units import DURATION_PATTERN, parse_duration
 
+#: Prefix of the environment variables that are settings of the sidecar.
+ENVIRONMENT_PREFIX = "LLMENDPOINT_SIDECAR_"
 PROXY_PORT = 11435
 ADMIN_PORT = 8001
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -131,17 +135,71 @@ class Registry(msgspec.Struct, frozen=True, rename="camel"):
     repository: str
     insecure: bool = False
 
+    def model_name(self, name: str) -> str:
+        """Return the name with which Ollama pulls the model. Without a tag of its own, it has the tag of `name`."""
+        tag = "" if ":" in self.repository else ":" + canonical_name(name).rpartition(":")[2]
+        return f"{self.host}/{self.repository}{tag}"
+
+
+class Gguf(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A GGUF file. `path` is its name for users. The sidecar reads it below the folder `root`."""
+
+    path: str
+    root: str = ""
+
+    @property
+    def file(self) -> str:
+        """The path at which the sidecar reads the file."""
+        return self.root + self.path
+
 
 class DeclaredModel(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """A model that the agent pulls and keeps.
+    """A model that the agent pulls or creates, and keeps.
 
-    If `digest` is None, every digest is accepted. If `registry` is None, the model is pulled by its name.
+    If `digest` is None, every digest is accepted. With `registry`, the model is pulled there, with `gguf`, it is
+    created from a file, and otherwise it is pulled by its name. `modelfile` is the text of a Modelfile, with which the
+    model is created from its source, or from the model that its FROM names.
     """
 
     name: str
     load: Load = Load.PRELOAD
     digest: str | None = None
     registry: Registry | None = None
+    gguf: Gguf | None = None
+    modelfile: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.registry is not None and self.gguf is not None:
+            raise ValueError(f"{self.name} may have registry or gguf, not both")
+        if self.modelfile is None:
+            return
+        base = parse_modelfile(self.modelfile).base
+        problem = modelfile_problem(self.name, base, self.source)
+        if problem:
+            raise ValueError(f"{self.name}: {problem}")
+
+    @property
+    def source(self) -> str | None:
+        """The name or the file in `registry` or `gguf`, or None if the declaration has neither."""
+        if self.registry is not None:
+            return self.registry.model_name(self.name)
+        return self.gguf.path if self.gguf is not None else None
+
+    @property
+    def is_created(self) -> bool:
+        """Whether Ollama creates the model from other content, and does not only pull it."""
+        return self.gguf is not None or self.modelfile is not None
+
+
+def modelfile_problem(name: str, base: str, source: str | None) -> str:
+    """Return what is wrong with the FROM of a model's Modelfile, which names `base`, or an empty string."""
+    if not base and source is None:
+        return "the Modelfile needs FROM, because there is no source"
+    if base and source is not None:
+        return "the Modelfile has FROM although the source is set; remove one of them"
+    if model_key(base or source or "") == model_key(name):
+        return "the Modelfile cannot change a model under its own name; give the new model another name"
+    return ""
 
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -189,10 +247,12 @@ class StallConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 class SidecarConfig(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Content of the configuration file (`--config`), which the sidecar reloads when it changes.
 
-    If it has the section `stall`, the section replaces the flag `--stall-after`.
+    If it has the section `stall`, the section replaces the flag `--stall-after`. With `remove_undeclared`, models that
+    it does not declare are deleted when all declared ones are ready.
     """
 
     models: tuple[DeclaredModel, ...] = ()
+    remove_undeclared: bool = False
     require_full_offload: bool = False
     tenants: tuple[TenantConfig, ...] = ()
     default_tenant: TenantLimits = TenantLimits()
@@ -217,7 +277,9 @@ class ModelReason(StrEnum):
     """Reasons for which a declared model is not available. They are reasons of conditions (`docs/conditions.md`)."""
 
     MODEL_NOT_FOUND = "ModelNotFound"
+    FILE_NOT_READABLE = "FileNotReadable"
     PULL_FAILED = "PullFailed"
+    CREATE_FAILED = "CreateFailed"
     DIGEST_MISMATCH = "DigestMismatch"
     LOAD_FAILED = "LoadFailed"
     NOT_ON_GPU = "NotOnGPU"
@@ -229,6 +291,8 @@ _Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
     """A declared model in `/status`. Sizes are in bytes.
 
+    `serving` is whether the declared version of the model has been made ready; until then, an earlier version may
+    answer requests under its name. `bytesPerSecond` and `remainingSeconds` are 0 unless the model is being pulled.
     `reason` is a ModelReason, or empty if nothing failed. Its type is `str`, so that the operator accepts the reasons
     of newer sidecars. The bounds are checked when the operator reads the status, because a pod may answer anything.
     """
@@ -244,6 +308,9 @@ class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
     vram_bytes: _Size = 0
     loaded_bytes: _Size = 0
     progress_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    bytes_per_second: _Size = 0
+    remaining_seconds: _Size = 0
+    serving: bool = True
 
 
 class Totals(msgspec.Struct, frozen=True, rename="camel"):
@@ -271,7 +338,10 @@ class Stall(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """Body of `GET /status`. `stalled` is None unless Ollama is hung. `lastStall` stays when a hang is over."""
+    """Body of `GET /status`. `stalled` is None unless Ollama is hung. `lastStall` stays when a hang is over.
+
+    `configDigest` is the SHA-256 of the configuration file in use, in hexadecimal digits. It is empty without a file.
+    """
 
     version: str
     ready: bool
@@ -282,6 +352,7 @@ class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
     totals: Totals
     stalled: Stall | None = None
     last_stall: Stall | None = None
+    config_digest: Annotated[str, msgspec.Meta(max_length=64, pattern="^[0-9a-f]*$")] = ""
 
 
 class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):

@@ -7,6 +7,7 @@
           RunDocumentError        a run document
           APIKeyError             a file with an API key
           PolicyError             the operator's policy file
+      x ModelfileError            a Modelfile is invalid
       x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head is invalid or ambiguous
               HeadTooLargeError   a head above the limit
@@ -64,6 +65,13 @@ class RunDocumentError(InputError):
 
 class APIKeyError(InputError):
     """A file with an API key cannot be read, or its content cannot be sent. The message names the file, not the key."""
+
+
+class ModelfileError(LLMEndpointError, ValueError):
+    """A Modelfile is invalid. The message names the line, and quotes at most a word of it."""
+
+    def __init__(self, line: int, sentence: str) -> None:
+        super().__init__(f"line {line} of the Modelfile: {sentence}.")
 
 
 class PolicyError(InputError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -18,6 +20,7 @@ from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.claims import SharedClaims
+from llmendpoint_operator.endpoint.conditions.model_reports import unfinished
 from llmendpoint_operator.endpoint.desired import desired
 from llmendpoint_operator.endpoint.handover import with_account_in_use
 from llmendpoint_operator.endpoint.layout import (
@@ -27,6 +30,7 @@ from llmendpoint_operator.endpoint.layout import (
     service_account_name,
     statefulset_name,
 )
+from llmendpoint_operator.endpoint.modelfiles import Modelfiles
 from llmendpoint_operator.endpoint.observe import (
     SERVING,
     Observation,
@@ -40,6 +44,7 @@ from llmendpoint_operator.endpoint.observe import (
 )
 from llmendpoint_operator.endpoint.pod.ollama import image_problem
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
+from llmendpoint_operator.endpoint.resources.config_map import config_file
 from llmendpoint_operator.endpoint.resources.statefulset import pod_template_problem
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
@@ -65,8 +70,31 @@ _SILENT_SECONDS = 60.0
 # Without a pod that can be polled, the watches show every change. Only `MonitoringReady` depends on objects whose
 # changes do not make an endpoint dirty.
 _IDLE_SECONDS = 300.0
+# A ConfigMap that does not exist is often created a moment later.
+_MISSING_SECONDS = 10.0
 #: The children of an endpoint, and its pods.
 _OBSERVED = (*(kind.name for kind in children_of(LLMENDPOINT)), "Pod")
+
+
+@dataclass(frozen=True)
+class _Intent:
+    """What a reconcile wants to apply.
+
+    `invalid` is what is wrong with the spec. `children` are the desired children, and `config_digest` is the SHA-256 of
+    the sidecar's configuration file among them. `refused` are faults that were found before any child was written.
+    """
+
+    invalid: str = ""
+    children: tuple[ChildKey, ...] = ()
+    config_digest: str = ""
+    refused: tuple[Fault, ...] = ()
+
+    def is_outdated(self, config_digest: str) -> bool:
+        """Return whether a sidecar with this configuration has not read the desired one yet.
+
+        An older sidecar does not report its configuration.
+        """
+        return bool(self.config_digest and config_digest and config_digest != self.config_digest)
 
 
 class EndpointController(Controller[LLMEndpointSpec]):
@@ -80,6 +108,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._pods = cluster.pods
         self._throttle = Throttle()
         self._claims = SharedClaims(cluster.objects)
+        self._modelfiles = Modelfiles(cluster.objects)
         #: What was wrong with pods that do not exist. Events expire, and the reason may last.
         self._absent: dict[Key, dict[str, Trouble]] = {}
         #: When the pods of an endpoint were last seen, by name.
@@ -109,6 +138,12 @@ class EndpointController(Controller[LLMEndpointSpec]):
         The children of an endpoint whose spec has a forbidden or invalid value are left as they are.
         """
         generation = resource.manifest["metadata"]["generation"]
+        resolved = await self._modelfiles.resolve(resource.key, generation, resource.spec, self._now())
+        if resolved.fault is not None or resolved.invalid:
+            # Without its Modelfiles, the spec cannot be rendered.
+            refused = () if resolved.fault is None else (resolved.fault,)
+            return Course(None, partial(self._conclude, resource, _Intent(resolved.invalid, refused=refused)))
+        resource = replace(resource, spec=resolved.spec)
         invalid = (
             image_problem(resource.spec, self._settings.images)
             or pod_template_problem(resource.owner, resource.spec, self._settings)
@@ -116,7 +151,9 @@ class EndpointController(Controller[LLMEndpointSpec]):
         )
         wanted = self._desired(resource)
         children = None if resource.forbidden or invalid else wanted
-        return Course(children, partial(self._conclude, resource, invalid, [key_of(child) for child in wanted]))
+        digest = hashlib.sha256(config_file(resource.owner, resource.spec).encode()).hexdigest() if children else ""
+        intent = _Intent(invalid, tuple(key_of(child) for child in wanted), digest)
+        return Course(children, partial(self._conclude, resource, intent))
 
     def _desired(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
         owner = resource.owner
@@ -134,6 +171,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         """Forget an endpoint that no longer exists."""
         self._throttle.forget(key)
         self._claims.forget(key)
+        self._modelfiles.forget(key)
         self._absent.pop(key, None)
         self._existed.pop(key, None)
         self._silent.pop(key, None)
@@ -141,13 +179,13 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._stall_events.forget(key)
 
     async def _conclude(
-        self, resource: Resource[LLMEndpointSpec], invalid: str, wanted: list[ChildKey], refused: tuple[Fault, ...]
+        self, resource: Resource[LLMEndpointSpec], intent: _Intent, refused: tuple[Fault, ...]
     ) -> float:
         name = statefulset_name(resource.owner)
         statefulset = self._inventory.own_child(resource.key, "StatefulSet", name, resource.owner.uid)
         pods = self._inventory.pods(resource.key, statefulset.uid) if statefulset else []
         warnings = self._inventory.warnings(resource.key)
-        views = await asyncio.gather(*(self._view(resource, pod, warnings) for pod in pods))
+        views = await asyncio.gather(*(self._view(resource, intent, pod, warnings) for pod in pods))
         uids = {pod["metadata"]["uid"] for pod in pods}
         self._reports[resource.key] = {
             uid: report for uid, report in self._reports.get(resource.key, {}).items() if uid in uids
@@ -158,14 +196,14 @@ class EndpointController(Controller[LLMEndpointSpec]):
         seen = Observation(
             *replicas,
             pods=tuple(views),
-            refused=refused,
+            refused=(*intent.refused, *refused),
             forbidden=resource.forbidden,
             scrape_mode=self._scrape_mode(resource),
             scraping=self._scraping(resource),
             monitored=self._monitor(resource) is not None,
-            invalid=invalid,
+            invalid=intent.invalid,
             absent=tuple(absent.values()),
-            deleting=self._deleting(resource, wanted),
+            deleting=self._deleting(resource, intent.children),
             reachable=self._has_service(resource),
             # A pod that is not seen may have been scheduled.
             stuck=None if self._unwatched(resource, "Pod") else stuck(troubles, self._now()),
@@ -175,7 +213,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         await self._report(resource, status)
         for message in self._stall_events.new(resource.key, views):
             await self.emit(resource, EndpointReason.OLLAMA_HUNG, message, warning=True)
-        return self._pause(resource, pods, seen, status)
+        pause = self._pause(resource, pods, seen, status)
+        return min(pause, _MISSING_SECONDS) if intent.refused else pause
 
     @property
     def _capabilities(self) -> Capabilities:
@@ -185,7 +224,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         return self._inventory.unwatched(resource.owner.namespace, kinds)
 
     async def _view(
-        self, resource: Resource[LLMEndpointSpec], pod: Manifest, warnings: Sequence[WarningEvent]
+        self, resource: Resource[LLMEndpointSpec], intent: _Intent, pod: Manifest, warnings: Sequence[WarningEvent]
     ) -> PodView:
         now, uid = self._now(), pod["metadata"]["uid"]
         answer = await self._pods.sidecar(pod)
@@ -199,7 +238,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         silence = silence_of(pod, answer, now) if isinstance(answer, Silence) and not is_blind else ""
         status = None if isinstance(answer, Silence) else answer
         trouble = pod_trouble(pod, warnings, origin_of(resource.spec), now)
-        return PodView(pod["metadata"]["name"], is_ready(pod), status, trouble, silence)
+        outdated = status is not None and intent.is_outdated(status.config_digest)
+        return PodView(pod["metadata"]["name"], is_ready(pod), status, trouble, silence, outdated)
 
     def _absent_troubles(
         self, resource: Resource[LLMEndpointSpec], pods: Sequence[Manifest], warnings: Sequence[WarningEvent]
@@ -281,4 +321,5 @@ def _is_settled(spec: LLMEndpointSpec, seen: Observation, status: dict[str, Any]
     """Return whether no change is expected soon. An endpoint with zero replicas does not have to load models."""
     complete = seen.ready_replicas == seen.replicas == spec.wanted_replicas
     loaded = is_true(status["conditions"], EndpointCondition.MODELS_LOADED)
-    return complete and (loaded or not spec.wanted_replicas)
+    changing = any(pod.outdated for pod in seen.pods) or unfinished(seen.pods) is not None
+    return complete and not changing and (loaded or not spec.wanted_replicas)

@@ -16,6 +16,7 @@ from llmendpoint_common.contracts.pod import (
     CA_BUNDLE_VOLUME,
     CONFIG_FOLDER,
     CONFIG_VOLUME,
+    GGUF_ROOT,
     HOME_FOLDER,
     HOME_VOLUME,
     KEYS_FOLDER,
@@ -26,6 +27,7 @@ from llmendpoint_common.contracts.pod import (
     OLLAMA_CONTAINER,
     SIGNALS_FOLDER,
     SIGNALS_VOLUME,
+    STATE_FOLDER,
     TMP_FOLDER,
     TMP_VOLUME,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "CA_BUNDLE_VOLUME",
     "CONFIG_FOLDER",
     "CONFIG_VOLUME",
+    "GGUF_ROOT",
     "HOME_FOLDER",
     "HOME_VOLUME",
     "METERING_CONTAINER",
@@ -44,6 +47,7 @@ __all__ = [
     "OLLAMA_CONTAINER",
     "SIGNALS_FOLDER",
     "SIGNALS_VOLUME",
+    "STATE_FOLDER",
     "TMP_FOLDER",
     "TMP_VOLUME",
 ]

@@ -38,7 +38,7 @@ class PodView:
     """A pod. `status` is None if its sidecar does not answer.
 
     `trouble` says why the pod is not ready, if that is known. `silence` is a sentence if the sidecar should answer the
-    operator, but does not.
+    operator, but does not. `outdated` is whether its sidecar has not read the latest configuration yet.
     """
 
     name: str
@@ -46,6 +46,7 @@ class PodView:
     status: SidecarStatus | None
     trouble: Trouble | None = None
     silence: str = ""
+    outdated: bool = False
 
 
 @dataclass(frozen=True)

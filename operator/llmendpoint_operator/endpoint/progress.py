@@ -37,6 +37,8 @@ _ON_THE_WAY = frozenset(
     }
 )
 _PROGRESS_SECONDS = 10.0
+#: Fields of a model that change with each poll of a pull.
+_PROGRESS_FIELDS = ("progressPercent", "bytesPerSecond", "remainingSeconds", "message")
 
 
 class Throttle:
@@ -115,7 +117,7 @@ def is_failure(condition: dict[str, Any]) -> bool:
 def _without_progress(status: Status) -> Status:
     rest = {name: value for name, value in status.items() if name not in ("models", "conditions")}
     rest["models"] = [
-        {name: value for name, value in model.items() if name not in ("progressPercent", "message")}
+        {name: value for name, value in model.items() if name not in _PROGRESS_FIELDS}
         for model in status.get("models", [])
     ]
     rest["conditions"] = [

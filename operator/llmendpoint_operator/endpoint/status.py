@@ -9,7 +9,7 @@ from typing import Any
 from llmendpoint_common.api.endpoint.gpu import Gpu
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
-from llmendpoint_common.contracts.sidecar import ModelPhase
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus
 from llmendpoint_operator.endpoint import layout
 from llmendpoint_operator.endpoint.conditions.degraded import degraded
 from llmendpoint_operator.endpoint.conditions.gpu_offloaded import gpu_offloaded
@@ -151,5 +151,13 @@ def _model_state(name: str, pods: Sequence[PodView]) -> dict[str, Any]:
         "sizeBytes": max((model.size_bytes for model in mine), default=0),
         "vramBytes": max((model.vram_bytes for model in mine), default=0),
         "progressPercent": last.progress_percent if last else 0,
+        **_speed(last),
         "message": last.message[:MAX_MESSAGE] if last else "",
     }
+
+
+def _speed(slowest: ModelStatus | None) -> dict[str, int]:
+    """Return the speed of a pull and its remaining time, as far as they are known."""
+    if slowest is None or not slowest.bytes_per_second:
+        return {}
+    return {"bytesPerSecond": slowest.bytes_per_second, "remainingSeconds": slowest.remaining_seconds}

@@ -6,12 +6,14 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 
-from llmendpoint_common.contracts.sidecar import Outcome, SidecarConfig, SidecarStatus, Stall, Totals
+from llmendpoint_common.contracts.sidecar import Outcome, SidecarStatus, Stall, Totals
 from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.admin.gauges import Gauges
 from llmendpoint_sidecar.admin.server import Find, Health, admin_server
+from llmendpoint_sidecar.agent.memory import Memory
 from llmendpoint_sidecar.agent.model_agent import ModelAgent
+from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.policy.hosts import HostRule, admin_host_rule
 from llmendpoint_sidecar.proxy.service import Job
 from llmendpoint_sidecar.runtime import Runtime
@@ -29,22 +31,24 @@ class AdminService:
     def __init__(
         self,
         runtime: Runtime,
-        config: SidecarConfig,
+        inputs: Inputs,
         refresh: Callable[[], Awaitable[None]],
         find: Find,
     ) -> None:
         self._runtime = runtime
         self.health = Health()
-        self.agent = ModelAgent(runtime.ollama, runtime.watch, time.monotonic)
-        self.agent.configure(config)
-        self._config = config
+        memory = Memory(runtime.settings.state_folder)
+        self.agent = ModelAgent(runtime.ollama, runtime.watch, memory, self._activity, time.monotonic)
+        self.agent.configure(inputs.config)
+        self._config, self._config_digest = inputs.config, inputs.config_digest
         self._loopback = False
         self._hosts: HostRule | None = None
         runtime.metrics.registry.register(Gauges(runtime.meter, runtime.watch, self.agent, self._stalled))
         self._server = admin_server(runtime.metrics, self.status, find, refresh, self.health, self._is_served)
 
-    def configure(self, config: SidecarConfig) -> None:
+    def configure(self, inputs: Inputs) -> None:
         """Apply a configuration. If it has not changed, pending retries of the model agent keep their times."""
+        config, self._config_digest = inputs.config, inputs.config_digest
         if config != self._config:
             self._config = config
             self._hosts = admin_host_rule(config.allowed_hosts, loopback=self._loopback)
@@ -83,7 +87,14 @@ class AdminService:
             ),
             stalled=self.health.stalled,
             last_stall=self.health.last_stall,
+            config_digest=self._config_digest,
         )
+
+    def _activity(self) -> tuple[int, int]:
+        """Return the number of requests in flight, and of those that have ended."""
+        in_flight = self._runtime.meter.in_flight
+        ended = sum(self._runtime.metrics.totals_by("requests", "outcome").values())
+        return sum(in_flight.running().values()) + sum(in_flight.waiting().values()), ended
 
     def _is_ready(self) -> bool:
         health = self.health

@@ -1,20 +1,23 @@
-"""Ensures that every declared model is pulled, and that every preloaded model is loaded and answers.
+"""Ensures that every declared model is present, and that every preloaded model is loaded and answers.
 
 Every two seconds, the agent compares each declared model with the last state of Ollama that was polled, and performs
-the missing steps: it pulls the model, copies it to the declared name, loads it, and sends a test request. A model that
-Ollama evicted is loaded again. A failed step is retried after 2 s. The delay doubles after each failure, up to a
-minute.
+the missing steps. Two loops run at the same time: one makes models (`builder`), one after the other, because they share
+one disk; the other loads models that are present, sends a test request, and loads a model again that Ollama evicted. So
+a pull of hours does not keep an evicted model out of memory. A failed step is retried after 2 s. The delay doubles
+after each failure, up to a minute.
+
+When all declared models are ready, what they replaced leaves memory and, if asked, the disk (`cleaner`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from llmendpoint_common.contracts.ollama import canonical_name, model_key
+from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import (
     DeclaredModel,
     Load,
@@ -23,8 +26,11 @@ from llmendpoint_common.contracts.sidecar import (
     ModelStatus,
     SidecarConfig,
 )
-from llmendpoint_common.process.errors import ModelError, OllamaError
-from llmendpoint_sidecar.agent.progress import PullTotals
+from llmendpoint_common.process.errors import ModelError
+from llmendpoint_sidecar.agent.builder import Builder, WaitingError
+from llmendpoint_sidecar.agent.cleaner import Cleaner, Quiet
+from llmendpoint_sidecar.agent.loader import Loader
+from llmendpoint_sidecar.agent.memory import Memory
 from llmendpoint_sidecar.ollama.client import Ollama
 from llmendpoint_sidecar.ollama.watch import UpstreamWatch
 
@@ -32,148 +38,151 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 60.0
-_LOAD_SECONDS = 1800.0
 _INTERVAL_SECONDS = 2.0
-#: Substrings of error messages of Ollama that mean that the registry does not have the model.
-_NOT_FOUND = ("file does not exist", "not found", "manifest unknown")
 
 
 class ModelAgent:
-    """Reconciles the declared models, one at a time, because they share one disk and one GPU."""
+    """Makes and loads the declared models, and reports their state.
 
-    def __init__(self, ollama: Ollama, watch: UpstreamWatch, clock: Callable[[], float]) -> None:
-        self._ollama = ollama
+    `activity` returns the number of requests in flight, and of those that have ended.
+    """
+
+    def __init__(
+        self,
+        ollama: Ollama,
+        watch: UpstreamWatch,
+        memory: Memory,
+        activity: Callable[[], tuple[int, int]],
+        clock: Callable[[], float],
+    ) -> None:
         self._watch = watch
         self._clock = clock
         self._config = SidecarConfig()
+        self._loader = Loader(ollama, watch, lambda: self._config.require_full_offload)
+        self._builder = Builder(ollama, watch, memory, self._loader, clock)
+        self._cleaner = Cleaner(ollama, watch, memory, self._loader, Quiet(activity, clock))
         self._statuses: dict[str, ModelStatus] = {}
         self._retries: dict[str, tuple[float, float]] = {}
-        self._configured = asyncio.Event()
-        self._was_ready = False
+        #: The model that is being made, and its task.
+        self._building: tuple[DeclaredModel, asyncio.Task[None]] | None = None
+        #: One event for each loop: the configuration has changed, or something else that it must look at.
+        self._changed = (asyncio.Event(), asyncio.Event())
+        #: The names of the last set that was ready as a whole. None until there is one.
+        self._active: frozenset[str] | None = None
+        self._lost = False
 
     def configure(self, config: SidecarConfig) -> None:
         """Apply a new configuration.
 
-        Models that are still declared keep their status. Pending retries are made immediately.
+        Models whose declaration has not changed keep their status. Pending retries are made immediately. A model that
+        is no longer declared so is not made any further.
         """
+        before = {model.name: model for model in self._config.models}
         self._config = config
         self._statuses = {
-            model.name: self._statuses.get(model.name, ModelStatus(model.name)) for model in config.models
+            model.name: self._statuses[model.name] if before.get(model.name) == model else _pending(model)
+            for model in config.models
         }
-        self._retries = {}
-        self._configured.set()
+        self._builder.configure({model_key(model.name): model for model in config.models}, self._set)
+        if self._building is not None and self._building[0] not in config.models:
+            self._building[1].cancel()
+        self._look()
 
     def ollama_restarted(self) -> None:
         """Load the preloaded models again, because Ollama was restarted. The pod is not ready until they answer."""
-        self._was_ready = False
+        self._lost = True
         for model in self._config.models:
             if model.load is Load.PRELOAD:
                 self._set(model, phase=ModelPhase.PENDING, reason="", message="Ollama was restarted")
-        self._retries = {}
-        self._configured.set()
+        self._look()
 
     @property
     def ready(self) -> bool:
         """Whether the pod is ready.
 
-        It becomes ready when all models are in phase Ready, and stays ready until a model fails with LoadFailed.
+        It becomes ready when all models are in phase Ready. It stays ready while models are added or changed, until a
+        model that was ready before fails with LoadFailed.
         """
-        phases = {status.phase for status in self._statuses.values()}
-        if phases <= {ModelPhase.READY}:
-            self._was_ready = True
-        elif any(status.reason == ModelReason.LOAD_FAILED for status in self._statuses.values()):
-            self._was_ready = False
-        return self._was_ready
+        if all(status.phase is ModelPhase.READY for status in self._statuses.values()):
+            self._active, self._lost = frozenset(self._statuses), False
+        elif self._active is not None:
+            mine = [status for name, status in self._statuses.items() if name in self._active and status.serving]
+            if any(status.reason == ModelReason.LOAD_FAILED for status in mine):
+                self._lost = True
+            elif mine and all(status.phase is ModelPhase.READY for status in mine):
+                self._lost = False
+        return self._active is not None and not self._lost
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Return the status of each declared model, for `/status`."""
         return tuple(self._with_upstream_state(status) for status in self._statuses.values())
 
     async def run(self) -> None:
-        """Reconcile every two seconds, and immediately after a new configuration."""
+        """Make and load models until the task is cancelled."""
+        made, loaded = self._changed
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(self._build_all, made))
+            group.create_task(self._repeat(self._load_all, loaded))
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], changed: asyncio.Event) -> None:
+        """Do the work every two seconds, and immediately after a change."""
         while True:
-            for model in self._config.models:
-                if self._watch.up:
-                    await self._reconcile(model)
-            self._configured.clear()
+            changed.clear()
+            if self._watch.up:
+                await work()
             try:
                 async with asyncio.timeout(_INTERVAL_SECONDS):
-                    await self._configured.wait()
+                    await changed.wait()
             except TimeoutError:
                 continue
 
-    async def _reconcile(self, model: DeclaredModel) -> None:
-        if self._is_settled(model) or self._clock() < self._retries.get(model.name, (0.0, 0.0))[0]:
-            return
+    async def _build_all(self) -> None:
+        for model in self._config.models:
+            if self._is_due(model) and await self._builder.is_needed(model):
+                task = asyncio.create_task(self._attempt(model, self._build(model)))
+                self._building = (model, task)
+                try:
+                    await asyncio.wait([task])
+                finally:
+                    task.cancel()
+                    self._building = None
+
+    async def _build(self, model: DeclaredModel) -> None:
+        await self._builder.build(model, is_served=self.ready)
+        self._look()
+
+    async def _load_all(self) -> None:
+        for model in self._config.models:
+            if self._is_due(model) and not self._is_settled(model) and not await self._builder.is_needed(model):
+                await self._attempt(model, self._load(model))
+        if self._building is None and all(self._is_settled(model) for model in self._config.models):
+            await self._cleaner.clean(self._config)
+
+    async def _load(self, model: DeclaredModel) -> None:
+        if model.load is Load.PRELOAD:
+            self._set(model, phase=ModelPhase.LOADING, reason="", message="loading into memory", progress_percent=100)
+            await self._loader.load(model, model.name)
+        self._builder.note_made(model)
+        self._set(model, phase=ModelPhase.READY, reason="", message="", progress_percent=100, serving=True)
+
+    async def _attempt(self, model: DeclaredModel, step: Awaitable[None]) -> None:
         try:
-            await self._make_available(model)
+            await step
+        except WaitingError as waiting:
+            self._set(model, phase=ModelPhase.PENDING, reason="", message=str(waiting))
         except ModelError as failure:
             self._retry_later(model, failure)
         else:
             self._retries.pop(model.name, None)
 
+    def _is_due(self, model: DeclaredModel) -> bool:
+        return self._clock() >= self._retries.get(model.name, (0.0, 0.0))[0]
+
     def _is_settled(self, model: DeclaredModel) -> bool:
         status = self._statuses.get(model.name)
-        if status is None or status.phase is not ModelPhase.READY:
-            return False
-        listed = self._watch.listed_as(model.name)
-        if listed is None or not _has_digest(listed.digest, model):
+        if status is None or status.phase is not ModelPhase.READY or self._watch.listed_as(model.name) is None:
             return False
         return model.load is Load.ON_DEMAND or self._watch.loaded_as(model.name) is not None
-
-    async def _make_available(self, model: DeclaredModel) -> None:
-        listed = self._watch.listed_as(model.name)
-        if listed is None or not _has_digest(listed.digest, model):
-            await self._pull(model)
-            await self._watch.poll()
-            listed = self._watch.listed_as(model.name)
-        if listed is not None and not _has_digest(listed.digest, model):
-            raise ModelError(
-                ModelReason.DIGEST_MISMATCH,
-                f"{model.name} has digest sha256:{listed.digest.removeprefix('sha256:')}, but the spec requires "
-                f"{model.digest}. Correct spec.models[].digest, or use a tag that has the required digest.",
-            )
-        if model.load is Load.PRELOAD:
-            await self._load(model)
-        self._set(model, phase=ModelPhase.READY, reason="", message="", progress_percent=100)
-
-    async def _pull(self, model: DeclaredModel) -> None:
-        source, insecure = model.name, False
-        if model.registry is not None:
-            source = f"{model.registry.host}/{model.registry.repository}"
-            insecure = model.registry.insecure
-            if ":" not in model.registry.repository:
-                source += ":" + canonical_name(model.name).rpartition(":")[2]
-        log.info("pulling %s", source)
-        self._set(model, phase=ModelPhase.PULLING, reason="", message=f"pulling {source}", progress_percent=0)
-        totals = PullTotals()
-        try:
-            async for progress in self._ollama.pull(source, insecure=insecure):
-                message = totals.update(progress)
-                self._set(model, message=message, progress_percent=totals.percent)
-            if model_key(source) != model_key(model.name):
-                await self._ollama.copy(source, model.name)
-        except OllamaError as error:
-            raise _pull_failure(model, source, error) from error
-
-    async def _load(self, model: DeclaredModel) -> None:
-        name = canonical_name(model.name)
-        self._set(model, phase=ModelPhase.LOADING, reason="", message="loading into memory", progress_percent=100)
-        try:
-            embedding = await self._ollama.is_embedding(name)
-            await self._ollama.load(name, embedding=embedding, seconds=_LOAD_SECONDS)
-        except OllamaError as error:
-            advice = "See the logs of the container ollama. A smaller model or more GPU memory may be necessary."
-            raise ModelError(ModelReason.LOAD_FAILED, f"{model.name} could not be loaded: {error}. {advice}") from error
-        await self._watch.poll()
-        loaded = self._watch.loaded_as(model.name)
-        if self._config.require_full_offload and loaded is not None and loaded.size_vram < loaded.size:
-            share = 100 * loaded.size_vram // max(1, loaded.size)
-            raise ModelError(
-                ModelReason.NOT_ON_GPU,
-                f"Only {share} % of {model.name} is in GPU memory, but gpu.requireFullOffload is true. Use a GPU with "
-                "more memory, a smaller model or a smaller context, or set gpu.requireFullOffload to false.",
-            )
 
     def _retry_later(self, model: DeclaredModel, failure: ModelError) -> None:
         _, last = self._retries.get(model.name, (0.0, 0.0))
@@ -182,9 +191,16 @@ class ModelAgent:
         log.warning("%s: %s (next attempt in %g s)", failure.reason, failure, pause)
         self._set(model, phase=ModelPhase.FAILED, reason=failure.reason, message=str(failure))
 
+    def _look(self) -> None:
+        """Make both loops look at the models immediately, also at those whose last step failed."""
+        self._retries = {}
+        for changed in self._changed:
+            changed.set()
+
     def _set(self, model: DeclaredModel, **changes: object) -> None:
         status = self._statuses.get(model.name)
-        if status is not None:
+        # A step for a declaration that has changed meanwhile says nothing about the new one.
+        if status is not None and model in self._config.models:
             self._statuses[model.name] = msgspec.structs.replace(status, **changes)
 
     def _with_upstream_state(self, status: ModelStatus) -> ModelStatus:
@@ -200,16 +216,5 @@ class ModelAgent:
         )
 
 
-def _has_digest(digest: str, model: DeclaredModel) -> bool:
-    return model.digest is None or digest.removeprefix("sha256:") == model.digest.removeprefix("sha256:")
-
-
-def _pull_failure(model: DeclaredModel, source: str, error: OllamaError) -> ModelError:
-    words = str(error)
-    if any(sign in words for sign in _NOT_FOUND):
-        place = model.registry.host if model.registry else "the registry (https://ollama.com/library by default)"
-        return ModelError(
-            ModelReason.MODEL_NOT_FOUND, f"{source} was not found in {place}: {words}. Check the name and the tag."
-        )
-    advice = "Check the address of the registry, whether the pod can reach it, and the free storage space."
-    return ModelError(ModelReason.PULL_FAILED, f"{source} could not be pulled: {words}. {advice}")
+def _pending(model: DeclaredModel) -> ModelStatus:
+    return ModelStatus(model.name, serving=False)

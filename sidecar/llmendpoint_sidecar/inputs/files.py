@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +19,15 @@ from llmendpoint_sidecar.settings import Settings
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """What the files contain. `keys` is None if no key is required, and `certificate` is None without TLS."""
+    """What the files contain. `keys` is None if no key is required, and `certificate` is None without TLS.
+
+    `config_digest` is the SHA-256 of the configuration file, in hexadecimal digits. It is empty without a file.
+    """
 
     config: SidecarConfig = SidecarConfig()
     keys: KeyTable | None = None
     certificate: CertificatePair | None = None
+    config_digest: str = ""
 
 
 class _Content(NamedTuple):
@@ -62,7 +67,7 @@ class InputFiles:
             self._certificate.check(certificate)
         if keys is not None:
             self._reports.update(keys.reports)
-        return Inputs(config, keys.table if keys else None, certificate)
+        return Inputs(config, keys.table if keys else None, certificate, self._digest_of(config))
 
     def reload(self, current: Inputs) -> Inputs:
         """Return the inputs in the files now: `current` itself if nothing has changed.
@@ -75,10 +80,12 @@ class InputFiles:
             return current
         self._last = content
         reports: list[Report] = []
+        config, digest = self._parsed_config(content.config, current, reports)
         new = Inputs(
-            self._parsed_config(content.config, current.config, reports),
+            config,
             _checked_keys(content.keys, current.keys, reports),
             self._checked_certificate(content.certificate, current.certificate, reports),
+            digest,
         )
         self._reports.update(reports)
         return current if new == current else new
@@ -86,7 +93,7 @@ class InputFiles:
     def changes(self, old: Inputs, new: Inputs) -> str:
         """Return the names of the inputs that differ, for the log."""
         names = []
-        if new.config != old.config:
+        if (new.config, new.config_digest) != (old.config, old.config_digest):
             names.append(str(self._config))
         if new.keys != old.keys and new.keys is not None:
             names.append(f"the API keys of {len(set(new.keys.tenants.values()))} tenants")
@@ -111,18 +118,29 @@ class InputFiles:
         except OSError as fault:
             return _reason(fault)
 
+    def _digest_of(self, config: SidecarConfig) -> str:
+        """Return the digest of the configuration file if it has this content. Otherwise it is read again soon."""
+        content = None if self._config is None else _bytes_of(self._config)
+        if not isinstance(content, bytes):
+            return ""
+        try:
+            return hashlib.sha256(content).hexdigest() if parse_config(content) == config else ""
+        except UNREADABLE:
+            return ""
+
     def _parsed_config(
-        self, content: bytes | str | None, current: SidecarConfig, reports: list[Report]
-    ) -> SidecarConfig:
+        self, content: bytes | str | None, current: Inputs, reports: list[Report]
+    ) -> tuple[SidecarConfig, str]:
+        """Return the configuration and the digest of its file."""
         if content is None:
-            return current
+            return current.config, current.config_digest
         if isinstance(content, bytes):
             try:
-                return parse_config(content)
+                return parse_config(content), hashlib.sha256(content).hexdigest()
             except UNREADABLE as fault:
                 content = f"{self._config} is invalid: {fault}"
         reports.append(error(f"the previous configuration stays in use: {content}"))
-        return current
+        return current.config, current.config_digest
 
     def _checked_certificate(
         self, content: CertificatePair | str | None, current: CertificatePair | None, reports: list[Report]

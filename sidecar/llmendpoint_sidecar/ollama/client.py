@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -14,6 +15,8 @@ from llmendpoint_common.wire.http1.heads import Headers
 
 T = TypeVar("T")
 
+#: The line of a Modelfile that names the weights. Models with a projector have several; the weights come first.
+_FROM = re.compile(r"^FROM (\S+)", re.MULTILINE)
 _CONNECT_SECONDS = 5.0
 _GET_SECONDS = 5.0
 
@@ -50,8 +53,17 @@ class _Version(msgspec.Struct):
     version: str = ""
 
 
-class _Show(msgspec.Struct):
+class Description(msgspec.Struct, frozen=True):
+    """The answer of `/api/show`: what a model can do, such as `completion` and `embedding`, and its Modelfile."""
+
     capabilities: list[str] = []
+    modelfile: str = ""
+
+    @property
+    def weights(self) -> str:
+        """The name of the file with the weights. Models with the same weights share memory."""
+        found = _FROM.search(self.modelfile)
+        return found[1].rpartition("/")[2] if found else ""
 
 
 class PullProgress(msgspec.Struct):
@@ -97,13 +109,13 @@ class Ollama:
         """Return the models in memory."""
         return (await self._get("/api/ps", _Loaded)).models
 
-    async def capabilities(self, name: str) -> list[str]:
-        """Return what the model can do, such as `completion` and `embedding`."""
-        return msgspec.json.decode(await self._post("/api/show", {"model": name}), type=_Show).capabilities
+    async def described(self, name: str) -> Description:
+        """Return what the model can do, and which weights it has."""
+        return msgspec.json.decode(await self._post("/api/show", {"model": name}), type=Description)
 
     async def is_embedding(self, name: str) -> bool:
         """Return whether the model can only create embeddings."""
-        capabilities = await self.capabilities(name)
+        capabilities = (await self.described(name)).capabilities
         return "embedding" in capabilities and "completion" not in capabilities
 
     async def pull(self, name: str, *, insecure: bool) -> AsyncIterator[PullProgress]:
@@ -112,21 +124,43 @@ class Ollama:
         Ollama reports errors of the registry in the stream, after status 200.
         """
         body = {"model": name, "insecure": insecure, "stream": True}
+        async for progress in self._progress("/api/pull", body, "the pull"):
+            yield progress
+
+    async def create(self, name: str, fields: Mapping[str, Any]) -> AsyncIterator[PullProgress]:
+        """Create a model with the fields of `POST /api/create`, and yield the progress."""
+        async for progress in self._progress("/api/create", {"model": name, **fields, "stream": True}, "the creation"):
+            yield progress
+
+    async def has_blob(self, digest: str) -> bool:
+        """Return whether Ollama has a blob."""
+        timeout = aiohttp.ClientTimeout(total=_GET_SECONDS)
         try:
-            async with self._session.post("/api/pull", json=body) as response:
+            async with self._session.head(f"/api/blobs/{digest}", timeout=timeout) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise OllamaError(f"the blob cannot be looked up: {error}") from error
+
+    async def upload(self, digest: str, content: AsyncIterator[bytes]) -> None:
+        """Store a blob. Ollama computes its digest again."""
+        try:
+            async with self._session.post(f"/api/blobs/{digest}", data=content) as response:
                 if response.status >= 400:
                     raise OllamaError(_sentence(await response.read()), response.status)
-                async for line in response.content:
-                    progress = msgspec.json.decode(line, type=PullProgress)
-                    if progress.error:
-                        raise OllamaError(progress.error, 200)
-                    yield progress
-        except (aiohttp.ClientError, OSError, *UNREADABLE) as error:
-            raise OllamaError(f"the pull was interrupted: {error}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise OllamaError(f"the upload was interrupted: {error}") from error
 
     async def copy(self, source: str, destination: str) -> None:
         """Copy a model to a second name."""
         await self._post("/api/copy", {"source": source, "destination": destination})
+
+    async def delete(self, name: str) -> None:
+        """Delete a model, and the blobs that no other model uses. A model that is in memory stays there."""
+        await self._send("DELETE", "/api/delete", {"model": name})
+
+    async def unload(self, name: str) -> None:
+        """Remove a model from memory when its running requests have ended. Returns immediately."""
+        await self._post("/api/generate", {"model": name, "keep_alive": 0, "stream": False})
 
     async def load(self, name: str, *, embedding: bool, seconds: float) -> None:
         """Load a model into memory without expiry, and wait at most `seconds` for one token or one embedding."""
@@ -171,9 +205,26 @@ class Ollama:
         except (aiohttp.ClientError, OSError, TimeoutError, *UNREADABLE) as error:
             raise OllamaError(f"{path}: {str(error) or f'no response within {_GET_SECONDS:g} s'}") from error
 
-    async def _post(self, path: str, body: dict[str, Any], seconds: float = 60) -> bytes:
+    async def _progress(self, path: str, body: dict[str, Any], what: str) -> AsyncIterator[PullProgress]:
         try:
-            async with self._session.post(path, json=body, timeout=aiohttp.ClientTimeout(total=seconds)) as response:
+            async with self._session.post(path, json=body) as response:
+                if response.status >= 400:
+                    raise OllamaError(_sentence(await response.read()), response.status)
+                async for line in response.content:
+                    progress = msgspec.json.decode(line, type=PullProgress)
+                    if progress.error:
+                        raise OllamaError(progress.error, 200)
+                    yield progress
+        except (aiohttp.ClientError, OSError, *UNREADABLE) as error:
+            raise OllamaError(f"{what} was interrupted: {error}") from error
+
+    async def _post(self, path: str, body: dict[str, Any], seconds: float = 60) -> bytes:
+        return await self._send("POST", path, body, seconds)
+
+    async def _send(self, method: str, path: str, body: dict[str, Any], seconds: float = 60) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        try:
+            async with self._session.request(method, path, json=body, timeout=timeout) as response:
                 data = await response.read()
                 if response.status != 200:
                     raise OllamaError(_sentence(data), response.status)

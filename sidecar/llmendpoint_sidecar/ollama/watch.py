@@ -32,6 +32,8 @@ class UpstreamWatch:
         self._model_labels = model_labels
         self._interval = interval
         self._failures = 0
+        #: The weights of models, by the digest of the model.
+        self._weights: dict[str, str] = {}
 
     def context_length(self, name: str) -> int | None:
         """Return the context length of a model that is in memory, in tokens. None if it is not in memory."""
@@ -45,16 +47,29 @@ class UpstreamWatch:
     def loaded_as(self, name: str) -> LoadedModel | None:
         """Return the model in memory that Ollama finds under a name, however the name is written.
 
-        Several names of the same model share its memory. `/api/ps` then only lists the name that loaded it.
+        Several names of the same model share its memory, and so do models with the same weights, such as a model and
+        those that were created from it with another prompt. `/api/ps` then only lists the one that was loaded first.
         """
-        # Few models are in memory at the same time.
-        found = _found(self.loaded, name)
-        if found is not None or not self.loaded:
-            return found
+        if not self.loaded:
+            return None
         listed = self.listed_as(name)
         if listed is None or not listed.digest:
-            return None
-        return next((model for model in self.loaded.values() if model.digest == listed.digest), None)
+            return _found(self.loaded, name)
+        # The name alone does not decide: after a pull, `/api/ps` may list the version that the name had before.
+        same = next((model for model in self.loaded.values() if model.digest == listed.digest), None)
+        weights = self._weights.get(listed.digest)
+        if same is not None or weights is None:
+            return same
+        return next((model for model in self.loaded.values() if self._weights.get(model.digest) == weights), None)
+
+    def weights(self, digest: str) -> str:
+        """Return the weights of the model with a digest, or an empty string if they are not known."""
+        return self._weights.get(digest, "")
+
+    def note_weights(self, digest: str, weights: str) -> None:
+        """Remember the weights of a model."""
+        if digest and weights:
+            self._weights[digest] = weights
 
     async def run(self) -> None:
         """Poll at the interval, and immediately if the meter meets an unknown model name."""
@@ -84,8 +99,25 @@ class UpstreamWatch:
             log.info("upstream is up: Ollama %s", self.version)
         self.up, self._failures = True, 0
         self.listed = {model.name: model for model in listed}
-        self.loaded = {model.name: model for model in loaded}
+        # If a past version of a model is still in memory, its name stands for the present one.
+        names = {self._name_of(model): model for model in loaded}
+        self.loaded = names | {model.name: model for model in loaded if self._is_present(model)}
+        digests = {model.digest for model in listed} | {model.digest for model in loaded}
+        self._weights = {digest: weights for digest, weights in self._weights.items() if digest in digests}
         self._model_labels.list(self.listed, (model.name for model in listed if model.remote_host))
+
+    def _is_present(self, model: LoadedModel) -> bool:
+        listed = self.listed.get(model.name)
+        return listed is not None and listed.digest == model.digest
+
+    def _name_of(self, model: LoadedModel) -> str:
+        """Return the name of a model in memory.
+
+        If the name was deleted, or belongs to another version now, it is another name of the model, if there is one.
+        """
+        if self._is_present(model):
+            return model.name
+        return next((name for name, other in self.listed.items() if other.digest == model.digest), model.name)
 
     def lost(self) -> None:
         """Note that the process of Ollama has ended, so that nothing of its state is left."""

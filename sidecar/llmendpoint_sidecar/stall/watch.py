@@ -197,7 +197,7 @@ class StallWatch:
         """
         result = Answer.FAILED
         try:
-            capabilities = await self._ollama.capabilities(model)
+            capabilities = (await self._ollama.described(model)).capabilities
             # Ollama lists no capabilities for a model that it does not know well. Images take long and have no tokens.
             if "completion" not in capabilities and "embedding" not in capabilities:
                 log.log(

@@ -46,7 +46,7 @@ class Supervisor:
         self.runtime = Runtime(settings)
         files = InputFiles(settings)
         self._inputs = InputWatch(files, files.load(config), self.configure)
-        self._admin_service = AdminService(self.runtime, config, self.refresh, self.find)
+        self._admin_service = AdminService(self.runtime, self._inputs.current, self.refresh, self.find)
         self._totals = Totals(self.runtime.meter)
         self._stall_watch = StallWatch(
             settings,
@@ -89,7 +89,7 @@ class Supervisor:
         A worker that is stuck is replaced, and its successor starts with these inputs.
         """
         answers = [worker.configure(inputs) for worker in self._workers()]
-        self._admin_service.configure(inputs.config)
+        self._admin_service.configure(inputs)
         self._stall_watch.configure(inputs.config)
         if answers:
             await asyncio.wait(answers, timeout=_CONFIRM_SECONDS)

@@ -49,6 +49,17 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"models": [{"name": "a:1", "source": {"gguf": {"path": "models/a.gguf"}}}]}, "source.gguf.path"),
     ({"models": [{"name": "a:1", "source": {"gguf": {"path": "/models/../a"}}}]}, "must not contain the parts . and .."),
     ({"models": [{"name": "a:1", "source": {"gguf": {"path": "/models/"}}}]}, "source.gguf.path"),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "/volumes/a.gguf"}}}]}, "must be below the mountPath of one"),
+    (
+        {
+            "models": [{"name": "a:1", "source": {"gguf": {"path": "/volumes-2/a.gguf"}}}],
+            "pod": {
+                "volumes": [{"name": "a", "emptyDir": {}}],
+                "ollamaVolumeMounts": [{"name": "a", "mountPath": "/volumes"}],
+            },
+        },
+        "must be below the mountPath of one",
+    ),
     ({"models": [{"name": "a:1", "modelfile": {}}]}, "set exactly one of inline and configMapKeyRef"),
     (
         {"models": [{"name": "a:1", "modelfile": {"inline": "FROM b", "configMapKeyRef": {"name": "a", "key": "b"}}}]},

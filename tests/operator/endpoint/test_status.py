@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import EndpointCondition
+from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.observe import Observation, Replicas
 from llmendpoint_operator.endpoint.status import endpoint_status, gpu_text, unparsed_status
 from llmendpoint_operator.policy.rules import Violation
@@ -92,6 +93,12 @@ def test_models_are_summed_over_replicas() -> None:
         "progressPercent": 40,
         "message": "pulled 4 MB of 10 MB",
     }
+
+
+def test_a_pull_has_a_speed_and_a_remaining_time() -> None:
+    pulling = model(ModelPhase.PULLING, progress_percent=40, bytes_per_second=1000, remaining_seconds=60)
+    (row,) = status(Observation(2, 1, True, (view(READY), view(pulling))))["models"]
+    assert (row["bytesPerSecond"], row["remainingSeconds"]) == (1000, 60)
 
 
 SETTLED = Observation(1, 1, True, (view(READY, ready=True),))

@@ -23,6 +23,8 @@ CHANGELOG = (Path(__file__).parents[3] / "CHANGELOG.md").read_text()
 NAMES = sorted(path.name.removesuffix(".spec.yaml") for path in BEFORE.glob("*.spec.yaml"))
 #: The changed fields of the pod template, and the words by which the changelog names them.
 CHANGES = {
+    "spec.containers[metering].env": "how it created models",
+    "spec.containers[metering].volumeMounts[models]": "how it created models",
     "spec.containers[metering].terminationMessagePolicy": "termination messages",
     "spec.initContainers[ollama].terminationMessagePolicy": "termination messages",
     "spec.containers[metering].resources.requests.ephemeral-storage": "ephemeral storage",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import TAGGED_MODEL_PATTERN, ApiModel, ObjectName, rules
-from llmendpoint_common.contracts.sidecar import Load
+from llmendpoint_common.contracts.modelfile import parse_modelfile
+from llmendpoint_common.contracts.ollama import model_key
+from llmendpoint_common.contracts.sidecar import Load, Registry, modelfile_problem
 
 _TAGGED = (
     f"self.matches('{TAGGED_MODEL_PATTERN}')",
@@ -36,6 +39,13 @@ MODELFILES_FIT = (
     "self.map(m, has(m.modelfile) && has(m.modelfile.inline) ? m.modelfile.inline.size() : 0).sum() "
     f"<= {MAX_MODELFILES}",
     f"all inline Modelfiles together may have at most {MAX_MODELFILES} characters",
+)
+_COVERS = "m.source.gguf.path == v.mountPath || m.source.gguf.path.startsWith(v.mountPath + '/')"
+#: A CEL rule on the spec.
+GGUF_ON_A_VOLUME = (
+    "self.models.all(m, !has(m.source) || !has(m.source.gguf) || (has(self.pod) && has(self.pod.ollamaVolumeMounts) && "
+    f"self.pod.ollamaVolumeMounts.exists(v, {_COVERS})))",
+    "source.gguf.path of each model must be below the mountPath of one of pod.ollamaVolumeMounts",
 )
 # A line inside of a multi-line text can begin with the word from as well. The operator parses the Modelfile.
 _HAS_FROM = (
@@ -139,8 +149,8 @@ class Modelfile(ApiModel):
     config_map_key_ref: ConfigMapKey | None = Field(
         None,
         description="Key of a ConfigMap with the text of the Modelfile, in the format of the field inline. If the "
-        "ConfigMap changes, the model is created again within about a minute, without a restart. Set either this field "
-        "or inline.",
+        "ConfigMap changes, the model is created again within about two minutes, without a restart. Set either this "
+        "field or inline.",
     )
 
 
@@ -175,3 +185,35 @@ class Model(ApiModel):
         description="Modelfile with parameters, template and prompts, with which the model is created from its source. "
         "If absent, the model is used as its source has it.",
     )
+
+
+def check_modelfile(model: Model, text: str) -> None:
+    """Raise ValueError with a sentence if a text is not a valid Modelfile for the model."""
+    source = None
+    if model.source is not None and model.source.registry is not None:
+        source = registry_of(model.source.registry).model_name(model.name)
+    elif model.source is not None and model.source.gguf is not None:
+        source = model.source.gguf.path
+    problem = modelfile_problem(model.name, parse_modelfile(text).base, source)
+    if problem:
+        raise ValueError(f"{model.name}: {problem}")
+
+
+def check_bases(models: Sequence[Model]) -> None:
+    """Raise ValueError with a sentence if models are created from each other in a circle."""
+    bases = {
+        model_key(model.name): model_key(parse_modelfile(model.modelfile.inline).base)
+        for model in models
+        if model.modelfile is not None and model.modelfile.inline is not None
+    }
+    for model in models:
+        key = bases.get(model_key(model.name))
+        for _ in bases:
+            if key == model_key(model.name):
+                raise ValueError(f"{model.name}: the Modelfiles of the models name each other in a circle with FROM")
+            key = bases.get(key or "")
+
+
+def registry_of(source: RegistrySource) -> Registry:
+    """Return a registry as the sidecar's configuration has it."""
+    return Registry(source.host, source.repository, source.insecure)

@@ -15,7 +15,14 @@ from llmendpoint_common.api.endpoint.gpu import GPUS_IN_RESOURCES, Gpu
 from llmendpoint_common.api.endpoint.http_route import HTTPRoute
 from llmendpoint_common.api.endpoint.ingress import Ingress
 from llmendpoint_common.api.endpoint.metering import Metering
-from llmendpoint_common.api.endpoint.models import MODELFILES_FIT, ONE_MODEL_EACH, Model
+from llmendpoint_common.api.endpoint.models import (
+    GGUF_ON_A_VOLUME,
+    MODELFILES_FIT,
+    ONE_MODEL_EACH,
+    Model,
+    check_bases,
+    check_modelfile,
+)
 from llmendpoint_common.api.endpoint.monitoring import Monitoring
 from llmendpoint_common.api.endpoint.network import Service
 from llmendpoint_common.api.endpoint.network_policy import NetworkPolicy
@@ -38,7 +45,9 @@ class LLMEndpointSpec(ApiModel):
     """Desired state of an endpoint."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(SAME_STORAGE, *ONLY_OWN_MODELS, *GPUS_IN_RESOURCES, *ONE_SOURCE_OF_REPLICAS)
+        json_schema_extra=rules(
+            SAME_STORAGE, *ONLY_OWN_MODELS, GGUF_ON_A_VOLUME, *GPUS_IN_RESOURCES, *ONE_SOURCE_OF_REPLICAS
+        )
     )
 
     models: list[Model] = Field(
@@ -111,6 +120,15 @@ class LLMEndpointSpec(ApiModel):
         description="Number of pods that must stay ready when pods are evicted, as a PodDisruptionBudget. While a pod "
         "loads its models, no pod of the endpoint is evicted. If absent, evictions are not limited.",
     )
+
+    @field_validator("models")
+    @classmethod
+    def _valid_modelfiles(cls, models: list[Model]) -> list[Model]:
+        for model in models:
+            if model.modelfile is not None and model.modelfile.inline is not None:
+                check_modelfile(model, model.modelfile.inline)
+        check_bases(models)
+        return models
 
     @field_validator("models")
     @classmethod

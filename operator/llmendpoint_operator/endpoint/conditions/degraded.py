@@ -1,4 +1,5 @@
-"""Degraded: fewer replicas than desired are ready, Ollama is hung on one, a child was refused or cannot be watched.
+"""Degraded: fewer replicas than desired are ready, Ollama is hung on one, a child was refused or cannot be watched,
+or replicas have different versions of a model.
 
 The message names the causes.
 
@@ -7,10 +8,12 @@ If the cluster does not have the kind ServiceMonitor, the endpoint is not degrad
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_operator.endpoint.conditions.causes import causes, in_words
-from llmendpoint_operator.endpoint.conditions.model_reports import hung
+from llmendpoint_operator.endpoint.conditions.model_reports import different_digests, hung
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, needed
@@ -32,11 +35,26 @@ def degraded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     if stalled:
         return Condition(_TYPE, True, EndpointReason.OLLAMA_HUNG, stalled)
     if seen.ready_replicas < spec.wanted_replicas:
-        counts = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
-        found = causes(seen)
-        if found:
-            return Condition(_TYPE, True, found[0].reason, f"{counts} {in_words(found)}")
-        message = f"{counts} If this does not change, check the events of the other pods."
-        return Condition(_TYPE, True, EndpointReason.REPLICAS_UNAVAILABLE, message)
+        return _unavailable(spec, seen)
+    different = different_digests(seen.pods)
+    if different:
+        return Condition(_TYPE, True, EndpointReason.DIGESTS_DIFFER, _versions(different))
     message = "All desired replicas are ready to serve requests, and all children are applied."
     return Condition(_TYPE, False, EndpointReason.AS_WANTED, message)
+
+
+def _unavailable(spec: LLMEndpointSpec, seen: Observation) -> Condition:
+    counts = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
+    found = causes(seen)
+    if found:
+        return Condition(_TYPE, True, found[0].reason, f"{counts} {in_words(found)}")
+    message = f"{counts} If this does not change, check the events of the other pods."
+    return Condition(_TYPE, True, EndpointReason.REPLICAS_UNAVAILABLE, message)
+
+
+def _versions(different: Mapping[str, Sequence[str]]) -> str:
+    shown = "; ".join(f"{name} has the digests {' and '.join(digests)}" for name, digests in different.items())
+    return (
+        f"Replicas have different versions of a model, so the same request can have different answers: {shown}. Set "
+        "spec.models[].digest to one of them; replicas with another one pull the model again."
+    )

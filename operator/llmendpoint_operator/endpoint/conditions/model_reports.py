@@ -15,7 +15,13 @@ from llmendpoint_operator.kube.conditions import Condition
 
 #: The reason in a report is a string, because a newer sidecar may have reasons that this operator does not know.
 AVAILABILITY_FAILURES: frozenset[str] = frozenset(
-    {ModelReason.MODEL_NOT_FOUND, ModelReason.PULL_FAILED, ModelReason.DIGEST_MISMATCH}
+    {
+        ModelReason.MODEL_NOT_FOUND,
+        ModelReason.FILE_NOT_READABLE,
+        ModelReason.PULL_FAILED,
+        ModelReason.CREATE_FAILED,
+        ModelReason.DIGEST_MISMATCH,
+    }
 )
 LOADING_FAILURES: frozenset[str] = frozenset({ModelReason.LOAD_FAILED, ModelReason.NOT_ON_GPU})
 
@@ -55,6 +61,25 @@ def slowest(pods: Sequence[PodView], name: str) -> ModelStatus | None:
     """Return the report of a model with the least progress, or None if no replica reports the model."""
     mine = [model for model in reports(pods) if model.name == name]
     return min(mine, key=lambda model: model.progress_percent, default=None)
+
+
+def unfinished(pods: Sequence[PodView]) -> ModelStatus | None:
+    """Return the first model whose declared version is not in use yet, or None if there is none."""
+    return next((model for model in reports(pods) if not model.serving), None)
+
+
+def different_digests(pods: Sequence[PodView]) -> dict[str, list[str]]:
+    """Return the digests of models of which the replicas have different versions, by name.
+
+    It is empty while a replica has not read the latest configuration, or is changing its models.
+    """
+    if any(pod.outdated or pod.status is None for pod in pods) or unfinished(pods) is not None:
+        return {}
+    digests: dict[str, set[str]] = {}
+    for model in reports(pods):
+        if model.digest:
+            digests.setdefault(model.name, set()).add(model.digest)
+    return {name: sorted(found) for name, found in digests.items() if len(found) > 1}
 
 
 def activity(model: ModelStatus) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
-from llmendpoint_common.contracts.sidecar import ModelStatus
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus
 from llmendpoint_operator.endpoint.conditions.model_reports import (
     AVAILABILITY_FAILURES,
     activity,
@@ -37,9 +37,11 @@ def models_available(spec: LLMEndpointSpec, seen: Observation) -> Condition:
 
 
 def _is_present(model: ModelStatus) -> bool:
-    return model.present
+    """Return whether the declared version of a model is on the disk, and not only an earlier one."""
+    return model.present and (model.serving or model.phase not in (ModelPhase.PENDING, ModelPhase.PULLING))
 
 
 def _progress(pods: Sequence[PodView], name: str) -> str:
     state = slowest(pods, name) or ModelStatus(name)
-    return f"{activity(state)} ({state.progress_percent} %)"
+    rate = f", {state.bytes_per_second / 1e6:.1f} MB/s" if state.bytes_per_second else ""
+    return f"{activity(state)} ({state.progress_percent} %{rate})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_operator.endpoint.conditions.model_reports import activity, unfinished
 from llmendpoint_operator.endpoint.conditions.stalled import stalled
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
@@ -37,10 +38,23 @@ def reconciling(spec: LLMEndpointSpec, seen: Observation) -> Condition:
         return Condition(_TYPE, True, EndpointReason.NOT_APPLIED, message)
     complete = seen.replicas == seen.ready_replicas == spec.wanted_replicas
     if complete and seen.up_to_date:
-        return _settled(spec)
+        return _change_of_models(seen) or _settled(spec)
     counts = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready, and {seen.replicas} pods exist."
     message = f"{counts} Not all of them have the latest pod template yet." if complete else counts
     return Condition(_TYPE, True, EndpointReason.ROLLING_OUT, message)
+
+
+def _change_of_models(seen: Observation) -> Condition | None:
+    """Return the condition while replicas that are ready do not have the latest configuration or models yet."""
+    unread = [pod.name for pod in seen.pods if pod.outdated]
+    if unread:
+        message = (
+            f"{', '.join(unread)}: the metering sidecar has not read the latest configuration yet. Kubernetes updates "
+            "it within about a minute. If it takes longer, see the log of the container metering."
+        )
+        return Condition(_TYPE, True, EndpointReason.ROLLING_OUT, message)
+    model = unfinished(seen.pods)
+    return Condition(_TYPE, True, EndpointReason.CHANGING_MODELS, activity(model)) if model else None
 
 
 def _settled(spec: LLMEndpointSpec) -> Condition:

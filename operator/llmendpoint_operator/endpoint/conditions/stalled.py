@@ -16,7 +16,9 @@ from llmendpoint_operator.kube.fault import condition_of, final
 from llmendpoint_operator.policy.rules import sentences
 
 _TYPE = EndpointCondition.STALLED
-_OF_THE_SPEC: frozenset[str] = frozenset({ModelReason.MODEL_NOT_FOUND, ModelReason.DIGEST_MISMATCH})
+_OF_THE_SPEC: frozenset[str] = frozenset(
+    {ModelReason.MODEL_NOT_FOUND, ModelReason.FILE_NOT_READABLE, ModelReason.DIGEST_MISMATCH}
+)
 
 
 def stalled(spec: LLMEndpointSpec, seen: Observation) -> Condition:

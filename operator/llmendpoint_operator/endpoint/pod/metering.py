@@ -10,8 +10,9 @@ from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.metering import MeteringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.translate.sidecar_arguments import sidecar_arguments
-from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ENVIRONMENT_PREFIX, PROXY_PORT
 from llmendpoint_operator.endpoint import layout
+from llmendpoint_operator.endpoint.pod.gguf import gguf_mounts
 from llmendpoint_operator.kube import pod_security
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.kube.pod_fields import resources
@@ -31,6 +32,9 @@ def metering_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
             key_folders=[secret.folder for secret in keys],
             restart_file=layout.RESTART_FILE,
         ),
+        # A variable and no argument: an older sidecar, whose image a spec can choose, refuses an argument that it does
+        # not know.
+        "env": [{"name": f"{ENVIRONMENT_PREFIX}STATE_FOLDER", "value": layout.STATE_FOLDER}],
         "ports": _ports(spec),
         "resources": resources(spec.metering.resources, defaults.METERING_REQUESTS, defaults.METERING_LIMITS),
         # Conditions quote the last words of a container that ends again and again.
@@ -40,7 +44,9 @@ def metering_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
         "livenessProbe": _probe("/livez", period=10, failures=6),
         "volumeMounts": [
             {"name": layout.CONFIG_VOLUME, "mountPath": layout.CONFIG_FOLDER, "readOnly": True},
+            {"name": layout.MODELS_VOLUME, "mountPath": layout.MODELS_FOLDER},
             *_signals(spec),
+            *gguf_mounts(spec),
             *({"name": secret.volume, "mountPath": secret.folder, "readOnly": True} for secret in keys),
         ],
     }

@@ -10,8 +10,13 @@ from llmendpoint_operator.kube.owner import Manifest, Owner
 
 def config_map(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
     """Return the ConfigMap."""
-    config = sidecar_config(spec, (*layout.client_hosts(owner), *layout.outer_hosts(spec)))
     return {
         **owner.child("ConfigMap", layout.config_map_name(owner), "config"),
-        "data": {layout.CONFIG_FILE: config_text(config)},
+        "data": {layout.CONFIG_FILE: config_file(owner, spec)},
     }
+
+
+def config_file(owner: Owner, spec: LLMEndpointSpec) -> str:
+    """Return the text of the sidecar's configuration file."""
+    hosts = (*layout.client_hosts(owner), *layout.outer_hosts(spec))
+    return config_text(sidecar_config(spec, hosts, gguf_root=layout.GGUF_ROOT))

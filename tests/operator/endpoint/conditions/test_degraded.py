@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.degraded import degraded
-from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.pods.trouble import Trouble
 from support.endpoints import endpoint_spec
 from support.observations import (
@@ -20,6 +21,7 @@ from support.observations import (
     READY,
     SILENT,
     UNWATCHED,
+    model,
     observed,
     outcome,
     view,
@@ -90,3 +92,32 @@ def test_a_refused_child_is_told_beside_a_kind_that_cannot_be_watched() -> None:
     message = degraded(endpoint_spec(), seen).message
     assert message.startswith("The operator cannot watch Service in the cluster: Service is forbidden. Give its")
     assert message.endswith(FORBIDDEN.message)
+
+
+OTHER = model(present=True, loaded=True, digest="sha256:2")
+
+
+@pytest.mark.parametrize(
+    ("pods", "expected"),
+    [
+        ((view(READY, ready=True), view(OTHER, ready=True, name="assistant-1")), (True, "DigestsDiffer")),
+        ((view(READY, ready=True), view(READY, ready=True, name="assistant-1")), (False, "AsWanted")),
+        # While models change, replicas differ for a time.
+        (
+            (view(READY, ready=True), replace(view(OTHER, ready=True, name="assistant-1"), outdated=True)),
+            (False, "AsWanted"),
+        ),
+        (
+            (
+                view(READY, ready=True),
+                view(model(ModelPhase.PULLING, digest="sha256:2", serving=False), ready=True, name="assistant-1"),
+            ),
+            (False, "AsWanted"),
+        ),
+    ],
+)
+def test_different_versions_of_a_model_are_told(pods: tuple[PodView, ...], expected: tuple[bool, str]) -> None:
+    condition = degraded(endpoint_spec(replicas=2), observed(*pods))
+    assert outcome(condition) == expected
+    if expected[0]:
+        assert "tiny:latest has the digests sha256:1 and sha256:2" in condition.message

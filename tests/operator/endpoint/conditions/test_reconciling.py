@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.reconciling import reconciling
-from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.endpoint.observe import Observation, PodView
 from support.endpoints import endpoint_spec
 from support.observations import (
     CONFLICT,
@@ -16,8 +17,12 @@ from support.observations import (
     MONITOR_CONFLICT,
     NO_MONITORS,
     NO_PODS,
+    READY,
     UNWATCHED,
+    model,
+    observed,
     outcome,
+    view,
 )
 
 SETTLED = Observation(1, 1, True, ())
@@ -75,3 +80,33 @@ def test_an_endpoint_is_not_settled_while_its_objects_cannot_be_seen(
 def test_a_tool_does_not_wait_for_a_spec_that_a_person_has_to_correct() -> None:
     seen = replace(SETTLED, invalid="spec.replicas: two", unwatched=(UNWATCHED["Pod"],))
     assert outcome(reconciling(endpoint_spec(), seen)) == (False, "Stalled")
+
+
+READ = view(READY, ready=True)
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected", "words"),
+    [
+        (READ, (False, "Settled"), "match the spec"),
+        (replace(READ, outdated=True), (True, "RollingOut"), "assistant-0: the metering sidecar has not read"),
+        (
+            view(model(ModelPhase.PULLING, present=True, serving=False, message="pulled 1 MB of 2 MB"), ready=True),
+            (True, "ChangingModels"),
+            "tiny:latest: pulled 1 MB of 2 MB",
+        ),
+        (
+            view(model(ModelPhase.FAILED, reason="LoadFailed", serving=False, message="does not fit"), ready=True),
+            (True, "ChangingModels"),
+            "does not fit",
+        ),
+        # An evicted model is loaded again, which is no change.
+        (view(model(ModelPhase.LOADING, present=True), ready=True), (False, "Settled"), ""),
+    ],
+)
+def test_replicas_that_change_their_models_differ_from_the_spec(
+    pod: PodView, expected: tuple[bool, str], words: str
+) -> None:
+    condition = reconciling(endpoint_spec(), observed(pod))
+    assert outcome(condition) == expected
+    assert words in condition.message
