@@ -19,6 +19,9 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "llmendpoint"
 
+#: Annotation of an LLMEndpoint. While its value is `true`, the operator writes the status, and nothing else.
+PAUSED_ANNOTATION = f"{GROUP}/paused"
+
 #: Name of the operators' Leases, and their annotations: who wants to serve which scope, and whether it does.
 LEASE_NAME = "llmendpoint-operator"
 INSTALLATION_ANNOTATION = f"{GROUP}/installation"

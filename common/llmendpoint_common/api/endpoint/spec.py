@@ -19,7 +19,7 @@ from llmendpoint_common.api.endpoint.network import Service
 from llmendpoint_common.api.endpoint.ollama import OllamaSettings
 from llmendpoint_common.api.endpoint.pod import Pod
 from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
-from llmendpoint_common.api.endpoint.storage import SAME_STORAGE, Storage
+from llmendpoint_common.api.endpoint.storage import STORAGE_CHANGES, Storage
 from llmendpoint_common.api.fields import ApiModel, list_map, rules
 from llmendpoint_common.contracts.ollama import model_key
 
@@ -27,7 +27,7 @@ from llmendpoint_common.contracts.ollama import model_key
 class LLMEndpointSpec(ApiModel):
     """Desired state of an endpoint."""
 
-    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *GPUS_IN_RESOURCES))
+    model_config = ConfigDict(json_schema_extra=rules(*STORAGE_CHANGES, *GPUS_IN_RESOURCES))
 
     models: list[Model] = Field(
         min_length=1,
@@ -50,8 +50,8 @@ class LLMEndpointSpec(ApiModel):
     ollama: OllamaSettings = Field(default_factory=OllamaSettings, description="Settings of the Ollama container.")
     storage: Storage = Field(
         default_factory=Storage,
-        description="Storage for the models of each replica. It cannot be changed later. To use different storage, "
-        "create another LLMEndpoint.",
+        description="Storage for the models of each replica. Only size, which may grow, and retentionPolicy can be "
+        "changed later. To use different storage, create another LLMEndpoint.",
     )
     metering: Metering = Field(
         default_factory=Metering,
