@@ -116,6 +116,9 @@
     - persistentvolumeclaims
   verbs:
     - get
+    - list
+    - watch
+    - patch
 - apiGroups:
     - ''
   resources:
@@ -257,6 +260,9 @@
     - persistentvolumeclaims
   verbs:
     - get
+    - list
+    - watch
+    - patch
 - apiGroups:
     - ''
   resources:

@@ -70,6 +70,8 @@ class EndpointReason(StrEnum):
     PENDING = "Pending"
     ROLLING_OUT = "RollingOut"
     NOT_APPLIED = "NotApplied"
+    RESIZING = "Resizing"
+    PAUSED = "Paused"
     SETTLED = "Settled"
     STALLED = "Stalled"
     # ModelsAvailable and ModelsLoaded
@@ -125,6 +127,7 @@ class FaultReason(StrEnum):
     WEBHOOK_FAILED = "WebhookFailed"
     REFERENCE_NOT_FOUND = "ReferenceNotFound"
     INVALID = "Invalid"
+    NOT_EXPANDABLE = "StorageNotExpandable"
     CONFLICT = "Conflict"
     UNKNOWN_KIND = "UnknownKind"
     NAMESPACE_TERMINATING = "NamespaceTerminating"

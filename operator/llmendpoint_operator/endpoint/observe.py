@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
 from llmendpoint_operator.cluster.pod_status import Silence
+from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.layout import METERING_CONTAINER, OLLAMA_CONTAINER
 from llmendpoint_operator.kube.fault import Fault
@@ -56,7 +58,8 @@ class Observation:
     ours. `stuck` is the trouble of a pod that waits for a person. `scraping` says which Prometheus servers select the
     ServiceMonitor; it is None if the operator cannot know this. `monitored` is whether the ServiceMonitor exists and is
     ours. `unwatched` are the kinds of its children and pods that the operator may not watch, so that what is observed
-    of them may be outdated.
+    of them may be outdated. `resizing` has a sentence for each claim that grows. `paused` is whether the operator must
+    not write, and `withheld` are the names of what it would write.
     """
 
     replicas: int
@@ -73,6 +76,9 @@ class Observation:
     stuck: Trouble | None = None
     monitored: bool = True
     unwatched: tuple[Unwatched, ...] = ()
+    resizing: tuple[str, ...] = ()
+    paused: bool = False
+    withheld: tuple[str, ...] = ()
 
     @property
     def unseen(self) -> list[Unwatched]:
@@ -105,6 +111,22 @@ def replicas_of(statefulset: Manifest | None) -> Replicas:
     observed = status.get("observedGeneration", 0) >= statefulset["metadata"].get("generation", 0)
     latest = observed and status.get("updatedReplicas", existing) == existing
     return Replicas(existing, status.get("readyReplicas", 0), latest)
+
+
+def counts_pods(statefulset: Child) -> bool:
+    """Return whether a StatefulSet counts its pods: it is not being deleted, and its controller has observed it."""
+    return not statefulset.terminating and "observedGeneration" in (statefulset.body.get("status") or {})
+
+
+def ordinal_of(pod: Manifest, statefulset: str) -> int | None:
+    """Return the number of a StatefulSet's pod, or None if its name is not that of one."""
+    match = re.fullmatch(rf"{re.escape(statefulset)}-(\d+)", pod["metadata"]["name"])
+    return int(match[1]) if match else None
+
+
+def counted(pods: Sequence[Manifest]) -> Replicas:
+    """Return the replicas while no StatefulSet counts them."""
+    return Replicas(len(pods), sum(map(is_ready, pods)), False)
 
 
 def origin_of(spec: LLMEndpointSpec) -> Origin:

@@ -36,7 +36,8 @@ _ON_THE_WAY = frozenset(
         EndpointReason.REPLICAS_UNAVAILABLE,
     }
 )
-_PROGRESS_SECONDS = 10.0
+#: A status that differs only in progress, or in the message of a condition, is not written more often.
+PROGRESS_SECONDS = 10.0
 
 
 class Throttle:
@@ -48,7 +49,7 @@ class Throttle:
     def is_due(self, key: Key, before: Status, after: Status, now: datetime) -> bool:
         """Return whether to write `after` now. If only the progress differs, it is written every 10 s."""
         last = self._written.get(key)
-        if last is None or not only_progress(before, after) or (now - last).total_seconds() >= _PROGRESS_SECONDS:
+        if last is None or not only_progress(before, after) or (now - last).total_seconds() >= PROGRESS_SECONDS:
             self._written[key] = now
             return True
         return False

@@ -103,7 +103,8 @@ def unparsed_status(
 
 def is_applied(seen: Observation) -> bool:
     """Return whether all children of the present generation are applied. A cluster may lack an optional kind."""
-    return not (required(seen.unwatched) or needed(seen.refused) or seen.forbidden or seen.invalid or seen.deleting)
+    obstacles = (required(seen.unwatched), needed(seen.refused), seen.forbidden, seen.invalid, seen.deleting)
+    return not (any(obstacles) or seen.withheld)
 
 
 def _judging(row: dict[str, Any], applied: int) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.kube.conditions import Condition
 
+#: Reasons that only a changed spec or a changed object of the cluster can end, besides a name conflict.
+_LASTING = (FaultReason.INVALID, FaultReason.NOT_EXPANDABLE)
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -54,8 +57,8 @@ def final(faults: Iterable[Fault]) -> list[Fault]:
     Other refusals can pass without either: a quota becomes free, a webhook is repaired, a permission is granted.
     """
     found = list(faults)
-    invalid = [fault for fault in found if fault.reason is FaultReason.INVALID and not KINDS[fault.kind].optional]
-    return name_conflicts(found) + invalid
+    lasting = [fault for fault in found if fault.reason in _LASTING and not KINDS[fault.kind].optional]
+    return name_conflicts(found) + lasting
 
 
 def condition_of(kind: str, faults: Sequence[Fault], *, status: bool) -> Condition:

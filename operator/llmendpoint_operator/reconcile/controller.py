@@ -22,7 +22,7 @@ from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReas
 from llmendpoint_operator.cluster.discovery import Discovery
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.inventory import Inventory
-from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pod_status import PodStatuses
@@ -85,13 +85,15 @@ class Resource(Generic[Spec]):
 class Course:
     """The steps of a reconcile that depend on the present state of a resource.
 
-    `children` are the manifests of all desired children, or None if the children are not changed in this state.
+    `children` are the manifests of all desired children, or None if the children are not changed in this state. If
+    `judges` is true then, the step itself has compared them with the inventory.
     `conclude` gets the faults of the refused children, observes the resource, and writes the status. It returns the
     number of seconds until the next reconcile, or None if the next reconcile waits for an event.
     """
 
     children: Sequence[Manifest] | None
     conclude: Callable[[tuple[Fault, ...]], Awaitable[float | None]]
+    judges: bool = False
 
 
 class Controller(ABC, Generic[Spec]):
@@ -143,7 +145,7 @@ class Controller(ABC, Generic[Spec]):
         forbidden = violations(self._policy, self.kind, spec)
         resource = Resource(key, manifest, owner_of(manifest), spec, forbidden)
         course = await self.course(resource)
-        if course.children is None:
+        if course.children is None and not course.judges:
             self._inventory.accept_all(key)
         refused = () if course.children is None else await self._converge_and_tell(resource, course.children)
         if refused is None:
@@ -183,6 +185,10 @@ class Controller(ABC, Generic[Spec]):
     async def converge(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[Fault, ...]:
         """Write the children that differ from these manifests, and return the faults of refused writes."""
         return await self._executor.converge(resource.owner, children, self._prune)
+
+    def preview(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[ChildKey, ...]:
+        """Return the children that `converge` would write or delete."""
+        return self._executor.preview(resource.owner, children, self._prune)
 
     async def write_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
         """Write the status if it differs from the status in the manifest."""
