@@ -263,10 +263,15 @@ class Inventory:
         if child is not None and child.accepted != child.content:
             self._children[key][name] = replace(child, accepted=child.content, complete=b"")
 
-    def accept_all(self, key: Key) -> None:
-        """Accept all children of an owner that no plan compares, because it is deleted or keeps its children as is."""
-        for name in tuple(self._children.get(key, {})):
-            self.accept(key, name)
+    def set_aside(self, key: Key) -> None:
+        """Drop the bodies of children that no plan compares now, because their owner is deleted or cannot be applied.
+
+        If a later plan compares such a child after all, it is applied again, because somebody may have changed it.
+        """
+        self._refusals.pop(key, None)
+        for name, child in tuple(self._children.get(key, {}).items()):
+            if child.complete:
+                self._children[key][name] = replace(child, complete=b"")
 
     def deleting(self, key: Key, name: ChildKey) -> None:
         """Record that the operator has deleted a child, until the watch shows that it no longer exists."""

@@ -35,7 +35,7 @@ from llmendpoint_operator.endpoint.observe import (
     silence_of,
     stuck,
 )
-from llmendpoint_operator.endpoint.progress import PROGRESS_SECONDS, Throttle, is_failure, new_reasons, quarters_passed
+from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
 from llmendpoint_operator.kube.conditions import is_true
@@ -172,11 +172,11 @@ class EndpointController(Controller[LLMEndpointSpec]):
             withheld=withheld if _is_paused(resource) else (),
         )
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
-        is_told = await self._report(resource, status)
+        left = await self._report(resource, status)
         for message in self._stall_events.new(resource.key, views):
             await self.emit(resource, EndpointReason.OLLAMA_HUNG, message, warning=True)
         pause = self._pause(resource, pods, seen, status)
-        return pause if is_told else min(pause, PROGRESS_SECONDS)
+        return min(pause, left) if left else pause
 
     def _statefulset(self, key: Key, owner: Owner) -> Child | None:
         return self._inventory.own_child(key, "StatefulSet", statefulset_name(owner), owner.uid)
@@ -287,20 +287,19 @@ class EndpointController(Controller[LLMEndpointSpec]):
             return None
         return scraping(resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)
 
-    async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> bool:
-        """Write the status, and Events about its changes. Return False if it is too early to write another message."""
+    async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> float:
+        """Write the status, and Events about its changes. Return the seconds until then if it is too early."""
         before = resource.status
-        if before == status:
-            return True
-        if not self._throttle.is_due(resource.key, before, status, self._now()):
-            return False
+        left = 0.0 if before == status else self._throttle.wait(resource.key, before, status, self._now())
+        if before == status or left:
+            return left
         await self.write_status(resource.manifest, status)
         for condition in new_reasons(before, status):
             await self.emit(resource, condition["reason"], condition["message"], warning=is_failure(condition))
         for model in quarters_passed(before, status):
             message = f"{model['name']}: {model['message']} ({model['progressPercent']} %)"
             await self.emit(resource, "PullProgress", message)
-        return True
+        return 0.0
 
 
 def _is_paused(resource: Resource[LLMEndpointSpec]) -> bool:

@@ -133,20 +133,20 @@ class Controller(ABC, Generic[Spec]):
         """
         manifest = self._inventory.resource(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
-            self._inventory.accept_all(key)
+            self._inventory.set_aside(key)
             await self.gone(key)
             return None
         try:
             spec = self.parse(manifest)
         except ValidationError as error:
-            self._inventory.accept_all(key)
+            self._inventory.set_aside(key)
             await self.refuse(manifest, sentence_of(error))
             return None
         forbidden = violations(self._policy, self.kind, spec)
         resource = Resource(key, manifest, owner_of(manifest), spec, forbidden)
         course = await self.course(resource)
         if course.children is None and not course.judges:
-            self._inventory.accept_all(key)
+            self._inventory.set_aside(key)
         refused = () if course.children is None else await self._converge_and_tell(resource, course.children)
         if refused is None:
             return 0.0
