@@ -47,6 +47,41 @@ class Images:
     loadjob_pull_policy: str = "IfNotPresent"
     ollama_pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
+    ollama_rocm: str = ""
+
+    @property
+    def rocm(self) -> str:
+        """The default image of Ollama for GPUs of AMD: `ollama_rocm` or, if it is empty, the variant of `ollama`.
+
+        It is empty if the variant cannot be derived, because the default image has a digest or no tag.
+        """
+        name, separator, tag = self.ollama.rpartition(":")
+        has_tag = bool(separator) and "/" not in tag and "@" not in self.ollama
+        if self.ollama_rocm or not has_tag:
+            return self.ollama_rocm
+        if tag == "rocm" or tag.endswith("-rocm"):
+            return self.ollama
+        return f"{name}:rocm" if tag == "latest" else f"{name}:{tag}-rocm"
+
+
+#: Allows all namespaces, as the only value of --monitoring-namespace.
+ALL_NAMESPACES = "*"
+
+
+@dataclass(frozen=True)
+class MetricsAccess:
+    """Who may connect to the metrics and the status of endpoints, if their NetworkPolicy is enforced.
+
+    `namespaces` are those of the monitoring; `*` stands for all. The operator's own pods are always allowed.
+    """
+
+    operator_namespace: str = "llmendpoint-system"
+    namespaces: tuple[str, ...] = ()
+
+    @property
+    def all_namespaces(self) -> bool:
+        """Whether pods of all namespaces may connect."""
+        return ALL_NAMESPACES in self.namespaces
 
 
 @dataclass(frozen=True)
@@ -60,6 +95,7 @@ class ChildSettings:
     images: Images
     openshift: bool = False
     monitor_labels: Mapping[str, str] = field(default_factory=dict)
+    metrics_access: MetricsAccess = MetricsAccess()
 
 
 @dataclass(frozen=True)
@@ -110,6 +146,11 @@ def parse_namespace(text: str) -> str:
     return text
 
 
+def parse_monitoring_namespace(text: str) -> str:
+    """Return the name of a namespace, or `*`. Raises ValueError if it is neither."""
+    return text if text == ALL_NAMESPACES else parse_namespace(text)
+
+
 def parse_policy_file(text: str) -> Policy:
     """Return the policy in the file with this path. Raises ValueError, whose message names the file."""
     try:
@@ -143,6 +184,8 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     )
     images.option("ollama-image", str, "docker.io/ollama/ollama:0.17.4", "image of Ollama for endpoints that do not "
                   "set an image", value="IMAGE")  # fmt: skip
+    images.option("ollama-rocm-image", str, "", "image of Ollama for endpoints with GPUs of amd.com that do not set an "
+                  "image; if empty, the tag of --ollama-image with the suffix -rocm", value="IMAGE")  # fmt: skip
     for name in ("sidecar", "loadjob", "ollama"):
         images.option(f"{name}-pull-policy", parse_pull_policy, "IfNotPresent",
                       "image pull policy: Always, IfNotPresent or Never",
@@ -153,6 +196,9 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     children.switch("openshift", "set no user, group and fsGroup in pods, because OpenShift assigns them")
     children.option("monitor-label", parse_label, [], "label of the endpoints' ServiceMonitors, for the selector of a "
                     "Prometheus; labels in spec.monitoring.labels take precedence", value="NAME=VALUE")  # fmt: skip
+    children.option("monitoring-namespace", parse_monitoring_namespace, [], "namespace whose pods may read the metrics "
+                    "of endpoints, besides the operator, where NetworkPolicies are enforced; * allows all namespaces",
+                    value="NAME")  # fmt: skip
     process = flags.group("process")
     process.option("health-listen", parse_address, ":8080", "listen address for /livez, /readyz and /metrics")
     process.option("log-level", parse_level, "info", "debug, info, warning or error")
@@ -166,7 +212,12 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
             os.environ.get("POD_NAME") or socket.gethostname(),
             os.environ.get("POD_UID", ""),
         ),
-        children=ChildSettings(_images(options), options.openshift, dict(options.monitor_label)),
+        children=ChildSettings(
+            _images(options),
+            options.openshift,
+            dict(options.monitor_label),
+            MetricsAccess(options.own_namespace, tuple(options.monitoring_namespace)),
+        ),
         policy=options.policy or ALLOW_ALL,
         health_listen=options.health_listen,
         log_level=options.log_level,
@@ -182,4 +233,5 @@ def _images(options: Namespace) -> Images:
         options.loadjob_pull_policy,
         options.ollama_pull_policy,
         tuple(options.image_pull_secret),
+        options.ollama_rocm_image,
     )

@@ -23,6 +23,12 @@ REPLICAS: Final = 1
 MAX_MODELS: Final = 32
 LOAD: Final = Load.PRELOAD
 
+# Autoscaling
+MIN_REPLICAS: Final = 1
+TARGET_UTILIZATION: Final = "80%"
+#: The default of a HorizontalPodAutoscaler.
+SCALE_DOWN_DELAY: Final = "5m"
+
 # GPUs of a replica
 GPU_COUNT: Final = 1
 GPU_RESOURCE: Final = "nvidia.com/gpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -22,9 +23,14 @@ def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
-def list_map(key: str) -> dict[str, Any]:
-    """Return the schema extensions of a list whose items are identified by one field."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+def cel_list(texts: Iterable[str]) -> str:
+    """Return a CEL list of texts, which must not have quotes or backslashes."""
+    return str([*texts])
+
+
+def list_map(*keys: str) -> dict[str, Any]:
+    """Return the schema extensions of a list whose items are identified by one field, or by several together."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [*keys]}
 
 
 #: Name of a model with its tag, and optionally with a registry: `llama3.2:3b`, `registry.example:5000/library/x:1`.
@@ -32,6 +38,8 @@ TAGGED_MODEL_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0
 
 #: A duration such as `250ms`, `15s` or `1h30m`.
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
+#: A percentage from `1%` to `100%`, without decimals.
+Percentage = Annotated[str, Field(pattern="^([1-9][0-9]?|100)%$", max_length=4)]
 
 
 def _quantity(text: str) -> str:
@@ -63,6 +71,20 @@ _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 ObjectName = Annotated[
     Name, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{_SUBDOMAIN}$"})
 ]
+_HOST = rf"^(\*\.)?{_SUBDOMAIN}$"
+#: A DNS host name in lower case, or a wildcard such as `*.example.com`. Neither an IP address nor a port.
+HostName = Annotated[
+    Name,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 253,
+            "pattern": _HOST,
+            **rules(("!self.matches('^[0-9.]+$')", "must be a host name, not an IP address")),
+        }
+    ),
+]
 #: Reference of a container image.
 Image = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^\S*$"})]
 
@@ -83,6 +105,10 @@ def _keys(pattern: str, name: str) -> dict[str, Any]:
     return rules((expression.replace("\\", "\\\\"), f"each {name} {_KEY_RULE}"))
 
 
+#: Key of a label.
+LabelKey = Annotated[
+    ShortText, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 317, "pattern": _LABEL_KEY})
+]
 #: Value of a label.
 LabelValue = Annotated[
     ShortText,

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec, parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, PAUSED_ANNOTATION, EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import SidecarStatus
@@ -19,7 +20,12 @@ from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.desired import desired
 from llmendpoint_operator.endpoint.growth import Growth, claims_in_use, sentences, too_small, wanted_size
-from llmendpoint_operator.endpoint.layout import client_service_name, service_monitor_name, statefulset_name
+from llmendpoint_operator.endpoint.layout import (
+    client_service_name,
+    headless_service_name,
+    monitor_name,
+    statefulset_name,
+)
 from llmendpoint_operator.endpoint.observe import (
     SERVING,
     Observation,
@@ -35,13 +41,15 @@ from llmendpoint_operator.endpoint.observe import (
     silence_of,
     stuck,
 )
+from llmendpoint_operator.endpoint.pod.ollama import image_problem
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
+from llmendpoint_operator.kube.capabilities import Capabilities, capabilities_without
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
-from llmendpoint_operator.kube.scraping import Scraping, scraping
+from llmendpoint_operator.kube.scraping import MONITORS, Scraping, scrape_mode, scraping
 from llmendpoint_operator.kube.unwatched import Unwatched
 from llmendpoint_operator.pods.classify import pod_trouble
 from llmendpoint_operator.pods.trouble import Trouble
@@ -104,8 +112,10 @@ class EndpointController(Controller[LLMEndpointSpec]):
         The children of an endpoint whose spec has a forbidden or invalid value are left as they are.
         """
         generation = resource.manifest["metadata"]["generation"]
-        invalid = await self._claims.problem(resource.key, generation, resource.spec)
-        wanted = desired(resource.owner, resource.spec, self._settings)
+        invalid = image_problem(resource.spec, self._settings.images) or await self._claims.problem(
+            resource.key, generation, resource.spec
+        )
+        wanted = desired(resource.owner, resource.spec, self._settings, self._capabilities)
         conclude = partial(self._conclude, resource, [key_of(child) for child in wanted], invalid)
         if not (resource.forbidden or invalid or _is_paused(resource)):
             return Course(wanted, partial(conclude, ()))
@@ -158,6 +168,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
             pods=tuple(views),
             refused=refused,
             forbidden=resource.forbidden,
+            scrape_mode=self._scrape_mode(resource),
             scraping=self._scraping(resource),
             monitored=self._monitor(resource) is not None,
             invalid=invalid,
@@ -213,6 +224,10 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
     def _resizing(self, resource: Resource[LLMEndpointSpec], warnings: Sequence[WarningEvent]) -> tuple[str, ...]:
         return sentences(self._claims_in_use(resource), wanted_size(resource.spec), warnings)
+
+    @property
+    def _capabilities(self) -> Capabilities:
+        return capabilities_without(self._cluster.discovery.missing)
 
     def _unwatched(self, resource: Resource[LLMEndpointSpec], *kinds: str) -> tuple[Unwatched, ...]:
         return self._inventory.unwatched(resource.owner.namespace, kinds)
@@ -277,15 +292,22 @@ class EndpointController(Controller[LLMEndpointSpec]):
         polls = self._silent[resource.key] = self._silent.get(resource.key, 0) + 1
         return float(min(_SILENT_SECONDS, _LOADING_SECONDS * 2 ** min(polls - 1, 10)))
 
+    def _scrape_mode(self, resource: Resource[LLMEndpointSpec]) -> MonitoringMode:
+        return scrape_mode(resource.spec.monitoring.mode, self._capabilities)
+
     def _monitor(self, resource: Resource[LLMEndpointSpec]) -> Child | None:
-        name = service_monitor_name(resource.owner)
-        return self._inventory.own_child(resource.key, "ServiceMonitor", name, resource.owner.uid)
+        """Return the object from which Prometheus knows the pods, if it is ours."""
+        mode, owner = self._scrape_mode(resource), resource.owner
+        is_annotated = mode is MonitoringMode.ANNOTATIONS
+        kind, name = ("Service", headless_service_name(owner)) if is_annotated else (mode.value, monitor_name(owner))
+        return self._inventory.own_child(resource.key, kind, name, owner.uid)
 
     def _scraping(self, resource: Resource[LLMEndpointSpec]) -> Scraping | None:
         monitor, servers = self._monitor(resource), self._inventory.prometheus_servers()
-        if monitor is None or servers is None:
+        kind = self._scrape_mode(resource).value
+        if monitor is None or servers is None or kind not in MONITORS:
             return None
-        return scraping(resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)
+        return scraping(kind, resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)
 
     async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> float:
         """Write the status, and Events about its changes. Return the seconds until then if it is too early."""

@@ -7,22 +7,41 @@ from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_operator.endpoint.resources.client_service import client_service
 from llmendpoint_operator.endpoint.resources.config_map import config_map
 from llmendpoint_operator.endpoint.resources.headless_service import headless_service
+from llmendpoint_operator.endpoint.resources.http_route import http_route
+from llmendpoint_operator.endpoint.resources.ingress import ingress
+from llmendpoint_operator.endpoint.resources.network_policy import network_policy
+from llmendpoint_operator.endpoint.resources.pod_monitor import pod_monitor
 from llmendpoint_operator.endpoint.resources.service_account import service_account
 from llmendpoint_operator.endpoint.resources.service_monitor import service_monitor
 from llmendpoint_operator.endpoint.resources.statefulset import statefulset
+from llmendpoint_operator.kube.capabilities import ALL_KINDS, Capabilities
 from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.kube.scraping import scrape_mode
 from llmendpoint_operator.settings import ChildSettings
 
 
-def desired(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) -> list[Manifest]:
-    """Return the manifests of all children. A child of the table's kinds that is not among them is pruned."""
+def desired(
+    owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings, capabilities: Capabilities = ALL_KINDS
+) -> list[Manifest]:
+    """Return the manifests of all children. A child of the table's kinds that is not among them is pruned.
+
+    `capabilities` are the optional kinds that the cluster has.
+    """
+    mode = scrape_mode(spec.monitoring.mode, capabilities)
     manifests = [
         service_account(owner),
         config_map(owner, spec),
-        headless_service(owner),
+        headless_service(owner, annotated=mode is MonitoringMode.ANNOTATIONS),
         client_service(owner, spec),
+        *([network_policy(owner, spec, settings.metrics_access)] if spec.network_policy.enabled else []),
         statefulset(owner, spec, settings),
     ]
-    if spec.monitoring.mode is not MonitoringMode.NONE:
+    if spec.ingress:
+        manifests.append(ingress(owner, spec, spec.ingress))
+    if spec.http_route:
+        manifests.append(http_route(owner, spec, spec.http_route))
+    if mode is MonitoringMode.SERVICE_MONITOR:
         manifests.append(service_monitor(owner, spec, settings.monitor_labels))
+    if mode is MonitoringMode.POD_MONITOR:
+        manifests.append(pod_monitor(owner, spec, settings.monitor_labels))
     return manifests

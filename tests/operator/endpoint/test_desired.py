@@ -13,7 +13,7 @@ def test_the_children_of_the_smallest_endpoint() -> None:
     # In apply order: objects that pods require come before the pods.
     assert list(children()) == [
         "ServiceAccount/assistant", "ConfigMap/assistant", "Service/assistant-pods", "Service/assistant",
-        "StatefulSet/assistant", "ServiceMonitor/assistant",
+        "NetworkPolicy/assistant", "StatefulSet/assistant", "ServiceMonitor/assistant",
     ]  # fmt: skip
     assert "ServiceMonitor/assistant" not in children(monitoring={"mode": "None"})
 
@@ -29,4 +29,6 @@ def test_every_child_is_owned_and_labeled(name: str) -> None:
 
 
 def test_every_kind_of_child_is_in_the_table() -> None:
-    assert {child["kind"] for child in children().values()} == {kind.name for kind in children_of(LLMENDPOINT)}
+    routes = {"ingress": {"host": "a.example"}, "httpRoute": {"parentRefs": [{"name": "public"}]}}
+    made = [*children(**routes).values(), *children(monitoring={"mode": "PodMonitor"}).values()]
+    assert {child["kind"] for child in made} == {kind.name for kind in children_of(LLMENDPOINT)}

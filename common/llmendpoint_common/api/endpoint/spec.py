@@ -12,14 +12,24 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import GPUS_IN_RESOURCES, Gpu
+from llmendpoint_common.api.endpoint.http_route import HTTPRoute
+from llmendpoint_common.api.endpoint.ingress import Ingress
 from llmendpoint_common.api.endpoint.metering import Metering
-from llmendpoint_common.api.endpoint.models import ONE_MODEL_EACH, Model
+from llmendpoint_common.api.endpoint.models import MODELFILES_FIT, ONE_MODEL_EACH, Model
 from llmendpoint_common.api.endpoint.monitoring import Monitoring
 from llmendpoint_common.api.endpoint.network import Service
+from llmendpoint_common.api.endpoint.network_policy import NetworkPolicy
 from llmendpoint_common.api.endpoint.ollama import OllamaSettings
 from llmendpoint_common.api.endpoint.pod import Pod
+from llmendpoint_common.api.endpoint.pod_template import PodTemplate
+from llmendpoint_common.api.endpoint.scaling import (
+    MAX_REPLICAS,
+    ONE_SOURCE_OF_REPLICAS,
+    Autoscaling,
+    DisruptionBudget,
+)
 from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
-from llmendpoint_common.api.endpoint.storage import STORAGE_CHANGES, Storage
+from llmendpoint_common.api.endpoint.storage import ONLY_OWN_MODELS, STORAGE_CHANGES, Storage
 from llmendpoint_common.api.fields import ApiModel, list_map, rules
 from llmendpoint_common.contracts.ollama import model_key
 
@@ -27,20 +37,28 @@ from llmendpoint_common.contracts.ollama import model_key
 class LLMEndpointSpec(ApiModel):
     """Desired state of an endpoint."""
 
-    model_config = ConfigDict(json_schema_extra=rules(*STORAGE_CHANGES, *GPUS_IN_RESOURCES))
+    model_config = ConfigDict(
+        json_schema_extra=rules(*STORAGE_CHANGES, *ONLY_OWN_MODELS, *GPUS_IN_RESOURCES, *ONE_SOURCE_OF_REPLICAS)
+    )
 
     models: list[Model] = Field(
         min_length=1,
         max_length=defaults.MAX_MODELS,
         description=f"Models that every replica serves: at least 1, at most {defaults.MAX_MODELS}.",
-        json_schema_extra=list_map("name") | rules(ONE_MODEL_EACH),
+        json_schema_extra=list_map("name") | rules(ONE_MODEL_EACH, MODELFILES_FIT),
     )
     replicas: int | None = Field(
         None,
         ge=0,
-        le=1000,
-        description="Number of pods. Each pod has its own GPUs. Set to 0 to stop all pods. "
+        le=MAX_REPLICAS,
+        description="Number of pods. Each pod has its own GPUs. Set to 0 to stop all pods. It cannot be set together "
+        "with autoscaling, which chooses the number. "
         f"Defaults to {defaults.REPLICAS}.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        None,
+        description="Number of pods that follows the load, instead of replicas. The operator must have been installed "
+        "with an autoscaler (value autoscaling.actuator of its chart). If absent, replicas is the number of pods.",
     )
     gpu: Gpu | None = Field(
         None,
@@ -58,10 +76,41 @@ class LLMEndpointSpec(ApiModel):
         description="Settings of the metering sidecar: image, API keys, limits and timeouts for clients.",
     )
     service: Service = Field(default_factory=Service, description="The Service that clients use.")
+    ingress: Ingress | None = Field(
+        None,
+        description="The Ingress through which clients outside the cluster use the endpoint. It can be set together "
+        "with httpRoute. If absent, there is none.",
+    )
+    http_route: HTTPRoute | None = Field(
+        None,
+        description="The HTTPRoute through which clients use the endpoint behind a Gateway. The cluster needs the "
+        "Gateway API in version 1.2 or newer; without it, the endpoint works, and the condition Degraded says that the "
+        "kind is missing. It can be set together with ingress. If absent, there is no HTTPRoute.",
+    )
+    network_policy: NetworkPolicy = Field(
+        default_factory=NetworkPolicy,
+        description="The NetworkPolicy of the pods. If absent, it is enabled: every source may connect to the port for "
+        "clients, only the namespaces of the monitoring and the operator to the port for metrics, and nobody to other "
+        "ports.",
+    )
     monitoring: Monitoring = Field(
         default_factory=Monitoring, description="Configuration of Prometheus to scrape the pods."
     )
-    pod: Pod = Field(default_factory=Pod, description="Metadata, placement and termination of the pods.")
+    pod: Pod = Field(
+        default_factory=Pod, description="Metadata, placement, identity, volumes and termination of the pods."
+    )
+    pod_template: PodTemplate | None = Field(
+        None,
+        description="Fields of the pods for which the spec has no field, as a strategic merge by name over the pod of "
+        "the operator, for example spec.dnsConfig or an additional container. A field that the operator sets, or for "
+        "which the spec has a field, is not changed: it makes the endpoint Stalled with the reason InvalidSpec. "
+        "docs/pods.md lists the fields. If absent, nothing is added.",
+    )
+    disruption_budget: DisruptionBudget | None = Field(
+        None,
+        description="Number of pods that must stay ready when pods are evicted, as a PodDisruptionBudget. While a pod "
+        "loads its models, no pod of the endpoint is evicted. If absent, evictions are not limited.",
+    )
 
     @field_validator("models")
     @classmethod
@@ -75,8 +124,15 @@ class LLMEndpointSpec(ApiModel):
 
     @property
     def wanted_replicas(self) -> int:
-        """Number of pods: the field `replicas`, or its default."""
+        """Number of pods: the field `replicas` or its default; with autoscaling, the number to start with."""
+        if self.autoscaling is not None:
+            return self.autoscaling.min_replicas
         return defaults.REPLICAS if self.replicas is None else self.replicas
+
+    @property
+    def most_replicas(self) -> int:
+        """Maximum number of pods that the spec allows."""
+        return self.wanted_replicas if self.autoscaling is None else self.autoscaling.max_replicas
 
     @property
     def wanted_gpu(self) -> Gpu:

@@ -18,7 +18,7 @@ class RetentionAction(StrEnum):
 
 
 class RetentionPolicy(ApiModel):
-    """Retention of the replicas' claims, if type is PersistentVolumeClaim."""
+    """Retention of the replicas' claims, if type is PersistentVolumeClaim, and of removed models."""
 
     when_deleted: RetentionAction = Field(
         RetentionAction.RETAIN,
@@ -28,6 +28,13 @@ class RetentionPolicy(ApiModel):
         RetentionAction.RETAIN,
         description="Retain keeps the claims of replicas that are removed by scaling down. Delete deletes them. "
         "Defaults to Retain.",
+    )
+    when_model_removed: RetentionAction = Field(
+        RetentionAction.RETAIN,
+        description="Retain keeps models on disk that are removed from spec.models. Delete deletes every model that "
+        "spec.models does not name, on each replica, after all models of spec.models are ready. It can be changed at "
+        "any time. Delete is not allowed if others can add models: with type ExistingClaim, with "
+        "metering.modelManagement Allowed, and with metering.mode Exporter. Defaults to Retain.",
     )
 
 
@@ -90,8 +97,8 @@ class Storage(ApiModel):
     )
     retention_policy: RetentionPolicy = Field(
         default_factory=RetentionPolicy,
-        description="Retention of the claims of removed replicas. It only has an effect with type "
-        "PersistentVolumeClaim. By default, the claims are kept. It can be changed at any time.",
+        description="Retention of the claims of removed replicas, if type is PersistentVolumeClaim, and of removed "
+        "models. By default, both are kept. It can be changed at any time.",
     )
 
 
@@ -129,5 +136,25 @@ STORAGE_CHANGES = (
     (
         _compare("size", defaults.STORAGE_SIZE, ">= 0"),
         "storage.size may only grow; for less storage, create another LLMEndpoint",
+    ),
+)
+
+_DELETES = (
+    "has(self.storage) && has(self.storage.retentionPolicy) && has(self.storage.retentionPolicy.whenModelRemoved) && "
+    f"self.storage.retentionPolicy.whenModelRemoved == '{RetentionAction.DELETE}'"
+)
+#: CEL rules on the spec: models of others would be deleted.
+ONLY_OWN_MODELS = (
+    (
+        f"!({_DELETES}) || self.storage.type != '{StorageType.EXISTING_CLAIM}'",
+        "storage.retentionPolicy.whenModelRemoved: Delete is not allowed with type ExistingClaim, because others can "
+        "use the claim",
+    ),
+    (
+        f"!({_DELETES}) || !has(self.metering) || "
+        "((!has(self.metering.modelManagement) || self.metering.modelManagement != 'Allowed') && "
+        "(!has(self.metering.mode) || self.metering.mode != 'Exporter'))",
+        "storage.retentionPolicy.whenModelRemoved: Delete is not allowed with metering.modelManagement: Allowed or "
+        "metering.mode: Exporter, because clients can add models",
     ),
 )
