@@ -17,6 +17,7 @@ from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
+from llmendpoint_operator.endpoint.capacity import configuration_hash
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.desired import desired
 from llmendpoint_operator.endpoint.growth import Growth, claims_in_use, sentences, too_small, wanted_size
@@ -41,7 +42,7 @@ from llmendpoint_operator.endpoint.observe import (
     silence_of,
     stuck,
 )
-from llmendpoint_operator.endpoint.pod.ollama import image_problem
+from llmendpoint_operator.endpoint.pod.ollama import image_problem, ollama_image
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
@@ -80,6 +81,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         super().__init__(cluster, policy)
         self._settings = settings
         self._pods = cluster.pods
+        self._measurements = cluster.measurements
         self._throttle = Throttle()
         self._claims = SharedClaims(cluster.objects)
         self._growth = Growth(cluster.objects, cluster.inventory)
@@ -181,6 +183,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
             resizing=self._resizing(resource, warnings),
             paused=_is_paused(resource),
             withheld=withheld if _is_paused(resource) else (),
+            configuration=configuration_hash(resource.spec, ollama_image(resource.spec, self._settings.images)),
+            measured=tuple(self._measurements.of(resource.key)),
         )
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         left = await self._report(resource, status)

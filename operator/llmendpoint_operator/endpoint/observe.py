@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
@@ -62,6 +62,7 @@ class Observation:
     whether the headless Service is. `unwatched` are the kinds of its children and pods that the operator may not watch,
     so that what is observed of them may be outdated. `resizing` has a sentence for each claim that grows. `paused` is
     whether the operator must not write, and `withheld` are the names of what it would write.
+    `configuration` is the hash of its GPUs and its Ollama, and `measured` is what its load tests measured.
     """
 
     replicas: int
@@ -82,6 +83,8 @@ class Observation:
     resizing: tuple[str, ...] = ()
     paused: bool = False
     withheld: tuple[str, ...] = ()
+    configuration: str = ""
+    measured: tuple[dict[str, Any], ...] = ()
 
     @property
     def unseen(self) -> list[Unwatched]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
@@ -32,6 +32,7 @@ from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.policy.rules import Violation, violations
 from llmendpoint_operator.reconcile.executor import Executor
+from llmendpoint_operator.reconcile.measurements import Measurements
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +49,17 @@ _SLOW = (
 
 @dataclass(frozen=True)
 class Cluster:
-    """Access to the cluster for controllers. `now` is the wall clock, for times in statuses and Events."""
+    """What controllers share: access to the cluster, and the results of load tests.
+
+    `now` is the wall clock, for times in statuses and Events.
+    """
 
     objects: Objects
     inventory: Inventory
     discovery: Discovery
     pods: PodStatuses
     now: Callable[[], datetime]
+    measurements: Measurements = field(default_factory=Measurements)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
 from llmendpoint_operator.cluster.inventory import Inventory
+from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.endpoint.controller import EndpointController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
@@ -402,6 +404,27 @@ async def test_a_statefulset_is_replaced_when_its_claims_have_been_patched(world
     assert calls == [
         "patch PersistentVolumeClaim/models-assistant-0", "try StatefulSet/assistant", "orphan StatefulSet/assistant",
     ]  # fmt: skip
+
+
+async def test_what_a_load_test_measured_is_in_the_status_until_the_configuration_changes(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    world.pods.model = msgspec.structs.replace(LOADED, digest="sha256:1")
+    world.show_ready_pod()
+    await world.controller.reconcile(KEY)
+    assert "capacity" not in world.objects.statuses[-1]
+    status = {
+        "verdict": "Passed", "model": "tiny:latest", "modelDigest": "sha256:1", "replicas": 1, "completionTime": "2026-01-02T03:04:05Z",
+        "configurationHash": world.objects.statuses[-1]["configurationHash"],
+        "summary": {"requestsPerSecond": "1.5", "outputTokensPerSecond": "60"},
+    }  # fmt: skip
+    world.cluster.measurements.record(Key("LoadTest", "ns", "nightly"), "assistant", status)
+    await world.controller.reconcile(KEY)
+    capacity = world.objects.statuses[-1]["capacity"]
+    assert (capacity["tokensPerSecond"], capacity["loadTestRef"]) == ("60", {"name": "nightly"})
+    world.pods.model = msgspec.structs.replace(LOADED, digest="sha256:2")
+    await world.controller.reconcile(KEY)
+    assert "capacity" not in world.objects.statuses[-1]
 
 
 NO_QUOTA = (

@@ -58,9 +58,12 @@ class Capacity(ApiModel):
     measurement_time: str = Field(
         description="Time at which the load test ended.", json_schema_extra={"format": "date-time"}
     )
+    model_digest: str = Field(
+        description="Digest of the model that was tested. The capacity is removed if the endpoint has another one."
+    )
     configuration_hash: str = Field(
-        description="Hash of what was tested: the digest of the model, the GPUs of a replica, and the settings of "
-        "Ollama. The capacity is removed if the hash of the present configuration differs."
+        description="The value of status.configurationHash when the load test started. The capacity is removed if the "
+        "endpoint has another one."
     )
 
 
@@ -83,6 +86,11 @@ class LLMEndpointStatus(ApiModel):
     )
     models: list[ModelState] = Field(
         default_factory=list, description="State of each declared model.", json_schema_extra=list_map("name")
+    )
+    configuration_hash: str | None = Field(
+        None,
+        description="Hash of the GPUs of a replica, and of the image and settings of Ollama. A measurement under "
+        "another hash says nothing about this configuration.",
     )
     capacity: Capacity | None = Field(
         None,

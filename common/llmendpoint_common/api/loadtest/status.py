@@ -134,8 +134,8 @@ class LoadTestStatus(ApiModel):
     )
     configuration_hash: str | None = Field(
         None,
-        description="Hash of the digest of the model, the GPUs of a replica, and the settings of Ollama when the run "
-        "started. Absent for other servers.",
+        description="Hash of the GPUs of a replica, and of the image and settings of Ollama, when the run started: the "
+        "value of status.configurationHash of the LLMEndpoint. Absent for other servers.",
     )
     progress_percent: int = Field(0, description="Progress of the run, in percent.")
     verdict: Verdict | None = Field(
