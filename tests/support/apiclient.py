@@ -64,6 +64,11 @@ class Client:
         path = _path(kind, namespace, name)
         return dict(json.loads(self.request("PATCH", path, [], patch, "application/merge-patch+json")))
 
+    def patch_status(self, kind: str, name: str, patch: Any) -> Manifest:
+        """Send a merge patch of the status of a cluster-scoped object."""
+        content_type = "application/merge-patch+json"
+        return dict(json.loads(self.request("PATCH", _path(kind, "", name, "status"), [], patch, content_type)))
+
     def may(self, verb: str, resource: str, namespace: str) -> bool:
         """Return whether the API server allows the user of this client to do something in the core group."""
         attributes = {"verb": verb, "resource": resource, "namespace": namespace}
