@@ -40,6 +40,7 @@ from llmendpoint_operator.leadership.lease import Leadership, candidates
 from llmendpoint_operator.leadership.report import Reporter
 from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.reconcile.controller import Cluster, Controller
+from llmendpoint_operator.reconcile.measurements import Measurements
 from llmendpoint_operator.reconcile.workqueue import WorkQueue
 from llmendpoint_operator.settings import Settings, parse_settings
 from llmendpoint_operator.watching.canary import UNHEALTHY_SECONDS
@@ -83,11 +84,12 @@ class Operator:
             self._lease_server, who if process.leader_election else (), _now, self._leadership_changed
         )
         self._reporter = Reporter(self.leadership, self._warn_about_pod)
-        cluster = Cluster(Objects(server, self.leadership.may_write), self._inventory, discovery, self._pods, _now)
+        self.queue = WorkQueue(self._reconcile, lambda key: self.leadership.may_write(key.namespace))
+        objects, measurements = Objects(server, self.leadership.may_write), Measurements(self.queue.mark)
+        cluster = Cluster(objects, self._inventory, discovery, self._pods, _now, measurements)
         endpoints = EndpointController(cluster, settings.children, settings.policy)
         loadtests = LoadTestController(cluster, settings.children, settings.own_namespace, settings.policy)
         self._controllers: dict[str, Controller[Any]] = {item.kind: item for item in (endpoints, loadtests)}
-        self.queue = WorkQueue(self._reconcile, lambda key: self.leadership.may_write(key.namespace))
         access = Access(server, discovery)
         self.watches = Watches(self._inventory, access, self.queue.mark, settings.namespaces, self.leadership.on_lease)
         self.leadership.sent = self.watches.canary.sent

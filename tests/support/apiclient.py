@@ -23,6 +23,7 @@ _OTHER_KINDS = {
     "ResourceClaimTemplate": "/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaimtemplates",
     "LimitRange": "/api/v1/namespaces/{namespace}/limitranges",
     "ValidatingWebhookConfiguration": "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+    "StorageClass": "/apis/storage.k8s.io/v1/storageclasses",
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
@@ -64,6 +65,11 @@ class Client:
         """Send a merge patch, like `kubectl edit` and other clients that do not use server-side apply."""
         path = _path(kind, namespace, name)
         return dict(json.loads(self.request("PATCH", path, [], patch, "application/merge-patch+json")))
+
+    def patch_status(self, kind: str, name: str, patch: Any) -> Manifest:
+        """Send a merge patch of the status of a cluster-scoped object."""
+        content_type = "application/merge-patch+json"
+        return dict(json.loads(self.request("PATCH", _path(kind, "", name, "status"), [], patch, content_type)))
 
     def may(self, verb: str, resource: str, namespace: str) -> bool:
         """Return whether the API server allows the user of this client to do something in the core group."""

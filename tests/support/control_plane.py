@@ -136,6 +136,18 @@ def running_control_plane(
             program.kill()
 
 
+@contextmanager
+def running_controllers(plane: ControlPlane, folder: Path, *names: str) -> Iterator[None]:
+    """Run some controllers of kube-controller-manager until the block ends. setup-envtest does not install it."""
+    command = [str(find("kube-controller-manager")), f"--kubeconfig={plane.admin}", f"--controllers={','.join(names)}",
+               "--leader-elect=false", "--secure-port=0"]  # fmt: skip
+    program = Program(command, folder / "log")
+    try:
+        yield
+    finally:
+        program.kill()
+
+
 def _kubeconfigs(folder: Path, port: int, tokens: dict[str, str]) -> ControlPlane:
     paths: dict[str, Path] = {}
     for user, token in tokens.items():

@@ -111,8 +111,11 @@ class FakeObjects:
         self.written_upon.append(manifest["metadata"]["resourceVersion"])
         return newer(manifest, status=status)
 
-    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
-        self.calls.append(f"delete {kind}/{name}")
+    async def try_create(self, manifest: Manifest) -> None:
+        self._note("try", manifest)
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str, *, orphan: bool = False) -> None:
+        self.calls.append(f"{'orphan' if orphan else 'delete'} {kind}/{name}")
         self._objects.pop((kind, name), None)
 
     async def record(self, event: Manifest) -> None:

@@ -102,11 +102,16 @@ def _on_the_way() -> Iterator[State]:
     yield State("edited", edited(endpoint(observed(RUNS)), replicas=2), "InProgress", "Progressing", waiting)
     stopping = endpoint(observed(RUNS), 2, replicas=0)
     yield State("stopping", stopping, "InProgress", "Progressing", "Reconciling")
+    changed = replace(observed(RUNS), paused=True, withheld=("StatefulSet/assistant",))
+    yield State("paused-with-changes", endpoint(changed), "InProgress", "Suspended", "Reconciling")
+    growing = replace(observed(RUNS), resizing=("PersistentVolumeClaim models-assistant-0 is being resized.",))
+    yield State("resizing", endpoint(growing), "InProgress", "Progressing", "Reconciling")
     yield State("refused-for-now", refused(BUSY, running=False), "InProgress", "Progressing", "Ready")
 
 
 def _settled() -> Iterator[State]:
     yield State("ready", endpoint(observed(RUNS)), "Current", "Healthy", "Ready")
+    yield State("paused", endpoint(replace(observed(RUNS), paused=True)), "Current", "Healthy", "Ready")
     zero = endpoint(Observation(0, 0, True, ()), 2, replicas=0)
     yield State("scaled-to-zero", zero, "Current", "Healthy", "Reconciling")
 

@@ -140,6 +140,9 @@
     - persistentvolumeclaims
   verbs:
     - get
+    - list
+    - watch
+    - patch
 - apiGroups:
     - ''
   resources:
@@ -305,6 +308,9 @@
     - persistentvolumeclaims
   verbs:
     - get
+    - list
+    - watch
+    - patch
 - apiGroups:
     - ''
   resources:

@@ -21,6 +21,9 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "llmendpoint"
 
+#: Annotation of an LLMEndpoint. While its value is `true`, the operator writes the status, and nothing else.
+PAUSED_ANNOTATION = f"{GROUP}/paused"
+
 #: Name of the operators' Leases, and their annotations: who wants to serve which scope, and whether it does.
 LEASE_NAME = "llmendpoint-operator"
 INSTALLATION_ANNOTATION = f"{GROUP}/installation"
@@ -70,6 +73,8 @@ class EndpointReason(StrEnum):
     ROLLING_OUT = "RollingOut"
     CHANGING_MODELS = "ChangingModels"
     NOT_APPLIED = "NotApplied"
+    RESIZING = "Resizing"
+    PAUSED = "Paused"
     SETTLED = "Settled"
     STALLED = "Stalled"
     # ModelsAvailable and ModelsLoaded
@@ -129,6 +134,7 @@ class FaultReason(StrEnum):
     WEBHOOK_FAILED = "WebhookFailed"
     REFERENCE_NOT_FOUND = "ReferenceNotFound"
     INVALID = "Invalid"
+    NOT_EXPANDABLE = "StorageNotExpandable"
     CONFLICT = "Conflict"
     UNKNOWN_KIND = "UnknownKind"
     NAMESPACE_TERMINATING = "NamespaceTerminating"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from llmendpoint_common.contracts.cluster import (
+    ENDPOINT_LABEL,
     GROUP,
     LLMENDPOINT,
     LOADTEST,
@@ -32,7 +33,6 @@ class Role(Enum):
     CHILD = "child"  # applied by the operator, and pruned if no longer desired
     OBSERVED = "observed"  # watched, but never written
     REPORTED = "reported"  # Events: created about our resources, and watched if they are warnings
-    REFERENCED = "referenced"  # objects of users that a spec names: read when needed, not watched
     CONSULTED = "consulted"  # objects of others: watched for conditions, without an owner of ours
     COORDINATED = "coordinated"  # Leases: written by leader election, and watched
 
@@ -42,8 +42,9 @@ class Kind:
     """A row of the table: the address of a kind in the API, and its use by the operator.
 
     `owners` are the kinds of our resources that own objects of this kind. A cluster does not have to have an `optional`
-    kind. `keeps` is the field that reconciles read; the inventory does not keep any other content of children and pods.
-    `fields` is a field selector: the operator watches only the objects that it selects.
+    kind. `keeps` are the fields that reconciles read, such as `status` or `spec.replicas`; the inventory does not keep
+    any other content of children and pods. `fields` and `labels` are selectors: the operator watches only the objects
+    that they select. Without `labels`, it watches those with its own label.
     """
 
     group: str
@@ -54,8 +55,9 @@ class Kind:
     owners: tuple[str, ...] = ()
     optional: bool = False
     verbs: tuple[str, ...] = (*_READ, *_APPLY, "delete")
-    keeps: str = ""
+    keeps: tuple[str, ...] = ()
     fields: str = ""
+    labels: str = ""
 
     @property
     def api_version(self) -> str:
@@ -78,7 +80,7 @@ class Kind:
             return (("fieldSelector", self.fields),)
         if self.role in (Role.RESOURCE, Role.CONSULTED):
             return ()
-        return (("labelSelector", f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
+        return (("labelSelector", self.labels or f"{MANAGED_BY_LABEL}={MANAGED_BY}"),)
 
     @property
     def cluster_wide(self) -> bool:
@@ -103,23 +105,32 @@ TABLE = (
     # The operator deletes a LoadTest after its ttlSecondsAfterFinished.
     Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_WATCH, "delete")),
     # Reconciles read only the ConfigMap with the result of a load run.
-    Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps="data"),
+    Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps=("data",)),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", Role.CHILD, _BOTH),
     Kind("", "v1", "Service", "services", Role.CHILD, (LLMENDPOINT,)),
-    Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,), keeps="status"),
+    # Kubernetes does not allow to change the claim templates. If they are outgrown, the StatefulSet is replaced.
+    Kind(
+        "apps",
+        "v1",
+        "StatefulSet",
+        "statefulsets",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        keeps=("spec.volumeClaimTemplates", "status"),
+    ),
     Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
     Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
     Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", Role.CHILD, (LLMENDPOINT,)),
     Kind("networking.k8s.io", "v1", "Ingress", "ingresses", Role.CHILD, (LLMENDPOINT,)),
     Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Role.CHILD, (LLMENDPOINT,), optional=True),
     # The Job of a run that has ended without a result is deleted, so that its pod does not start, or does not go on.
-    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps="status"),
+    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps=("status",)),
     # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else. It is
     # deleted with its LoadTest, by Kubernetes.
     Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY)),
     # The RoleBinding is deleted when the run has ended.
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
-    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_WATCH, keeps="status"),
+    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_WATCH, keeps=("status",)),
     # Prometheus servers may be in any namespace. MonitoringReady compares their selectors with a monitor.
     Kind(
         "monitoring.coreos.com",
@@ -130,8 +141,19 @@ TABLE = (
         optional=True,
         verbs=_WATCH,
     ),
-    # Read only if several replicas share an existing claim: its access modes decide whether they can.
-    Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", Role.REFERENCED, verbs=("get",)),
+    # The claims of replicas, which the StatefulSet controller creates: watched, and patched if `storage.size` grows. An
+    # existing claim that several replicas share is read, because its access modes decide whether they can.
+    Kind(
+        "",
+        "v1",
+        "PersistentVolumeClaim",
+        "persistentvolumeclaims",
+        Role.OBSERVED,
+        (LLMENDPOINT,),
+        verbs=(*_READ, "patch"),
+        keeps=("spec", "status"),
+        labels=ENDPOINT_LABEL,
+    ),
     Kind("", "v1", "Event", "events", Role.REPORTED, verbs=("create", *_WATCH), fields="type=Warning"),
     Kind("coordination.k8s.io", "v1", "Lease", "leases", Role.COORDINATED, verbs=(*_READ, "create", "update")),
 )

@@ -18,6 +18,9 @@ from llmendpoint_operator.kube.owner import Manifest
 # exists.
 _NO_VERSION = "1"
 _APPLY_QUERY = (("fieldManager", FIELD_MANAGER), ("force", "true"))
+_DRY_RUN = ("dryRun", "All")
+#: The name of an object that is only tried. It does not exist, so that the API server takes it for a new one.
+_TRIED = "{}-trial"
 
 
 def everywhere(_: str) -> bool:
@@ -62,6 +65,19 @@ class Objects:
         metadata = {**manifest["metadata"], "resourceVersion": _NO_VERSION}
         return await self._apply(_path(manifest), {**manifest, "metadata": metadata})
 
+    async def try_create(self, manifest: Manifest) -> None:
+        """Ask the API server whether it would create an object with another name, without creating it (dry run).
+
+        Raises ApiException if it would not. A webhook that does not support dry runs is not asked.
+        """
+        metadata = {**manifest["metadata"], "name": _TRIED.format(manifest["metadata"]["name"])}
+        tried = {**manifest, "metadata": metadata}
+        try:
+            await self._apply(_path(tried), tried, _DRY_RUN)
+        except ApiException as error:
+            if error.status != HTTPStatus.BAD_REQUEST or "dry run" not in str(error.body):
+                raise
+
     async def apply(self, manifest: Manifest, uid: str) -> Manifest:
         """Apply a manifest to the object with this UID, and return the object.
 
@@ -97,15 +113,16 @@ class Objects:
         self._check(event["metadata"]["namespace"])
         await self._server.request("POST", path, [("fieldManager", FIELD_MANAGER)], event)
 
-    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+    async def delete(self, kind: str, namespace: str, name: str, uid: str, *, orphan: bool = False) -> None:
         """Delete an object. Kubernetes then deletes the objects that it owns, in the background.
 
+        If `orphan` is true, it keeps them, and removes their owner references before the object disappears.
         Does nothing if the object does not exist, or if an object of this name has another UID.
         """
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "propagationPolicy": "Background",
+            "propagationPolicy": "Orphan" if orphan else "Background",
             "preconditions": {"uid": uid},
         }
         self._check(namespace)
@@ -115,9 +132,9 @@ class Objects:
             if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
-    async def _apply(self, path: str, body: Manifest) -> Manifest:
+    async def _apply(self, path: str, body: Manifest, *query: tuple[str, str]) -> Manifest:
         self._check(body["metadata"]["namespace"])
-        return _whole(await self._server.request("PATCH", path, _APPLY_QUERY, body, APPLY), body["kind"])
+        return _whole(await self._server.request("PATCH", path, (*_APPLY_QUERY, *query), body, APPLY), body["kind"])
 
     def _check(self, namespace: str) -> None:
         if not self._may_write(namespace):

@@ -7,6 +7,7 @@ bodies of all children until plans have judged them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,7 +49,7 @@ class Child:
 
     @property
     def body(self) -> Manifest:
-        """The metadata, and the field that reconciles read."""
+        """The metadata, and the fields that reconciles read."""
         return decoded(self.kept)
 
     @property
@@ -123,14 +124,28 @@ def is_news(known: Child, child: Child) -> bool:
 
 def _kept(kind: str, body: Manifest) -> Manifest:
     """Return the fields of a child or a pod that reconciles read: of a result, all metadata, and of others a part."""
-    metadata, field = body["metadata"], KINDS[kind].keeps
+    metadata, fields = body["metadata"], KINDS[kind].keeps
     is_result = kind == "ConfigMap" and (metadata.get("labels") or {}).get(COMPONENT_LABEL) == RESULT_COMPONENT
     if kind == "ConfigMap" and not is_result:
-        field = ""
+        fields = ()
     kept_names = (*_KEPT_METADATA, "creationTimestamp") if kind == "Pod" else _KEPT_METADATA
     names = [name for name in metadata if name in kept_names or (is_result and name != "managedFields")]
     kept = {"metadata": {name: metadata[name] for name in names}}
-    return {**kept, field: body[field]} if field in body else kept
+    for field in fields:
+        *parents, last = field.split(".")
+        source = _at(body, parents)
+        if last in source:
+            target = kept
+            for parent in parents:
+                target = target.setdefault(parent, {})
+            target[last] = source[last]
+    return kept
+
+
+def _at(body: Manifest, path: Iterable[str]) -> Manifest:
+    for name in path:
+        body = body.get(name) or {}
+    return body
 
 
 def _content(body: Manifest) -> str:

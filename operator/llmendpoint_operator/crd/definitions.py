@@ -79,6 +79,12 @@ RESOURCES = (
                 type="integer",
                 wide=True,
             ),
+            Column(
+                "Tokens/s",
+                ".status.capacity.tokensPerSecond",
+                "Generated tokens per second over all replicas, as the newest passed load test measured.",
+                wide=True,
+            ),
         ),
         scalable=True,
     ),

@@ -12,16 +12,18 @@ from typing import Any
 
 from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec, parse_spec
-from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, PAUSED_ANNOTATION, EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import SidecarStatus
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
+from llmendpoint_operator.endpoint.capacity import configuration_hash
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.conditions.model_reports import unfinished
 from llmendpoint_operator.endpoint.desired import desired
+from llmendpoint_operator.endpoint.growth import Growth, claims_in_use, sentences, too_small, wanted_size
 from llmendpoint_operator.endpoint.handover import with_account_in_use
 from llmendpoint_operator.endpoint.layout import (
     client_service_name,
@@ -35,14 +37,18 @@ from llmendpoint_operator.endpoint.observe import (
     SERVING,
     Observation,
     PodView,
+    Replicas,
     absent_troubles,
+    counted,
+    counts_pods,
     is_ready,
+    ordinal_of,
     origin_of,
     replicas_of,
     silence_of,
     stuck,
 )
-from llmendpoint_operator.endpoint.pod.ollama import image_problem
+from llmendpoint_operator.endpoint.pod.ollama import image_problem, ollama_image
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
 from llmendpoint_operator.endpoint.resources.config_map import config_file
 from llmendpoint_operator.endpoint.resources.statefulset import pod_template_problem
@@ -51,13 +57,14 @@ from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_statu
 from llmendpoint_operator.kube.capabilities import Capabilities, capabilities_without
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
-from llmendpoint_operator.kube.owner import Manifest, owner_of
+from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
 from llmendpoint_operator.kube.scraping import MONITORS, Scraping, scrape_mode, scraping
 from llmendpoint_operator.kube.unwatched import Unwatched
 from llmendpoint_operator.pods.classify import pod_trouble
 from llmendpoint_operator.pods.device_claims import CONSIDERED
 from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
+from llmendpoint_operator.reconcile.claim_templates import with_sizes_of
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
 from llmendpoint_operator.reconcile.plan import key_of
 from llmendpoint_operator.settings import ChildSettings
@@ -72,8 +79,8 @@ _SILENT_SECONDS = 60.0
 _IDLE_SECONDS = 300.0
 # A ConfigMap that does not exist is often created a moment later.
 _MISSING_SECONDS = 10.0
-#: The children of an endpoint, and its pods.
-_OBSERVED = (*(kind.name for kind in children_of(LLMENDPOINT)), "Pod")
+#: The children of an endpoint, its pods, and their claims.
+_OBSERVED = (*(kind.name for kind in children_of(LLMENDPOINT)), "Pod", "PersistentVolumeClaim")
 
 
 @dataclass(frozen=True)
@@ -82,12 +89,14 @@ class _Intent:
 
     `invalid` is what is wrong with the spec. `children` are the desired children, and `config_digest` is the SHA-256 of
     the sidecar's configuration file among them. `refused` are faults that were found before any child was written.
+    `withheld` are the names of the objects that the operator would write if it might.
     """
 
     invalid: str = ""
     children: tuple[ChildKey, ...] = ()
     config_digest: str = ""
     refused: tuple[Fault, ...] = ()
+    withheld: tuple[str, ...] = ()
 
     def is_outdated(self, config_digest: str) -> bool:
         """Return whether a sidecar with this configuration has not read the desired one yet.
@@ -106,9 +115,13 @@ class EndpointController(Controller[LLMEndpointSpec]):
         super().__init__(cluster, policy)
         self._settings = settings
         self._pods = cluster.pods
+        self._measurements = cluster.measurements
         self._throttle = Throttle()
         self._claims = SharedClaims(cluster.objects)
         self._modelfiles = Modelfiles(cluster.objects)
+        self._growth = Growth(cluster.objects, cluster.inventory)
+        #: The UID of a StatefulSet that is replaced. Its pods have no controller for a moment.
+        self._replaced: dict[Key, str] = {}
         #: What was wrong with pods that do not exist. Events expire, and the reason may last.
         self._absent: dict[Key, dict[str, Trouble]] = {}
         #: When the pods of an endpoint were last seen, by name.
@@ -126,9 +139,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
         """Return a status with Stalled=True and the reason InvalidSpec. Replicas that run stay Ready."""
         owner = owner_of(manifest)
-        key = Key(self.kind, owner.namespace, owner.name)
-        statefulset = self._inventory.own_child(key, "StatefulSet", statefulset_name(owner), owner.uid)
-        replicas = replicas_of(statefulset.body if statefulset else None)
+        _, replicas = self._replicas(Key(self.kind, owner.namespace, owner.name), owner)
         unseen = self._inventory.unwatched(owner.namespace, SERVING)
         return unparsed_status(manifest, sentence, replicas, self._now(), unseen)
 
@@ -150,10 +161,12 @@ class EndpointController(Controller[LLMEndpointSpec]):
             or await self._claims.problem(resource.key, generation, resource.spec)
         )
         wanted = self._desired(resource)
-        children = None if resource.forbidden or invalid else wanted
-        digest = hashlib.sha256(config_file(resource.owner, resource.spec).encode()).hexdigest() if children else ""
-        intent = _Intent(invalid, tuple(key_of(child) for child in wanted), digest)
-        return Course(children, partial(self._conclude, resource, intent))
+        held = bool(resource.forbidden or invalid) or _is_paused(resource)
+        digest = "" if held else hashlib.sha256(config_file(resource.owner, resource.spec).encode()).hexdigest()
+        # What others change meanwhile is repaired afterwards, so it must not be accepted.
+        withheld = self._withheld(resource, wanted) if held else ()
+        intent = _Intent(invalid, tuple(key_of(child) for child in wanted), digest, withheld=withheld)
+        return Course(None if held else wanted, partial(self._conclude, resource, intent), judges=held)
 
     def _desired(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
         owner = resource.owner
@@ -167,6 +180,18 @@ class EndpointController(Controller[LLMEndpointSpec]):
         wanted = desired(owner, resource.spec, self._settings, self._capabilities)
         return with_account_in_use(owner, wanted, account, statefulset)
 
+    async def converge(self, resource: Resource[LLMEndpointSpec], children: Sequence[Manifest]) -> tuple[Fault, ...]:
+        """Let claims grow, and write the children. If a claim may not grow, the StatefulSet keeps its templates."""
+        size = wanted_size(resource.spec)
+        refused = await self._growth.grow(resource.key, size, too_small(self._claims_in_use(resource), size))
+        statefulset = self._statefulset(resource.key, resource.owner)
+        if refused and statefulset is not None:
+            name = statefulset.key
+            children = [
+                with_sizes_of(child, statefulset.body) if key_of(child) == name else child for child in children
+            ]
+        return (*refused, *await super().converge(resource, children))
+
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
         self._throttle.forget(key)
@@ -175,22 +200,21 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._absent.pop(key, None)
         self._existed.pop(key, None)
         self._silent.pop(key, None)
+        self._replaced.pop(key, None)
         self._reports.pop(key, None)
         self._stall_events.forget(key)
 
     async def _conclude(
         self, resource: Resource[LLMEndpointSpec], intent: _Intent, refused: tuple[Fault, ...]
     ) -> float:
-        name = statefulset_name(resource.owner)
-        statefulset = self._inventory.own_child(resource.key, "StatefulSet", name, resource.owner.uid)
-        pods = self._inventory.pods(resource.key, statefulset.uid) if statefulset else []
+        statefulset = self._statefulset(resource.key, resource.owner)
+        pods, replicas = self._replicas(resource.key, resource.owner)
         warnings = self._inventory.warnings(resource.key)
         views = await asyncio.gather(*(self._view(resource, intent, pod, warnings) for pod in pods))
         uids = {pod["metadata"]["uid"] for pod in pods}
         self._reports[resource.key] = {
             uid: report for uid, report in self._reports.get(resource.key, {}).items() if uid in uids
         }
-        replicas = replicas_of(statefulset.body if statefulset else None)
         absent = self._absent_troubles(resource, pods, warnings) if statefulset else {}
         troubles = [*(view.trouble for view in views), *absent.values()]
         seen = Observation(
@@ -208,13 +232,56 @@ class EndpointController(Controller[LLMEndpointSpec]):
             # A pod that is not seen may have been scheduled.
             stuck=None if self._unwatched(resource, "Pod") else stuck(troubles, self._now()),
             unwatched=self._unwatched(resource, *_OBSERVED),
+            resizing=self._resizing(resource, warnings),
+            paused=_is_paused(resource),
+            withheld=intent.withheld if _is_paused(resource) else (),
+            configuration=configuration_hash(resource.spec, ollama_image(resource.spec, self._settings.images)),
+            measured=tuple(self._measurements.of(resource.key)),
         )
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
-        await self._report(resource, status)
+        left = await self._report(resource, status)
         for message in self._stall_events.new(resource.key, views):
             await self.emit(resource, EndpointReason.OLLAMA_HUNG, message, warning=True)
         pause = self._pause(resource, pods, seen, status)
-        return min(pause, _MISSING_SECONDS) if intent.refused else pause
+        if intent.refused:
+            pause = min(pause, _MISSING_SECONDS)
+        return min(pause, left) if left else pause
+
+    def _statefulset(self, key: Key, owner: Owner) -> Child | None:
+        return self._inventory.own_child(key, "StatefulSet", statefulset_name(owner), owner.uid)
+
+    def _replicas(self, key: Key, owner: Owner) -> tuple[list[Manifest], Replicas]:
+        """Return the pods and their numbers. While the StatefulSet is replaced, no controller counts its pods."""
+        statefulset = self._statefulset(key, owner)
+        if statefulset is not None and counts_pods(statefulset):
+            self._replaced.pop(key, None)
+            return self._inventory.pods(key, statefulset.uid), replicas_of(statefulset.body)
+        if statefulset is not None and statefulset.terminating:
+            # The watches are independent: that of pods may show later that they have lost their controller.
+            self._replaced[key] = statefulset.uid
+        uids = ("", self._replaced.get(key, ""), *([statefulset.uid] if statefulset else []))
+        found, name = self._inventory.pods(key, *uids), statefulset_name(owner)
+        pods = [pod for pod in found if ordinal_of(pod, name) is not None]
+        return pods, counted(pods)
+
+    def _claims_in_use(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
+        if not wanted_size(resource.spec):
+            return []
+        name = statefulset_name(resource.owner)
+        pods, _ = self._replicas(resource.key, resource.owner)
+        ordinals = (ordinal_of(pod, name) for pod in pods)
+        highest = max((ordinal for ordinal in ordinals if ordinal is not None), default=-1)
+        replicas = max(resource.spec.wanted_replicas, highest + 1)
+        return claims_in_use(resource.owner, self._inventory.claims(resource.key), replicas)
+
+    def _withheld(self, resource: Resource[LLMEndpointSpec], wanted: Sequence[Manifest]) -> tuple[str, ...]:
+        """Return the names of the objects that the operator would write, if it might."""
+        claims = too_small(self._claims_in_use(resource), wanted_size(resource.spec))
+        names = [str(name) for name in self.preview(resource, wanted)]
+        return (*names, *(f"PersistentVolumeClaim/{claim['metadata']['name']}" for claim in claims))
+
+    def _resizing(self, resource: Resource[LLMEndpointSpec], warnings: Sequence[WarningEvent]) -> tuple[str, ...]:
+        return sentences(self._claims_in_use(resource), wanted_size(resource.spec), warnings)
 
     @property
     def _capabilities(self) -> Capabilities:
@@ -304,17 +371,24 @@ class EndpointController(Controller[LLMEndpointSpec]):
             return None
         return scraping(kind, resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)
 
-    async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> None:
-        """Write the status, and Events about its changes."""
+    async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> float:
+        """Write the status, and Events about its changes. Return the seconds until then if it is too early."""
         before = resource.status
-        if before == status or not self._throttle.is_due(resource.key, before, status, self._now()):
-            return
+        left = 0.0 if before == status else self._throttle.wait(resource.key, before, status, self._now())
+        if before == status or left:
+            return left
         await self.write_status(resource.manifest, status)
         for condition in new_reasons(before, status):
             await self.emit(resource, condition["reason"], condition["message"], warning=is_failure(condition))
         for model in quarters_passed(before, status):
             message = f"{model['name']}: {model['message']} ({model['progressPercent']} %)"
             await self.emit(resource, "PullProgress", message)
+        return 0.0
+
+
+def _is_paused(resource: Resource[LLMEndpointSpec]) -> bool:
+    annotations = resource.manifest["metadata"].get("annotations") or {}
+    return annotations.get(PAUSED_ANNOTATION) == "true"
 
 
 def _is_settled(spec: LLMEndpointSpec, seen: Observation, status: dict[str, Any]) -> bool:

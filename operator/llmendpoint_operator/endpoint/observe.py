@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import PodResourceClaim
@@ -13,6 +14,7 @@ from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
 from llmendpoint_operator.cluster.pod_status import Silence
+from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.layout import METERING_CONTAINER, OLLAMA_CONTAINER
 from llmendpoint_operator.endpoint.pod.scheduling import product_label
@@ -61,7 +63,9 @@ class Observation:
     scraped; it is never Auto. `scraping` says which Prometheus servers select the ServiceMonitor or PodMonitor; it is
     None if the operator cannot know this. `monitored` is whether this monitor exists and is ours or, with annotations,
     whether the headless Service is. `unwatched` are the kinds of its children and pods that the operator may not watch,
-    so that what is observed of them may be outdated.
+    so that what is observed of them may be outdated. `resizing` has a sentence for each claim that grows. `paused` is
+    whether the operator must not write, and `withheld` are the names of what it would write.
+    `configuration` is the hash of its GPUs and its Ollama, and `measured` is what its load tests measured.
     """
 
     replicas: int
@@ -79,6 +83,11 @@ class Observation:
     stuck: Trouble | None = None
     monitored: bool = True
     unwatched: tuple[Unwatched, ...] = ()
+    resizing: tuple[str, ...] = ()
+    paused: bool = False
+    withheld: tuple[str, ...] = ()
+    configuration: str = ""
+    measured: tuple[dict[str, Any], ...] = ()
 
     @property
     def unseen(self) -> list[Unwatched]:
@@ -111,6 +120,22 @@ def replicas_of(statefulset: Manifest | None) -> Replicas:
     observed = status.get("observedGeneration", 0) >= statefulset["metadata"].get("generation", 0)
     latest = observed and status.get("updatedReplicas", existing) == existing
     return Replicas(existing, status.get("readyReplicas", 0), latest)
+
+
+def counts_pods(statefulset: Child) -> bool:
+    """Return whether a StatefulSet counts its pods: it is not being deleted, and its controller has observed it."""
+    return not statefulset.terminating and "observedGeneration" in (statefulset.body.get("status") or {})
+
+
+def ordinal_of(pod: Manifest, statefulset: str) -> int | None:
+    """Return the number of a StatefulSet's pod, or None if its name is not that of one."""
+    match = re.fullmatch(rf"{re.escape(statefulset)}-(\d+)", pod["metadata"]["name"])
+    return int(match[1]) if match else None
+
+
+def counted(pods: Sequence[Manifest]) -> Replicas:
+    """Return the replicas while no StatefulSet counts them."""
+    return Replicas(len(pods), sum(map(is_ready, pods)), False)
 
 
 def origin_of(spec: LLMEndpointSpec) -> Origin:

@@ -36,6 +36,7 @@ _ON_THE_WAY = frozenset(
         EndpointReason.REPLICAS_UNAVAILABLE,
     }
 )
+#: A status that differs only in progress, or in the message of a condition, is not written more often.
 _PROGRESS_SECONDS = 10.0
 #: Fields of a model that change with each poll of a pull.
 _PROGRESS_FIELDS = ("progressPercent", "bytesPerSecond", "remainingSeconds", "message")
@@ -47,13 +48,17 @@ class Throttle:
     def __init__(self) -> None:
         self._written: dict[Key, datetime] = {}
 
-    def is_due(self, key: Key, before: Status, after: Status, now: datetime) -> bool:
-        """Return whether to write `after` now. If only the progress differs, it is written every 10 s."""
+    def wait(self, key: Key, before: Status, after: Status, now: datetime) -> float:
+        """Return the seconds until `after` may be written: 0, unless only the progress differs.
+
+        If it is 0, the status counts as written now.
+        """
         last = self._written.get(key)
-        if last is None or not only_progress(before, after) or (now - last).total_seconds() >= _PROGRESS_SECONDS:
-            self._written[key] = now
-            return True
-        return False
+        left = 0.0 if last is None else _PROGRESS_SECONDS - (now - last).total_seconds()
+        if left > 0 and only_progress(before, after):
+            return left
+        self._written[key] = now
+        return 0.0
 
     def forget(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""

@@ -11,6 +11,7 @@ from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus
 from llmendpoint_operator.endpoint import layout
+from llmendpoint_operator.endpoint.capacity import capacity
 from llmendpoint_operator.endpoint.conditions.degraded import degraded
 from llmendpoint_operator.endpoint.conditions.gpu_offloaded import gpu_offloaded
 from llmendpoint_operator.endpoint.conditions.model_reports import reports, slowest
@@ -53,6 +54,9 @@ def endpoint_status(
     existing = before.get("conditions") or []
     applied = _applied_generation(before, generation, applied=is_applied(seen))
     rows = merge(existing, conditions(spec, seen), generation, now)
+    models = [_model_state(model.name, seen.pods) for model in spec.models]
+    digests = {model["name"]: model["digests"] for model in models}
+    measured = capacity(before.get("capacity"), seen.measured, seen.configuration, digests)
     return {
         **applied,
         **({"url": layout.client_url(owner, spec.service.port)} if seen.reachable else {}),
@@ -60,7 +64,9 @@ def endpoint_status(
         "replicas": seen.replicas,
         "readyReplicas": seen.ready_replicas,
         "selector": ",".join(f"{key}={value}" for key, value in sorted(layout.selector(owner).items())),
-        "models": [_model_state(model.name, seen.pods) for model in spec.models],
+        "models": models,
+        "configurationHash": seen.configuration,
+        **({"capacity": measured} if measured else {}),
         "conditions": [_judging(row, applied.get("observedGeneration", generation)) for row in rows],
     }
 
@@ -103,7 +109,8 @@ def unparsed_status(
 
 def is_applied(seen: Observation) -> bool:
     """Return whether all children of the present generation are applied. A cluster may lack an optional kind."""
-    return not (required(seen.unwatched) or needed(seen.refused) or seen.forbidden or seen.invalid or seen.deleting)
+    obstacles = (required(seen.unwatched), needed(seen.refused), seen.forbidden, seen.invalid, seen.deleting)
+    return not (any(obstacles) or seen.withheld)
 
 
 def _judging(row: dict[str, Any], applied: int) -> dict[str, Any]:

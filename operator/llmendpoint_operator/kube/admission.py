@@ -46,6 +46,8 @@ _BY_WORDS: tuple[tuple[str, FaultReason, str], ...] = (
         "kube-controller-manager.",
     ),
     (r"exceeded quota|insufficient quota", FaultReason.QUOTA_EXCEEDED, ""),
+    # plugin/pkg/admission/storage/persistentvolume/resize
+    (r"storageclass that provisions the pvc must support resize", FaultReason.NOT_EXPANDABLE, ""),
     (
         r"(minimum|maximum) \S+ usage per \w+ is|max limit to request ratio per",
         FaultReason.LIMIT_RANGE,
@@ -131,6 +133,9 @@ ADVICE = {
     FaultReason.WEBHOOK_FAILED: "Repair the webhook.",
     FaultReason.REFERENCE_NOT_FOUND: "Create it, or correct the field of the spec that names it.",
     FaultReason.INVALID: "Correct the field of the spec that sets the invalid value.",
+    FaultReason.NOT_EXPANDABLE: "Ask an administrator to set allowVolumeExpansion: true in the StorageClass of the "
+    "claim, if its driver can resize volumes, or create another LLMEndpoint with the larger storage. The pods keep "
+    "their storage.",
     FaultReason.CONFLICT: "Another client changed the object at the same time. No action is needed: the operator tries "
     "again.",
     FaultReason.UNKNOWN_KIND: "Install the CustomResourceDefinition of this kind.",

@@ -9,6 +9,9 @@ from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.kube.conditions import Condition
 
+#: Reasons that only a changed spec or a changed object of the cluster can end, besides a name conflict.
+_LASTING = (FaultReason.INVALID, FaultReason.NOT_EXPANDABLE)
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -63,9 +66,9 @@ def final(faults: Iterable[Fault]) -> list[Fault]:
 
     Other refusals can pass without either: a quota becomes free, a webhook is repaired, a permission is granted.
     """
-    reasons = (FaultReason.NAME_CONFLICT, FaultReason.INVALID)
-    found = [fault for fault in faults if fault.reason in reasons and not _is_monitor(fault)]
-    return sorted(found, key=lambda fault: reasons.index(fault.reason))
+    found = list(faults)
+    lasting = [fault for fault in found if fault.reason in _LASTING and not _is_monitor(fault)]
+    return name_conflicts(found) + lasting
 
 
 def condition_of(kind: str, faults: Sequence[Fault], *, status: bool) -> Condition:

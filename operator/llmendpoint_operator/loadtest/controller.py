@@ -108,6 +108,7 @@ class LoadTestController(Controller[LoadTestSpec]):
     async def gone(self, key: Key) -> None:
         """Forget a LoadTest that no longer exists, and remove what would keep its result ConfigMap."""
         self._interrupted.pop(key, None)
+        self._cluster.measurements.forget(key)
         await self._maps.release(key)
 
     async def course(self, resource: Resource[LoadTestSpec]) -> Course:
@@ -316,6 +317,8 @@ class LoadTestController(Controller[LoadTestSpec]):
     async def _rest(self, resource: Resource[LoadTestSpec], _: tuple[Fault, ...]) -> float | None:
         """Keep the objects of a run that has ended in order, and delete the LoadTest when its time has come."""
         await self.write_status(resource.manifest, phases.observed(resource.manifest))
+        if resource.spec.endpoint_ref is not None:
+            self._cluster.measurements.record(resource.key, resource.spec.endpoint_ref.name, resource.status)
         pauses = [await self._expire(resource)]
         view = self._view(resource)
         if view.job is not None and not view.job.terminating and not view.has_ended and _has_no_result(resource.status):

@@ -93,6 +93,8 @@ def starting(job_name: str, result: tuple[str, str], target: ResolvedTarget, now
         "model": target.model,
         "modelDigest": target.digest or None,
         "gpu": target.gpu or None,
+        "replicas": target.replicas or None,
+        "configurationHash": target.configuration or None,
     }
     return Phase(LoadTestReason.PENDING, "The pod of the run is being created.", fields=_NOT_STARTED | fields)
 

@@ -26,6 +26,7 @@ def summary_state(summary: Summary) -> dict[str, Any]:
         "requestsPerSecond": f"{summary.requests_per_second.value:.3g}",
         "inputTokens": summary.input_tokens,
         "outputTokens": summary.output_tokens,
+        "outputTokensPerSecond": f"{summary.output_tokens_per_second.value:.3g}",
         "ttft": _latency(summary.ttft),
         "tpot": _latency(summary.tpot),
         "requestLatency": _latency(summary.request_latency),

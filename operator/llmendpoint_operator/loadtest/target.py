@@ -32,7 +32,15 @@ def resolve(spec: LoadTestSpec, namespace: str, endpoint: Manifest | None) -> Re
     if not is_true(conditions, EndpointCondition.READY) or not status.get("url"):
         raise NotReadyError(f"LLMEndpoint {name} is not Ready{_why(conditions)}. The run starts when it is Ready.")
     digests = [digest for state in status.get("models", []) if state["name"] == model for digest in state["digests"]]
-    return ResolvedTarget(status["url"], Api.OLLAMA_CHAT, model, ",".join(digests), status.get("gpu", ""))
+    return ResolvedTarget(
+        status["url"],
+        Api.OLLAMA_CHAT,
+        model,
+        ",".join(digests),
+        status.get("gpu", ""),
+        status.get("readyReplicas", 0),
+        status.get("configurationHash", ""),
+    )
 
 
 def _model(wanted: str | None, endpoint: str, served: list[str]) -> str:

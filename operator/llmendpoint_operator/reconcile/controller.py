@@ -10,7 +10,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
@@ -22,7 +22,7 @@ from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReas
 from llmendpoint_operator.cluster.discovery import Discovery
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.inventory import Inventory
-from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pod_status import PodStatuses
@@ -32,6 +32,7 @@ from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.policy.rules import Violation, violations
 from llmendpoint_operator.reconcile.executor import Executor
+from llmendpoint_operator.reconcile.measurements import Measurements
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +51,17 @@ _SLOW = (
 
 @dataclass(frozen=True)
 class Cluster:
-    """Access to the cluster for controllers. `now` is the wall clock, for times in statuses and Events."""
+    """What controllers share: access to the cluster, and the results of load tests.
+
+    `now` is the wall clock, for times in statuses and Events.
+    """
 
     objects: Objects
     inventory: Inventory
     discovery: Discovery
     pods: PodStatuses
     now: Callable[[], datetime]
+    measurements: Measurements = field(default_factory=Measurements)
 
 
 @dataclass(frozen=True)
@@ -87,13 +92,15 @@ class Resource(Generic[Spec]):
 class Course:
     """The steps of a reconcile that depend on the present state of a resource.
 
-    `children` are the manifests of all desired children, or None if the children are not changed in this state.
+    `children` are the manifests of all desired children, or None if the children are not changed in this state. If
+    `judges` is true then, the step itself has compared them with the inventory.
     `conclude` gets the faults of the refused children, observes the resource, and writes the status. It returns the
     number of seconds until the next reconcile, or None if the next reconcile waits for an event.
     """
 
     children: Sequence[Manifest] | None
     conclude: Callable[[tuple[Fault, ...]], Awaitable[float | None]]
+    judges: bool = False
 
 
 class Controller(ABC, Generic[Spec]):
@@ -133,20 +140,20 @@ class Controller(ABC, Generic[Spec]):
         """
         manifest = self._inventory.resource(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
-            self._inventory.accept_all(key)
+            self._inventory.set_aside(key)
             await self.gone(key)
             return None
         try:
             spec = self.parse(manifest)
         except ValidationError as error:
-            self._inventory.accept_all(key)
+            self._inventory.set_aside(key)
             await self.refuse(manifest, sentence_of(error))
             return None
         forbidden = violations(self._policy, self.kind, spec)
         resource = Resource(key, manifest, owner_of(manifest), spec, forbidden)
         course = await self.course(resource)
-        if course.children is None:
-            self._inventory.accept_all(key)
+        if course.children is None and not course.judges:
+            self._inventory.set_aside(key)
         refused = () if course.children is None else await self._converge_and_tell(resource, course.children)
         if refused is None:
             return 0.0
@@ -185,6 +192,10 @@ class Controller(ABC, Generic[Spec]):
     async def converge(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[Fault, ...]:
         """Write the children that differ from these manifests, and return the faults of refused writes."""
         return await self._executor.converge(resource.owner, children, self._prune)
+
+    def preview(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[ChildKey, ...]:
+        """Return the children that `converge` would write or delete."""
+        return self._executor.preview(resource.owner, children, self._prune)
 
     async def write_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
         """Write the status if it differs from the status in the manifest."""

@@ -29,6 +29,8 @@ from llmendpoint_operator.reconcile.plan import (
     Hold,
     Keep,
     Refuse,
+    Replace,
+    Write,
     is_ours,
     key_of,
     plan,
@@ -72,7 +74,7 @@ class Executor:
                     held[name] = cause
                 case Delete(name, uid):
                     faults.extend(await self._delete(key, name, uid))
-                case Create(manifest) | Apply(manifest):
+                case Create(manifest) | Apply(manifest) | Replace(manifest):
                     # The plan expected that the children which this one needs would be written before it.
                     blocker = self._first_not_ours(key, owner, step.needs)
                     if blocker is None:
@@ -81,10 +83,24 @@ class Executor:
                         held[key_of(manifest)] = held.get(blocker, blocker)
         return tuple(_with_held(fault, held) for fault in faults)
 
+    def preview(self, owner: Owner, desired: Sequence[Manifest], prune: Collection[str] = ()) -> tuple[ChildKey, ...]:
+        """Return the children that `converge` would create, change or delete, without writing them."""
+        key = Key(owner.kind, owner.namespace, owner.name)
+        withheld: list[ChildKey] = []
+        for step in plan(owner, desired, self._inventory.seen(key), self._discovery.missing, prune):
+            match step:
+                case Keep(name):
+                    self._inventory.accept(key, name)
+                case Delete(name):
+                    withheld.append(name)
+                case Create(manifest) | Apply(manifest) | Replace(manifest):
+                    withheld.append(key_of(manifest))
+        return tuple(withheld)
+
     def _first_not_ours(self, key: Key, owner: Owner, names: Iterable[ChildKey]) -> ChildKey | None:
         return next((name for name in names if not is_ours(owner, self._inventory.child(key, *name))), None)
 
-    async def _write(self, key: Key, owner: Owner, step: Create | Apply) -> list[Fault]:
+    async def _write(self, key: Key, owner: Owner, step: Write) -> list[Fault]:
         manifest = step.manifest
         name = key_of(manifest)
         fault: Fault | None = None
@@ -92,6 +108,8 @@ class Executor:
         try:
             if isinstance(step, Create):
                 fault = await self._create(key, owner, manifest)
+            elif isinstance(step, Replace):
+                await self._replace(key, manifest, step.uid)
             else:
                 self._inventory.wrote_child(key, await self._objects.apply(manifest, step.uid))
         except API_ERRORS as error:
@@ -122,6 +140,16 @@ class Executor:
             # The UID prevents that an object which has replaced the one that was read is changed.
             self._inventory.wrote_child(key, await self._objects.apply(manifest, existing["metadata"]["uid"]))
         return None
+
+    async def _replace(self, key: Key, manifest: Manifest, uid: str) -> None:
+        """Delete a child but not its pods. The watch shows when it is gone, and the next plan then creates it.
+
+        If the API server would not create it, for example because a policy refuses a changed template, it stays.
+        """
+        name = key_of(manifest)
+        await self._objects.try_create(manifest)
+        await self._objects.delete(name.kind, key.namespace, name.name, uid, orphan=True)
+        self._inventory.deleting(key, name)
 
     async def _delete(self, key: Key, name: ChildKey, uid: str) -> list[Fault]:
         try:

@@ -5,6 +5,7 @@ not in the inventory                              Create     -
 controlled by another owner, or by none           Refuse     -
 being deleted                                     Keep       -
 matches its manifest, which has not changed       Keep       Delete
+has claim templates that the manifest outgrows    Replace    Delete
 any other state                                   Apply      Delete
 kind missing, or the delay of a retry not over    Refuse     -
 to be written, but a child that it needs is       Hold       -
@@ -24,6 +25,7 @@ from llmendpoint_operator.cluster.inventory import HASH_ANNOTATION, Child, Seen,
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.reconcile.claim_templates import outgrows
 from llmendpoint_operator.reconcile.dependencies import needs
 
 
@@ -40,6 +42,18 @@ class Apply:
     """Apply a child whose manifest has changed, or that another client has changed.
 
     The write is meant for the object with this UID, and requires that the children in `needs` are ours.
+    """
+
+    manifest: Manifest
+    uid: str
+    needs: tuple[ChildKey, ...] = ()
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Delete a StatefulSet but not its pods, because its claim templates cannot be changed. It is created again later.
+
+    This is meant for the object with this UID, and requires that the children in `needs` are ours.
     """
 
     manifest: Manifest
@@ -77,7 +91,9 @@ class Hold:
     cause: ChildKey
 
 
-Step: TypeAlias = Create | Apply | Keep | Delete | Refuse | Hold
+#: The steps that write a child.
+Write: TypeAlias = Create | Apply | Replace
+Step: TypeAlias = Write | Keep | Delete | Refuse | Hold
 
 
 def plan(
@@ -91,7 +107,7 @@ def plan(
     steps: dict[ChildKey, Step] = {}
     for manifest in desired:
         step = _step(owner, manifest, seen, missing)
-        if isinstance(step, Create | Apply):
+        if isinstance(step, Create | Apply | Replace):
             step = _after_needs(owner, replace(step, needs=needs(manifest, desired)), steps, seen)
         steps[key_of(manifest)] = step
     rest = (child for key, child in seen.children.items() if key not in steps)
@@ -160,12 +176,12 @@ def _step(owner: Owner, manifest: Manifest, seen: Seen, missing: Collection[str]
         return Keep(key)
     if refusal is not None and refusal.manifest_hash == stamp_of(wanted):
         return Refuse(refusal.fault)
-    return Create(wanted) if child is None else Apply(wanted, child.uid)
+    if child is None:
+        return Create(wanted)
+    return (Replace if outgrows(manifest, child.body) else Apply)(wanted, child.uid)
 
 
-def _after_needs(
-    owner: Owner, step: Create | Apply, steps: Mapping[ChildKey, Step], seen: Seen
-) -> Create | Apply | Hold:
+def _after_needs(owner: Owner, step: Write, steps: Mapping[ChildKey, Step], seen: Seen) -> Write | Hold:
     """Return a step, or a Hold if a child that it needs is not ours and is not about to be created."""
     for key in step.needs:
         blocker = steps.get(key)

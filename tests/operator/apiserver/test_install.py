@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.manifests import endpoint
+from support.manifests import endpoint, loadtest
 from support.rendered import CHART, needs_helm
 from support.waiting import wait_until
 
 pytestmark = needs_helm
 
 NAME = "llmendpoints.llmendpoint.dev"
+#: The blocks of shell commands in docs/install.md.
+SHELL = re.findall(r"```sh\n(.*?)```", (CHART.parents[1] / "docs/install.md").read_text(), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,24 @@ def test_without_crds_a_release_leaves_them_as_they_are(cluster: Any) -> None:
     assert install(cluster, "team", "one", *flags) == ""
     assert helm(cluster, "uninstall", "team", "--namespace", "one") == ""
     assert owner(cluster) == before
+
+
+def test_everything_is_removed_in_the_documented_order(cluster: Any) -> None:
+    """No operator runs, and nothing waits for it: there are no finalizers."""
+    command = next(block for block in SHELL if "kubectl delete crd" in block)
+    cluster.apply(endpoint("assistant"))
+    cluster.apply(loadtest("smoke"))
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    script = command.replace(
+        "helm uninstall llmendpoint --namespace llmendpoint-system", "helm uninstall llm --namespace two"
+    )
+    done = subprocess.run(
+        ["bash", "-ec", script], check=False, capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert cluster.client.get("CustomResourceDefinition", "", NAME) is None
+    assert cluster.client.get("ClusterRole", "", "llm-llmendpoint") is None
+    assert install(cluster, "llm", "two") == ""
 
 
 def test_a_release_that_keeps_no_crds_takes_the_endpoints_with_it(cluster: Any) -> None:

@@ -329,10 +329,20 @@ SAME: list[tuple[Any, Any]] = [
     ({"size": "1Gi"}, {"size": "1024Mi"}),
     ({"type": "Ephemeral"}, {"type": "Ephemeral"}),
 ]
-CHANGED: list[tuple[Any, Any]] = [
+# A larger size, and another retention.
+ALLOWED: list[tuple[Any, Any]] = [
     (None, {"size": "100Gi"}),
     ({"size": "5Gi"}, None),
     ({"size": "5Gi"}, {"size": "9Gi"}),
+    (None, {"retentionPolicy": {"whenDeleted": "Delete"}}),
+    ({"retentionPolicy": {"whenScaled": "Delete"}}, None),
+]
+SHRUNK: list[tuple[Any, Any]] = [
+    (None, {"size": "49Gi"}),
+    ({"size": "51Gi"}, None),
+    ({"size": "1Ti"}, {"size": "999Gi"}),
+]
+CHANGED: list[tuple[Any, Any]] = [
     (None, {"storageClassName": "fast"}),
     ({"storageClassName": "fast"}, {}),
     (None, {"type": "Ephemeral"}),
@@ -340,8 +350,7 @@ CHANGED: list[tuple[Any, Any]] = [
     ({"type": "Ephemeral"}, {"type": "Ephemeral", "sizeLimit": "1Gi"}),
     ({"type": "ExistingClaim", "claimName": "a"}, {"type": "ExistingClaim", "claimName": "b"}),
     ({"type": "ExistingClaim", "claimName": "a"}, None),
-    (None, {"retentionPolicy": {"whenDeleted": "Delete"}}),
-    ({"retentionPolicy": {"whenScaled": "Delete"}}, None),
+    ({"size": "60Gi"}, {"size": "70Gi", "storageClassName": "fast"}),
 ]
 
 
@@ -349,6 +358,19 @@ CHANGED: list[tuple[Any, Any]] = [
 def test_storage_may_be_written_in_another_way(api: Any, before: Any, after: Any) -> None:
     api.apply(endpoint("fixed", storage=before))
     api.apply(endpoint("fixed", storage=after))
+
+
+@pytest.mark.parametrize(("before", "after"), ALLOWED)
+def test_storage_may_grow_and_be_retained_in_another_way(api: Any, before: Any, after: Any) -> None:
+    api.apply(endpoint("fixed", storage=before))
+    api.apply(endpoint("fixed", storage=after))
+
+
+@pytest.mark.parametrize(("before", "after"), SHRUNK)
+def test_storage_cannot_shrink(api: Any, before: Any, after: Any) -> None:
+    api.apply(endpoint("fixed", storage=before))
+    with pytest.raises(ApiException, match=re.escape("storage.size may only grow")):
+        api.apply(endpoint("fixed", storage=after))
 
 
 @pytest.mark.parametrize(("before", "after"), CHANGED)

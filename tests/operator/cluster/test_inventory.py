@@ -211,7 +211,7 @@ def test_refusals_of_children_that_are_no_longer_desired_are_forgotten(inventory
 def test_bodies_of_children_that_nobody_judges_are_not_kept(inventory: Inventory) -> None:
     inventory.shows("ConfigMap", live(config_map()))
     assert inventory.seen(KEY).children[CONFIG].unjudged is not None
-    inventory.accept_all(KEY)
+    inventory.set_aside(KEY)
     assert inventory.seen(KEY).children[CONFIG].unjudged is None
 
 

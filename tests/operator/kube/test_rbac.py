@@ -32,7 +32,7 @@ RIGHTS = {
     ("", "services"): WRITE,
     ("", "serviceaccounts"): WRITE,
     ("", "pods"): WATCH,
-    ("", "persistentvolumeclaims"): ("get",),
+    ("", "persistentvolumeclaims"): ("get", "list", "watch", "patch"),
     ("", "events"): ("create", *WATCH),
     ("apps", "statefulsets"): WRITE,
     ("networking.k8s.io", "networkpolicies"): WRITE,

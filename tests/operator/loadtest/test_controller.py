@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,9 +19,11 @@ from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.controller import Cluster
+from llmendpoint_operator.reconcile.measurements import Measurements
 from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import live, newer
 from support.fakes import FakeDiscovery, FakeObjects, refusal
+from support.load_pods import summary as result_of_a_run_that_passed
 
 KEY = Key("LoadTest", "ns", "smoke")
 ENDPOINT = Key("LLMEndpoint", "ns", "assistant")
@@ -379,6 +382,38 @@ async def test_a_finished_run_takes_the_permission_of_its_pod_away(world: World)
     calls = len(world.objects.calls)
     assert await world.reconcile() is None
     assert len(world.objects.calls) == calls
+
+
+async def test_a_run_that_passed_is_the_capacity_of_its_endpoint(world: World) -> None:
+    changed: list[Key] = []
+    world.cluster = replace(world.cluster, measurements=Measurements(changed.append))
+    world.restart()
+    world.objects.put(QUESTIONS)
+    world.show_endpoint("tiny:latest")
+    found = world.inventory.resource(ENDPOINT)
+    assert found is not None
+    models = [{"name": "tiny:latest", "digests": ["sha256:1"]}]
+    status = {**found["status"], "models": models, "readyReplicas": 2, "configurationHash": "h", "gpu": "none"}
+    world.inventory.shows("LLMEndpoint", newer(found, status=status))
+    world.show(endpointRef={"name": "assistant"}, model="tiny:latest")
+    await world.reconcile()
+    world.publish(result_of_a_run_that_passed())
+    for _ in range(3):
+        await world.reconcile()
+    (result,) = world.cluster.measurements.of(ENDPOINT)
+    assert changed == [ENDPOINT]
+    assert (result["requestsPerSecond"], result["tokensPerSecond"]) == ("1", "2")
+    assert (result["modelDigest"], result["replicas"], result["configurationHash"]) == ("sha256:1", 2, "h")
+    assert result["loadTestRef"] == {"name": "smoke"}
+    assert result["measurementTime"] == world.status["completionTime"]
+    # A new operator records it too.
+    world.cluster = replace(world.cluster, measurements=Measurements(changed.append))
+    world.restart()
+    await world.reconcile()
+    assert world.cluster.measurements.of(ENDPOINT) == [result]
+    world.inventory.gone("LoadTest", world.inventory.resource(KEY) or {})
+    await world.reconcile()
+    assert world.cluster.measurements.of(ENDPOINT) == []
 
 
 async def test_a_result_that_is_not_valid_ends_the_run_with_the_reason(world: World) -> None:

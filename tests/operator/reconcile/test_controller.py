@@ -7,10 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
 from llmendpoint_operator.cluster.inventory import Inventory
+from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.endpoint.controller import EndpointController
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
@@ -18,6 +20,8 @@ from llmendpoint_operator.reconcile import controller
 from llmendpoint_operator.reconcile.controller import Cluster
 from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import KEY, endpoint_body, live, newer
+from support.claims import bound
+from support.claims import claim as replica_claim
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
 from support.manifests import pod
 from support.waiting import eventually
@@ -320,6 +324,107 @@ async def test_an_endpoint_that_runs_is_left_as_it_is_if_the_policy_forbids_its_
     assert world.conditions["Ready"] == "ModelsAnswer"
     assert world.conditions["Stalled"] == "PolicyViolation"
     assert [event["type"] for event in world.objects.events if event["reason"] == "PolicyViolation"] == ["Warning"]
+
+
+@pytest.mark.parametrize("obstacle", [{"service": {"type": "NodePort"}}, {"models": []}])
+async def test_what_others_change_while_a_spec_is_refused_is_repaired_afterwards(obstacle: dict[str, Any]) -> None:
+    world = World(NO_NODE_PORTS)
+    world.show(replicas=1)
+    await world.controller.reconcile(KEY)
+    world.show(**obstacle)
+    await world.controller.reconcile(KEY)
+    assert world.conditions["Stalled"] in ("PolicyViolation", "InvalidSpec")
+    body = world.objects.get_now("StatefulSet", "assistant")
+    world.inventory.shows("StatefulSet", newer(body, spec={**body["spec"], "replicas": 0}))
+    await world.controller.reconcile(KEY)
+    world.objects.calls.clear()
+    world.show(replicas=1)
+    await world.controller.reconcile(KEY)
+    assert [call for call in world.objects.calls if "StatefulSet" in call] == ["apply StatefulSet/assistant"]
+
+
+async def test_a_message_that_is_written_too_early_is_written_later(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+
+    def waits_for(resource: str) -> None:
+        unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": "2026-01-02T03:04:00Z",
+                       "message": f"0/1 nodes are available: 1 Insufficient {resource}."}  # fmt: skip
+        world.show_pod({"conditions": [unscheduled]})
+
+    waits_for("cpu")
+    assert await world.controller.reconcile(KEY) == 30
+    written = len(world.objects.statuses)
+    waits_for("memory")
+    assert await world.controller.reconcile(KEY) == 10
+    assert len(world.objects.statuses) == written
+
+
+def claim_of(size: str) -> dict[str, Any]:
+    """Return the bound claim of the first replica, as the watch shows it."""
+    made = replica_claim("models-assistant-0", "fast", size)
+    metadata = {**made["metadata"], "namespace": "ns"}
+    return live({**made, "metadata": metadata}, stamp=False, status=bound("models-assistant-0", size)["status"])
+
+
+NOT_EXPANDABLE = (
+    r'{"kind":"Status","message":"persistentvolumeclaims \"models-assistant-0\" is forbidden: only dynamically provisioned '
+    r'pvc can be resized and the storageclass that provisions the pvc must support resize","details":{"name":"x"}}'
+)
+
+
+async def test_a_refused_claim_is_patched_again_later_and_the_statefulset_keeps_its_size(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    world.inventory.shows("PersistentVolumeClaim", claim_of("50Gi"))
+    world.objects.refuse_patch = refusal(403, NOT_EXPANDABLE)
+    world.objects.calls.clear()
+    world.show(storage={"size": "80Gi"})
+    # The inventory's clock stands still, so that the second reconcile is before the time of the next attempt.
+    assert [await world.controller.reconcile(KEY) for _ in range(2)] == [2, 2]
+    calls = [call for call in world.objects.calls if not call.startswith("status")]
+    assert calls == ["patch PersistentVolumeClaim/models-assistant-0"]
+    assert world.conditions["Stalled"] == world.conditions["Degraded"] == "StorageNotExpandable"
+    # A larger size is a new attempt.
+    world.show(storage={"size": "90Gi"})
+    await world.controller.reconcile(KEY)
+    assert world.objects.calls.count("patch PersistentVolumeClaim/models-assistant-0") == 2
+
+
+async def test_a_statefulset_is_replaced_when_its_claims_have_been_patched(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    body = claim_of("50Gi")
+    world.objects.put(body)
+    world.inventory.shows("PersistentVolumeClaim", body)
+    world.objects.calls.clear()
+    world.show(storage={"size": "80Gi"})
+    await world.controller.reconcile(KEY)
+    calls = [call for call in world.objects.calls if not call.startswith("status")]
+    assert calls == [
+        "patch PersistentVolumeClaim/models-assistant-0", "try StatefulSet/assistant", "orphan StatefulSet/assistant",
+    ]  # fmt: skip
+
+
+async def test_what_a_load_test_measured_is_in_the_status_until_the_configuration_changes(world: World) -> None:
+    world.show()
+    await world.controller.reconcile(KEY)
+    world.pods.model = msgspec.structs.replace(LOADED, digest="sha256:1")
+    world.show_ready_pod()
+    await world.controller.reconcile(KEY)
+    assert "capacity" not in world.objects.statuses[-1]
+    status = {
+        "verdict": "Passed", "model": "tiny:latest", "modelDigest": "sha256:1", "replicas": 1, "completionTime": "2026-01-02T03:04:05Z",
+        "configurationHash": world.objects.statuses[-1]["configurationHash"],
+        "summary": {"requestsPerSecond": "1.5", "outputTokensPerSecond": "60"},
+    }  # fmt: skip
+    world.cluster.measurements.record(Key("LoadTest", "ns", "nightly"), "assistant", status)
+    await world.controller.reconcile(KEY)
+    capacity = world.objects.statuses[-1]["capacity"]
+    assert (capacity["tokensPerSecond"], capacity["loadTestRef"]) == ("60", {"name": "nightly"})
+    world.pods.model = msgspec.structs.replace(LOADED, digest="sha256:2")
+    await world.controller.reconcile(KEY)
+    assert "capacity" not in world.objects.statuses[-1]
 
 
 NO_QUOTA = (

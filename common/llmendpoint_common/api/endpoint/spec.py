@@ -36,7 +36,7 @@ from llmendpoint_common.api.endpoint.scaling import (
     DisruptionBudget,
 )
 from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
-from llmendpoint_common.api.endpoint.storage import ONLY_OWN_MODELS, SAME_STORAGE, Storage
+from llmendpoint_common.api.endpoint.storage import ONLY_OWN_MODELS, STORAGE_CHANGES, Storage
 from llmendpoint_common.api.fields import ApiModel, list_map, rules
 from llmendpoint_common.contracts.ollama import model_key
 
@@ -46,7 +46,7 @@ class LLMEndpointSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            SAME_STORAGE, *ONLY_OWN_MODELS, GGUF_ON_A_VOLUME, *GPUS_IN_RESOURCES, *ONE_SOURCE_OF_REPLICAS
+            *STORAGE_CHANGES, *ONLY_OWN_MODELS, GGUF_ON_A_VOLUME, *GPUS_IN_RESOURCES, *ONE_SOURCE_OF_REPLICAS
         )
     )
 
@@ -77,8 +77,8 @@ class LLMEndpointSpec(ApiModel):
     ollama: OllamaSettings = Field(default_factory=OllamaSettings, description="Settings of the Ollama container.")
     storage: Storage = Field(
         default_factory=Storage,
-        description="Storage for the models of each replica. It cannot be changed later. To use different storage, "
-        "create another LLMEndpoint.",
+        description="Storage for the models of each replica. Only size, which may grow, and retentionPolicy can be "
+        "changed later. To use different storage, create another LLMEndpoint.",
     )
     metering: Metering = Field(
         default_factory=Metering,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from llmendpoint_common.api.fields import ApiModel, ConditionState, list_map
+from llmendpoint_common.api.fields import ApiModel, ConditionState, LocalReference, list_map
 
 
 class ModelState(ApiModel):
@@ -41,6 +41,32 @@ class ModelState(ApiModel):
     message: str = Field("", description="Current step on the slowest replica, or an error with advice.")
 
 
+class Capacity(ApiModel):
+    """Throughput that a load test measured."""
+
+    requests_per_second: str = Field(
+        description="Number of successful requests per second over all replicas, as a decimal number such as 12.5."
+    )
+    tokens_per_second: str = Field(
+        description="Number of generated tokens per second over all replicas, as a decimal number such as 850."
+    )
+    model: str = Field(description="Model that was tested.")
+    replicas: int = Field(description="Number of replicas that were ready when the load test started.")
+    load_test_ref: LocalReference = Field(
+        description="LoadTest that measured the capacity. It may have been deleted since."
+    )
+    measurement_time: str = Field(
+        description="Time at which the load test ended.", json_schema_extra={"format": "date-time"}
+    )
+    model_digest: str = Field(
+        description="Digest of the model that was tested. The capacity is removed if the endpoint has another one."
+    )
+    configuration_hash: str = Field(
+        description="The value of status.configurationHash when the load test started. The capacity is removed if the "
+        "endpoint has another one."
+    )
+
+
 class LLMEndpointStatus(ApiModel):
     """Observed state of an endpoint."""
 
@@ -60,6 +86,16 @@ class LLMEndpointStatus(ApiModel):
     )
     models: list[ModelState] = Field(
         default_factory=list, description="State of each declared model.", json_schema_extra=list_map("name")
+    )
+    configuration_hash: str | None = Field(
+        None,
+        description="Hash of the GPUs of a replica, and of the image and settings of Ollama. A measurement under "
+        "another hash says nothing about this configuration.",
+    )
+    capacity: Capacity | None = Field(
+        None,
+        description="Throughput that the newest load test with the verdict Passed measured on this endpoint. Absent if "
+        "there is none, or if the digest of the tested model, the GPUs or the settings of Ollama have changed since.",
     )
     conditions: list[ConditionState] = Field(
         default_factory=list,

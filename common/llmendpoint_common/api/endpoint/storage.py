@@ -18,7 +18,7 @@ class RetentionAction(StrEnum):
 
 
 class RetentionPolicy(ApiModel):
-    """Retention of the replicas' claims, if type is PersistentVolumeClaim."""
+    """Retention of the replicas' claims, if type is PersistentVolumeClaim, and of removed models."""
 
     when_deleted: RetentionAction = Field(
         RetentionAction.RETAIN,
@@ -47,7 +47,7 @@ class StorageType(StrEnum):
 
 
 class Storage(ApiModel):
-    """Storage for the models of each replica. It cannot be changed."""
+    """Storage for the models of each replica. Only size, which may grow, and retentionPolicy can be changed."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -76,13 +76,14 @@ class Storage(ApiModel):
     )
     size: Quantity | None = Field(
         None,
-        description="Size of each replica's claim. Only allowed with type PersistentVolumeClaim. "
+        description="Size of each replica's claim. It may only grow, and only if the StorageClass allows it "
+        "(allowVolumeExpansion). Pods are not restarted. Only allowed with type PersistentVolumeClaim. "
         f"Defaults to {defaults.STORAGE_SIZE}.",
     )
     storage_class_name: ObjectName | None = Field(
         None,
         description="StorageClass of the claims. Only allowed with type PersistentVolumeClaim. If absent, the "
-        "cluster's default StorageClass is used.",
+        "cluster's default StorageClass is used. It cannot be changed.",
     )
     claim_name: ObjectName | None = Field(
         None,
@@ -96,38 +97,46 @@ class Storage(ApiModel):
     )
     retention_policy: RetentionPolicy = Field(
         default_factory=RetentionPolicy,
-        description="Retention of the claims of removed replicas. It only has an effect with type "
-        "PersistentVolumeClaim. By default, the claims are kept.",
+        description="Retention of the claims of removed replicas, if type is PersistentVolumeClaim, and of removed "
+        "models. By default, both are kept. It can be changed at any time.",
     )
 
 
-def _effective(field: str, default: str, *, quantity: bool = False) -> str:
-    """Return a CEL expression that is true if a field of `storage` has the value that it had, or its default."""
-    sides = []
-    for root in ("self", "oldSelf"):
-        parents = field.split(".")
-        paths = [".".join([root, "storage", *parents[:depth]]) for depth in range(len(parents) + 1)]
-        value = f"string({paths[-1]})" if quantity else paths[-1]
-        side = f"({' && '.join(f'has({path})' for path in paths)} ? {value} : '{default}')"
-        sides.append(f"quantity{side}" if quantity else side)
-    return f"{sides[0]}.compareTo({sides[1]}) == 0" if quantity else f"{sides[0]} == {sides[1]}"
+def _effective(root: str, field: str, default: str, *, quantity: bool = False) -> str:
+    """Return a CEL expression for a field of `storage` in a spec (`self` or `oldSelf`), or for its default."""
+    value = f"{root}.storage.{field}"
+    present = f"has({root}.storage) && has({value})"
+    side = f"({present} ? {f'string({value})' if quantity else value} : '{default}')"
+    return f"quantity{side}" if quantity else side
 
 
-#: A CEL rule on the spec, because a rule on `storage` is not evaluated if it is added or removed. Effective values are
+def _same(field: str, default: str) -> str:
+    return f"{_effective('self', field, default)} == {_effective('oldSelf', field, default)}"
+
+
+def _compare(field: str, default: str, comparison: str) -> str:
+    sides = (_effective(root, field, default, quantity=True) for root in ("self", "oldSelf"))
+    return f"{next(sides)}.compareTo({next(sides)}) {comparison}"
+
+
+#: CEL rules on the spec, because a rule on `storage` is not evaluated if it is added or removed. Effective values are
 #: compared: to write a default down is not a change.
-SAME_STORAGE = (
-    " && ".join(
-        (
-            _effective("type", StorageType.PERSISTENT_VOLUME_CLAIM),
-            _effective("size", defaults.STORAGE_SIZE, quantity=True),
-            _effective("storageClassName", ""),
-            _effective("claimName", ""),
-            _effective("sizeLimit", "0", quantity=True),
-            _effective("retentionPolicy.whenDeleted", RetentionAction.RETAIN),
-            _effective("retentionPolicy.whenScaled", RetentionAction.RETAIN),
-        )
+STORAGE_CHANGES = (
+    (
+        " && ".join(
+            (
+                _same("type", StorageType.PERSISTENT_VOLUME_CLAIM),
+                _same("storageClassName", ""),
+                _same("claimName", ""),
+                _compare("sizeLimit", "0", "== 0"),
+            )
+        ),
+        "storage cannot be changed, except size and retentionPolicy; create another LLMEndpoint",
     ),
-    "storage cannot be changed; create another LLMEndpoint",
+    (
+        _compare("size", defaults.STORAGE_SIZE, ">= 0"),
+        "storage.size may only grow; for less storage, create another LLMEndpoint",
+    ),
 )
 
 _DELETES = (

@@ -47,6 +47,9 @@ class SummaryState(ApiModel):
         description="Number of generated tokens of all successful requests, as reported by the server.",
         json_schema_extra={"format": "int64"},
     )
+    output_tokens_per_second: str | None = Field(
+        None, description="Number of generated tokens of successful requests per second."
+    )
     ttft: LatencyState | None = Field(
         None, description="Time to first token of successful requests. Absent if responses were not streamed."
     )
@@ -123,6 +126,16 @@ class LoadTestStatus(ApiModel):
         None,
         description="Number and type of the GPUs of one replica of the LLMEndpoint when the run started. Absent for "
         "other servers.",
+    )
+    replicas: int | None = Field(
+        None,
+        description="Number of replicas of the LLMEndpoint that were ready when the run started. Absent for other "
+        "servers.",
+    )
+    configuration_hash: str | None = Field(
+        None,
+        description="Hash of the GPUs of a replica, and of the image and settings of Ollama, when the run started: the "
+        "value of status.configurationHash of the LLMEndpoint. Absent for other servers.",
     )
     progress_percent: int = Field(0, description="Progress of the run, in percent.")
     verdict: Verdict | None = Field(

@@ -25,7 +25,8 @@ from llmendpoint_common.process.units import parse_duration
 class ResolvedTarget:
     """The server and the model that a LoadTest's `target` or `endpointRef` refers to.
 
-    `digest` and `gpu` describe an LLMEndpoint when the run starts. They are empty if they are unknown.
+    The other fields describe an LLMEndpoint when the run starts. They are empty if they are unknown. `configuration`
+    is the hash of its GPUs and its settings of Ollama.
     """
 
     url: str
@@ -33,6 +34,8 @@ class ResolvedTarget:
     model: str
     digest: str = ""
     gpu: str = ""
+    replicas: int = 0
+    configuration: str = ""
 
 
 def run_document(spec: LoadTestSpec, target: ResolvedTarget) -> RunDocument:

@@ -6,8 +6,10 @@ because then nothing changes until somebody does (Stalled).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_common.contracts.cluster import PAUSED_ANNOTATION, EndpointCondition, EndpointReason
 from llmendpoint_operator.endpoint.conditions.model_reports import activity, unfinished
 from llmendpoint_operator.endpoint.conditions.stalled import stalled
 from llmendpoint_operator.endpoint.observe import Observation
@@ -16,6 +18,11 @@ from llmendpoint_operator.kube.fault import needed
 from llmendpoint_operator.kube.unwatched import required, sentence
 
 _TYPE = EndpointCondition.RECONCILING
+_PAUSED = (
+    f"The operator writes no object of this endpoint, because its annotation {PAUSED_ANNOTATION} is true. Remove the "
+    "annotation to go on."
+)
+_SHOWN = 3
 
 
 def reconciling(spec: LLMEndpointSpec, seen: Observation) -> Condition:
@@ -23,6 +30,11 @@ def reconciling(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     if stalled(spec, seen).status:
         message = "The operator cannot continue until a person acts. The condition Stalled says what to do."
         return Condition(_TYPE, False, EndpointReason.STALLED, message)
+    return _not_applied(seen) or _applied(spec, seen)
+
+
+def _not_applied(seen: Observation) -> Condition | None:
+    """Return the condition if not all objects are as the spec wants them."""
     lost = required(seen.unwatched)
     if lost:
         message = f"It is not known whether the spec is applied. {sentence(lost)}"
@@ -32,13 +44,21 @@ def reconciling(spec: LLMEndpointSpec, seen: Observation) -> Condition:
         refused = " and ".join(fault.child for fault in faults)
         message = f"The spec is not applied completely: {refused} cannot be written. The condition Degraded says why."
         return Condition(_TYPE, True, EndpointReason.NOT_APPLIED, message)
+    if seen.withheld:
+        return Condition(_TYPE, True, EndpointReason.PAUSED, f"{_PAUSED} Not written: {in_short(seen.withheld, ', ')}.")
+    if seen.resizing:
+        return Condition(_TYPE, True, EndpointReason.RESIZING, in_short(seen.resizing, " "))
     if seen.deleting:
         names = " and ".join(seen.deleting)
         message = f"{names} is being deleted. The operator creates it again when it is gone. Check its finalizers."
         return Condition(_TYPE, True, EndpointReason.NOT_APPLIED, message)
+    return None
+
+
+def _applied(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     complete = seen.replicas == seen.ready_replicas == spec.wanted_replicas
     if complete and seen.up_to_date:
-        return _change_of_models(seen) or _settled(spec)
+        return _change_of_models(seen) or _settled(spec, seen)
     counts = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready, and {seen.replicas} pods exist."
     message = f"{counts} Not all of them have the latest pod template yet." if complete else counts
     return Condition(_TYPE, True, EndpointReason.ROLLING_OUT, message)
@@ -57,7 +77,15 @@ def _change_of_models(seen: Observation) -> Condition | None:
     return Condition(_TYPE, True, EndpointReason.CHANGING_MODELS, activity(model)) if model else None
 
 
-def _settled(spec: LLMEndpointSpec) -> Condition:
+def in_short(items: Sequence[str], separator: str) -> str:
+    """Return the first items, and the number of the others."""
+    rest = len(items) - _SHOWN
+    return separator.join(items[:_SHOWN]) + (f" ({rest} more)" if rest > 0 else "")
+
+
+def _settled(spec: LLMEndpointSpec, seen: Observation) -> Condition:
+    if seen.paused:
+        return Condition(_TYPE, False, EndpointReason.PAUSED, f"{_PAUSED} At present, there is nothing to write.")
     if not spec.wanted_replicas:
         message = "The endpoint is scaled to zero. Set spec.replicas to 1 or more to serve requests."
         return Condition(_TYPE, False, EndpointReason.SCALED_TO_ZERO, message)

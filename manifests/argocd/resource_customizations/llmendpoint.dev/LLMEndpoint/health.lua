@@ -45,6 +45,13 @@ if is("Degraded", "True") and not passing[current["Degraded"].reason] then
   return health
 end
 
+-- Changes wait until a person removes the annotation llmendpoint.dev/paused.
+if is("Reconciling", "True") and current["Reconciling"].reason == "Paused" then
+  health.status = "Suspended"
+  health.message = current["Reconciling"].message
+  return health
+end
+
 -- Ready and Degraded have more to say than Reconciling, for example how much of a model is pulled.
 if is("Reconciling", "True") then
   local shown = current["Reconciling"]
