@@ -90,6 +90,7 @@ class EndpointReason(StrEnum):
     # Degraded; for a refused child, the reason is a `FaultReason`, for a pod that does not run, a `PodReason`
     AS_WANTED = "AsWanted"
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
+    AUTOSCALING_UNAVAILABLE = "AutoscalingUnavailable"
     # Stalled; other reasons are InvalidSpec, NameConflict, Invalid, Unschedulable and reasons of models
     NOT_STALLED = "NotStalled"
     POLICY_VIOLATION = "PolicyViolation"

@@ -1,13 +1,13 @@
 """The objects in the cluster, as the watches last showed them. Reconciles read them here, not from the API server.
 
 The inventory keeps the last body of each of our own resources. Of a child, it keeps the identity, a digest of the
-content, the hash of the manifest that the operator last applied, and the field that reconciles read (`Kind.keeps`).
+content, the hash of the manifest that the operator last applied, and the fields that reconciles read (`Kind.keeps`).
 
 The content of a child is *accepted* if it is the result of our last write, or if a plan found it up to date. If another
 client changes the child, or if the operator has just started, the child may not match its manifest. The inventory then
 keeps the complete body (`Child.unjudged`) until the next plan has compared it with the manifest.
 
-Three things make an owner dirty: a new or deleted child, changed content of a child, and a change of the field that
+Three things make an owner dirty: a new or deleted child, changed content of a child, and a change of the fields that
 reconciles read. The event of our own write is none of these, because the response to the write was recorded before.
 Events can arrive late, after a response has shown a newer version. They are recognized by their resourceVersion:
 Kubernetes documents that resourceVersions can be compared as numbers (KEP-5504).
@@ -120,13 +120,14 @@ class Inventory:
         child = self.child(key, kind, name)
         return child if child is not None and child.owner_uid == owner_uid else None
 
-    def pods(self, key: Key, controller_uid: str) -> list[Manifest]:
-        """Return the pods that the StatefulSet or Job with this UID controls, sorted by name.
+    def pods(self, key: Key, *controller_uids: str) -> list[Manifest]:
+        """Return the pods that the StatefulSet or Job with one of these UIDs controls, sorted by name.
 
-        Labels alone do not make a pod ours: whoever creates a pod chooses its labels.
+        Labels alone do not make a pod ours: whoever creates a pod chooses its labels. The UID of a pod without a
+        controller is empty.
         """
         found = sorted(self._children.get(key, {}).items())
-        return [child.body for name, child in found if name.kind == "Pod" and child.owner_uid == controller_uid]
+        return [child.body for name, child in found if name.kind == "Pod" and child.owner_uid in controller_uids]
 
     def is_listed(self, kind: str, namespace: str) -> bool:
         """Return whether all objects of a kind in a namespace are known. If not, others may exist."""

@@ -42,8 +42,10 @@ class Kind:
     """A row of the table: the address of a kind in the API, and its use by the operator.
 
     `owners` are the kinds of our resources that own objects of this kind. A cluster does not have to have an `optional`
-    kind. `keeps` is the field that reconciles read; the inventory does not keep any other content of children and pods.
-    `fields` is a field selector: the operator watches only the objects that it selects.
+    kind. `keeps` are the fields that reconciles read, such as `status` or `spec.replicas`; the inventory does not keep
+    any other content of children and pods. `serves` is whether pods or clients use an object of this kind, so that they
+    would use somebody else's if it had the name. `fields` is a field selector: the operator watches only the objects
+    that it selects.
     """
 
     group: str
@@ -54,7 +56,8 @@ class Kind:
     owners: tuple[str, ...] = ()
     optional: bool = False
     verbs: tuple[str, ...] = (*_READ, *_APPLY, "delete")
-    keeps: str = ""
+    keeps: tuple[str, ...] = ()
+    serves: bool = True
     fields: str = ""
 
     @property
@@ -103,19 +106,43 @@ TABLE = (
     # The operator deletes a LoadTest after its ttlSecondsAfterFinished.
     Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_WATCH, "delete")),
     # Reconciles read only the ConfigMap with the result of a load run.
-    Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps="data"),
+    Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps=("data",)),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", Role.CHILD, _BOTH),
     Kind("", "v1", "Service", "services", Role.CHILD, (LLMENDPOINT,)),
-    Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,), keeps="status"),
+    Kind("apps", "v1", "StatefulSet", "statefulsets", Role.CHILD, (LLMENDPOINT,), keeps=("spec.replicas", "status")),
+    Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", Role.CHILD, (LLMENDPOINT,), serves=False),
+    # One of these two scales the StatefulSet, as the operator's setting says. Their status changes with the load, but
+    # only their conditions say whether they work.
+    Kind(
+        "autoscaling",
+        "v2",
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        keeps=("status.conditions",),
+        serves=False,
+    ),
+    Kind(
+        "keda.sh",
+        "v1alpha1",
+        "ScaledObject",
+        "scaledobjects",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        optional=True,
+        keeps=("status.conditions",),
+        serves=False,
+    ),
     Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
     # The Job of a run that has ended without a result is deleted, so that its pod does not start, or does not go on.
-    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps="status"),
+    Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps=("status",)),
     # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else. It is
     # deleted with its LoadTest, by Kubernetes.
     Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", Role.CHILD, (LOADTEST,), verbs=(*_READ, *_APPLY)),
     # The RoleBinding is deleted when the run has ended.
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
-    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_WATCH, keeps="status"),
+    Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_WATCH, keeps=("status",)),
     # Prometheus servers may be in any namespace. MonitoringReady compares their selectors with a ServiceMonitor.
     Kind(
         "monitoring.coreos.com",

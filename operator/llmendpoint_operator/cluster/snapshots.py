@@ -7,6 +7,7 @@ bodies of all children until plans have judged them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,7 +49,7 @@ class Child:
 
     @property
     def body(self) -> Manifest:
-        """The metadata, and the field that reconciles read."""
+        """The metadata, and the fields that reconciles read."""
         return decoded(self.kept)
 
     @property
@@ -123,14 +124,27 @@ def is_news(known: Child, child: Child) -> bool:
 
 def _kept(kind: str, body: Manifest) -> Manifest:
     """Return the fields of a child or a pod that reconciles read: of a result, all metadata, and of others a part."""
-    metadata, field = body["metadata"], KINDS[kind].keeps
+    metadata, fields = body["metadata"], KINDS[kind].keeps
     is_result = kind == "ConfigMap" and (metadata.get("labels") or {}).get(COMPONENT_LABEL) == RESULT_COMPONENT
     if kind == "ConfigMap" and not is_result:
-        field = ""
+        fields = ()
     kept_names = (*_KEPT_METADATA, "creationTimestamp") if kind == "Pod" else _KEPT_METADATA
     names = [name for name in metadata if name in kept_names or (is_result and name != "managedFields")]
     kept = {"metadata": {name: metadata[name] for name in names}}
-    return {**kept, field: body[field]} if field in body else kept
+    for field in fields:
+        _copy(body, kept, field.split("."))
+    return kept
+
+
+def _copy(source: Manifest, target: Manifest, path: Sequence[str]) -> None:
+    """Copy the field at a path, if the source has it."""
+    first, *rest = path
+    if first not in source:
+        return
+    if rest:
+        _copy(source[first], target.setdefault(first, {}), rest)
+    else:
+        target[first] = source[first]
 
 
 def _content(body: Manifest) -> str:

@@ -29,7 +29,7 @@ class SharedClaims:
 
     async def problem(self, key: Key, generation: int, spec: LLMEndpointSpec) -> str:
         """Return a sentence that names the field, or nothing if the replicas can share their claim."""
-        name, replicas = spec.storage.claim_name, spec.wanted_replicas
+        name, replicas = spec.storage.claim_name, spec.most_replicas
         if spec.storage.type is not StorageType.EXISTING_CLAIM or not name or replicas < 2:
             return ""
         if self._checked.get(key) == generation:
@@ -46,10 +46,11 @@ class SharedClaims:
                 self._checked[key] = generation
             return ""
         allowed = " or ".join(_ONE_NODE[mode] for mode in modes)
+        field = "replicas" if spec.autoscaling is None else "autoscaling.maxReplicas"
         return (
-            f"spec.replicas: {replicas} replicas cannot share PersistentVolumeClaim {name} (spec.storage.claimName), "
+            f"spec.{field}: {replicas} replicas cannot share PersistentVolumeClaim {name} (spec.storage.claimName), "
             "because "
-            f"its access mode {' and '.join(modes)} allows only {allowed} to use it. Set spec.replicas to 1, use a "
+            f"its access mode {' and '.join(modes)} allows only {allowed} to use it. Set spec.{field} to 1, use a "
             "claim with "
             "the access mode ReadWriteMany, or create an endpoint with spec.storage.type: PersistentVolumeClaim."
         )

@@ -16,14 +16,21 @@ from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
+from llmendpoint_operator.endpoint.autoscaling import KINDS_OF_ACTUATORS, autoscaling_trouble
 from llmendpoint_operator.endpoint.claims import SharedClaims
-from llmendpoint_operator.endpoint.desired import desired
-from llmendpoint_operator.endpoint.layout import client_service_name, service_monitor_name, statefulset_name
+from llmendpoint_operator.endpoint.desired import Present, desired
+from llmendpoint_operator.endpoint.layout import (
+    autoscaler_name,
+    client_service_name,
+    service_monitor_name,
+    statefulset_name,
+)
 from llmendpoint_operator.endpoint.observe import (
     SERVING,
     Observation,
     PodView,
     absent_troubles,
+    is_loading,
     is_ready,
     origin_of,
     replicas_of,
@@ -31,6 +38,7 @@ from llmendpoint_operator.endpoint.observe import (
     stuck,
 )
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
+from llmendpoint_operator.endpoint.replicas import scaled_to, to_start_with
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
 from llmendpoint_operator.kube.conditions import is_true
@@ -98,9 +106,11 @@ class EndpointController(Controller[LLMEndpointSpec]):
         """
         generation = resource.manifest["metadata"]["generation"]
         invalid = await self._claims.problem(resource.key, generation, resource.spec)
-        wanted = desired(resource.owner, resource.spec, self._settings)
+        present = Present(self._present_replicas(resource), self._is_loading(resource))
+        wanted = desired(resource.owner, resource.spec, self._settings, present)
         children = None if resource.forbidden or invalid else wanted
-        return Course(children, partial(self._conclude, resource, invalid, [key_of(child) for child in wanted]))
+        conclude = partial(self._conclude, resource, invalid, [key_of(child) for child in wanted])
+        return Course(children, conclude, self._initial(resource))
 
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
@@ -141,12 +151,43 @@ class EndpointController(Controller[LLMEndpointSpec]):
             # A pod that is not seen may have been scheduled.
             stuck=None if self._unwatched(resource, "Pod") else stuck(troubles, self._now()),
             unwatched=self._unwatched(resource, *_OBSERVED),
+            scaled_to=scaled_to(resource.spec, self._present_replicas(resource)),
+            autoscaling=self._autoscaling_trouble(resource, refused),
         )
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
         for message in self._stall_events.new(resource.key, views):
             await self.emit(resource, EndpointReason.OLLAMA_HUNG, message, warning=True)
         return self._pause(resource, pods, seen, status)
+
+    def _present_replicas(self, resource: Resource[LLMEndpointSpec]) -> int | None:
+        """Return the number of pods in the spec of the StatefulSet, or None if there is no StatefulSet."""
+        name = statefulset_name(resource.owner)
+        child = self._inventory.own_child(resource.key, "StatefulSet", name, resource.owner.uid)
+        return None if child is None else child.body.get("spec", {}).get("replicas")
+
+    def _initial(self, resource: Resource[LLMEndpointSpec]) -> dict[ChildKey, Manifest]:
+        """Return the number of pods that a StatefulSet gets when it is created, if it then belongs to an autoscaler."""
+        if resource.spec.autoscaling is None:
+            return {}
+        reported = resource.status.get("replicas") or 0
+        replicas = to_start_with(resource.spec, resource.owner, self._inventory.pods(resource.key, ""), reported)
+        return {ChildKey("StatefulSet", statefulset_name(resource.owner)): {"spec": {"replicas": replicas}}}
+
+    def _is_loading(self, resource: Resource[LLMEndpointSpec]) -> bool:
+        """Return whether a pod loads its models, as far as its last report is known."""
+        name = statefulset_name(resource.owner)
+        child = self._inventory.own_child(resource.key, "StatefulSet", name, resource.owner.uid)
+        pods = self._inventory.pods(resource.key, child.uid) if child else []
+        reports = self._reports.get(resource.key, {})
+        return any(is_loading(pod, reports.get(pod["metadata"]["uid"])) for pod in pods)
+
+    def _autoscaling_trouble(self, resource: Resource[LLMEndpointSpec], refused: tuple[Fault, ...]) -> str:
+        actuator = self._settings.actuator
+        child = actuator and self._inventory.own_child(
+            resource.key, KINDS_OF_ACTUATORS[actuator], autoscaler_name(resource.owner), resource.owner.uid
+        )
+        return autoscaling_trouble(resource.spec, actuator, child.body if child else None, refused)
 
     def _unwatched(self, resource: Resource[LLMEndpointSpec], *kinds: str) -> tuple[Unwatched, ...]:
         return self._inventory.unwatched(resource.owner.namespace, kinds)
@@ -175,7 +216,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         now, existing = self._now(), {pod["metadata"]["name"] for pod in pods}
         existed = self._existed.setdefault(resource.key, {})
         existed.update(dict.fromkeys(existing, now))
-        name, wanted = statefulset_name(resource.owner), range(resource.spec.wanted_replicas)
+        name, number = statefulset_name(resource.owner), scaled_to(resource.spec, self._present_replicas(resource))
+        wanted = range(resource.spec.wanted_replicas if number is None else number)
         absent = {f"{name}-{ordinal}" for ordinal in wanted} - existing
         before = self._absent.get(resource.key, {})
         kept = {pod: trouble for pod, trouble in before.items() if pod in absent}
@@ -236,6 +278,6 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
 def _is_settled(spec: LLMEndpointSpec, seen: Observation, status: dict[str, Any]) -> bool:
     """Return whether no change is expected soon. An endpoint with zero replicas does not have to load models."""
-    complete = seen.ready_replicas == seen.replicas == spec.wanted_replicas
+    complete = seen.ready_replicas == seen.replicas == seen.wanted(spec)
     loaded = is_true(status["conditions"], EndpointCondition.MODELS_LOADED)
-    return complete and (loaded or not spec.wanted_replicas)
+    return complete and (loaded or not seen.wanted(spec))

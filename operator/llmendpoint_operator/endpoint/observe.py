@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ModelPhase, SidecarStatus
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.layout import METERING_CONTAINER, OLLAMA_CONTAINER
@@ -26,6 +26,7 @@ _STARTED_SECONDS = 30.0
 #: A pod that has been unschedulable for so long waits for a person. Kubernetes uses the same time for Deployments
 #: (`progressDeadlineSeconds`), and a node for a GPU usually starts faster.
 _STUCK = timedelta(minutes=10)
+_UNFINISHED = frozenset({ModelPhase.PENDING, ModelPhase.PULLING, ModelPhase.LOADING})
 #: The kinds that decide whether clients can reach a replica.
 SERVING = ("StatefulSet", "Pod", "Service")
 
@@ -56,7 +57,9 @@ class Observation:
     ours. `stuck` is the trouble of a pod that waits for a person. `scraping` says which Prometheus servers select the
     ServiceMonitor; it is None if the operator cannot know this. `monitored` is whether the ServiceMonitor exists and is
     ours. `unwatched` are the kinds of its children and pods that the operator may not watch, so that what is observed
-    of them may be outdated.
+    of them may be outdated. `scaled_to` is the number of pods that the autoscaler or a person has set in the
+    StatefulSet; it is None if the spec has the number. `autoscaling` is a sentence if the number of pods should follow
+    the load, but does not.
     """
 
     replicas: int
@@ -73,6 +76,12 @@ class Observation:
     stuck: Trouble | None = None
     monitored: bool = True
     unwatched: tuple[Unwatched, ...] = ()
+    scaled_to: int | None = None
+    autoscaling: str = ""
+
+    def wanted(self, spec: LLMEndpointSpec) -> int:
+        """Return the number of pods that should exist."""
+        return spec.wanted_replicas if self.scaled_to is None else self.scaled_to
 
     @property
     def unseen(self) -> list[Unwatched]:
@@ -105,6 +114,14 @@ def replicas_of(statefulset: Manifest | None) -> Replicas:
     observed = status.get("observedGeneration", 0) >= statefulset["metadata"].get("generation", 0)
     latest = observed and status.get("updatedReplicas", existing) == existing
     return Replicas(existing, status.get("readyReplicas", 0), latest)
+
+
+def is_loading(pod: Manifest, report: SidecarStatus | None) -> bool:
+    """Return whether a pod is not ready because its models are being pulled or loaded. `report` is its last one."""
+    if report is None or is_ready(pod) or pod["metadata"].get("deletionTimestamp"):
+        return False
+    phases = {model.phase for model in report.models}
+    return bool(phases & _UNFINISHED) and ModelPhase.FAILED not in phases
 
 
 def origin_of(spec: LLMEndpointSpec) -> Origin:

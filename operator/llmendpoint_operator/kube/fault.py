@@ -41,11 +41,13 @@ def needed(faults: Iterable[Fault]) -> list[Fault]:
 
 
 def name_conflicts(faults: Iterable[Fault]) -> list[Fault]:
-    """Return the faults of children whose name is taken by somebody else's object, which pods or clients may then use.
-
-    No pod and no client uses a child of an optional kind.
-    """
+    """Return the faults of required children whose name is taken by somebody else's object."""
     return [fault for fault in faults if fault.reason is FaultReason.NAME_CONFLICT and not KINDS[fault.kind].optional]
+
+
+def strangers_in_use(faults: Iterable[Fault]) -> list[Fault]:
+    """Return the name conflicts in which pods or clients may use somebody else's object instead of the child."""
+    return [fault for fault in name_conflicts(faults) if KINDS[fault.kind].serves]
 
 
 def final(faults: Iterable[Fault]) -> list[Fault]:

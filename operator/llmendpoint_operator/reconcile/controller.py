@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
@@ -22,7 +22,7 @@ from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReas
 from llmendpoint_operator.cluster.discovery import Discovery
 from llmendpoint_operator.cluster.events import emit
 from llmendpoint_operator.cluster.inventory import Inventory
-from llmendpoint_operator.cluster.keys import Key
+from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.cluster.pod_status import PodStatuses
@@ -85,6 +85,7 @@ class Resource(Generic[Spec]):
 class Course:
     """The steps of a reconcile that depend on the present state of a resource.
 
+    `initial` has fields of children that are only written when the child is created, and then belong to others.
     `children` are the manifests of all desired children, or None if the children are not changed in this state.
     `conclude` gets the faults of the refused children, observes the resource, and writes the status. It returns the
     number of seconds until the next reconcile, or None if the next reconcile waits for an event.
@@ -92,6 +93,7 @@ class Course:
 
     children: Sequence[Manifest] | None
     conclude: Callable[[tuple[Fault, ...]], Awaitable[float | None]]
+    initial: Mapping[ChildKey, Manifest] = field(default_factory=dict)
 
 
 class Controller(ABC, Generic[Spec]):
@@ -145,21 +147,19 @@ class Controller(ABC, Generic[Spec]):
         course = await self.course(resource)
         if course.children is None:
             self._inventory.accept_all(key)
-        refused = () if course.children is None else await self._converge_and_tell(resource, course.children)
+        refused = () if course.children is None else await self._converge_and_tell(resource, course)
         if refused is None:
             return 0.0
         pause = await course.conclude(refused)
         times = (pause, self._inventory.seconds_to_retry(key))
         return min((seconds for seconds in times if seconds is not None), default=None)
 
-    async def _converge_and_tell(
-        self, resource: Resource[Spec], children: Sequence[Manifest]
-    ) -> tuple[Fault, ...] | None:
+    async def _converge_and_tell(self, resource: Resource[Spec], course: Course) -> tuple[Fault, ...] | None:
         """Write the children. If a write takes long, say so in the status, and return None at the end.
 
         The status is written before, so that the resource has to be read again.
         """
-        work = asyncio.ensure_future(self.converge(resource, children))
+        work = asyncio.ensure_future(self.converge(resource, course.children or (), course.initial))
         try:
             done, _ = await asyncio.wait([work], timeout=_SLOW_SECONDS)
             told = not done and await self._tell_slow_write(resource)
@@ -180,9 +180,11 @@ class Controller(ABC, Generic[Spec]):
         await self.write_status(manifest, {**resource.status, "conditions": [*(rows | {_RECONCILING: row}).values()]})
         return True
 
-    async def converge(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[Fault, ...]:
+    async def converge(
+        self, resource: Resource[Spec], children: Sequence[Manifest], initial: Mapping[ChildKey, Manifest] | None = None
+    ) -> tuple[Fault, ...]:
         """Write the children that differ from these manifests, and return the faults of refused writes."""
-        return await self._executor.converge(resource.owner, children, self._prune)
+        return await self._executor.converge(resource.owner, children, self._prune, initial or {})
 
     async def write_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
         """Write the status if it differs from the status in the manifest."""

@@ -20,7 +20,7 @@ from llmendpoint_common.api.endpoint.ollama import OllamaSettings
 from llmendpoint_common.api.endpoint.pod import Pod
 from llmendpoint_common.api.endpoint.scaling import (
     MAX_REPLICAS,
-    ONE_SOURCE_OF_REPLICAS,
+    SCALING_RULES,
     Autoscaling,
     DisruptionBudget,
 )
@@ -33,7 +33,7 @@ from llmendpoint_common.contracts.ollama import model_key
 class LLMEndpointSpec(ApiModel):
     """Desired state of an endpoint."""
 
-    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *GPUS_IN_RESOURCES, *ONE_SOURCE_OF_REPLICAS))
+    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *GPUS_IN_RESOURCES, *SCALING_RULES))
 
     models: list[Model] = Field(
         min_length=1,

@@ -1,5 +1,7 @@
 """Degraded: fewer replicas than desired are ready, Ollama is hung on one, a child was refused or cannot be watched.
 
+Without all that, it is also True if the number of pods should follow the load, but does not.
+
 The message names the causes.
 
 If the cluster does not have the kind ServiceMonitor, the endpoint is not degraded. MonitoringReady reports this.
@@ -31,12 +33,18 @@ def degraded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     stalled = hung(seen.pods)
     if stalled:
         return Condition(_TYPE, True, EndpointReason.OLLAMA_HUNG, stalled)
-    if seen.ready_replicas < spec.wanted_replicas:
-        counts = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
+    return _of_the_replicas(seen, seen.wanted(spec))
+
+
+def _of_the_replicas(seen: Observation, wanted: int) -> Condition:
+    if seen.ready_replicas < wanted:
+        counts = f"{seen.ready_replicas} of {wanted} replicas are ready to serve requests."
         found = causes(seen)
         if found:
             return Condition(_TYPE, True, found[0].reason, f"{counts} {in_words(found)}")
         message = f"{counts} If this does not change, check the events of the other pods."
         return Condition(_TYPE, True, EndpointReason.REPLICAS_UNAVAILABLE, message)
+    if seen.autoscaling:
+        return Condition(_TYPE, True, EndpointReason.AUTOSCALING_UNAVAILABLE, seen.autoscaling)
     message = "All desired replicas are ready to serve requests, and all children are applied."
     return Condition(_TYPE, False, EndpointReason.AS_WANTED, message)

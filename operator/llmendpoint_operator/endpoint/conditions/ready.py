@@ -11,7 +11,7 @@ from llmendpoint_operator.endpoint.conditions.causes import causes
 from llmendpoint_operator.endpoint.conditions.model_reports import activity, hung, reports
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
-from llmendpoint_operator.kube.fault import condition_of, name_conflicts, needed
+from llmendpoint_operator.kube.fault import condition_of, needed, strangers_in_use
 from llmendpoint_operator.kube.unwatched import sentence
 from llmendpoint_operator.policy.rules import sentences
 
@@ -34,16 +34,16 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
     With a name conflict, the endpoint is not ready even if replicas are: pods or clients may use somebody else's
     object instead of the endpoint's.
     """
-    if not spec.wanted_replicas:
+    if not seen.wanted(spec):
         return None
     if seen.unseen:
         message = f"It is not known whether a replica answers. {sentence(seen.unseen)}"
         return Condition(_TYPE, None, EndpointReason.NOT_WATCHED, message)
-    conflicts = name_conflicts(seen.refused)
+    conflicts = strangers_in_use(seen.refused)
     if conflicts:
         return condition_of(_TYPE, conflicts, status=False)
     if seen.ready_replicas and seen.reachable:
-        message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
+        message = f"{seen.ready_replicas} of {seen.wanted(spec)} replicas are ready to serve requests."
         return Condition(_TYPE, True, EndpointReason.MODELS_ANSWER, message)
     return _of_the_spec(seen) or _of_the_pods(seen) or _otherwise(seen)
 

@@ -15,6 +15,11 @@ from llmendpoint_operator.kube.fault import needed
 from llmendpoint_operator.kube.unwatched import required, sentence
 
 _TYPE = EndpointCondition.RECONCILING
+_ZERO_REPLICAS = "Set spec.replicas to 1 or more to serve requests."
+_ZERO_BY_OTHERS = (
+    "Its autoscaler starts pods again. If KEDA is paused, remove the annotations autoscaling.keda.sh/paused and "
+    "autoscaling.keda.sh/paused-replicas from its ScaledObject."
+)
 
 
 def reconciling(spec: LLMEndpointSpec, seen: Observation) -> Condition:
@@ -35,16 +40,17 @@ def reconciling(spec: LLMEndpointSpec, seen: Observation) -> Condition:
         names = " and ".join(seen.deleting)
         message = f"{names} is being deleted. The operator creates it again when it is gone. Check its finalizers."
         return Condition(_TYPE, True, EndpointReason.NOT_APPLIED, message)
-    complete = seen.replicas == seen.ready_replicas == spec.wanted_replicas
+    complete = seen.replicas == seen.ready_replicas == seen.wanted(spec)
     if complete and seen.up_to_date:
-        return _settled(spec)
-    counts = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready, and {seen.replicas} pods exist."
+        return _settled(spec, seen)
+    counts = f"{seen.ready_replicas} of {seen.wanted(spec)} replicas are ready, and {seen.replicas} pods exist."
     message = f"{counts} Not all of them have the latest pod template yet." if complete else counts
     return Condition(_TYPE, True, EndpointReason.ROLLING_OUT, message)
 
 
-def _settled(spec: LLMEndpointSpec) -> Condition:
-    if not spec.wanted_replicas:
-        message = "The endpoint is scaled to zero. Set spec.replicas to 1 or more to serve requests."
+def _settled(spec: LLMEndpointSpec, seen: Observation) -> Condition:
+    if not seen.wanted(spec):
+        advice = _ZERO_REPLICAS if spec.autoscaling is None else _ZERO_BY_OTHERS
+        message = f"The endpoint is scaled to zero. {advice}"
         return Condition(_TYPE, False, EndpointReason.SCALED_TO_ZERO, message)
     return Condition(_TYPE, False, EndpointReason.SETTLED, "All replicas are ready and match the spec.")
