@@ -49,6 +49,41 @@ class Images:
     loadjob_pull_policy: str = "IfNotPresent"
     ollama_pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
+    ollama_rocm: str = ""
+
+    @property
+    def rocm(self) -> str:
+        """The default image of Ollama for GPUs of AMD: `ollama_rocm` or, if it is empty, the variant of `ollama`.
+
+        It is empty if the variant cannot be derived, because the default image has a digest or no tag.
+        """
+        name, separator, tag = self.ollama.rpartition(":")
+        has_tag = bool(separator) and "/" not in tag and "@" not in self.ollama
+        if self.ollama_rocm or not has_tag:
+            return self.ollama_rocm
+        if tag == "rocm" or tag.endswith("-rocm"):
+            return self.ollama
+        return f"{name}:rocm" if tag == "latest" else f"{name}:{tag}-rocm"
+
+
+#: Allows all namespaces, as the only value of --monitoring-namespace.
+ALL_NAMESPACES = "*"
+
+
+@dataclass(frozen=True)
+class MetricsAccess:
+    """Who may connect to the metrics and the status of endpoints, if their NetworkPolicy is enforced.
+
+    `namespaces` are those of the monitoring; `*` stands for all. The operator's own pods are always allowed.
+    """
+
+    operator_namespace: str = "llmendpoint-system"
+    namespaces: tuple[str, ...] = ()
+
+    @property
+    def all_namespaces(self) -> bool:
+        """Whether pods of all namespaces may connect."""
+        return ALL_NAMESPACES in self.namespaces
 
 
 class Actuator(StrEnum):
@@ -72,6 +107,7 @@ class ChildSettings:
     monitor_labels: Mapping[str, str] = field(default_factory=dict)
     actuator: Actuator | None = None
     prometheus_url: str = ""
+    metrics_access: MetricsAccess = MetricsAccess()
 
 
 @dataclass(frozen=True)
@@ -122,6 +158,11 @@ def parse_namespace(text: str) -> str:
     return text
 
 
+def parse_monitoring_namespace(text: str) -> str:
+    """Return the name of a namespace, or `*`. Raises ValueError if it is neither."""
+    return text if text == ALL_NAMESPACES else parse_namespace(text)
+
+
 def parse_url(text: str) -> str:
     """Return the base URL of an HTTP server, without a slash at the end. Raises ValueError if it is not one."""
     address = urlsplit(text)
@@ -163,6 +204,8 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     )
     images.option("ollama-image", str, "docker.io/ollama/ollama:0.17.4", "image of Ollama for endpoints that do not "
                   "set an image", value="IMAGE")  # fmt: skip
+    images.option("ollama-rocm-image", str, "", "image of Ollama for endpoints with GPUs of amd.com that do not set an "
+                  "image; if empty, the tag of --ollama-image with the suffix -rocm", value="IMAGE")  # fmt: skip
     for name in ("sidecar", "loadjob", "ollama"):
         images.option(f"{name}-pull-policy", parse_pull_policy, "IfNotPresent",
                       "image pull policy: Always, IfNotPresent or Never",
@@ -179,6 +222,9 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     children.option("prometheus-url", parse_url, None, "address of the Prometheus that scrapes the endpoints, such as "
                     "http://prometheus.monitoring.svc:9090; required with --autoscaling-actuator KEDA, which queries "
                     "it", value="URL")  # fmt: skip
+    children.option("monitoring-namespace", parse_monitoring_namespace, [], "namespace whose pods may read the metrics "
+                    "of endpoints, besides the operator, where NetworkPolicies are enforced; * allows all namespaces",
+                    value="NAME")  # fmt: skip
     process = flags.group("process")
     process.option("health-listen", parse_address, ":8080", "listen address for /livez, /readyz and /metrics")
     process.option("log-level", parse_level, "info", "debug, info, warning or error")
@@ -200,6 +246,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
             dict(options.monitor_label),
             options.autoscaling_actuator,
             options.prometheus_url or "",
+            MetricsAccess(options.own_namespace, tuple(options.monitoring_namespace)),
         ),
         policy=options.policy or ALLOW_ALL,
         health_listen=options.health_listen,
@@ -216,4 +263,5 @@ def _images(options: Namespace) -> Images:
         options.loadjob_pull_policy,
         options.ollama_pull_policy,
         tuple(options.image_pull_secret),
+        options.ollama_rocm_image,
     )

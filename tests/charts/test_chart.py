@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llmendpoint_common.contracts.cluster import OPERATOR_LABEL
 from llmendpoint_operator.kube.pod_security import USER_ID
 from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
 from llmendpoint_operator.settings import Settings, parse_settings
@@ -114,6 +115,18 @@ def test_labels_of_monitors_reach_the_operator() -> None:
     labels = {"release": "prometheus", "example.com/team": "ml"}
     flags = ("--set-json", f"monitoring.labels={json.dumps(labels)}")
     assert settings(*flags).children.monitor_labels == labels
+
+
+def test_endpoints_let_the_pods_of_the_operator_and_of_the_monitoring_read_their_metrics() -> None:
+    access = settings().children.metrics_access
+    assert access.operator_namespace == "llmendpoint-system"
+    assert access.namespaces == ("monitoring",)
+    assert settings("--set-json", 'monitoring.namespaces=["*"]').children.metrics_access.all_namespaces
+    assert settings("--set-json", "monitoring.namespaces=[]").children.metrics_access.namespaces == ()
+    flags = ("--set-json", 'operator.podLabels={"team": "a"}')
+    labels = by_name(rendered(*flags))["Deployment/llmendpoint"]["spec"]["template"]["metadata"]["labels"]
+    assert labels[OPERATOR_LABEL] == "true"
+    assert labels["team"] == "a"
 
 
 def test_the_network_policy_allows_what_the_operator_needs() -> None:

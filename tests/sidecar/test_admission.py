@@ -315,6 +315,23 @@ async def test_only_allowed_hosts_are_served(
         assert (await ask(headers={"Host": host}))[0] == expected, host
 
 
+async def test_a_wildcard_allows_the_hosts_below_a_domain(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    ask = Asker(http, await start_sidecar(simulator.port, config(allowedHosts=["*.Example.com"])))
+    for host, expected in (
+        ("a.example.com", 200),
+        ("A.B.EXAMPLE.COM:11434", 200),
+        ("example.com", 403),
+        (".example.com", 403),
+        ("badexample.com", 403),
+        ("a.example.com.evil.org", 403),
+        ("*", 403),
+    ):
+        assert (await ask(headers={"Host": host}))[0] == expected, host
+
+
 async def test_a_refused_upload_reads_its_answer_and_a_short_one_keeps_its_connection(
     start_simulator: StartSimulator, start_sidecar: StartSidecar
 ) -> None:

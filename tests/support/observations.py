@@ -59,4 +59,5 @@ INVALID_MONITOR = Fault(FaultReason.INVALID, "ServiceMonitor/assistant", "Servic
 FORBIDDEN = Fault(FaultReason.FORBIDDEN, "StatefulSet/assistant", "StatefulSet/assistant: no rights")
 QUOTA = Fault(FaultReason.QUOTA_EXCEEDED, "Service/assistant", "Service/assistant: exceeded quota")
 UNWATCHED = {kind: Unwatched(kind, "", f"{kind} is forbidden") for kind in KINDS}
+NO_ROUTES = Fault(FaultReason.UNKNOWN_KIND, "HTTPRoute/assistant", "HTTPRoute/assistant: 404")
 NO_MONITORS = Fault(FaultReason.UNKNOWN_KIND, "ServiceMonitor/assistant", "404")

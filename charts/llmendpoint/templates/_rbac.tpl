@@ -90,6 +90,30 @@
     - monitoring.coreos.com
   resources:
     - servicemonitors
+    - podmonitors
+  verbs:
+    - get
+    - list
+    - watch
+    - create
+    - patch
+    - delete
+- apiGroups:
+    - networking.k8s.io
+  resources:
+    - networkpolicies
+    - ingresses
+  verbs:
+    - get
+    - list
+    - watch
+    - create
+    - patch
+    - delete
+- apiGroups:
+    - gateway.networking.k8s.io
+  resources:
+    - httproutes
   verbs:
     - get
     - list
@@ -271,6 +295,30 @@
     - monitoring.coreos.com
   resources:
     - servicemonitors
+    - podmonitors
+  verbs:
+    - get
+    - list
+    - watch
+    - create
+    - patch
+    - delete
+- apiGroups:
+    - networking.k8s.io
+  resources:
+    - networkpolicies
+    - ingresses
+  verbs:
+    - get
+    - list
+    - watch
+    - create
+    - patch
+    - delete
+- apiGroups:
+    - gateway.networking.k8s.io
+  resources:
+    - httproutes
   verbs:
     - get
     - list

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -22,9 +23,14 @@ def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
-def list_map(key: str) -> dict[str, Any]:
-    """Return the schema extensions of a list whose items are identified by one field."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+def cel_list(texts: Iterable[str]) -> str:
+    """Return a CEL list of texts, which must not have quotes or backslashes."""
+    return str([*texts])
+
+
+def list_map(*keys: str) -> dict[str, Any]:
+    """Return the schema extensions of a list whose items are identified by one field, or by several together."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [*keys]}
 
 
 #: Name of a model with its tag, and optionally with a registry: `llama3.2:3b`, `registry.example:5000/library/x:1`.
@@ -65,6 +71,20 @@ _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 ObjectName = Annotated[
     Name, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{_SUBDOMAIN}$"})
 ]
+_HOST = rf"^(\*\.)?{_SUBDOMAIN}$"
+#: A DNS host name in lower case, or a wildcard such as `*.example.com`. Neither an IP address nor a port.
+HostName = Annotated[
+    Name,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 253,
+            "pattern": _HOST,
+            **rules(("!self.matches('^[0-9.]+$')", "must be a host name, not an IP address")),
+        }
+    ),
+]
 #: Reference of a container image.
 Image = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^\S*$"})]
 
@@ -85,6 +105,10 @@ def _keys(pattern: str, name: str) -> dict[str, Any]:
     return rules((expression.replace("\\", "\\\\"), f"each {name} {_KEY_RULE}"))
 
 
+#: Key of a label.
+LabelKey = Annotated[
+    ShortText, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 317, "pattern": _LABEL_KEY})
+]
 #: Value of a label.
 LabelValue = Annotated[
     ShortText,

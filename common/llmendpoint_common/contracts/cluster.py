@@ -14,6 +14,8 @@ FIELD_MANAGER = "llmendpoint-operator"
 ENDPOINT_LABEL = f"{GROUP}/endpoint"
 LOADTEST_LABEL = f"{GROUP}/loadtest"
 SCRAPE_LABEL = f"{GROUP}/scrape"
+#: Label of the pods of the operator, for NetworkPolicies.
+OPERATOR_LABEL = f"{GROUP}/operator"
 QUESTIONS_LABEL = f"{GROUP}/questions"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
@@ -85,6 +87,9 @@ class EndpointReason(StrEnum):
     # MonitoringReady
     SERVICE_MONITOR = "ServiceMonitor"
     SERVICE_MONITOR_UNKNOWN = "ServiceMonitorUnknown"
+    POD_MONITOR = "PodMonitor"
+    POD_MONITOR_UNKNOWN = "PodMonitorUnknown"
+    ANNOTATIONS = "Annotations"
     NOT_SELECTED = "NotSelected"
     PROMETHEUS_UNKNOWN = "PrometheusUnknown"
     # Degraded; for a refused child, the reason is a `FaultReason`, for a pod that does not run, a `PodReason`

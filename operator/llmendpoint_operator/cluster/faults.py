@@ -24,6 +24,14 @@ _KIND_ADVICE = {
         FaultReason.UNKNOWN_KIND,
         "ServiceMonitor",
     ): "Install the Prometheus Operator, or set spec.monitoring.mode to None.",
+    (
+        FaultReason.UNKNOWN_KIND,
+        "HTTPRoute",
+    ): "Install the Gateway API in version 1.2 or newer, or remove spec.httpRoute.",
+    (
+        FaultReason.UNKNOWN_KIND,
+        "ScaledObject",
+    ): "Install KEDA, or set the value autoscaling.actuator of the operator's chart to HPA.",
 }
 
 

@@ -134,7 +134,29 @@ TABLE = (
         keeps=("status.conditions",),
         serves=False,
     ),
-    Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
+    Kind(
+        "monitoring.coreos.com",
+        "v1",
+        "ServiceMonitor",
+        "servicemonitors",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        optional=True,
+        serves=False,
+    ),
+    Kind(
+        "monitoring.coreos.com",
+        "v1",
+        "PodMonitor",
+        "podmonitors",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        optional=True,
+        serves=False,
+    ),
+    Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", Role.CHILD, (LLMENDPOINT,)),
+    Kind("networking.k8s.io", "v1", "Ingress", "ingresses", Role.CHILD, (LLMENDPOINT,)),
+    Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Role.CHILD, (LLMENDPOINT,), optional=True),
     # The Job of a run that has ended without a result is deleted, so that its pod does not start, or does not go on.
     Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps=("status",)),
     # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else. It is
@@ -143,7 +165,7 @@ TABLE = (
     # The RoleBinding is deleted when the run has ended.
     Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", Role.CHILD, (LOADTEST,)),
     Kind("", "v1", "Pod", "pods", Role.OBSERVED, _BOTH, verbs=_WATCH, keeps=("status",)),
-    # Prometheus servers may be in any namespace. MonitoringReady compares their selectors with a ServiceMonitor.
+    # Prometheus servers may be in any namespace. MonitoringReady compares their selectors with a monitor.
     Kind(
         "monitoring.coreos.com",
         "v1",

@@ -1,11 +1,8 @@
-"""Tells whether the autoscaler of an endpoint works, from the kinds of the cluster and its own conditions."""
+"""Tells whether the autoscaler of an endpoint works, from its conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from llmendpoint_operator.kube.fault import Fault, is_lacking_kind
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.settings import Actuator
 
@@ -21,10 +18,6 @@ _NO_ACTUATOR = (
     f"spec.autoscaling is set, but the operator was installed without an autoscaler, {_STAYS} Set the value "
     "autoscaling.actuator of the operator's chart to KEDA or HPA, or replace spec.autoscaling by spec.replicas."
 )
-_NO_KEDA = (
-    f"The cluster does not have the kind ScaledObject, {_STAYS} Install KEDA, or set the value autoscaling.actuator of "
-    "the operator's chart to HPA."
-)
 _FAILS = (
     "{kind} {name} does not work, so the number of pods does not follow the load: {condition} is False with reason "
     "{reason}: {message}. {advice}"
@@ -38,21 +31,16 @@ _ADVICE = {
 }
 
 
-def autoscaling_trouble(
-    spec: LLMEndpointSpec, actuator: Actuator | None, autoscaler: Manifest | None, refused: Iterable[Fault]
-) -> str:
+def autoscaling_trouble(spec: LLMEndpointSpec, actuator: Actuator | None, autoscaler: Manifest | None) -> str:
     """Return a sentence if the number of pods does not follow the load, or nothing.
 
-    `autoscaler` is the child, with its conditions. `refused` are the faults of all children.
+    `autoscaler` is the child, with its conditions. It is None if the child does not exist; a fault then says why.
     """
     if spec.autoscaling is None:
         return ""
     if actuator is None:
         return _NO_ACTUATOR
-    kind = KINDS_OF_ACTUATORS[actuator]
-    if any(fault.kind == kind and is_lacking_kind(fault) for fault in refused):
-        return _NO_KEDA
-    return _failure(kind, autoscaler) if autoscaler is not None else ""
+    return "" if autoscaler is None else _failure(KINDS_OF_ACTUATORS[actuator], autoscaler)
 
 
 def _failure(kind: str, autoscaler: Manifest) -> str:

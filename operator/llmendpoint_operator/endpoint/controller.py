@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec, parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import SidecarStatus
@@ -22,7 +23,8 @@ from llmendpoint_operator.endpoint.desired import Present, desired
 from llmendpoint_operator.endpoint.layout import (
     autoscaler_name,
     client_service_name,
-    service_monitor_name,
+    headless_service_name,
+    monitor_name,
     statefulset_name,
 )
 from llmendpoint_operator.endpoint.observe import (
@@ -37,14 +39,16 @@ from llmendpoint_operator.endpoint.observe import (
     silence_of,
     stuck,
 )
+from llmendpoint_operator.endpoint.pod.ollama import image_problem
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
 from llmendpoint_operator.endpoint.replicas import scaled_to, to_start_with
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
+from llmendpoint_operator.kube.capabilities import Capabilities, capabilities_without
 from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, owner_of
-from llmendpoint_operator.kube.scraping import Scraping, scraping
+from llmendpoint_operator.kube.scraping import MONITORS, Scraping, scrape_mode, scraping
 from llmendpoint_operator.kube.unwatched import Unwatched
 from llmendpoint_operator.pods.classify import pod_trouble
 from llmendpoint_operator.pods.trouble import Trouble
@@ -105,9 +109,11 @@ class EndpointController(Controller[LLMEndpointSpec]):
         The children of an endpoint whose spec has a forbidden or invalid value are left as they are.
         """
         generation = resource.manifest["metadata"]["generation"]
-        invalid = await self._claims.problem(resource.key, generation, resource.spec)
+        invalid = image_problem(resource.spec, self._settings.images) or await self._claims.problem(
+            resource.key, generation, resource.spec
+        )
         present = Present(self._present_replicas(resource), self._is_loading(resource))
-        wanted = desired(resource.owner, resource.spec, self._settings, present)
+        wanted = desired(resource.owner, resource.spec, self._settings, self._capabilities, present)
         children = None if resource.forbidden or invalid else wanted
         conclude = partial(self._conclude, resource, invalid, [key_of(child) for child in wanted])
         return Course(children, conclude, self._initial(resource))
@@ -142,6 +148,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
             pods=tuple(views),
             refused=refused,
             forbidden=resource.forbidden,
+            scrape_mode=self._scrape_mode(resource),
             scraping=self._scraping(resource),
             monitored=self._monitor(resource) is not None,
             invalid=invalid,
@@ -152,13 +159,17 @@ class EndpointController(Controller[LLMEndpointSpec]):
             stuck=None if self._unwatched(resource, "Pod") else stuck(troubles, self._now()),
             unwatched=self._unwatched(resource, *_OBSERVED),
             scaled_to=scaled_to(resource.spec, self._present_replicas(resource)),
-            autoscaling=self._autoscaling_trouble(resource, refused),
+            autoscaling=self._autoscaling_trouble(resource),
         )
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         await self._report(resource, status)
         for message in self._stall_events.new(resource.key, views):
             await self.emit(resource, EndpointReason.OLLAMA_HUNG, message, warning=True)
         return self._pause(resource, pods, seen, status)
+
+    @property
+    def _capabilities(self) -> Capabilities:
+        return capabilities_without(self._cluster.discovery.missing)
 
     def _present_replicas(self, resource: Resource[LLMEndpointSpec]) -> int | None:
         """Return the number of pods in the spec of the StatefulSet, or None if there is no StatefulSet."""
@@ -182,12 +193,12 @@ class EndpointController(Controller[LLMEndpointSpec]):
         reports = self._reports.get(resource.key, {})
         return any(is_loading(pod, reports.get(pod["metadata"]["uid"])) for pod in pods)
 
-    def _autoscaling_trouble(self, resource: Resource[LLMEndpointSpec], refused: tuple[Fault, ...]) -> str:
+    def _autoscaling_trouble(self, resource: Resource[LLMEndpointSpec]) -> str:
         actuator = self._settings.actuator
         child = actuator and self._inventory.own_child(
             resource.key, KINDS_OF_ACTUATORS[actuator], autoscaler_name(resource.owner), resource.owner.uid
         )
-        return autoscaling_trouble(resource.spec, actuator, child.body if child else None, refused)
+        return autoscaling_trouble(resource.spec, actuator, child.body if child else None)
 
     def _unwatched(self, resource: Resource[LLMEndpointSpec], *kinds: str) -> tuple[Unwatched, ...]:
         return self._inventory.unwatched(resource.owner.namespace, kinds)
@@ -253,15 +264,22 @@ class EndpointController(Controller[LLMEndpointSpec]):
         polls = self._silent[resource.key] = self._silent.get(resource.key, 0) + 1
         return float(min(_SILENT_SECONDS, _LOADING_SECONDS * 2 ** min(polls - 1, 10)))
 
+    def _scrape_mode(self, resource: Resource[LLMEndpointSpec]) -> MonitoringMode:
+        return scrape_mode(resource.spec.monitoring.mode, self._capabilities)
+
     def _monitor(self, resource: Resource[LLMEndpointSpec]) -> Child | None:
-        name = service_monitor_name(resource.owner)
-        return self._inventory.own_child(resource.key, "ServiceMonitor", name, resource.owner.uid)
+        """Return the object from which Prometheus knows the pods, if it is ours."""
+        mode, owner = self._scrape_mode(resource), resource.owner
+        is_annotated = mode is MonitoringMode.ANNOTATIONS
+        kind, name = ("Service", headless_service_name(owner)) if is_annotated else (mode.value, monitor_name(owner))
+        return self._inventory.own_child(resource.key, kind, name, owner.uid)
 
     def _scraping(self, resource: Resource[LLMEndpointSpec]) -> Scraping | None:
         monitor, servers = self._monitor(resource), self._inventory.prometheus_servers()
-        if monitor is None or servers is None:
+        kind = self._scrape_mode(resource).value
+        if monitor is None or servers is None or kind not in MONITORS:
             return None
-        return scraping(resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)
+        return scraping(kind, resource.owner.namespace, monitor.body["metadata"].get("labels") or {}, servers)
 
     async def _report(self, resource: Resource[LLMEndpointSpec], status: dict[str, Any]) -> None:
         """Write the status, and Events about its changes."""

@@ -11,14 +11,45 @@ from dataclasses import dataclass
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import COMPONENT_LABEL, ENDPOINT_LABEL
+from llmendpoint_common.contracts.pod import (
+    CA_BUNDLE_FOLDER,
+    CA_BUNDLE_VOLUME,
+    CONFIG_FOLDER,
+    CONFIG_VOLUME,
+    HOME_FOLDER,
+    HOME_VOLUME,
+    KEYS_FOLDER,
+    KEYS_VOLUME_PREFIX,
+    METERING_CONTAINER,
+    MODELS_FOLDER,
+    MODELS_VOLUME,
+    OLLAMA_CONTAINER,
+    SIGNALS_FOLDER,
+    SIGNALS_VOLUME,
+    TMP_FOLDER,
+    TMP_VOLUME,
+)
 from llmendpoint_operator.kube.owner import Owner
+
+__all__ = [
+    "CA_BUNDLE_FOLDER",
+    "CA_BUNDLE_VOLUME",
+    "CONFIG_FOLDER",
+    "CONFIG_VOLUME",
+    "HOME_FOLDER",
+    "HOME_VOLUME",
+    "METERING_CONTAINER",
+    "MODELS_FOLDER",
+    "MODELS_VOLUME",
+    "OLLAMA_CONTAINER",
+    "SIGNALS_FOLDER",
+    "SIGNALS_VOLUME",
+    "TMP_FOLDER",
+    "TMP_VOLUME",
+]
 
 #: Value of the component label of the StatefulSet and of its pods.
 COMPONENT = "endpoint"
-
-# Containers
-OLLAMA_CONTAINER = "ollama"
-METERING_CONTAINER = "metering"
 
 # Names of ports. Clients connect to CLIENT_PORT of the pod: the port of the proxy, or of Ollama if the sidecar is an
 # exporter.
@@ -26,25 +57,14 @@ CLIENT_PORT = "proxy"
 METRICS_PORT = "metrics"
 SERVICE_PORT = "http"
 
-# Volumes
-MODELS_VOLUME = "models"
-HOME_VOLUME = "home"
-TMP_VOLUME = "tmp"
-CONFIG_VOLUME = "config"
-SIGNALS_VOLUME = "signals"
-
-# Paths inside the containers
-MODELS_FOLDER = "/models"
-HOME_FOLDER = "/home/ollama"
-TMP_FOLDER = "/tmp"  # noqa: S108 - an empty volume of the pod
-CONFIG_FOLDER = "/etc/llmendpoint"
+# Files in the containers
 #: Key of the ConfigMap, and name of the file in CONFIG_FOLDER.
 CONFIG_FILE = "models.json"
 CONFIG_PATH = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
-SIGNALS_FOLDER = "/run/llmendpoint"
 #: While this file exists, kubelet restarts the container of Ollama. The sidecar creates and removes it.
 RESTART_FILE = f"{SIGNALS_FOLDER}/restart-ollama"
-_KEYS_FOLDER = "/etc/llmendpoint-keys"
+#: Name of the file with the bundle in CA_BUNDLE_FOLDER.
+CA_BUNDLE_FILE = "bundle.crt"
 
 
 def selector(owner: Owner) -> dict[str, str]:
@@ -77,8 +97,23 @@ def headless_service_name(owner: Owner) -> str:
     return f"{owner.name}-pods"
 
 
-def service_monitor_name(owner: Owner) -> str:
-    """Return the name of the ServiceMonitor."""
+def monitor_name(owner: Owner) -> str:
+    """Return the name of the ServiceMonitor or PodMonitor."""
+    return owner.name
+
+
+def ingress_name(owner: Owner) -> str:
+    """Return the name of the Ingress."""
+    return owner.name
+
+
+def http_route_name(owner: Owner) -> str:
+    """Return the name of the HTTPRoute."""
+    return owner.name
+
+
+def network_policy_name(owner: Owner) -> str:
+    """Return the name of the NetworkPolicy."""
     return owner.name
 
 
@@ -96,6 +131,12 @@ def client_hosts(owner: Owner) -> tuple[str, ...]:
     """Return the host names under which clients in the cluster reach the endpoint."""
     name = client_service_name(owner)
     return name, f"{name}.{owner.namespace}", f"{name}.{owner.namespace}.svc"
+
+
+def outer_hosts(spec: LLMEndpointSpec) -> tuple[str, ...]:
+    """Return the host names of the Ingress and the HTTPRoute. Some may be wildcards such as *.example.com."""
+    names = [spec.ingress.host] if spec.ingress else []
+    return tuple(dict.fromkeys([*names, *(spec.http_route.hostnames if spec.http_route else ())]))
 
 
 def client_url(owner: Owner, port: int) -> str:
@@ -116,6 +157,6 @@ def key_secrets(spec: LLMEndpointSpec) -> list[KeySecret]:
     """Return the Secrets with API keys."""
     references = spec.metering.auth.secret_refs if spec.metering.auth else []
     return [
-        KeySecret(reference.name, f"keys-{index}", f"{_KEYS_FOLDER}/{index}")
+        KeySecret(reference.name, f"{KEYS_VOLUME_PREFIX}{index}", f"{KEYS_FOLDER}/{index}")
         for index, reference in enumerate(references)
     ]

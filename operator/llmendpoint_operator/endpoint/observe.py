@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ModelPhase, SidecarStatus
 from llmendpoint_operator.cluster.pod_status import Silence
@@ -54,12 +55,13 @@ class Observation:
     policy does not allow, and `invalid` is what is wrong with a spec that the operator cannot apply. If there are any,
     no child is written. `absent` is what is wrong with pods that do not exist. `deleting` are the names of children
     that are being deleted and are created again afterwards. `reachable` is whether the client Service exists and is
-    ours. `stuck` is the trouble of a pod that waits for a person. `scraping` says which Prometheus servers select the
-    ServiceMonitor; it is None if the operator cannot know this. `monitored` is whether the ServiceMonitor exists and is
-    ours. `unwatched` are the kinds of its children and pods that the operator may not watch, so that what is observed
-    of them may be outdated. `scaled_to` is the number of pods that the autoscaler or a person has set in the
-    StatefulSet; it is None if the spec has the number. `autoscaling` is a sentence if the number of pods should follow
-    the load, but does not.
+    ours. `stuck` is the trouble of a pod that waits for a person. `scrape_mode` is the way in which the pods are
+    scraped; it is never Auto. `scraping` says which Prometheus servers select the ServiceMonitor or PodMonitor; it is
+    None if the operator cannot know this. `monitored` is whether this monitor exists and is ours or, with annotations,
+    whether the headless Service is. `unwatched` are the kinds of its children and pods that the operator may not watch,
+    so that what is observed of them may be outdated. `scaled_to` is the number of pods that the autoscaler or a person
+    has set in the StatefulSet; it is None if the spec has the number. `autoscaling` is a sentence if the number of pods
+    should follow the load, but does not.
     """
 
     replicas: int
@@ -68,6 +70,7 @@ class Observation:
     pods: tuple[PodView, ...]
     refused: tuple[Fault, ...] = ()
     forbidden: tuple[Violation, ...] = ()
+    scrape_mode: MonitoringMode = MonitoringMode.SERVICE_MONITOR
     scraping: Scraping | None = None
     invalid: str = ""
     absent: tuple[Trouble, ...] = ()
@@ -132,8 +135,8 @@ def origin_of(spec: LLMEndpointSpec) -> Origin:
         METERING_CONTAINER: spec.metering.resources.limits.get("memory", defaults.METERING_LIMITS["memory"]),
     }
     return Origin(
-        gpu=gpu.resource if gpu.count else "",
-        gpus=gpu.count,
+        gpu=gpu.device_resource if gpu.devices else "",
+        gpus=gpu.devices,
         products=tuple(gpu.products),
         fields={OLLAMA_CONTAINER: "spec.ollama.resources", METERING_CONTAINER: "spec.metering.resources"},
         memory_limits={container: limit for container, limit in limits.items() if limit},

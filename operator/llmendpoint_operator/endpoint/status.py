@@ -131,11 +131,13 @@ def conditions(spec: LLMEndpointSpec, seen: Observation) -> list[Condition]:
 
 
 def gpu_text(gpu: Gpu) -> str:
-    """Return the GPUs of one replica for `kubectl get`, such as "2 x NVIDIA-H200"."""
-    if not gpu.count:
+    """Return the GPUs of one replica for `kubectl get`, such as "2 x NVIDIA-H200", "claimed: gpu" or "none"."""
+    if gpu.resource_claims:
+        return f"claimed: {', '.join(claim.name for claim in gpu.resource_claims)}"
+    if not gpu.devices:
         return "none"
-    kind = "/".join(gpu.products) or gpu.resource
-    return f"{gpu.count} x {kind}"
+    kind = "/".join(gpu.products) or gpu.device_resource
+    return f"{gpu.devices} x {kind}"
 
 
 def _model_state(name: str, pods: Sequence[PodView]) -> dict[str, Any]:

@@ -102,6 +102,11 @@ _BY_WORDS: tuple[tuple[str, FaultReason, str], ...] = (
         "On OpenShift, install the operator with platform.openshift, or grant the pod's ServiceAccount a "
         "SecurityContextConstraints that allows the pod.",
     ),
+    (
+        r"field not declared in schema",
+        FaultReason.INVALID,
+        "The CustomResourceDefinition of this kind is too old for this field. Upgrade it.",
+    ),
     (r"cannot \S+ resource|cannot set blockOwnerDeletion|attempting to grant RBAC", FaultReason.FORBIDDEN, ""),
 )
 _BY_CODE: dict[int, FaultReason] = {

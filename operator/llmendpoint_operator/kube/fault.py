@@ -29,25 +29,31 @@ class Fault:
         return self.child.partition("/")[0]
 
 
+#: The API group of monitors. No pod and no client uses them, and MonitoringReady reports whether they are missing.
+_MONITORING = "monitoring.coreos.com"
+
+
 def is_lacking_kind(fault: Fault) -> bool:
-    """Return whether a child was refused because the cluster lacks its kind, and that kind is optional."""
-    return fault.reason is FaultReason.UNKNOWN_KIND and KINDS[fault.kind].optional
+    """Return whether a monitor was refused because the cluster lacks its kind: nobody has to have asked for it.
+
+    Other optional kinds, such as HTTPRoute, are only written if the spec asks for them.
+    """
+    return fault.reason is FaultReason.UNKNOWN_KIND and _is_monitor(fault)
+
+
+def _is_monitor(fault: Fault) -> bool:
+    return KINDS[fault.kind].group == _MONITORING
 
 
 def needed(faults: Iterable[Fault]) -> list[Fault]:
-    """Return the faults of required children, name conflicts first."""
+    """Return the faults of the children that the spec needs, name conflicts first."""
     found = [fault for fault in faults if not is_lacking_kind(fault)]
     return sorted(found, key=lambda fault: fault.reason is not FaultReason.NAME_CONFLICT)
 
 
 def name_conflicts(faults: Iterable[Fault]) -> list[Fault]:
-    """Return the faults of required children whose name is taken by somebody else's object."""
-    return [fault for fault in faults if fault.reason is FaultReason.NAME_CONFLICT and not KINDS[fault.kind].optional]
-
-
-def strangers_in_use(faults: Iterable[Fault]) -> list[Fault]:
-    """Return the name conflicts in which pods or clients may use somebody else's object instead of the child."""
-    return [fault for fault in name_conflicts(faults) if KINDS[fault.kind].serves]
+    """Return the faults of children whose name is taken by an object of others, which pods or clients may then use."""
+    return [fault for fault in faults if fault.reason is FaultReason.NAME_CONFLICT and KINDS[fault.kind].serves]
 
 
 def final(faults: Iterable[Fault]) -> list[Fault]:
@@ -56,7 +62,7 @@ def final(faults: Iterable[Fault]) -> list[Fault]:
     Other refusals can pass without either: a quota becomes free, a webhook is repaired, a permission is granted.
     """
     found = list(faults)
-    invalid = [fault for fault in found if fault.reason is FaultReason.INVALID and not KINDS[fault.kind].optional]
+    invalid = [fault for fault in found if fault.reason is FaultReason.INVALID and not _is_monitor(fault)]
     return name_conflicts(found) + invalid
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
+
+from pydantic import BaseModel
 
 from llmendpoint_common.api.fields import LocalReference, Resources, Toleration
 from llmendpoint_common.api.quantity import with_defaults
@@ -37,3 +40,20 @@ def pull_secrets(given: Sequence[LocalReference], default: Sequence[str]) -> dic
     """Return `imagePullSecrets`: the Secrets of the spec, then those of the operator's settings, without duplicates."""
     names = dict.fromkeys([*(reference.name for reference in given), *default])
     return {"imagePullSecrets": [{"name": name} for name in names]} if names else {}
+
+
+def manifest_of(model: BaseModel) -> dict[str, Any]:
+    """Return an object of a spec as a part of a manifest, without absent fields, False, and empty lists and maps.
+
+    An empty object stays: an empty label selector selects everything, and an absent one nothing.
+    """
+    values = ((field.alias or name, getattr(model, name)) for name, field in type(model).model_fields.items())
+    return {name: _plain(value) for name, value in values if value is not None and value not in (False, [], {})}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return manifest_of(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value

@@ -26,6 +26,9 @@ class Policy(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     image_prefixes: _Items = None
     priority_classes: _Items = None
     service_types: tuple[ServiceType, ...] | None = None
+    host_names: _Items = None
+    ingress_classes: _Items = None
+    ingress_annotations: _Items = None
     secret_names: _Items = None
     pod_label_prefixes: _Items = None
     target_hosts: _Items = None

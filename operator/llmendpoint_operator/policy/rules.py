@@ -158,7 +158,27 @@ def _service_type(spec: LLMEndpointSpec) -> Uses:
         yield Use("spec.service.type", spec.service.type)
 
 
+def _host_names(spec: LLMEndpointSpec) -> Uses:
+    if spec.ingress is not None:
+        yield Use("spec.ingress.host", spec.ingress.host)
+    if spec.http_route is not None:
+        # Without names, the route gets the requests for every name of the listeners.
+        yield from _given("spec.httpRoute.hostnames", *(spec.http_route.hostnames or ["*"]))
+
+
+def _ingress_class(spec: LLMEndpointSpec) -> Uses:
+    if spec.ingress is not None:
+        yield from _given("spec.ingress.className", spec.ingress.class_name)
+
+
+def _ingress_annotations(spec: LLMEndpointSpec) -> Uses:
+    if spec.ingress is not None:
+        yield from _given("spec.ingress.annotations", *spec.ingress.annotations)
+
+
 def _endpoint_secrets(spec: LLMEndpointSpec) -> Uses:
+    if spec.ingress is not None:
+        yield from _given("spec.ingress.tlsSecretName", spec.ingress.tls_secret_name)
     if spec.metering.auth is not None:
         yield from _named("spec.metering.auth.secretRefs", spec.metering.auth.secret_refs)
     yield from _named("spec.pod.imagePullSecrets", spec.pod.image_pull_secrets)
@@ -202,6 +222,9 @@ RULES = (
         {LLMENDPOINT: _priority_class, LOADTEST: _priority_class},
     ),
     Rule("serviceTypes", lambda policy: policy.service_types, is_equal, {LLMENDPOINT: _service_type}),
+    Rule("hostNames", lambda policy: policy.host_names, matches_host, {LLMENDPOINT: _host_names}),
+    Rule("ingressClasses", lambda policy: policy.ingress_classes, is_equal, {LLMENDPOINT: _ingress_class}),
+    Rule("ingressAnnotations", lambda policy: policy.ingress_annotations, matches, {LLMENDPOINT: _ingress_annotations}),
     Rule(
         "secretNames",
         lambda policy: policy.secret_names,

@@ -1,8 +1,9 @@
 """The table of what each kind of child needs: the children that it, or a pod made from it, uses by name.
 
-Such a name may belong to somebody else's object. A pod would then run with a stranger's configuration or identity, and
-a Role would allow its pod to change a stranger's ConfigMap. Therefore a child is written only while every child that it
-needs exists and is ours. A child that already exists is then left as it is.
+Such a name may belong to somebody else's object. A pod would then run with a stranger's configuration or identity, an
+Ingress would open a stranger's Service to clients outside the cluster, and a Role would allow its pod to change a
+stranger's ConfigMap. Therefore a child is written only while every child that it needs exists and is ours. A child that
+already exists is then left as it is.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ TABLE: dict[Part, tuple[Part, ...]] = {
         Part("ConfigMap", "config"),
         Part("Service", "pods"),
     ),
+    Part("Ingress", "client"): (Part("Service", "client"),),
+    Part("HTTPRoute", "client"): (Part("Service", "client"),),
     # Children of a LoadTest
     Part("Role", "load"): (Part("ConfigMap", "result"),),
     Part("RoleBinding", "load"): (Part("Role", "load"), Part("ServiceAccount", "load")),

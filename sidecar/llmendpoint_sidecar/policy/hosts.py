@@ -30,13 +30,16 @@ _BROADCAST = ipaddress.ip_address("255.255.255.255")
 class HostRule(dict[bytes, bool]):
     """Whether a value of the header field Host is served: `rule[value]`, with or without a port.
 
-    `names` are served. If `local` is true, the names and addresses of this machine are served too. Values that are
-    served are remembered, because the data path looks up each request.
+    `names` are served, and the names below a wildcard such as `*.example.com`, but not `example.com`. If `local` is
+    true, the names and addresses of this machine are served too. Values that are served are remembered, because the
+    data path looks up each request.
     """
 
     def __init__(self, names: Iterable[str], *, local: bool) -> None:
         super().__init__()
-        self._names = frozenset(name.lower().encode() for name in names)
+        lower = [name.lower().encode() for name in names]
+        self._names = frozenset(lower)
+        self._suffixes = tuple(name[1:] for name in lower if name.startswith(b"*."))
         self._local = local
 
     def __missing__(self, value: bytes) -> bool:
@@ -47,8 +50,10 @@ class HostRule(dict[bytes, bool]):
 
     def _is_served(self, value: bytes) -> bool:
         host = _without_port(value)
+        if host in self._names or (host.endswith(self._suffixes) and host[:1] != b"."):
+            return True
         # Ollama refuses `[::1]` without a port. A sidecar may listen on port 80, which clients leave out.
-        return host in self._names or (self._local and _is_this_machine(host.decode("latin-1").strip("[]")))
+        return self._local and _is_this_machine(host.decode("latin-1").strip("[]"))
 
 
 def host_rule(allowed: Iterable[str], *, loopback: bool) -> HostRule | None:

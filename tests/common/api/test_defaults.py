@@ -25,7 +25,8 @@ def test_the_timeouts_of_a_spec_and_of_the_sidecar_are_the_same() -> None:
 def test_defaults_that_are_not_in_the_schema_are_filled_in_by_those_who_read() -> None:
     spec = parse_spec({"spec": {"models": [{"name": "tiny:latest"}]}})
     assert (spec.replicas, spec.wanted_replicas) == (None, 1)
-    assert (spec.gpu, spec.wanted_gpu.count, spec.wanted_gpu.resource) == (None, 1, "nvidia.com/gpu")
+    assert (spec.gpu, spec.wanted_gpu.devices, spec.wanted_gpu.device_resource) == (None, 1, "nvidia.com/gpu")
+    assert (spec.monitoring.interval, spec.monitoring.scrape_interval) == (None, "15s")
 
 
 @pytest.mark.parametrize(

@@ -102,12 +102,20 @@ def test_streams_end_within_the_grace_period(grace: int, drain: int) -> None:
     assert (read.drain_delay, read.drain_timeout) == (5, drain)
 
 
+FOLDERS = {"address": "h:1", "models_folder": "/m", "home_folder": "/h", "ca_folder": "/ca"}
+
+
 def test_the_environment_of_ollama_has_what_the_spec_gives() -> None:
-    variables = ollama_environment(spec(), address="h:1", models_folder="/m", home_folder="/h")
+    variables = ollama_environment(spec(), **FOLDERS)
     assert variables == {
         "OLLAMA_HOST": "h:1", "OLLAMA_MODELS": "/m", "HOME": "/h", "OLLAMA_NUM_PARALLEL": "1", "OLLAMA_MAX_LOADED_MODELS": "32",
     }  # fmt: skip
-    off = ollama_environment(
-        spec(ollama={"flashAttention": False}), address="h:1", models_folder="/m", home_folder="/h"
-    )
+    off = ollama_environment(spec(ollama={"flashAttention": False}), **FOLDERS)
     assert off["OLLAMA_FLASH_ATTENTION"] == "0"
+
+
+def test_a_bundle_is_read_beside_the_folders_that_go_reads_by_default() -> None:
+    variables = ollama_environment(spec(ollama={"caBundleRef": {"name": "ca", "key": "ca.crt"}}), **FOLDERS)
+    assert variables["SSL_CERT_DIR"] == "/ca:/etc/ssl/certs:/etc/pki/tls/certs"
+    # It would replace the file with the certificates of the image.
+    assert "SSL_CERT_FILE" not in variables

@@ -191,9 +191,10 @@ def keda(
 
 
 def test_keda_is_missed_found_and_used(keda: Any) -> None:
-    make(keda, **SCALED)
+    keda.apply(endpoint("assistant", **SCALED))
+    wait_until(lambda: keda.get("StatefulSet", "assistant") is not None)
     count(keda, 1, 1)
-    wait_until(lambda: keda.conditions(LLMENDPOINT, "assistant")["Degraded"] == ("True", "AutoscalingUnavailable"))
+    wait_until(lambda: keda.conditions(LLMENDPOINT, "assistant")["Degraded"] == ("True", "UnknownKind"))
     assert "Install KEDA" in json.dumps(keda.get(LLMENDPOINT, "assistant")["status"]["conditions"])
 
     # The schema is KEDA's own, so the API server would refuse a ScaledObject that KEDA cannot read.

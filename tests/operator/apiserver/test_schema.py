@@ -39,6 +39,38 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"metering": {"auth": {"secretRefs": []}}}, "spec.metering.auth.secretRefs"),
     ({"monitoring": {"mode": "Maybe"}}, "spec.monitoring.mode"),
     ({"models": [{"name": "a:1", "digest": "sha256:short"}]}, "digest"),
+    ({"models": [{"name": "a:1", "source": {}}]}, "set exactly one of registry and gguf"),
+    (
+        {"models": [{"name": "a:1", "source": {"registry": {"host": "r", "repository": "b"}, "gguf": {"path": "/a"}}}]},
+        "set exactly one of registry and gguf",
+    ),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "models/a.gguf"}}}]}, "source.gguf.path"),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "/models/../a"}}}]}, "must not contain the parts . and .."),
+    ({"models": [{"name": "a:1", "source": {"gguf": {"path": "/models/"}}}]}, "source.gguf.path"),
+    ({"models": [{"name": "a:1", "modelfile": {}}]}, "set exactly one of inline and configMapKeyRef"),
+    (
+        {"models": [{"name": "a:1", "modelfile": {"inline": "FROM b", "configMapKeyRef": {"name": "a", "key": "b"}}}]},
+        "set exactly one of inline and configMapKeyRef",
+    ),
+    ({"models": [{"name": "a:1", "modelfile": {"inline": "SYSTEM Be from Mars."}}]}, "a Modelfile needs a FROM"),
+    ({"models": [{"name": "a:1", "modelfile": {"inline": "FROM b:1" + " " * 65536}}]}, "modelfile.inline"),
+    (
+        {"models": [{"name": f"a:{n}", "modelfile": {"inline": "FROM b:1" + " " * 65000}} for n in range(5)]},
+        "all inline Modelfiles together",
+    ),
+    ({"models": [{"name": "a:1", "modelfile": {"configMapKeyRef": {"name": "a", "key": "a/b"}}}]}, "configMapKeyRef.key"),
+    (
+        {"storage": {"type": "ExistingClaim", "claimName": "a", "retentionPolicy": {"whenModelRemoved": "Delete"}}},
+        "is not allowed with type ExistingClaim",
+    ),
+    (
+        {"storage": {"retentionPolicy": {"whenModelRemoved": "Delete"}}, "metering": {"modelManagement": "Allowed"}},
+        "is not allowed with metering.modelManagement: Allowed",
+    ),
+    (
+        {"storage": {"retentionPolicy": {"whenModelRemoved": "Delete"}}, "metering": {"mode": "Exporter"}},
+        "is not allowed with metering.modelManagement: Allowed or metering.mode: Exporter",
+    ),
     # One model under two names, as Ollama compares names.
     ({"models": [{"name": "tiny:latest"}, {"name": "library/tiny:latest"}]}, "two names are one model"),
     ({"models": [{"name": "tiny:latest"}, {"name": "Tiny:Latest"}]}, "two names are one model"),
@@ -72,6 +104,43 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"ollama": {"resources": {"limits": {"memory": "-1Gi"}}}}, "spec.ollama.resources.limits.memory"),
     ({"ollama": {"resources": {"limits": {"memory": "1 Gi"}}}}, "spec.ollama.resources.limits.memory"),
     ({"storage": {"size": "0Gi"}}, "size must be greater than zero"),
+    # Ingress, HTTPRoute and NetworkPolicy
+    ({"ingress": {}}, "spec.ingress.host: Required value"),
+    ({"ingress": {"host": "LLM.example.com"}}, "spec.ingress.host"),
+    ({"ingress": {"host": "llm.example.com:443"}}, "spec.ingress.host"),
+    ({"ingress": {"host": "a.*.example.com"}}, "spec.ingress.host"),
+    ({"ingress": {"host": "192.0.2.1"}}, "must be a host name, not an IP address"),
+    ({"ingress": {"host": "a.example", "className": "Public Nginx"}}, "spec.ingress.className"),
+    ({"ingress": {"host": "a.example", "tlsSecretName": "my_secret"}}, "spec.ingress.tlsSecretName"),
+    ({"ingress": {"host": "a.example", "annotations": {"-a": "x"}}}, "each key of an annotation must be valid"),
+    ({"httpRoute": {"hostnames": ["a.example"]}}, "spec.httpRoute.parentRefs: Required value"),
+    ({"httpRoute": {"parentRefs": []}}, "spec.httpRoute.parentRefs"),
+    ({"httpRoute": {"parentRefs": [{"name": "public"}, {"name": "public"}]}}, "must not name the same listeners"),
+    ({"httpRoute": {"parentRefs": [{"name": "a", "kind": "Gateway"}, {"name": "a"}]}}, "must not name the same listeners"),
+    ({"httpRoute": {"parentRefs": [{"name": "a", "port": 0}]}}, "spec.httpRoute.parentRefs[0].port"),
+    ({"httpRoute": {"parentRefs": [{"name": "a", "namespace": "a.b"}]}}, "spec.httpRoute.parentRefs[0].namespace"),
+    ({"httpRoute": {"parentRefs": [{"name": "a"}], "hostnames": ["10.0.0.1"]}}, "must be a host name, not an IP address"),
+    ({"httpRoute": {"parentRefs": [{"name": "a"}], "hostnames": ["a.b", "a.b"]}}, ".spec.httpRoute.hostnames: duplicate entries"),
+    ({"networkPolicy": {"from": []}}, "spec.networkPolicy.from"),
+    ({"networkPolicy": {"from": [{}]}}, "set podSelector, namespaceSelector or both, or ipBlock"),
+    (
+        {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "192.0.2.0/24"}}]}},
+        "ipBlock may not be set together with",
+    ),
+    ({"networkPolicy": {"from": [{"ipBlock": {"cidr": "192.0.2.300/24"}}]}}, "spec.networkPolicy.from[0].ipBlock.cidr"),
+    ({"networkPolicy": {"from": [{"ipBlock": {"cidr": "192.0.2.0/33"}}]}}, "spec.networkPolicy.from[0].ipBlock.cidr"),
+    ({"networkPolicy": {"from": [{"ipBlock": {"cidr": "::1"}}]}}, "spec.networkPolicy.from[0].ipBlock.cidr"),
+    ({"networkPolicy": {"enabled": False, "from": [{"podSelector": {}}]}}, "from has no effect if enabled is false"),
+    (
+        {"networkPolicy": {"from": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}]}},
+        "values is required if operator is In or NotIn",
+    ),
+    (
+        {"networkPolicy": {"from": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}]}},
+        "and may not be set otherwise",
+    ),
+    ({"networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"a b": "x"}}}]}}, "each key of a label must be valid"),
+    ({"networkPolicy": {"from": [{"podSelector": {"matchExpressions": [{"key": "a b", "operator": "Exists"}]}}]}}, "matchExpressions[0].key"),
     ({"replicas": 2, "autoscaling": {"maxReplicas": 3}}, "replicas and autoscaling cannot be set together"),
     ({"autoscaling": {}}, "spec.autoscaling.maxReplicas: Required value"),
     ({"autoscaling": {"minReplicas": 0, "maxReplicas": 3}}, "spec.autoscaling.minReplicas"),
@@ -237,6 +306,12 @@ def test_storage_cannot_be_changed_added_or_removed(api: Any, before: Any, after
     with pytest.raises(ApiException, match="storage cannot be changed"):
         api.apply(endpoint("fixed", storage=after))
     api.apply(endpoint("fixed", storage=before, replicas=2))
+
+
+def test_the_removal_of_models_can_be_changed_at_any_time(api: Any) -> None:
+    for action in ("Delete", "Retain", "Delete"):
+        changed = api.apply(endpoint("removing", storage={"retentionPolicy": {"whenModelRemoved": action}}))
+        assert changed["spec"]["storage"]["retentionPolicy"]["whenModelRemoved"] == action
 
 
 # Values that an older schema accepted.

@@ -6,14 +6,11 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.endpoint.autoscaling import autoscaling_trouble
-from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.settings import Actuator
 from support.endpoints import endpoint_spec
 
 SCALED = endpoint_spec(autoscaling={"maxReplicas": 5})
-NO_KEDA = Fault(FaultReason.UNKNOWN_KIND, "ScaledObject/assistant", "404")
 
 
 def autoscaler(*conditions: tuple[str, str, str]) -> dict[str, Any]:
@@ -24,15 +21,11 @@ def autoscaler(*conditions: tuple[str, str, str]) -> dict[str, Any]:
 
 
 def test_an_endpoint_with_a_number_of_replicas_needs_no_autoscaler() -> None:
-    assert autoscaling_trouble(endpoint_spec(replicas=2), None, None, ()) == ""
+    assert autoscaling_trouble(endpoint_spec(replicas=2), None, None) == ""
 
 
 def test_an_operator_without_an_autoscaler_says_what_to_set() -> None:
-    assert "Set the value autoscaling.actuator" in autoscaling_trouble(SCALED, None, None, ())
-
-
-def test_a_cluster_without_keda_is_named() -> None:
-    assert "Install KEDA" in autoscaling_trouble(SCALED, Actuator.KEDA, None, [NO_KEDA])
+    assert "Set the value autoscaling.actuator" in autoscaling_trouble(SCALED, None, None)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +38,7 @@ def test_a_cluster_without_keda_is_named() -> None:
     ],
 )
 def test_what_the_autoscaler_reports_is_quoted(actuator: Actuator, conditions: list[tuple[str, str, str]]) -> None:
-    sentence = autoscaling_trouble(SCALED, actuator, autoscaler(*conditions), ())
+    sentence = autoscaling_trouble(SCALED, actuator, autoscaler(*conditions))
     kind, _, reason = conditions[-1]
     assert f"assistant does not work, so the number of pods does not follow the load: {kind} is False" in sentence
     assert f"with reason {reason}: no data. Check " in sentence
@@ -68,5 +61,5 @@ def test_what_the_autoscaler_reports_is_quoted(actuator: Actuator, conditions: l
 def test_an_autoscaler_that_works_or_has_not_looked_yet_is_no_trouble(
     actuator: Actuator, conditions: list[tuple[str, str, str]]
 ) -> None:
-    assert autoscaling_trouble(SCALED, actuator, autoscaler(*conditions), ()) == ""
-    assert autoscaling_trouble(SCALED, actuator, None, ()) == ""
+    assert autoscaling_trouble(SCALED, actuator, autoscaler(*conditions)) == ""
+    assert autoscaling_trouble(SCALED, actuator, None) == ""

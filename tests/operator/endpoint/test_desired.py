@@ -16,7 +16,7 @@ def test_the_children_of_the_smallest_endpoint() -> None:
     # In apply order: objects that pods require come before the pods.
     assert list(children()) == [
         "ServiceAccount/assistant", "ConfigMap/assistant", "Service/assistant-pods", "Service/assistant",
-        "StatefulSet/assistant", "ServiceMonitor/assistant",
+        "NetworkPolicy/assistant", "StatefulSet/assistant", "ServiceMonitor/assistant",
     ]  # fmt: skip
     assert "ServiceMonitor/assistant" not in children(monitoring={"mode": "None"})
 
@@ -32,7 +32,13 @@ def test_every_child_is_owned_and_labeled(name: str) -> None:
 
 
 def test_every_kind_of_child_is_in_the_table() -> None:
-    spec = {"autoscaling": {"maxReplicas": 2}, "disruptionBudget": {"minAvailable": 1}}
+    spec = {
+        "ingress": {"host": "a.example"},
+        "httpRoute": {"parentRefs": [{"name": "public"}]},
+        "autoscaling": {"maxReplicas": 2},
+        "disruptionBudget": {"minAvailable": 1},
+    }
     settings = [replace(SETTINGS, actuator=actuator) for actuator in Actuator]
-    found = {child["kind"] for each in settings for child in children(each, **spec).values()}
-    assert found == {kind.name for kind in children_of(LLMENDPOINT)}
+    made = [child for each in settings for child in children(each, **spec).values()]
+    made += children(monitoring={"mode": "PodMonitor"}).values()
+    assert {child["kind"] for child in made} == {kind.name for kind in children_of(LLMENDPOINT)}

@@ -27,6 +27,7 @@ CHANGES = {
     "spec.initContainers[ollama].terminationMessagePolicy": "termination messages",
     "spec.containers[metering].resources.requests.ephemeral-storage": "ephemeral storage",
     "spec.initContainers[ollama].resources.requests.ephemeral-storage": "ephemeral storage",
+    "spec.tolerations": "taint of nodes with GPUs",
 }
 
 

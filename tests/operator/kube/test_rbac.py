@@ -38,10 +38,14 @@ RIGHTS = {
     ("policy", "poddisruptionbudgets"): WRITE,
     ("autoscaling", "horizontalpodautoscalers"): WRITE,
     ("keda.sh", "scaledobjects"): WRITE,
+    ("networking.k8s.io", "networkpolicies"): WRITE,
+    ("networking.k8s.io", "ingresses"): WRITE,
+    ("gateway.networking.k8s.io", "httproutes"): WRITE,
     ("batch", "jobs"): WRITE,
     ("rbac.authorization.k8s.io", "roles"): APPLY,
     ("rbac.authorization.k8s.io", "rolebindings"): WRITE,
     ("monitoring.coreos.com", "servicemonitors"): WRITE,
+    ("monitoring.coreos.com", "podmonitors"): WRITE,
     ("monitoring.coreos.com", "prometheuses"): WATCH,
 }
 

@@ -1,4 +1,4 @@
-"""Which Prometheus servers select a ServiceMonitor: the rules of the Prometheus Operator."""
+"""How an endpoint is scraped, and which Prometheus servers select its monitor."""
 
 from __future__ import annotations
 
@@ -6,18 +6,36 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_operator.kube.scraping import matches, scraping, server_of
+from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
+from llmendpoint_operator.kube.capabilities import Capabilities
+from llmendpoint_operator.kube.scraping import matches, scrape_mode, scraping, server_of
 
 LABELS = {"release": "prometheus", "team": "ml"}
 RELEASE = {"matchLabels": {"release": "prometheus"}}
 
 
-def server(monitors: Any, namespaces: Any, namespace: str = "monitoring") -> Any:
-    spec = {"serviceMonitorSelector": monitors, "serviceMonitorNamespaceSelector": namespaces}
+def server(kind: str, monitors: Any, namespaces: Any, namespace: str = "monitoring") -> Any:
+    prefix = kind[0].lower() + kind[1:]
+    spec = {f"{prefix}Selector": monitors, f"{prefix}NamespaceSelector": namespaces}
     present = {name: value for name, value in spec.items() if value is not None}
     return server_of({"metadata": {"namespace": namespace, "name": "k8s"}, "spec": present})
 
 
+@pytest.mark.parametrize(
+    ("mode", "kinds", "expected"),
+    [
+        ("Auto", {"ServiceMonitor", "PodMonitor"}, "ServiceMonitor"),
+        ("Auto", {"PodMonitor"}, "PodMonitor"),
+        ("Auto", set(), "Annotations"),
+        *((mode, kinds, mode) for mode in ("ServiceMonitor", "PodMonitor", "Annotations", "None")
+          for kinds in ({"ServiceMonitor", "PodMonitor"}, set[str]())),
+    ],
+)  # fmt: skip
+def test_only_auto_depends_on_the_kinds_of_the_cluster(mode: str, kinds: set[str], expected: str) -> None:
+    assert scrape_mode(MonitoringMode(mode), Capabilities(frozenset(kinds))) == expected
+
+
+@pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
 @pytest.mark.parametrize(
     ("monitors", "namespaces", "expected"),
     [
@@ -35,14 +53,19 @@ def server(monitors: Any, namespaces: Any, namespace: str = "monitoring") -> Any
         ({"matchLabels": {"release": "other"}}, {"matchLabels": {"monitored": "yes"}}, "others"),
     ],
 )
-def test_a_server_selects_by_labels_and_namespaces(monitors: Any, namespaces: Any, expected: str) -> None:
-    one = server(monitors, namespaces)
-    assert getattr(scraping("ns", LABELS, [one]), expected) == (one,)
+def test_a_server_selects_by_labels_and_namespaces(kind: str, monitors: Any, namespaces: Any, expected: str) -> None:
+    one = server(kind, monitors, namespaces)
+    assert getattr(scraping(kind, "ns", LABELS, [one]), expected) == (one,)
 
 
 def test_a_server_selects_its_own_namespace_by_default() -> None:
-    one = server(RELEASE, None, namespace="ns")
-    assert scraping("ns", LABELS, [one]).selecting == (one,)
+    one = server("ServiceMonitor", RELEASE, None, namespace="ns")
+    assert scraping("ServiceMonitor", "ns", LABELS, [one]).selecting == (one,)
+
+
+def test_a_server_that_selects_service_monitors_does_not_select_pod_monitors() -> None:
+    one = server("ServiceMonitor", RELEASE, {})
+    assert scraping("PodMonitor", "ns", LABELS, [one]).others == (one,)
 
 
 @pytest.mark.parametrize(

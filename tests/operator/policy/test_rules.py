@@ -21,7 +21,7 @@ from support.golden import read_spec
 
 GOLDENS = Path(__file__).parents[1]
 MODELS = {"models": [{"name": "tiny:latest"}]}
-NOTHING = Policy((), (), (), (), (), (), ())
+NOTHING = Policy(**dict.fromkeys(Policy.__struct_fields__, ()))
 
 
 def of_endpoint(policy: Policy, **spec: Any) -> list[tuple[str, str, str]]:
@@ -54,6 +54,13 @@ def test_every_forbidden_value_of_an_endpoint_is_found() -> None:
         ("imagePrefixes", "spec.metering.image", "registry.example/sidecar:1"),
         ("priorityClasses", "spec.pod.priorityClassName", "production"),
         ("serviceTypes", "spec.service.type", "LoadBalancer"),
+        ("hostNames", "spec.ingress.host", "llm.example.org"),
+        ("hostNames", "spec.httpRoute.hostnames", "llm.example.org"),
+        ("hostNames", "spec.httpRoute.hostnames", "*.llm.example.org"),
+        ("ingressClasses", "spec.ingress.className", "public"),
+        ("ingressAnnotations", "spec.ingress.annotations", "cert-manager.io/cluster-issuer"),
+        ("ingressAnnotations", "spec.ingress.annotations", "nginx.ingress.kubernetes.io/proxy-body-size"),
+        ("secretNames", "spec.ingress.tlsSecretName", "llm-tls"),
         ("secretNames", "spec.metering.auth.secretRefs[0].name", "keys"),
         ("secretNames", "spec.metering.auth.secretRefs[1].name", "next-keys"),
         ("secretNames", "spec.pod.imagePullSecrets[0].name", "registry"),
@@ -89,8 +96,15 @@ def fields_of(model: type[BaseModel], path: str = "spec") -> Iterator[tuple[str,
 
 def is_sensitive(place: str, kind: Any) -> bool:
     name = place.rpartition(".")[2]
-    is_secret = kind in (LocalReference, SecretKeyReference) and "secret" in name.lower()
-    return is_secret or kind is Toleration or name in ("image", "priorityClassName") or place == "spec.pod.labels"
+    is_secret = "secret" in name.lower() and (kind in (LocalReference, SecretKeyReference) or name.endswith("Name"))
+    is_host = name in ("host", "hostnames") and "source" not in place
+    return (
+        is_secret
+        or is_host
+        or kind is Toleration
+        or name in ("image", "priorityClassName", "className")
+        or place in ("spec.pod.labels", "spec.ingress.annotations")
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,6 +184,22 @@ def test_prefixes_of_images(prefix: str, image: str, expected: bool) -> None:
 )
 def test_hosts_of_targets(hosts: list[str], url: str, expected: bool) -> None:
     assert (of_loadtest(Policy(target_hosts=tuple(hosts)), target={"url": url}) == []) is expected
+
+
+@pytest.mark.parametrize(
+    ("allowed", "spec", "found"),
+    [
+        (["*.team.example"], {"ingress": {"host": "llm.team.example"}}, []),
+        (["*.team.example"], {"ingress": {"host": "*.team.example"}}, []),
+        (["*.team.example"], {"ingress": {"host": "team.example"}}, ["team.example"]),
+        (["llm.team.example"], {"ingress": {"host": "*.team.example"}}, ["*.team.example"]),
+        (["*.team.example"], {"httpRoute": {"parentRefs": [{"name": "a"}]}}, ["*"]),
+        (["*"], {"httpRoute": {"parentRefs": [{"name": "a"}]}}, []),
+        (["a.b"], {"httpRoute": {"parentRefs": [{"name": "a"}], "hostnames": ["a.b", "b.a"]}}, ["b.a"]),
+    ],
+)
+def test_hosts_of_an_ingress_and_an_http_route(allowed: list[str], spec: dict[str, Any], found: list[str]) -> None:
+    assert [value for _, _, value in of_endpoint(Policy(host_names=tuple(allowed)), **spec)] == found
 
 
 @pytest.mark.parametrize(

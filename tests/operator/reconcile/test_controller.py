@@ -105,9 +105,9 @@ async def test_a_reconcile_reads_nothing_and_a_second_one_sends_nothing(world: W
     world.show()
     await world.controller.reconcile(KEY)
     assert not [call for call in world.objects.calls if not call.startswith(("create", "status"))]
-    assert len(world.objects.calls) == 7
+    assert len(world.objects.calls) == 8
     await world.controller.reconcile(KEY)
-    assert len(world.objects.calls) == 7
+    assert len(world.objects.calls) == 8
 
 
 @pytest.mark.parametrize("generation", [1, 2])

@@ -217,8 +217,9 @@ class Metering(ApiModel):
     allowed_hosts: list[Name] | None = Field(
         None,
         max_length=64,
-        description="Allowed values of the Host header, in addition to the names of the endpoint's Service. Requests "
-        f"with another host get HTTP 403. {_PROXY_ONLY} If absent or empty, every host is allowed.",
+        description="Allowed values of the Host header, in addition to the names of the endpoint's Service and the "
+        "hosts of spec.ingress and spec.httpRoute. A value such as *.example.com allows all names below example.com. "
+        f"Requests with another host get HTTP 403. {_PROXY_ONLY} If absent or empty, every host is allowed.",
     )
 
     @property

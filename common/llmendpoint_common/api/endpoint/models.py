@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import TAGGED_MODEL_PATTERN, ApiModel, rules
+from llmendpoint_common.api.fields import TAGGED_MODEL_PATTERN, ApiModel, ObjectName, rules
 from llmendpoint_common.contracts.sidecar import Load
 
 _TAGGED = (
@@ -25,6 +25,23 @@ _KEYS = (
 ONE_MODEL_EACH = (
     f"{_KEYS}.all(n, {_KEYS}.exists_one(o, o == n))",
     "two names are one model for Ollama, which ignores case and the namespace library",
+)
+
+
+#: Largest Modelfile, in characters, and largest sum of those that a spec contains. All of them are in one ConfigMap,
+#: whose limit is 1 MiB, and JSON can double the length of a text.
+MAX_MODELFILE = 65536
+MAX_MODELFILES = 262144
+MODELFILES_FIT = (
+    "self.map(m, has(m.modelfile) && has(m.modelfile.inline) ? m.modelfile.inline.size() : 0).sum() "
+    f"<= {MAX_MODELFILES}",
+    f"all inline Modelfiles together may have at most {MAX_MODELFILES} characters",
+)
+# A line inside of a multi-line text can begin with the word from as well. The operator parses the Modelfile.
+_HAS_FROM = (
+    "has(self.source) || !has(self.modelfile) || !has(self.modelfile.inline) || "
+    "self.modelfile.inline.matches('(?im)^[ \\\\t]*from[ \\\\t]')",
+    "a Modelfile needs a FROM instruction if source is absent, for example FROM llama3.2:3b",
 )
 
 
@@ -46,17 +63,91 @@ class RegistrySource(ApiModel):
     )
 
 
-class ModelSource(ApiModel):
-    """Origin of a model."""
+class GgufSource(ApiModel):
+    """A GGUF file on a volume of the pods."""
 
-    registry: RegistrySource = Field(
+    path: Annotated[
+        str,
+        Field(pattern=r"^(/[^/\n]+)+$", max_length=1024),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": r"^(/[^/\n]+)+$",
+                "maxLength": 1024,
+                **rules(
+                    (
+                        "!self.split('/').exists(part, part == '.' || part == '..')",
+                        "path must not contain the parts . and ..",
+                    )
+                ),
+            }
+        ),
+    ] = Field(
+        description="Absolute path of the GGUF file in the Ollama container, for example /volumes/gguf/mine.gguf. It "
+        "must be below the mountPath of one of pod.ollamaVolumeMounts. The file is copied into the storage of each "
+        "replica when the model is created. A file that changes later is read again when the pod restarts."
+    )
+
+
+class ModelSource(ApiModel):
+    """Origin of a model: a registry, or a file."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(("has(self.registry) != has(self.gguf)", "set exactly one of registry and gguf"))
+    )
+
+    registry: RegistrySource | None = Field(
+        None,
         description="Registry from which the model is pulled. The pulled model is then copied to the name in the field "
-        "name. Ollama sends no credentials, so the registry must allow anonymous pulls."
+        "name. Ollama sends no credentials, so the registry must allow anonymous pulls. Set either this field or gguf.",
+    )
+    gguf: GgufSource | None = Field(
+        None,
+        description="GGUF file on a volume of the pods, from which the model is created. Set either this field or "
+        "registry.",
+    )
+
+
+class ConfigMapKey(ApiModel):
+    """A key of a ConfigMap in the namespace of the endpoint."""
+
+    name: ObjectName = Field(description="Name of the ConfigMap, in the namespace of the endpoint.")
+    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
+        description="Key of the ConfigMap, for example Modelfile."
+    )
+
+
+class Modelfile(ApiModel):
+    """An Ollama Modelfile: parameters, template and prompts of a model."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "has(self.inline) != has(self.configMapKeyRef)",
+                "set exactly one of inline and configMapKeyRef",
+            )
+        )
+    )
+
+    inline: Annotated[str, Field(min_length=1, max_length=MAX_MODELFILE)] | None = Field(
+        None,
+        description="Text of the Modelfile, for example: SYSTEM You answer in one sentence. Its instructions are those "
+        "of Ollama: FROM, PARAMETER, TEMPLATE, SYSTEM, LICENSE, MESSAGE, RENDERER, PARSER and REQUIRES. ADAPTER is not "
+        "supported. FROM names another model, which is pulled; it is required if source is absent, and not allowed if "
+        f"source is set. At most {MAX_MODELFILE} characters. Set either this field or configMapKeyRef.",
+    )
+    config_map_key_ref: ConfigMapKey | None = Field(
+        None,
+        description="Key of a ConfigMap with the text of the Modelfile, in the format of the field inline. If the "
+        "ConfigMap changes, the model is created again within about a minute, without a restart. Set either this field "
+        "or inline.",
     )
 
 
 class Model(ApiModel):
     """A model that every replica serves."""
+
+    model_config = ConfigDict(json_schema_extra=rules(_HAS_FROM))
 
     name: Annotated[str, Field(min_length=3, max_length=253, json_schema_extra=rules(_TAGGED))] = Field(
         description="Name that clients use for the model, with its tag, for example llama3.2:3b."
@@ -68,11 +159,19 @@ class Model(ApiModel):
     )
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
         None,
-        description="Required digest of the model's manifest: sha256: and 64 hexadecimal digits. If the model has "
-        "another digest, ModelsAvailable is False with reason DigestMismatch. If absent, every digest is accepted.",
+        description="Required digest of the model's manifest, as Ollama lists it: sha256: and 64 hexadecimal digits. "
+        "It applies to every source, also to a model that is created from a file or with a Modelfile. A model with "
+        "another digest is not served: ModelsAvailable is False with reason DigestMismatch, and a version that was "
+        "served before stays. If absent, every digest is accepted.",
     )
     source: ModelSource | None = Field(
         None,
         description="Origin of the model. If absent, the model is pulled by its name: from the registry whose host is "
-        "part of the name, otherwise from Ollama's public registry.",
+        "part of the name, otherwise from Ollama's public registry. If modelfile is set and has a FROM instruction, "
+        "the model is created from the model that FROM names.",
+    )
+    modelfile: Modelfile | None = Field(
+        None,
+        description="Modelfile with parameters, template and prompts, with which the model is created from its source. "
+        "If absent, the model is used as its source has it.",
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import ApiModel, Duration, Labels
+from llmendpoint_common.api.fields import ApiModel, Duration, Labels, rules
 
 
 class MonitoringMode(StrEnum):
@@ -15,26 +15,49 @@ class MonitoringMode(StrEnum):
 
     AUTO = "Auto"
     SERVICE_MONITOR = "ServiceMonitor"
+    POD_MONITOR = "PodMonitor"
+    ANNOTATIONS = "Annotations"
     NONE = "None"
+
+
+_WITHOUT_MONITOR = "has(self.mode) && self.mode in ['Annotations', 'None']"
 
 
 class Monitoring(ApiModel):
     """Configuration of Prometheus to scrape the pods."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                f"!({_WITHOUT_MONITOR}) || (!has(self.interval) && (!has(self.labels) || self.labels.size() == 0))",
+                "interval and labels are properties of a ServiceMonitor or PodMonitor; remove them if mode is "
+                "Annotations or None",
+            ),
+        )
+    )
+
     mode: MonitoringMode = Field(
         MonitoringMode.AUTO,
-        description="ServiceMonitor creates a ServiceMonitor, from which the Prometheus Operator configures "
-        "Prometheus. If the cluster does not have this kind, the condition MonitoringReady is False. Auto does the "
-        "same, but then the message of the condition also names the port to scrape. None creates nothing. Defaults to "
-        "Auto.",
+        description="ServiceMonitor and PodMonitor create an object of this kind, from which the Prometheus Operator "
+        "configures Prometheus. Annotations sets prometheus.io/scrape, prometheus.io/port and prometheus.io/path on "
+        "the headless Service NAME-pods, for a Prometheus that discovers the endpoints of annotated Services. Auto "
+        "uses the first of ServiceMonitor and PodMonitor that the cluster has, or Annotations if it has neither, and "
+        "changes when a kind appears or goes. None creates nothing. The condition MonitoringReady says which one is "
+        "used. Pods are never restarted because of this field. Defaults to Auto.",
     )
-    interval: Duration = Field(
-        defaults.SCRAPE_INTERVAL,
-        description="Interval at which Prometheus scrapes each pod, as a duration such as 15s. "
+    interval: Duration | None = Field(
+        None,
+        description="Interval at which Prometheus scrapes each pod, as a duration such as 15s. It has an effect if a "
+        "ServiceMonitor or PodMonitor is used; with annotations, Prometheus uses its own interval. "
         f"Defaults to {defaults.SCRAPE_INTERVAL}.",
     )
     labels: Labels = Field(
         default_factory=dict,
-        description="Additional labels of the ServiceMonitor. Set the labels that the serviceMonitorSelector of your "
-        "Prometheus requires, for example release: prometheus.",
+        description="Additional labels of the ServiceMonitor or PodMonitor. Set the labels that the "
+        "serviceMonitorSelector or podMonitorSelector of your Prometheus requires, for example release: prometheus.",
     )
+
+    @property
+    def scrape_interval(self) -> str:
+        """The field `interval`, or its default."""
+        return self.interval or defaults.SCRAPE_INTERVAL

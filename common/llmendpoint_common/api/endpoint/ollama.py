@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import ApiModel, Duration, EnvironmentVariable, Image, Resources, list_map, rules
+from llmendpoint_common.api.fields import (
+    ApiModel,
+    Duration,
+    EnvironmentVariable,
+    Image,
+    ObjectName,
+    Resources,
+    list_map,
+    rules,
+)
 
 _OLLAMA_DEFAULT = "If absent, Ollama's own default applies."
 
@@ -20,13 +30,36 @@ class CacheType(StrEnum):
     Q4_0 = "q4_0"
 
 
+class CABundleReference(ApiModel):
+    """Reference to a key of a ConfigMap that contains certificates."""
+
+    name: ObjectName = Field(description="Name of a ConfigMap in the namespace of the endpoint.")
+    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
+        description="Key of the ConfigMap whose value is the bundle: certificates in PEM format, one after the other."
+    )
+
+
+#: Variables with which Go programs, such as Ollama, find the certificates that they trust.
+_TRUST_VARIABLES = "['SSL_CERT_DIR', 'SSL_CERT_FILE']"
+
+
 class OllamaSettings(ApiModel):
     """Settings of the Ollama container. Most are environment variables of Ollama."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                f"!has(self.caBundleRef) || !has(self.env) || self.env.all(e, !(e.name in {_TRUST_VARIABLES}))",
+                "caBundleRef sets SSL_CERT_DIR, and SSL_CERT_FILE would replace the certificates of the image; remove "
+                "both from env, or remove caBundleRef",
+            ),
+        )
+    )
 
     image: Image | None = Field(
         None,
         description="Image of the Ollama container. If absent, the image set with the operator's flag --ollama-image "
-        "is used.",
+        "is used or, for GPUs of amd.com, the image set with --ollama-rocm-image.",
     )
     num_parallel: int = Field(
         defaults.NUM_PARALLEL,
@@ -75,7 +108,8 @@ class OllamaSettings(ApiModel):
         description="Additional environment variables of the Ollama container. OLLAMA_HOST, OLLAMA_MODELS and HOME are "
         "not allowed, because the operator sets them. Other variables override those that the operator derives from "
         "the fields of spec.ollama. Do not set OLLAMA_NUM_PARALLEL here: the metering sidecar uses the field "
-        "numParallel.",
+        "numParallel. To pull models through a proxy, set HTTPS_PROXY and, if needed, NO_PROXY. Values are stored in "
+        "the endpoint and in the pods, and cannot come from a Secret: do not put passwords here.",
         json_schema_extra=list_map("name")
         | rules(
             (
@@ -83,6 +117,13 @@ class OllamaSettings(ApiModel):
                 "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator; remove them from env",
             )
         ),
+    )
+    ca_bundle_ref: CABundleReference | None = Field(
+        None,
+        description="Certificates of certificate authorities that Ollama trusts beside those of its image, for "
+        "example for pulls from a registry with a private CA, or through a proxy that inspects TLS. Ollama reads them "
+        "when it starts: after a change of the ConfigMap, restart the pods (kubectl rollout restart statefulset "
+        "NAME). If the ConfigMap or its key does not exist, the pods wait for it.",
     )
     resources: Resources = Field(
         default_factory=Resources,

@@ -12,12 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import GPUS_IN_RESOURCES, Gpu
+from llmendpoint_common.api.endpoint.http_route import HTTPRoute
+from llmendpoint_common.api.endpoint.ingress import Ingress
 from llmendpoint_common.api.endpoint.metering import Metering
-from llmendpoint_common.api.endpoint.models import ONE_MODEL_EACH, Model
+from llmendpoint_common.api.endpoint.models import MODELFILES_FIT, ONE_MODEL_EACH, Model
 from llmendpoint_common.api.endpoint.monitoring import Monitoring
 from llmendpoint_common.api.endpoint.network import Service
+from llmendpoint_common.api.endpoint.network_policy import NetworkPolicy
 from llmendpoint_common.api.endpoint.ollama import OllamaSettings
 from llmendpoint_common.api.endpoint.pod import Pod
+from llmendpoint_common.api.endpoint.pod_template import PodTemplate
 from llmendpoint_common.api.endpoint.scaling import (
     MAX_REPLICAS,
     SCALING_RULES,
@@ -25,7 +29,7 @@ from llmendpoint_common.api.endpoint.scaling import (
     DisruptionBudget,
 )
 from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
-from llmendpoint_common.api.endpoint.storage import SAME_STORAGE, Storage
+from llmendpoint_common.api.endpoint.storage import ONLY_OWN_MODELS, SAME_STORAGE, Storage
 from llmendpoint_common.api.fields import ApiModel, list_map, rules
 from llmendpoint_common.contracts.ollama import model_key
 
@@ -33,13 +37,15 @@ from llmendpoint_common.contracts.ollama import model_key
 class LLMEndpointSpec(ApiModel):
     """Desired state of an endpoint."""
 
-    model_config = ConfigDict(json_schema_extra=rules(SAME_STORAGE, *GPUS_IN_RESOURCES, *SCALING_RULES))
+    model_config = ConfigDict(
+        json_schema_extra=rules(SAME_STORAGE, *ONLY_OWN_MODELS, *GPUS_IN_RESOURCES, *SCALING_RULES)
+    )
 
     models: list[Model] = Field(
         min_length=1,
         max_length=defaults.MAX_MODELS,
         description=f"Models that every replica serves: at least 1, at most {defaults.MAX_MODELS}.",
-        json_schema_extra=list_map("name") | rules(ONE_MODEL_EACH),
+        json_schema_extra=list_map("name") | rules(ONE_MODEL_EACH, MODELFILES_FIT),
     )
     replicas: int | None = Field(
         None,
@@ -70,15 +76,41 @@ class LLMEndpointSpec(ApiModel):
         description="Settings of the metering sidecar: image, API keys, limits and timeouts for clients.",
     )
     service: Service = Field(default_factory=Service, description="The Service that clients use.")
+    ingress: Ingress | None = Field(
+        None,
+        description="The Ingress through which clients outside the cluster use the endpoint. It can be set together "
+        "with httpRoute. If absent, there is none.",
+    )
+    http_route: HTTPRoute | None = Field(
+        None,
+        description="The HTTPRoute through which clients use the endpoint behind a Gateway. The cluster needs the "
+        "Gateway API in version 1.2 or newer; without it, the endpoint works, and the condition Degraded says that the "
+        "kind is missing. It can be set together with ingress. If absent, there is no HTTPRoute.",
+    )
+    network_policy: NetworkPolicy = Field(
+        default_factory=NetworkPolicy,
+        description="The NetworkPolicy of the pods. If absent, it is enabled: every source may connect to the port for "
+        "clients, only the namespaces of the monitoring and the operator to the port for metrics, and nobody to other "
+        "ports.",
+    )
     monitoring: Monitoring = Field(
         default_factory=Monitoring, description="Configuration of Prometheus to scrape the pods."
+    )
+    pod: Pod = Field(
+        default_factory=Pod, description="Metadata, placement, identity, volumes and termination of the pods."
+    )
+    pod_template: PodTemplate | None = Field(
+        None,
+        description="Fields of the pods for which the spec has no field, as a strategic merge by name over the pod of "
+        "the operator, for example spec.dnsConfig or an additional container. A field that the operator sets, or for "
+        "which the spec has a field, is not changed: it makes the endpoint Stalled with the reason InvalidSpec. "
+        "docs/pods.md lists the fields. If absent, nothing is added.",
     )
     disruption_budget: DisruptionBudget | None = Field(
         None,
         description="Number of pods that must stay ready when pods are evicted, as a PodDisruptionBudget. While a pod "
         "loads its models, no pod of the endpoint is evicted. If absent, evictions are not limited.",
     )
-    pod: Pod = Field(default_factory=Pod, description="Metadata, placement and termination of the pods.")
 
     @field_validator("models")
     @classmethod

@@ -26,6 +26,18 @@ class ModelState(ApiModel):
         json_schema_extra={"format": "int64"},
     )
     progress_percent: int = Field(0, description="Progress of the pull on the slowest replica, in percent.")
+    bytes_per_second: int | None = Field(
+        None,
+        description="Speed of the pull on the slowest replica, in bytes per second. It is only present during a pull. "
+        "The progress is written every 10 seconds at most.",
+        json_schema_extra={"format": "int64"},
+    )
+    remaining_seconds: int | None = Field(
+        None,
+        description="Estimated time until the pull ends on the slowest replica, in seconds. It is only present during "
+        "a pull.",
+        json_schema_extra={"format": "int64"},
+    )
     message: str = Field("", description="Current step on the slowest replica, or an error with advice.")
 
 

@@ -29,6 +29,13 @@ class RetentionPolicy(ApiModel):
         description="Retain keeps the claims of replicas that are removed by scaling down. Delete deletes them. "
         "Defaults to Retain.",
     )
+    when_model_removed: RetentionAction = Field(
+        RetentionAction.RETAIN,
+        description="Retain keeps models on disk that are removed from spec.models. Delete deletes every model that "
+        "spec.models does not name, on each replica, after all models of spec.models are ready. It can be changed at "
+        "any time. Delete is not allowed if others can add models: with type ExistingClaim, with "
+        "metering.modelManagement Allowed, and with metering.mode Exporter. Defaults to Retain.",
+    )
 
 
 class StorageType(StrEnum):
@@ -121,4 +128,24 @@ SAME_STORAGE = (
         )
     ),
     "storage cannot be changed; create another LLMEndpoint",
+)
+
+_DELETES = (
+    "has(self.storage) && has(self.storage.retentionPolicy) && has(self.storage.retentionPolicy.whenModelRemoved) && "
+    f"self.storage.retentionPolicy.whenModelRemoved == '{RetentionAction.DELETE}'"
+)
+#: CEL rules on the spec: models of others would be deleted.
+ONLY_OWN_MODELS = (
+    (
+        f"!({_DELETES}) || self.storage.type != '{StorageType.EXISTING_CLAIM}'",
+        "storage.retentionPolicy.whenModelRemoved: Delete is not allowed with type ExistingClaim, because others can "
+        "use the claim",
+    ),
+    (
+        f"!({_DELETES}) || !has(self.metering) || "
+        "((!has(self.metering.modelManagement) || self.metering.modelManagement != 'Allowed') && "
+        "(!has(self.metering.mode) || self.metering.mode != 'Exporter'))",
+        "storage.retentionPolicy.whenModelRemoved: Delete is not allowed with metering.modelManagement: Allowed or "
+        "metering.mode: Exporter, because clients can add models",
+    ),
 )

@@ -5,12 +5,20 @@ from __future__ import annotations
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 
+#: The folders in which Go programs on Linux look for certificates (crypto/x509, root_linux.go). SSL_CERT_DIR replaces
+#: this list. The file with the certificates of the image, such as /etc/ssl/certs/ca-certificates.crt, is read besides,
+#: unless SSL_CERT_FILE is set.
+_CERTIFICATE_FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs")
 
-def ollama_environment(spec: LLMEndpointSpec, *, address: str, models_folder: str, home_folder: str) -> dict[str, str]:
+
+def ollama_environment(
+    spec: LLMEndpointSpec, *, address: str, models_folder: str, home_folder: str, ca_folder: str
+) -> dict[str, str]:
     """Return the environment variables by name.
 
     `address` is the HOST:PORT on which Ollama listens. It is a loopback address, except if clients connect to Ollama
-    without the proxy. `spec.ollama.env` overrides all variables except OLLAMA_HOST, OLLAMA_MODELS and HOME.
+    without the proxy. `ca_folder` contains the bundle of `spec.ollama.caBundleRef`. `spec.ollama.env` overrides all
+    variables except OLLAMA_HOST, OLLAMA_MODELS and HOME.
     """
     ollama = spec.ollama
     fixed = {"OLLAMA_HOST": address, "OLLAMA_MODELS": models_folder, "HOME": home_folder}
@@ -24,6 +32,8 @@ def ollama_environment(spec: LLMEndpointSpec, *, address: str, models_folder: st
         "OLLAMA_KV_CACHE_TYPE": ollama.kv_cache_type.value if ollama.kv_cache_type else None,
     }
     given = {variable.name: variable.value for variable in ollama.env}
+    if ollama.ca_bundle_ref:
+        variables["SSL_CERT_DIR"] = ":".join((ca_folder, *_CERTIFICATE_FOLDERS))
     derived = {name: str(value) for name, value in variables.items() if value is not None}
     # The API server rejects the fixed names in `spec.ollama.env`, but only with the current schema.
     return fixed | derived | given | fixed

@@ -18,8 +18,8 @@ from llmendpoint_common.contracts.sidecar import DeclaredModel, Registry, Sideca
 def sidecar_config(spec: LLMEndpointSpec, service_hosts: Sequence[str] = ()) -> SidecarConfig:
     """Return the sidecar's configuration for an endpoint.
 
-    `service_hosts` are the host names of the endpoint's own Service. If `allowedHosts` is set, these names are allowed
-    in addition to it.
+    `service_hosts` are the host names of the endpoint's own Service, Ingress and HTTPRoute. If `allowedHosts` is set,
+    these names are allowed in addition to it.
     """
     return SidecarConfig(
         models=tuple(_declared(model) for model in spec.models),
@@ -48,7 +48,9 @@ def _policy(metering: Metering, service_hosts: Sequence[str]) -> dict[str, Any]:
         "model_management": metering.model_management or defaults.MODEL_MANAGEMENT,
         "include_usage": metering.include_usage or defaults.INCLUDE_USAGE,
         "stall": None if metering.stall is None else StallConfig(metering.stall.after),
-        "allowed_hosts": (*metering.allowed_hosts, *service_hosts) if metering.allowed_hosts else (),
+        "allowed_hosts": tuple(dict.fromkeys((*metering.allowed_hosts, *service_hosts)))
+        if metering.allowed_hosts
+        else (),
     }
 
 

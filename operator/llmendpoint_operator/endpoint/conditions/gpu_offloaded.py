@@ -13,7 +13,7 @@ _TYPE = EndpointCondition.GPU_OFFLOADED
 
 def gpu_offloaded(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
     """Return the condition. It is Unknown while no model is loaded."""
-    if not spec.wanted_gpu.count:
+    if not spec.wanted_gpu.is_used:
         return None
     loaded = [model for model in reports(seen.pods) if model.loaded]
     if not loaded:

@@ -15,78 +15,110 @@ from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping, Selec
 from llmendpoint_operator.kube.unwatched import sentence
 
 _TYPE = EndpointCondition.MONITORING_READY
-_NOT_APPLIED = Condition(
-    _TYPE,
-    False,
-    EndpointReason.NOT_APPLIED,
-    "The endpoint does not have a ServiceMonitor, because its spec is not applied. The conditions Stalled and Degraded "
-    "say why.",
-)
 _MAX_NAMES = 5
+_SELECTED = {
+    MonitoringMode.SERVICE_MONITOR: EndpointReason.SERVICE_MONITOR,
+    MonitoringMode.POD_MONITOR: EndpointReason.POD_MONITOR,
+}
+_LACKING = {
+    "ServiceMonitor": EndpointReason.SERVICE_MONITOR_UNKNOWN,
+    "PodMonitor": EndpointReason.POD_MONITOR_UNKNOWN,
+}
+
+# `{kind}` is ServiceMonitor or PodMonitor, and `{selector}` is the prefix of the selectors of this kind.
+_NOT_APPLIED = (
+    "The endpoint does not have a {kind}, because its spec is not applied. The conditions Stalled and Degraded say why."
+)
 _CANNOT_SEE = (
-    "The endpoint has a ServiceMonitor. The operator cannot see Prometheus objects, because the cluster does not have "
-    "this kind or because the operator is limited to namespaces, so it is not known whether a Prometheus selects it."
+    "The endpoint has a {kind}. The operator cannot see Prometheus objects, because the cluster does not have this "
+    "kind or because the operator is limited to namespaces, so it is not known whether a Prometheus selects it."
 )
 _UNCLEAR = (
-    "Prometheus {} selects the labels of the ServiceMonitor, but selects namespaces by labels, which the operator does "
-    "not read. Compare its serviceMonitorNamespaceSelector with the labels of the namespace of this endpoint."
+    "Prometheus {names} selects the labels of the {kind}, but selects namespaces by labels, which the operator does "
+    "not read. Compare its {selector}NamespaceSelector with the labels of the namespace of this endpoint."
 )
 _NO_SERVER = (
-    "The endpoint has a ServiceMonitor, but the cluster does not have a Prometheus object that could select it. If an "
-    "agent scrapes ServiceMonitors, nothing has to be done."
+    "The endpoint has a {kind}, but the cluster does not have a Prometheus object that could select it. If an agent "
+    "scrapes {kind}s, nothing has to be done."
 )
 _NOT_SELECTED = (
-    "No Prometheus selects the ServiceMonitor: {}. Set these labels in spec.monitoring.labels or, for all endpoints, "
-    "in the chart's value monitoring.labels, or change serviceMonitorSelector or serviceMonitorNamespaceSelector of "
-    "the Prometheus."
+    "No Prometheus selects the {kind}: {names}. Set these labels in spec.monitoring.labels or, for all endpoints, in "
+    "the chart's value monitoring.labels, or change {selector}Selector or {selector}NamespaceSelector of the "
+    "Prometheus."
 )
 _ADVICE = (
-    "The cluster does not have the kind ServiceMonitor, so Prometheus is not configured to scrape this endpoint. "
-    "Install the Prometheus Operator, or set spec.monitoring.mode to None."
+    "The cluster does not have the kind {kind}, so Prometheus is not configured to scrape this endpoint. Install the "
+    "Prometheus Operator, or set spec.monitoring.mode to Auto, which then uses what the cluster has."
 )
+_ANNOTATED = (
+    "The headless Service of this endpoint, whose name ends with -pods, has the annotations prometheus.io/scrape, "
+    "prometheus.io/port and prometheus.io/path{why}. The operator cannot see whether a Prometheus scrapes the "
+    f"endpoints of annotated Services. If none does, scrape port {ADMIN_PORT} of each pod."
+)
+_WHY = ", because the cluster has neither the kind ServiceMonitor nor the kind PodMonitor"
 
 
 def monitoring_ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
     """Return the condition."""
+    mode = seen.scrape_mode
     if spec.monitoring.mode is MonitoringMode.NONE:
         return None
-    faults = [fault for fault in seen.refused if fault.kind == "ServiceMonitor"]
-    lost = [each for each in seen.unwatched if each.kind == "ServiceMonitor"]
+    if mode is MonitoringMode.ANNOTATIONS:
+        return _annotated(spec, seen)
+    kind = mode.value
+    faults = [fault for fault in seen.refused if fault.kind == kind]
+    lost = [each for each in seen.unwatched if each.kind == kind]
     if lost:
         return Condition(_TYPE, None, EndpointReason.NOT_WATCHED, sentence(lost))
     if not faults:
-        return _selection(seen.scraping) if seen.monitored else _NOT_APPLIED
+        return _selection(mode, seen.scraping) if seen.monitored else _not_applied(kind)
     if not is_lacking_kind(faults[0]):
         return condition_of(_TYPE, faults, status=False)
-    wanted = spec.monitoring.mode is MonitoringMode.SERVICE_MONITOR
-    message = _ADVICE if wanted else f"{_ADVICE} Metrics are served on port {ADMIN_PORT} of each pod."
-    return Condition(_TYPE, False, EndpointReason.SERVICE_MONITOR_UNKNOWN, message)
+    return Condition(_TYPE, False, _LACKING[kind], _ADVICE.format(kind=kind))
 
 
-def _selection(scraping: Scraping | None) -> Condition:
-    """Return the condition of an endpoint that has a ServiceMonitor."""
+def _not_applied(kind: str) -> Condition:
+    return Condition(_TYPE, False, EndpointReason.NOT_APPLIED, _NOT_APPLIED.format(kind=kind))
+
+
+def _annotated(spec: LLMEndpointSpec, seen: Observation) -> Condition:
+    """Return the condition of an endpoint that is scraped because its headless Service has annotations."""
+    if not seen.monitored:
+        return _not_applied("headless Service")
+    why = _WHY if spec.monitoring.mode is MonitoringMode.AUTO else ""
+    return Condition(_TYPE, None, EndpointReason.ANNOTATIONS, _ANNOTATED.format(why=why))
+
+
+def _selection(mode: MonitoringMode, scraping: Scraping | None) -> Condition:
+    """Return the condition of an endpoint that has a ServiceMonitor or a PodMonitor."""
+    kind, selector = mode.value, f"{mode.value[0].lower()}{mode.value[1:]}"
+    unknown = EndpointReason.PROMETHEUS_UNKNOWN
     if scraping is None:
-        return Condition(_TYPE, None, EndpointReason.PROMETHEUS_UNKNOWN, _CANNOT_SEE)
+        return Condition(_TYPE, None, unknown, _CANNOT_SEE.format(kind=kind))
     if scraping.selecting:
-        message = f"Prometheus {_names(scraping.selecting)} selects the ServiceMonitor and scrapes the pods."
-        return Condition(_TYPE, True, EndpointReason.SERVICE_MONITOR, message)
+        message = f"Prometheus {_names(scraping.selecting)} selects the {kind} and scrapes the pods."
+        return Condition(_TYPE, True, _SELECTED[mode], message)
     if scraping.unclear:
-        message = _UNCLEAR.format(_names(scraping.unclear))
-        return Condition(_TYPE, None, EndpointReason.PROMETHEUS_UNKNOWN, message)
+        message = _UNCLEAR.format(names=_names(scraping.unclear), kind=kind, selector=selector)
+        return Condition(_TYPE, None, unknown, message)
     if not scraping.others:
-        return Condition(_TYPE, None, EndpointReason.PROMETHEUS_UNKNOWN, _NO_SERVER)
-    wanted = [
-        f"{server} selects {_labels(server.monitors)} in {_namespaces(server.namespaces)}"
-        for server in scraping.others[:_MAX_NAMES]
-    ]
-    return Condition(_TYPE, False, EndpointReason.NOT_SELECTED, _NOT_SELECTED.format("; ".join(wanted)))
+        return Condition(_TYPE, None, unknown, _NO_SERVER.format(kind=kind))
+    wanted = "; ".join(_selects(server, kind) for server in scraping.others[:_MAX_NAMES])
+    message = _NOT_SELECTED.format(kind=kind, names=wanted, selector=selector)
+    return Condition(_TYPE, False, EndpointReason.NOT_SELECTED, message)
 
 
-def _labels(selector: Selector | None) -> str:
-    """Return the ServiceMonitors that a selector selects, in words."""
+def _selects(server: PrometheusServer, kind: str) -> str:
+    """Return the monitors that a server selects, in words."""
+    monitors, namespaces = server.selectors[kind]
+    return f"{server} selects {_labels(monitors, kind)} in {_namespaces(namespaces)}"
+
+
+def _labels(selector: Selector | None, kind: str) -> str:
+    """Return the monitors of a kind that a selector selects, in words."""
     if selector is None:
-        return "no ServiceMonitor"
-    return f"ServiceMonitors with {rules}" if (rules := _rules(selector)) else "all ServiceMonitors"
+        return f"no {kind}"
+    return f"{kind}s with {rules}" if (rules := _rules(selector)) else f"all {kind}s"
 
 
 def _namespaces(selector: Selector | None) -> str:

@@ -11,7 +11,7 @@ from llmendpoint_operator.endpoint.conditions.causes import causes
 from llmendpoint_operator.endpoint.conditions.model_reports import activity, hung, reports
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
-from llmendpoint_operator.kube.fault import condition_of, needed, strangers_in_use
+from llmendpoint_operator.kube.fault import condition_of, name_conflicts, needed
 from llmendpoint_operator.kube.unwatched import sentence
 from llmendpoint_operator.policy.rules import sentences
 
@@ -39,7 +39,7 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
     if seen.unseen:
         message = f"It is not known whether a replica answers. {sentence(seen.unseen)}"
         return Condition(_TYPE, None, EndpointReason.NOT_WATCHED, message)
-    conflicts = strangers_in_use(seen.refused)
+    conflicts = name_conflicts(seen.refused)
     if conflicts:
         return condition_of(_TYPE, conflicts, status=False)
     if seen.ready_replicas and seen.reachable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmendpoint_common.api import defaults
+from llmendpoint_common.api.endpoint.gpu import Gpu
 from llmendpoint_common.api.endpoint.metering import MeteringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.translate.ollama_environment import ollama_environment
@@ -18,16 +19,19 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
     """Return the container with its environment, probes, ports and mounts."""
     gpu = spec.wanted_gpu
     restarts = spec.metering.restarts_ollama
-    devices = {gpu.resource: str(gpu.count)} if gpu.count else {}
+    devices = {gpu.device_resource: str(gpu.devices)} if gpu.devices else {}
     return {
         "name": layout.OLLAMA_CONTAINER,
-        "image": spec.ollama.image or images.ollama,
+        "image": ollama_image(spec, images),
         "imagePullPolicy": images.ollama_pull_policy,
         "restartPolicy": "Always",
         "args": ["serve"],
         **_ports(spec),
         "env": _environment(spec),
-        "resources": resources(spec.ollama.resources, {**defaults.OLLAMA_REQUESTS, **devices}, devices),
+        "resources": {
+            **resources(spec.ollama.resources, {**defaults.OLLAMA_REQUESTS, **devices}, devices),
+            **_claims(gpu),
+        },
         # Conditions quote the last words of a container that ends again and again.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pod_security.container_security_context(),
@@ -38,10 +42,37 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
             {"name": layout.HOME_VOLUME, "mountPath": layout.HOME_FOLDER},
             {"name": layout.TMP_VOLUME, "mountPath": layout.TMP_FOLDER},
             *([_SIGNALS] if restarts else []),
+            *([_CA_BUNDLE] if spec.ollama.ca_bundle_ref else []),
         ],
     }
 
 
+def ollama_image(spec: LLMEndpointSpec, images: Images) -> str:
+    """Return the image. It is empty if the operator's settings do not have one for the GPUs of the endpoint."""
+    default = images.rocm if spec.wanted_gpu.vendor == "amd.com" else images.ollama
+    return spec.ollama.image or default
+
+
+def image_problem(spec: LLMEndpointSpec, images: Images) -> str:
+    """Return a sentence if there is no image for the GPUs of the endpoint, else an empty string."""
+    if ollama_image(spec, images):
+        return ""
+    return (
+        f"spec.gpu.resource is {spec.wanted_gpu.device_resource}, which needs the ROCm variant of Ollama's image. Its "
+        f"name cannot be derived from the operator's image {images.ollama}. Set spec.ollama.image, or the operator's "
+        "flag --ollama-rocm-image (in the chart, ollama.rocmImage)."
+    )
+
+
+def _claims(gpu: Gpu) -> Manifest:
+    """Return the claims of the container, if the GPUs come from dynamic resource allocation."""
+    claims = [
+        {"name": claim.name, **({"request": claim.request} if claim.request else {})} for claim in gpu.resource_claims
+    ]
+    return {"claims": claims} if claims else {}
+
+
+_CA_BUNDLE = {"name": layout.CA_BUNDLE_VOLUME, "mountPath": layout.CA_BUNDLE_FOLDER, "readOnly": True}
 _SIGNALS = {"name": layout.SIGNALS_VOLUME, "mountPath": layout.SIGNALS_FOLDER, "readOnly": True}
 
 
@@ -63,6 +94,7 @@ def _environment(spec: LLMEndpointSpec) -> list[Manifest]:
         address=f"{host}:{OLLAMA_PORT}",
         models_folder=layout.MODELS_FOLDER,
         home_folder=layout.HOME_FOLDER,
+        ca_folder=layout.CA_BUNDLE_FOLDER,
     )
     return [{"name": name, "value": value} for name, value in variables.items()]
 

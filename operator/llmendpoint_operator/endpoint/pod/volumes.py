@@ -16,6 +16,7 @@ def pod_volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
         {"name": layout.HOME_VOLUME, "emptyDir": {}},
         {"name": layout.TMP_VOLUME, "emptyDir": {}},
         *_signals_volume(spec),
+        *_ca_bundle_volume(spec),
         # Optional: if a Secret is missing, the pod still starts, and rejects the keys that do not exist yet.
         *(
             {"name": secret.volume, "secret": {"secretName": secret.name, "optional": True}}
@@ -28,6 +29,15 @@ def pod_volumes(owner: Owner, spec: LLMEndpointSpec) -> list[Manifest]:
 def _signals_volume(spec: LLMEndpointSpec) -> list[Manifest]:
     """Return the volume of the file with which the sidecar requests a restart of Ollama. It is empty otherwise."""
     return [{"name": layout.SIGNALS_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}}] if spec.metering.restarts_ollama else []
+
+
+def _ca_bundle_volume(spec: LLMEndpointSpec) -> list[Manifest]:
+    """Return the volume of the certificates that Ollama trusts. The pods wait until the ConfigMap and its key exist."""
+    bundle = spec.ollama.ca_bundle_ref
+    if bundle is None:
+        return []
+    items = [{"key": bundle.key, "path": layout.CA_BUNDLE_FILE}]
+    return [{"name": layout.CA_BUNDLE_VOLUME, "configMap": {"name": bundle.name, "items": items}}]
 
 
 def claim_templates(spec: LLMEndpointSpec) -> list[Manifest]:

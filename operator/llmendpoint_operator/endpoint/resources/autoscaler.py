@@ -108,7 +108,7 @@ def _behavior(scaling: Autoscaling) -> Manifest:
 
 def _average(metric: str, owner: Owner, spec: LLMEndpointSpec) -> str:
     """Return a query for the average of a gauge over the last time, summed over all pods."""
-    window = math.ceil(max(_WINDOW_SECONDS, _SCRAPES * parse_duration(spec.monitoring.interval)))
+    window = math.ceil(max(_WINDOW_SECONDS, _SCRAPES * parse_duration(spec.monitoring.scrape_interval)))
     labels = f'namespace="{owner.namespace}",llmendpoint="{owner.name}"'
     return f"sum(avg_over_time({metric}{{{labels}}}[{window}s]))"
 

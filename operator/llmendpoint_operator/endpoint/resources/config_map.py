@@ -10,7 +10,7 @@ from llmendpoint_operator.kube.owner import Manifest, Owner
 
 def config_map(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
     """Return the ConfigMap."""
-    config = sidecar_config(spec, layout.client_hosts(owner))
+    config = sidecar_config(spec, (*layout.client_hosts(owner), *layout.outer_hosts(spec)))
     return {
         **owner.child("ConfigMap", layout.config_map_name(owner), "config"),
         "data": {layout.CONFIG_FILE: config_text(config)},

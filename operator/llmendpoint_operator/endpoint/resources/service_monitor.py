@@ -15,13 +15,17 @@ def service_monitor(owner: Owner, spec: LLMEndpointSpec, labels: Mapping[str, st
 
     `labels` are the labels of all monitors from the operator's settings. Those of the spec take precedence.
     """
-    relabeling = {"action": "replace", "targetLabel": "llmendpoint", "replacement": owner.name}
-    scrape = {"port": layout.METRICS_PORT, "interval": spec.monitoring.interval, "relabelings": [relabeling]}
     merged = without_reserved({**labels, **spec.monitoring.labels})
     return {
-        **owner.child("ServiceMonitor", layout.service_monitor_name(owner), "monitoring", labels=merged),
+        **owner.child("ServiceMonitor", layout.monitor_name(owner), "monitoring", labels=merged),
         "spec": {
             "selector": {"matchLabels": {ENDPOINT_LABEL: owner.name, SCRAPE_LABEL: "true"}},
-            "endpoints": [scrape],
+            "endpoints": [scrape_of(owner, spec)],
         },
     }
+
+
+def scrape_of(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
+    """Return how to scrape each pod. ServiceMonitors and PodMonitors have the same fields for it."""
+    relabeling = {"action": "replace", "targetLabel": "llmendpoint", "replacement": owner.name}
+    return {"port": layout.METRICS_PORT, "interval": spec.monitoring.scrape_interval, "relabelings": [relabeling]}

@@ -16,6 +16,7 @@ from support.observations import (
     HUNG,
     NO_MONITORS,
     NO_PODS,
+    NO_ROUTES,
     READY,
     SILENT,
     UNWATCHED,
@@ -39,6 +40,8 @@ from support.observations import (
         (2, observed(HUNG, view(READY, ready=True)), (True, "OllamaHung")),
         # This kind is optional. MonitoringReady reports that it is missing.
         (1, observed(view(READY, ready=True), refused=(NO_MONITORS,)), (False, "AsWanted")),
+        # This kind is optional too, but the spec asks for it.
+        (1, observed(view(READY, ready=True), refused=(NO_ROUTES,)), (True, "UnknownKind")),
     ],
 )
 def test_status_and_reason(replicas: int, seen: Observation, expected: tuple[bool | None, str]) -> None:

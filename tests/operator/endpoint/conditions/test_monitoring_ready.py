@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
+from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.endpoint.conditions.monitoring_ready import monitoring_ready
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.fault import Fault
-from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping
+from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping, Selectors
 from llmendpoint_operator.policy.rules import Use, Violation
 from support.endpoints import endpoint_spec
 from support.observations import CONFLICT, NO_MONITORS, NO_PODS, UNWATCHED, observed, outcome
 
-SERVER = PrometheusServer("monitoring", "k8s", {"matchLabels": {"release": "prometheus"}}, {})
+SELECTORS = Selectors({"matchLabels": {"release": "prometheus"}}, {})
+SERVER = PrometheusServer("monitoring", "k8s", {"ServiceMonitor": SELECTORS, "PodMonitor": SELECTORS})
 FORBIDDEN_MONITOR = Fault(FaultReason.FORBIDDEN, "ServiceMonitor/assistant", "no rights")
 
 VIOLATION = Violation("serviceTypes", Use("spec.service.type", "NodePort"), ())
@@ -50,15 +52,46 @@ def test_it_is_absent_if_nothing_is_to_be_scraped() -> None:
     assert monitoring_ready(endpoint_spec(monitoring={"mode": "None"}), NO_PODS) is None
 
 
-def test_the_message_gives_the_port_unless_a_service_monitor_is_required() -> None:
-    seen = observed(refused=(NO_MONITORS,))
-    automatic = monitoring_ready(endpoint_spec(), seen)
-    required = monitoring_ready(endpoint_spec(monitoring={"mode": "ServiceMonitor"}), seen)
-    assert automatic is not None
-    assert required is not None
-    assert "port 8001" in automatic.message
-    assert "port 8001" not in required.message
-    assert "Install the Prometheus Operator" in required.message
+@pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
+def test_a_required_kind_that_the_cluster_lacks(kind: str) -> None:
+    fault = Fault(FaultReason.UNKNOWN_KIND, f"{kind}/assistant", "404")
+    seen = replace(observed(refused=(fault,)), scrape_mode=MonitoringMode(kind))
+    condition = monitoring_ready(endpoint_spec(monitoring={"mode": kind}), seen)
+    assert outcome(condition) == (False, f"{kind}Unknown")
+    assert condition is not None
+    assert f"does not have the kind {kind}" in condition.message
+    assert "set spec.monitoring.mode to Auto" in condition.message
+
+
+def test_a_pod_monitor_is_judged_by_the_selectors_for_pod_monitors() -> None:
+    spec, seen = endpoint_spec(), replace(NO_PODS, scrape_mode=MonitoringMode.POD_MONITOR)
+    assert outcome(monitoring_ready(spec, replace(seen, scraping=Scraping(selecting=(SERVER,))))) == (
+        True,
+        "PodMonitor",
+    )
+    condition = monitoring_ready(spec, replace(seen, scraping=Scraping(others=(SERVER,))))
+    assert outcome(condition) == (False, "NotSelected")
+    assert condition is not None
+    assert "PodMonitors with release=prometheus" in condition.message
+    assert "change podMonitorSelector or podMonitorNamespaceSelector" in condition.message
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [("Auto", "because the cluster has neither the kind ServiceMonitor nor"), ("Annotations", "prometheus.io/scrape")],
+)
+def test_whether_annotations_are_read_is_not_known(mode: str, words: str) -> None:
+    seen = replace(NO_PODS, scrape_mode=MonitoringMode.ANNOTATIONS)
+    condition = monitoring_ready(endpoint_spec(monitoring={"mode": mode}), seen)
+    assert outcome(condition) == (None, "Annotations")
+    assert condition is not None
+    assert words in condition.message
+    assert "port 8001 of each pod" in condition.message
+
+
+def test_annotations_on_a_service_that_is_not_applied() -> None:
+    seen = replace(NO_PODS, scrape_mode=MonitoringMode.ANNOTATIONS, monitored=False)
+    assert outcome(monitoring_ready(endpoint_spec(), seen)) == (False, "NotApplied")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +108,7 @@ def test_the_message_gives_the_port_unless_a_service_monitor_is_required() -> No
     ],
 )
 def test_the_message_says_what_each_prometheus_selects(monitors: Any, namespaces: Any, words: str) -> None:
-    server = PrometheusServer("monitoring", "k8s", monitors, namespaces)
+    server = PrometheusServer("monitoring", "k8s", {"ServiceMonitor": Selectors(monitors, namespaces)})
     condition = monitoring_ready(endpoint_spec(), replace(NO_PODS, scraping=Scraping(others=(server,))))
     assert condition is not None
     assert f"monitoring/k8s selects {words}. Set these labels in spec.monitoring.labels" in condition.message

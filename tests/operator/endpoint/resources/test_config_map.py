@@ -41,6 +41,22 @@ def test_own_service_names_are_always_allowed_hosts() -> None:
     assert sidecar_config().allowed_hosts == ()
 
 
+def test_hosts_of_an_ingress_and_an_http_route_are_allowed_if_others_are_not() -> None:
+    outside = {
+        "ingress": {"host": "llm.example.org"},
+        "httpRoute": {"parentRefs": [{"name": "public"}], "hostnames": ["llm.example.org", "*.llm.example.com"]},
+    }
+    text = children(metering={"allowedHosts": ["mine.example"]}, **outside)["ConfigMap/assistant"]["data"][
+        "models.json"
+    ]
+    hosts = msgspec.json.decode(text, type=SidecarConfig).allowed_hosts
+    assert hosts[0] == "mine.example"
+    assert hosts[-2:] == ("llm.example.org", "*.llm.example.com")
+    assert len(set(hosts)) == len(hosts)
+    text = children(**outside)["ConfigMap/assistant"]["data"]["models.json"]
+    assert msgspec.json.decode(text, type=SidecarConfig).allowed_hosts == ()
+
+
 def test_the_sidecar_finds_the_file_where_the_volume_is_mounted() -> None:
     (metering,) = pod()["containers"]
     (mount,) = [mount for mount in metering["volumeMounts"] if mount["name"] == "config"]

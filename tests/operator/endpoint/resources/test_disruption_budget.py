@@ -12,7 +12,7 @@ from support.endpoints import OWNER, SETTINGS, children, endpoint_spec
 
 def budget(min_available: Any, *, loading: bool) -> dict[str, Any]:
     spec = endpoint_spec(disruptionBudget={"minAvailable": min_available})
-    found = desired(OWNER, spec, SETTINGS, Present(loading=loading))
+    found = desired(OWNER, spec, SETTINGS, present=Present(loading=loading))
     (manifest,) = [item for item in found if item["kind"] == "PodDisruptionBudget"]
     return {name: value for name, value in manifest["spec"].items() if name != "selector"}
 
