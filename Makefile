@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test gitops clients check generate lock e2e bench bench-operator images kind-load clean
+.PHONY: help setup demo test gitops clients check generate lock e2e e2e-keda bench bench-operator images kind-load clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ demo: $(VENV)/.ready ## run the metering proxy and a short load test on this mac
 	@$(BIN)/llmendpoint demo
 
 test: $(VENV)/.ready ## run unit, component and API tests
-	@$(BIN)/python -m pytest tests -m "not cluster and not clients"
+	@$(BIN)/python -m pytest tests -m "not cluster and not clients and not keda"
 
 gitops: ## check how Flux, Helm and Argo CD read the statuses (needs Go)
 	@cd tests/gitops && go test -count=1 ./...  # -count=1: the cache of go test ignores changed files outside the module
@@ -39,6 +39,9 @@ lock: $(VENV)/.ready ## resolve the requirement files again
 
 e2e: $(VENV)/.ready ## run the cluster tests on the current KUBECONFIG (or on a new kind cluster)
 	@scripts/e2e $(BIN)
+
+e2e-keda: $(VENV)/.ready ## run the test of autoscaling on the current KUBECONFIG, which has KEDA and Prometheus (5 minutes)
+	@$(BIN)/python -m pytest tests/cluster -m keda -p no:cacheprovider -o addopts="--import-mode=importlib -ra -v"
 
 bench: $(VENV)/.ready ## measure the proxy: its peers, a scrape, a long upload, 100,000 requests (half an hour, both cores)
 	@$(BIN)/python bench/proxy/run.py --out build/bench.json
