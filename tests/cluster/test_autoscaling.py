@@ -1,8 +1,9 @@
 """An endpoint follows its load through a real KEDA and a real Prometheus: `make e2e-keda`.
 
-Seven users send requests for four minutes, and nine more join them for a minute and a half. One pod runs eight requests
-at a time, so the sixteen need two pods and the seven need one. The runs have no objectives and stream their responses:
-an interrupted stream is an error.
+One pod runs eight requests at a time. Sixteen users send requests for a minute and a quarter, so they need two pods. When
+the second one is ready, seven users begin, who need one pod and outlast the second one. They open new connections, which
+reach both pods: connections that exist stay with their pod. The responses are streams, and an interrupted one is an
+error.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from support.waiting import wait_until
 pytestmark = [pytest.mark.keda, pytest.mark.timeout(900)]
 
 PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
-QUESTIONS = "category: Waves\nquestions:\n  - {id: waves-1, prompt: Say something about waves., maxTokens: 200}\n"
+QUESTIONS = "category: Waves\nquestions:\n  - {id: waves-1, prompt: Say something about waves., maxTokens: 24}\n"
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +50,22 @@ def test_load_brings_a_second_pod_and_quiet_takes_it_away_without_cutting_a_stre
 def follows_its_load(namespace: Namespace, parameters: Parameters) -> None:
     namespace.apply(wave_endpoint(parameters))
     namespace.run("wait", "--for=condition=Ready", "--timeout=5m", "llmendpoint/waves")
-    wait_until(lambda: namespace.condition("llmendpoint", "waves", "Degraded")["status"] == "False", 120)
+    # Prometheus has to reload its configuration first, which the Prometheus Operator does within three minutes.
+    wait_until(lambda: namespace.condition("scaledobject", "waves", "HPAActive")["status"] == "True", 300, every=1)
+    wait_until(lambda: namespace.condition("llmendpoint", "waves", "Degraded")["status"] == "False", 60)
     assert replicas(namespace) == 1
     namespace.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "waves"}, "data": {"w.yaml": QUESTIONS}}
     )
-    namespace.apply(wave("steady", 7, "4m"))
-    namespace.apply(wave("burst", 9, "90s"))
+    namespace.apply(wave("burst", 16, "75s"))
 
     wait_until(lambda: replicas(namespace) == 2, 120, every=1)
     wait_until(lambda: namespace.get("llmendpoint", "waves")["status"]["readyReplicas"] == 2, 60, every=1)
     assert namespace.condition("llmendpoint", "waves", "Ready")["message"].startswith("2 of 2 replicas")
-    # Both pods have requests, also shortly before one of them is removed.
+    namespace.apply(wave("steady", 7, "3m"))
     wait_until(partial(runs_requests, namespace, "waves-1"), 60, every=1)
 
-    wait_until(lambda: replicas(namespace) == 1, 200, every=1)
+    wait_until(lambda: replicas(namespace) == 1, 170, every=1)
     namespace.run("wait", "--for=delete", "pod/waves-1", "--timeout=90s")
     assert not is_complete(namespace, "steady"), "the run ended before the pod was removed"
     for name in ("burst", "steady"):
@@ -78,8 +80,8 @@ def wave_endpoint(parameters: Parameters) -> dict[str, Any]:
     spec = {
         "models": [{"name": parameters.model, **parameters.source()}],
         "gpu": {"count": 0},
-        "ollama": {"numParallel": 8, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}},
-        "metering": {"resources": {"requests": {"cpu": "20m"}}},
+        "ollama": {"numParallel": 8, "resources": {"requests": {"cpu": "1m", "memory": "128Mi"}}},
+        "metering": {"resources": {"requests": {"cpu": "1m"}}},
         "storage": {"type": "Ephemeral"},
         "monitoring": {"interval": "5s"},
         "autoscaling": {"maxReplicas": 2, "targetUtilization": "100%", "scaleDownDelay": "15s"},
@@ -98,8 +100,8 @@ def wave(name: str, users: int, duration: str) -> dict[str, Any]:
         "endpointRef": {"name": "waves"},
         "load": {"concurrency": users, "duration": duration},
         "dataset": {"questions": {"configMapRefs": [{"name": "waves"}]}},
-        "request": {"maxTokens": 200},
-        "pod": {"resources": {"requests": {"cpu": "20m"}}},
+        "request": {"maxTokens": 24},
+        "pod": {"resources": {"requests": {"cpu": "1m"}}},
     }
     return {"apiVersion": "llmendpoint.dev/v1alpha1", "kind": "LoadTest", "metadata": {"name": name}, "spec": spec}
 
