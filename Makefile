@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test gitops clients check generate lock e2e bench bench-operator images kind-load clean
+.PHONY: help setup demo test gitops clients check generate lock e2e e2e-keda bench bench-operator images kind-load clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ lock: $(VENV)/.ready ## resolve the requirement files again
 
 e2e: $(VENV)/.ready ## run the cluster tests on the current KUBECONFIG (or on a new kind cluster)
 	@scripts/e2e $(BIN)
+
+e2e-keda: $(VENV)/.ready ## run the test of autoscaling on the current KUBECONFIG, which has KEDA and Prometheus (5 minutes)
+	@$(BIN)/python -m pytest tests/cluster -m keda -p no:cacheprovider -o addopts="--import-mode=importlib -ra -v"
 
 bench: $(VENV)/.ready ## measure the proxy: its peers, a scrape, a long upload, 100,000 requests (half an hour, both cores)
 	@$(BIN)/python bench/proxy/run.py --out build/bench.json

@@ -8,10 +8,12 @@ import socket
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from llmendpoint_common.process.errors import PolicyError
-from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.flags import Flags, choice
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address
 from llmendpoint_common.process.version import VERSION
@@ -84,17 +86,27 @@ class MetricsAccess:
         return ALL_NAMESPACES in self.namespaces
 
 
+class Actuator(StrEnum):
+    """What scales the endpoints with `spec.autoscaling`."""
+
+    KEDA = "KEDA"
+    HPA = "HPA"
+
+
 @dataclass(frozen=True)
 class ChildSettings:
     """The settings that the manifests of children depend on.
 
     If `openshift` is true, pods have no fixed user and group: the platform assigns them. `monitor_labels` are labels of
-    the endpoints' ServiceMonitors, for the selector of a Prometheus.
+    the endpoints' ServiceMonitors, for the selector of a Prometheus. `prometheus_url` is the address at which KEDA
+    queries Prometheus; it is not empty if `actuator` is KEDA.
     """
 
     images: Images
     openshift: bool = False
     monitor_labels: Mapping[str, str] = field(default_factory=dict)
+    actuator: Actuator | None = None
+    prometheus_url: str = ""
     metrics_access: MetricsAccess = MetricsAccess()
 
 
@@ -151,6 +163,14 @@ def parse_monitoring_namespace(text: str) -> str:
     return text if text == ALL_NAMESPACES else parse_namespace(text)
 
 
+def parse_url(text: str) -> str:
+    """Return the base URL of an HTTP server, without a slash at the end. Raises ValueError if it is not one."""
+    address = urlsplit(text)
+    if address.scheme not in ("http", "https") or not address.hostname or address.query or address.fragment:
+        raise ValueError(f"{text!r} is not a URL; write it like http://prometheus.monitoring.svc:9090")
+    return text.rstrip("/")
+
+
 def parse_policy_file(text: str) -> Policy:
     """Return the policy in the file with this path. Raises ValueError, whose message names the file."""
     try:
@@ -196,6 +216,12 @@ def command_line() -> Flags:
     children.switch("openshift", "set no user, group and fsGroup in pods, because OpenShift assigns them")
     children.option("monitor-label", parse_label, [], "label of the endpoints' ServiceMonitors, for the selector of a "
                     "Prometheus; labels in spec.monitoring.labels take precedence", value="NAME=VALUE")  # fmt: skip
+    children.option("autoscaling-actuator", choice(Actuator), None, "what scales endpoints with spec.autoscaling: KEDA "
+                    "or HPA, a HorizontalPodAutoscaler with an adapter for metrics of Prometheus; if absent, they are "
+                    "not scaled, and say so in their status", value="NAME")  # fmt: skip
+    children.option("prometheus-url", parse_url, None, "address of the Prometheus that scrapes the endpoints, such as "
+                    "http://prometheus.monitoring.svc:9090; required with --autoscaling-actuator KEDA, which queries "
+                    "it", value="URL")  # fmt: skip
     children.option("monitoring-namespace", parse_monitoring_namespace, [], "namespace whose pods may read the metrics "
                     "of endpoints, besides the operator, where NetworkPolicies are enforced; * allows all namespaces",
                     value="NAME")  # fmt: skip
@@ -207,7 +233,10 @@ def command_line() -> Flags:
 
 def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
-    options = command_line().parse(arguments)
+    flags = command_line()
+    options = flags.parse(arguments)
+    if options.autoscaling_actuator is Actuator.KEDA and not options.prometheus_url:
+        flags.refuse("--autoscaling-actuator KEDA requires --prometheus-url, the address that KEDA queries")
     return Settings(
         namespaces=tuple(options.namespace),
         own_namespace=options.own_namespace,
@@ -221,6 +250,8 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
             _images(options),
             options.openshift,
             dict(options.monitor_label),
+            options.autoscaling_actuator,
+            options.prometheus_url or "",
             MetricsAccess(options.own_namespace, tuple(options.monitoring_namespace)),
         ),
         policy=options.policy or ALLOW_ALL,

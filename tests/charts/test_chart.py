@@ -42,6 +42,13 @@ def test_the_operator_understands_its_flags(values: Path) -> None:
     parse_settings([item for item in container["args"] if not item.startswith("--policy=")])
 
 
+def test_keda_without_the_address_of_prometheus_is_refused() -> None:
+    with pytest.raises(AssertionError, match=r"autoscaling\.actuator KEDA requires prometheus\.url"):
+        rendered("--set", "autoscaling.actuator=KEDA")
+    flags = ("--set", "autoscaling.actuator=KEDA", "--set", "prometheus.url=http://prometheus:9090")
+    assert settings(*flags).children.prometheus_url == "http://prometheus:9090"
+
+
 def test_one_replica_hands_its_lease_to_the_next() -> None:
     objects = by_name(rendered())
     spec = objects["Deployment/llmendpoint"]["spec"]

@@ -47,6 +47,8 @@ class FakeObjects:
         self.refuse_patch: BaseException | None = None
         #: The manifests of created objects, by "Kind/name".
         self.created: dict[str, Manifest] = {}
+        #: The manifests that were applied in the name of another field manager.
+        self.handed_over: list[Manifest] = []
         self.statuses: list[dict[str, Any]] = []
         #: The versions of the objects whose status was written.
         self.written_upon: list[str] = []
@@ -83,6 +85,11 @@ class FakeObjects:
         if existing is None or existing["metadata"]["uid"] != uid:
             raise refusal(409, '{"kind":"Status","message":"uid mismatch","details":{"name":"x"}}')
         return self._store(manifest)
+
+    async def apply_as_other(self, manifest: Manifest) -> Manifest:
+        kind, name = self._note("hand over", manifest)
+        self.handed_over.append(manifest)
+        return self._objects[kind, name]
 
     async def patch(self, kind: str, namespace: str, name: str, patch: Manifest) -> Manifest:
         self._note("patch", {"kind": kind, "metadata": {"name": name}})

@@ -102,6 +102,7 @@ class EndpointReason(StrEnum):
     AS_WANTED = "AsWanted"
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable"
     DIGESTS_DIFFER = "DigestsDiffer"
+    AUTOSCALING_UNAVAILABLE = "AutoscalingUnavailable"
     # Stalled; other reasons are InvalidSpec, NameConflict, Invalid, Unschedulable and reasons of models
     NOT_STALLED = "NotStalled"
     POLICY_VIOLATION = "PolicyViolation"

@@ -28,6 +28,10 @@ _KIND_ADVICE = {
         FaultReason.UNKNOWN_KIND,
         "HTTPRoute",
     ): "Install the Gateway API in version 1.2 or newer, or remove spec.httpRoute.",
+    (
+        FaultReason.UNKNOWN_KIND,
+        "ScaledObject",
+    ): "Install KEDA, or set the value autoscaling.actuator of the operator's chart to HPA.",
 }
 
 

@@ -43,8 +43,9 @@ class Kind:
 
     `owners` are the kinds of our resources that own objects of this kind. A cluster does not have to have an `optional`
     kind. `keeps` are the fields that reconciles read, such as `status` or `spec.replicas`; the inventory does not keep
-    any other content of children and pods. `fields` and `labels` are selectors: the operator watches only the objects
-    that they select. Without `labels`, it watches those with its own label.
+    any other content of children and pods. `serves` is whether pods or clients use an object of this kind, so that they
+    would use somebody else's if it had the name. `fields` and `labels` are selectors: the operator watches only the
+    objects that they select. Without `labels`, it watches those with its own label.
     """
 
     group: str
@@ -56,6 +57,7 @@ class Kind:
     optional: bool = False
     verbs: tuple[str, ...] = (*_READ, *_APPLY, "delete")
     keeps: tuple[str, ...] = ()
+    serves: bool = True
     fields: str = ""
     labels: str = ""
 
@@ -116,10 +118,52 @@ TABLE = (
         "statefulsets",
         Role.CHILD,
         (LLMENDPOINT,),
-        keeps=("spec.volumeClaimTemplates", "status"),
+        keeps=("spec.replicas", "spec.volumeClaimTemplates", "status"),
     ),
-    Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
-    Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors", Role.CHILD, (LLMENDPOINT,), optional=True),
+    Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", Role.CHILD, (LLMENDPOINT,), serves=False),
+    # One of these two scales the StatefulSet, as the operator's setting says. Their status changes with the load, but
+    # only their conditions say whether they work.
+    Kind(
+        "autoscaling",
+        "v2",
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        keeps=("status.conditions",),
+        serves=False,
+    ),
+    Kind(
+        "keda.sh",
+        "v1alpha1",
+        "ScaledObject",
+        "scaledobjects",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        optional=True,
+        keeps=("status.conditions",),
+        serves=False,
+    ),
+    Kind(
+        "monitoring.coreos.com",
+        "v1",
+        "ServiceMonitor",
+        "servicemonitors",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        optional=True,
+        serves=False,
+    ),
+    Kind(
+        "monitoring.coreos.com",
+        "v1",
+        "PodMonitor",
+        "podmonitors",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        optional=True,
+        serves=False,
+    ),
     Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", Role.CHILD, (LLMENDPOINT,)),
     Kind("networking.k8s.io", "v1", "Ingress", "ingresses", Role.CHILD, (LLMENDPOINT,)),
     Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Role.CHILD, (LLMENDPOINT,), optional=True),

@@ -21,6 +21,8 @@ _APPLY_QUERY = (("fieldManager", FIELD_MANAGER), ("force", "true"))
 _DRY_RUN = ("dryRun", "All")
 #: The name of an object that is only tried. It does not exist, so that the API server takes it for a new one.
 _TRIED = "{}-trial"
+#: The manager of fields that the operator has given up, until somebody else changes them.
+_OTHER_QUERY = (("fieldManager", f"{FIELD_MANAGER}-handover"), ("force", "true"))
 
 
 def everywhere(_: str) -> bool:
@@ -84,6 +86,15 @@ class Objects:
         Raises ApiException if the object does not exist (status 409), or if another object has this name now (422).
         """
         return await self._apply(_path(manifest), {**manifest, "metadata": {**manifest["metadata"], "uid": uid}})
+
+    async def apply_as_other(self, manifest: Manifest) -> Manifest:
+        """Apply a manifest in the name of another field manager, so that the operator can leave its fields out later.
+
+        Raises ApiException with status 409 if the object no longer has the resourceVersion in the manifest.
+        """
+        self._check(manifest["metadata"]["namespace"])
+        path, kind = _path(manifest), manifest["kind"]
+        return _whole(await self._server.request("PATCH", path, _OTHER_QUERY, manifest, APPLY), kind)
 
     async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:
         """Write the status of one of our resources, and return the object.

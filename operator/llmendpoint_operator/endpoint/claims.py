@@ -31,7 +31,7 @@ class SharedClaims:
     async def problem(self, key: Key, generation: int, spec: LLMEndpointSpec) -> str:
         """Return a sentence that names the field, or nothing if the replicas can share their claims."""
         named = _named(spec)
-        if not named or spec.wanted_replicas < 2 or self._checked.get(key) == generation:
+        if not named or spec.most_replicas < 2 or self._checked.get(key) == generation:
             return ""
         complete = True
         for field, name in named.items():
@@ -44,7 +44,7 @@ class SharedClaims:
             # If the claim does not exist, the scheduler says so.
             complete = complete and claim is not None
             if claim is not None and all(mode in _ONE_NODE for mode in modes):
-                return _sentence(field, name, modes, spec.wanted_replicas)
+                return _sentence(field, name, modes, spec)
         if complete:
             self._checked[key] = generation
         return ""
@@ -64,7 +64,8 @@ def _named(spec: LLMEndpointSpec) -> dict[str, str]:
     }
 
 
-def _sentence(field: str, name: str, modes: Sequence[str], replicas: int) -> str:
+def _sentence(field: str, name: str, modes: Sequence[str], spec: LLMEndpointSpec) -> str:
+    replicas = "replicas" if spec.autoscaling is None else "autoscaling.maxReplicas"
     allowed = " or ".join(_ONE_NODE[mode] for mode in modes)
     advice = (
         "use a claim with the access mode ReadWriteMany, or create an endpoint with spec.storage.type: "
@@ -73,6 +74,6 @@ def _sentence(field: str, name: str, modes: Sequence[str], replicas: int) -> str
         else "or use a claim with the access mode ReadWriteMany or ReadOnlyMany."
     )
     return (
-        f"spec.replicas: {replicas} replicas cannot share PersistentVolumeClaim {name} ({field}), because its access "
-        f"mode {' and '.join(modes)} allows only {allowed} to use it. Set spec.replicas to 1, {advice}"
+        f"spec.{replicas}: {spec.most_replicas} replicas cannot share PersistentVolumeClaim {name} ({field}), because "
+        f"its access mode {' and '.join(modes)} allows only {allowed} to use it. Set spec.{replicas} to 1, {advice}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -19,13 +19,15 @@ from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
+from llmendpoint_operator.endpoint.autoscaling import KINDS_OF_ACTUATORS, autoscaling_trouble
 from llmendpoint_operator.endpoint.capacity import configuration_hash
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.conditions.model_reports import unfinished
-from llmendpoint_operator.endpoint.desired import desired
+from llmendpoint_operator.endpoint.desired import Present, desired
 from llmendpoint_operator.endpoint.growth import Growth, claims_in_use, sentences, too_small, wanted_size
 from llmendpoint_operator.endpoint.handover import with_account_in_use
 from llmendpoint_operator.endpoint.layout import (
+    autoscaler_name,
     client_service_name,
     headless_service_name,
     monitor_name,
@@ -41,6 +43,7 @@ from llmendpoint_operator.endpoint.observe import (
     absent_troubles,
     counted,
     counts_pods,
+    is_loading,
     is_ready,
     ordinal_of,
     origin_of,
@@ -50,6 +53,7 @@ from llmendpoint_operator.endpoint.observe import (
 )
 from llmendpoint_operator.endpoint.pod.ollama import image_problem, ollama_image
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
+from llmendpoint_operator.endpoint.replicas import scaled_to, to_start_with
 from llmendpoint_operator.endpoint.resources.config_map import config_file
 from llmendpoint_operator.endpoint.resources.statefulset import pod_template_problem
 from llmendpoint_operator.endpoint.stall_events import StallEvents
@@ -166,7 +170,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         # What others change meanwhile is repaired afterwards, so it must not be accepted.
         withheld = self._withheld(resource, wanted) if held else ()
         intent = _Intent(invalid, tuple(key_of(child) for child in wanted), digest, withheld=withheld)
-        return Course(None if held else wanted, partial(self._conclude, resource, intent), judges=held)
+        conclude = partial(self._conclude, resource, intent)
+        return Course(None if held else wanted, conclude, judges=held, initial=self._initial(resource))
 
     def _desired(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
         owner = resource.owner
@@ -177,10 +182,16 @@ class EndpointController(Controller[LLMEndpointSpec]):
                 ("StatefulSet", statefulset_name(owner)),
             )
         )
-        wanted = desired(owner, resource.spec, self._settings, self._capabilities)
+        present = Present(self._present_replicas(resource), self._is_loading(resource))
+        wanted = desired(owner, resource.spec, self._settings, self._capabilities, present)
         return with_account_in_use(owner, wanted, account, statefulset)
 
-    async def converge(self, resource: Resource[LLMEndpointSpec], children: Sequence[Manifest]) -> tuple[Fault, ...]:
+    async def converge(
+        self,
+        resource: Resource[LLMEndpointSpec],
+        children: Sequence[Manifest],
+        initial: Mapping[ChildKey, Manifest] | None = None,
+    ) -> tuple[Fault, ...]:
         """Let claims grow, and write the children. If a claim may not grow, the StatefulSet keeps its templates."""
         size = wanted_size(resource.spec)
         refused = await self._growth.grow(resource.key, size, too_small(self._claims_in_use(resource), size))
@@ -190,7 +201,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
             children = [
                 with_sizes_of(child, statefulset.body) if key_of(child) == name else child for child in children
             ]
-        return (*refused, *await super().converge(resource, children))
+        return (*refused, *await super().converge(resource, children, initial))
 
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
@@ -237,6 +248,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
             withheld=intent.withheld if _is_paused(resource) else (),
             configuration=configuration_hash(resource.spec, ollama_image(resource.spec, self._settings.images)),
             measured=tuple(self._measurements.of(resource.key)),
+            scaled_to=scaled_to(resource.spec, self._present_replicas(resource)),
+            autoscaling=self._autoscaling_trouble(resource),
         )
         status = endpoint_status(resource.manifest, resource.owner, resource.spec, seen, self._now())
         left = await self._report(resource, status)
@@ -271,7 +284,9 @@ class EndpointController(Controller[LLMEndpointSpec]):
         pods, _ = self._replicas(resource.key, resource.owner)
         ordinals = (ordinal_of(pod, name) for pod in pods)
         highest = max((ordinal for ordinal in ordinals if ordinal is not None), default=-1)
-        replicas = max(resource.spec.wanted_replicas, highest + 1)
+        number = scaled_to(resource.spec, self._present_replicas(resource))
+        wanted = resource.spec.wanted_replicas if number is None else number
+        replicas = max(wanted, highest + 1)
         return claims_in_use(resource.owner, self._inventory.claims(resource.key), replicas)
 
     def _withheld(self, resource: Resource[LLMEndpointSpec], wanted: Sequence[Manifest]) -> tuple[str, ...]:
@@ -286,6 +301,35 @@ class EndpointController(Controller[LLMEndpointSpec]):
     @property
     def _capabilities(self) -> Capabilities:
         return capabilities_without(self._cluster.discovery.missing)
+
+    def _present_replicas(self, resource: Resource[LLMEndpointSpec]) -> int | None:
+        """Return the number of pods in the spec of the StatefulSet, or None if there is no StatefulSet."""
+        name = statefulset_name(resource.owner)
+        child = self._inventory.own_child(resource.key, "StatefulSet", name, resource.owner.uid)
+        return None if child is None else child.body.get("spec", {}).get("replicas")
+
+    def _initial(self, resource: Resource[LLMEndpointSpec]) -> dict[ChildKey, Manifest]:
+        """Return the number of pods that a StatefulSet gets when it is created, if it then belongs to an autoscaler."""
+        if resource.spec.autoscaling is None:
+            return {}
+        reported = resource.status.get("replicas") or 0
+        replicas = to_start_with(resource.spec, resource.owner, self._inventory.pods(resource.key, ""), reported)
+        return {ChildKey("StatefulSet", statefulset_name(resource.owner)): {"spec": {"replicas": replicas}}}
+
+    def _is_loading(self, resource: Resource[LLMEndpointSpec]) -> bool:
+        """Return whether a pod loads its models, as far as its last report is known."""
+        name = statefulset_name(resource.owner)
+        child = self._inventory.own_child(resource.key, "StatefulSet", name, resource.owner.uid)
+        pods = self._inventory.pods(resource.key, child.uid) if child else []
+        reports = self._reports.get(resource.key, {})
+        return any(is_loading(pod, reports.get(pod["metadata"]["uid"])) for pod in pods)
+
+    def _autoscaling_trouble(self, resource: Resource[LLMEndpointSpec]) -> str:
+        actuator = self._settings.actuator
+        child = actuator and self._inventory.own_child(
+            resource.key, KINDS_OF_ACTUATORS[actuator], autoscaler_name(resource.owner), resource.owner.uid
+        )
+        return autoscaling_trouble(resource.spec, actuator, child.body if child else None)
 
     def _unwatched(self, resource: Resource[LLMEndpointSpec], *kinds: str) -> tuple[Unwatched, ...]:
         return self._inventory.unwatched(resource.owner.namespace, kinds)
@@ -315,7 +359,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         now, existing = self._now(), {pod["metadata"]["name"] for pod in pods}
         existed = self._existed.setdefault(resource.key, {})
         existed.update(dict.fromkeys(existing, now))
-        name, wanted = statefulset_name(resource.owner), range(resource.spec.wanted_replicas)
+        name, number = statefulset_name(resource.owner), scaled_to(resource.spec, self._present_replicas(resource))
+        wanted = range(resource.spec.wanted_replicas if number is None else number)
         absent = {f"{name}-{ordinal}" for ordinal in wanted} - existing
         before = self._absent.get(resource.key, {})
         kept = {pod: trouble for pod, trouble in before.items() if pod in absent}
@@ -393,7 +438,7 @@ def _is_paused(resource: Resource[LLMEndpointSpec]) -> bool:
 
 def _is_settled(spec: LLMEndpointSpec, seen: Observation, status: dict[str, Any]) -> bool:
     """Return whether no change is expected soon. An endpoint with zero replicas does not have to load models."""
-    complete = seen.ready_replicas == seen.replicas == spec.wanted_replicas
+    complete = seen.ready_replicas == seen.replicas == seen.wanted(spec)
     loaded = is_true(status["conditions"], EndpointCondition.MODELS_LOADED)
     changing = any(pod.outdated for pod in seen.pods) or unfinished(seen.pods) is not None
-    return complete and not changing and (loaded or not spec.wanted_replicas)
+    return complete and not changing and (loaded or not seen.wanted(spec))

@@ -121,6 +121,16 @@ def network_policy_name(owner: Owner) -> str:
     return owner.name
 
 
+def autoscaler_name(owner: Owner) -> str:
+    """Return the name of the ScaledObject or of the HorizontalPodAutoscaler."""
+    return owner.name
+
+
+def disruption_budget_name(owner: Owner) -> str:
+    """Return the name of the PodDisruptionBudget."""
+    return owner.name
+
+
 def client_hosts(owner: Owner) -> tuple[str, ...]:
     """Return the host names under which clients in the cluster reach the endpoint."""
     name = client_service_name(owner)

@@ -12,7 +12,7 @@ from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import PodResourceClaim
 from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ModelPhase, SidecarStatus
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.snapshots import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
@@ -31,6 +31,7 @@ _STARTED_SECONDS = 30.0
 #: A pod that has been unschedulable for so long waits for a person. Kubernetes uses the same time for Deployments
 #: (`progressDeadlineSeconds`), and a node for a GPU usually starts faster.
 _STUCK = timedelta(minutes=10)
+_UNFINISHED = frozenset({ModelPhase.PENDING, ModelPhase.PULLING, ModelPhase.LOADING})
 #: The kinds that decide whether clients can reach a replica.
 SERVING = ("StatefulSet", "Pod", "Service")
 
@@ -66,6 +67,8 @@ class Observation:
     so that what is observed of them may be outdated. `resizing` has a sentence for each claim that grows. `paused` is
     whether the operator must not write, and `withheld` are the names of what it would write.
     `configuration` is the hash of its GPUs and its Ollama, and `measured` is what its load tests measured.
+    has set in the StatefulSet; it is None if the spec has the number. `autoscaling` is a sentence if the number of pods
+    should follow the load, but does not.
     """
 
     replicas: int
@@ -88,6 +91,12 @@ class Observation:
     withheld: tuple[str, ...] = ()
     configuration: str = ""
     measured: tuple[dict[str, Any], ...] = ()
+    scaled_to: int | None = None
+    autoscaling: str = ""
+
+    def wanted(self, spec: LLMEndpointSpec) -> int:
+        """Return the number of pods that should exist."""
+        return spec.wanted_replicas if self.scaled_to is None else self.scaled_to
 
     @property
     def unseen(self) -> list[Unwatched]:
@@ -136,6 +145,14 @@ def ordinal_of(pod: Manifest, statefulset: str) -> int | None:
 def counted(pods: Sequence[Manifest]) -> Replicas:
     """Return the replicas while no StatefulSet counts them."""
     return Replicas(len(pods), sum(map(is_ready, pods)), False)
+
+
+def is_loading(pod: Manifest, report: SidecarStatus | None) -> bool:
+    """Return whether a pod is not ready because its models are being pulled or loaded. `report` is its last one."""
+    if report is None or is_ready(pod) or pod["metadata"].get("deletionTimestamp"):
+        return False
+    phases = {model.phase for model in report.models}
+    return bool(phases & _UNFINISHED) and ModelPhase.FAILED not in phases
 
 
 def origin_of(spec: LLMEndpointSpec) -> Origin:

@@ -58,7 +58,7 @@ def needed(faults: Iterable[Fault]) -> list[Fault]:
 
 def name_conflicts(faults: Iterable[Fault]) -> list[Fault]:
     """Return the faults of children whose name is taken by an object of others, which pods or clients may then use."""
-    return [fault for fault in faults if fault.reason is FaultReason.NAME_CONFLICT and fault.kind in _USED]
+    return [fault for fault in faults if fault.reason is FaultReason.NAME_CONFLICT and KINDS[fault.kind].serves]
 
 
 def final(faults: Iterable[Fault]) -> list[Fault]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
@@ -92,6 +92,7 @@ class Resource(Generic[Spec]):
 class Course:
     """The steps of a reconcile that depend on the present state of a resource.
 
+    `initial` has fields of children that are only written when the child is created, and then belong to others.
     `children` are the manifests of all desired children, or None if the children are not changed in this state. If
     `judges` is true then, the step itself has compared them with the inventory.
     `conclude` gets the faults of the refused children, observes the resource, and writes the status. It returns the
@@ -101,6 +102,7 @@ class Course:
     children: Sequence[Manifest] | None
     conclude: Callable[[tuple[Fault, ...]], Awaitable[float | None]]
     judges: bool = False
+    initial: Mapping[ChildKey, Manifest] = field(default_factory=dict)
 
 
 class Controller(ABC, Generic[Spec]):
@@ -154,21 +156,19 @@ class Controller(ABC, Generic[Spec]):
         course = await self.course(resource)
         if course.children is None and not course.judges:
             self._inventory.set_aside(key)
-        refused = () if course.children is None else await self._converge_and_tell(resource, course.children)
+        refused = () if course.children is None else await self._converge_and_tell(resource, course)
         if refused is None:
             return 0.0
         pause = await course.conclude(refused)
         times = (pause, self._inventory.seconds_to_retry(key))
         return min((seconds for seconds in times if seconds is not None), default=None)
 
-    async def _converge_and_tell(
-        self, resource: Resource[Spec], children: Sequence[Manifest]
-    ) -> tuple[Fault, ...] | None:
+    async def _converge_and_tell(self, resource: Resource[Spec], course: Course) -> tuple[Fault, ...] | None:
         """Write the children. If a write takes long, say so in the status, and return None at the end.
 
         The status is written before, so that the resource has to be read again.
         """
-        work = asyncio.ensure_future(self.converge(resource, children))
+        work = asyncio.ensure_future(self.converge(resource, course.children or (), course.initial))
         try:
             done, _ = await asyncio.wait([work], timeout=_SLOW_SECONDS)
             told = not done and await self._tell_slow_write(resource)
@@ -189,9 +189,11 @@ class Controller(ABC, Generic[Spec]):
         await self.write_status(manifest, {**resource.status, "conditions": [*(rows | {_RECONCILING: row}).values()]})
         return True
 
-    async def converge(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[Fault, ...]:
+    async def converge(
+        self, resource: Resource[Spec], children: Sequence[Manifest], initial: Mapping[ChildKey, Manifest] | None = None
+    ) -> tuple[Fault, ...]:
         """Write the children that differ from these manifests, and return the faults of refused writes."""
-        return await self._executor.converge(resource.owner, children, self._prune)
+        return await self._executor.converge(resource.owner, children, self._prune, initial or {})
 
     def preview(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[ChildKey, ...]:
         """Return the children that `converge` would write or delete."""

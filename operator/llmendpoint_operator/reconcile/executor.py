@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
+from types import MappingProxyType
 
 from kubernetes.aio.client.exceptions import ApiException
 
@@ -22,6 +23,7 @@ from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
+from llmendpoint_operator.reconcile.handover import hand_over, with_fields
 from llmendpoint_operator.reconcile.plan import (
     Apply,
     Create,
@@ -51,11 +53,16 @@ class Executor:
         self.writing: dict[Key, ChildKey] = {}
 
     async def converge(
-        self, owner: Owner, desired: Sequence[Manifest], prune: Collection[str] = ()
+        self,
+        owner: Owner,
+        desired: Sequence[Manifest],
+        prune: Collection[str] = (),
+        initial: Mapping[ChildKey, Manifest] = MappingProxyType({}),
     ) -> tuple[Fault, ...]:
         """Write the children that differ from the desired ones, and return the faults of refused writes.
 
-        Children of the kinds in `prune` that are not desired are deleted.
+        Children of the kinds in `prune` that are not desired are deleted. `initial` has fields that are not in a
+        desired manifest: the child gets them when it is created, and then they belong to others.
         """
         key = Key(owner.kind, owner.namespace, owner.name)
         self._inventory.keep_refusals(key, map(key_of, desired))
@@ -78,7 +85,7 @@ class Executor:
                     # The plan expected that the children which this one needs would be written before it.
                     blocker = self._first_not_ours(key, owner, step.needs)
                     if blocker is None:
-                        faults.extend(await self._write(key, owner, step))
+                        faults.extend(await self._write(key, owner, step, initial.get(key_of(manifest), {})))
                     else:
                         held[key_of(manifest)] = held.get(blocker, blocker)
         return tuple(_with_held(fault, held) for fault in faults)
@@ -100,18 +107,18 @@ class Executor:
     def _first_not_ours(self, key: Key, owner: Owner, names: Iterable[ChildKey]) -> ChildKey | None:
         return next((name for name in names if not is_ours(owner, self._inventory.child(key, *name))), None)
 
-    async def _write(self, key: Key, owner: Owner, step: Write) -> list[Fault]:
+    async def _write(self, key: Key, owner: Owner, step: Write, initial: Manifest) -> list[Fault]:
         manifest = step.manifest
         name = key_of(manifest)
         fault: Fault | None = None
         self.writing[key] = name
         try:
             if isinstance(step, Create):
-                fault = await self._create(key, owner, manifest)
+                fault = await self._create(key, owner, manifest, initial)
             elif isinstance(step, Replace):
                 await self._replace(key, manifest, step.uid)
             else:
-                self._inventory.wrote_child(key, await self._objects.apply(manifest, step.uid))
+                await self._apply(key, manifest, step.uid, initial)
         except API_ERRORS as error:
             fault = classify(error, name)
         finally:
@@ -124,10 +131,10 @@ class Executor:
         self._inventory.refused(key, name, stamp_of(manifest), fault)
         return [fault]
 
-    async def _create(self, key: Key, owner: Owner, manifest: Manifest) -> Fault | None:
+    async def _create(self, key: Key, owner: Owner, manifest: Manifest, initial: Manifest) -> Fault | None:
         """Create a child. If the name exists, read the object: apply our own child, or return a name conflict."""
         try:
-            self._inventory.wrote_child(key, await self._objects.create(manifest))
+            self._inventory.wrote_child(key, await self._objects.create(with_fields(manifest, initial)))
         except ApiException as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
@@ -138,7 +145,7 @@ class Executor:
             if not is_controlled_by(existing, owner):
                 return name_conflict(name, owner.kind)
             # The UID prevents that an object which has replaced the one that was read is changed.
-            self._inventory.wrote_child(key, await self._objects.apply(manifest, existing["metadata"]["uid"]))
+            await self._apply(key, manifest, existing["metadata"]["uid"], initial)
         return None
 
     async def _replace(self, key: Key, manifest: Manifest, uid: str) -> None:
@@ -150,6 +157,11 @@ class Executor:
         await self._objects.try_create(manifest)
         await self._objects.delete(name.kind, key.namespace, name.name, uid, orphan=True)
         self._inventory.deleting(key, name)
+
+    async def _apply(self, key: Key, manifest: Manifest, uid: str, initial: Manifest) -> None:
+        if initial:
+            await hand_over(self._objects, manifest, uid, initial)
+        self._inventory.wrote_child(key, await self._objects.apply(manifest, uid))
 
     async def _delete(self, key: Key, name: ChildKey, uid: str) -> list[Fault]:
         try:

@@ -218,9 +218,9 @@ def start_operator(
 
 
 @pytest.fixture(scope="session")
-def operator(start_operator: Callable[[], OperatorProcess]) -> Iterator[OperatorProcess]:
+def operator(start_operator: Callable[..., OperatorProcess]) -> Iterator[OperatorProcess]:
     """The operator for all tests that do not stop it."""
-    process = start_operator()
+    process = start_operator("--autoscaling-actuator=HPA")
     yield process
     process.terminate()
     assert process.wait(20) == 0

@@ -25,6 +25,12 @@ from support.waiting import wait_until
 CLUSTER_WIDE = granted([*cluster_rules(), *own_rules(cluster_wide=True)])
 IN_A_NAMESPACE = granted([*namespace_rules(), *own_rules(cluster_wide=False)])
 TARGET = {"url": "http://127.0.0.1:9"}
+#: A spec with a child of each kind that every cluster has.
+SPEC = {
+    "autoscaling": {"maxReplicas": 2},
+    "disruptionBudget": {"minAvailable": 1},
+    "ingress": {"host": "a.example"},
+}
 CHILDREN = [kind.name for kind in children_of(LLMENDPOINT) if not kind.optional]
 
 
@@ -66,14 +72,14 @@ def test_an_operator_with_roles_alone_serves_its_namespace(team: Any, audit_logs
 
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_an_object_of_a_stranger_is_read_and_left_alone(api: Any, operator: Any, kind: str) -> None:
-    api.apply(endpoint("template", ingress={"host": "a.example"}))
+    api.apply(endpoint("template", **SPEC))
     wait_until(lambda: f"{kind}/template" in api.children())
     body = api.get(kind, "template")
     spec = {name: value for name, value in body.items() if name not in ("metadata", "status")}
     if kind == "Service":
         spec["spec"] = {"ports": [{"name": "http", "port": 1}]}
     uid = api.apply({**spec, "metadata": {"name": "assistant"}})["metadata"]["uid"]
-    api.apply(endpoint("assistant", ingress={"host": "b.example"}))
+    api.apply(endpoint("assistant", **SPEC))
     wait_until(lambda: api.conditions(LLMENDPOINT, "assistant").get("Degraded") == ("True", "NameConflict"))
     assert api.get(kind, "assistant")["metadata"]["uid"] == uid
     assert "ownerReferences" not in api.get(kind, "assistant")["metadata"]
@@ -81,7 +87,7 @@ def test_an_object_of_a_stranger_is_read_and_left_alone(api: Any, operator: Any,
 
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_a_child_that_an_older_operator_named_differently_is_deleted(api: Any, operator: Any, kind: str) -> None:
-    api.apply(endpoint("assistant", ingress={"host": "a.example"}))
+    api.apply(endpoint("assistant", **SPEC))
     wait_until(lambda: f"{kind}/assistant" in api.children())
     body = api.get(kind, "assistant")
     metadata = {"name": "assistant-before", **{name: body["metadata"][name] for name in ("labels", "ownerReferences")}}

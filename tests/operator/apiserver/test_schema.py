@@ -195,6 +195,7 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"autoscaling": {"maxReplicas": 3, "requestsWaiting": 0}}, "spec.autoscaling.requestsWaiting"),
     ({"autoscaling": {"maxReplicas": 3, "scaleDownDelay": "61m"}}, "scaleDownDelay must be at most 1h"),
     ({"autoscaling": {"maxReplicas": 3, "scaleDownDelay": "soon"}}, "spec.autoscaling.scaleDownDelay"),
+    ({"autoscaling": {"maxReplicas": 3}, "metering": {"mode": "Exporter"}}, "autoscaling requires metering.mode Proxy"),
     ({"disruptionBudget": {}}, "spec.disruptionBudget.minAvailable: Required value"),
     ({"disruptionBudget": {"minAvailable": 0}}, "minAvailable must be a percentage such as 50% or a number from 1"),
     ({"disruptionBudget": {"minAvailable": 1001}}, "minAvailable must be a percentage such as 50% or a number from 1"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
 from llmendpoint_operator.cluster.kinds import children_of
-from support.endpoints import children
+from llmendpoint_operator.settings import Actuator
+from support.endpoints import SETTINGS, children
 
 
 def test_the_children_of_the_smallest_endpoint() -> None:
@@ -29,6 +32,13 @@ def test_every_child_is_owned_and_labeled(name: str) -> None:
 
 
 def test_every_kind_of_child_is_in_the_table() -> None:
-    routes = {"ingress": {"host": "a.example"}, "httpRoute": {"parentRefs": [{"name": "public"}]}}
-    made = [*children(**routes).values(), *children(monitoring={"mode": "PodMonitor"}).values()]
+    spec = {
+        "ingress": {"host": "a.example"},
+        "httpRoute": {"parentRefs": [{"name": "public"}]},
+        "autoscaling": {"maxReplicas": 2},
+        "disruptionBudget": {"minAvailable": 1},
+    }
+    settings = [replace(SETTINGS, actuator=actuator) for actuator in Actuator]
+    made = [child for each in settings for child in children(each, **spec).values()]
+    made += children(monitoring={"mode": "PodMonitor"}).values()
     assert {child["kind"] for child in made} == {kind.name for kind in children_of(LLMENDPOINT)}

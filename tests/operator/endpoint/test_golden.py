@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 
+from llmendpoint_common.api.endpoint.scaling import Autoscaling
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from support.endpoints import children
+from llmendpoint_operator.settings import Actuator
+from support.endpoints import SETTINGS, children
 from support.golden import assert_golden, read_spec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -21,17 +24,27 @@ def test_an_endpoint_renders_as_before(name: str) -> None:
     assert_golden(GOLDEN, name, list(children(**read_spec(GOLDEN, name)).values()))
 
 
+@pytest.mark.parametrize("actuator", Actuator)
+def test_an_endpoint_that_follows_its_load_renders_as_before(actuator: Actuator) -> None:
+    name = actuator.lower()
+    settings = replace(SETTINGS, actuator=actuator, prometheus_url="http://prometheus.monitoring.svc:9090")
+    assert_golden(GOLDEN, name, list(children(settings, **read_spec(GOLDEN, name)).values()))
+
+
 def test_every_field_of_the_spec_is_in_everything() -> None:
-    # The other golden renders have the fields of the other storage types, claims instead of a number of GPUs, and models
-    # from files. The operator replaces a ConfigMap with a Modelfile by its text before it renders.
+    # The other golden renders have the fields of the other storage types, claims instead of a number of GPUs, autoscaling
+    # instead of a number of replicas, and models from files. The operator replaces a ConfigMap with a Modelfile by its
+    # text before it renders.
     of_another_type = {
         "spec.storage.claimName",
         "spec.storage.sizeLimit",
         "spec.gpu.resourceClaims",
         "spec.models.source.gguf",
         "spec.models.modelfile.configMapKeyRef",
+        "spec.autoscaling",
     }
     assert set(absent(LLMEndpointSpec, read_spec(GOLDEN, "everything"), "spec")) == of_another_type
+    assert not set(absent(Autoscaling, read_spec(GOLDEN, "keda")["autoscaling"], ""))
 
 
 def absent(model: type[BaseModel], given: dict[str, Any], path: str) -> Iterator[str]:

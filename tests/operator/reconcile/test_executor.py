@@ -10,6 +10,7 @@ from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.reconcile.executor import Executor
+from llmendpoint_operator.reconcile.plan import key_of
 from support.children import KEY, OWNER, config_map, live, newer, service, stateful_set
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, plain_not_found
 
@@ -40,6 +41,28 @@ async def test_children_are_created_once(world: World) -> None:
     assert world.objects.calls == ["create ConfigMap/assistant", "create StatefulSet/assistant"]
     assert await world.converge(*CHILDREN) == []
     assert len(world.objects.calls) == 2
+
+
+async def test_a_child_is_created_with_fields_that_it_then_keeps(world: World) -> None:
+    child = {**stateful_set(), "spec": {"serviceName": "x"}}
+    initial = {key_of(child): {"spec": {"replicas": 3}}}
+    await world.executor.converge(OWNER, [child], (), initial)
+    assert world.objects.created["StatefulSet/assistant"]["spec"] == {"serviceName": "x", "replicas": 3}
+    # The fields are not part of the manifest with which the child is compared.
+    await world.executor.converge(OWNER, [child], (), {key_of(child): {"spec": {"replicas": 2}}})
+    assert world.objects.calls == ["create StatefulSet/assistant"]
+
+
+async def test_a_field_is_given_up_before_the_child_is_applied_without_it(world: World) -> None:
+    await world.converge(stateful_set(3))
+    body = world.objects.get_now("StatefulSet", "assistant")
+    fields = {"manager": "llmendpoint-operator", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    world.objects.put({**body, "metadata": {**body["metadata"], "managedFields": [fields]}})
+    world.objects.calls.clear()
+    child = {**stateful_set(), "spec": {}}
+    await world.executor.converge(OWNER, [child], (), {key_of(child): {"spec": {"replicas": 1}}})
+    assert [call.partition(" Stat")[0] for call in world.objects.calls] == ["get", "hand over", "apply"]
+    assert world.objects.handed_over[0]["spec"] == {"replicas": 3}
 
 
 async def test_only_the_changed_child_is_applied(world: World) -> None:

@@ -14,7 +14,7 @@ MAX_REPLICAS = 1000
 
 #: CEL rules of the spec. The second one is about a change, so it only applies to updates: without it, a manifest from
 #: which `autoscaling` is removed would stop all pods except one.
-ONE_SOURCE_OF_REPLICAS = (
+SCALING_RULES = (
     (
         "!has(self.replicas) || !has(self.autoscaling)",
         "replicas and autoscaling cannot be set together; to choose the number of pods yourself, remove "
@@ -23,6 +23,10 @@ ONE_SOURCE_OF_REPLICAS = (
     (
         "!has(oldSelf.autoscaling) || has(self.autoscaling) || has(self.replicas)",
         "set replicas when you remove autoscaling; without it, all pods except one would be stopped",
+    ),
+    (
+        "!has(self.autoscaling) || !has(self.metering) || !has(self.metering.mode) || self.metering.mode == 'Proxy'",
+        "autoscaling requires metering.mode Proxy, because only the proxy knows how many requests run and wait",
     ),
 )
 

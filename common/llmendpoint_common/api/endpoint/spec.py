@@ -31,7 +31,7 @@ from llmendpoint_common.api.endpoint.pod import Pod
 from llmendpoint_common.api.endpoint.pod_template import PodTemplate
 from llmendpoint_common.api.endpoint.scaling import (
     MAX_REPLICAS,
-    ONE_SOURCE_OF_REPLICAS,
+    SCALING_RULES,
     Autoscaling,
     DisruptionBudget,
 )
@@ -46,7 +46,7 @@ class LLMEndpointSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            *STORAGE_CHANGES, *ONLY_OWN_MODELS, GGUF_ON_A_VOLUME, *GPUS_IN_RESOURCES, *ONE_SOURCE_OF_REPLICAS
+            *STORAGE_CHANGES, *ONLY_OWN_MODELS, GGUF_ON_A_VOLUME, *GPUS_IN_RESOURCES, *SCALING_RULES
         )
     )
 

@@ -1,7 +1,7 @@
-"""Degraded: fewer replicas than desired are ready, Ollama is hung on one, a child was refused or cannot be watched,
-or replicas have different versions of a model.
+"""Degraded: the endpoint serves less, or is less looked after, than the spec says.
 
-The message names the causes.
+Fewer replicas than desired are ready, Ollama is hung on one, replicas have different versions of a model, a child was
+refused or cannot be watched, or the number of pods should follow the load, but does not. The message names the causes.
 
 If the cluster does not have the kind ServiceMonitor, the endpoint is not degraded. MonitoringReady reports this.
 """
@@ -34,17 +34,23 @@ def degraded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     stalled = hung(seen.pods)
     if stalled:
         return Condition(_TYPE, True, EndpointReason.OLLAMA_HUNG, stalled)
-    if seen.ready_replicas < spec.wanted_replicas:
-        return _unavailable(spec, seen)
+    return _of_the_replicas(seen, seen.wanted(spec))
+
+
+def _of_the_replicas(seen: Observation, wanted: int) -> Condition:
+    if seen.ready_replicas < wanted:
+        return _unavailable(seen, wanted)
     different = different_digests(seen.pods)
     if different:
         return Condition(_TYPE, True, EndpointReason.DIGESTS_DIFFER, _versions(different))
+    if seen.autoscaling:
+        return Condition(_TYPE, True, EndpointReason.AUTOSCALING_UNAVAILABLE, seen.autoscaling)
     message = "All desired replicas are ready to serve requests, and all children are applied."
     return Condition(_TYPE, False, EndpointReason.AS_WANTED, message)
 
 
-def _unavailable(spec: LLMEndpointSpec, seen: Observation) -> Condition:
-    counts = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
+def _unavailable(seen: Observation, wanted: int) -> Condition:
+    counts = f"{seen.ready_replicas} of {wanted} replicas are ready to serve requests."
     found = causes(seen)
     if found:
         return Condition(_TYPE, True, found[0].reason, f"{counts} {in_words(found)}")

@@ -34,7 +34,7 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
     With a name conflict, the endpoint is not ready even if replicas are: pods or clients may use somebody else's
     object instead of the endpoint's.
     """
-    if not spec.wanted_replicas:
+    if not seen.wanted(spec):
         return None
     if seen.unseen:
         message = f"It is not known whether a replica answers. {sentence(seen.unseen)}"
@@ -43,7 +43,7 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
     if conflicts:
         return condition_of(_TYPE, conflicts, status=False)
     if seen.ready_replicas and seen.reachable:
-        message = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready to serve requests."
+        message = f"{seen.ready_replicas} of {seen.wanted(spec)} replicas are ready to serve requests."
         return Condition(_TYPE, True, EndpointReason.MODELS_ANSWER, message)
     return _of_the_spec(seen) or _of_the_pods(seen) or _otherwise(seen)
 

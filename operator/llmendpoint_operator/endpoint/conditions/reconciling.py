@@ -23,6 +23,11 @@ _PAUSED = (
     "annotation to go on."
 )
 _SHOWN = 3
+_ZERO_REPLICAS = "Set spec.replicas to 1 or more to serve requests."
+_ZERO_BY_OTHERS = (
+    "Its autoscaler starts pods again. If KEDA is paused, remove the annotations autoscaling.keda.sh/paused and "
+    "autoscaling.keda.sh/paused-replicas from its ScaledObject."
+)
 
 
 def reconciling(spec: LLMEndpointSpec, seen: Observation) -> Condition:
@@ -56,10 +61,10 @@ def _not_applied(seen: Observation) -> Condition | None:
 
 
 def _applied(spec: LLMEndpointSpec, seen: Observation) -> Condition:
-    complete = seen.replicas == seen.ready_replicas == spec.wanted_replicas
+    complete = seen.replicas == seen.ready_replicas == seen.wanted(spec)
     if complete and seen.up_to_date:
         return _change_of_models(seen) or _settled(spec, seen)
-    counts = f"{seen.ready_replicas} of {spec.wanted_replicas} replicas are ready, and {seen.replicas} pods exist."
+    counts = f"{seen.ready_replicas} of {seen.wanted(spec)} replicas are ready, and {seen.replicas} pods exist."
     message = f"{counts} Not all of them have the latest pod template yet." if complete else counts
     return Condition(_TYPE, True, EndpointReason.ROLLING_OUT, message)
 
@@ -86,7 +91,8 @@ def in_short(items: Sequence[str], separator: str) -> str:
 def _settled(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     if seen.paused:
         return Condition(_TYPE, False, EndpointReason.PAUSED, f"{_PAUSED} At present, there is nothing to write.")
-    if not spec.wanted_replicas:
-        message = "The endpoint is scaled to zero. Set spec.replicas to 1 or more to serve requests."
+    if not seen.wanted(spec):
+        advice = _ZERO_REPLICAS if spec.autoscaling is None else _ZERO_BY_OTHERS
+        message = f"The endpoint is scaled to zero. {advice}"
         return Condition(_TYPE, False, EndpointReason.SCALED_TO_ZERO, message)
     return Condition(_TYPE, False, EndpointReason.SETTLED, "All replicas are ready and match the spec.")

@@ -20,14 +20,14 @@ from llmendpoint_operator.kube.pod_fields import pull_secrets
 from llmendpoint_operator.settings import ChildSettings
 
 
-def statefulset(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) -> Manifest:
-    """Return the StatefulSet."""
+def statefulset(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings, replicas: int | None) -> Manifest:
+    """Return the StatefulSet. If `replicas` is None, the number of pods is not the operator's to write."""
     policy = spec.storage.retention_policy
     templates = claim_templates(spec)
     return {
         **owner.child("StatefulSet", layout.statefulset_name(owner), layout.COMPONENT),
         "spec": {
-            "replicas": spec.wanted_replicas,
+            **({} if replicas is None else {"replicas": replicas}),
             "serviceName": layout.headless_service_name(owner),
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": layout.selector(owner)},

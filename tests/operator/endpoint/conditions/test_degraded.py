@@ -50,6 +50,22 @@ def test_status_and_reason(replicas: int, seen: Observation, expected: tuple[boo
     assert outcome(degraded(endpoint_spec(replicas=replicas), seen)) == expected
 
 
+def test_replicas_count_against_the_number_that_the_autoscaler_has_set() -> None:
+    spec = endpoint_spec(autoscaling={"minReplicas": 1, "maxReplicas": 5})
+    seen = observed(view(READY, ready=True))
+    assert outcome(degraded(spec, replace(seen, scaled_to=1))) == (False, "AsWanted")
+    condition = degraded(spec, replace(seen, scaled_to=3))
+    assert outcome(condition) == (True, "ReplicasUnavailable")
+    assert condition.message.startswith("1 of 3 replicas are ready")
+
+
+def test_an_autoscaler_that_does_not_work_is_told_after_the_replicas() -> None:
+    seen = replace(observed(view(READY, ready=True)), autoscaling="Install KEDA.")
+    assert outcome(degraded(endpoint_spec(), seen)) == (True, "AutoscalingUnavailable")
+    assert degraded(endpoint_spec(), seen).message == "Install KEDA."
+    assert outcome(degraded(endpoint_spec(replicas=2), seen)) == (True, "ReplicasUnavailable")
+
+
 def test_the_cause_of_a_replica_that_is_not_ready_is_the_reason() -> None:
     no_gpu = replace(SILENT, name="assistant-1", trouble=Trouble("Unschedulable", "assistant-1: no free GPU."))
     seen = Observation(

@@ -13,6 +13,7 @@ from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.pods.trouble import Trouble
 from support.endpoints import endpoint_spec
 from support.observations import (
+    BUDGET_CONFLICT,
     CONFLICT,
     FORBIDDEN,
     HUNG,
@@ -53,6 +54,8 @@ from support.observations import (
         # Replicas answer, but the URL in the status may lead to somebody else's Service.
         (observed(view(READY, ready=True), refused=(CONFLICT,)), (False, "NameConflict")),
         (observed(view(READY, ready=True), refused=(MONITOR_CONFLICT,)), (True, "ModelsAnswer")),
+        # No pod and no client uses somebody else's PodDisruptionBudget.
+        (observed(view(READY, ready=True), refused=(BUDGET_CONFLICT,)), (True, "ModelsAnswer")),
         # Another refused child is the reason only if no pod reports a problem or an unfinished model.
         (Observation(0, 0, False, (), (FORBIDDEN,)), (False, "Forbidden")),
         (observed(view(PULLING), refused=(FORBIDDEN,)), (False, "ModelPulling")),
@@ -83,6 +86,12 @@ def test_an_endpoint_without_replicas_is_neither_ready_nor_unready() -> None:
 )
 def test_the_most_telling_cause_is_the_reason(seen: Observation, reason: str) -> None:
     assert outcome(ready(endpoint_spec(), seen)) == (False, reason)
+
+
+def test_an_endpoint_whose_autoscaler_has_stopped_all_pods_is_neither_ready_nor_unready() -> None:
+    spec = endpoint_spec(autoscaling={"maxReplicas": 5})
+    assert ready(spec, replace(NO_PODS, scaled_to=0)) is None
+    assert outcome(ready(spec, replace(NO_PODS, scaled_to=1))) == (False, "Starting")
 
 
 def test_an_endpoint_without_its_client_service_is_not_ready() -> None:

@@ -54,6 +54,15 @@ def test_status_and_reason(replicas: int, seen: Observation, expected: tuple[boo
     assert outcome(reconciling(endpoint_spec(replicas=replicas), seen)) == expected
 
 
+def test_pods_count_against_the_number_that_the_autoscaler_has_set() -> None:
+    spec = endpoint_spec(autoscaling={"minReplicas": 1, "maxReplicas": 5})
+    assert outcome(reconciling(spec, replace(SETTLED, scaled_to=1))) == (False, "Settled")
+    assert outcome(reconciling(spec, replace(SETTLED, scaled_to=3))) == (True, "RollingOut")
+    paused = reconciling(spec, replace(SETTLED, replicas=0, ready_replicas=0, scaled_to=0))
+    assert outcome(paused) == (False, "ScaledToZero")
+    assert "If KEDA is paused" in paused.message
+
+
 def test_the_message_says_that_pods_have_an_old_template() -> None:
     spec = endpoint_spec()
     assert "latest pod template" in reconciling(spec, Observation(1, 1, False, ())).message
