@@ -82,7 +82,7 @@ def other_values(schema: Schema, value: Any) -> Iterator[Any]:
     if "enum" in schema:
         yield from (each for each in schema["enum"] if each != value)
     elif schema.get("x-kubernetes-int-or-string"):
-        yield from (each for each in ("7", "7Gi", "7Ti") if each != str(value) and _fits(schema, each))
+        yield from (each for each in ("7", "70%", "7Gi", "7Ti") if each != str(value) and _fits(schema, each))
     elif schema["type"] == "boolean":
         yield not value
     elif schema["type"] == "integer":

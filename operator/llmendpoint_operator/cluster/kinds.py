@@ -164,9 +164,18 @@ TABLE = (
         optional=True,
         serves=False,
     ),
-    Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", Role.CHILD, (LLMENDPOINT,)),
-    Kind("networking.k8s.io", "v1", "Ingress", "ingresses", Role.CHILD, (LLMENDPOINT,)),
-    Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Role.CHILD, (LLMENDPOINT,), optional=True),
+    Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", Role.CHILD, (LLMENDPOINT,), serves=False),
+    Kind("networking.k8s.io", "v1", "Ingress", "ingresses", Role.CHILD, (LLMENDPOINT,), serves=False),
+    Kind(
+        "gateway.networking.k8s.io",
+        "v1",
+        "HTTPRoute",
+        "httproutes",
+        Role.CHILD,
+        (LLMENDPOINT,),
+        optional=True,
+        serves=False,
+    ),
     # The Job of a run that has ended without a result is deleted, so that its pod does not start, or does not go on.
     Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps=("status",)),
     # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else. It is

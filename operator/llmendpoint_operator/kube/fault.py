@@ -9,8 +9,8 @@ from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.kube.conditions import Condition
 
-#: Reasons that only a changed spec or a changed object of the cluster can end, besides a name conflict.
-_LASTING = (FaultReason.INVALID, FaultReason.NOT_EXPANDABLE)
+#: Reasons that only a changed spec or a changed object of the cluster can end, the most urgent first.
+_LASTING = (FaultReason.NAME_CONFLICT, FaultReason.INVALID, FaultReason.NOT_EXPANDABLE)
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,8 @@ def final(faults: Iterable[Fault]) -> list[Fault]:
 
     Other refusals can pass without either: a quota becomes free, a webhook is repaired, a permission is granted.
     """
-    found = list(faults)
-    lasting = [fault for fault in found if fault.reason in _LASTING and not _is_monitor(fault)]
-    return name_conflicts(found) + lasting
+    found = [fault for fault in faults if fault.reason in _LASTING and not _is_monitor(fault)]
+    return sorted(found, key=lambda fault: _LASTING.index(fault.reason))
 
 
 def condition_of(kind: str, faults: Sequence[Fault], *, status: bool) -> Condition:

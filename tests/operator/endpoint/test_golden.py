@@ -19,7 +19,7 @@ from support.golden import assert_golden, read_spec
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("name", ["minimal", "cpu", "amd", "claims", "exporter", "everything"])
+@pytest.mark.parametrize("name", ["minimal", "cpu", "amd", "claims", "exporter", "models", "placement", "everything"])
 def test_an_endpoint_renders_as_before(name: str) -> None:
     assert_golden(GOLDEN, name, list(children(**read_spec(GOLDEN, name)).values()))
 
