@@ -60,7 +60,7 @@ class _Intent:
 
     `invalid` is what is wrong with the spec. `children` are the desired children, and `config_digest` is the SHA-256 of
     the sidecar's configuration file among them. `refused` are faults that were found before any child was written.
-    `withheld` are the names of the objects that the operator would write if it might.
+    `withheld` are the names of the objects that the operator would write if it were allowed to.
     """
 
     invalid: str = ""
@@ -133,11 +133,9 @@ class EndpointController(Controller[LLMEndpointSpec]):
 
     def _desired(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
         children, spec = self._children(resource), resource.spec
-        statefulset = children.statefulset
-        pods = self._inventory.pods(resource.key, statefulset.uid) if statefulset else []
-        present = Present(children.present_replicas, self._sidecars.are_loading(resource.key, pods))
+        present = Present(children.present_replicas, self._sidecars.are_loading(resource.key, children.pods))
         wanted = desired(resource.owner, spec, self._settings, self._capabilities, present)
-        return with_account_in_use(resource.owner, wanted, children.service_account, statefulset)
+        return with_account_in_use(resource.owner, wanted, children.service_account, children.statefulset)
 
     async def converge(
         self,
@@ -235,7 +233,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         return claims_in_use(resource.owner, self._inventory.claims(resource.key), number)
 
     def _withheld(self, resource: Resource[LLMEndpointSpec], wanted: Sequence[Manifest]) -> tuple[str, ...]:
-        """Return the names of the objects that the operator would write, if it might."""
+        """Return the names of the objects that the operator would write if it were allowed to."""
         claims = too_small(self._claims_in_use(resource), wanted_size(resource.spec))
         names = [str(name) for name in self.preview(resource, wanted)]
         return (*names, *(f"PersistentVolumeClaim/{claim['metadata']['name']}" for claim in claims))

@@ -46,6 +46,12 @@ class Children:
         return None if statefulset is None else statefulset.body.get("spec", {}).get("replicas")
 
     @property
+    def pods(self) -> list[Manifest]:
+        """The pods that the StatefulSet controls."""
+        statefulset = self.statefulset
+        return self.inventory.pods(self.key, statefulset.uid) if statefulset else []
+
+    @property
     def has_client_service(self) -> bool:
         """Whether the Service that clients use exists."""
         return self.get("Service", layout.client_service_name(self.owner)) is not None
