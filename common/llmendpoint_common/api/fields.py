@@ -9,6 +9,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from llmendpoint_common.api.quantity import QUANTITY_PATTERN, parse_quantity
+from llmendpoint_common.contracts.cluster import (
+    COMPONENT_LABEL,
+    GROUP,
+    INSTANCE_LABEL,
+    MANAGED_BY_LABEL,
+    NAME_LABEL,
+)
 from llmendpoint_common.process.units import DURATION_PATTERN
 
 
@@ -66,12 +73,13 @@ ShortText = Annotated[str, Field(max_length=1024)]
 
 # The patterns of the next types are only in the schema. An object that was stored before they existed is not an error
 # for the operator: the API server refuses the child, and the status quotes it.
-_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SUBDOMAIN = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
 #: Name of an object in the cluster: a DNS subdomain.
 ObjectName = Annotated[
-    Name, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{_SUBDOMAIN}$"})
+    Name, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{SUBDOMAIN}$"})
 ]
-_HOST = rf"^(\*\.)?{_SUBDOMAIN}$"
+_HOST = rf"^(\*\.)?{SUBDOMAIN}$"
 #: A DNS host name in lower case, or a wildcard such as `*.example.com`. Neither an IP address nor a port.
 HostName = Annotated[
     Name,
@@ -88,21 +96,20 @@ HostName = Annotated[
 #: Reference of a container image.
 Image = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^\S*$"})]
 
-_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_LABEL_KEY = rf"^({_SUBDOMAIN}/)?{_LABEL_NAME}$"
+LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"^({SUBDOMAIN}/)?{LABEL_NAME}$"
 # Kubernetes compares the domain of an annotation without regard to case.
-_ANNOTATION_KEY = rf"^({_SUBDOMAIN.replace('a-z', 'A-Za-z')}/)?{_LABEL_NAME}$"
+_ANNOTATION_KEY = rf"^({SUBDOMAIN.replace('a-z', 'A-Za-z')}/)?{LABEL_NAME}$"
 _KEY_RULE = (
     "must be valid: an optional DNS subdomain and a slash, then at most 63 letters, digits, dashes, underscores and "
-    "dots, "
-    "which begin and end with a letter or digit"
+    "dots, which begin and end with a letter or digit"
 )
 
 
-def _keys(pattern: str, name: str) -> dict[str, Any]:
-    """Return a CEL rule for the keys of a map. The message names the wrong keys."""
+def _keys(pattern: str, name: str) -> tuple[str, str]:
+    """Return a CEL rule for the keys of a map."""
     expression = f"self.all(k, k.size() <= 317 && k.matches('{pattern}'))"
-    return rules((expression.replace("\\", "\\\\"), f"each {name} {_KEY_RULE}"))
+    return expression.replace("\\", "\\\\"), f"each {name} {_KEY_RULE}"
 
 
 #: Key of a label.
@@ -114,11 +121,19 @@ LabelValue = Annotated[
     ShortText,
     WithJsonSchema({"type": "string", "maxLength": 63, "pattern": r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"}),
 ]
-#: Labels of an object, or those that a node must have.
-Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=_keys(_LABEL_KEY, "key of a label"))]
+_LABEL_KEYS = _keys(_LABEL_KEY, "key of a label")
+_OWN_LABELS = (NAME_LABEL, INSTANCE_LABEL, COMPONENT_LABEL, MANAGED_BY_LABEL)
+_ADDED_KEYS = (
+    f"self.all(k, !k.startsWith('{GROUP}/') && !(k in {cel_list(_OWN_LABELS)}))",
+    f"the operator sets the labels {', '.join(_OWN_LABELS)} and all that begin with {GROUP}/",
+)
+#: Labels that an object must have.
+Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=rules(_LABEL_KEYS))]
+#: Labels that are added to those that the operator sets on an object.
+AddedLabels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=rules(_LABEL_KEYS, _ADDED_KEYS))]
 #: Annotations of an object.
 Annotations = Annotated[
-    dict[str, ShortText], Field(max_length=64, json_schema_extra=_keys(_ANNOTATION_KEY, "key of an annotation"))
+    dict[str, ShortText], Field(max_length=64, json_schema_extra=rules(_keys(_ANNOTATION_KEY, "key of an annotation")))
 ]
 
 _NAMES = ("requests", "limits")
