@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from support.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace
+from support.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace, wait_for_prometheus
 from support.private_gateway import HOST, start_private_gateway
 from support.private_registry import issue
 from support.waiting import wait_until
@@ -115,7 +115,7 @@ def test_each_way_of_scraping_brings_each_series_once(namespace: Namespace, para
         namespace.forward("pod/prometheus", 9090) as annotated,
     ):
         once = {"servicemonitor": 1, "podmonitor": 1}
-        wait_until(lambda: series(operated, namespace.name) == once, 300, every=1)
+        wait_for_prometheus(lambda: series(operated, namespace.name) == once)
         wait_until(lambda: series(annotated, namespace.name) == {"annotations": 1}, 60, every=1)
         # It is still so after each has been scraped again.
         assert series(operated, namespace.name) == once
