@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from llmendpoint_common.api import defaults
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ENVIRONMENT_PREFIX, MIN_STALL_SECONDS, PROXY_PORT
-from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.flags import Flags, Group
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import LOCALHOST, Address, parse_address, parse_duration, parse_positive
 
@@ -140,7 +140,16 @@ def command_line(program: str = "llmendpoint_sidecar") -> Flags:
         "tls-cert", Path, None, "file with the certificate chain (PEM) of the proxy, reloaded when it changes"
     )
     access.option("tls-key", Path, None, "file with the private key (PEM) of --tls-cert")
-    times = flags.group("times (250ms, 15s, 1h30m)")
+    _time_options(flags.group("times (250ms, 15s, 1h30m)"))
+    logs = flags.group("logs")
+    logs.option("log-level", parse_level, "info", "debug, info, warning or error")
+    logs.switch("access-log", "write one JSON object per request, without content, to stdout")
+    logs.option("otlp-endpoint", parse_endpoint, None, "base URL of the collector that receives spans and metrics "
+                "over OTLP/HTTP, such as http://127.0.0.1:4318", value="URL")  # fmt: skip
+    return flags
+
+
+def _time_options(times: Group) -> None:
     times.option(
         "connect-timeout", parse_duration, defaults.CONNECT_TIMEOUT, "maximum time until Ollama accepts a connection"
     )
@@ -158,12 +167,6 @@ def command_line(program: str = "llmendpoint_sidecar") -> Flags:
                  "although the sidecar is not ready; afterwards also the time after which idle connections are "
                  "closed")  # fmt: skip
     times.option("drain-timeout", parse_duration, "4m40s", "time after --drain-delay for requests to finish")
-    logs = flags.group("logs")
-    logs.option("log-level", parse_level, "info", "debug, info, warning or error")
-    logs.switch("access-log", "write one JSON object per request, without content, to stdout")
-    logs.option("otlp-endpoint", parse_endpoint, None, "base URL of the collector that receives spans and metrics "
-                "over OTLP/HTTP, such as http://127.0.0.1:4318", value="URL")  # fmt: skip
-    return flags
 
 
 def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_sidecar") -> Settings:

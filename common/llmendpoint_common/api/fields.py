@@ -93,6 +93,8 @@ HostName = Annotated[
         }
     ),
 ]
+#: Key of a ConfigMap or Secret.
+DataKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
 #: Reference of a container image.
 Image = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^\S*$"})]
 

@@ -68,7 +68,7 @@ def _time(field: str) -> Lines:
     def lines(name: str, body: Manifest) -> Iterator[str]:
         text = status_of(body).get(field)
         if text:
-            seconds = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+            seconds = datetime.fromisoformat(text).timestamp()
             yield line(name, who(body, _LABEL), {}, round(seconds))
 
     return lines

@@ -109,4 +109,4 @@ def _parse(body: Manifest) -> WarningEvent:
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)

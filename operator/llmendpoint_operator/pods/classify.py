@@ -96,7 +96,7 @@ def _is_ready(pod: Manifest) -> bool:
 def _stuck_in_deletion(pod: Manifest, now: datetime) -> Trouble | None:
     """Return that a pod still exists although its grace period, which ends at `deletionTimestamp`, is over."""
     name, ends = pod["metadata"]["name"], pod["metadata"]["deletionTimestamp"]
-    if now - datetime.fromisoformat(ends.replace("Z", "+00:00")) < _OVERDUE:
+    if now - datetime.fromisoformat(ends) < _OVERDUE:
         return None
     words = (
         f"{name} should have ended at {ends}, and is not replaced before it has. Its node may be unreachable: repair "
@@ -167,7 +167,7 @@ def _claim_trouble(pod: Manifest, warnings: Iterable[WarningEvent]) -> Trouble |
 
 
 def _is_older(event: WarningEvent, created: str | None) -> bool:
-    return bool(created) and event.last_seen < datetime.fromisoformat(str(created).replace("Z", "+00:00"))
+    return bool(created) and event.last_seen < datetime.fromisoformat(str(created))
 
 
 def _volume_trouble(pod: Manifest, mine: Iterable[WarningEvent]) -> Trouble | None:

@@ -80,7 +80,7 @@ def _is_recent(container: Container, now: datetime) -> bool:
     """Return whether the container does not run, or has run for a short time only."""
     running = (container.get("state") or {}).get("running")
     started = (running or {}).get("startedAt")
-    return not started or now - datetime.fromisoformat(started.replace("Z", "+00:00")) < RECENT
+    return not started or now - datetime.fromisoformat(started) < RECENT
 
 
 def _is_looping(container: Container, now: datetime) -> bool:

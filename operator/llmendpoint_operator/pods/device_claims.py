@@ -25,7 +25,7 @@ def claim_trouble(pod: Manifest, mine: Iterable[WarningEvent], origin: Origin, n
     if not origin.claims or any(item["type"] == "PodScheduled" for item in conditions):
         return None
     metadata = pod["metadata"]
-    name, created = metadata["name"], datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00"))
+    name, created = metadata["name"], datetime.fromisoformat(metadata["creationTimestamp"])
     for event in mine:
         if event.uid == metadata["uid"] and event.reason == "FailedResourceClaimCreation":
             words = (

@@ -130,7 +130,7 @@ def scheduling_trouble(pod: Manifest, origin: Origin) -> Trouble | None:
 def _trouble(name: str, condition: dict[str, Any], origin: Origin) -> Trouble:
     text = str(condition.get("message") or condition.get("reason") or "")
     since = condition.get("lastTransitionTime")
-    begun = datetime.fromisoformat(since.replace("Z", "+00:00")) if since else None
+    begun = datetime.fromisoformat(since) if since else None
     missing = _CLAIM.search(text)
     if missing:
         message = (

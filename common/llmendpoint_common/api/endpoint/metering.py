@@ -11,6 +11,7 @@ from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
     TAGGED_MODEL_PATTERN,
     ApiModel,
+    DataKey,
     Duration,
     Image,
     LocalReference,
@@ -73,7 +74,7 @@ class TenantLimits(ApiModel):
 class Tenant(TenantLimits):
     """Limits of one tenant. Each replica counts separately."""
 
-    name: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
+    name: DataKey = Field(
         description="Name of the tenant. It is the name of the tenant's entry in a Secret of metering.auth.secretRefs."
     )
 

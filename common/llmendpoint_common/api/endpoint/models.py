@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import TAGGED_MODEL_PATTERN, ApiModel, ObjectName, rules
+from llmendpoint_common.api.fields import TAGGED_MODEL_PATTERN, ApiModel, DataKey, ObjectName, rules
 from llmendpoint_common.contracts.modelfile import parse_modelfile
 from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import Load, Registry, modelfile_problem
@@ -122,9 +122,7 @@ class ConfigMapKey(ApiModel):
     """A key of a ConfigMap in the namespace of the endpoint."""
 
     name: ObjectName = Field(description="Name of the ConfigMap, in the namespace of the endpoint.")
-    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
-        description="Key of the ConfigMap, for example Modelfile."
-    )
+    key: DataKey = Field(description="Key of the ConfigMap, for example Modelfile.")
 
 
 class Modelfile(ApiModel):

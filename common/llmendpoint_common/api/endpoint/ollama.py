@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
     ApiModel,
+    DataKey,
     Duration,
     EnvironmentVariable,
     Image,
@@ -34,7 +34,7 @@ class CABundleReference(ApiModel):
     """Reference to a key of a ConfigMap that contains certificates."""
 
     name: ObjectName = Field(description="Name of a ConfigMap in the namespace of the endpoint.")
-    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
+    key: DataKey = Field(
         description="Key of the ConfigMap whose value is the bundle: certificates in PEM format, one after the other."
     )
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from llmendpoint_common.api.fields import (
     DNS_LABEL,
     ApiModel,
+    DataKey,
     ObjectName,
     Quantity,
     ShortText,
@@ -38,9 +39,7 @@ _Reference = Annotated[
 class ConfigMapItem(ApiModel):
     """A key of a ConfigMap that becomes a file of the volume."""
 
-    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = Field(
-        description="Key in the ConfigMap."
-    )
+    key: DataKey = Field(description="Key in the ConfigMap.")
     path: Annotated[str, Field(max_length=1024, pattern=FILE_PATTERN)] = Field(
         description="Path of the file in the volume, without a leading slash."
     )

@@ -100,5 +100,5 @@ def _runs_for(pod: Manifest, container: str, seconds: float, now: datetime) -> b
     for status in (pod.get("status") or {}).get("containerStatuses") or []:
         started = ((status.get("state") or {}).get("running") or {}).get("startedAt")
         if status["name"] == container and started:
-            return (now - datetime.fromisoformat(started.replace("Z", "+00:00"))).total_seconds() >= seconds
+            return (now - datetime.fromisoformat(started)).total_seconds() >= seconds
     return False
