@@ -143,6 +143,6 @@ def test_without_a_policy_every_pod_reads_metrics(guarded: Namespace, parameters
     check(guarded, guarded, "neighbor", {CLIENTS: True, METRICS: True})
 
 
-def test_the_operator_has_the_label_that_policies_allow() -> None:
+def test_the_operator_has_the_label_that_policies_allow(chart: None) -> None:
     pods = kubectl("--namespace", NAMESPACE, "get", "pods", "-l", "llmendpoint.dev/operator=true", "-o", "name")
     assert "pod/llmendpoint" in pods
