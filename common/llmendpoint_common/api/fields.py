@@ -99,10 +99,10 @@ _KEY_RULE = (
 )
 
 
-def _keys(pattern: str, name: str) -> dict[str, Any]:
-    """Return a CEL rule for the keys of a map. The message names the wrong keys."""
+def _keys(pattern: str, name: str) -> tuple[str, str]:
+    """Return a CEL rule for the keys of a map."""
     expression = f"self.all(k, k.size() <= 317 && k.matches('{pattern}'))"
-    return rules((expression.replace("\\", "\\\\"), f"each {name} {_KEY_RULE}"))
+    return expression.replace("\\", "\\\\"), f"each {name} {_KEY_RULE}"
 
 
 #: Key of a label.
@@ -115,10 +115,23 @@ LabelValue = Annotated[
     WithJsonSchema({"type": "string", "maxLength": 63, "pattern": r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"}),
 ]
 #: Labels of an object, or those that a node must have.
-Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=_keys(_LABEL_KEY, "key of a label"))]
+Labels = Annotated[
+    dict[str, LabelValue], Field(max_length=64, json_schema_extra=rules(_keys(_LABEL_KEY, "key of a label")))
+]
+_ANNOTATION_KEYS = _keys(_ANNOTATION_KEY, "key of an annotation")
 #: Annotations of an object.
-Annotations = Annotated[
-    dict[str, ShortText], Field(max_length=64, json_schema_extra=_keys(_ANNOTATION_KEY, "key of an annotation"))
+Annotations = Annotated[dict[str, ShortText], Field(max_length=64, json_schema_extra=rules(_ANNOTATION_KEYS))]
+# The Pod Security Standards refuse pods with AppArmor annotations, also in versions that have a field for the profile.
+# Versions before 1.27 also read those of seccomp; later ones ignore them.
+_PROFILES = (
+    "self.all(k, !k.matches("
+    "'^(container[.])?(apparmor[.]security[.]beta|seccomp[.]security[.]alpha)[.]kubernetes[.]io/'))",
+    "annotations of AppArmor and seccomp profiles are not allowed, because the restricted Pod Security Standard fixes "
+    "the profiles; remove them",
+)
+#: Annotations of pods.
+PodAnnotations = Annotated[
+    dict[str, ShortText], Field(max_length=64, json_schema_extra=rules(_ANNOTATION_KEYS, _PROFILES))
 ]
 
 _NAMES = ("requests", "limits")

@@ -95,6 +95,16 @@ PODS: list[tuple[dict[str, Any], str]] = [
     (mount("/models/blobs"), "and folders above or below them, cannot be mountPath"),
     (mount("/home"), "and folders above or below them, cannot be mountPath"),
     (mount("/proc/1"), "and folders above or below them, cannot be mountPath"),
+    *(
+        (mount(path), "and folders above or below them, cannot be mountPath")
+        for path in ("/bin/ollama", "/sbin", "/usr/bin", "/usr", "/lib/x", "/lib64", "/etc/ld.so.preload", "/var",
+                     "/var/run/secrets/x", "/run/llmendpoint-gguf", "/run/secrets")
+    ),
+    *(
+        ({"annotations": {key: "unconfined"}}, "annotations of AppArmor and seccomp profiles are not allowed")
+        for key in ("container.apparmor.security.beta.kubernetes.io/ollama", "seccomp.security.alpha.kubernetes.io/pod",
+                    "container.seccomp.security.alpha.kubernetes.io/metering")
+    ),
     (mount("models"), "spec.pod.ollamaVolumeMounts[0].mountPath"),
     (mount("/"), "spec.pod.ollamaVolumeMounts[0].mountPath"),
     (mount("/a/"), "spec.pod.ollamaVolumeMounts[0].mountPath"),
@@ -139,6 +149,8 @@ RIGHT: list[dict[str, Any]] = [
     {"securityContext": {"runAsUser": 1, "runAsGroup": 0, "fsGroup": 0, "supplementalGroups": [0]}},
     mount("/models2/.hidden/..x", subPath="a/...b"),
     mount("/opt/gguf"),
+    mount("/usr2"),
+    {"annotations": {"apparmor.security.beta.kubernetes.io": "x", "example.org/seccomp": "x"}},
     {"serviceAccountName": "a.b-c"},
 ]  # fmt: skip
 

@@ -16,6 +16,16 @@ from support.waiting import wait_until
 
 CLAIM = {"name": "gpu", "resourceClaimTemplateName": "one-gpu"}
 
+#: Variables of Ollama for which the spec has a field.
+FIELDS = {
+    "OLLAMA_NUM_PARALLEL": "numParallel",
+    "OLLAMA_MAX_LOADED_MODELS": "maxLoadedModels",
+    "OLLAMA_MAX_QUEUE": "maxQueue",
+    "OLLAMA_CONTEXT_LENGTH": "contextLength",
+    "OLLAMA_KEEP_ALIVE": "keepAlive",
+    "OLLAMA_FLASH_ATTENTION": "flashAttention",
+    "OLLAMA_KV_CACHE_TYPE": "kvCacheType",
+}
 ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"models": []}, "spec.models"),
     ({"models": [{"name": "tiny"}]}, "write the model with its tag"),
@@ -32,6 +42,14 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
         "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator",
     ),
     ({"ollama": {"keepAlive": "soon"}}, "spec.ollama.keepAlive"),
+    *(
+        ({"ollama": {"env": [{"name": name, "value": "1"}]}}, f"{name} has a field; set spec.ollama.{field}, and remove it")
+        for name, field in FIELDS.items()
+    ),
+    *(
+        ({"ollama": {"env": [{"name": name, "value": "/x.so"}]}}, "LD_AUDIT and LD_PRELOAD are not allowed")
+        for name in ("LD_AUDIT", "LD_PRELOAD")
+    ),
     ({"service": {"port": 99999}}, "spec.service.port"),
     ({"metering": {"mode": "Exporter", "maxWaiting": 3}}, "are only allowed with mode Proxy"),
     ({"metering": {"mode": "Exporter", "stall": {"restart": True}}}, "are only allowed with mode Proxy"),

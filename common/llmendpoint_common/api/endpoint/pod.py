@@ -15,11 +15,11 @@ from llmendpoint_common.api.endpoint.volumes import (
     VolumeMount,
 )
 from llmendpoint_common.api.fields import (
-    Annotations,
     ApiModel,
     Labels,
     LocalReference,
     ObjectName,
+    PodAnnotations,
     Toleration,
     rules,
 )
@@ -38,7 +38,11 @@ class Pod(ApiModel):
         description="Additional labels of the pods. The operator's own labels take precedence, and labels that begin "
         "with llmendpoint.dev/ are ignored.",
     )
-    annotations: Annotations = Field(default_factory=dict, description="Additional annotations of the pods.")
+    annotations: PodAnnotations = Field(
+        default_factory=dict,
+        description="Additional annotations of the pods. Those that choose AppArmor or seccomp profiles are not "
+        "allowed.",
+    )
     image_pull_secrets: list[LocalReference] = Field(
         default_factory=list,
         max_length=16,

@@ -65,7 +65,7 @@ _SCHEMA: dict[str, Any] = {
                 "containers": _named("Additional containers. They run beside the metering sidecar.", _METER),
                 "initContainers": _named(
                     "Additional init containers, which run before Ollama starts, and additions to the container "
-                    "ollama: env, volumeMounts, volumeDevices, lifecycle and resizePolicy.",
+                    "ollama: env, volumeMounts, volumeDevices and resizePolicy.",
                     _METER,
                 ),
                 "volumes": _named(

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
-    Annotations,
     ApiModel,
     Labels,
     LocalReference,
     Name,
     ObjectName,
+    PodAnnotations,
     Resources,
     Toleration,
     rules,
@@ -271,7 +271,11 @@ class LoadPod(ApiModel):
         description="Additional labels of the pod. The operator's own labels take precedence, and labels that begin "
         "with llmendpoint.dev/ are ignored.",
     )
-    annotations: Annotations = Field(default_factory=dict, description="Additional annotations of the pod.")
+    annotations: PodAnnotations = Field(
+        default_factory=dict,
+        description="Additional annotations of the pod. Those that choose AppArmor or seccomp profiles are not "
+        "allowed.",
+    )
     image_pull_secrets: list[LocalReference] = Field(
         default_factory=list,
         max_length=16,
