@@ -38,6 +38,13 @@ TAGGED_MODEL_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0
 
 #: A duration such as `250ms`, `15s` or `1h30m`.
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
+#: CEL rule of a duration that is not 0, and not absurdly long, so that times computed from it fit into all types.
+POSITIVE_DURATION = (
+    "self.matches('[1-9]') && !self.matches('[0-9]{9}')",
+    "must be longer than 0, with at most 8 digits in each number; write it like 90s or 5m",
+)
+#: A TCP port from 1 to 65535.
+PORT_PATTERN = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 #: A percentage from `1%` to `100%`, without decimals.
 Percentage = Annotated[str, Field(pattern="^([1-9][0-9]?|100)%$", max_length=4)]
 
@@ -85,8 +92,29 @@ HostName = Annotated[
         }
     ),
 ]
+# The grammar of https://github.com/distribution/reference. Container runtimes refuse other references.
+_IMAGE_HOST = "([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|[[][0-9a-fA-F:]+[]])(:[0-9]+)?"
+_IMAGE_PART = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*"
+_IMAGE = (
+    f"^({_IMAGE_HOST}/)?{_IMAGE_PART}(/{_IMAGE_PART})*(:[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?"
+    "(@[a-z0-9]+([-+._][a-z0-9]+)*:[0-9a-fA-F]{32,})?$"
+)
 #: Reference of a container image.
-Image = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^\S*$"})]
+Image = Annotated[
+    ShortText,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 1024,
+            **rules(
+                (
+                    f"self.matches('{_IMAGE}')",
+                    "must be the reference of an image, for example registry.example/ollama:0.17.4 or ollama@sha256:…",
+                )
+            ),
+        }
+    ),
+]
 
 _LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = rf"^({_SUBDOMAIN}/)?{_LABEL_NAME}$"

@@ -36,12 +36,50 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
         {"storage": {"type": "Ephemeral", "size": "5Gi"}},
         "size and storageClassName may only be set if type is PersistentVolumeClaim",
     ),
+    *(
+        ({"storage": {**storage, "retentionPolicy": {field: "Delete"}}}, "may only be Delete if type is PersistentVolumeClaim")
+        for storage in ({"type": "Ephemeral"}, {"type": "ExistingClaim", "claimName": "a"})
+        for field in ("whenDeleted", "whenScaled")
+    ),
+    (
+        {"models": [{"name": "a:1"}, {"name": "b:1"}, {"name": "c:1"}], "ollama": {"maxLoadedModels": 2}},
+        "ollama.maxLoadedModels must be at least the number of models with load Preload",
+    ),
+    (
+        {"models": [{"name": "a:1", "load": "OnDemand"}], "gpu": {"requireFullOffload": True}},
+        "gpu.requireFullOffload is about models with load Preload, and there is none",
+    ),
+    *(
+        ({"models": [{"name": name}]}, "must begin with a letter, a digit or an underscore")
+        for name in ("../../x:1", ".a:1", "a/-b:1", "a:.1")
+    ),
+    *(
+        ({"models": [{"name": "a:1", "source": {"registry": {"host": host, "repository": "a"}}}]}, "source.registry.host")
+        for host in ("r.e:99999", "r.e:0", "-..-", "a..b", "r.e:")
+    ),
+    *(({"ollama": {"image": image}}, "must be the reference of an image") for image in ("", ":::", "a:b:c", "A", "a/", "a@b")),
+    ({"metering": {"image": ""}}, "must be the reference of an image"),
+    ({"ollama": {"kvCacheType": "q8_0", "flashAttention": False}}, "kvCacheType q8_0 and q4_0 require flash attention"),
+    *(
+        ({"metering": {"resources": {name: {"nvidia.com/gpu": 1}}}}, f"resources.{name} may not name GPUs")
+        for name in ("requests", "limits")
+    ),
+    *(
+        ({"metering": {"timeouts": {name: value}}}, "must be longer than 0, with at most 8 digits")
+        for name in ("connect", "firstByte", "idle", "keepAlive")
+        for value in ("0s", "0h0ms", "99999999999999h")
+    ),
+    *(
+        ({"metering": {"allowedHosts": [host]}}, "spec.metering.allowedHosts[0]")
+        for host in ("http://foo", "foo bar", "a:1", "*foo", "a.*.b", "::1", "[::1]:80", "")
+    ),
     ({"storage": {"type": "ExistingClaim"}}, "claimName is required if type is ExistingClaim"),
     (
         {"ollama": {"env": [{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]}},
         "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator",
     ),
     ({"ollama": {"keepAlive": "soon"}}, "spec.ollama.keepAlive"),
+    ({"ollama": {"keepAlive": "9999999h"}}, "must have at most 6 digits in each number"),
     *(
         ({"ollama": {"env": [{"name": name, "value": "1"}]}}, f"{name} has a field; set spec.ollama.{field}, and remove it")
         for name, field in FIELDS.items()
@@ -311,6 +349,25 @@ ACCEPTED: list[dict[str, Any]] = [
     # Not Ollama's default host: `registry.ollama.ai` is a namespace here.
     {"models": [{"name": "tiny:latest"}, {"name": "registry.ollama.ai/tiny:latest"}]},
     {"models": [{"name": f"a-rather-long-name-of-a-model-{index:03}:latest"} for index in range(32)]},
+    {"models": [{"name": "a:1"}, {"name": "b:1", "load": "OnDemand"}], "ollama": {"maxLoadedModels": 1}, "gpu": {"requireFullOffload": True}},
+    {"models": [{"name": "hf.co/_user/m-.1:Q4_K_M"}, {"name": "r.example:5000/a/b:1"}]},
+    *(
+        {"models": [{"name": "a:1", "source": {"registry": {"host": host, "repository": "a"}}}]}
+        for host in ("r.e:65535", "localhost:1", "Registry.example", "192.0.2.1:5000")
+    ),
+    *(
+        {"ollama": {"image": image}}
+        for image in ("ollama", "o:1", "[2001:db8::1]:5000/a/b_c__d--e.f:V_1.-", "localhost:5000/a",
+                      f"R.example/a:1@sha256:{'0' * 64}", f"a@sha256:{'0' * 64}")
+    ),
+    {"ollama": {"kvCacheType": "f16", "flashAttention": False, "keepAlive": "0s"}},
+    {"ollama": {"kvCacheType": "q4_0"}},
+    {"metering": {"timeouts": {"connect": "1ms", "firstByte": "10h"}, "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}},
+    {"metering": {"allowedHosts": ["*", "*.Example.com", "localhost", "a_b.example.", "192.0.2.1", "[::1]"]}},
+    *(
+        {"storage": {**storage, "retentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"}}}
+        for storage in ({"type": "Ephemeral"}, {"type": "ExistingClaim", "claimName": "a"})
+    ),
     {"storage": {"size": "1Pi"}},
     {"storage": {"size": "1e3"}},
     {"storage": {"size": "1.5Ti"}},

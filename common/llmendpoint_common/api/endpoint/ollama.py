@@ -32,6 +32,17 @@ class CacheType(StrEnum):
     Q4_0 = "q4_0"
 
 
+#: Go holds a duration in 64 bits, as nanoseconds. Ollama ignores a text that does not fit.
+_KeepAlive = Annotated[
+    Duration,
+    Field(
+        json_schema_extra=rules(
+            ("!self.matches('[0-9]{7}')", "must have at most 6 digits in each number; write it like 30m or 24h")
+        )
+    ),
+]
+
+
 class CABundleReference(ApiModel):
     """Reference to a key of a ConfigMap that contains certificates."""
 
@@ -69,6 +80,11 @@ class OllamaSettings(ApiModel):
                 "caBundleRef sets SSL_CERT_DIR, and SSL_CERT_FILE would replace the certificates of the image; remove "
                 "both from env, or remove caBundleRef",
             ),
+            (
+                "!has(self.kvCacheType) || self.kvCacheType == 'f16' || !has(self.flashAttention) || "
+                "self.flashAttention",
+                "kvCacheType q8_0 and q4_0 require flash attention; remove flashAttention: false, or kvCacheType",
+            ),
         )
     )
 
@@ -105,7 +121,7 @@ class OllamaSettings(ApiModel):
         description="Context length in tokens, for requests that do not set one (OLLAMA_CONTEXT_LENGTH). "
         f"{_OLLAMA_DEFAULT}",
     )
-    keep_alive: Duration | None = Field(
+    keep_alive: _KeepAlive | None = Field(
         None,
         description="Time that an OnDemand model stays in memory after its last request, as a duration such as 30m "
         f"(OLLAMA_KEEP_ALIVE). {_OLLAMA_DEFAULT}",
