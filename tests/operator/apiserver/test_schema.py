@@ -79,6 +79,20 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
         "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator",
     ),
     ({"ollama": {"keepAlive": "soon"}}, "spec.ollama.keepAlive"),
+    *(
+        ({"models": [{"name": name}]}, "names below llmendpoint/ are those under which models are prepared")
+        for name in ("llmendpoint/staged:latest", "LLMEndpoint/mine:1", "registry.ollama.ai/llmendpoint/previous:latest")
+    ),
+    *(
+        ({"monitoring": {"interval": interval}}, "must be from 1s to 1h")
+        for interval in ("0s", "0h0m0s0ms", "999ms", "61m", "99999999999h")
+    ),
+    *(
+        ({"gpu": gpu, "ollama": {"resources": {name: {other: 1}}}}, f"ollama.resources.{name} has GPUs of another resource")
+        for name in ("requests", "limits")
+        for gpu, other in (({"count": 2}, "amd.com/gpu"), ({"resource": "amd.com/gpu"}, "nvidia.com/gpu"),
+                           ({"count": 0}, "nvidia.com/mig-1g.10gb"), ({"resourceClaims": [CLAIM]}, "gpu.intel.com/xe"))
+    ),
     ({"ollama": {"keepAlive": "9999999h"}}, "must have at most 6 digits in each number"),
     *(
         ({"ollama": {"env": [{"name": name, "value": "1"}]}}, f"{name} has a field; set spec.ollama.{field}, and remove it")
@@ -350,6 +364,11 @@ ACCEPTED: list[dict[str, Any]] = [
     {"models": [{"name": "tiny:latest"}, {"name": "registry.ollama.ai/tiny:latest"}]},
     {"models": [{"name": f"a-rather-long-name-of-a-model-{index:03}:latest"} for index in range(32)]},
     {"models": [{"name": "a:1"}, {"name": "b:1", "load": "OnDemand"}], "ollama": {"maxLoadedModels": 1}, "gpu": {"requireFullOffload": True}},
+    {"models": [{"name": "llmendpoint:1"}, {"name": "r.example/llmendpoint/a:1"}]},
+    {"monitoring": {"interval": "1s"}},
+    {"monitoring": {"interval": "60m"}},
+    # A scheduler's resource for parts of the GPUs, which are counted by gpu.count.
+    {"gpu": {"count": 1}, "ollama": {"resources": {"limits": {"nvidia.com/gpumem": 3000, "nvidia.com/gpu": 1}}}},
     {"models": [{"name": "hf.co/_user/m-.1:Q4_K_M"}, {"name": "r.example:5000/a/b:1"}]},
     *(
         {"models": [{"name": "a:1", "source": {"registry": {"host": host, "repository": "a"}}}]}

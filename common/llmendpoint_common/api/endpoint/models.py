@@ -77,6 +77,13 @@ _LABEL = "[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
 _HOST = rf"{_LABEL}(\.{_LABEL})*"
 
 
+# The names under which the sidecar prepares models (`llmendpoint_sidecar.agent.builder`).
+_NOT_OURS = (
+    "!self.lowerAscii().matches('^(registry[.]ollama[.]ai/)?llmendpoint/')",
+    "names below llmendpoint/ are those under which models are prepared; choose another name",
+)
+
+
 class RegistrySource(ApiModel):
     """A registry from which a model is pulled."""
 
@@ -181,8 +188,8 @@ class Model(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=rules(_HAS_FROM))
 
-    name: Annotated[str, Field(min_length=3, max_length=253, json_schema_extra=rules(_TAGGED, _PARTS))] = Field(
-        description="Name that clients use for the model, with its tag, for example llama3.2:3b."
+    name: Annotated[str, Field(min_length=3, max_length=253, json_schema_extra=rules(_TAGGED, _PARTS, _NOT_OURS))] = (
+        Field(description="Name that clients use for the model, with its tag, for example llama3.2:3b.")
     )
     load: Load = Field(
         defaults.LOAD,
