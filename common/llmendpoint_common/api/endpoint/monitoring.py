@@ -62,8 +62,8 @@ class Monitoring(ApiModel):
     )
     interval: _Interval | None = Field(
         None,
-        description="Interval at which Prometheus scrapes each pod, as a duration from 1s to 1h, such as 15s. It has an "
-        "effect if a ServiceMonitor or PodMonitor is used; with annotations, Prometheus uses its own interval. "
+        description="Interval at which Prometheus scrapes each pod, as a duration from 1s to 1h, such as 15s. It has "
+        "an effect if a ServiceMonitor or PodMonitor is used; with annotations, Prometheus uses its own interval. "
         f"Defaults to {defaults.SCRAPE_INTERVAL}.",
     )
     labels: Labels = Field(
