@@ -45,6 +45,13 @@ TAGGED_MODEL_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0
 
 #: A duration such as `250ms`, `15s` or `1h30m`.
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
+#: CEL rule of a duration that is not 0, and not absurdly long, so that times computed from it fit into all types.
+POSITIVE_DURATION = (
+    "self.matches('[1-9]') && !self.matches('[0-9]{9}')",
+    "must be longer than 0, with at most 8 digits in each number; write it like 90s or 5m",
+)
+#: A TCP port from 1 to 65535.
+PORT_PATTERN = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 #: A percentage from `1%` to `100%`, without decimals.
 Percentage = Annotated[str, Field(pattern="^([1-9][0-9]?|100)%$", max_length=4)]
 
@@ -95,8 +102,29 @@ HostName = Annotated[
 ]
 #: Key of a ConfigMap or Secret.
 DataKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
+# The grammar of https://github.com/distribution/reference. Container runtimes refuse other references.
+_IMAGE_HOST = "([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|[[][0-9a-fA-F:]+[]])(:[0-9]+)?"
+_IMAGE_PART = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*"
+_IMAGE = (
+    f"^({_IMAGE_HOST}/)?{_IMAGE_PART}(/{_IMAGE_PART})*(:[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?"
+    "(@[a-z0-9]+([-+._][a-z0-9]+)*:[0-9a-fA-F]{32,})?$"
+)
 #: Reference of a container image.
-Image = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^\S*$"})]
+Image = Annotated[
+    ShortText,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 1024,
+            **rules(
+                (
+                    f"self.matches('{_IMAGE}')",
+                    "must be the reference of an image, for example registry.example/ollama:0.17.4 or ollama@sha256:…",
+                )
+            ),
+        }
+    ),
+]
 
 LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = rf"^({SUBDOMAIN}/)?{LABEL_NAME}$"
@@ -133,9 +161,20 @@ _ADDED_KEYS = (
 Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=rules(_LABEL_KEYS))]
 #: Labels that are added to those that the operator sets on an object.
 AddedLabels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=rules(_LABEL_KEYS, _ADDED_KEYS))]
+_ANNOTATION_KEYS = _keys(_ANNOTATION_KEY, "key of an annotation")
 #: Annotations of an object.
-Annotations = Annotated[
-    dict[str, ShortText], Field(max_length=64, json_schema_extra=rules(_keys(_ANNOTATION_KEY, "key of an annotation")))
+Annotations = Annotated[dict[str, ShortText], Field(max_length=64, json_schema_extra=rules(_ANNOTATION_KEYS))]
+# The Pod Security Standards refuse pods with AppArmor annotations, also in versions that have a field for the profile.
+# Versions before 1.27 also read those of seccomp; later ones ignore them.
+_PROFILES = (
+    "self.all(k, !k.matches("
+    "'^(container[.])?(apparmor[.]security[.]beta|seccomp[.]security[.]alpha)[.]kubernetes[.]io/'))",
+    "annotations of AppArmor and seccomp profiles are not allowed, because the restricted Pod Security Standard fixes "
+    "the profiles; remove them",
+)
+#: Annotations of pods.
+PodAnnotations = Annotated[
+    dict[str, ShortText], Field(max_length=64, json_schema_extra=rules(_ANNOTATION_KEYS, _PROFILES))
 ]
 
 _NAMES = ("requests", "limits")

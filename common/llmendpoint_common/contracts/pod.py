@@ -34,14 +34,22 @@ GGUF_ROOT: Final = "/run/llmendpoint-gguf"
 #: Folder in which the sidecar remembers how it created models. Ollama does not use it.
 STATE_FOLDER: Final = f"{MODELS_FOLDER}/.llmendpoint"
 CA_BUNDLE_FOLDER: Final = "/etc/llmendpoint-ca"
-#: Folders of the Ollama container that are mounts of the operator, or that container runtimes do not allow as mounts.
+#: Folders of the Ollama container that have mounts of the operator, programs and their configuration, or that container
+#: runtimes do not allow as mounts. A mount over a program could replace the Ollama that is metered.
 OLLAMA_FOLDERS: Final = (
     MODELS_FOLDER,
     HOME_FOLDER,
     TMP_FOLDER,
-    CONFIG_FOLDER,
-    CA_BUNDLE_FOLDER,
-    SIGNALS_FOLDER,
+    "/bin",
+    "/sbin",
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/run",
+    "/var/run",
     "/proc",
     "/sys",
     "/dev",
@@ -54,5 +62,5 @@ def is_own_volume(name: str) -> bool:
 
 
 def own_folder(path: str) -> str:
-    """Return the folder of the operator that a mount at this path would hide, or in which it would be, or nothing."""
+    """Return the folder of `OLLAMA_FOLDERS` that a mount at this path would hide or be in, or nothing."""
     return next((own for own in OLLAMA_FOLDERS if f"{path}/".startswith(f"{own}/") or own.startswith(f"{path}/")), "")

@@ -114,6 +114,14 @@ def test_the_environment_of_ollama_has_what_the_spec_gives() -> None:
     assert off["OLLAMA_FLASH_ATTENTION"] == "0"
 
 
+def test_a_field_wins_over_its_variable_in_an_object_from_before_the_rule_against_it() -> None:
+    """The sidecar gets the field, so both have to use the same value."""
+    given = [{"name": "OLLAMA_NUM_PARALLEL", "value": "8"}, {"name": "OLLAMA_KEEP_ALIVE", "value": "1h"}]
+    variables = ollama_environment(spec(ollama={"numParallel": 2, "env": given}), **FOLDERS)
+    assert variables["OLLAMA_NUM_PARALLEL"] == "2"
+    assert variables["OLLAMA_KEEP_ALIVE"] == "1h"
+
+
 def test_a_bundle_is_read_beside_the_folders_that_go_reads_by_default() -> None:
     variables = ollama_environment(spec(ollama={"caBundleRef": {"name": "ca", "key": "ca.crt"}}), **FOLDERS)
     assert variables["SSL_CERT_DIR"] == "/ca:/etc/ssl/certs:/etc/pki/tls/certs"

@@ -75,6 +75,7 @@ PODS: list[tuple[dict[str, Any], str]] = [
     ({"securityContext": {"supplementalGroups": [1, 1]}}, "spec.pod.securityContext.supplementalGroups: duplicate entries"),
     ({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}, "type"),
     ({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}, "spec.pod.securityContext.sysctls[0].name"),
+    ({"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_fin_timeout", "value": ""}]}}, "spec.pod.securityContext.sysctls[0].value"),
     (volume(), "exactly one of persistentVolumeClaim, configMap, emptyDir, image and csi must be set"),
     (volume(emptyDir={}, configMap={"name": "b"}), "exactly one of persistentVolumeClaim, configMap, emptyDir, image and csi must be set"),
     (volume(hostPath={"path": "/"}), "hostPath"),
@@ -95,6 +96,16 @@ PODS: list[tuple[dict[str, Any], str]] = [
     (mount("/models/blobs"), "and folders above or below them, cannot be mountPath"),
     (mount("/home"), "and folders above or below them, cannot be mountPath"),
     (mount("/proc/1"), "and folders above or below them, cannot be mountPath"),
+    *(
+        (mount(path), "and folders above or below them, cannot be mountPath")
+        for path in ("/bin/ollama", "/sbin", "/usr/bin", "/usr", "/lib/x", "/lib64", "/etc/ld.so.preload", "/var",
+                     "/var/run/secrets/x", "/run/llmendpoint-gguf", "/run/secrets")
+    ),
+    *(
+        ({"annotations": {key: "unconfined"}}, "annotations of AppArmor and seccomp profiles are not allowed")
+        for key in ("container.apparmor.security.beta.kubernetes.io/ollama", "seccomp.security.alpha.kubernetes.io/pod",
+                    "container.seccomp.security.alpha.kubernetes.io/metering")
+    ),
     (mount("models"), "spec.pod.ollamaVolumeMounts[0].mountPath"),
     (mount("/"), "spec.pod.ollamaVolumeMounts[0].mountPath"),
     (mount("/a/"), "spec.pod.ollamaVolumeMounts[0].mountPath"),
@@ -112,6 +123,11 @@ TEMPLATES: list[tuple[dict[str, Any], str]] = [
     ({"spec": {"containers": [{"name": "a"}, {"name": "a"}]}}, "duplicate entries for key"),
     ({"spec": {"containers": [{"name": "metering"}]}}, "the container metering cannot be changed; use spec.metering"),
     ({"spec": {"initContainers": [{"name": "metering"}]}}, "the container metering cannot be changed; use spec.metering"),
+    ({"spec": {"containers": [{"name": "a"}]}}, "image is required for an additional container"),
+    ({"spec": {"initContainers": [{"name": "a", "args": []}]}}, "image is required for an additional container"),
+    ({"spec": {"containers": [{"name": "a", "image": ""}]}}, "spec.podTemplate.spec.containers[0].image"),
+    ({"spec": {"containers": [{"name": "Upper_Case", "image": "b"}]}}, "spec.podTemplate.spec.containers[0].name"),
+    ({"spec": {"volumes": [{"name": "a.b", "emptyDir": {}}]}}, "spec.podTemplate.spec.volumes[0].name"),
     ({"spec": {"containers": {"name": "a"}}}, "spec.podTemplate.spec.containers"),
     ({"spec": {"volumes": [{"name": "models", "emptyDir": {}}]}}, "are volumes of the operator; choose another name"),
     ({"spec": {"volumes": [{"name": "keys-0"}]}}, "are volumes of the operator; choose another name"),
@@ -139,6 +155,8 @@ RIGHT: list[dict[str, Any]] = [
     {"securityContext": {"runAsUser": 1, "runAsGroup": 0, "fsGroup": 0, "supplementalGroups": [0]}},
     mount("/models2/.hidden/..x", subPath="a/...b"),
     mount("/opt/gguf"),
+    mount("/usr2"),
+    {"annotations": {"apparmor.security.beta.kubernetes.io": "x", "example.org/seccomp": "x"}},
     {"serviceAccountName": "a.b-c"},
 ]  # fmt: skip
 

@@ -19,6 +19,16 @@ OWN_LABELS = ["llmendpoint.dev/endpoint", "llmendpoint.dev/anything", "app.kuber
               "app.kubernetes.io/instance", "app.kubernetes.io/component", "app.kubernetes.io/managed-by"]  # fmt: skip
 CLAIM = {"name": "gpu", "resourceClaimTemplateName": "one-gpu"}
 
+#: Variables of Ollama for which the spec has a field.
+FIELDS = {
+    "OLLAMA_NUM_PARALLEL": "numParallel",
+    "OLLAMA_MAX_LOADED_MODELS": "maxLoadedModels",
+    "OLLAMA_MAX_QUEUE": "maxQueue",
+    "OLLAMA_CONTEXT_LENGTH": "contextLength",
+    "OLLAMA_KEEP_ALIVE": "keepAlive",
+    "OLLAMA_FLASH_ATTENTION": "flashAttention",
+    "OLLAMA_KV_CACHE_TYPE": "kvCacheType",
+}
 ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"models": []}, "spec.models"),
     ({"models": [{"name": "tiny"}]}, "write the model with its tag"),
@@ -29,12 +39,72 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
         {"storage": {"type": "Ephemeral", "size": "5Gi"}},
         "size and storageClassName may only be set if type is PersistentVolumeClaim",
     ),
+    *(
+        ({"storage": {**storage, "retentionPolicy": {field: "Delete"}}}, "may only be Delete if type is PersistentVolumeClaim")
+        for storage in ({"type": "Ephemeral"}, {"type": "ExistingClaim", "claimName": "a"})
+        for field in ("whenDeleted", "whenScaled")
+    ),
+    (
+        {"models": [{"name": "a:1"}, {"name": "b:1"}, {"name": "c:1"}], "ollama": {"maxLoadedModels": 2}},
+        "ollama.maxLoadedModels must be at least the number of models with load Preload",
+    ),
+    (
+        {"models": [{"name": "a:1", "load": "OnDemand"}], "gpu": {"requireFullOffload": True}},
+        "gpu.requireFullOffload is about models with load Preload, and there is none",
+    ),
+    *(
+        ({"models": [{"name": name}]}, "must begin with a letter, a digit or an underscore")
+        for name in ("../../x:1", ".a:1", "a/-b:1", "a:.1")
+    ),
+    *(
+        ({"models": [{"name": "a:1", "source": {"registry": {"host": host, "repository": "a"}}}]}, "source.registry.host")
+        for host in ("r.e:99999", "r.e:0", "-..-", "a..b", "r.e:")
+    ),
+    *(({"ollama": {"image": image}}, "must be the reference of an image") for image in ("", ":::", "a:b:c", "A", "a/", "a@b")),
+    ({"metering": {"image": ""}}, "must be the reference of an image"),
+    ({"ollama": {"kvCacheType": "q8_0", "flashAttention": False}}, "kvCacheType q8_0 and q4_0 require flash attention"),
+    *(
+        ({"metering": {"resources": {name: {"nvidia.com/gpu": 1}}}}, f"resources.{name} may not name GPUs")
+        for name in ("requests", "limits")
+    ),
+    *(
+        ({"metering": {"timeouts": {name: value}}}, "must be longer than 0, with at most 8 digits")
+        for name in ("connect", "firstByte", "idle", "keepAlive")
+        for value in ("0s", "0h0ms", "99999999999999h")
+    ),
+    *(
+        ({"metering": {"allowedHosts": [host]}}, "spec.metering.allowedHosts[0]")
+        for host in ("http://foo", "foo bar", "a:1", "*foo", "a.*.b", "::1", "[::1]:80", "")
+    ),
     ({"storage": {"type": "ExistingClaim"}}, "claimName is required if type is ExistingClaim"),
     (
         {"ollama": {"env": [{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]}},
         "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator",
     ),
     ({"ollama": {"keepAlive": "soon"}}, "spec.ollama.keepAlive"),
+    *(
+        ({"models": [{"name": name}]}, "names below llmendpoint/ are those under which models are prepared")
+        for name in ("llmendpoint/staged:latest", "LLMEndpoint/mine:1", "registry.ollama.ai/llmendpoint/previous:latest")
+    ),
+    *(
+        ({"monitoring": {"interval": interval}}, "must be from 1s to 1h")
+        for interval in ("0s", "0h0m0s0ms", "999ms", "61m", "99999999999h")
+    ),
+    *(
+        ({"gpu": gpu, "ollama": {"resources": {name: {other: 1}}}}, f"ollama.resources.{name} has GPUs of another resource")
+        for name in ("requests", "limits")
+        for gpu, other in (({"count": 2}, "amd.com/gpu"), ({"resource": "amd.com/gpu"}, "nvidia.com/gpu"),
+                           ({"count": 0}, "nvidia.com/mig-1g.10gb"), ({"resourceClaims": [CLAIM]}, "gpu.intel.com/xe"))
+    ),
+    ({"ollama": {"keepAlive": "9999999h"}}, "must have at most 6 digits in each number"),
+    *(
+        ({"ollama": {"env": [{"name": name, "value": "1"}]}}, f"{name} has a field; set spec.ollama.{field}, and remove it")
+        for name, field in FIELDS.items()
+    ),
+    *(
+        ({"ollama": {"env": [{"name": name, "value": "/x.so"}]}}, "LD_AUDIT and LD_PRELOAD are not allowed")
+        for name in ("LD_AUDIT", "LD_PRELOAD")
+    ),
     ({"service": {"port": 99999}}, "spec.service.port"),
     ({"metering": {"mode": "Exporter", "maxWaiting": 3}}, "are only allowed with mode Proxy"),
     ({"metering": {"mode": "Exporter", "stall": {"restart": True}}}, "are only allowed with mode Proxy"),
@@ -305,6 +375,30 @@ ACCEPTED: list[dict[str, Any]] = [
     # Not Ollama's default host: `registry.ollama.ai` is a namespace here.
     {"models": [{"name": "tiny:latest"}, {"name": "registry.ollama.ai/tiny:latest"}]},
     {"models": [{"name": f"a-rather-long-name-of-a-model-{index:03}:latest"} for index in range(32)]},
+    {"models": [{"name": "a:1"}, {"name": "b:1", "load": "OnDemand"}], "ollama": {"maxLoadedModels": 1}, "gpu": {"requireFullOffload": True}},
+    {"models": [{"name": "llmendpoint:1"}, {"name": "r.example/llmendpoint/a:1"}]},
+    {"monitoring": {"interval": "1s"}},
+    {"monitoring": {"interval": "60m"}},
+    # A scheduler's resource for parts of the GPUs, which are counted by gpu.count.
+    {"gpu": {"count": 1}, "ollama": {"resources": {"limits": {"nvidia.com/gpumem": 3000, "nvidia.com/gpu": 1}}}},
+    {"models": [{"name": "hf.co/_user/m-.1:Q4_K_M"}, {"name": "r.example:5000/a/b:1"}]},
+    *(
+        {"models": [{"name": "a:1", "source": {"registry": {"host": host, "repository": "a"}}}]}
+        for host in ("r.e:65535", "localhost:1", "Registry.example", "192.0.2.1:5000")
+    ),
+    *(
+        {"ollama": {"image": image}}
+        for image in ("ollama", "o:1", "[2001:db8::1]:5000/a/b_c__d--e.f:V_1.-", "localhost:5000/a",
+                      f"R.example/a:1@sha256:{'0' * 64}", f"a@sha256:{'0' * 64}")
+    ),
+    {"ollama": {"kvCacheType": "f16", "flashAttention": False, "keepAlive": "0s"}},
+    {"ollama": {"kvCacheType": "q4_0"}},
+    {"metering": {"timeouts": {"connect": "1ms", "firstByte": "10h"}, "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}},
+    {"metering": {"allowedHosts": ["*", "*.Example.com", "localhost", "a_b.example.", "192.0.2.1", "[::1]"]}},
+    *(
+        {"storage": {**storage, "retentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"}}}
+        for storage in ({"type": "Ephemeral"}, {"type": "ExistingClaim", "claimName": "a"})
+    ),
     {"storage": {"size": "1Pi"}},
     {"storage": {"size": "1e3"}},
     {"storage": {"size": "1.5Ti"}},

@@ -166,9 +166,11 @@ class Gpu(ApiModel):
         return self.device_resource.partition("/")[0] if self.devices else ""
 
 
+_RESOURCE = f"(has(self.gpu) && has(self.gpu.resource) ? self.gpu.resource : '{defaults.GPU_RESOURCE}')"
+
+
 def _gpus_in(name: str) -> str:
     """Return a CEL expression that is true if the resources of Ollama have as many GPUs as `gpu.count`, or none."""
-    resource = f"(has(self.gpu) && has(self.gpu.resource) ? self.gpu.resource : '{defaults.GPU_RESOURCE}')"
     claims = "has(self.gpu.resourceClaims) && self.gpu.resourceClaims.size() > 0 ? 0"
     count = (
         f"(has(self.gpu) ? (has(self.gpu.count) ? self.gpu.count : {claims} : {defaults.GPU_COUNT}) : "
@@ -176,11 +178,30 @@ def _gpus_in(name: str) -> str:
     )
     path = f"self.ollama.resources.{name}"
     return (
-        f"!has(self.ollama) || !has(self.ollama.resources) || !has({path}) || {path}.all(k, k != {resource} || "
+        f"!has(self.ollama) || !has(self.ollama.resources) || !has({path}) || {path}.all(k, k != {_RESOURCE} || "
         f"quantity(string({path}[k])).asInteger() == {count})"
+    )
+
+
+_GPU_NAMES = "^(nvidia[.]com/(gpu|gpu[.]shared|mig-.*)|amd[.]com/gpu|gpu[.]intel[.]com/(i915|xe))$"
+
+
+def _no_others(name: str) -> tuple[str, str]:
+    """Return a CEL rule: the resources of Ollama have no GPUs of another resource than `gpu.resource`."""
+    path = f"self.ollama.resources.{name}"
+    return (
+        f"!has(self.ollama) || !has(self.ollama.resources) || !has({path}) || {path}.all(k, k == {_RESOURCE} || "
+        f"!k.matches('{_GPU_NAMES}'))",
+        f"ollama.resources.{name} has GPUs of another resource than gpu.resource; a replica has GPUs of one resource: "
+        "set gpu.resource and gpu.count",
     )
 
 
 _GPUS = "set the number of GPUs in gpu.count, or the same number in ollama.resources"
 
-GPUS_IN_RESOURCES = ((_gpus_in("requests"), _GPUS), (_gpus_in("limits"), _GPUS))
+GPUS_IN_RESOURCES = (
+    (_gpus_in("requests"), _GPUS),
+    (_gpus_in("limits"), _GPUS),
+    _no_others("requests"),
+    _no_others("limits"),
+)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
+    POSITIVE_DURATION,
     TAGGED_MODEL_PATTERN,
     ApiModel,
     DataKey,
@@ -24,6 +25,20 @@ from llmendpoint_common.contracts.sidecar import IncludeUsage, ModelManagement
 
 # A pattern and not a CEL rule: rules on items of lists in lists exceed the API server's cost limit.
 _TaggedName = Annotated[str, Field(pattern=TAGGED_MODEL_PATTERN, min_length=3, max_length=253)]
+_Timeout = Annotated[Duration, Field(json_schema_extra=rules(POSITIVE_DURATION))]
+_HOST_NAME = "[A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_.])?"
+#: What can match the host of a request: a name, a wildcard, `*`, or an address (of IPv6 in brackets), without a port.
+_AllowedHost = Annotated[
+    Name,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 253,
+            "pattern": rf"^(\*|(\*\.)?{_HOST_NAME}|\[[0-9a-fA-F:.]+\])$",
+        }
+    ),
+]
 _LIMITED = "When the limit is reached, requests get HTTP 429. If absent, there is no limit."
 _PROXY_ONLY = "Only allowed with mode Proxy."
 
@@ -82,25 +97,25 @@ class Tenant(TenantLimits):
 class Timeouts(ApiModel):
     """Timeouts of the proxy. The total duration of a request is not limited."""
 
-    connect: Duration = Field(
+    connect: _Timeout = Field(
         defaults.CONNECT_TIMEOUT,
         description="Maximum time until Ollama accepts a connection, as a duration such as 500ms or 5s. "
         f"Defaults to {defaults.CONNECT_TIMEOUT}.",
     )
-    first_byte: Duration = Field(
+    first_byte: _Timeout = Field(
         defaults.FIRST_BYTE_TIMEOUT,
         description="Maximum time from the end of a request to the first byte of its response, as a duration such as "
         "30s or 1h. It includes waiting in Ollama's queue, loading the model, and the complete generation if the "
         "response is not streamed. It does not apply to requests that pull, push or create models or transfer their "
         f"blobs. Defaults to {defaults.FIRST_BYTE_TIMEOUT}.",
     )
-    idle: Duration = Field(
+    idle: _Timeout = Field(
         defaults.IDLE_TIMEOUT,
         description="Maximum time between two pieces of a response, as a duration such as 30s or 1h. It does not "
         "apply to requests that pull, push or create models or transfer their blobs. "
         f"Defaults to {defaults.IDLE_TIMEOUT}.",
     )
-    keep_alive: Duration = Field(
+    keep_alive: _Timeout = Field(
         defaults.KEEP_ALIVE_TIMEOUT,
         description="Maximum time that a client's connection stays open without a request, as a duration such as 30s "
         "or 11m. Behind a load balancer, it must be longer than the time after which the load balancer closes its idle "
@@ -153,6 +168,15 @@ class Metering(ApiModel):
                 "!has(self.tenants) || has(self.auth)",
                 "tenants requires auth, because tenants are identified by their API keys",
             ),
+            *(
+                (
+                    f"!has(self.resources) || !has(self.resources.{name}) || "
+                    f"self.resources.{name}.all(k, !k.contains('/'))",
+                    f"resources.{name} may not name GPUs and other extended resources, which the sidecar does not use; "
+                    "set gpu.count for Ollama",
+                )
+                for name in ("requests", "limits")
+            ),
         )
     )
 
@@ -169,7 +193,8 @@ class Metering(ApiModel):
     )
     resources: Resources = Field(
         default_factory=Resources,
-        description="Resources of the metering sidecar. Requests default to "
+        description="Resources of the metering sidecar: cpu, memory, ephemeral-storage and hugepages-SIZE. "
+        "Requests default to "
         f"{defaults.in_words(defaults.METERING_REQUESTS)}, limits to {defaults.in_words(defaults.METERING_LIMITS)}.",
     )
     model_management: ModelManagement | None = Field(
@@ -215,11 +240,12 @@ class Metering(ApiModel):
         "removes the usage from the response. With Passthrough, the tokens of such a stream are not counted. "
         f"{_PROXY_ONLY} Defaults to {defaults.INCLUDE_USAGE}.",
     )
-    allowed_hosts: list[Name] | None = Field(
+    allowed_hosts: list[_AllowedHost] | None = Field(
         None,
         max_length=64,
-        description="Allowed values of the Host header, in addition to the names of the endpoint's Service and the "
-        "hosts of spec.ingress and spec.httpRoute. A value such as *.example.com allows all names below example.com. "
+        description="Allowed values of the Host header, without a port, in addition to the names of the endpoint's "
+        "Service and the hosts of spec.ingress and spec.httpRoute. A value such as *.example.com allows all names "
+        "below example.com. "
         f"Requests with another host get HTTP 403. {_PROXY_ONLY} If absent or empty, every host is allowed.",
     )
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import TAGGED_MODEL_PATTERN, ApiModel, DataKey, ObjectName, rules
+from llmendpoint_common.api.fields import PORT_PATTERN, TAGGED_MODEL_PATTERN, ApiModel, DataKey, ObjectName, rules
 from llmendpoint_common.contracts.modelfile import parse_modelfile
 from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import Load, Registry, modelfile_problem
@@ -16,6 +16,11 @@ from llmendpoint_common.contracts.sidecar import Load, Registry, modelfile_probl
 _TAGGED = (
     f"self.matches('{TAGGED_MODEL_PATTERN}')",
     "write the model with its tag, for example llama3.2:3b or tiny:latest",
+)
+# Ollama's isValidPart (types/model/name.go).
+_PARTS = (
+    "!self.matches('(^|[/:])[.-]')",
+    "the host, each folder, the model and the tag must begin with a letter, a digit or an underscore",
 )
 # Ollama compares names without regard to case, and leaves out its default host and namespace.
 # `contracts.ollama.model_key` does the same; the operator checks it too, because a CEL rule does not know every
@@ -47,6 +52,19 @@ GGUF_ON_A_VOLUME = (
     f"self.pod.ollamaVolumeMounts.exists(v, {_COVERS})))",
     "source.gguf.path of each model must be below the mountPath of one of pod.ollamaVolumeMounts",
 )
+_PRELOADED = "self.models.filter(m, m.load == 'Preload').size()"
+#: CEL rules on the spec: what can never be ready, and what has no effect.
+PRELOADED_MODELS = (
+    (
+        f"!has(self.ollama) || !has(self.ollama.maxLoadedModels) || {_PRELOADED} <= self.ollama.maxLoadedModels",
+        "ollama.maxLoadedModels must be at least the number of models with load Preload, which all stay in memory; "
+        "raise it, or set load: OnDemand for some models",
+    ),
+    (
+        f"!has(self.gpu) || !self.gpu.requireFullOffload || {_PRELOADED} > 0",
+        "gpu.requireFullOffload is about models with load Preload, and there is none; remove it, or set load: Preload",
+    ),
+)
 # A line inside of a multi-line text can begin with the word from as well. The operator parses the Modelfile.
 _HAS_FROM = (
     "has(self.source) || !has(self.modelfile) || !has(self.modelfile.inline) || "
@@ -55,10 +73,21 @@ _HAS_FROM = (
 )
 
 
+_LABEL = "[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
+_HOST = rf"{_LABEL}(\.{_LABEL})*"
+
+
+# The names under which the sidecar prepares models (`llmendpoint_sidecar.agent.builder`).
+_NOT_OURS = (
+    "!self.lowerAscii().matches('^(registry[.]ollama[.]ai/)?llmendpoint/')",
+    "names below llmendpoint/ are those under which models are prepared; choose another name",
+)
+
+
 class RegistrySource(ApiModel):
     """A registry from which a model is pulled."""
 
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=253)] = Field(
+    host: Annotated[str, Field(pattern=rf"^{_HOST}(:{PORT_PATTERN})?$", max_length=253)] = Field(
         description="Host of the registry, with an optional port and without a scheme, for example "
         "registry.example:5000."
     )
@@ -157,8 +186,8 @@ class Model(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=rules(_HAS_FROM))
 
-    name: Annotated[str, Field(min_length=3, max_length=253, json_schema_extra=rules(_TAGGED))] = Field(
-        description="Name that clients use for the model, with its tag, for example llama3.2:3b."
+    name: Annotated[str, Field(min_length=3, max_length=253, json_schema_extra=rules(_TAGGED, _PARTS, _NOT_OURS))] = (
+        Field(description="Name that clients use for the model, with its tag, for example llama3.2:3b.")
     )
     load: Load = Field(
         defaults.LOAD,

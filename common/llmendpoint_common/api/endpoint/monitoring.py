@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
@@ -21,6 +22,20 @@ class MonitoringMode(StrEnum):
 
 
 _WITHOUT_MONITOR = "has(self.mode) && self.mode in ['Annotations', 'None']"
+
+
+# Prometheus reads 0 as its global interval, and does not start with one that it cannot parse.
+_Interval = Annotated[
+    Duration,
+    Field(
+        json_schema_extra=rules(
+            (
+                "!self.matches('[0-9]{7}') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",
+                "must be from 1s to 1h",
+            )
+        )
+    ),
+]
 
 
 class Monitoring(ApiModel):
@@ -45,10 +60,10 @@ class Monitoring(ApiModel):
         "changes when a kind appears or goes. None creates nothing. The condition MonitoringReady says which one is "
         "used. Pods are never restarted because of this field. Defaults to Auto.",
     )
-    interval: Duration | None = Field(
+    interval: _Interval | None = Field(
         None,
-        description="Interval at which Prometheus scrapes each pod, as a duration such as 15s. It has an effect if a "
-        "ServiceMonitor or PodMonitor is used; with annotations, Prometheus uses its own interval. "
+        description="Interval at which Prometheus scrapes each pod, as a duration from 1s to 1h, such as 15s. It has "
+        "an effect if a ServiceMonitor or PodMonitor is used; with annotations, Prometheus uses its own interval. "
         f"Defaults to {defaults.SCRAPE_INTERVAL}.",
     )
     labels: AddedLabels = Field(

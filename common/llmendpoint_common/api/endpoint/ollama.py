@@ -15,9 +15,11 @@ from llmendpoint_common.api.fields import (
     Image,
     ObjectName,
     Resources,
+    cel_list,
     list_map,
     rules,
 )
+from llmendpoint_common.contracts import ollama_variables
 
 _OLLAMA_DEFAULT = "If absent, Ollama's own default applies."
 
@@ -30,6 +32,17 @@ class CacheType(StrEnum):
     Q4_0 = "q4_0"
 
 
+#: Go holds a duration in 64 bits, as nanoseconds. Ollama ignores a text that does not fit.
+_KeepAlive = Annotated[
+    Duration,
+    Field(
+        json_schema_extra=rules(
+            ("!self.matches('[0-9]{7}')", "must have at most 6 digits in each number; write it like 30m or 24h")
+        )
+    ),
+]
+
+
 class CABundleReference(ApiModel):
     """Reference to a key of a ConfigMap that contains certificates."""
 
@@ -39,8 +52,21 @@ class CABundleReference(ApiModel):
     )
 
 
-#: Variables with which Go programs, such as Ollama, find the certificates that they trust.
-_TRUST_VARIABLES = "['SSL_CERT_DIR', 'SSL_CERT_FILE']"
+_ENV_RULES = (
+    (
+        f"self.all(e, !(e.name in {cel_list(ollama_variables.FIXED)}))",
+        "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator; remove them from env",
+    ),
+    *(
+        (f"self.all(e, e.name != '{name}')", f"{name} has a field; set spec.ollama.{field}, and remove it from env")
+        for name, field in ollama_variables.FIELDS.items()
+    ),
+    (
+        f"self.all(e, !(e.name in {cel_list(ollama_variables.CODE)}))",
+        f"{' and '.join(ollama_variables.CODE)} are not allowed, because they load code into the Ollama that is "
+        "metered; remove them from env, and use an image with this code",
+    ),
+)
 
 
 class OllamaSettings(ApiModel):
@@ -49,9 +75,15 @@ class OllamaSettings(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                f"!has(self.caBundleRef) || !has(self.env) || self.env.all(e, !(e.name in {_TRUST_VARIABLES}))",
+                f"!has(self.caBundleRef) || !has(self.env) || self.env.all(e, "
+                f"!(e.name in {cel_list(ollama_variables.TRUST)}))",
                 "caBundleRef sets SSL_CERT_DIR, and SSL_CERT_FILE would replace the certificates of the image; remove "
                 "both from env, or remove caBundleRef",
+            ),
+            (
+                "!has(self.kvCacheType) || self.kvCacheType == 'f16' || !has(self.flashAttention) || "
+                "self.flashAttention",
+                "kvCacheType q8_0 and q4_0 require flash attention; remove flashAttention: false, or kvCacheType",
             ),
         )
     )
@@ -89,7 +121,7 @@ class OllamaSettings(ApiModel):
         description="Context length in tokens, for requests that do not set one (OLLAMA_CONTEXT_LENGTH). "
         f"{_OLLAMA_DEFAULT}",
     )
-    keep_alive: Duration | None = Field(
+    keep_alive: _KeepAlive | None = Field(
         None,
         description="Time that an OnDemand model stays in memory after its last request, as a duration such as 30m "
         f"(OLLAMA_KEEP_ALIVE). {_OLLAMA_DEFAULT}",
@@ -106,17 +138,11 @@ class OllamaSettings(ApiModel):
         default_factory=list,
         max_length=64,
         description="Additional environment variables of the Ollama container. OLLAMA_HOST, OLLAMA_MODELS and HOME are "
-        "not allowed, because the operator sets them. Other variables override those that the operator derives from "
-        "the fields of spec.ollama. Do not set OLLAMA_NUM_PARALLEL here: the metering sidecar uses the field "
-        "numParallel. To pull models through a proxy, set HTTPS_PROXY and, if needed, NO_PROXY. Values are stored in "
-        "the endpoint and in the pods, and cannot come from a Secret: do not put passwords here.",
-        json_schema_extra=list_map("name")
-        | rules(
-            (
-                "self.all(e, !(e.name in ['OLLAMA_HOST', 'OLLAMA_MODELS', 'HOME']))",
-                "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator; remove them from env",
-            )
-        ),
+        "not allowed, because the operator sets them, nor are variables for which spec.ollama has a field, such as "
+        "OLLAMA_NUM_PARALLEL, and those that load code (LD_PRELOAD and LD_AUDIT). To pull models through a proxy, set "
+        "HTTPS_PROXY and, if needed, NO_PROXY. Values are stored in the endpoint and in the pods, and cannot come "
+        "from a Secret: do not put passwords here.",
+        json_schema_extra=list_map("name") | rules(*_ENV_RULES),
     )
     ca_bundle_ref: CABundleReference | None = Field(
         None,

@@ -16,11 +16,11 @@ from llmendpoint_common.api.endpoint.volumes import (
 )
 from llmendpoint_common.api.fields import (
     AddedLabels,
-    Annotations,
     ApiModel,
     Labels,
     LocalReference,
     ObjectName,
+    PodAnnotations,
     Toleration,
     rules,
 )
@@ -35,7 +35,11 @@ class Pod(ApiModel):
     model_config = ConfigDict(json_schema_extra=rules(VOLUMES_OF_MOUNTS))
 
     labels: AddedLabels = Field(default_factory=dict, description="Additional labels of the pods.")
-    annotations: Annotations = Field(default_factory=dict, description="Additional annotations of the pods.")
+    annotations: PodAnnotations = Field(
+        default_factory=dict,
+        description="Additional annotations of the pods. Those that choose AppArmor or seccomp profiles are not "
+        "allowed.",
+    )
     image_pull_secrets: list[LocalReference] = Field(
         default_factory=list,
         max_length=16,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from llmendpoint_common.api.fields import ApiModel, ShortText, list_map
 
@@ -49,7 +49,9 @@ class Sysctl(ApiModel):
     name: SafeSysctl = Field(
         description="Name of the parameter, one that the restricted Pod Security Standard of Kubernetes 1.29 allows."
     )
-    value: ShortText = Field(description="Value of the parameter, as a string.")
+    value: Annotated[ShortText, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1024})] = Field(
+        description="Value of the parameter, as a string."
+    )
 
 
 class SELinuxOptions(ApiModel):

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, ValidationError, WithJsonSchema
 from llmendpoint_common.api.endpoint.template.part import SENTENCE, Path, errors
 from llmendpoint_common.api.endpoint.template.pod import TAGS, Template
 from llmendpoint_common.api.endpoint.volumes import free_volume_name
-from llmendpoint_common.api.fields import list_map, rules
-from llmendpoint_common.contracts.pod import METERING_CONTAINER
+from llmendpoint_common.api.fields import cel_list, list_map, rules
+from llmendpoint_common.contracts.pod import METERING_CONTAINER, OLLAMA_CONTAINER
 
 #: Maximum size of a template as JSON. The children are stored in etcd, which limits objects to 1.5 MiB.
 MAX_TEMPLATE_BYTES: Final = 64 * 1024
@@ -27,9 +27,15 @@ _MAX_ITEMS = 16
 _MAX_FIELDS = 32
 
 
-def _named(description: str, *pairs: tuple[str, str]) -> dict[str, Any]:
-    """Return the schema of a list of objects with a name, whose other fields are not specified."""
-    name = {"type": "string", "minLength": 1, "maxLength": 63, "description": "Name, which identifies the item."}
+def _named(description: str, *pairs: tuple[str, str], **fields: Any) -> dict[str, Any]:
+    """Return the schema of a list of objects with a name, whose other fields are not specified, except `fields`."""
+    name = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 63,
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "description": "Name, which identifies the item: lowercase letters, digits and dashes.",
+    }
     return {
         "type": "array",
         "maxItems": _MAX_ITEMS,
@@ -37,7 +43,7 @@ def _named(description: str, *pairs: tuple[str, str]) -> dict[str, Any]:
         "items": {
             "type": "object",
             "required": ["name"],
-            "properties": {"name": name},
+            "properties": {"name": name, **fields},
             "x-kubernetes-preserve-unknown-fields": True,
         },
         **list_map("name"),
@@ -48,6 +54,11 @@ def _named(description: str, *pairs: tuple[str, str]) -> dict[str, Any]:
 _METER = (
     f"self.all(c, c.name != '{METERING_CONTAINER}')",
     f"the container {METERING_CONTAINER} cannot be changed; use spec.metering",
+)
+_IMAGE = {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Image of an additional container."}
+_HAS_IMAGE = (
+    f"self.all(c, has(c.image) || c.name in {cel_list((OLLAMA_CONTAINER, METERING_CONTAINER))})",
+    "image is required for an additional container; to add to the container ollama, use initContainers",
 )
 _IS_FREE, _NAME_IN_USE = free_volume_name("v.name")
 _SCHEMA: dict[str, Any] = {
@@ -62,11 +73,15 @@ _SCHEMA: dict[str, Any] = {
             "volumes, dnsConfig, dnsPolicy, hostAliases, hostUsers, readinessGates, resources, schedulerName, "
             "schedulingGates and setHostnameAsFQDN. They are merged with the pod of the operator.",
             "properties": {
-                "containers": _named("Additional containers. They run beside the metering sidecar.", _METER),
+                "containers": _named(
+                    "Additional containers. They run beside the metering sidecar.", _METER, _HAS_IMAGE, image=_IMAGE
+                ),
                 "initContainers": _named(
                     "Additional init containers, which run before Ollama starts, and additions to the container "
-                    "ollama: env, volumeMounts, volumeDevices, lifecycle and resizePolicy.",
+                    "ollama: env, volumeMounts, volumeDevices and resizePolicy.",
                     _METER,
+                    _HAS_IMAGE,
+                    image=_IMAGE,
                 ),
                 "volumes": _named(
                     "Additional volumes, for additional containers and for ollama.",

@@ -19,6 +19,7 @@ from llmendpoint_common.api.endpoint.models import (
     GGUF_ON_A_VOLUME,
     MODELFILES_FIT,
     ONE_MODEL_EACH,
+    PRELOADED_MODELS,
     Model,
     check_bases,
     check_modelfile,
@@ -46,7 +47,7 @@ class LLMEndpointSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            *STORAGE_CHANGES, *ONLY_OWN_MODELS, GGUF_ON_A_VOLUME, *GPUS_IN_RESOURCES, *SCALING_RULES
+            *STORAGE_CHANGES, *ONLY_OWN_MODELS, GGUF_ON_A_VOLUME, *PRELOADED_MODELS, *GPUS_IN_RESOURCES, *SCALING_RULES
         )
     )
 

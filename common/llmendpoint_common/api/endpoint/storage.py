@@ -22,12 +22,13 @@ class RetentionPolicy(ApiModel):
 
     when_deleted: RetentionAction = Field(
         RetentionAction.RETAIN,
-        description="Retain keeps the claims when the endpoint is deleted. Delete deletes them. Defaults to Retain.",
+        description="Retain keeps the claims when the endpoint is deleted. Delete deletes them, and is only allowed "
+        "with type PersistentVolumeClaim. Defaults to Retain.",
     )
     when_scaled: RetentionAction = Field(
         RetentionAction.RETAIN,
-        description="Retain keeps the claims of replicas that are removed by scaling down. Delete deletes them. "
-        "Defaults to Retain.",
+        description="Retain keeps the claims of replicas that are removed by scaling down. Delete deletes them, and is "
+        "only allowed with type PersistentVolumeClaim. Defaults to Retain.",
     )
     when_model_removed: RetentionAction = Field(
         RetentionAction.RETAIN,
@@ -60,6 +61,12 @@ class Storage(ApiModel):
             (
                 "self.type == 'PersistentVolumeClaim' || (!has(self.size) && !has(self.storageClassName))",
                 "size and storageClassName may only be set if type is PersistentVolumeClaim",
+            ),
+            (
+                "self.type == 'PersistentVolumeClaim' || !has(self.retentionPolicy) || "
+                "(self.retentionPolicy.whenDeleted == 'Retain' && self.retentionPolicy.whenScaled == 'Retain')",
+                "retentionPolicy.whenDeleted and retentionPolicy.whenScaled may only be Delete if type is "
+                "PersistentVolumeClaim, because the other types have no claim per replica",
             ),
             (
                 "!has(self.size) || quantity(string(self.size)).compareTo(quantity('0')) > 0",

@@ -191,7 +191,7 @@ class VolumeMount(ApiModel):
     )
     mount_path: Annotated[str, Field(max_length=512, pattern=FOLDER_PATTERN)] = Field(
         description="Absolute path of the folder, without a trailing slash. Folders of the operator, such as /models, "
-        "and folders above or below them are not allowed."
+        "those of programs, such as /usr and /etc, and folders above or below them are not allowed."
     )
     sub_path: Annotated[str, Field(max_length=512, pattern=FILE_PATTERN)] | None = Field(
         None,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from llmendpoint_common.api.fields import Duration, rules
+from llmendpoint_common.api.fields import PORT_PATTERN, POSITIVE_DURATION, Duration, rules
 from llmendpoint_common.contracts.loadrun import MAX_CATEGORY_LENGTH, MAX_RATE
 
 _MAX_TEMPERATURE = 100
@@ -32,8 +32,7 @@ _V6 = "|".join(
         f"::([fF]{{4}}:)?{_V4}",
     ]
 )
-_PORT = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
-_URL = rf"^https?://([0-9A-Za-z_]([0-9A-Za-z_.-]{{0,252}}[0-9A-Za-z_.])?|\[({_V6})\])(:{_PORT})?(/[!-~]*)?$"
+_URL = rf"^https?://([0-9A-Za-z_]([0-9A-Za-z_.-]{{0,252}}[0-9A-Za-z_.])?|\[({_V6})\])(:{PORT_PATTERN})?(/[!-~]*)?$"
 _URL_SENTENCE = (
     "must be a URL like http://vllm.models.svc:8000 or https://[2001:db8::1]/v1: a host, optionally a port and a path, "
     "and no user, query or fragment"
@@ -78,8 +77,7 @@ BoundedDuration = _bounded(
     lambda text: not re.search("[0-9]{9}", text),
 )
 PositiveDuration = _bounded(
-    "self.matches('[1-9]') && !self.matches('[0-9]{9}')",
-    "must be longer than 0, with at most 8 digits in each number; write it like 90s or 5m",
+    *POSITIVE_DURATION,
     lambda text: bool(re.search("[1-9]", text)) and not re.search("[0-9]{9}", text),
 )
 Rate = _number(

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
     AddedLabels,
-    Annotations,
     ApiModel,
     Labels,
     LocalReference,
     Name,
     ObjectName,
+    PodAnnotations,
     Resources,
     Toleration,
     rules,
@@ -268,7 +268,11 @@ class LoadPod(ApiModel):
         default_factory=list, max_length=32, description="Taints of nodes that the pod tolerates."
     )
     labels: AddedLabels = Field(default_factory=dict, description="Additional labels of the pod.")
-    annotations: Annotations = Field(default_factory=dict, description="Additional annotations of the pod.")
+    annotations: PodAnnotations = Field(
+        default_factory=dict,
+        description="Additional annotations of the pod. Those that choose AppArmor or seccomp profiles are not "
+        "allowed.",
+    )
     image_pull_secrets: list[LocalReference] = Field(
         default_factory=list,
         max_length=16,

@@ -17,8 +17,8 @@ def ollama_environment(
     """Return the environment variables by name.
 
     `address` is the HOST:PORT on which Ollama listens. It is a loopback address, except if clients connect to Ollama
-    without the proxy. `ca_folder` contains the bundle of `spec.ollama.caBundleRef`. `spec.ollama.env` overrides all
-    variables except OLLAMA_HOST, OLLAMA_MODELS and HOME.
+    without the proxy. `ca_folder` contains the bundle of `spec.ollama.caBundleRef`. The other fields of `spec.ollama`
+    override `env`.
     """
     ollama = spec.ollama
     fixed = {"OLLAMA_HOST": address, "OLLAMA_MODELS": models_folder, "HOME": home_folder}
@@ -35,5 +35,5 @@ def ollama_environment(
     if ollama.ca_bundle_ref:
         variables["SSL_CERT_DIR"] = ":".join((ca_folder, *_CERTIFICATE_FOLDERS))
     derived = {name: str(value) for name, value in variables.items() if value is not None}
-    # The API server rejects the fixed names in `spec.ollama.env`, but only with the current schema.
-    return fixed | derived | given | fixed
+    # The API server rejects most of these names in `spec.ollama.env`, but only with the current schema.
+    return fixed | derived | given | fixed | derived

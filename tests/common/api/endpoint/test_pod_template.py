@@ -195,7 +195,7 @@ def test_a_field_that_the_spec_has_is_set_there(field: str, other: str) -> None:
                 *("readinessGates", "resources", "schedulerName", "schedulingGates", "setHostnameAsFQDN"),
             },
         ),
-        (OllamaAddition, CONTAINER, {"name", "env", "volumeMounts", "volumeDevices", "lifecycle", "resizePolicy"}),
+        (OllamaAddition, CONTAINER, {"name", "env", "volumeMounts", "volumeDevices", "resizePolicy"}),
         (AddedInitContainer, CONTAINER, {*CONTAINER} - {"restartPolicyRules", "stdin", "stdinOnce", "tty"}),
         (ContainerSecurity, SECURITY_CONTEXT, {"runAsUser", "runAsGroup", "readOnlyRootFilesystem"}),
         (
@@ -233,6 +233,15 @@ def test_the_documentation_names_what_is_allowed() -> None:
         assert f"`{volume}`" in text
 
 
+#: Paths at which a mount could replace a program or its configuration, with the folder that is named.
+PROGRAMS = {
+    "/bin/ollama": "/bin",
+    "/usr/lib/ollama": "/usr",
+    "/lib64": "/lib64",
+    "/etc/ld.so.preload": "/etc",
+    "/var": "/var/run",
+    "/var/run/secrets": "/var/run",
+}
 PATHS_TO_THE_METER: list[tuple[dict[str, Any], dict[str, str]]] = [
     (
         {"hostNetwork": True, "shareProcessNamespace": True},
@@ -278,6 +287,33 @@ PATHS_TO_THE_METER: list[tuple[dict[str, Any], dict[str, str]]] = [
         {"initContainers": [{"name": "ollama", "volumeMounts": [{"name": "a", "mountPath": "/models/blobs"}]}]},
         {"initContainers.0.volumeMounts.0.mountPath": "/models/blobs hides /models, or is in it"},
     ),
+    *(
+        (
+            {"initContainers": [{"name": "ollama", "volumeMounts": [{"name": "a", "mountPath": path}]}]},
+            {"initContainers.0.volumeMounts.0.mountPath": f"{path} hides {folder}, or is in it"},
+        )
+        for path, folder in PROGRAMS.items()
+    ),
+    (
+        {
+            "initContainers": [
+                {"name": "ollama", "lifecycle": {"postStart": {"exec": {"command": ["ollama", "serve"]}}}}
+            ]
+        },
+        {
+            "initContainers.0.lifecycle": "not supported for Ollama: a hook could start a second Ollama that is not "
+            "metered. Use an additional container"
+        },
+    ),
+    *(
+        (
+            {"initContainers": [{"name": "ollama", "env": [{"name": name, "value": "/x.so"}]}]},
+            {
+                "initContainers.0.env.0.name": f"{name} is not allowed, because it loads code into the Ollama that is metered"
+            },
+        )
+        for name in ("LD_AUDIT", "LD_PRELOAD")
+    ),
     (
         {"initContainers": [{"name": "ollama", "volumeMounts": [{"name": "home", "mountPath": "/x"}]}]},
         {"initContainers.0.volumeMounts.0.name": "home is a volume of the operator"},
@@ -292,6 +328,21 @@ PATHS_TO_THE_METER: list[tuple[dict[str, Any], dict[str, str]]] = [
 @pytest.mark.parametrize(("spec", "sentences"), PATHS_TO_THE_METER)
 def test_what_leads_past_the_meter_is_refused(spec: dict[str, Any], sentences: dict[str, str]) -> None:
     assert refused(**spec) == sentences
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("OLLAMA_NUM_PARALLEL", "OLLAMA_NUM_PARALLEL: set spec.ollama.numParallel instead"),
+        ("OLLAMA_CONTEXT_LENGTH", "OLLAMA_CONTEXT_LENGTH: set spec.ollama.contextLength instead"),
+        ("SSL_CERT_FILE", "SSL_CERT_FILE: set spec.ollama.caBundleRef instead, or the variable in spec.ollama.env"),
+    ],
+)
+def test_a_variable_that_the_spec_can_set_is_refused(name: str, sentence: str) -> None:
+    found = refused(initContainers=[{"name": "ollama", "env": [{"name": name, "value": "1"}]}])
+    assert found == {"initContainers.0.env.0.name": sentence}
+    # Other containers have nothing to do with these settings.
+    assert refused(containers=[container(env=[{"name": name, "value": "1"}])]) == {}
 
 
 SECRETS: list[tuple[dict[str, Any], str]] = [
@@ -443,7 +494,6 @@ def test_what_a_template_is_for_is_allowed() -> None:
                 "name": "ollama",
                 "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "x", "key": "y"}}}],
                 "volumeMounts": [{"name": "a", "mountPath": "/a", "subPathExpr": "$(A)"}],
-                "lifecycle": {"postStart": {"exec": {"command": ["true"]}}},
             },
             {"name": "first", "image": "busybox:1", "restartPolicy": "Always"},
         ],

@@ -52,7 +52,7 @@ def test_ollama_gets_what_is_added_and_keeps_what_it_has() -> None:
             {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         ],
         "volumeMounts": [{"name": "extra", "mountPath": "/extra"}],
-        "lifecycle": {"postStart": {"exec": {"command": ["true"]}}},
+        "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
     }
     (before,), (after,) = (
         pod()["initContainers"],
@@ -63,7 +63,7 @@ def test_ollama_gets_what_is_added_and_keeps_what_it_has() -> None:
         # Kubernetes replaces nothing in values.
         "env": [*before["env"], {"name": "A", "value": "$$(B)"}, addition["env"][1]],
         "volumeMounts": [*before["volumeMounts"], *addition["volumeMounts"]],
-        "lifecycle": addition["lifecycle"],
+        "resizePolicy": addition["resizePolicy"],
     }
 
 

@@ -21,6 +21,7 @@ from llmendpoint_common.api.endpoint.template.part import (
 from llmendpoint_common.api.endpoint.template.volumes import Device, Mount
 from llmendpoint_common.contracts import pod
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.contracts.ollama_variables import template_problem
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 
 # Environment
@@ -174,6 +175,8 @@ class OllamaAddition(Part):
             "image": instead("ollama.image"),
             "resources": instead("ollama.resources"),
             "envFrom": "not supported for Ollama: set each variable in spec.ollama.env",
+            "lifecycle": "not supported for Ollama: a hook could start a second Ollama that is not metered. Use an "
+            "additional container",
             **dict.fromkeys(
                 (
                     "args",
@@ -196,11 +199,14 @@ class OllamaAddition(Part):
     env: list[Variable] | None = None
     volume_mounts: list[Mount] | None = None
     volume_devices: list[Device] | None = None
-    lifecycle: Lifecycle | None = None
     resize_policy: list[Any] | None = None
 
     def conflicts(self) -> Iterator[tuple[Path, str]]:
-        """Yield mounts of the operator's volumes, and mounts in its folders."""
+        """Yield variables that belong elsewhere, mounts of the operator's volumes, and mounts in reserved folders."""
+        for index, variable in enumerate(self.env or []):
+            problem = template_problem(variable.name)
+            if problem:
+                yield ("env", index, "name"), problem
         for index, mount in enumerate(self.volume_mounts or []):
             if pod.is_own_volume(mount.name):
                 yield ("volumeMounts", index, "name"), f"{mount.name} is a volume of the operator"
