@@ -75,8 +75,8 @@ def _annotations(chart: Path, version: str, dump: Dump) -> dict[str, str]:
 def images(chart: Path, version: str) -> list[dict[str, str]]:
     """Return the default images in values.yaml, by name. An image without a tag has the version of the chart.
 
-    An image without a repository is a variant of another one, `ollama-rocm` of `ollama`: it takes what it lacks from it,
-    and its tag ends with the name of the variant, as in the template of the Deployment.
+    An image without a repository is a variant of another one, `ollama-rocm` of `ollama`: it takes what it lacks from
+    that one, and its tag ends with the name of the variant, as in the template of the Deployment.
     """
     values = yaml.safe_load((chart / "values.yaml").read_text(encoding="utf-8"))
     found = dict(_image_values(values, ""))
