@@ -107,7 +107,8 @@ _BY_WORDS: tuple[tuple[str, FaultReason, str], ...] = (
     ),
     # structured-merge-diff, for which the API server has the status 500. Most of these objects come from podTemplate.
     (
-        r"(?s); ((apps|autoscaling|batch|networking\.k8s\.io|policy)/)?v\w+, Kind=\w+\): .*field not declared in schema",
+        r"(?s); ((apps|autoscaling|batch|networking\.k8s\.io|policy)/)?v\w+, Kind=\w+\): "
+        r".*field not declared in schema",
         FaultReason.INVALID,
         "This version of Kubernetes does not have the field. Correct its name in the spec, or remove it.",
     ),
