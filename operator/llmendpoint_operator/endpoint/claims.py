@@ -58,7 +58,7 @@ def _named(spec: LLMEndpointSpec) -> dict[str, str]:
     """Return the names of the existing claims that all replicas use, by the path of the field."""
     found = {"spec.storage.claimName": spec.storage.claim_name} if spec.storage.claim_name else {}
     return found | {
-        f"spec.pod.volumes.{index}.persistentVolumeClaim.claimName": volume.persistent_volume_claim.claim_name
+        f"spec.pod.volumes[{index}].persistentVolumeClaim.claimName": volume.persistent_volume_claim.claim_name
         for index, volume in enumerate(spec.pod.volumes)
         if volume.persistent_volume_claim is not None
     }

@@ -123,6 +123,7 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"gpu": {"resource": "amd.com/gpu"}, "ollama": {"resources": {"limits": {"amd.com/gpu": 4}}}}, "set the number of GPUs in gpu.count"),
     ({"gpu": {"resourceClaims": [CLAIM]}, "ollama": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}, "set the number of GPUs in gpu.count"),
     ({"gpu": {"count": 0}, "ollama": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}, "set the number of GPUs in gpu.count"),
+    ({"ollama": {"resources": {"limits": {"nvidia.com/gpu": "500m"}}}}, "Invalid value: set the number of GPUs in gpu.count"),
     ({"gpu": {"resource": "gpu"}}, "spec.gpu.resource"),
     ({"gpu": {"resource": "a.example/-b"}}, "spec.gpu.resource"),
     ({"gpu": {"resource": "node.kubernetes.io/gpu"}}, "must be an extended resource"),

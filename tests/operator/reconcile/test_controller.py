@@ -560,7 +560,7 @@ async def test_replicas_that_cannot_share_a_volume_are_refused_by_field(world: W
     await world.controller.reconcile(KEY)
     assert world.message("Stalled") == (
         "spec.replicas: 2 replicas cannot share PersistentVolumeClaim models "
-        "(spec.pod.volumes.1.persistentVolumeClaim.claimName), because its access mode ReadWriteOncePod allows only one "
+        "(spec.pod.volumes[1].persistentVolumeClaim.claimName), because its access mode ReadWriteOncePod allows only one "
         "pod to use it. Set spec.replicas to 1, or use a claim with the access mode ReadWriteMany or ReadOnlyMany."
     )
     world.objects.put(claim("ReadOnlyMany"))

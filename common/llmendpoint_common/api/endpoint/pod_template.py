@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, ValidationError, WithJsonSchema
+from pydantic_core import ErrorDetails
 
 from llmendpoint_common.api.endpoint.template.part import SENTENCE, Path, errors
 from llmendpoint_common.api.endpoint.template.pod import TAGS, Template
@@ -25,6 +26,24 @@ MAX_TEMPLATE_BYTES: Final = 64 * 1024
 _MAX_DEPTH = 24
 _MAX_ITEMS = 16
 _MAX_FIELDS = 32
+
+
+#: Messages by pydantic's types of errors, with the names of their values.
+_WORDS: Final = {
+    "missing": "required",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+}
 
 
 def _named(description: str, *pairs: tuple[str, str]) -> dict[str, Any]:
@@ -113,7 +132,13 @@ def _directives(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 def _sentences(error: ValidationError) -> Iterator[tuple[Path, str]]:
     for each in error.errors():
         path = tuple(part for index, part in enumerate(each["loc"]) if not _is_tag(each["loc"], index))
-        yield path, each["msg"] if each["type"] == SENTENCE else f"invalid: {each['msg']}"
+        yield path, each["msg"] if each["type"] == SENTENCE else _plain(each)
+
+
+def _plain(error: ErrorDetails) -> str:
+    """Return an error of pydantic in the words of Kubernetes."""
+    words = _WORDS.get(error["type"])
+    return f"invalid value: {error['msg']}" if words is None else words.format(**error.get("ctx", {}))
 
 
 def _is_tag(path: Path, index: int) -> bool:
