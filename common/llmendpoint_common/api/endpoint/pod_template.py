@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
 from llmendpoint_common.api.endpoint.template.part import SENTENCE, Path, errors
-from llmendpoint_common.api.endpoint.template.pod import TAGS, Template
+from llmendpoint_common.api.endpoint.template.pod import NO_METADATA, TAGS, Template
 from llmendpoint_common.api.endpoint.volumes import free_volume_name
 from llmendpoint_common.api.fields import list_map, rules
 from llmendpoint_common.contracts.pod import METERING_CONTAINER
@@ -69,10 +69,19 @@ _METER = (
     f"the container {METERING_CONTAINER} cannot be changed; use spec.metering",
 )
 _IS_FREE, _NAME_IN_USE = free_volume_name("v.name")
+_METADATA = f"metadata is {NO_METADATA}"
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["spec"],
+    # A pod template of Kubernetes has metadata. Without this field, the API server would drop it without a word if a
+    # client does not validate strictly.
+    **rules(("!has(self.metadata)", _METADATA)),
     "properties": {
+        "metadata": {
+            "type": "object",
+            "description": f"Always refused: {_METADATA}.",
+            "x-kubernetes-preserve-unknown-fields": True,
+        },
         "spec": {
             "type": "object",
             "minProperties": 1,
@@ -93,7 +102,7 @@ _SCHEMA: dict[str, Any] = {
                 ),
             },
             "x-kubernetes-preserve-unknown-fields": True,
-        }
+        },
     },
 }
 
