@@ -73,12 +73,23 @@ def _annotations(chart: Path, version: str, dump: Dump) -> dict[str, str]:
 
 
 def images(chart: Path, version: str) -> list[dict[str, str]]:
-    """Return the default images in values.yaml, by name. An image without a tag has the version of the chart."""
+    """Return the default images in values.yaml, by name. An image without a tag has the version of the chart.
+
+    An image without a repository is a variant of another one, `ollama-rocm` of `ollama`: it takes what it lacks from
+    that one, and its tag ends with the name of the variant, as in the template of the Deployment.
+    """
     values = yaml.safe_load((chart / "values.yaml").read_text(encoding="utf-8"))
-    return [
-        {"name": name, "image": f"{one['registry']}/{one['repository']}:{one['tag'] or version}"}
-        for name, one in _image_values(values, "")
-    ]
+    found = dict(_image_values(values, ""))
+    return [{"name": name, "image": _reference(name, found, version)} for name in found]
+
+
+def _reference(name: str, found: dict[str, dict[str, Any]], version: str) -> str:
+    one = found[name]
+    base, _, variant = name.rpartition("-")
+    if not one["repository"]:
+        tag = f"{found[base]['tag']}-{variant}"
+        one = {part: one[part] or found[base][part] for part in ("registry", "repository")} | {"tag": one["tag"] or tag}
+    return f"{one['registry']}/{one['repository']}:{one['tag'] or version}"
 
 
 def _image_values(values: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -117,6 +118,9 @@ class Management:
         return _json(_openai_model(name))
 
     async def _pull(self, model: str) -> AsyncIterator[dict[str, Any]]:
+        # As Ollama: each part of a name begins with a letter, a digit or an underscore.
+        if not all(re.match(r"\w", part) for part in model.split("/")):
+            raise RequestError(400, "invalid model name")
         yield {"status": "pulling manifest"}
         behaviour = self._behaviour()
         if model_key(model) not in map(model_key, behaviour.registry + tuple(self._store.present)):

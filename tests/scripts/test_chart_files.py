@@ -91,7 +91,7 @@ def test_the_crds_of_the_chart_are_described() -> None:
 def test_the_images_are_those_that_the_operator_uses_by_default() -> None:
     found = {image["image"] for image in loaded("images")}
     defaults = parse_settings([]).children.images
-    assert {defaults.sidecar, defaults.loadjob, defaults.ollama} <= found
+    assert {defaults.sidecar, defaults.loadjob, defaults.ollama, defaults.rocm} <= found
     assert f"ghcr.io/llmendpoint/operator:{generate.VERSION}" in found
 
 

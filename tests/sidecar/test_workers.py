@@ -8,15 +8,19 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
-from llmendpoint_common.contracts.sidecar import SidecarConfig
+from llmendpoint_common.api.endpoint.spec import parse_spec
+from llmendpoint_common.api.translate.sidecar_arguments import SidecarAddresses, sidecar_arguments
+from llmendpoint_common.api.translate.sidecar_config import config_text, sidecar_config
+from llmendpoint_common.contracts.sidecar import ModelPhase, SidecarConfig, SidecarStatus
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.budget import process_budget
@@ -30,10 +34,10 @@ from support.tls import issue, subject
 class Running:
     """A sidecar with two worker processes."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, admin_port: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, addresses: SidecarAddresses) -> None:
         self.process = process
-        self.url = f"http://127.0.0.1:{port}"
-        self.admin = f"http://127.0.0.1:{admin_port}"
+        self.url = f"http://{addresses.listen}"
+        self.admin = f"http://{addresses.admin_listen}"
         self.log: list[str] = []
 
     async def read_log(self) -> None:
@@ -59,6 +63,11 @@ class Running:
             lines = (await response.text()).splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
+
+    async def status(self) -> SidecarStatus:
+        """Return what the sidecar reports to the operator."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.admin}/status") as response:
+            return msgspec.json.decode(await response.read(), type=SidecarStatus)
 
     async def total(self, family: str) -> float:
         return sum(value for name, value in (await self.samples()).items() if name.partition("{")[0] == family)
@@ -100,13 +109,28 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def running(upstream: int, *flags: str) -> AsyncIterator[Running]:
-    port, admin_port = free_port(), free_port()
+    addresses = local_addresses(upstream)
+    arguments = [
+        "--workers", "2", "--listen", addresses.listen, "--admin-listen", addresses.admin_listen,
+        "--upstream", addresses.upstream, "--drain-delay", "0", *flags,
+    ]  # fmt: skip
+    async with started(addresses, arguments) as sidecar:
+        yield sidecar
+
+
+def local_addresses(upstream: int) -> SidecarAddresses:
+    """Return addresses of a sidecar on free ports, in front of the upstream with a port."""
+    return SidecarAddresses(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{upstream}")
+
+
+@asynccontextmanager
+async def started(addresses: SidecarAddresses, arguments: Sequence[str]) -> AsyncIterator[Running]:
+    """Start a sidecar, and wait until it is ready."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "llmendpoint_sidecar", "--workers", "2", "--listen", f"127.0.0.1:{port}",
-        "--admin-listen", f"127.0.0.1:{admin_port}", "--upstream", f"http://127.0.0.1:{upstream}",
-        "--drain-delay", "0", *flags, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        sys.executable, "-m", "llmendpoint_sidecar", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    sidecar = Running(process, port, admin_port)
+    sidecar = Running(process, addresses)
     reading = asyncio.create_task(sidecar.read_log())
     try:
         await until(lambda: answers(f"{sidecar.admin}/readyz"))
@@ -549,6 +573,23 @@ async def test_a_hung_ollama_is_noticed_over_all_workers(start_simulator: StartS
         simulator.behave(fault="none")
         await until(lambda: answers(f"{sidecar.admin}/readyz"))
         assert await sidecar.chat() == 200
+
+
+async def test_the_sidecar_of_a_pod_with_workers_reports_to_the_operator(
+    start_simulator: StartSimulator, tmp_path: Path
+) -> None:
+    simulator = await start_simulator()
+    spec = parse_spec({"spec": {"models": [{"name": "simulated:latest"}], "metering": {"workers": 2}}})
+    file = tmp_path / "config.json"
+    file.write_text(config_text(sidecar_config(spec)))
+    addresses = local_addresses(simulator.port)
+    arguments = sidecar_arguments(spec, config_file=str(file), key_folders=[], addresses=addresses)
+    async with started(addresses, [*arguments, "--drain-delay=0"]) as sidecar:
+        assert len(sidecar.workers()) == 2
+        assert set(await asyncio.gather(*(sidecar.chat() for _ in range(12)))) == {200}
+        status = await sidecar.status()
+        assert [(model.name, model.phase) for model in status.models] == [("simulated:latest", ModelPhase.READY)]
+        assert (status.totals.requests, status.config_digest != "") == (12, True)
 
 
 async def restarted(sidecar: Running, worker: int) -> bool:

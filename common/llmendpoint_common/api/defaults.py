@@ -45,7 +45,7 @@ STORAGE_SIZE: Final = "50Gi"
 # The metering sidecar
 MODEL_MANAGEMENT: Final = ModelManagement.FORBIDDEN
 INCLUDE_USAGE: Final = IncludeUsage.PASSTHROUGH
-#: Maximum number of requests that wait for one model, per replica.
+#: Maximum number of requests that wait for one model, per worker of a replica.
 MAX_WAITING: Final = 256
 CONNECT_TIMEOUT: Final = "5s"
 #: Long enough for a model that has to be loaded first, and for a long generation with `stream: false`.
@@ -55,6 +55,9 @@ IDLE_TIMEOUT: Final = "30m"
 KEEP_ALIVE_TIMEOUT: Final = "5m"
 #: Longer than any healthy silence that is known: a generation with `stream: false` can take a quarter of an hour.
 STALL_AFTER: Final = "30m"
+#: Processes of the sidecar.
+WORKERS: Final = 1
+#: CPU and memory are those of one process.
 METERING_REQUESTS: Final[Mapping[str, str]] = {"cpu": "100m", "memory": "96Mi", "ephemeral-storage": "64Mi"}
 METERING_LIMITS: Final[Mapping[str, str]] = {"memory": "512Mi"}
 

@@ -7,7 +7,7 @@ suffix, or a decimal exponent.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -30,6 +30,16 @@ def parse_quantity(text: str) -> Decimal:
     if suffix in _DECIMAL:
         return number.scaleb(_DECIMAL[suffix])
     return number.scaleb(int(suffix[1:])) if suffix else number
+
+
+def multiplied(resources: Mapping[str, str], factor: int, names: Sequence[str]) -> dict[str, str]:
+    """Return resources, of which those with these names are multiplied. Their numbers must be integers."""
+    return {name: _times(text, factor) if name in names else text for name, text in resources.items()}
+
+
+def _times(text: str, factor: int) -> str:
+    suffix = text.lstrip("0123456789")
+    return f"{int(text.removesuffix(suffix)) * factor}{suffix}"
 
 
 def is_extended(resource: str) -> bool:

@@ -8,7 +8,8 @@ noticed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_operator.cluster.client import API_ERRORS
@@ -57,10 +58,16 @@ class SharedClaims:
 def _named(spec: LLMEndpointSpec) -> dict[str, str]:
     """Return the names of the existing claims that all replicas use, by the path of the field."""
     found = {"spec.storage.claimName": spec.storage.claim_name} if spec.storage.claim_name else {}
-    return found | {
-        f"spec.pod.volumes.{index}.persistentVolumeClaim.claimName": volume.persistent_volume_claim.claim_name
-        for index, volume in enumerate(spec.pod.volumes)
-        if volume.persistent_volume_claim is not None
+    typed = [volume.model_dump(by_alias=True) for volume in spec.pod.volumes]
+    added = (spec.pod_template or {}).get("spec", {}).get("volumes", [])
+    return found | _in_volumes("spec.pod.volumes", typed) | _in_volumes("spec.podTemplate.spec.volumes", added)
+
+
+def _in_volumes(path: str, volumes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {
+        f"{path}[{index}].persistentVolumeClaim.claimName": claim["claimName"]
+        for index, volume in enumerate(volumes)
+        if (claim := volume.get("persistentVolumeClaim"))
     }
 
 

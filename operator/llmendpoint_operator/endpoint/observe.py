@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import PodResourceClaim
 from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
@@ -126,7 +125,7 @@ def origin_of(spec: LLMEndpointSpec) -> Origin:
     gpu = spec.wanted_gpu
     limits = {
         OLLAMA_CONTAINER: spec.ollama.resources.limits.get("memory", ""),
-        METERING_CONTAINER: spec.metering.resources.limits.get("memory", defaults.METERING_LIMITS["memory"]),
+        METERING_CONTAINER: spec.metering.resources.limits.get("memory", spec.metering.default_limits["memory"]),
     }
     return Origin(
         gpu=gpu.device_resource if gpu.devices else "",

@@ -105,11 +105,19 @@ _BY_WORDS: tuple[tuple[str, FaultReason, str], ...] = (
         "On OpenShift, install the operator with platform.openshift, or grant the pod's ServiceAccount a "
         "SecurityContextConstraints that allows the pod.",
     ),
+    # structured-merge-diff, for which the API server has the status 500. Most of these objects come from podTemplate.
+    (
+        r"(?s); ((apps|autoscaling|batch|networking\.k8s\.io|policy)/)?v\w+, Kind=\w+\): "
+        r".*field not declared in schema",
+        FaultReason.INVALID,
+        "This version of Kubernetes does not have the field. Correct its name in the spec, or remove it.",
+    ),
     (
         r"field not declared in schema",
         FaultReason.INVALID,
         "The CustomResourceDefinition of this kind is too old for this field. Upgrade it.",
     ),
+    (r"failed to create typed patch object", FaultReason.INVALID, ""),
     (r"cannot \S+ resource|cannot set blockOwnerDeletion|attempting to grant RBAC", FaultReason.FORBIDDEN, ""),
 )
 _BY_CODE: dict[int, FaultReason] = {

@@ -245,5 +245,7 @@ def sentence_of(error: ValidationError) -> str:
 
 
 def _sentence(path: tuple[int | str, ...], message: str) -> str:
+    # As Kubernetes writes paths: spec.models[0].name.
+    field = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     # pydantic writes this before the message of an exception.
-    return f"{'.'.join(('spec', *map(str, path)))}: {message.removeprefix('Value error, ')}"
+    return f"{field}: {message.removeprefix('Value error, ')}"

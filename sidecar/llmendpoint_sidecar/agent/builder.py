@@ -300,4 +300,8 @@ def _pull_failure(model: DeclaredModel, source: str, error: OllamaError) -> Mode
         return ModelError(
             ModelReason.MODEL_NOT_FOUND, f"{source} was not found in {place}: {words}. Check the name and the tag."
         )
+    if "invalid model name" in words:
+        return ModelError(
+            ModelReason.MODEL_NOT_FOUND, f"{source} is not a name that Ollama accepts: {words}. Correct the name."
+        )
     return ModelError(ModelReason.PULL_FAILED, f"{source} could not be pulled: {words}. {_PULL_ADVICE}")

@@ -18,6 +18,7 @@ def test_the_timeouts_of_a_spec_and_of_the_sidecar_are_the_same() -> None:
     assert settings.first_byte_timeout == parse_duration(defaults.FIRST_BYTE_TIMEOUT)
     assert settings.idle_timeout == parse_duration(defaults.IDLE_TIMEOUT)
     assert settings.keep_alive_timeout == parse_duration(defaults.KEEP_ALIVE_TIMEOUT)
+    assert settings.workers == defaults.WORKERS
     assert settings.drain_delay == defaults.DRAIN_DELAY_SECONDS
     assert Timeouts() == Timeouts(connect="5s", first_byte="1h", idle="30m", keep_alive="5m")
 
@@ -35,6 +36,7 @@ def test_defaults_that_are_not_in_the_schema_are_filled_in_by_those_who_read() -
         (LLMEndpointSpec.model_fields["replicas"].description, "Defaults to 1."),
         (Storage.model_fields["size"].description, "Defaults to 50Gi."),
         (Metering.model_fields["max_waiting"].description, "Defaults to 256."),
+        (Metering.model_fields["workers"].description, "Defaults to 1."),
         (Metering.model_fields["model_management"].description, "Defaults to Forbidden."),
         (Metering.model_fields["include_usage"].description, "Defaults to Passthrough."),
         (

@@ -79,6 +79,20 @@ def test_a_new_model_reaches_the_sidecar_without_touching_the_pods(api: Any) -> 
     assert api.get("StatefulSet", "assistant")["metadata"]["generation"] == before
 
 
+def test_workers_of_the_sidecar_are_started_with_the_resources_that_they_need(api: Any) -> None:
+    make(api)
+    api.apply(endpoint("assistant", metering={"workers": 2}))
+
+    def sidecar() -> dict[str, Any]:
+        (container,) = api.get("StatefulSet", "assistant")["spec"]["template"]["spec"]["containers"]
+        return dict(container)
+
+    wait_until(lambda: "--workers=2" in sidecar()["args"])
+    assert sidecar()["resources"]["requests"] == {"cpu": "200m", "memory": "192Mi", "ephemeral-storage": "64Mi"}
+    api.apply(endpoint("assistant"))
+    wait_until(lambda: "--workers=2" not in sidecar()["args"])
+
+
 def test_nothing_is_written_when_nothing_changes(api: Any) -> None:
     make(api)
     wait_until(lambda: api.conditions("LLMEndpoint", "assistant"))

@@ -75,19 +75,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tolerations": []}, "spec.podTemplate.spec.tolerations: set spec.pod.tolerations instead"),
     (
         {"volumes": [{"name": "a", "secret": {"secretName": "keys"}}]},
-        "spec.podTemplate.spec.volumes.0.secret: not allowed: Secrets reach the pods only through metering.auth",
+        "spec.podTemplate.spec.volumes[0].secret: not allowed: Secrets reach the pods only through metering.auth",
     ),
     (
         {"initContainers": [{"name": "ollama", "args": ["serve"], "env": None}]},
-        "spec.podTemplate.spec.initContainers.0.env: null is not supported",
+        "spec.podTemplate.spec.initContainers[0].env: null is not supported",
     ),
     (
         {"initContainers": [{"name": "ollama", "env": [{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]}]},
-        "spec.podTemplate.spec.initContainers.0.env.0: OLLAMA_HOST is set by the operator",
+        "spec.podTemplate.spec.initContainers[0].env[0]: OLLAMA_HOST is set by the operator",
     ),
     (
         {"containers": [{"name": "a", "image": "b", "volumeMounts": [{"name": "c", "mountPath": "/c"}]}]},
-        "spec.podTemplate.spec.containers.0.volumeMounts.0.name: c is not a volume of the pod",
+        "spec.podTemplate.spec.containers[0].volumeMounts[0].name: c is not a volume of the pod",
     ),
 ]
 
@@ -128,6 +128,31 @@ def test_the_api_servers_refusal_of_a_template_is_quoted(api: Any) -> None:
     )
     assert pod(api)["dnsConfig"] == {"nameservers": ["192.0.2.1"]}
     wait_until(lambda: row(api, "Stalled")["status"] == "False")
+
+
+@pytest.mark.parametrize(
+    ("template", "words", "advice"),
+    [
+        (
+            {"dnsConfig": {"optionz": []}},
+            "dnsConfig.optionz: field not declared in schema",
+            "Correct its name in the spec",
+        ),
+        (
+            {"containers": [{"name": "a", "image": "b", "env": [{"name": "A"}, {"name": "A"}]}]},
+            "duplicate entries for key",
+            "Correct the field of the spec",
+        ),
+    ],
+)
+def test_what_the_api_server_cannot_read_needs_another_spec(
+    api: Any, template: dict[str, Any], words: str, advice: str
+) -> None:
+    api.apply(endpoint("assistant", podTemplate={"spec": template}))
+    wait_until(lambda: row(api, "Stalled").get("reason") == "Invalid")
+    message = row(api, "Stalled")["message"]
+    assert words in message
+    assert advice in message
 
 
 def test_a_field_that_kubernetes_does_not_know_is_refused_before_anything_is_written(api: Any) -> None:

@@ -115,10 +115,11 @@ PODS: list[tuple[dict[str, Any], str]] = [
     (mount("/a", subPath="b/.."), "spec.pod.ollamaVolumeMounts[0].subPath"),
 ]  # fmt: skip
 
+NO_METADATA = "metadata is not supported: set spec.pod.labels and spec.pod.annotations instead"
 TEMPLATES: list[tuple[dict[str, Any], str]] = [
     ({}, "spec.podTemplate.spec: Required value"),
     ({"spec": {}}, "spec.podTemplate.spec"),
-    ({"spec": {"dnsPolicy": "None"}, "metadata": {"labels": {"a": "b"}}}, "metadata"),
+    ({"spec": {"dnsPolicy": "None"}, "metadata": {"labels": {"a": "b"}}}, NO_METADATA),
     ({"spec": {"containers": [{"image": "a"}]}}, ".spec.podTemplate.spec.containers: element 0: associative list"),
     ({"spec": {"containers": [{"name": "a"}, {"name": "a"}]}}, "duplicate entries for key"),
     ({"spec": {"containers": [{"name": "metering"}]}}, "the container metering cannot be changed; use spec.metering"),
@@ -195,6 +196,14 @@ def test_the_largest_lists_that_the_schema_allows_are_accepted(api: Any) -> None
         "ollamaVolumeMounts": [{"name": name, "mountPath": f"/{'x' * 400}/{name}"} for name in names],
     }
     api.apply(endpoint("large", pod=pod))
+
+
+@pytest.mark.parametrize("validation", ["Ignore", "Warn", "Strict"])
+def test_metadata_of_a_template_is_refused_for_every_client(api: Any, validation: str) -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"dnsPolicy": "Default"}}
+    path = f"/apis/llmendpoint.dev/v1alpha1/namespaces/{api.namespace}/llmendpoints"
+    with pytest.raises(ApiException, match=NO_METADATA):
+        api.client.request("POST", path, [("fieldValidation", validation)], endpoint("wrong", podTemplate=template))
 
 
 def test_every_field_is_accepted_and_kept(api: Any) -> None:

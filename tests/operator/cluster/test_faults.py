@@ -38,6 +38,14 @@ UNDECLARED = (
     "failed to create typed patch object (ns/assistant; gateway.networking.k8s.io/v1, Kind=HTTPRoute): "
     ".spec.rules[0].timeouts: field not declared in schema"
 )
+MISSPELT = (
+    "failed to create typed patch object (ns/assistant; apps/v1, Kind=StatefulSet): "
+    ".spec.template.spec.dnsConfig.optionz: field not declared in schema"
+)
+TWICE = (
+    "failed to create typed patch object (ns/assistant; apps/v1, Kind=StatefulSet): "
+    '.spec.template.spec.containers[name="a"].env: duplicate entries for key [name="A"]'
+)
 HANGING = (
     'Internal error occurred: failed calling webhook "w.example.com": failed to call webhook: Post '
     '"https://127.0.0.1:9443/?timeout=10s": context deadline exceeded'
@@ -98,6 +106,8 @@ TERMINATING = 'statefulsets.apps "assistant" is forbidden: unable to create new 
         (plain(404, '{"kind":"Status","message":"the server could not find the requested resource","details":{}}'), FaultReason.UNKNOWN_KIND),
         (refused(403, "create not allowed while custom resource definition is terminating"), FaultReason.UNKNOWN_KIND),
         (refused(500, UNDECLARED), FaultReason.INVALID),
+        (refused(500, MISSPELT), FaultReason.INVALID),
+        (refused(500, TWICE), FaultReason.INVALID),
         (refused(429, "too many requests"), FaultReason.UNAVAILABLE),
         (refused(503, "etcdserver: leader changed"), FaultReason.UNAVAILABLE),
         (plain(502, "<html>bad gateway</html>"), FaultReason.UNAVAILABLE),
@@ -136,6 +146,8 @@ def test_an_unknown_kind_is_no_missing_object(error: Exception, unknown: bool) -
         (refused(403, LIMIT_RANGE), LIMIT_RANGE, "or the LimitRange of the namespace"),
         (refused(403, POD_SECURITY), POD_SECURITY, "pod-security.kubernetes.io/enforce"),
         (refused(500, UNDECLARED), UNDECLARED, "too old for this field"),
+        (refused(500, MISSPELT), MISSPELT, "Correct its name in the spec"),
+        (refused(500, TWICE), TWICE, "Correct the field of the spec"),
         (refused(429, "too many requests"), "StatefulSet/assistant: too many requests", "check the FlowSchemas"),
         (refused(409, MODIFIED), MODIFIED, "No action is needed"),
         (refused(403, TERMINATING), TERMINATING, "Create this resource in another namespace"),

@@ -19,7 +19,9 @@ from support.golden import read_spec
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = spec_schema(LLMENDPOINT)
-FIELDS = dict(leaves(SCHEMA))
+#: Fields that are in the schema so that a rule refuses them, also for clients that do not validate strictly.
+REFUSED = {"spec.podTemplate.metadata"}
+FIELDS = {path: field for path, field in leaves(SCHEMA) if path not in REFUSED}
 SPECS = {path.name.removesuffix(".spec.yaml"): path for path in sorted(GOLDEN.glob("*.spec.yaml"))}
 
 SCALED = replace(SETTINGS, actuator=Actuator.KEDA, prometheus_url="http://prometheus.monitoring.svc:9090")

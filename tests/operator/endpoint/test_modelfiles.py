@@ -91,7 +91,7 @@ async def test_what_is_missing_is_named_and_looked_for_again(
 
 async def test_an_invalid_text_is_an_invalid_spec_with_the_line(world: World) -> None:
     world.show(brief="FROM tiny:latest\nADAPTER ./a")
-    assert "line 2 of the Modelfile: ADAPTER is not supported" in (await world.resolve()).invalid
+    assert "brief:1: line 2 of the Modelfile: ADAPTER is not supported" in (await world.resolve()).invalid
 
 
 @pytest.mark.parametrize(

@@ -553,14 +553,25 @@ async def test_replicas_that_cannot_share_a_claim_are_refused_by_field(world: Wo
     assert world.objects.calls == []
 
 
-async def test_replicas_that_cannot_share_a_volume_are_refused_by_field(world: World) -> None:
+VOLUMES = [{"name": "a", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "models"}}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ({"pod": {"volumes": VOLUMES}}, "spec.pod.volumes"),
+        ({"podTemplate": {"spec": {"volumes": VOLUMES}}}, "spec.podTemplate.spec.volumes"),
+    ],
+)
+async def test_replicas_that_cannot_share_a_volume_are_refused_by_field(
+    world: World, spec: dict[str, Any], path: str
+) -> None:
     world.objects.put(claim("ReadWriteOncePod"))
-    volumes = [{"name": "a", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "models"}}]
-    world.show(replicas=2, pod={"volumes": volumes})
+    world.show(replicas=2, **spec)
     await world.controller.reconcile(KEY)
     assert world.message("Stalled") == (
         "spec.replicas: 2 replicas cannot share PersistentVolumeClaim models "
-        "(spec.pod.volumes.1.persistentVolumeClaim.claimName), because its access mode ReadWriteOncePod allows only one "
+        f"({path}[1].persistentVolumeClaim.claimName), because its access mode ReadWriteOncePod allows only one "
         "pod to use it. Set spec.replicas to 1, or use a claim with the access mode ReadWriteMany or ReadOnlyMany."
     )
     world.objects.put(claim("ReadOnlyMany"))

@@ -153,6 +153,16 @@ async def test_a_file_that_is_missing_is_named_as_users_know_it(
     await until_settled(sidecar)
 
 
+async def test_a_name_that_ollama_refuses_is_not_blamed_on_the_network(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar
+) -> None:
+    simulator = await start_simulator(models=[])
+    sidecar = await start_sidecar(simulator.port, config(DeclaredModel("../x:1")))
+    await eventually(lambda: sidecar.status().models[0].reason == "ModelNotFound")
+    message = "../x:1 is not a name that Ollama accepts: invalid model name. Correct the name."
+    assert sidecar.status().models[0].message == message
+
+
 async def test_a_base_that_does_not_exist_is_named(
     start_simulator: StartSimulator, start_sidecar: StartSidecar
 ) -> None:

@@ -179,7 +179,7 @@ def _gpus_in(name: str) -> str:
     path = f"self.ollama.resources.{name}"
     return (
         f"!has(self.ollama) || !has(self.ollama.resources) || !has({path}) || {path}.all(k, k != {_RESOURCE} || "
-        f"quantity(string({path}[k])).asInteger() == {count})"
+        f"quantity(string({path}[k])).asApproximateFloat() == double({count}))"
     )
 
 

@@ -21,6 +21,7 @@ from llmendpoint_common.api.fields import (
     list_map,
     rules,
 )
+from llmendpoint_common.api.quantity import multiplied
 from llmendpoint_common.contracts.sidecar import IncludeUsage, ModelManagement
 
 # A pattern and not a CEL rule: rules on items of lists in lists exceed the API server's cost limit.
@@ -39,8 +40,12 @@ _AllowedHost = Annotated[
         }
     ),
 ]
+_EACH = "Each worker (metering.workers) of each replica counts separately."
 _LIMITED = "When the limit is reached, requests get HTTP 429. If absent, there is no limit."
 _PROXY_ONLY = "Only allowed with mode Proxy."
+#: Memory that each of several workers needs at least, its share of the supervisor and of the kernel's buffers included.
+_WORKER_MEBIBYTES = 128
+_PER_PROCESS = ("cpu", "memory")
 
 
 class MeteringMode(StrEnum):
@@ -63,20 +68,20 @@ class Auth(ApiModel):
 
 
 class TenantLimits(ApiModel):
-    """Limits of a tenant. Each replica counts separately."""
+    """Limits of a tenant. Each worker of each replica counts separately."""
 
     requests_per_minute: int | None = Field(
-        None, ge=1, le=10_000_000, description=f"Maximum number of requests per minute and replica. {_LIMITED}"
+        None, ge=1, le=10_000_000, description=f"Maximum number of requests per minute. {_EACH} {_LIMITED}"
     )
     tokens_per_minute: int | None = Field(
         None,
         ge=1,
         le=2_000_000_000,
-        description="Maximum number of prompt and generated tokens per minute and replica. Tokens are counted when a "
-        f"request ends, so a request can exceed the limit. {_LIMITED}",
+        description="Maximum number of prompt and generated tokens per minute. Tokens are counted when a request "
+        f"ends, so a request can exceed the limit. {_EACH} {_LIMITED}",
     )
     max_concurrent: int | None = Field(
-        None, ge=1, le=100_000, description=f"Maximum number of concurrent requests per replica. {_LIMITED}"
+        None, ge=1, le=100_000, description=f"Maximum number of concurrent requests. {_EACH} {_LIMITED}"
     )
     allowed_models: list[_TaggedName] | None = Field(
         None,
@@ -87,7 +92,7 @@ class TenantLimits(ApiModel):
 
 
 class Tenant(TenantLimits):
-    """Limits of one tenant. Each replica counts separately."""
+    """Limits of one tenant. Each worker of each replica counts separately."""
 
     name: DataKey = Field(
         description="Name of the tenant. It is the name of the tenant's entry in a Secret of metering.auth.secretRefs."
@@ -160,9 +165,9 @@ class Metering(ApiModel):
             (
                 "self.mode != 'Exporter' || !(has(self.auth) || has(self.tenants) || has(self.defaultTenant) "
                 "|| has(self.allowedHosts) || has(self.maxWaiting) || has(self.includeUsage) "
-                "|| has(self.timeouts) || has(self.modelManagement) || has(self.stall))",
-                "auth, tenants, defaultTenant, allowedHosts, maxWaiting, includeUsage, timeouts, modelManagement and "
-                "stall are only allowed with mode Proxy",
+                "|| has(self.timeouts) || has(self.modelManagement) || has(self.stall) || has(self.workers))",
+                "auth, tenants, defaultTenant, allowedHosts, maxWaiting, includeUsage, timeouts, modelManagement, "
+                "stall and workers are only allowed with mode Proxy",
             ),
             (
                 "!has(self.tenants) || has(self.auth)",
@@ -176,6 +181,13 @@ class Metering(ApiModel):
                     "set gpu.count for Ollama",
                 )
                 for name in ("requests", "limits")
+            ),
+            (
+                "!has(self.workers) || self.workers == 1 || !has(self.resources) || !has(self.resources.limits) || "
+                "!('memory' in self.resources.limits) || quantity(string(self.resources.limits['memory']))"
+                f".asApproximateFloat() >= double(self.workers) * {_WORKER_MEBIBYTES * 1024 * 1024}.0",
+                f"with several workers, resources.limits.memory must be at least {_WORKER_MEBIBYTES}Mi for each of "
+                "them",
             ),
         )
     )
@@ -194,8 +206,18 @@ class Metering(ApiModel):
     resources: Resources = Field(
         default_factory=Resources,
         description="Resources of the metering sidecar: cpu, memory, ephemeral-storage and hugepages-SIZE. "
-        "Requests default to "
-        f"{defaults.in_words(defaults.METERING_REQUESTS)}, limits to {defaults.in_words(defaults.METERING_LIMITS)}.",
+        f"Requests default to {defaults.in_words(defaults.METERING_REQUESTS)}, limits to "
+        f"{defaults.in_words(defaults.METERING_LIMITS)}. The defaults of CPU and memory are multiplied by "
+        "metering.workers.",
+    )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=16,
+        description="Number of processes of the sidecar that serve requests. One process uses at most one CPU core. "
+        "Each process counts separately: a tenant may use up to this many times its requestsPerMinute, tokensPerMinute "
+        "and maxConcurrent, and up to this many times maxWaiting requests may wait. The default CPU and memory of "
+        f"metering.resources are multiplied by this number. {_PROXY_ONLY} Defaults to {defaults.WORKERS}.",
     )
     model_management: ModelManagement | None = Field(
         None,
@@ -222,8 +244,8 @@ class Metering(ApiModel):
         None,
         ge=1,
         le=1_000_000,
-        description="Maximum number of requests that wait for one model, per replica. When it is reached, requests get "
-        f"HTTP 503. {_PROXY_ONLY} Defaults to {defaults.MAX_WAITING}.",
+        description="Maximum number of requests that wait for one model. When it is reached, requests get "
+        f"HTTP 503. {_EACH} {_PROXY_ONLY} Defaults to {defaults.MAX_WAITING}.",
     )
     timeouts: Timeouts | None = Field(
         None, description=f"Timeouts of the proxy. {_PROXY_ONLY} If absent, the default of each timeout applies."
@@ -248,6 +270,21 @@ class Metering(ApiModel):
         "below example.com. "
         f"Requests with another host get HTTP 403. {_PROXY_ONLY} If absent or empty, every host is allowed.",
     )
+
+    @property
+    def processes(self) -> int:
+        """Number of processes that serve requests: the field `workers`, or its default."""
+        return self.workers or defaults.WORKERS
+
+    @property
+    def default_requests(self) -> dict[str, str]:
+        """Requests of the sidecar for what `resources` does not list."""
+        return multiplied(defaults.METERING_REQUESTS, self.processes, _PER_PROCESS)
+
+    @property
+    def default_limits(self) -> dict[str, str]:
+        """Limits of the sidecar for what `resources` does not list."""
+        return multiplied(defaults.METERING_LIMITS, self.processes, _PER_PROCESS)
 
     @property
     def restarts_ollama(self) -> bool:

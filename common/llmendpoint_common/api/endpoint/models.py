@@ -12,6 +12,7 @@ from llmendpoint_common.api.fields import PORT_PATTERN, TAGGED_MODEL_PATTERN, Ap
 from llmendpoint_common.contracts.modelfile import parse_modelfile
 from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import Load, Registry, modelfile_problem
+from llmendpoint_common.process.errors import ModelfileError
 
 _TAGGED = (
     f"self.matches('{TAGGED_MODEL_PATTERN}')",
@@ -221,7 +222,11 @@ def check_modelfile(model: Model, text: str) -> None:
         source = registry_of(model.source.registry).model_name(model.name)
     elif model.source is not None and model.source.gguf is not None:
         source = model.source.gguf.path
-    problem = modelfile_problem(model.name, parse_modelfile(text).base, source)
+    try:
+        base = parse_modelfile(text).base
+    except ModelfileError as error:
+        raise ValueError(f"{model.name}: {error}") from error
+    problem = modelfile_problem(model.name, base, source)
     if problem:
         raise ValueError(f"{model.name}: {problem}")
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, ValidationError, WithJsonSchema
+from pydantic_core import ErrorDetails
 
 from llmendpoint_common.api.endpoint.template.part import SENTENCE, Path, errors
-from llmendpoint_common.api.endpoint.template.pod import TAGS, Template
+from llmendpoint_common.api.endpoint.template.pod import NO_METADATA, TAGS, Template
 from llmendpoint_common.api.endpoint.volumes import free_volume_name
 from llmendpoint_common.api.fields import cel_list, list_map, rules
 from llmendpoint_common.contracts.pod import METERING_CONTAINER, OLLAMA_CONTAINER
@@ -25,6 +26,24 @@ MAX_TEMPLATE_BYTES: Final = 64 * 1024
 _MAX_DEPTH = 24
 _MAX_ITEMS = 16
 _MAX_FIELDS = 32
+
+
+#: Messages by pydantic's types of errors, with the names of their values.
+_WORDS: Final = {
+    "missing": "required",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+}
 
 
 def _named(description: str, *pairs: tuple[str, str], **fields: Any) -> dict[str, Any]:
@@ -61,10 +80,19 @@ _HAS_IMAGE = (
     "image is required for an additional container; to add to the container ollama, use initContainers",
 )
 _IS_FREE, _NAME_IN_USE = free_volume_name("v.name")
+_METADATA = f"metadata is {NO_METADATA}"
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["spec"],
+    # A pod template of Kubernetes has metadata. Without this field, the API server would drop it without a word if a
+    # client does not validate strictly.
+    **rules(("!has(self.metadata)", _METADATA)),
     "properties": {
+        "metadata": {
+            "type": "object",
+            "description": f"Always refused: {_METADATA}.",
+            "x-kubernetes-preserve-unknown-fields": True,
+        },
         "spec": {
             "type": "object",
             "minProperties": 1,
@@ -89,7 +117,7 @@ _SCHEMA: dict[str, Any] = {
                 ),
             },
             "x-kubernetes-preserve-unknown-fields": True,
-        }
+        },
     },
 }
 
@@ -128,7 +156,13 @@ def _directives(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 def _sentences(error: ValidationError) -> Iterator[tuple[Path, str]]:
     for each in error.errors():
         path = tuple(part for index, part in enumerate(each["loc"]) if not _is_tag(each["loc"], index))
-        yield path, each["msg"] if each["type"] == SENTENCE else f"invalid: {each['msg']}"
+        yield path, each["msg"] if each["type"] == SENTENCE else _plain(each)
+
+
+def _plain(error: ErrorDetails) -> str:
+    """Return an error of pydantic in the words of Kubernetes."""
+    words = _WORDS.get(error["type"])
+    return f"invalid value: {error['msg']}" if words is None else words.format(**error.get("ctx", {}))
 
 
 def _is_tag(path: Path, index: int) -> bool:

@@ -59,7 +59,14 @@ def _mode(spec: LLMEndpointSpec, key_folders: Sequence[str], addresses: SidecarA
     """Return the arguments that apply only to a proxy, or `--exporter`."""
     if spec.metering.mode is MeteringMode.EXPORTER:
         return ["--exporter"]
-    return [f"--listen={addresses.listen}", *_timeouts(spec), *(f"--keys={folder}" for folder in key_folders)]
+    keys = [f"--keys={folder}" for folder in key_folders]
+    return [f"--listen={addresses.listen}", *_workers(spec), *_timeouts(spec), *keys]
+
+
+def _workers(spec: LLMEndpointSpec) -> list[str]:
+    """Return the number of processes, or nothing if it is the sidecar's default."""
+    workers = spec.metering.processes
+    return [] if workers == defaults.WORKERS else [f"--workers={workers}"]
 
 
 def _timeouts(spec: LLMEndpointSpec) -> list[str]:

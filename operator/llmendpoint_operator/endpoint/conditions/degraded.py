@@ -54,7 +54,7 @@ def _unavailable(seen: Observation, wanted: int) -> Condition:
     found = causes(seen)
     if found:
         return Condition(_TYPE, True, found[0].reason, f"{counts} {in_words(found)}")
-    message = f"{counts} If this does not change, check the events of the other pods."
+    message = f"{counts} If this does not change, check the events of the StatefulSet and of its pods."
     return Condition(_TYPE, True, EndpointReason.REPLICAS_UNAVAILABLE, message)
 
 

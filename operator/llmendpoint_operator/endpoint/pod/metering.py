@@ -6,7 +6,6 @@ containers last, so the sidecar can drain while Ollama still runs.
 
 from __future__ import annotations
 
-from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.metering import MeteringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.translate.sidecar_arguments import sidecar_arguments
@@ -36,7 +35,7 @@ def metering_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
         # not know.
         "env": [{"name": f"{ENVIRONMENT_PREFIX}STATE_FOLDER", "value": layout.STATE_FOLDER}],
         "ports": _ports(spec),
-        "resources": resources(spec.metering.resources, defaults.METERING_REQUESTS, defaults.METERING_LIMITS),
+        "resources": resources(spec.metering.resources, spec.metering.default_requests, spec.metering.default_limits),
         # Conditions quote the end of the log of a container that fails repeatedly.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pod_security.container_security_context(),

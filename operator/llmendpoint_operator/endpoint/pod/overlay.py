@@ -58,7 +58,7 @@ def _changes(pod: Manifest, additions: Manifest) -> Iterator[str]:
     volumes = {volume["name"] for volume in pod["volumes"]}
     for index, volume in enumerate(additions.get("volumes", [])):
         if volume["name"] in volumes:
-            yield f"{_PATH}.volumes.{index}.name: {volume['name']} is a volume in spec.pod.volumes."
+            yield f"{_PATH}.volumes[{index}].name: {volume['name']} is a volume in spec.pod.volumes."
     own = next(item for item in pod["initContainers"] if _is_ollama(item))
     for place, item in _indexed(additions, ("initContainers",)):
         for field, key in _MERGE_KEYS.items() if _is_ollama(item) else ():
@@ -66,7 +66,7 @@ def _changes(pod: Manifest, additions: Manifest) -> Iterator[str]:
             for number, each in enumerate(item.get(field, [])):
                 if each[key] in taken:
                     yield (
-                        f"{place}.{field}.{number}: {each[key]} is set by the operator or in the spec, and cannot be "
+                        f"{place}.{field}[{number}]: {each[key]} is set by the operator or in the spec, and cannot be "
                         "changed here."
                     )
 
@@ -77,13 +77,13 @@ def _missing_volumes(pod: Manifest, claims: Iterable[str], additions: Manifest) 
         for field in ("volumeMounts", "volumeDevices"):
             for number, each in enumerate(item.get(field, [])):
                 if each["name"] not in volumes:
-                    yield f"{place}.{field}.{number}.name: {each['name']} is not a volume of the pod."
+                    yield f"{place}.{field}[{number}].name: {each['name']} is not a volume of the pod."
 
 
 def _indexed(additions: Manifest, fields: Sequence[str]) -> Iterator[tuple[str, Manifest]]:
     for field in fields:
         for index, item in enumerate(additions.get(field, [])):
-            yield f"{_PATH}.{field}.{index}", item
+            yield f"{_PATH}.{field}[{index}]", item
 
 
 def _is_ollama(container: Manifest) -> bool:

@@ -153,6 +153,16 @@ def refused(**spec: Any) -> dict[str, str]:
     return {path.removeprefix(prefix): text for path, text in problems({"spec": spec}).items()}
 
 
+def test_a_wrong_value_is_refused_in_plain_words() -> None:
+    wrong = {"containers": [{"name": "a", "env": {}, "securityContext": {"runAsUser": 0}}], "dnsPolicy": "Never"}
+    assert refused(**wrong) == {
+        "containers.0.image": "required",
+        "containers.0.env": "must be a list",
+        "containers.0.securityContext.runAsUser": "must be at least 1",
+        "dnsPolicy": "must be 'ClusterFirst', 'Default' or 'None'",
+    }
+
+
 def container(**fields: Any) -> dict[str, Any]:
     return {"name": "agent", "image": "agent:1", **fields}
 

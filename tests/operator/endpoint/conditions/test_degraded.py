@@ -59,6 +59,13 @@ def test_replicas_count_against_the_number_that_the_autoscaler_has_set() -> None
     assert condition.message.startswith("1 of 3 replicas are ready")
 
 
+def test_replicas_without_a_cause_are_looked_for_in_events() -> None:
+    assert degraded(endpoint_spec(), NO_PODS).message == (
+        "0 of 1 replicas are ready to serve requests. If this does not change, check the events of the StatefulSet and "
+        "of its pods."
+    )
+
+
 def test_an_autoscaler_that_does_not_work_is_told_after_the_replicas() -> None:
     seen = replace(observed(view(READY, ready=True)), autoscaling="Install KEDA.")
     assert outcome(degraded(endpoint_spec(), seen)) == (True, "AutoscalingUnavailable")

@@ -36,6 +36,30 @@ def test_keys_are_mounted_where_the_sidecar_reads_them() -> None:
         assert mounts[f"/etc/llmendpoint-keys/{index}"]["readOnly"] is True
 
 
+def test_an_endpoint_with_several_workers_starts_a_sidecar_with_them() -> None:
+    container = metering(metering={"workers": 3, "stall": {"after": "90s", "restart": True}})
+    settings = parse_settings(container["args"])
+    assert settings.workers == 3
+    # The supervisor detects a hung Ollama over all workers, and requests its restart.
+    assert str(settings.stall_restart_file).startswith("/run/llmendpoint/")
+
+
+def test_one_worker_is_the_default_and_no_argument() -> None:
+    # So the pods of an endpoint are not restarted by an upgrade of the operator.
+    assert metering(metering={"workers": 1}) == metering()
+    assert parse_settings(metering()["args"]).workers == 1
+
+
+def test_default_resources_are_those_of_each_worker() -> None:
+    given = metering(metering={"workers": 2})["resources"]
+    assert given == {
+        "requests": {"cpu": "200m", "memory": "192Mi", "ephemeral-storage": "64Mi"},
+        "limits": {"memory": "1024Mi"},
+    }
+    memory = metering(metering={"workers": 2, "resources": {"limits": {"memory": "300Mi"}}})["resources"]
+    assert (memory["requests"]["memory"], memory["limits"]) == ("192Mi", {"memory": "300Mi"})
+
+
 def test_resources_override_the_defaults_one_by_one() -> None:
     requests = {"cpu": "100m", "memory": "96Mi", "ephemeral-storage": "64Mi"}
     assert metering()["resources"] == {"requests": requests, "limits": {"memory": "512Mi"}}

@@ -80,35 +80,35 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         to_ollama(env=[{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]),
         {},
-        "spec.podTemplate.spec.initContainers.0.env.0: OLLAMA_HOST is set by the operator or in the spec, and cannot be "
+        "spec.podTemplate.spec.initContainers[0].env[0]: OLLAMA_HOST is set by the operator or in the spec, and cannot be "
         "changed here.",
     ),
     (
         to_ollama(env=[{"name": "MINE", "value": "b"}]),
         {"ollama": {"env": [{"name": "MINE", "value": "a"}]}},
-        "spec.podTemplate.spec.initContainers.0.env.0: MINE is set by the operator or in the spec, and cannot be changed "
+        "spec.podTemplate.spec.initContainers[0].env[0]: MINE is set by the operator or in the spec, and cannot be changed "
         "here.",
     ),
     (
         {**to_ollama(volumeMounts=[{"name": "v", "mountPath": "/gguf"}]), "volumes": [{"name": "v", "emptyDir": {}}]},
         {"pod": {"volumes": [{"name": "a", "emptyDir": {}}], "ollamaVolumeMounts": [{"name": "a", "mountPath": "/gguf"}]}},
-        "spec.podTemplate.spec.initContainers.0.volumeMounts.0: /gguf is set by the operator or in the spec, and cannot "
+        "spec.podTemplate.spec.initContainers[0].volumeMounts[0]: /gguf is set by the operator or in the spec, and cannot "
         "be changed here.",
     ),
     (
         {"volumes": [{"name": "a", "emptyDir": {}}]},
         {"pod": {"volumes": [{"name": "a", "emptyDir": {}}]}},
-        "spec.podTemplate.spec.volumes.0.name: a is a volume in spec.pod.volumes.",
+        "spec.podTemplate.spec.volumes[0].name: a is a volume in spec.pod.volumes.",
     ),
     (
         {"containers": [{**AGENT, "volumeMounts": [{"name": "nowhere", "mountPath": "/a"}]}]},
         {},
-        "spec.podTemplate.spec.containers.0.volumeMounts.0.name: nowhere is not a volume of the pod.",
+        "spec.podTemplate.spec.containers[0].volumeMounts[0].name: nowhere is not a volume of the pod.",
     ),
     (
         {"containers": [{**AGENT, "volumeDevices": [{"name": "nowhere", "devicePath": "/dev/a"}]}]},
         {},
-        "spec.podTemplate.spec.containers.0.volumeDevices.0.name: nowhere is not a volume of the pod.",
+        "spec.podTemplate.spec.containers[0].volumeDevices[0].name: nowhere is not a volume of the pod.",
     ),
 ]  # fmt: skip
 

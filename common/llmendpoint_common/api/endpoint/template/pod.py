@@ -17,6 +17,7 @@ from llmendpoint_common.api.endpoint.template.part import OPERATOR, RESTRICTED, 
 from llmendpoint_common.api.endpoint.template.volumes import TemplateVolume
 from llmendpoint_common.contracts import pod
 
+NO_METADATA = "not supported: set spec.pod.labels and spec.pod.annotations instead"
 _STATEFULSET = "set by the StatefulSet for each pod"
 
 
@@ -96,6 +97,6 @@ class PodSpec(Part):
 class Template(Part):
     """A template in the notation of Kubernetes."""
 
-    refused = reasons({"metadata": "not supported: set spec.pod.labels and spec.pod.annotations instead"})
+    refused = reasons({"metadata": NO_METADATA})
 
     spec: PodSpec
