@@ -50,7 +50,7 @@ PHASES = ("edit", "delete", "rest", "restart", "failover")
 
 async def measure(system: System, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run all phases of one round with one operator."""
-    with running_control_plane(folder, "--unsafe-no-fsync") as plane:
+    with running_control_plane(folder) as plane:
         assert plane.client is not None
         for rule in systems.PEER_RULES:
             plane.client.apply(rule)

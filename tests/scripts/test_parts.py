@@ -22,11 +22,17 @@ def test_a_module_runs_in_the_process_that_claims_it_first(tmp_path: Path) -> No
 
 def test_the_last_process_gets_the_logs_of_the_others(tmp_path: Path) -> None:
     first, second, last = (Part(number, 3, tmp_path) for number in (1, 2, 3))
-    first.leave([Path("/logs/one"), Path("/logs/two")])
+    logs = [tmp_path / name for name in ("one", "two")]
+    for log in logs:
+        log.write_text(f"requests of {log.name}")
+    first.leave(logs)
+    # pytest deletes the folders of tests when other runs have ended.
+    for log in logs:
+        log.unlink()
     with pytest.raises(AssertionError):
         last.others(seconds=0.1)
     second.leave([])
-    assert last.others(seconds=0.1) == [Path("/logs/one"), Path("/logs/two")]
+    assert [log.read_text() for log in last.others(seconds=0.1)] == ["requests of one", "requests of two"]
     assert (first.is_last, second.is_last, last.is_last) == (False, False, True)
 
 

@@ -3,13 +3,15 @@
 `LLMENDPOINT_API_PART` is the number of a process and the number of all, such as `1/2`. `LLMENDPOINT_API_FOLDER` is a
 folder that they share. Each process goes through all modules and runs those that no other has claimed before, so that all
 are busy until the end, however long a module takes. The last process also runs the comparison of rights, which needs
-the audit logs of all: the others leave the paths of theirs in the folder when they end.
+the audit logs of all: the others leave copies of theirs in the folder when they end, because pytest deletes the folders
+of tests when other runs on the machine have ended.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,9 +45,12 @@ class Part:
         return self._claims[module]
 
     def leave(self, logs: Sequence[Path]) -> None:
-        """Leave the audit logs of this process for the last one."""
+        """Leave copies of the audit logs of this process for the last one."""
+        copies = [self._folder / f"{self._number}-{index}.log" for index in range(len(logs))]
+        for log, copy in zip(logs, copies, strict=True):
+            shutil.copyfile(log, copy)
         draft = self._folder / f"{self._number}.draft"
-        draft.write_text(json.dumps([str(log) for log in logs]))
+        draft.write_text(json.dumps([str(copy) for copy in copies]))
         draft.rename(self._folder / f"{self._number}.json")
 
     def others(self, seconds: float) -> list[Path]:

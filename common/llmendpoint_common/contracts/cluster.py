@@ -19,6 +19,8 @@ OPERATOR_LABEL = f"{GROUP}/operator"
 QUESTIONS_LABEL = f"{GROUP}/questions"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+NAME_LABEL = "app.kubernetes.io/name"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
 MANAGED_BY = "llmendpoint"
 
 #: Annotation of an LLMEndpoint. While its value is `true`, the operator writes the status, and nothing else.

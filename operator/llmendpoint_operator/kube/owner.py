@@ -11,11 +11,13 @@ from llmendpoint_common.contracts.cluster import (
     COMPONENT_LABEL,
     ENDPOINT_LABEL,
     GROUP,
+    INSTANCE_LABEL,
     LLMENDPOINT,
     LOADTEST,
     LOADTEST_LABEL,
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    NAME_LABEL,
 )
 from llmendpoint_operator.cluster.kinds import KINDS
 
@@ -80,14 +82,17 @@ class Owner:
             OWNER_LABELS[self.kind]: self.name,
             COMPONENT_LABEL: component,
             MANAGED_BY_LABEL: MANAGED_BY,
-            "app.kubernetes.io/name": "llmendpoint",
-            "app.kubernetes.io/instance": self.name,
+            NAME_LABEL: "llmendpoint",
+            INSTANCE_LABEL: self.name,
         }
 
 
 def without_reserved(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels of a spec without those in our own domain, which select objects for the operator."""
-    return {name: value for name, value in labels.items() if name.partition("/")[0] != GROUP}
+    """Return the labels of a spec without those in our own domain, which select objects for the operator.
+
+    The schema refuses them, but not in an object that was stored before it did.
+    """
+    return {name: value for name, value in labels.items() if not name.startswith(f"{GROUP}/")}
 
 
 def owner_of(manifest: Manifest) -> Owner:

@@ -24,7 +24,9 @@ from llmendpoint_operator.watching.feed import Feed
 _FIRST_SECONDS, _LAST_SECONDS = 0.5, 10.0
 #: The API server refuses: somebody has to give a permission or to install a CustomResourceDefinition.
 _LOST_FIRST_SECONDS, _LOST_LAST_SECONDS = 1.0, 60.0
-_REFUSED_SECONDS = 2.5
+# With these delays, the third refusal in a row is always later than this, and the second one never. So kinds that are
+# refused together are lost at about the same time, and reported together (scope.py).
+_REFUSED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 kopf reports each object of its own listing as an event, but not the end of the listing, and no deletion that happened
 before it. Two findings require another listing of ours:
 
-- kopf has not shown an object that our listing showed: the object was deleted in between, or kopf's watch is dead.
+- kopf has not shown an object that our listing or the run of kopf before has shown: the object was deleted in between,
+  or kopf's watch is dead.
 - kopf shows an object for the second time as one of a listing: its watches were interrupted, and deletions may be
   missing, also of kinds of which no object is left. Our own Lease always exists, so this is noticed.
 
@@ -42,7 +43,9 @@ class Confirmations:
         self._list_at: list[float] = []
 
     def start(self, kinds: Iterable[str]) -> None:
-        """Begin a new run of kopf, which watches these kinds."""
+        """Begin a new run of kopf, which watches these kinds. It has to show what the run before has shown, too."""
+        for kind, seen in self._seen.items():
+            self._known.setdefault(kind, set()).update(seen)
         self._seen = {kind: set() for kind in kinds}
         self._list_at = []
         self._checks, self._check_at = 0, self._clock() + _CHECKS_SECONDS[0]

@@ -48,7 +48,11 @@ DOCUMENTS = list(documents())
 def observed(api: Any, bodies: list[dict[str, Any]]) -> bool:
     """Return whether the operator has written the status of each object for its present generation."""
     live = [api.get(body["kind"], body["metadata"]["name"]) for body in bodies]
-    return all(body["status"].get("observedGeneration") == body["metadata"]["generation"] for body in live)
+    return all(
+        condition["observedGeneration"] == body["metadata"]["generation"]
+        for body in live
+        for condition in body["status"]["conditions"]
+    )
 
 
 def written_by_users(api: Any, body: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LEASE_NAME, LLMENDPOINT
+from llmendpoint_operator.cluster.kinds import TABLE
 from llmendpoint_operator.kube.rbac import namespace_rules, own_rules
 from support.control_plane import OPERATOR_NAMESPACE, OPERATOR_USER, ControlPlane
 from support.fault_proxy import Fault, FaultProxy, watches
@@ -27,6 +28,8 @@ from support.rights import role
 from support.waiting import wait_until
 
 OTHER = "other-system"
+#: Kinds that the API server of these tests does not have. The operator looks for them once per minute.
+OPTIONAL = {kind.plural for kind in TABLE if kind.optional}
 _REQUEST = re.compile(r'llmendpoint_operator_api_requests_total\{code="(.*)",resource="(.*)",verb="(.*)"\} (\S+)')
 
 Start = Callable[..., OperatorProcess]
@@ -84,13 +87,10 @@ def is_ready(process: OperatorProcess) -> bool:
 
 
 def requests(process: OperatorProcess) -> dict[tuple[str, str], int]:
-    """Return the number of requests of a process by verb and resource.
-
-    The operator looks for the optional kinds, which this API server does not have, every five minutes.
-    """
+    """Return the number of requests of a process by verb and resource, without those of optional kinds."""
     found: dict[tuple[str, str], int] = {}
     for _, resource, verb, value in _REQUEST.findall(process.page("metrics")[1]):
-        if resource not in ("servicemonitors", "prometheuses"):
+        if resource not in OPTIONAL:
             found[verb, resource] = found.get((verb, resource), 0) + int(float(value))
     return found
 

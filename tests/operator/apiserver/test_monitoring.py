@@ -98,12 +98,14 @@ def test_a_monitor_that_is_no_longer_wanted_is_deleted(monitored: Any) -> None:
     wait_until(lambda: monitored.get("ServiceMonitor", "unwatched") is None)
 
 
-def test_a_monitor_of_a_stranger_is_left_alone(monitored: Any) -> None:
-    monitored.apply({"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor", "metadata": {"name": "taken"},
+@pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
+def test_a_monitor_of_a_stranger_is_left_alone(monitored: Any, kind: str) -> None:
+    name = f"taken-{kind.lower()}"
+    monitored.apply({"apiVersion": "monitoring.coreos.com/v1", "kind": kind, "metadata": {"name": name},
                      "spec": {"mine": True}})  # fmt: skip
-    monitored.apply(endpoint("taken"))
-    wait_until(lambda: monitoring(monitored, "taken") == ("False", "NameConflict"))
-    assert monitored.get("ServiceMonitor", "taken")["spec"] == {"mine": True}
+    monitored.apply(endpoint(name, monitoring={"mode": kind}))
+    wait_until(lambda: monitoring(monitored, name) == ("False", "NameConflict"))
+    assert monitored.get(kind, name)["spec"] == {"mine": True}
 
 
 def test_a_pod_monitor_is_used_if_it_is_asked_for(monitored: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
+from llmendpoint_operator.cluster.kinds import KINDS
 from support import gateway_api
 from support.manifests import endpoint
 from support.waiting import wait_until
@@ -121,16 +122,19 @@ def test_a_range_that_only_kubernetes_can_judge_is_quoted(outside: Any) -> None:
     outside.delete(LLMENDPOINT, "assistant")
 
 
-@pytest.mark.parametrize("kind", ["Ingress", "NetworkPolicy"])
+@pytest.mark.parametrize("kind", ["Ingress", "NetworkPolicy", "HTTPRoute"])
 def test_replicas_stay_ready_if_a_stranger_has_the_name_of_a_child_that_they_do_not_use(
     outside: Any, kind: str
 ) -> None:
+    outside.client.apply(gateway_api.http_routes())
     name = f"taken-{kind.lower()}"
     specs = {"Ingress": {"defaultBackend": {"service": {"name": "a", "port": {"number": 80}}}},
-             "NetworkPolicy": {"podSelector": {}}}  # fmt: skip
-    outside.apply({"apiVersion": "networking.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": specs[kind]})
-    outside.apply(endpoint(name, ingress={"host": f"{name}.example"}))
-    wait_until(lambda: outside.conditions(LLMENDPOINT, name).get("Stalled") == ("True", "NameConflict"))
+             "NetworkPolicy": {"podSelector": {}}, "HTTPRoute": {"hostnames": ["a.example"]}}  # fmt: skip
+    version = KINDS[kind].api_version
+    taken = {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": specs[kind]}
+    wait_until(lambda: not outside.is_refused(taken))
+    outside.apply(endpoint(name, ingress={"host": f"{name}.example"}, httpRoute=ROUTE))
+    wait_until(lambda: outside.conditions(LLMENDPOINT, name).get("Stalled") == ("True", "NameConflict"), 70)
     wait_until(lambda: outside.get("StatefulSet", name) is not None)
     answering = {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "observedGeneration": 1}
     outside.apply_status(

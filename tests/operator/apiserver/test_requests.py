@@ -26,6 +26,7 @@ FIRST_RECONCILE = {
     ("APPLY", "configmaps"): 1,
     ("APPLY", "services"): 2,
     ("APPLY", "statefulsets"): 1,
+    ("APPLY", "networkpolicies"): 1,
     ("APPLY", "llmendpoints/status"): 1,
 }
 

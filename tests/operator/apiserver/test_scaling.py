@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
 from support.kubectl import Kubectl
@@ -33,11 +35,21 @@ def make(api: Any, **spec: Any) -> dict[str, Any]:
 
 
 def scale(api: Any, number: int) -> None:
-    """Set the number of pods as an autoscaler does: with an update of the subresource scale."""
+    """Set the number of pods as an autoscaler does: with updates of the subresource scale, until there is no conflict."""
     path = f"/apis/apps/v1/namespaces/{api.namespace}/statefulsets/assistant/scale"
-    body = json.loads(api.client.request("GET", path))
-    body["spec"]["replicas"] = number
-    api.client.request("PUT", path, [("fieldManager", "kube-controller-manager")], body)
+
+    def is_set() -> bool:
+        body = json.loads(api.client.request("GET", path))
+        body["spec"]["replicas"] = number
+        try:
+            api.client.request("PUT", path, [("fieldManager", "kube-controller-manager")], body)
+        except ApiException as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+            return False
+        return True
+
+    wait_until(is_set)
 
 
 def replicas(api: Any) -> int:

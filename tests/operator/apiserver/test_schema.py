@@ -14,6 +14,9 @@ from kubernetes.client.exceptions import ApiException
 from support.manifests import endpoint, loadtest
 from support.waiting import wait_until
 
+#: Labels that the operator sets itself.
+OWN_LABELS = ["llmendpoint.dev/endpoint", "llmendpoint.dev/anything", "app.kubernetes.io/name",
+              "app.kubernetes.io/instance", "app.kubernetes.io/component", "app.kubernetes.io/managed-by"]  # fmt: skip
 CLAIM = {"name": "gpu", "resourceClaimTemplateName": "one-gpu"}
 
 #: Variables of Ollama for which the spec has a field.
@@ -164,6 +167,11 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"pod": {"labels": {"team": "x" * 64}}}, "spec.pod.labels.team"),
     ({"pod": {"labels": {"a b": "x"}}}, "each key of a label must be valid"),
     ({"pod": {"labels": {"A.b/c": "x"}}}, "each key of a label must be valid"),
+    *(
+        ({field: {"labels": {"team": "a", label: "x"}}}, f"spec.{field}.labels: Invalid value: the operator sets the labels")
+        for field in ("pod", "monitoring")
+        for label in OWN_LABELS
+    ),
     ({"pod": {"annotations": {"a/b/c": "x"}}}, "each key of an annotation must be valid"),
     ({"pod": {"annotations": {"x" * 64: "x"}}}, "each key of an annotation must be valid"),
     ({"pod": {"nodeSelector": {"not a label": "x"}}}, "each key of a label must be valid"),
@@ -315,6 +323,10 @@ LOADTESTS: list[tuple[dict[str, Any], str]] = [
     ({"request": {"temperature": -1}}, "spec.request.temperature: Invalid value: .*must be a number from 0 to 100"),
     ({"request": {"apiKeySecretRef": {"name": "a", "key": "my key"}}}, "spec.request.apiKeySecretRef.key"),
     ({"model": "two\nlines"}, "spec.model"),
+    *(
+        ({"pod": {"labels": {label: "x"}}}, "spec.pod.labels: Invalid value: .*the operator sets the labels")
+        for label in OWN_LABELS
+    ),
     ({"dataset": {"questions": {"categories": ["a\tb"]}}}, "spec.dataset.questions.categories"),
     *(
         ({"endpointRef": None, "model": "m", "target": {"url": url}}, "spec.target.url: Invalid value: .*must be a URL")
@@ -403,6 +415,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"ollama": {"caBundleRef": {"name": "ca", "key": "ca.crt"}, "env": [{"name": "HTTPS_PROXY", "value": "http://p:3128"}]}},
     {"monitoring": {"mode": "Annotations", "labels": {}}},
     {"monitoring": {"mode": "PodMonitor", "interval": "30s", "labels": {"release": "p"}}},
+    {"pod": {"labels": {"llmendpoint.dev": "x", "not.llmendpoint.dev/a": "x", "app.kubernetes.io/part-of": "x"}}},
     {"pod": {"labels": {"a.b/c": "D_e.f", "empty": ""}, "annotations": {"A.b/c": "any text: ä", "prometheus.io/port": "1"}}},
     {"pod": {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "", "effect": "NoExecute", "tolerationSeconds": 3}]}},
     {"autoscaling": {"maxReplicas": 1, "targetUtilization": "100%", "scaleDownDelay": "1h", "requestsWaiting": 4}},
@@ -484,6 +497,7 @@ def test_the_removal_of_models_can_be_changed_at_any_time(api: Any) -> None:
 
 # Values that an older schema accepted.
 STORED: list[dict[str, Any]] = [
+    {"pod": {"labels": {"llmendpoint.dev/endpoint": "other"}}},
     {"pod": {"labels": {"team": "ML Platform"}}},
     {"pod": {"annotations": {"a/b/c": "x"}}},
     {"pod": {"tolerations": [{"value": "x"}]}},

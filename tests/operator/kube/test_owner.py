@@ -34,7 +34,6 @@ def test_labels_of_a_spec_cannot_make_a_pod_somebody_elses(kind: str) -> None:
         "llmendpoint.dev/endpoint": "other",
         "llmendpoint.dev/loadtest": "other",
         "llmendpoint.dev/questions": "true",
-        "llmendpoint.dev": "x",
         "app.kubernetes.io/name": "x",
         "app.kubernetes.io/instance": "x",
         "app.kubernetes.io/component": "x",

@@ -70,6 +70,19 @@ def test_a_refusal_counts_after_some_seconds() -> None:
     assert world.problems == ""
 
 
+def test_kinds_that_are_refused_together_are_lost_together() -> None:
+    """The delays have jitter. What is lost within 1.5 s is reported in one sentence."""
+    lost_at = []
+    for _ in range(200):
+        world = World("Service")
+        delay = world.access.fails(forbidden())
+        while not world.changes:
+            world.now += delay
+            delay = world.access.fails(forbidden())
+        lost_at.append(world.now)
+    assert max(lost_at) - min(lost_at) <= 1.5
+
+
 def test_a_missing_kind_of_ours_is_a_problem_and_an_optional_one_is_not() -> None:
     world = World("LLMEndpoint")
     world.access.fails(plain_not_found())

@@ -54,6 +54,18 @@ def test_kopf_is_started_again_if_an_object_exists_that_it_does_not_show(world: 
     assert [world.after(seconds) for seconds in (5, 10, 20)] == [Verdict.LIST, Verdict.LIST, Verdict.RESTART]
 
 
+def test_an_object_that_only_the_run_before_has_shown_is_listed_again(world: World) -> None:
+    """kopf is started again without a listing of ours if another kind can be watched now."""
+    show(world, "a", "b", "l")
+    show(world, "c", "d", event="ADDED")
+    show(world, "d", event="DELETED")
+    world.confirmations.start([KIND, LEASE, "LoadTest"])
+    show(world, "a", "b", "l")
+    assert world.after(5) is Verdict.LIST
+    world.confirmations.listed(KIND, ["a", "b"])  # c was deleted while no run of kopf watched
+    assert [world.after(10) for _ in range(5)] == [Verdict.NOTHING] * 5
+
+
 def test_another_listing_of_kopf_leads_to_another_one_of_ours(world: World) -> None:
     show(world, "a", "b", "l")
     assert world.after(600) is Verdict.NOTHING

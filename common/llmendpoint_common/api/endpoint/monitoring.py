@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import ApiModel, Duration, Labels, rules
+from llmendpoint_common.api.fields import AddedLabels, ApiModel, Duration, rules
 
 
 class MonitoringMode(StrEnum):
@@ -66,7 +66,7 @@ class Monitoring(ApiModel):
         "an effect if a ServiceMonitor or PodMonitor is used; with annotations, Prometheus uses its own interval. "
         f"Defaults to {defaults.SCRAPE_INTERVAL}.",
     )
-    labels: Labels = Field(
+    labels: AddedLabels = Field(
         default_factory=dict,
         description="Additional labels of the ServiceMonitor or PodMonitor. Set the labels that the "
         "serviceMonitorSelector or podMonitorSelector of your Prometheus requires, for example release: prometheus.",

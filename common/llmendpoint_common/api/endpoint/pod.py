@@ -15,6 +15,7 @@ from llmendpoint_common.api.endpoint.volumes import (
     VolumeMount,
 )
 from llmendpoint_common.api.fields import (
+    AddedLabels,
     ApiModel,
     Labels,
     LocalReference,
@@ -33,11 +34,7 @@ class Pod(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=rules(VOLUMES_OF_MOUNTS))
 
-    labels: Labels = Field(
-        default_factory=dict,
-        description="Additional labels of the pods. The operator's own labels take precedence, and labels that begin "
-        "with llmendpoint.dev/ are ignored.",
-    )
+    labels: AddedLabels = Field(default_factory=dict, description="Additional labels of the pods.")
     annotations: PodAnnotations = Field(
         default_factory=dict,
         description="Additional annotations of the pods. Those that choose AppArmor or seccomp profiles are not "

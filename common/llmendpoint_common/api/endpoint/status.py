@@ -72,7 +72,7 @@ class LLMEndpointStatus(ApiModel):
 
     observed_generation: int | None = Field(
         None,
-        description="Generation of the spec that the operator processed last.",
+        description="Newest generation of the spec that the operator has applied completely.",
         json_schema_extra={"format": "int64"},
     )
     url: str | None = Field(None, description="Base URL for clients in the cluster.")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
+    AddedLabels,
     ApiModel,
     Labels,
     LocalReference,
@@ -266,11 +267,7 @@ class LoadPod(ApiModel):
     tolerations: list[Toleration] = Field(
         default_factory=list, max_length=32, description="Taints of nodes that the pod tolerates."
     )
-    labels: Labels = Field(
-        default_factory=dict,
-        description="Additional labels of the pod. The operator's own labels take precedence, and labels that begin "
-        "with llmendpoint.dev/ are ignored.",
-    )
+    labels: AddedLabels = Field(default_factory=dict, description="Additional labels of the pod.")
     annotations: PodAnnotations = Field(
         default_factory=dict,
         description="Additional annotations of the pod. Those that choose AppArmor or seccomp profiles are not "
