@@ -69,7 +69,8 @@ def start_sidecar(stack: AsyncExitStack) -> StartSidecar:
         chosen = config or SidecarConfig()
         if "config" not in settings:
             chosen = msgspec.structs.replace(chosen, allowed_hosts=chosen.allowed_hosts or (ANY_HOST,))
-        sidecar = Sidecar(replace(base, drain_delay=0.0, drain_timeout=5.0, **settings), chosen)  # type: ignore[arg-type]
+        chosen_settings = {"drain_delay": 0.0, "drain_timeout": 5.0, **settings}
+        sidecar = Sidecar(replace(base, **chosen_settings), chosen)  # type: ignore[arg-type]
         stack.push_async_callback(sidecar.stop)
         await sidecar.start()
         return sidecar

@@ -223,7 +223,7 @@ def command_line() -> Flags:
                     "http://prometheus.monitoring.svc:9090; required with --autoscaling-actuator KEDA, which queries "
                     "it", value="URL")  # fmt: skip
     children.option("monitoring-namespace", parse_monitoring_namespace, [], "namespace whose pods may read the metrics "
-                    "of endpoints, besides the operator, where NetworkPolicies are enforced; * allows all namespaces",
+                    "of endpoints, besides the operator, if NetworkPolicies are enforced; * allows all namespaces",
                     value="NAME")  # fmt: skip
     process = flags.group("process")
     process.option("health-listen", parse_address, ":8080", "listen address for /livez, /readyz and /metrics")

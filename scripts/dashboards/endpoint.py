@@ -102,7 +102,7 @@ def _latency() -> Section:
                 *_quantiles("e2e_request_latency_seconds"),
             ),
             graph(
-                About("Where the time goes", "Average per request, as Ollama reports it (its own API only).", "s"),
+                About("Times of a request", "Average per request, as Ollama reports it (its own API only).", "s"),
                 Query(_average("request_queue_time_seconds"), "queue"),
                 Query(_average("model_load_seconds"), "load"),
                 Query(_average("request_prefill_time_seconds"), "prefill"),

@@ -22,9 +22,8 @@ def _latency(metric: str, quantile_: str) -> str:
     return _result("latency_seconds", f', metric="{metric}", quantile="{quantile_}"')
 
 
-def load_tests() -> Dashboard:
-    """Return the dashboard."""
-    results = Section(
+def _results() -> Section:
+    return Section(
         "Results",
         (
             rows(
@@ -46,7 +45,10 @@ def load_tests() -> Dashboard:
             ),
         ),
     )
-    compared = Section(
+
+
+def _compared() -> Section:
+    return Section(
         "Runs compared",
         (
             graph(
@@ -63,7 +65,10 @@ def load_tests() -> Dashboard:
             ),
         ),
     )
-    course = Section(
+
+
+def _during() -> Section:
+    return Section(
         "During the runs",
         (
             graph(
@@ -90,11 +95,15 @@ def load_tests() -> Dashboard:
             ),
         ),
     )
+
+
+def load_tests() -> Dashboard:
+    """Return the dashboard."""
     loadtest = choice("loadtest", f'label_values({_PREFIX}info{{namespace=~"$namespace"}}, loadtest)')
     return dashboard(
         "load-tests",
         "Load tests",
         "LoadTests: verdicts and results, and what their endpoints measured at the same time.",
         [*endpoint_choices(), loadtest],
-        (results, compared, course),
+        (_results(), _compared(), _during()),
     )

@@ -20,9 +20,8 @@ def _of_operator(metric: str) -> str:
     return f"max by ({BY_ENDPOINT}) ({metric}{{{CHOSEN}}})"
 
 
-def overview() -> Dashboard:
-    """Return the dashboard."""
-    now = Section(
+def _now() -> Section:
+    return Section(
         "Now",
         (
             number(
@@ -52,7 +51,10 @@ def overview() -> Dashboard:
             ),
         ),
     )
-    table = Section(
+
+
+def _table() -> Section:
+    return Section(
         "Endpoints",
         (
             rows(
@@ -80,7 +82,10 @@ def overview() -> Dashboard:
             ),
         ),
     )
-    load = Section(
+
+
+def _load() -> Section:
+    return Section(
         "Load",
         (
             graph(
@@ -109,10 +114,14 @@ def overview() -> Dashboard:
             ),
         ),
     )
+
+
+def overview() -> Dashboard:
+    """Return the dashboard."""
     return dashboard(
         "overview",
         "Overview",
         "All LLMEndpoints: which of them serve, their load, and the alerts that fire.",
         endpoint_choices(),
-        (now, table, load),
+        (_now(), _table(), _load()),
     )

@@ -155,7 +155,8 @@ def command_line(program: str = "llmendpoint_sidecar") -> Flags:
                  "(load of a model, response with stream: false); the section stall of --config replaces it",
                  value="DURATION")  # fmt: skip
     times.option("drain-delay", parse_duration, "5s", "time after SIGTERM during which requests are still accepted, "
-                 "although the sidecar is not ready")  # fmt: skip
+                 "although the sidecar is not ready; afterwards also the time after which idle connections are "
+                 "closed")  # fmt: skip
     times.option("drain-timeout", parse_duration, "4m40s", "time after --drain-delay for requests to finish")
     logs = flags.group("logs")
     logs.option("log-level", parse_level, "info", "debug, info, warning or error")

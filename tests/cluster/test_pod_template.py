@@ -34,6 +34,8 @@ def test_additions_to_the_pod_take_effect_and_the_meter_stays_in_the_path(
         "monitoring": {"mode": "None"},
         "storage": {"type": "Ephemeral"},
         "pod": {
+            # The additional container ignores SIGTERM.
+            "terminationGracePeriodSeconds": 10,
             "serviceAccountName": "models-reader",
             "securityContext": {"runAsUser": 1234, "fsGroup": 2345, "supplementalGroups": [3456]},
             "affinity": {

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from support.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace
+from support.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace, wait_for_prometheus
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
@@ -196,8 +196,7 @@ def test_a_real_prometheus_scrapes_it_through_the_service_monitor(assistant: Nam
             result = json.loads(fetch(f"{url}/api/v1/query?query={quote(query)}"))["data"]["result"]
             return result and result[0]["value"][1]
 
-        # If the Prometheus Operator's config reloader misses a change, it only notices it after three minutes.
-        assert wait_until(value, 300) == "1"
+        assert wait_for_prometheus(value) == "1"
 
 
 def test_what_is_no_longer_desired_is_pruned(assistant: Namespace) -> None:

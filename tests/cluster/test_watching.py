@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from dashboards.reading import queries, substituted
 
-from support.cluster import GPU_HOURLY_PRICE, ROOT, Namespace, Parameters, fetch, kubectl
+from support.cluster import GPU_HOURLY_PRICE, ROOT, Namespace, Parameters, fetch, kubectl, wait_for_prometheus
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -68,8 +68,7 @@ def watched(assistant: Namespace, parameters: Parameters) -> Iterator[Watched]:
 
         watched = Watched(assistant, prometheus, ask)
         scraped = f'llmendpoint_upstream_up{{namespace="{assistant.name}", llmendpoint="assistant"}}'
-        # If the Prometheus Operator's config reloader misses a change, it only notices it after three minutes.
-        wait_until(lambda: watched.query(scraped), 300, every=1)
+        wait_for_prometheus(lambda: watched.query(scraped))
         yield watched
 
 
@@ -79,8 +78,7 @@ def test_prometheus_has_loaded_the_rules_of_the_chart(watched: Watched) -> None:
         rules = [rule for group in groups if group["name"].startswith("llmendpoint.") for rule in group["rules"]]
         return {rule["name"]: rule.get("lastError", "") for rule in rules}
 
-    # Kubelet renews the files of a ConfigMap about once a minute.
-    rules = wait_until(loaded, 180)
+    rules = wait_for_prometheus(loaded)
     assert "LLMEndpointNotReady" in rules
     assert {name: error for name, error in rules.items() if error} == {}
 

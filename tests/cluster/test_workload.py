@@ -12,13 +12,14 @@ from urllib.parse import quote
 
 import pytest
 
-from support.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace
+from support.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace, wait_for_prometheus
 from support.private_gateway import HOST, start_private_gateway
 from support.private_registry import issue
 from support.waiting import wait_until
 
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
 SIDECAR = os.environ.get("E2E_SIDECAR_IMAGE", f"ghcr.io/llmendpoint/sidecar:{(ROOT / 'VERSION').read_text().strip()}")
-PROMETHEUS = "localhost/prometheus-kubernetes:v2.55.1"
 SMALL = {"resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}}
 
 
@@ -114,7 +115,7 @@ def test_each_way_of_scraping_brings_each_series_once(namespace: Namespace, para
         namespace.forward("pod/prometheus", 9090) as annotated,
     ):
         once = {"servicemonitor": 1, "podmonitor": 1}
-        wait_until(lambda: series(operated, namespace.name) == once, 300, every=1)
+        wait_for_prometheus(lambda: series(operated, namespace.name) == once)
         wait_until(lambda: series(annotated, namespace.name) == {"annotations": 1}, 60, every=1)
         # It is still so after each has been scraped again.
         assert series(operated, namespace.name) == once
@@ -153,7 +154,7 @@ def start_prometheus(namespace: Namespace) -> None:
 def _prometheus_pod() -> dict[str, Any]:
     container = {
         "name": "prometheus",
-        "image": PROMETHEUS,
+        "image": _prometheus_image(),
         "args": ["--config.file=/config/prometheus.yml", "--storage.tsdb.path=/data"],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "readinessProbe": {"httpGet": {"path": "/-/ready", "port": 9090}, "periodSeconds": 1},
@@ -166,3 +167,10 @@ def _prometheus_pod() -> dict[str, Any]:
         "volumes": [{"name": "config", "configMap": {"name": "prometheus"}}, {"name": "data", "emptyDir": {}}],
         "terminationGracePeriodSeconds": 1,
     }  # fmt: skip
+
+
+def _prometheus_image() -> str:
+    """Return the image that the cluster's Prometheus uses."""
+    pods = json.loads(kubectl("get", "pods", "-A", "-l", "app.kubernetes.io/name=prometheus", "-o", "json"))["items"]
+    containers = [container for pod in pods for container in pod["spec"]["containers"]]
+    return next(str(container["image"]) for container in containers if container["name"] == "prometheus")

@@ -94,7 +94,7 @@ def test_a_drain_does_not_close_a_connection_whose_request_waits() -> None:
     turns = busy_turns()
     client, wire = turns.client()
     client.data_received(REQUEST)
-    client.close_if_idle()
+    client.close_if_idle(0.0)
     assert not wire.closed
     turns.run()
     turns.path.upstreams[-1][0].data_received(FINE)

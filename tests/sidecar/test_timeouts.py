@@ -104,6 +104,20 @@ def test_a_client_that_is_silent_inside_its_request_gets_408_after_two_minutes(p
     assert path.outcomes() == {"rejected": 1}
 
 
+def test_a_client_that_may_still_be_sending_gets_time_to_read_a_large_response(path: Timed) -> None:
+    path.client.data_received(post("/api/chat") + b"this is not HTTP\r\n\r\n")
+    path.client.pause_writing()
+    path.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    assert b"HTTP/1.1 400 " in path.wire.written
+    path.sleep(10)
+    assert not path.wire.aborted
+    path.client.resume_writing()
+    path.sleep(2)
+    assert not path.wire.aborted
+    path.sleep(2)
+    assert path.wire.aborted
+
+
 @pytest.mark.parametrize("route", ["/api/pull", "/api/chat"])
 def test_a_client_that_does_not_read_its_response_is_ended_after_two_minutes(path: Timed, route: str) -> None:
     path.client.data_received(post(route))

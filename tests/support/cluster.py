@@ -14,8 +14,9 @@ import os
 import secrets
 import socket
 import subprocess
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,22 @@ def fetch(url: str, body: Any = None) -> bytes:
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=60) as response:
         return bytes(response.read())
+
+
+def wait_for_prometheus(check: Callable[[], Any], seconds: float = 300.0) -> Any:
+    """Wait until a condition that depends on the configuration of the cluster's Prometheus is true. Return its result.
+
+    Kubelet renews the files of a pod about once a minute, or immediately if an annotation of the pod changes, so this
+    changes one. If the Prometheus Operator's config reloader misses a change, it only notices it after three minutes.
+    """
+
+    def check_again() -> Any:
+        annotation = f"llmendpoint-e2e/time={time.time()}"
+        kubectl("--namespace", "monitoring", "annotate", "pods", "-l", "app.kubernetes.io/name=prometheus", annotation,
+                "--overwrite")  # fmt: skip
+        return check()
+
+    return wait_until(check_again, seconds, every=2)
 
 
 @pytest.fixture(scope="session")

@@ -28,12 +28,15 @@ class Wire:
 
     def __init__(self) -> None:
         self.written = b""
-        self.closed = False
+        self.closed = self.aborted = False
         self.reading = True
         self.unsent_bytes = 0
 
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
+
+    def get_extra_info(self, name: str) -> None:
+        """Return nothing: there is no socket."""
 
     def write(self, data: bytes) -> None:
         if not self.closed:
@@ -42,7 +45,8 @@ class Wire:
     def close(self) -> None:
         self.closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.closed = self.aborted = True
 
     def write_eof(self) -> None:
         self.closed = True

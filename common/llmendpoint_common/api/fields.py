@@ -73,12 +73,13 @@ ShortText = Annotated[str, Field(max_length=1024)]
 
 # The patterns of the next types are only in the schema. An object that was stored before they existed is not an error
 # for the operator: the API server refuses the child, and the status quotes it.
-_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SUBDOMAIN = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
 #: Name of an object in the cluster: a DNS subdomain.
 ObjectName = Annotated[
-    Name, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{_SUBDOMAIN}$"})
+    Name, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{SUBDOMAIN}$"})
 ]
-_HOST = rf"^(\*\.)?{_SUBDOMAIN}$"
+_HOST = rf"^(\*\.)?{SUBDOMAIN}$"
 #: A DNS host name in lower case, or a wildcard such as `*.example.com`. Neither an IP address nor a port.
 HostName = Annotated[
     Name,
@@ -95,14 +96,13 @@ HostName = Annotated[
 #: Reference of a container image.
 Image = Annotated[ShortText, WithJsonSchema({"type": "string", "maxLength": 1024, "pattern": r"^\S*$"})]
 
-_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_LABEL_KEY = rf"^({_SUBDOMAIN}/)?{_LABEL_NAME}$"
+LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"^({SUBDOMAIN}/)?{LABEL_NAME}$"
 # Kubernetes compares the domain of an annotation without regard to case.
-_ANNOTATION_KEY = rf"^({_SUBDOMAIN.replace('a-z', 'A-Za-z')}/)?{_LABEL_NAME}$"
+_ANNOTATION_KEY = rf"^({SUBDOMAIN.replace('a-z', 'A-Za-z')}/)?{LABEL_NAME}$"
 _KEY_RULE = (
     "must be valid: an optional DNS subdomain and a slash, then at most 63 letters, digits, dashes, underscores and "
-    "dots, "
-    "which begin and end with a letter or digit"
+    "dots, which begin and end with a letter or digit"
 )
 
 

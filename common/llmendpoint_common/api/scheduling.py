@@ -109,7 +109,7 @@ class PreferredNodes(ApiModel):
 
 
 class NodeAffinity(ApiModel):
-    """Nodes on which pods must run, or preferably run."""
+    """Nodes on which pods must, or preferably should, run."""
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = Field(
         None,
@@ -153,7 +153,7 @@ class WeightedPodAffinityTerm(ApiModel):
 
 
 class PodAffinity(ApiModel):
-    """Pods near which, or away from which, a pod must or preferably runs."""
+    """Other pods to which a pod must, or preferably should, be close, or from which it must be separated."""
 
     required_during_scheduling_ignored_during_execution: list[PodAffinityTerm] = Field(
         default_factory=list, max_length=16, description="Terms, all of which must hold when a pod is scheduled."
@@ -169,15 +169,18 @@ class Affinity(ApiModel):
     """Scheduling constraints of pods that depend on nodes and on other pods."""
 
     node_affinity: NodeAffinity | None = Field(
-        None, description="Nodes on which the pods must run, or preferably run. If absent, only gpu.products counts."
+        None,
+        description="Nodes on which the pods must, or preferably should, run. If absent, only gpu.products counts.",
     )
     pod_affinity: PodAffinity | None = Field(
-        None, description="Other pods near which the pods must or preferably run. If absent, there is no such rule."
+        None,
+        description="Other pods to which the pods must, or preferably should, be close. If absent, there is no such "
+        "rule.",
     )
     pod_anti_affinity: PodAffinity | None = Field(
         None,
-        description="Other pods away from which the pods must or preferably run, for example those of this endpoint, "
-        "so that each replica is on another node. If absent, there is no such rule.",
+        description="Other pods from which the pods must, or preferably should, be separated, for example those of "
+        "this endpoint, so that each replica is on another node. If absent, there is no such rule.",
     )
 
 

@@ -2,7 +2,7 @@
 
 The grammar is Ollama's: an instruction per line, in any case; comments after `#`; a value is the rest of the line, or
 a text in one or three double quotes that can have several lines. What Ollama ignores or overwrites is an error here,
-because whoever wrote it expects an effect: parameters that it no longer has, empty texts, and an instruction that is
+because its author expects an effect: parameters that it no longer has, empty texts, and an instruction that is
 given twice.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import select
 import socket
 from collections.abc import Iterable, Sequence
 
@@ -66,6 +67,15 @@ def probe_silent_peers(sock: socket.socket) -> None:
             # macOS has another name for the first one, and its default of two hours.
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Return whether bytes, an end or an error have arrived that were not read yet. False if the socket is closed."""
+    if sock.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _listen(family: int, host: str, port: int, *, reuse_port: bool) -> socket.socket:

@@ -13,7 +13,7 @@ from llmendpoint_operator.admin.lines import Family
 from llmendpoint_operator.admin.loadtest_series import loadtest_families
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import Key
-from llmendpoint_operator.endpoint.layout import statefulset_name
+from llmendpoint_operator.endpoint.live.children import Children
 from llmendpoint_operator.kube.owner import Manifest, owner_of
 
 #: Resources per piece of text. The event loop can do other work after each piece.
@@ -50,10 +50,8 @@ class ResourceSeries:
     def _scheduled(self, body: Manifest) -> int:
         """Return the number of pods of an endpoint that occupy a node."""
         owner = owner_of(body)
-        key = Key(LLMENDPOINT, owner.namespace, owner.name)
-        statefulset = self._inventory.own_child(key, "StatefulSet", statefulset_name(owner), owner.uid)
-        pods = self._inventory.pods(key, statefulset.uid) if statefulset else ()
-        return sum(_occupies_a_node(pod.get("status") or {}) for pod in pods)
+        children = Children(self._inventory, Key(LLMENDPOINT, owner.namespace, owner.name), owner)
+        return sum(_occupies_a_node(pod.get("status") or {}) for pod in children.pods)
 
 
 def _occupies_a_node(status: Manifest) -> bool:

@@ -294,7 +294,7 @@ class Inventory:
         self._waiting[key] = set(names)
 
     def keep_refusals(self, key: Key, names: Iterable[ChildKey]) -> None:
-        """Forget the refused writes of all children except these. Those of claims, which are no children, stay."""
+        """Forget the refused writes of all children except these. Those of claims, which are not children, stay."""
         wanted = set(names)
         refusals = self._refusals.get(key, {}).items()
         kept = {

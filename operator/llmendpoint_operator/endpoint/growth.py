@@ -10,7 +10,6 @@ claims have been patched (`reconcile/plan.py`). Until then, and if a patch is re
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from llmendpoint_common.api import defaults
@@ -70,9 +69,9 @@ def wanted_size(spec: LLMEndpointSpec) -> str:
 
 def claims_in_use(owner: Owner, claims: Iterable[Manifest], replicas: int) -> list[Manifest]:
     """Return the claims of the first replicas. Claims of replicas that do not exist now grow when these come back."""
-    pattern = re.compile(rf"{layout.MODELS_VOLUME}-{layout.statefulset_name(owner)}-(\d+)")
-    numbers = ((claim, pattern.fullmatch(claim["metadata"]["name"])) for claim in claims)
-    return [claim for claim, match in numbers if match and int(match[1]) < replicas]
+    prefix = f"{layout.MODELS_VOLUME}-{layout.statefulset_name(owner)}"
+    numbers = ((claim, layout.ordinal_of(claim["metadata"]["name"], prefix)) for claim in claims)
+    return [claim for claim, number in numbers if number is not None and number < replicas]
 
 
 def too_small(claims: Iterable[Manifest], size: str) -> list[Manifest]:

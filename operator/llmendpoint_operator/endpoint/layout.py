@@ -7,6 +7,7 @@ The selector must not change, because the selector of a StatefulSet is immutable
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
@@ -79,6 +80,12 @@ def selector(owner: Owner) -> dict[str, str]:
 def statefulset_name(owner: Owner) -> str:
     """Return the name of the StatefulSet; its pods are called NAME-0, NAME-1 and so on."""
     return owner.name
+
+
+def ordinal_of(name: str, prefix: str) -> int | None:
+    """Return the number at the end of PREFIX-0, PREFIX-1 and so on, or None if the name does not have this form."""
+    match = re.fullmatch(rf"{re.escape(prefix)}-(\d+)", name)
+    return int(match[1]) if match else None
 
 
 def config_map_name(owner: Owner) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -12,22 +11,16 @@ from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import PodResourceClaim
 from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ModelPhase, SidecarStatus
-from llmendpoint_operator.cluster.pod_status import Silence
-from llmendpoint_operator.cluster.snapshots import Child
-from llmendpoint_operator.cluster.warning_events import WarningEvent
+from llmendpoint_common.contracts.sidecar import ModelPhase, SidecarStatus
 from llmendpoint_operator.endpoint.layout import METERING_CONTAINER, OLLAMA_CONTAINER
 from llmendpoint_operator.endpoint.pod.scheduling import product_label
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.kube.scraping import Scraping
 from llmendpoint_operator.kube.unwatched import Unwatched
-from llmendpoint_operator.pods.classify import absent_pod_trouble
 from llmendpoint_operator.pods.trouble import Origin, Trouble
 from llmendpoint_operator.policy.rules import Violation
 
-#: A sidecar answers a few seconds after its start. After this time, silence needs an explanation.
-_STARTED_SECONDS = 30.0
 #: A pod that has been unschedulable for so long waits for a person. Kubernetes uses the same time for Deployments
 #: (`progressDeadlineSeconds`), and a node for a GPU usually starts faster.
 _STUCK = timedelta(minutes=10)
@@ -66,9 +59,9 @@ class Observation:
     whether the headless Service is. `unwatched` are the kinds of its children and pods that the operator may not watch,
     so that what is observed of them may be outdated. `resizing` has a sentence for each claim that grows. `paused` is
     whether the operator must not write, and `withheld` are the names of what it would write.
-    `configuration` is the hash of its GPUs and its Ollama, and `measured` is what its load tests measured.
-    has set in the StatefulSet; it is None if the spec has the number. `autoscaling` is a sentence if the number of pods
-    should follow the load, but does not.
+    `configuration` is the hash of its GPUs and its Ollama, and `measured` is what its load tests measured. `scaled_to`
+    is the number of pods that an autoscaler has set in the StatefulSet; it is None if the spec has the number.
+    `autoscaling` is a sentence if the number of pods should follow the load, but does not.
     """
 
     replicas: int
@@ -120,33 +113,6 @@ def is_ready(pod: Manifest) -> bool:
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
-def replicas_of(statefulset: Manifest | None) -> Replicas:
-    """Return the replicas of a StatefulSet."""
-    if statefulset is None:
-        return Replicas(0, 0, False)
-    status = statefulset.get("status", {})
-    existing = status.get("replicas", 0)
-    observed = status.get("observedGeneration", 0) >= statefulset["metadata"].get("generation", 0)
-    latest = observed and status.get("updatedReplicas", existing) == existing
-    return Replicas(existing, status.get("readyReplicas", 0), latest)
-
-
-def counts_pods(statefulset: Child) -> bool:
-    """Return whether a StatefulSet counts its pods: it is not being deleted, and its controller has observed it."""
-    return not statefulset.terminating and "observedGeneration" in (statefulset.body.get("status") or {})
-
-
-def ordinal_of(pod: Manifest, statefulset: str) -> int | None:
-    """Return the number of a StatefulSet's pod, or None if its name is not that of one."""
-    match = re.fullmatch(rf"{re.escape(statefulset)}-(\d+)", pod["metadata"]["name"])
-    return int(match[1]) if match else None
-
-
-def counted(pods: Sequence[Manifest]) -> Replicas:
-    """Return the replicas while no StatefulSet counts them."""
-    return Replicas(len(pods), sum(map(is_ready, pods)), False)
-
-
 def is_loading(pod: Manifest, report: SidecarStatus | None) -> bool:
     """Return whether a pod is not ready because its models are being pulled or loaded. `report` is its last one."""
     if report is None or is_ready(pod) or pod["metadata"].get("deletionTimestamp"):
@@ -178,41 +144,6 @@ def _claim_text(claim: PodResourceClaim) -> str:
     return f"ResourceClaimTemplate {template}" if template else f"ResourceClaim {name}"
 
 
-def absent_troubles(
-    absent: Iterable[str], warnings: Sequence[WarningEvent], existed: Mapping[str, datetime], now: datetime
-) -> dict[str, Trouble]:
-    """Return what is wrong with pods that should exist but do not, by name.
-
-    `existed` has the times at which pods of these names were last seen.
-    """
-    found = {pod: absent_pod_trouble(pod, warnings, now, existed.get(pod)) for pod in absent}
-    return {pod: trouble for pod, trouble in found.items() if trouble is not None}
-
-
 def stuck(troubles: Sequence[Trouble | None], now: datetime) -> Trouble | None:
     """Return the trouble of the first pod that has been unschedulable for so long that a person is needed."""
     return next((each for each in troubles if each and each.since and now - each.since >= _STUCK), None)
-
-
-def silence_of(pod: Manifest, answer: Silence, now: datetime) -> str:
-    """Return a sentence about a sidecar that does not answer the operator, or nothing while it may still start."""
-    if not is_ready(pod) and not _runs_for(pod, METERING_CONTAINER, _STARTED_SECONDS, now):
-        return ""
-    state = "is Ready" if is_ready(pod) else "runs"
-    return (
-        f"The operator cannot reach port {ADMIN_PORT} of pod {pod['metadata']['name']} at {answer.url}: "
-        f"{answer.error}. The "
-        f"pod {state}, so the network is the likely cause: allow TCP port {ADMIN_PORT} from the operator's namespace "
-        "in the "
-        "NetworkPolicies of this namespace, and exclude this port from a service mesh (for Istio, with the pod "
-        "annotation "
-        f'traffic.sidecar.istio.io/excludeInboundPorts: "{ADMIN_PORT}").'
-    )
-
-
-def _runs_for(pod: Manifest, container: str, seconds: float, now: datetime) -> bool:
-    for status in (pod.get("status") or {}).get("containerStatuses") or []:
-        started = ((status.get("state") or {}).get("running") or {}).get("startedAt")
-        if status["name"] == container and started:
-            return (now - datetime.fromisoformat(started.replace("Z", "+00:00"))).total_seconds() >= seconds
-    return False

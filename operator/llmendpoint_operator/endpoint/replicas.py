@@ -8,7 +8,6 @@ a smaller number would stop some of them, so the number starts from them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
@@ -36,10 +35,20 @@ def to_start_with(spec: LLMEndpointSpec, owner: Owner, pods: Iterable[Manifest],
     """
     if spec.autoscaling is None:
         return spec.wanted_replicas
-    pattern = re.compile(rf"{layout.statefulset_name(owner)}-(\d+)")
-    ordinals = (pattern.fullmatch(pod["metadata"]["name"]) for pod in pods)
-    existing = max((int(match[1]) + 1 for match in ordinals if match), default=0)
-    return min(max(spec.autoscaling.min_replicas, existing, reported), spec.autoscaling.max_replicas)
+    return min(max(spec.autoscaling.min_replicas, up_to_highest(owner, pods), reported), spec.autoscaling.max_replicas)
+
+
+def up_to_highest(owner: Owner, pods: Iterable[Manifest]) -> int:
+    """Return the number of pods that a StatefulSet needs so that none of these pods has to stop."""
+    prefix = layout.statefulset_name(owner)
+    ordinals = (layout.ordinal_of(pod["metadata"]["name"], prefix) for pod in pods)
+    return max((ordinal + 1 for ordinal in ordinals if ordinal is not None), default=0)
+
+
+def wanted(spec: LLMEndpointSpec, present: int | None) -> int:
+    """Return the number of pods that should exist, if the StatefulSet has the number `present`."""
+    number = scaled_to(spec, present)
+    return spec.wanted_replicas if number is None else number
 
 
 def scaled_to(spec: LLMEndpointSpec, present: int | None) -> int | None:

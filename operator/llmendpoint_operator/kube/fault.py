@@ -39,7 +39,7 @@ _USED = frozenset({"ConfigMap", "Service", "ServiceAccount", "StatefulSet"})
 
 
 def is_lacking_kind(fault: Fault) -> bool:
-    """Return whether a monitor was refused because the cluster lacks its kind: nobody has to have asked for it.
+    """Return whether a monitor was refused because the cluster lacks its kind. It may be a default.
 
     Other optional kinds, such as HTTPRoute, are only written if the spec asks for them.
     """

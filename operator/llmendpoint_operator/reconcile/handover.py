@@ -3,7 +3,7 @@
 If the only field manager that has applied a field applies the object without it, the API server removes the field, and
 its default comes back: a StatefulSet would fall to one replica when an autoscaler takes over. Therefore the present
 value is first applied by another field manager, which never writes again. Then the operator can leave the field out.
-Whoever changes the field afterwards takes it over:
+A field manager that changes the field afterwards takes it over:
 https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
 """
 

@@ -74,8 +74,8 @@ class ModelAgent:
     def configure(self, config: SidecarConfig) -> None:
         """Apply a new configuration.
 
-        Models whose declaration has not changed keep their status. Pending retries are made immediately. A model that
-        is no longer declared so is not made any further.
+        Models whose declaration has not changed keep their status. Pending retries are made immediately. If the
+        declaration of the model that is being made has changed, this work is cancelled.
         """
         before = {model.name: model for model in self._config.models}
         self._config = config

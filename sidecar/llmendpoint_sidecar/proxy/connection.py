@@ -6,11 +6,13 @@ HANDSHAKE  the TLS handshake is not complete (TLS only)      it is complete     
                                                              it fails, or takes too long            CLOSED
 OPEN       requests are read                                 bytes that are not HTTP, a slow head
                                                              or body (a)                            REFUSED
-                                                             no keep-alive, drain, idle timeout     closing (b)
+                                                             a response that announced the end      closing (b)
+                                                             idle for too long; in a drain, for a
+                                                             shorter time (d)                       CLOSED
 REFUSED    nothing more is read; the requests before the     the invalid one is answered            closing (b)
            invalid one are answered, then the invalid one
-LINGERING  the last response was sent; further bytes of the  it closes, or 3 s pass                 CLOSED
-           client are discarded
+LINGERING  the last response was sent; further bytes of the  it closes, or 3 s pass after it has
+           client are discarded                              read the response (c)                  CLOSED
 CLOSED     the transport is closed, or closes as soon as     the client does not read them (c)       CLOSED
            the client has read the buffered bytes
 any                                                          the client has left, or the connection
@@ -18,8 +20,11 @@ any                                                          the client has left
 
 (a) Requests that were complete before are forwarded and answered, whatever follows them.
 (b) LINGERING if the client may still be sending, so that it can read the response before the connection is reset
-    (RFC 9112, 9.6); otherwise CLOSED. In both, requests that wait for their turn are dropped.
+    (RFC 9112, 9.6); otherwise CLOSED. In both, requests that wait for their turn are dropped. In a drain, the proxy
+    announces the end, not the client, so a client that pipelines may be sending.
 (c) After the time limit for silent clients, the buffered bytes are discarded.
+(d) A response whose head was sent before the drain did not announce the end, so the next request is served, with a
+    response that does. The client must get time to send it (`close_if_idle`).
 
 The client is not read (backpressure) while an exchange asks for it, because the upstream is slower (`pause`), while
 there are too many pipelined requests, and at the end of a request while the client does not read its responses. If many
@@ -39,6 +44,7 @@ from typing import cast
 
 from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.process.errors import HeadTooLargeError, ProtocolError
+from llmendpoint_common.process.sockets import is_readable
 from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader, RequestState, fault_of
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.meter.traffic import Traffic
@@ -156,8 +162,8 @@ class ClientConnection(TlsConnection):
         self._queue.popleft()
         # A connection is idle from the end of its last response.
         self._heard = self._shared.clock()
-        if not keep_alive or self._shared.draining:
-            self._close()
+        if not keep_alive:
+            self._close(may_be_sending=self._shared.draining)
         elif self._queue:
             # `start` may refuse the request immediately, which removes it from the queue.
             following = self._queue[0]
@@ -175,12 +181,27 @@ class ClientConnection(TlsConnection):
 
     # ---- calls of the proxy
 
-    def close_if_idle(self) -> None:
-        """Close the connection if no request is in progress."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request or response is in progress."""
+        if self._queue or self._waiting or self._reader.unread or self._head_began is not None:
+            return False
+        return self._transport is None or not self._transport.get_write_buffer_size()
+
+    def close_if_idle(self, since: float) -> None:
+        """Close the connection in a drain if nothing has happened on it since this time.
+
+        A request that is on its way when the connection is closed is lost. The more time has passed since the last
+        response, the less likely that is. Bytes that have arrived, but were not read yet, count as a request.
+        """
+        if self._heard > since:
+            return
         if self._state is _HANDSHAKE:
             self.abort()
-        elif not self._queue and not self._waiting:
-            self._close()
+        elif self.is_idle and self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            if sock is None or not is_readable(sock):
+                self._close()
 
     def abort(self) -> None:
         """Close immediately."""
@@ -194,7 +215,8 @@ class ClientConnection(TlsConnection):
     def check_timeouts(self, now: float, timeouts: Timeouts) -> None:
         """End an exchange, a request or a connection that has exceeded its time limit."""
         if self._state is _LINGERING or self._state is _CLOSED:
-            if now - self._closing_since > (_LINGER_SECONDS if self._state is _LINGERING else timeouts.client):
+            lingers = self._state is _LINGERING and not self._is_unread
+            if now - self._closing_since > (_LINGER_SECONDS if lingers else timeouts.client):
                 self.abort()
         elif self._state is _HANDSHAKE:
             if now - self._heard > timeouts.handshake:
@@ -250,6 +272,7 @@ class ClientConnection(TlsConnection):
         self.write = self._transport.write
         if self._state is _HANDSHAKE:
             self._state = _OPEN
+            self._heard = self._shared.clock()
         elif self._state is _CLOSED:
             self._transport.abort()
         elif not self._shared.connections.admit(self):
@@ -327,6 +350,8 @@ class ClientConnection(TlsConnection):
             self._read_later()
         if self._queue:
             self._queue[0].client_writable(writable=True)
+        elif self._state is _LINGERING:
+            self._closing_since = self._shared.clock()
 
     # ---- calls of the reader
 
@@ -460,18 +485,19 @@ class ClientConnection(TlsConnection):
         self._queue.clear()
         self._incoming = None
 
-    def _close(self) -> None:
-        """Close. A client that is still sending a request first gets time to read the response."""
+    def _close(self, *, may_be_sending: bool = False) -> None:
+        """Close. A client that is still sending, or may be sending, first gets time to read the response."""
         if self._state is _LINGERING or self._state is _CLOSED:
             return
         self._reader.close()
         self._closing_since = self._shared.clock()
         transport = self._transport
-        may_be_sending = self._state is _REFUSED or (self._incoming is not None and not self._incoming.request_complete)
+        is_sending = self._state is _REFUSED or (self._incoming is not None and not self._incoming.request_complete)
         self._stop_exchanges()
         if transport is None or transport.is_closing():
             self._state = _CLOSED
-        elif may_be_sending and not self._shared.draining:
+        elif is_sending or (may_be_sending and transport.can_write_eof()):
+            # Over TLS, the transport itself waits for the client to close.
             self._state = _LINGERING
             if transport.can_write_eof():
                 transport.write_eof()

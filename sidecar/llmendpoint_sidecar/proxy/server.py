@@ -24,7 +24,7 @@ from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.tls import TlsServer
 
 _SWEEP_SECONDS = 1.0
-#: Interval at which the drain checks whether the last connection has ended.
+#: Interval at which the drain closes idle connections, and checks whether the last connection has ended.
 _DRAIN_POLL_SECONDS = 0.05
 #: Maximum number of connections that are not accepted yet, so that a burst of clients waits instead of failing.
 _BACKLOG = 4096
@@ -114,18 +114,19 @@ class Proxy:
     async def drain(self, accept_seconds: float, finish_seconds: float) -> int:
         """Accept connections for another `accept_seconds`, then let requests finish for up to `finish_seconds`.
 
-        Returns the number of connections that were closed during a request.
+        Responses announce that their connection will be closed. A connection on which no response did is closed when it
+        has been idle for `accept_seconds`. Returns the number of connections that were closed during a request.
         """
         self._shared.draining = True
         await asyncio.sleep(accept_seconds)
         for server in self._servers:
             server.close()
-        for connection in self.connections:
-            connection.close_if_idle()
         deadline = self._shared.clock() + finish_seconds
-        while self.connections and self._shared.clock() < deadline:  # noqa: ASYNC110 - ends at a deadline too
+        while self.connections and (now := self._shared.clock()) < deadline:
+            for connection in self.connections:
+                connection.close_if_idle(now - accept_seconds)
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
-        cut = len(self.connections)
+        cut = sum(not connection.is_idle for connection in self.connections)
         await self.close()
         return cut
 

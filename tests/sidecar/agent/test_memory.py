@@ -1,4 +1,4 @@
-"""The agent's memory: it outlives the process, and a folder that cannot be used is no failure."""
+"""The agent's memory: it outlives the process, and a folder that cannot be used is not a failure."""
 
 from __future__ import annotations
 

@@ -11,10 +11,19 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import ApiModel, LabelValue, ObjectName, list_map, rules
+from llmendpoint_common.api.fields import (
+    DNS_LABEL,
+    LABEL_NAME,
+    SUBDOMAIN,
+    ApiModel,
+    LabelValue,
+    ObjectName,
+    list_map,
+    rules,
+)
 
 #: Name of a claim in the pod, or of a request in a claim: a DNS label.
-_ClaimName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
+_ClaimName = Annotated[str, Field(pattern=f"^{DNS_LABEL}$", min_length=1, max_length=63)]
 
 #: Name of an extended resource: a DNS subdomain that is not below kubernetes.io, a slash, and a name.
 ExtendedResource = Annotated[
@@ -24,8 +33,7 @@ ExtendedResource = Annotated[
         {
             "type": "string",
             "maxLength": 128,
-            "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/"
-            r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+            "pattern": f"^{SUBDOMAIN}/{LABEL_NAME}$",
             **rules(
                 (
                     "!self.contains('kubernetes.io/') && !self.startsWith('requests.')",
@@ -54,8 +62,8 @@ class PodResourceClaim(ApiModel):
     )
     resource_claim_name: ObjectName | None = Field(
         None,
-        description="ResourceClaim in the namespace of the endpoint. All replicas share its devices, so they run where "
-        "these devices are. Set either this field or resourceClaimTemplateName.",
+        description="ResourceClaim in the namespace of the endpoint. All replicas share its devices, so they run on "
+        "the nodes with these devices. Set either this field or resourceClaimTemplateName.",
     )
     request: _ClaimName | None = Field(
         None,

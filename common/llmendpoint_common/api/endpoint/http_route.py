@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
-from llmendpoint_common.api.fields import ApiModel, HostName, Name, ObjectName, ShortText, rules
+from llmendpoint_common.api.fields import DNS_LABEL, SUBDOMAIN, ApiModel, HostName, Name, ObjectName, ShortText, rules
 
 #: Two references to one parent must name different listeners: a rule of HTTPRoute in the standard channel. CEL reserves
 #: the word namespace.
@@ -22,9 +22,9 @@ def _text(pattern: str, length: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "maxLength": length, "pattern": pattern})
 
 
-_Group = Annotated[ShortText, _text(r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", 253)]
+_Group = Annotated[ShortText, _text(f"^$|^{SUBDOMAIN}$", 253)]
 _Kind = Annotated[Name, _text(r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$", 63)]
-_Namespace = Annotated[Name, _text(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", 63)]
+_Namespace = Annotated[Name, _text(f"^{DNS_LABEL}$", 63)]
 
 
 class ParentReference(ApiModel):
@@ -34,7 +34,7 @@ class ParentReference(ApiModel):
     namespace: _Namespace | None = Field(
         None,
         description="Namespace of the Gateway. It must allow routes from the namespace of the endpoint (allowedRoutes "
-        "of its listener). If absent, the namespace of the endpoint.",
+        "of its listener). If absent, it is the namespace of the endpoint.",
     )
     section_name: ObjectName | None = Field(
         None, description="Name of the listener. If absent, the route is attached to all listeners that allow it."
@@ -43,8 +43,8 @@ class ParentReference(ApiModel):
         None,
         ge=1,
         le=65535,
-        description="Port of the listeners. If absent, listeners with any port. The Gateway controller must support "
-        "this field.",
+        description="Port of the listeners. If absent, the route is attached to listeners with any port. The "
+        "Gateway controller must support this field.",
     )
     group: _Group = Field(
         "gateway.networking.k8s.io",

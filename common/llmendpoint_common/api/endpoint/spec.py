@@ -99,7 +99,7 @@ class LLMEndpointSpec(ApiModel):
     network_policy: NetworkPolicy = Field(
         default_factory=NetworkPolicy,
         description="The NetworkPolicy of the pods. If absent, it is enabled: every source may connect to the port for "
-        "clients, only the namespaces of the monitoring and the operator to the port for metrics, and nobody to other "
+        "clients, only the namespaces of the monitoring and the operator to the port for metrics, and no one to other "
         "ports.",
     )
     monitoring: Monitoring = Field(

@@ -11,10 +11,19 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from llmendpoint_common.api.fields import ApiModel, ObjectName, Quantity, ShortText, cel_list, list_map, rules
+from llmendpoint_common.api.fields import (
+    DNS_LABEL,
+    ApiModel,
+    ObjectName,
+    Quantity,
+    ShortText,
+    cel_list,
+    list_map,
+    rules,
+)
 from llmendpoint_common.contracts import pod
 
-_VOLUME_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_VOLUME_NAME = f"^{DNS_LABEL}$"
 #: Without empty, `.` and `..` components and without `:`, which Kubernetes refuses. So paths can be compared as text.
 _COMPONENT = r"([^/:.][^/:]*|\.[^/:.][^/:]*|\.\.[^/:]+)"
 FOLDER_PATTERN = rf"^(/{_COMPONENT})+$"
@@ -125,7 +134,7 @@ class CsiVolume(ApiModel):
     )
 
 
-#: The fields of a volume that say where its files are. Exactly one is set.
+#: The fields of a volume for its source. Exactly one is set.
 SOURCES = ("persistentVolumeClaim", "configMap", "emptyDir", "image", "csi")
 _ONE_SOURCE = (
     f"[{', '.join(f'has(self.{source})' for source in SOURCES)}].filter(given, given).size() == 1",
@@ -165,9 +174,14 @@ class Volume(ApiModel):
 
     @property
     def types(self) -> list[str]:
-        """The names of the fields that say where the files are. A valid volume has one."""
-        aliases = {name: str(field.alias) for name, field in type(self).model_fields.items() if name != "name"}
-        return [alias for name, alias in aliases.items() if getattr(self, name) is not None]
+        """The fields for the source of the volume that are set. A valid volume has one."""
+        return types_of(self)
+
+
+def types_of(volume: ApiModel) -> list[str]:
+    """Return the names of the fields of a volume that are set, except its name."""
+    aliases = {name: str(field.alias) for name, field in type(volume).model_fields.items() if name != "name"}
+    return [alias for name, alias in aliases.items() if getattr(volume, name) is not None]
 
 
 class VolumeMount(ApiModel):

@@ -37,7 +37,7 @@ def metering_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
         "env": [{"name": f"{ENVIRONMENT_PREFIX}STATE_FOLDER", "value": layout.STATE_FOLDER}],
         "ports": _ports(spec),
         "resources": resources(spec.metering.resources, defaults.METERING_REQUESTS, defaults.METERING_LIMITS),
-        # Conditions quote the last words of a container that ends again and again.
+        # Conditions quote the end of the log of a container that fails repeatedly.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pod_security.container_security_context(),
         "readinessProbe": _probe("/readyz", period=2, failures=2),

@@ -32,7 +32,7 @@ def ollama_container(spec: LLMEndpointSpec, images: Images) -> Manifest:
             **resources(spec.ollama.resources, {**defaults.OLLAMA_REQUESTS, **devices}, devices),
             **_claims(gpu),
         },
-        # Conditions quote the last words of a container that ends again and again.
+        # Conditions quote the end of the log of a container that fails repeatedly.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": pod_security.container_security_context(),
         "startupProbe": _probe(spec, period=2, failures=150, timeout=5),

@@ -97,7 +97,7 @@ def _extended(container: Manifest, additions: Manifest) -> Manifest:
 
 
 def _restricted(container: Manifest) -> Manifest:
-    """Return an additional container that meets the *restricted* standard, and whose last words can be quoted."""
+    """Return an additional container that meets the *restricted* standard, and the end of whose log can be quoted."""
     context = {**pod_security.container_security_context(), **container.get("securityContext", {})}
     policy = container.get("terminationMessagePolicy", "FallbackToLogsOnError")
     return {**container, "terminationMessagePolicy": policy, "securityContext": context}

@@ -109,7 +109,7 @@ READ = view(READY, ready=True)
             (True, "ChangingModels"),
             "does not fit",
         ),
-        # An evicted model is loaded again, which is no change.
+        # An evicted model is loaded again, which is not a change.
         (view(model(ModelPhase.LOADING, present=True), ready=True), (False, "Settled"), ""),
     ],
 )

@@ -39,7 +39,7 @@ def test_additional_containers_meet_the_restricted_standard() -> None:
     made = with_template(initContainers=[AGENT], containers=[writable])
     assert_restricted(made)
     assert made["containers"][1]["securityContext"]["runAsUser"] == 1000
-    # Conditions quote the last words of a container that ends again and again.
+    # Conditions quote the end of the log of a container that fails repeatedly.
     assert made["containers"][1]["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 

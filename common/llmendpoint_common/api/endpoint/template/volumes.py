@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from llmendpoint_common.api.endpoint.template.part import NOT_A_SECRET, RESTRICTED, Object, Part, Path, reasons
-from llmendpoint_common.api.endpoint.volumes import FOLDER_PATTERN
+from llmendpoint_common.api.endpoint.volumes import FOLDER_PATTERN, types_of
 from llmendpoint_common.contracts import pod
 
 
@@ -103,9 +103,8 @@ class TemplateVolume(Part):
 
     @property
     def types(self) -> list[str]:
-        """The names of the fields that say where the files are. A valid volume has one."""
-        aliases = {name: str(field.alias) for name, field in type(self).model_fields.items() if name != "name"}
-        return [alias for name, alias in aliases.items() if getattr(self, name) is not None]
+        """The fields for the source of the volume that are set. A valid volume has one."""
+        return types_of(self)
 
     def conflicts(self) -> Iterator[tuple[Path, str]]:
         """Yield names of the operator, and volumes without a source or with several."""
