@@ -18,8 +18,8 @@ from llmendpoint_common.api.fields import (
     Annotations,
     ApiModel,
     Labels,
-    LocalReference,
     ObjectName,
+    SecretReference,
     Toleration,
     rules,
 )
@@ -39,7 +39,7 @@ class Pod(ApiModel):
         "with llmendpoint.dev/ are ignored.",
     )
     annotations: Annotations = Field(default_factory=dict, description="Additional annotations of the pods.")
-    image_pull_secrets: list[LocalReference] = Field(
+    image_pull_secrets: list[SecretReference] = Field(
         default_factory=list,
         max_length=16,
         description="Secrets with credentials for the images, in the namespace of the endpoint. The Secrets of the "

@@ -20,6 +20,7 @@ from llmendpoint_common.api.fields import (
     Name,
     ObjectName,
     Resources,
+    SecretReference,
     Toleration,
     rules,
 )
@@ -272,7 +273,7 @@ class LoadPod(ApiModel):
         "with llmendpoint.dev/ are ignored.",
     )
     annotations: Annotations = Field(default_factory=dict, description="Additional annotations of the pod.")
-    image_pull_secrets: list[LocalReference] = Field(
+    image_pull_secrets: list[SecretReference] = Field(
         default_factory=list,
         max_length=16,
         description="Secrets with credentials for the image, in the namespace of the LoadTest. The Secrets of the "
