@@ -224,7 +224,13 @@ class Resources(ApiModel):
 class LocalReference(ApiModel):
     """Reference to an object in the same namespace."""
 
-    name: ObjectName = Field(description="Name of the object.")
+    name: ObjectName = Field(description="Name of the object. It must be in the same namespace.")
+
+
+class SecretReference(LocalReference):
+    """Reference to a Secret in the same namespace."""
+
+    name: ObjectName = Field(description="Name of the Secret. It must be in the same namespace.")
 
 
 class EnvironmentVariable(ApiModel):

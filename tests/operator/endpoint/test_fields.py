@@ -93,6 +93,11 @@ def bounds(schema: dict[str, Any]) -> Iterator[str]:
         yield "a list without maxItems"
 
 
+@pytest.mark.parametrize("path", ["spec.pod.imagePullSecrets.name", "spec.metering.auth.secretRefs.name"])
+def test_the_name_of_a_secret_is_described_as_one(path: str) -> None:
+    assert "Secret" in FIELDS[path]["description"]
+
+
 @pytest.mark.parametrize("path", sorted(FIELDS), ids=str)
 def test_each_field_is_described_and_bounded(path: str) -> None:
     schema = FIELDS[path]

@@ -15,9 +15,9 @@ from llmendpoint_common.api.fields import (
     DataKey,
     Duration,
     Image,
-    LocalReference,
     Name,
     Resources,
+    SecretReference,
     list_map,
     rules,
 )
@@ -58,7 +58,7 @@ class MeteringMode(StrEnum):
 class Auth(ApiModel):
     """API keys of the clients."""
 
-    secret_refs: list[LocalReference] = Field(
+    secret_refs: list[SecretReference] = Field(
         min_length=1,
         max_length=16,
         description="Secrets with API keys, in the namespace of the endpoint. The name of each entry is a tenant, and "

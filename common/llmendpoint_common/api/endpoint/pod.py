@@ -18,9 +18,9 @@ from llmendpoint_common.api.fields import (
     AddedLabels,
     ApiModel,
     Labels,
-    LocalReference,
     ObjectName,
     PodAnnotations,
+    SecretReference,
     Toleration,
     rules,
 )
@@ -40,7 +40,7 @@ class Pod(ApiModel):
         description="Additional annotations of the pods. Those that choose AppArmor or seccomp profiles are not "
         "allowed.",
     )
-    image_pull_secrets: list[LocalReference] = Field(
+    image_pull_secrets: list[SecretReference] = Field(
         default_factory=list,
         max_length=16,
         description="Secrets with credentials for the images, in the namespace of the endpoint. The Secrets of the "

@@ -85,7 +85,11 @@ class LLMEndpointSpec(ApiModel):
         default_factory=Metering,
         description="Settings of the metering sidecar: image, API keys, limits and timeouts for clients.",
     )
-    service: Service = Field(default_factory=Service, description="The Service that clients use.")
+    service: Service = Field(
+        default_factory=Service,
+        description="Type, port and annotations of the Service through which clients use the endpoint. It has the "
+        "endpoint's name.",
+    )
     ingress: Ingress | None = Field(
         None,
         description="The Ingress through which clients outside the cluster use the endpoint. It can be set together "

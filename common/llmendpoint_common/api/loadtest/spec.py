@@ -21,6 +21,7 @@ from llmendpoint_common.api.fields import (
     ObjectName,
     PodAnnotations,
     Resources,
+    SecretReference,
     Toleration,
     rules,
 )
@@ -273,7 +274,7 @@ class LoadPod(ApiModel):
         description="Additional annotations of the pod. Those that choose AppArmor or seccomp profiles are not "
         "allowed.",
     )
-    image_pull_secrets: list[LocalReference] = Field(
+    image_pull_secrets: list[SecretReference] = Field(
         default_factory=list,
         max_length=16,
         description="Secrets with credentials for the image, in the namespace of the LoadTest. The Secrets of the "
