@@ -192,9 +192,14 @@ def test_the_plain_install_has_no_test() -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", ["operator.replica=2", "operator.replicas=-1", "platform.openShift=true", "networkPolicy.enable=true"]
-)
-def test_a_value_that_does_not_exist_is_refused(flag: str) -> None:
+    "flag",
+    [
+        "operator.replica=2", "operator.replicas=-1", "platform.openShift=true", "networkPolicy.enable=true",
+        "operator.watchNamespaces={Bad_NS}", r"operator.podLabels.llmendpoint\.dev/operator=evil",
+        r"operator.podLabels.app\.kubernetes\.io/name=evil",
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_exist_or_is_wrong_is_refused(flag: str) -> None:
     command = ["helm", "template", "llmendpoint", str(CHART), "--kube-version", "1.29.0", "--set", flag]
     assert subprocess.run(command, check=False, capture_output=True).returncode
 
