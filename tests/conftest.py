@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import hypothesis
@@ -83,3 +85,16 @@ async def http(stack: AsyncExitStack) -> aiohttp.ClientSession:
     """Client that returns bodies as they were received."""
     session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=60))
     return await stack.enter_async_context(session)
+
+
+@pytest.fixture
+def strict_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let contexts of TLS verify certificates as strictly by default as Python 3.13 does."""
+    create = ssl.create_default_context
+
+    def create_strict(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        context = create(*arguments, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", create_strict)

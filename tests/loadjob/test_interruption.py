@@ -37,7 +37,7 @@ from llmendpoint_loadjob.publish import publish
 from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
 from support.servers import StartSimulator
-from support.tls import issue
+from support.tls import issue, issue_without_key_identifiers
 from support.waiting import eventually
 
 OBJECTIVES = (Objective(MetricName.ERROR_RATE, 0.5),)
@@ -129,13 +129,22 @@ class ApiServer:
 
 
 @pytest.fixture
-async def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
-    """An API server as a pod sees it: its address in the environment, token and certificate in the mounted folder."""
+def certificates(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """The CA of the cluster, and the certificate of the API server with its key."""
     certificate, key = issue(tmp_path, "localhost")
+    return certificate, certificate, key
+
+
+@pytest.fixture
+async def api_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificates: tuple[Path, Path, Path]
+) -> AsyncIterator[ApiServer]:
+    """An API server as a pod sees it: its address in the environment, token and certificate in the mounted folder."""
+    authority, certificate, key = certificates
     (tmp_path / "token").write_text("token\n")
-    certificate.rename(tmp_path / "ca.crt")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tmp_path / "ca.crt", key)
+    (tmp_path / "ca.crt").write_bytes(authority.read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
     server = ApiServer()
     app = web.Application()
     app.router.add_patch("/api/v1/namespaces/ns/configmaps/smoke-result-0", server.answer)
@@ -168,6 +177,36 @@ async def test_a_failed_write_is_repeated(
     await write()
     assert parse_result(json.loads(api_server.bodies[-1])["data"][RESULT_KEY]) == partial()
     assert len(api_server.bodies) == 4
+
+
+class TestCertificateWithoutAuthorityKeyIdentifier:
+    """kubectl accepts such an API server, and Python 3.13 does not by default."""
+
+    @pytest.fixture
+    def certificates(self, tmp_path: Path) -> tuple[Path, Path, Path]:
+        return issue_without_key_identifiers(tmp_path)
+
+    @pytest.mark.usefixtures("strict_defaults")
+    async def test_is_accepted(self, api_server: ApiServer, write: Callable[[], Awaitable[None]]) -> None:
+        await write()
+        assert len(api_server.bodies) == 1
+
+    @pytest.mark.usefixtures("strict_defaults")
+    async def test_is_refused_if_another_authority_signed_it(
+        self,
+        api_server: ApiServer,
+        write: Callable[[], Awaitable[None]],
+        stopping: asyncio.Event,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        other, _ = issue(tmp_path, "kubernetes")
+        (tmp_path / "ca.crt").write_bytes(other.read_bytes())
+        monkeypatch.setattr(publishing, "_STOPPING_LIMIT_SECONDS", 0.5)
+        stopping.set()
+        with pytest.raises(PublishError, match="certificate verify failed"):
+            await write()
+        assert not api_server.bodies
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

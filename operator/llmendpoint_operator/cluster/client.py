@@ -9,6 +9,7 @@ thread, and encodes bodies twice. That took 0.6 ms of CPU time per request, whic
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
@@ -53,7 +54,16 @@ async def load_configuration() -> Configuration:
     except ConfigException:
         await load_kube_config(client_configuration=configuration)
     configuration.proxy = configuration.proxy or proxy_for(configuration.host)
+    # Like kubectl, accept certificates without an Authority Key Identifier, which EKS has (kubernetes-client/python
+    # #2394). Since Python 3.13, they are refused by default. Signatures, dates and names are verified as before.
+    configuration.disable_strict_ssl_verification = True
     return configuration
+
+
+def tls_context(configuration: Configuration) -> ssl.SSLContext:
+    """Return the certificate authorities, the client's certificate, and how strictly certificates are verified."""
+    context: ssl.SSLContext = RESTClientObject(configuration).ssl_context
+    return context
 
 
 def proxy_for(url: str) -> str | None:
@@ -75,8 +85,7 @@ class ApiServer:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        # Certificate authorities, the client's certificate, and how strictly certificates are checked.
-        self._tls = RESTClientObject(configuration).ssl_context
+        self._tls = tls_context(configuration)
         self._session: aiohttp.ClientSession | None = None
         #: The number of requests by verb, resource and status code; `<error>` if no response was received.
         self.requests: Counter[Request] = Counter()

@@ -28,10 +28,9 @@ from typing import Any
 
 import kopf
 import msgspec
-from kubernetes.aio.config import ConfigException
 
 from llmendpoint_common.process.errors import LLMEndpointError
-from llmendpoint_operator.cluster.client import API_ERRORS, ApiServer, load_configuration
+from llmendpoint_operator.cluster.client import API_ERRORS, ApiServer
 from llmendpoint_operator.cluster.faults import describe
 from llmendpoint_operator.cluster.kinds import Kind, Role
 from llmendpoint_operator.kube.owner import Manifest
@@ -40,6 +39,7 @@ from llmendpoint_operator.watching.backoff import Backoff
 from llmendpoint_operator.watching.canary import RESTART_SECONDS, Canary
 from llmendpoint_operator.watching.confirmations import Confirmations, Verdict
 from llmendpoint_operator.watching.feed import Feed
+from llmendpoint_operator.watching.kopf_login import Login
 from llmendpoint_operator.watching.kopf_storage import NoDiffBase
 from llmendpoint_operator.watching.kopf_thread import KopfThread
 from llmendpoint_operator.watching.leases import Leases
@@ -56,7 +56,6 @@ _CHECK_SECONDS = 1.0
 _START_SECONDS = 1.0
 _PAGE = 100
 _LEASE = "Lease"
-_LOGIN_SECONDS = 2.0
 _NEW_KIND_SECONDS = 30.0
 
 #: Called in the operator's event loop with a kind, the type of an event (None for an object of a listing) and a body.
@@ -257,17 +256,7 @@ class KopfFeed:
 def _registry(kinds: Iterable[Kind], forward: Received) -> kopf.OperatorRegistry:
     """Return kopf's handlers. They run in kopf's thread, and pass all events to the operator's event loop."""
     registry = kopf.OperatorRegistry()
-
-    @kopf.on.login(registry=registry)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        # If a login handler fails, kopf waits for credentials without end.
-        while True:
-            try:
-                return await _credentials()
-            except (ConfigException, OSError) as error:
-                log.warning("cannot read the credentials for the API server: %s", error)
-                await asyncio.sleep(_LOGIN_SECONDS)
-
+    Login().register(registry)
     for kind in kinds:
         handler = partial(_event, forward, kind)
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural)(handler)
@@ -306,27 +295,6 @@ async def _event(
     **_: Any,
 ) -> None:
     forward(kind, type, dict(body))
-
-
-async def _credentials() -> kopf.ConnectionInfo:
-    """Return kopf's connection settings, from the configuration of the official client.
-
-    kopf calls this function again when a token has expired.
-    """
-    configuration = await load_configuration()
-    scheme, _, token = (await configuration.get_api_key_with_prefix("BearerToken") or "").rpartition(" ")
-    return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        insecure=not configuration.verify_ssl,
-        username=configuration.username or None,
-        password=configuration.password or None,
-        scheme=scheme or None,
-        token=token or None,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
-        proxy_url=configuration.proxy,
-    )
 
 
 async def _first_of(*waits: Any) -> None:
