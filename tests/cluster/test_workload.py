@@ -65,8 +65,9 @@ def test_a_model_comes_through_a_proxy_from_a_registry_with_a_private_ca(
         )
     )
     # The pod waits for the bundle, and the status says so.
-    wait_until(lambda: ready(namespace, "private")[0] == "VolumeNotReady", 60)
-    assert 'configmap "company-ca" not found' in ready(namespace, "private")[1]
+    # A busy kubelet says first that it has not read any ConfigMap of the pod yet.
+    wait_until(lambda: 'configmap "company-ca" not found' in ready(namespace, "private")[1], 90)
+    assert ready(namespace, "private")[0] == "VolumeNotReady"
     namespace.run("create", "configmap", "company-ca", f"--from-file={tmp_path}/ca.crt")
     namespace.run("wait", "--for=condition=Ready", "--timeout=3m", "llmendpoint/private")
     asked = set(namespace.run("logs", "pod/gateway").split("\n")) - {""}
