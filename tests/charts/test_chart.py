@@ -42,6 +42,13 @@ def test_the_operator_understands_its_flags(values: Path) -> None:
     parse_settings([item for item in container["args"] if not item.startswith("--policy=")])
 
 
+def test_prices_without_the_rules_that_use_them_are_refused() -> None:
+    prices = ("--set-string", "gpuHourlyPrices.NVIDIA-H200=3.50")
+    with pytest.raises(AssertionError, match=r"gpuHourlyPrices has no effect with monitoring\.rules=Disabled"):
+        rendered(*prices, "--set", "monitoring.rules=Disabled")
+    assert rendered(*prices)
+
+
 def test_keda_without_the_address_of_prometheus_is_refused() -> None:
     with pytest.raises(AssertionError, match=r"autoscaling\.actuator KEDA requires prometheus\.url"):
         rendered("--set", "autoscaling.actuator=KEDA")
