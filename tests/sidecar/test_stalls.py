@@ -17,7 +17,7 @@ import pytest
 from llmendpoint_common.contracts.sidecar import DeclaredModel, RequestRecord, SidecarConfig, StallConfig
 from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.main import Sidecar
-from llmendpoint_sidecar.ollama.client import Ollama
+from llmendpoint_sidecar.ollama.client import Description, Ollama
 from support.servers import RunningSimulator, StartSidecar, StartSimulator
 from support.waiting import eventually
 
@@ -152,10 +152,10 @@ async def test_the_log_speaks_of_no_question_if_ollama_lists_no_capabilities(
 ) -> None:
     """Old and foreign servers do not list them."""
 
-    async def none(*_: object) -> list[str]:
-        return []
+    async def nothing(*_: object) -> Description:
+        return Description()
 
-    monkeypatch.setattr(Ollama, "capabilities", none)
+    monkeypatch.setattr(Ollama, "described", nothing)
     caplog.set_level(logging.INFO)
     hung.simulator.behave(fault="hang")
     await hung.ask()
