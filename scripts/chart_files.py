@@ -162,8 +162,8 @@ helm test llmendpoint --namespace llmendpoint-system
 ```
 
 `helm test` starts a pod that waits until the operator is ready, and checks that the API server serves the kinds below.
-If it fails, the pod stays; `kubectl logs` says what is wrong. From a clone of the repository, use `charts/llmendpoint`
-instead of the address.
+If it fails, the pod is kept, and `kubectl logs` shows the error. From a clone of the repository, use
+`charts/llmendpoint` instead of the address.
 
 Then create an endpoint:
 

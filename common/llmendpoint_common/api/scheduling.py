@@ -153,7 +153,7 @@ class WeightedPodAffinityTerm(ApiModel):
 
 
 class PodAffinity(ApiModel):
-    """Other pods to which a pod must, or preferably should, be close, or from which it must be separated."""
+    """Rules that place a pod near other pods, or away from them."""
 
     required_during_scheduling_ignored_during_execution: list[PodAffinityTerm] = Field(
         default_factory=list, max_length=16, description="Terms, all of which must hold when a pod is scheduled."
@@ -174,8 +174,8 @@ class Affinity(ApiModel):
     )
     pod_affinity: PodAffinity | None = Field(
         None,
-        description="Other pods to which the pods must, or preferably should, be close. If absent, there is no such "
-        "rule.",
+        description="Rules that place the pods near other pods: required rules and preferred rules. If absent, there "
+        "is no such rule.",
     )
     pod_anti_affinity: PodAffinity | None = Field(
         None,

@@ -39,7 +39,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Modelfile(msgspec.Struct, frozen=True):
-    """A parsed Modelfile. `base` is the model that FROM names. It is empty if there is no FROM."""
+    """A parsed Modelfile. `base` is the argument of FROM, or empty if the Modelfile has no FROM."""
 
     base: str = ""
     template: str | None = None

@@ -1,4 +1,4 @@
-"""Environment variables of the Ollama container that a spec cannot set as it likes, and where it sets them instead."""
+"""Environment variables of the Ollama container that `ollama.env` must not set, and the fields that set them."""
 
 from __future__ import annotations
 

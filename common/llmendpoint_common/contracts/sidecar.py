@@ -192,7 +192,7 @@ class DeclaredModel(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
 
 
 def modelfile_problem(name: str, base: str, source: str | None) -> str:
-    """Return what is wrong with the FROM of a model's Modelfile, which names `base`, or an empty string."""
+    """Return an error in the FROM instruction of a model's Modelfile, or an empty string. `base` is its argument."""
     if not base and source is None:
         return "the Modelfile needs FROM, because there is no source"
     if base and source is not None:

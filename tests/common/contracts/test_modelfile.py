@@ -78,7 +78,7 @@ def test_only_what_is_set_becomes_a_field_of_the_request() -> None:
         ('FROM a\nSYSTEM """b\nc', "line 2 of the Modelfile: the quoted text of SYSTEM does not end"),
         ("ADAPTER ./lora.gguf", "ADAPTER is not supported"),
         ("FROM ./model.gguf", "set source.gguf.path"),
-        ("FROM /root/.ollama/models/blobs/sha256-1", "set source.gguf.path"),
+        ("FROM /home/ollama/.ollama/models/blobs/sha256-1", "set source.gguf.path"),
         ("FROM a b", "'a b' is not the name of a model"),
         ("FROM a/../b", "is not the name of a model"),
         ("PARAMETER num_ctx many", "'many' is not a value of the parameter num_ctx: write a whole number"),

@@ -1,8 +1,8 @@
 """A part of `spec.podTemplate`: what all models of its parts have in common.
 
-The models list what is allowed, so that a field of a later Kubernetes is refused until somebody has decided whether it
-could lead past the meter, weaken the pod or change its identity. The values of allowed fields are only checked if the
-operator reads them; otherwise the API server checks them when the StatefulSet is written.
+The models list what is allowed, so a field that a later version of Kubernetes adds is refused until it has been decided
+whether it could lead past the meter, weaken the pod or change its identity. The values of allowed fields are only
+checked if the operator reads them; otherwise the API server checks them when the StatefulSet is written.
 
 The names and types are those of `k8s.io/api/core/v1` in Kubernetes 1.35. A message follows the path of its field and a
 colon.
@@ -75,5 +75,5 @@ class Part(ApiModel):
         return self
 
     def conflicts(self) -> Iterator[tuple[Path, str]]:
-        """Yield what is wrong with values that are allowed by themselves: a path below this part, and a sentence."""
+        """Yield an error for each combination of values that is not allowed: a path below this part, and a sentence."""
         return iter(())
