@@ -17,13 +17,13 @@ from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.pod_status import Silence
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint import replicas
+from llmendpoint_operator.endpoint.account_in_use import with_account_in_use
 from llmendpoint_operator.endpoint.autoscaling import autoscaling_trouble
 from llmendpoint_operator.endpoint.capacity import configuration_hash
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.conditions.model_reports import unfinished
 from llmendpoint_operator.endpoint.desired import Present, desired
 from llmendpoint_operator.endpoint.growth import Growth, claims_in_use, sentences, too_small, wanted_size
-from llmendpoint_operator.endpoint.handover import with_account_in_use
 from llmendpoint_operator.endpoint.layout import statefulset_name
 from llmendpoint_operator.endpoint.live.children import Children
 from llmendpoint_operator.endpoint.live.pods import Pods
