@@ -8,14 +8,13 @@ tokens.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 
-from support.cluster import NAMESPACE, ROOT, Namespace, Parameters, kubectl, new_namespace
+from support.cluster import NAMESPACE, Namespace, Parameters, install_chart, kubectl, new_namespace
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.keda, pytest.mark.timeout(900)]
@@ -30,16 +29,11 @@ def models(chart: None) -> Iterator[Namespace]:
     """A namespace that is served by an operator with KEDA."""
     values = ("autoscaling.actuator=KEDA", f"prometheus.url={PROMETHEUS}", "monitoring.namespaces={monitoring}")
     flags = [flag for value in values for flag in ("--set", value)]
-    helm(*flags)
+    install_chart("llmendpoint", NAMESPACE, "--wait", *flags)
     namespace = new_namespace("waves")
     yield namespace
     kubectl("delete", "namespace", namespace.name, "--wait=false")
-    helm()
-
-
-def helm(*flags: str) -> None:
-    subprocess.run(["helm", "upgrade", "llmendpoint", str(ROOT / "charts/llmendpoint"), "--namespace", NAMESPACE,
-                    "--wait", "--timeout", "5m", *flags], check=True, capture_output=True)  # fmt: skip
+    install_chart("llmendpoint", NAMESPACE, "--wait")
 
 
 def test_load_brings_a_second_pod_and_quiet_takes_it_away_without_cutting_a_stream(

@@ -15,7 +15,18 @@ from typing import Any
 
 import pytest
 
-from support.cluster import NAMESPACE, ROOT, Namespace, Parameters, apply_namespace, fetch, kubectl, new_namespace
+from support.cluster import (
+    NAMESPACE,
+    ROOT,
+    Namespace,
+    Parameters,
+    apply_namespace,
+    fetch,
+    helm,
+    install_chart,
+    kubectl,
+    new_namespace,
+)
 from support.nodes import ControlPlane, Node
 from support.operator_pods import Client, OperatorPods, is_ready, restarts
 from support.refused_pods import SMALL
@@ -277,18 +288,8 @@ def works(world: World, mark: str) -> bool:
     return world.namespace.run("get", "service", "steady", "-o", path, check=False) == mark
 
 
-def helm(*arguments: str) -> None:
-    done = subprocess.run(["helm", *arguments], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def install(release: str, namespace: str, *flags: str) -> None:
-    """Install the chart, or change the values of its release."""
-    helm("upgrade", "--install", release, str(ROOT / "charts/llmendpoint"), "--namespace", namespace, *flags)
-
-
 def test_a_standby_takes_over_from_a_leader_that_is_killed(world: World) -> None:
-    install("llmendpoint", NAMESPACE, "--set", "operator.replicas=2", "--wait", "--timeout", "3m")
+    install_chart("llmendpoint", NAMESPACE, "--set", "operator.replicas=2", "--wait")
     try:
         leader = world.operator.wait_until_serving()
         before = (world.identity("steady"), world.generation("steady"))
@@ -307,8 +308,7 @@ def test_a_standby_takes_over_from_a_leader_that_is_killed(world: World) -> None
         world.settle("steady")
         assert (world.identity("steady"), world.generation("steady")) == before
     finally:
-        # Without a value, Helm would take those of the last revision.
-        install("llmendpoint", NAMESPACE, "--set", "operator.replicas=1")
+        install_chart("llmendpoint", NAMESPACE)
 
 
 def test_a_second_release_stands_back_and_takes_over_when_the_first_is_removed(world: World) -> None:
@@ -319,7 +319,7 @@ def test_a_second_release_stands_back_and_takes_over_when_the_first_is_removed(w
     apply_namespace(OTHER_NAMESPACE)
     second = OperatorPods(OTHER_NAMESPACE)
     try:
-        install("second", OTHER_NAMESPACE, "--set", "crds.install=false")
+        install_chart("second", OTHER_NAMESPACE, "--set", "crds.install=false")
         sentence = wait_until(lambda: standing_back(second), 90, every=0.5)
         assert f"{NAMESPACE}/llmendpoint" in sentence
         pod = second.only()
@@ -343,7 +343,7 @@ def test_a_second_release_stands_back_and_takes_over_when_the_first_is_removed(w
     finally:
         helm("uninstall", "second", "--namespace", OTHER_NAMESPACE, "--wait", "--ignore-not-found")
         kubectl("delete", "namespace", OTHER_NAMESPACE, "--wait=false")
-        install("llmendpoint", NAMESPACE, "--wait", "--timeout", "3m")
+        install_chart("llmendpoint", NAMESPACE, "--wait")
     world.operator.wait_until_serving(90)
 
 

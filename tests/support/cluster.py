@@ -137,9 +137,18 @@ def chart(parameters: Parameters) -> None:
         "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
     }
     kubectl("apply", "-f", "-", stdin=namespace)
-    command = ["helm", "upgrade", "--install", "llmendpoint", str(ROOT / "charts/llmendpoint"), "--namespace", NAMESPACE,
-               "--set-string", f"gpuHourlyPrices.nvidia\\.com/gpu={GPU_HOURLY_PRICE}", "--wait", "--timeout", "5m"]  # fmt: skip
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    install_chart("llmendpoint", NAMESPACE, "--wait")
+
+
+def install_chart(release: str, namespace: str, *flags: str) -> None:
+    """Install the chart with a price of GPUs, or change its release. Values of an earlier revision are not kept."""
+    price = f"gpuHourlyPrices.nvidia\\.com/gpu={GPU_HOURLY_PRICE}"
+    helm("upgrade", "--install", release, str(ROOT / "charts/llmendpoint"), "--namespace", namespace,
+         "--set-string", price, "--timeout", "5m", *flags)  # fmt: skip
+
+
+def helm(*arguments: str) -> None:
+    done = subprocess.run(["helm", *arguments], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
