@@ -73,6 +73,13 @@ def test_an_endpoint_of_no_replicas_is_settled_and_says_why() -> None:
     assert found["Degraded"] == ("False", "AsWanted")
 
 
+def test_a_model_has_no_sizes_until_a_replica_reports_it() -> None:
+    (state,) = status(Observation(1, 0, True, ()))["models"]
+    assert not state.keys() & {"sizeBytes", "vramBytes"}
+    (state,) = status(Observation(1, 1, True, (view(READY, ready=True),)))["models"]
+    assert state.keys() >= {"sizeBytes", "vramBytes"}
+
+
 def test_a_cpu_endpoint_has_no_gpu_condition() -> None:
     assert "GPUOffloaded" not in conditions(Observation(1, 1, True, ()), gpu={"count": 0})
 
