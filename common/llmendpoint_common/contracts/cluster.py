@@ -64,7 +64,6 @@ class EndpointReason(StrEnum):
 
     # Ready
     MODELS_ANSWER = "ModelsAnswer"
-    SCALED_TO_ZERO = "ScaledToZero"
     STARTING = "Starting"
     MODEL_PENDING = "ModelPending"
     MODEL_PULLING = "ModelPulling"
@@ -73,7 +72,9 @@ class EndpointReason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     # Ready, Reconciling, Degraded and MonitoringReady: the operator may not watch a kind of child
     NOT_WATCHED = "NotWatched"
-    # Reconciling; it can also be False with ScaledToZero
+    # Reconciling, ModelsAvailable and ModelsLoaded; an endpoint without replicas has no condition Ready
+    SCALED_TO_ZERO = "ScaledToZero"
+    # Reconciling
     # The CRD sets this one on a new object.
     PENDING = "Pending"
     ROLLING_OUT = "RollingOut"
