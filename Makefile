@@ -22,8 +22,9 @@ demo: $(VENV)/.ready ## run the metering proxy and a short load test on this mac
 test: $(VENV)/.ready ## run unit, component and API tests
 	@scripts/test $(BIN)
 
-gitops: ## check how Flux, Helm and Argo CD read the statuses (needs Go)
+gitops: ## check how Flux, Helm and Argo CD read the statuses, and prometheus-adapter its rules (needs Go)
 	@cd tests/gitops && go test -count=1 ./...  # -count=1: the cache of go test ignores changed files outside the module
+	@cd tests/adapter && go test -count=1 ./...
 
 clients: $(VENV)/.ready ## run client libraries against a real Ollama, directly and through the proxy
 	@scripts/clients $(BIN)

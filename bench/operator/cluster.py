@@ -27,6 +27,7 @@ _PATHS = {
     "Service": f"/api/v1/namespaces/{NAMESPACE}/services",
     "ConfigMap": f"/api/v1/namespaces/{NAMESPACE}/configmaps",
     "ServiceAccount": f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts",
+    "NetworkPolicy": f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}/networkpolicies",
 }
 _LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases"
 _WATCHED = (RESOURCE, "StatefulSet", "Service")

@@ -9,7 +9,8 @@ from collections import Counter
 _RESOURCES = frozenset(
     {
         "llmendpoints", "loadtests", "configmaps", "serviceaccounts", "services", "statefulsets", "pods", "jobs", "roles",
-        "rolebindings", "servicemonitors", "persistentvolumeclaims", "events",
+        "rolebindings", "servicemonitors", "persistentvolumeclaims", "events", "networkpolicies", "poddisruptionbudgets",
+        "horizontalpodautoscalers", "ingresses",
     }
 )  # fmt: skip
 _SERIES = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)

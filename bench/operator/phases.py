@@ -17,7 +17,7 @@ from cluster import RESOURCE, Check, Cluster, Object
 from support.control_plane import ControlPlane
 
 #: Kinds and number of the children of each endpoint.
-CHILDREN = {"ServiceAccount": 1, "ConfigMap": 1, "Service": 2, "StatefulSet": 1}
+CHILDREN = {"ServiceAccount": 1, "ConfigMap": 1, "Service": 2, "NetworkPolicy": 1, "StatefulSet": 1}
 #: Time between the beginnings of two edits or deletions, in seconds. The operator is not idle in between.
 _PACE = 0.05
 _PATIENCE = 120.0

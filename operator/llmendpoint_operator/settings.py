@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from llmendpoint_common.contracts.cluster import GROUP, OWN_LABELS, RESERVED_LABELS
 from llmendpoint_common.process.errors import PolicyError
 from llmendpoint_common.process.flags import Flags, choice
 from llmendpoint_common.process.logs import parse_level
@@ -141,10 +142,15 @@ def parse_pull_policy(text: str) -> str:
 
 
 def parse_label(text: str) -> tuple[str, str]:
-    """Return the name and the value of a label that is written as NAME=VALUE. Raises ValueError if it is not one."""
+    """Return the name and the value of a label that is written as NAME=VALUE.
+
+    Raises ValueError if it is not one, or if the operator sets it itself.
+    """
     name, separator, value = text.partition("=")
     if not separator or not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
         raise ValueError(f"{text!r} is not a label; write NAME=VALUE, such as release=prometheus")
+    if name in OWN_LABELS or name.startswith(f"{GROUP}/"):
+        raise ValueError(f"{name!r} cannot be set: {RESERVED_LABELS}")
     return name, value
 
 

@@ -137,6 +137,29 @@ def test_labels_of_monitors_reach_the_operator() -> None:
     assert settings(*flags).children.monitor_labels == labels
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llmendpoint.dev/endpoint",
+        "llmendpoint.dev/team",
+        "app.kubernetes.io/managed-by",
+        "app.kubernetes.io/component",
+        "app.kubernetes.io/part-of",
+        "helm.sh/chart",
+    ],
+)
+def test_labels_of_monitors_that_the_operator_or_the_chart_sets_are_refused(name: str) -> None:
+    with pytest.raises(AssertionError, match=f"monitoring.labels: {name} is a label that the chart and the operator"):
+        rendered("--set-json", f"monitoring.labels={json.dumps({name: 'a'})}")
+
+
+def test_a_label_of_monitors_that_no_label_can_be_is_refused() -> None:
+    with pytest.raises(AssertionError, match=r"monitoring\.labels|/monitoring/labels"):
+        rendered("--set-json", 'monitoring.labels={"release": "a b"}')
+    with pytest.raises(AssertionError, match="'-a' does not match pattern"):
+        rendered("--set-json", 'monitoring.labels={"-a": "b"}')
+
+
 def test_endpoints_let_the_pods_of_the_operator_and_of_the_monitoring_read_their_metrics() -> None:
     access = settings().children.metrics_access
     assert access.operator_namespace == "llmendpoint-system"

@@ -46,6 +46,7 @@ func children(endpoint *LLMEndpoint) []*unstructured.Unstructured {
 		child(endpoint, "v1", "Service", name, "client", object{"spec": object{
 			"type": "ClusterIP", "selector": selector, "ports": []any{clientPort},
 		}}),
+		child(endpoint, "networking.k8s.io/v1", "NetworkPolicy", name, "network", object{"spec": networkPolicy(selector)}),
 		child(endpoint, "apps/v1", "StatefulSet", name, "endpoint", object{"spec": statefulSet(endpoint, selector)}),
 	}
 }
@@ -86,6 +87,20 @@ func config(endpoint *LLMEndpoint) string {
 		panic(err)
 	}
 	return fmt.Sprintf("%s\n", text)
+}
+
+func networkPolicy(selector object) object {
+	operator := object{
+		"namespaceSelector": object{"matchLabels": object{"kubernetes.io/metadata.name": "llmendpoint-system"}},
+		"podSelector":       object{"matchLabels": object{"llmendpoint.dev/operator": "true"}},
+	}
+	return object{
+		"podSelector": object{"matchLabels": selector}, "policyTypes": []any{"Ingress"},
+		"ingress": []any{
+			object{"ports": []any{object{"port": int64(11435), "protocol": "TCP"}}},
+			object{"ports": []any{object{"port": int64(8001), "protocol": "TCP"}}, "from": []any{operator}},
+		},
+	}
 }
 
 func statefulSet(endpoint *LLMEndpoint, selector object) object {

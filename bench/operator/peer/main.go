@@ -12,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -58,6 +59,7 @@ func run(listen, namespace string, elect bool, concurrency int) error {
 			ByObject: map[client.Object]cache.ByObject{
 				&appsv1.StatefulSet{}: selected, &corev1.Service{}: selected,
 				&corev1.ConfigMap{}: selected, &corev1.ServiceAccount{}: selected,
+				&networkingv1.NetworkPolicy{}: selected,
 			},
 		},
 		Metrics:                 metrics.Options{BindAddress: "0"},

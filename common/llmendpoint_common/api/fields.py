@@ -9,13 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from llmendpoint_common.api.quantity import QUANTITY_PATTERN, parse_quantity
-from llmendpoint_common.contracts.cluster import (
-    COMPONENT_LABEL,
-    GROUP,
-    INSTANCE_LABEL,
-    MANAGED_BY_LABEL,
-    NAME_LABEL,
-)
+from llmendpoint_common.contracts.cluster import GROUP, OWN_LABELS, RESERVED_LABELS
 from llmendpoint_common.process.units import DURATION_PATTERN
 
 
@@ -152,10 +146,9 @@ LabelValue = Annotated[
     WithJsonSchema({"type": "string", "maxLength": 63, "pattern": r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"}),
 ]
 _LABEL_KEYS = _keys(_LABEL_KEY, "key of a label")
-_OWN_LABELS = (NAME_LABEL, INSTANCE_LABEL, COMPONENT_LABEL, MANAGED_BY_LABEL)
 _ADDED_KEYS = (
-    f"self.all(k, !k.startsWith('{GROUP}/') && !(k in {cel_list(_OWN_LABELS)}))",
-    f"the operator sets the labels {', '.join(_OWN_LABELS)} and all that begin with {GROUP}/",
+    f"self.all(k, !k.startsWith('{GROUP}/') && !(k in {cel_list(OWN_LABELS)}))",
+    RESERVED_LABELS,
 )
 #: Labels that an object must have.
 Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=rules(_LABEL_KEYS))]

@@ -21,6 +21,10 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 NAME_LABEL = "app.kubernetes.io/name"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
+#: Labels that the operator sets on every object, besides those of its own domain.
+OWN_LABELS = (NAME_LABEL, INSTANCE_LABEL, COMPONENT_LABEL, MANAGED_BY_LABEL)
+#: Says which labels nobody else can set.
+RESERVED_LABELS = f"the operator sets the labels {', '.join(OWN_LABELS)} and all that begin with {GROUP}/"
 MANAGED_BY = "llmendpoint"
 
 #: Annotation of an LLMEndpoint. While its value is `true`, the operator writes the status, and nothing else.
@@ -60,7 +64,6 @@ class EndpointReason(StrEnum):
 
     # Ready
     MODELS_ANSWER = "ModelsAnswer"
-    SCALED_TO_ZERO = "ScaledToZero"
     STARTING = "Starting"
     MODEL_PENDING = "ModelPending"
     MODEL_PULLING = "ModelPulling"
@@ -69,7 +72,9 @@ class EndpointReason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     # Ready, Reconciling, Degraded and MonitoringReady: the operator may not watch a kind of child
     NOT_WATCHED = "NotWatched"
-    # Reconciling; it can also be False with ScaledToZero
+    # Reconciling, ModelsAvailable and ModelsLoaded; an endpoint without replicas has no condition Ready
+    SCALED_TO_ZERO = "ScaledToZero"
+    # Reconciling
     # The CRD sets this one on a new object.
     PENDING = "Pending"
     ROLLING_OUT = "RollingOut"

@@ -155,11 +155,20 @@ def _model_state(name: str, pods: Sequence[PodView]) -> dict[str, Any]:
         "name": name,
         "readyReplicas": sum(model.phase is ModelPhase.READY for model in mine),
         "digests": sorted({model.digest for model in mine if model.digest}),
-        "sizeBytes": max((model.size_bytes for model in mine), default=0),
-        "vramBytes": max((model.vram_bytes for model in mine), default=0),
+        **_sizes(mine),
         "progressPercent": last.progress_percent if last else 0,
         **_speed(last),
         "message": last.message[:MAX_MESSAGE] if last else "",
+    }
+
+
+def _sizes(reported: Sequence[ModelStatus]) -> dict[str, int]:
+    """Return the sizes of a model, or nothing until a replica reports it: 0 would look like a measurement."""
+    if not reported:
+        return {}
+    return {
+        "sizeBytes": max(model.size_bytes for model in reported),
+        "vramBytes": max(model.vram_bytes for model in reported),
     }
 
 

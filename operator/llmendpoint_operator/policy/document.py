@@ -29,8 +29,10 @@ class Policy(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     host_names: _Items = None
     ingress_classes: _Items = None
     ingress_annotations: _Items = None
+    service_annotations: _Items = None
     secret_names: _Items = None
     pod_label_prefixes: _Items = None
+    pod_annotations: _Items = None
     target_hosts: _Items = None
     toleration_keys: _Items = None
     service_account_names: _Items = None

@@ -34,14 +34,29 @@ def service_account(spec: LLMEndpointSpec) -> Uses:
 
 
 def claims(spec: LLMEndpointSpec) -> Uses:
-    """Yield the names of existing claims, and of objects whose data a new claim would get a copy of."""
+    """Yield the names of existing claims, and of what new claims bind or copy: volumes, claims and snapshots.
+
+    A selector of volumes has no name, so its value is empty, and only `*` allows it.
+    """
     if spec.storage.claim_name is not None:
         yield Use("spec.storage.claimName", spec.storage.claim_name)
     for path, volume in _volumes(spec):
         if volume.persistent_volume_claim is not None:
             yield Use(f"{path}.persistentVolumeClaim.claimName", volume.persistent_volume_claim.claim_name)
-        if isinstance(volume, TemplateVolume) and volume.ephemeral is not None:
-            yield from _copied(f"{path}.ephemeral.volumeClaimTemplate.spec", volume.ephemeral)
+    for path, template in _new_claims(spec):
+        content = template.get("spec")
+        if isinstance(content, dict):
+            yield from _bound(f"{path}.spec", content)
+            yield from _copied(f"{path}.spec", content)
+
+
+def claim_annotations(spec: LLMEndpointSpec) -> Uses:
+    """Yield the keys of the annotations that new claims get. Drivers of volumes read some of them."""
+    for path, template in _new_claims(spec):
+        metadata = template.get("metadata")
+        annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+        if isinstance(annotations, dict):
+            yield from (Use(f"{path}.metadata.annotations", str(key)) for key in annotations)
 
 
 def volume_types(spec: LLMEndpointSpec) -> Uses:
@@ -66,11 +81,27 @@ def _volumes(spec: LLMEndpointSpec) -> Iterator[tuple[str, Volume | TemplateVolu
     yield from ((f"{_TEMPLATE}.volumes[{index}]", volume) for index, volume in enumerate(added))
 
 
-def _copied(path: str, ephemeral: Object) -> Uses:
-    """Yield the sources of a new claim. The API server has not checked the types of a template's values yet."""
-    claim = ephemeral.get("volumeClaimTemplate")
-    content = claim.get("spec") if isinstance(claim, dict) else None
+def _new_claims(spec: LLMEndpointSpec) -> Iterator[tuple[str, Object]]:
+    """Yield the templates of new claims. The API server has not checked the types of their values yet."""
+    for path, volume in _volumes(spec):
+        if isinstance(volume, TemplateVolume) and volume.ephemeral is not None:
+            template = volume.ephemeral.get("volumeClaimTemplate")
+            if isinstance(template, dict):
+                yield f"{path}.ephemeral.volumeClaimTemplate", template
+
+
+def _bound(path: str, claim: Object) -> Uses:
+    """Yield the existing volumes that a new claim would bind."""
+    if claim.get("volumeName"):
+        yield Use(f"{path}.volumeName", str(claim["volumeName"]))
+    if claim.get("selector") is not None:
+        yield Use(f"{path}.selector", "")
+
+
+def _copied(path: str, claim: Object) -> Uses:
+    """Yield the sources of the data of a new claim: `NAME`, or `NAMESPACE/NAME` in another namespace."""
     for field in ("dataSource", "dataSourceRef"):
-        source = content.get(field) if isinstance(content, dict) else None
+        source = claim.get(field)
         if isinstance(source, dict):
-            yield Use(f"{path}.{field}.name", str(source.get("name", "")))
+            names = [str(source[key]) for key in ("namespace", "name") if source.get(key)]
+            yield Use(f"{path}.{field}.name", "/".join(names))

@@ -169,6 +169,10 @@ def _ingress_annotations(spec: LLMEndpointSpec) -> Uses:
         yield from _given("spec.ingress.annotations", *spec.ingress.annotations)
 
 
+def _service_annotations(spec: LLMEndpointSpec) -> Uses:
+    return _given("spec.service.annotations", *spec.service.annotations)
+
+
 def _endpoint_secrets(spec: LLMEndpointSpec) -> Uses:
     if spec.ingress is not None:
         yield from _given("spec.ingress.tlsSecretName", spec.ingress.tls_secret_name)
@@ -185,6 +189,15 @@ def _loadtest_secrets(spec: LoadTestSpec) -> Uses:
 
 def _pod_labels(spec: LLMEndpointSpec | LoadTestSpec) -> Uses:
     return _given("spec.pod.labels", *spec.pod.labels)
+
+
+def _pod_annotations(spec: LLMEndpointSpec | LoadTestSpec) -> Uses:
+    return _given("spec.pod.annotations", *spec.pod.annotations)
+
+
+def _endpoint_pod_annotations(spec: LLMEndpointSpec) -> Uses:
+    yield from _pod_annotations(spec)
+    yield from pods.claim_annotations(spec)
 
 
 def _target_host(spec: LoadTestSpec) -> Uses:
@@ -218,6 +231,7 @@ RULES = (
     Rule("hostNames", lambda policy: policy.host_names, matches_host, {LLMENDPOINT: _host_names}),
     Rule("ingressClasses", lambda policy: policy.ingress_classes, is_equal, {LLMENDPOINT: _ingress_class}),
     Rule("ingressAnnotations", lambda policy: policy.ingress_annotations, matches, {LLMENDPOINT: _ingress_annotations}),
+    Rule("serviceAnnotations", lambda policy: policy.service_annotations, matches, {LLMENDPOINT: _service_annotations}),
     Rule(
         "secretNames",
         lambda policy: policy.secret_names,
@@ -229,6 +243,12 @@ RULES = (
         lambda policy: policy.pod_label_prefixes,
         is_prefix,
         {LLMENDPOINT: _pod_labels, LOADTEST: _pod_labels},
+    ),
+    Rule(
+        "podAnnotations",
+        lambda policy: policy.pod_annotations,
+        matches,
+        {LLMENDPOINT: _endpoint_pod_annotations, LOADTEST: _pod_annotations},
     ),
     Rule("targetHosts", lambda policy: policy.target_hosts, matches_host, {LOADTEST: _target_host}),
     Rule(

@@ -23,6 +23,9 @@ serviceAccountNames: ["llm-*"]
 claimNames: ["models-*"]
 volumeTypes: [persistentVolumeClaim]
 podTemplateFields: ["dns*", containers]
+podAnnotations: ["team.example/*"]
+serviceAnnotations: ["cloud.example/internal"]
+ingressAnnotations: ["cert-manager.io/*"]
 """
 
 
@@ -100,6 +103,38 @@ def test_pods_have_only_what_the_policy_allows(api: Any, start_strict: Callable[
         "volumes": [{"name": "c", "persistentVolumeClaim": {"claimName": "models-a"}}],
     }
     api.apply(endpoint("assistant", pod=pod, podTemplate={"spec": {"dnsConfig": template["dnsConfig"]}}))
+    wait_until(lambda: "StatefulSet/assistant" in api.children())
+
+
+def test_annotations_and_volumes_of_new_claims_need_the_policy(api: Any, start_strict: Callable[[], None]) -> None:
+    start_strict()
+    claim = {"volumeName": "victim", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    volume = {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+    api.apply(
+        endpoint(
+            "assistant",
+            pod={"annotations": {"iam.amazonaws.com/role": "admin"}},
+            podTemplate={"spec": {"volumes": [volume]}},
+            service={"annotations": {"cloud.example/scheme": "internet-facing"}},
+            ingress={"host": "llm.example", "annotations": {"nginx.ingress.kubernetes.io/server-snippet": "x"}},
+        )
+    )
+    message = wait_until(lambda: stalled(api, LLMENDPOINT, "assistant"))
+    for words in (
+        "spec.pod.annotations: the operator's policy does not allow 'iam.amazonaws.com/role' (rule podAnnotations:",
+        "spec.service.annotations: the operator's policy does not allow 'cloud.example/scheme'",
+        "spec.ingress.annotations: the operator's policy does not allow 'nginx.ingress.kubernetes.io/server-snippet'",
+        "volumeClaimTemplate.spec.volumeName: the operator's policy does not allow 'victim' (rule claimNames:",
+    ):
+        assert words in message
+    assert api.children() == {}
+    api.apply(
+        endpoint(
+            "assistant",
+            pod={"annotations": {"team.example/owner": "a"}},
+            service={"annotations": {"cloud.example/internal": "true"}},
+        )
+    )
     wait_until(lambda: "StatefulSet/assistant" in api.children())
 
 

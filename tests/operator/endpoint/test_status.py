@@ -71,6 +71,22 @@ def test_an_endpoint_of_no_replicas_is_settled_and_says_why() -> None:
     assert found["Reconciling"] == ("False", "ScaledToZero")
     assert found["Stalled"] == ("False", "NotStalled")
     assert found["Degraded"] == ("False", "AsWanted")
+    assert found["ModelsAvailable"] == ("Unknown", "ScaledToZero")
+    assert found["ModelsLoaded"] == ("Unknown", "ScaledToZero")
+
+
+def test_no_message_of_an_endpoint_without_replicas_counts_or_expects_any() -> None:
+    for seen in (Observation(0, 0, True, ()), Observation(2, 1, True, ()), Observation(0, 0, False, ())):
+        messages = [row["message"] for row in status(seen, replicas=0)["conditions"]]
+        for words in ("0 of 0", "All desired replicas", "as soon as its sidecar runs", "latest pod template"):
+            assert not any(words in message for message in messages), words
+
+
+def test_a_model_has_no_sizes_until_a_replica_reports_it() -> None:
+    (state,) = status(Observation(1, 0, True, ()))["models"]
+    assert not state.keys() & {"sizeBytes", "vramBytes"}
+    (state,) = status(Observation(1, 1, True, (view(READY, ready=True),)))["models"]
+    assert state.keys() >= {"sizeBytes", "vramBytes"}
 
 
 def test_a_cpu_endpoint_has_no_gpu_condition() -> None:

@@ -17,6 +17,8 @@ priorityClasses: [low]
 serviceTypes: [LoadBalancer]
 secretNames: ["llm-*"]
 podLabelPrefixes: [example.com/]
+podAnnotations: ["example.com/*"]
+serviceAnnotations: []
 targetHosts: ["*.models.svc"]
 tolerationKeys: []
 serviceAccountNames: [models]
@@ -33,6 +35,8 @@ def test_every_rule_is_read() -> None:
         service_types=(ServiceType.LOAD_BALANCER,),
         secret_names=("llm-*",),
         pod_label_prefixes=("example.com/",),
+        pod_annotations=("example.com/*",),
+        service_annotations=(),
         target_hosts=("*.models.svc",),
         toleration_keys=(),
         service_account_names=("models",),

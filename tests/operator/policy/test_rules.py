@@ -64,11 +64,13 @@ def test_every_forbidden_value_of_an_endpoint_is_found() -> None:
         ("ingressClasses", "spec.ingress.className", "public"),
         ("ingressAnnotations", "spec.ingress.annotations", "cert-manager.io/cluster-issuer"),
         ("ingressAnnotations", "spec.ingress.annotations", "nginx.ingress.kubernetes.io/proxy-body-size"),
+        ("serviceAnnotations", "spec.service.annotations", "example.org/load-balancer"),
         ("secretNames", "spec.ingress.tlsSecretName", "llm-tls"),
         ("secretNames", "spec.metering.auth.secretRefs[0].name", "keys"),
         ("secretNames", "spec.metering.auth.secretRefs[1].name", "next-keys"),
         ("secretNames", "spec.pod.imagePullSecrets[0].name", "registry"),
         ("podLabelPrefixes", "spec.pod.labels", "team"),
+        ("podAnnotations", "spec.pod.annotations", "example.org/contact"),
         ("tolerationKeys", "spec.pod.tolerations[0].key", "pool"),
         ("tolerationKeys", "spec.pod.tolerations[1].key", "nvidia.com/gpu"),
         ("serviceAccountNames", "spec.pod.serviceAccountName", "models-reader"),
@@ -97,6 +99,7 @@ def test_every_forbidden_value_of_a_load_test_is_found() -> None:
         ("secretNames", "spec.request.apiKeySecretRef.name", "keys"),
         ("secretNames", "spec.pod.imagePullSecrets[0].name", "mine"),
         ("podLabelPrefixes", "spec.pod.labels", "team"),
+        ("podAnnotations", "spec.pod.annotations", "note"),
         ("targetHosts", "spec.target.url", "evil.example"),
         ("tolerationKeys", "spec.pod.tolerations[0].key", "load"),
     ]
@@ -114,8 +117,8 @@ def fields_of(model: type[BaseModel], path: str = "spec") -> Iterator[tuple[str,
             yield from fields_of(inner, place)
 
 
-_SENSITIVE = ("image", "priorityClassName", "serviceAccountName", "className")
-_SENSITIVE_PLACES = ("spec.pod.labels", "spec.pod.volumes", "spec.podTemplate", "spec.ingress.annotations")
+_SENSITIVE = ("image", "priorityClassName", "serviceAccountName", "className", "annotations")
+_SENSITIVE_PLACES = ("spec.pod.labels", "spec.pod.volumes", "spec.podTemplate")
 
 
 def is_sensitive(place: str, kind: Any) -> bool:
@@ -253,6 +256,9 @@ def test_the_load_generator_connects_to_the_host_that_was_judged(url: str) -> No
         (Policy(priority_classes=("low",)), {"priorityClassName": "system-node-critical"}, ["system-node-critical"]),
         (Policy(priority_classes=("low",)), {"priorityClassName": "low"}, []),
         (Policy(pod_label_prefixes=("example.com/",)), {"labels": {"app": "payments", "example.com/a": "b"}}, ["app"]),
+        (Policy(pod_annotations=("team.example/*",)), {"annotations": {"iam.amazonaws.com/role": "a", "team.example/a": "b"}},
+         ["iam.amazonaws.com/role"]),
+        (Policy(pod_annotations=()), {"annotations": {}}, []),
         (Policy(secret_names=("llm-*",)), {"imagePullSecrets": [{"name": "llm-a"}, {"name": "LLM-a"}]}, ["LLM-a"]),
     ],
 )  # fmt: skip
@@ -275,6 +281,65 @@ def test_fields_of_pods(policy: Policy, pod: dict[str, Any], found: list[str]) -
 )  # fmt: skip
 def test_volumes_and_templates_of_pods(policy: Policy, spec: dict[str, Any], found: list[str]) -> None:
     assert [value for _, _, value in of_endpoint(policy, **spec)] == found
+
+
+def of_new_claims(policy: Policy, **template: Any) -> list[tuple[str, str, str]]:
+    """Return the violations of an endpoint whose pods get a new claim with this template."""
+    volume = {"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}
+    return of_endpoint(policy, podTemplate={"spec": {"volumes": [volume]}})
+
+
+_TEMPLATE_OF_CLAIMS = "spec.podTemplate.spec.volumes[0].ephemeral.volumeClaimTemplate"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "claim", "field", "value"),
+    [
+        ("models-*", {"volumeName": "victim"}, "volumeName", "victim"),
+        ("models-*", {"selector": {"matchLabels": {"team": "b"}}}, "selector", ""),
+        ("models-*", {"selector": {}}, "selector", ""),
+        ("models-*", {"dataSource": {"kind": "PersistentVolumeClaim", "name": "victim"}}, "dataSource.name", "victim"),
+        ("models-*", {"dataSourceRef": {"kind": "VolumeSnapshot", "name": "victim"}}, "dataSourceRef.name", "victim"),
+        ("models-*", {"dataSourceRef": {"kind": "PersistentVolumeClaim", "name": "models-a", "namespace": "other"}},
+         "dataSourceRef.name", "other/models-a"),
+    ],
+)  # fmt: skip
+def test_a_new_claim_gets_only_the_volumes_and_data_whose_names_are_allowed(
+    allowed: str, claim: dict[str, Any], field: str, value: str
+) -> None:
+    found = of_new_claims(Policy(claim_names=(allowed,)), spec=claim)
+    assert found == [("claimNames", f"{_TEMPLATE_OF_CLAIMS}.spec.{field}", value)]
+    assert of_new_claims(Policy(claim_names=("*",)), spec=claim) == []
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"resources": {"requests": {"storage": "1Gi"}}},
+        {"volumeName": ""},
+        {"volumeName": "models-a", "dataSource": {"kind": "PersistentVolumeClaim", "name": "models-b"}},
+        {"dataSourceRef": {"kind": "PersistentVolumeClaim", "name": "models-a"}},
+    ],
+)
+def test_a_new_claim_without_a_foreign_volume_is_allowed(claim: dict[str, Any]) -> None:
+    assert of_new_claims(Policy(claim_names=("models-*",)), spec=claim) == []
+
+
+def test_annotations_of_new_claims_are_those_of_pods() -> None:
+    metadata = {"annotations": {"k8s.io/CloneRequest": "other/victim", "team.example/a": "b"}}
+    found = of_new_claims(Policy(pod_annotations=("team.example/*",)), metadata=metadata, spec={})
+    assert found == [("podAnnotations", f"{_TEMPLATE_OF_CLAIMS}.metadata.annotations", "k8s.io/CloneRequest")]
+
+
+@pytest.mark.parametrize("broken", [{"metadata": []}, {"metadata": {"annotations": ["a"]}}, {"spec": "a"}, {}])
+def test_a_claim_template_that_the_api_server_would_refuse_is_not_judged(broken: dict[str, Any]) -> None:
+    assert of_new_claims(Policy(claim_names=(), pod_annotations=()), **broken) == []
+
+
+def test_annotations_of_a_service_are_patterns() -> None:
+    service = {"type": "LoadBalancer", "annotations": {"cloud.example/internal": "true", "cloud.example/scheme": "x"}}
+    found = of_endpoint(Policy(service_annotations=("cloud.example/internal",)), service=service)
+    assert found == [("serviceAnnotations", "spec.service.annotations", "cloud.example/scheme")]
 
 
 def test_a_message_names_the_rule_the_field_and_the_value() -> None:

@@ -17,12 +17,15 @@ class ModelState(ApiModel):
         description="Digests of the model on the replicas. If replicas have different versions of the model, there are "
         "several.",
     )
-    size_bytes: int = Field(
-        0, description="Size of the model on disk, in bytes.", json_schema_extra={"format": "int64"}
+    size_bytes: int | None = Field(
+        None,
+        description="Size of the model on disk, in bytes. It is absent until a replica reports the model.",
+        json_schema_extra={"format": "int64"},
     )
-    vram_bytes: int = Field(
-        0,
-        description="GPU memory that the model uses on one replica, in bytes. If replicas differ, the largest value.",
+    vram_bytes: int | None = Field(
+        None,
+        description="GPU memory that the model uses on one replica, in bytes. If replicas differ, the largest value. "
+        "It is absent until a replica reports the model.",
         json_schema_extra={"format": "int64"},
     )
     progress_percent: int = Field(0, description="Progress of the pull on the slowest replica, in percent.")

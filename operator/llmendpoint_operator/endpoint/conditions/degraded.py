@@ -45,7 +45,8 @@ def _of_the_replicas(seen: Observation, wanted: int) -> Condition:
         return Condition(_TYPE, True, EndpointReason.DIGESTS_DIFFER, _versions(different))
     if seen.autoscaling:
         return Condition(_TYPE, True, EndpointReason.AUTOSCALING_UNAVAILABLE, seen.autoscaling)
-    message = "All desired replicas are ready to serve requests, and all children are applied."
+    replicas = "All desired replicas are ready to serve requests" if wanted else "No replica is desired"
+    message = f"{replicas}, and all children are applied."
     return Condition(_TYPE, False, EndpointReason.AS_WANTED, message)
 
 

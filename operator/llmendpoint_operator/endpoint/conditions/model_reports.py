@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 
+from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelReason, ModelStatus
-from llmendpoint_operator.endpoint.observe import PodView
+from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
 
 #: The reason in a report is a string, because a newer sidecar may have reasons that this operator does not know.
@@ -25,6 +26,7 @@ AVAILABILITY_FAILURES: frozenset[str] = frozenset(
 )
 LOADING_FAILURES: frozenset[str] = frozenset({ModelReason.LOAD_FAILED, ModelReason.NOT_ON_GPU})
 
+_NO_REPLICA = "The endpoint is scaled to zero, so no replica reports its models."
 _NO_REPORT = "No replica reports its models yet. A replica reports them as soon as its sidecar runs."
 
 
@@ -38,9 +40,11 @@ def hung(pods: Sequence[PodView]) -> str:
     return " ".join(f"{pod.name}: {pod.status.stalled.message}" for pod in pods if pod.status and pod.status.stalled)
 
 
-def no_report(kind: str, pods: Sequence[PodView]) -> Condition:
+def no_report(kind: str, spec: LLMEndpointSpec, seen: Observation) -> Condition:
     """Return a condition of type `kind` that is Unknown, because no replica reports its models."""
-    silence = next((pod.silence for pod in pods if pod.silence), "")
+    if not seen.wanted(spec):
+        return Condition(kind, None, EndpointReason.SCALED_TO_ZERO, _NO_REPLICA)
+    silence = next((pod.silence for pod in seen.pods if pod.silence), "")
     if silence:
         return Condition(kind, None, EndpointReason.SIDECAR_UNREACHABLE, silence)
     return Condition(kind, None, EndpointReason.STARTING, _NO_REPORT)

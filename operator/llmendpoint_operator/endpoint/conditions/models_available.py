@@ -28,7 +28,7 @@ def models_available(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     if failed is not None:
         return Condition(_TYPE, False, failed.reason, failed.message)
     if not reports(seen.pods):
-        return no_report(_TYPE, seen.pods)
+        return no_report(_TYPE, spec, seen)
     missing = next((model.name for model in spec.models if not everywhere(seen.pods, model.name, _is_present)), None)
     if missing is not None:
         return Condition(_TYPE, False, EndpointReason.PULLING, _progress(seen.pods, missing))

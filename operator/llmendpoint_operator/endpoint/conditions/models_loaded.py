@@ -25,7 +25,7 @@ def models_loaded(spec: LLMEndpointSpec, seen: Observation) -> Condition:
         message = "No model has load: Preload. Ollama loads each model on its first request."
         return Condition(_TYPE, True, EndpointReason.NONE_PRELOADED, message)
     if not reports(seen.pods):
-        return no_report(_TYPE, seen.pods)
+        return no_report(_TYPE, spec, seen)
     failed = first_failure(seen.pods, LOADING_FAILURES)
     if failed is not None:
         return Condition(_TYPE, False, failed.reason, failed.message)

@@ -23,7 +23,7 @@ _PAUSED = (
     "annotation to go on."
 )
 _SHOWN = 3
-_ZERO_REPLICAS = "Set spec.replicas to 1 or more to serve requests."
+_ZERO_REPLICAS = "Set spec.replicas to 1 or more to start pods."
 _ZERO_BY_OTHERS = (
     "Its autoscaler starts pods again. If KEDA is paused, remove the annotations autoscaling.keda.sh/paused and "
     "autoscaling.keda.sh/paused-replicas from its ScaledObject."
@@ -64,9 +64,17 @@ def _applied(spec: LLMEndpointSpec, seen: Observation) -> Condition:
     complete = seen.replicas == seen.ready_replicas == seen.wanted(spec)
     if complete and seen.up_to_date:
         return _change_of_models(seen) or _settled(spec, seen)
+    if not seen.wanted(spec):
+        return Condition(_TYPE, True, EndpointReason.ROLLING_OUT, _on_the_way_to_zero(seen.replicas))
     counts = f"{seen.ready_replicas} of {seen.wanted(spec)} replicas are ready, and {seen.replicas} pods exist."
     message = f"{counts} Not all of them have the latest pod template yet." if complete else counts
     return Condition(_TYPE, True, EndpointReason.ROLLING_OUT, message)
+
+
+def _on_the_way_to_zero(pods: int) -> str:
+    if not pods:
+        return "The endpoint is being scaled to zero: the StatefulSet does not show it yet."
+    return f"The endpoint is being scaled to zero: {pods} {'pod still exists' if pods == 1 else 'pods still exist'}."
 
 
 def _change_of_models(seen: Observation) -> Condition | None:
@@ -93,6 +101,6 @@ def _settled(spec: LLMEndpointSpec, seen: Observation) -> Condition:
         return Condition(_TYPE, False, EndpointReason.PAUSED, f"{_PAUSED} At present, there is nothing to write.")
     if not seen.wanted(spec):
         advice = _ZERO_REPLICAS if spec.autoscaling is None else _ZERO_BY_OTHERS
-        message = f"The endpoint is scaled to zero. {advice}"
+        message = f"The endpoint is scaled to zero: no pod exists, and no request is answered. {advice}"
         return Condition(_TYPE, False, EndpointReason.SCALED_TO_ZERO, message)
     return Condition(_TYPE, False, EndpointReason.SETTLED, "All replicas are ready and match the spec.")

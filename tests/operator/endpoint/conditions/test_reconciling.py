@@ -70,6 +70,19 @@ def test_the_message_says_that_pods_have_an_old_template() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seen", "sentence"),
+    [
+        (Observation(2, 1, True, ()), "The endpoint is being scaled to zero: 2 pods still exist."),
+        (Observation(1, 0, False, ()), "The endpoint is being scaled to zero: 1 pod still exists."),
+        (Observation(0, 0, False, ()), "The endpoint is being scaled to zero: the StatefulSet does not show it yet."),
+    ],
+)
+def test_the_way_to_zero_is_told_in_pods_that_are_left(seen: Observation, sentence: str) -> None:
+    found = reconciling(endpoint_spec(replicas=0), seen)
+    assert (outcome(found), found.message) == ((True, "RollingOut"), sentence)
+
+
+@pytest.mark.parametrize(
     ("kind", "expected"),
     [
         ("StatefulSet", (True, "NotWatched")),

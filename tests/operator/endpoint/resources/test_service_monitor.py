@@ -39,6 +39,17 @@ def test_labels_of_the_operator_are_on_every_monitor_and_those_of_the_spec_win()
     assert (own["release"], own["team.example.com/owner"]) == ("other", "ml")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["llmendpoint.dev/endpoint", "llmendpoint.dev/team", "app.kubernetes.io/managed-by", "app.kubernetes.io/instance"],
+)
+def test_a_flag_with_a_label_that_the_operator_sets_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_settings([f"--monitor-label={name}=a"])
+    assert ended.value.code == 2
+    assert f"--monitor-label: {name!r} cannot be set: the operator sets the labels" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["release", "=a", "a b=c", "release=a b", "-a=b", "a/b/c=d"])
 def test_a_flag_that_is_not_a_label_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
