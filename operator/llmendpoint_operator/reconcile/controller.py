@@ -179,13 +179,20 @@ class Controller(ABC, Generic[Spec]):
 
         The status is written before, so that the resource has to be read again.
         """
-        work = asyncio.ensure_future(self.converge(resource, children, initial))
+        telling: list[asyncio.Task[bool]] = []
+        # Most reconciles write nothing, and a timer costs less than a task for each of them.
+        timer = asyncio.get_running_loop().call_later(
+            _SLOW_SECONDS, lambda: telling.append(asyncio.ensure_future(self._tell_slow_write(resource)))
+        )
         try:
-            done, _ = await asyncio.wait([work], timeout=_SLOW_SECONDS)
-            told = not done and await self._tell_slow_write(resource)
-            refused = await work
+            refused = await self.converge(resource, children, initial)
+            told = any([await task for task in telling])
         finally:
-            work.cancel()
+            timer.cancel()
+            for task in telling:
+                # asyncio logs the error of a task that nobody has asked for it.
+                if not task.cancel() and not task.cancelled():
+                    task.exception()
         return None if told else refused
 
     async def _tell_slow_write(self, resource: Resource[Spec]) -> bool:
