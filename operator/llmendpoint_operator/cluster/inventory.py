@@ -126,13 +126,11 @@ class Inventory:
         Labels alone do not make a pod ours: whoever creates a pod chooses its labels. The UID of a pod without a
         controller is empty.
         """
-        found = sorted(self._children.get(key, {}).items())
-        return [child.body for name, child in found if name.kind == "Pod" and child.owner_uid in controller_uids]
+        return [child.body for child in self._of_kind(key, "Pod") if child.owner_uid in controller_uids]
 
     def claims(self, key: Key) -> list[Manifest]:
         """Return the claims with the label of an endpoint, sorted by name."""
-        found = sorted(self._children.get(key, {}).items())
-        return [child.body for name, child in found if name.kind == "PersistentVolumeClaim"]
+        return [child.body for child in self._of_kind(key, "PersistentVolumeClaim")]
 
     def is_listed(self, kind: str, namespace: str) -> bool:
         """Return whether all objects of a kind in a namespace are known. If not, others may exist."""
@@ -143,6 +141,8 @@ class Inventory:
 
         The inventory has them as they were last seen. Kinds that the cluster does not have are not among them.
         """
+        if not self._unwatched:
+            return ()
         listings = (Listing(kind, scope) for kind in kinds for scope in ("", namespace))
         return tuple(self._unwatched[listing] for listing in listings if listing in self._unwatched)
 
@@ -332,6 +332,11 @@ class Inventory:
             return None
         self._resources[key] = shown
         return None if known is not None and same and known.wanted == shown.wanted else key
+
+    def _of_kind(self, key: Key, kind: str) -> list[Child]:
+        """Return the objects of a kind that belong to an owner, sorted by name."""
+        found = (child for name, child in self._children.get(key, {}).items() if name.kind == kind)
+        return sorted(found, key=lambda child: child.key.name)
 
     def _uids(self, listing: Listing) -> Iterable[str]:
         """Return the UIDs of all known objects of a kind in a scope."""

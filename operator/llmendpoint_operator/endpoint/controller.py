@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ from llmendpoint_common.contracts.cluster import LLMENDPOINT, PAUSED_ANNOTATION,
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.cluster.pod_status import Silence
+from llmendpoint_operator.cluster.snapshots import hash_of
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint import replicas
 from llmendpoint_operator.endpoint.account_in_use import with_account_in_use
@@ -22,18 +22,17 @@ from llmendpoint_operator.endpoint.autoscaling import autoscaling_trouble
 from llmendpoint_operator.endpoint.capacity import configuration_hash
 from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.conditions.model_reports import unfinished
-from llmendpoint_operator.endpoint.desired import Present, desired
+from llmendpoint_operator.endpoint.desired import Present
 from llmendpoint_operator.endpoint.growth import Growth, claims_in_use, sentences, too_small, wanted_size
 from llmendpoint_operator.endpoint.layout import statefulset_name
 from llmendpoint_operator.endpoint.live.children import Children
 from llmendpoint_operator.endpoint.live.pods import Pods
 from llmendpoint_operator.endpoint.live.sidecars import Sidecars, silence_of
-from llmendpoint_operator.endpoint.modelfiles import Modelfiles
+from llmendpoint_operator.endpoint.modelfiles import Modelfiles, Resolved
 from llmendpoint_operator.endpoint.observe import SERVING, Observation, PodView, is_ready, origin_of, stuck
-from llmendpoint_operator.endpoint.pod.ollama import image_problem, ollama_image
+from llmendpoint_operator.endpoint.pod.ollama import ollama_image
 from llmendpoint_operator.endpoint.progress import Throttle, is_failure, new_reasons, quarters_passed
-from llmendpoint_operator.endpoint.resources.config_map import config_file
-from llmendpoint_operator.endpoint.resources.statefulset import pod_template_problem
+from llmendpoint_operator.endpoint.rendering import Inputs, Rendered, Renderings
 from llmendpoint_operator.endpoint.stall_events import StallEvents
 from llmendpoint_operator.endpoint.status import endpoint_status, unparsed_status
 from llmendpoint_operator.kube.capabilities import Capabilities, capabilities_without
@@ -45,7 +44,7 @@ from llmendpoint_operator.pods.classify import pod_trouble
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile.claim_templates import with_sizes_of
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
-from llmendpoint_operator.reconcile.plan import key_of
+from llmendpoint_operator.reconcile.desired_children import DesiredChildren, key_of
 from llmendpoint_operator.settings import ChildSettings
 
 # A ConfigMap that does not exist is often created a moment later.
@@ -58,11 +57,13 @@ _OBSERVED = (*(kind.name for kind in children_of(LLMENDPOINT)), "Pod", "Persiste
 class _Intent:
     """What a reconcile wants to apply.
 
-    `invalid` is what is wrong with the spec. `children` are the desired children, and `config_digest` is the SHA-256 of
-    the sidecar's configuration file among them. `refused` are faults that were found before any child was written.
-    `withheld` are the names of the objects that the operator would write if it were allowed to.
+    `configuration` is the hash of the GPUs and Ollama. `invalid` is what is wrong with the spec. `children` are the
+    desired children, and `config_digest` is the SHA-256 of the sidecar's configuration file among them. `refused` are
+    faults that were found before any child was written. `withheld` are the names of the objects that the operator would
+    write if it were allowed to.
     """
 
+    configuration: str
     invalid: str = ""
     children: tuple[ChildKey, ...] = ()
     config_digest: str = ""
@@ -87,6 +88,7 @@ class EndpointController(Controller[LLMEndpointSpec]):
         self._settings = settings
         self._measurements = cluster.measurements
         self._throttle = Throttle()
+        self._renderings = Renderings()
         self._claims = SharedClaims(cluster.objects)
         self._modelfiles = Modelfiles(cluster.objects)
         self._growth = Growth(cluster.objects, cluster.inventory)
@@ -115,33 +117,42 @@ class EndpointController(Controller[LLMEndpointSpec]):
         if resolved.fault is not None or resolved.invalid:
             # Without its Modelfiles, the spec cannot be rendered.
             refused = () if resolved.fault is None else (resolved.fault,)
-            return Course(None, partial(self._conclude, resource, _Intent(resolved.invalid, refused=refused)))
+            configuration = configuration_hash(resource.spec, ollama_image(resource.spec, self._settings.images))
+            intent = _Intent(configuration, resolved.invalid, refused=refused)
+            return Course(None, partial(self._conclude, resource, intent))
         resource = replace(resource, spec=resolved.spec)
-        invalid = (
-            image_problem(resource.spec, self._settings.images)
-            or pod_template_problem(resource.owner, resource.spec, self._settings)
-            or await self._claims.problem(resource.key, generation, resource.spec)
-        )
-        wanted = self._desired(resource)
+        rendered, wanted = self._render(resource, resolved)
+        invalid = rendered.problem or await self._claims.problem(resource.key, generation, resource.spec)
         held = bool(resource.forbidden or invalid) or _is_paused(resource)
-        digest = "" if held else hashlib.sha256(config_file(resource.owner, resource.spec).encode()).hexdigest()
+        digest = "" if held else rendered.config_digest
         # What others change meanwhile is repaired afterwards, so it must not be accepted.
         withheld = self._withheld(resource, wanted) if held else ()
-        intent = _Intent(invalid, tuple(key_of(child) for child in wanted), digest, withheld=withheld)
+        intent = _Intent(rendered.configuration, invalid, wanted.keys, digest, withheld=withheld)
         conclude = partial(self._conclude, resource, intent)
         return Course(None if held else wanted, conclude, judges=held, initial=self._initial(resource))
 
-    def _desired(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
+    def _render(self, resource: Resource[LLMEndpointSpec], resolved: Resolved) -> tuple[Rendered, DesiredChildren]:
+        """Return the rendering of the present spec, settings and state, and the desired children."""
+        digest = hash_of({"spec": resource.manifest.get("spec"), "modelfiles": resolved.texts})
+        inputs = Inputs(resource.owner, digest, self._settings, self._capabilities, self._present(resource))
+        rendered, wanted = self._renderings.of(resource.key, inputs, resolved.spec)
+        children = self._children(resource)
+        account, statefulset = children.service_account, children.statefulset
+        return rendered, with_account_in_use(resource.owner, wanted, account, statefulset)
+
+    def _present(self, resource: Resource[LLMEndpointSpec]) -> Present:
+        """Return the present state of the pods, as far as it matters for the children of this spec."""
         children, spec = self._children(resource), resource.spec
-        present = Present(children.present_replicas, self._sidecars.are_loading(resource.key, children.pods))
-        wanted = desired(resource.owner, spec, self._settings, self._capabilities, present)
-        return with_account_in_use(resource.owner, wanted, children.service_account, children.statefulset)
+        return Present(
+            children.present_replicas if spec.autoscaling else None,
+            bool(spec.disruption_budget) and self._sidecars.are_loading(resource.key, children.pods),
+        )
 
     async def converge(
         self,
         resource: Resource[LLMEndpointSpec],
-        children: Sequence[Manifest],
-        initial: Mapping[ChildKey, Manifest] | None = None,
+        children: DesiredChildren,
+        initial: Mapping[ChildKey, Manifest],
     ) -> tuple[Fault, ...]:
         """Let claims grow, and write the children. If a claim may not grow, the StatefulSet keeps its templates."""
         size = wanted_size(resource.spec)
@@ -149,14 +160,16 @@ class EndpointController(Controller[LLMEndpointSpec]):
         statefulset = self._children(resource).statefulset
         if refused and statefulset is not None:
             name = statefulset.key
-            children = [
-                with_sizes_of(child, statefulset.body) if key_of(child) == name else child for child in children
-            ]
+            children = DesiredChildren.of(
+                with_sizes_of(child, statefulset.body) if key_of(child) == name else child
+                for child in children.manifests
+            )
         return (*refused, *await super().converge(resource, children, initial))
 
     async def gone(self, key: Key) -> None:
         """Forget an endpoint that no longer exists."""
         self._throttle.forget(key)
+        self._renderings.forget(key)
         self._claims.forget(key)
         self._modelfiles.forget(key)
         self._pods.forget(key)
@@ -172,7 +185,8 @@ class EndpointController(Controller[LLMEndpointSpec]):
         warnings = self._inventory.warnings(resource.key)
         views = await asyncio.gather(*(self._view(resource, intent, pod, warnings) for pod in pods))
         self._sidecars.keep(resource.key, pods)
-        now, wanted = self._now(), replicas.wanted(spec, children.present_replicas)
+        now, present = self._now(), children.present_replicas
+        wanted = replicas.wanted(spec, present)
         absent = self._pods.absent_troubles(children, wanted, pods, warnings, now) if exists else {}
         troubles = [*(view.trouble for view in views), *absent.values()]
         seen = Observation(
@@ -193,9 +207,9 @@ class EndpointController(Controller[LLMEndpointSpec]):
             resizing=sentences(self._claims_in_use(resource), wanted_size(spec), warnings),
             paused=_is_paused(resource),
             withheld=intent.withheld if _is_paused(resource) else (),
-            configuration=configuration_hash(spec, ollama_image(spec, self._settings.images)),
+            configuration=intent.configuration,
             measured=tuple(self._measurements.of(resource.key)),
-            scaled_to=replicas.scaled_to(spec, children.present_replicas),
+            scaled_to=replicas.scaled_to(spec, present),
             autoscaling=self._autoscaling_trouble(resource),
         )
         status = endpoint_status(resource.manifest, resource.owner, spec, seen, now)
@@ -224,15 +238,16 @@ class EndpointController(Controller[LLMEndpointSpec]):
         return Children(self._inventory, resource.key, resource.owner)
 
     def _claims_in_use(self, resource: Resource[LLMEndpointSpec]) -> list[Manifest]:
-        if not wanted_size(resource.spec):
+        claims = self._inventory.claims(resource.key) if wanted_size(resource.spec) else []
+        if not claims:
             return []
         children = self._children(resource)
         pods, _ = self._pods.of(children)
         wanted = replicas.wanted(resource.spec, children.present_replicas)
         number = max(wanted, replicas.up_to_highest(resource.owner, pods))
-        return claims_in_use(resource.owner, self._inventory.claims(resource.key), number)
+        return claims_in_use(resource.owner, claims, number)
 
-    def _withheld(self, resource: Resource[LLMEndpointSpec], wanted: Sequence[Manifest]) -> tuple[str, ...]:
+    def _withheld(self, resource: Resource[LLMEndpointSpec], wanted: DesiredChildren) -> tuple[str, ...]:
         """Return the names of the objects that the operator would write if it were allowed to."""
         claims = too_small(self._claims_in_use(resource), wanted_size(resource.spec))
         names = [str(name) for name in self.preview(resource, wanted)]

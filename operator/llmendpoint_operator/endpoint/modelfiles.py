@@ -8,7 +8,7 @@ ConfigMaps of the cluster. They are read again every 30 s instead, only for endp
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -29,9 +29,13 @@ _READ_AGAIN = timedelta(seconds=30)
 
 @dataclass(frozen=True)
 class Resolved:
-    """A spec in which all Modelfiles are inline, or what is wrong: a sentence about the spec, or a fault."""
+    """A spec in which all Modelfiles are inline, or what is wrong: a sentence about the spec, or a fault.
+
+    `texts` has the Modelfiles that are not in the spec of the manifest, by the name of the model.
+    """
 
     spec: LLMEndpointSpec
+    texts: Mapping[str, str] = field(default_factory=dict)
     invalid: str = ""
     fault: Fault | None = None
 
@@ -74,7 +78,7 @@ class Modelfiles:
         except API_ERRORS as error:
             return Resolved(spec, fault=classify(error, child))
         try:
-            return Resolved(with_modelfiles(spec, texts))
+            return Resolved(with_modelfiles(spec, texts), texts)
         except ValueError as error:
             return Resolved(spec, invalid=f"spec.models: the Modelfile in a ConfigMap is invalid. {error}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 from llmendpoint_operator.cluster.kinds import TABLE
 
@@ -34,4 +35,10 @@ def capabilities_without(missing: Collection[str]) -> Capabilities:
 
     A kind that has not been looked for yet counts as present: if it is not, the write is refused, and then it is known.
     """
-    return Capabilities(_OPTIONAL - frozenset(missing))
+    return _without(frozenset(missing))
+
+
+# Renderings keep the capabilities of each endpoint, so equal ones should be one object.
+@lru_cache(maxsize=16)
+def _without(missing: frozenset[str]) -> Capabilities:
+    return Capabilities(_OPTIONAL - missing)

@@ -31,6 +31,7 @@ from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.policy.rules import Violation, violations
+from llmendpoint_operator.reconcile.desired_children import DesiredChildren
 from llmendpoint_operator.reconcile.executor import Executor
 from llmendpoint_operator.reconcile.measurements import Measurements
 
@@ -93,16 +94,23 @@ class Course:
     """The steps of a reconcile that depend on the present state of a resource.
 
     `initial` has fields of children that are only written when the child is created, and then belong to others.
-    `children` are the manifests of all desired children, or None if the children are not changed in this state. If
+    `children` are all desired children or their manifests, or None if the children are not changed in this state. If
     `judges` is true then, the step itself has compared them with the inventory.
     `conclude` gets the faults of the refused children, observes the resource, and writes the status. It returns the
     number of seconds until the next reconcile, or None if the next reconcile waits for an event.
     """
 
-    children: Sequence[Manifest] | None
+    children: DesiredChildren | Sequence[Manifest] | None
     conclude: Callable[[tuple[Fault, ...]], Awaitable[float | None]]
     judges: bool = False
     initial: Mapping[ChildKey, Manifest] = field(default_factory=dict)
+
+    @property
+    def desired(self) -> DesiredChildren | None:
+        """The desired children, or None if the children are not changed in this state."""
+        if self.children is None or isinstance(self.children, DesiredChildren):
+            return self.children
+        return DesiredChildren.of(self.children)
 
 
 class Controller(ABC, Generic[Spec]):
@@ -156,25 +164,35 @@ class Controller(ABC, Generic[Spec]):
         course = await self.course(resource)
         if course.children is None and not course.judges:
             self._inventory.set_aside(key)
-        refused = () if course.children is None else await self._converge_and_tell(resource, course)
+        wanted = course.desired
+        refused = () if wanted is None else await self._converge_and_tell(resource, wanted, course.initial)
         if refused is None:
             return 0.0
         pause = await course.conclude(refused)
         times = (pause, self._inventory.seconds_to_retry(key))
         return min((seconds for seconds in times if seconds is not None), default=None)
 
-    async def _converge_and_tell(self, resource: Resource[Spec], course: Course) -> tuple[Fault, ...] | None:
+    async def _converge_and_tell(
+        self, resource: Resource[Spec], children: DesiredChildren, initial: Mapping[ChildKey, Manifest]
+    ) -> tuple[Fault, ...] | None:
         """Write the children. If a write takes long, say so in the status, and return None at the end.
 
         The status is written before, so that the resource has to be read again.
         """
-        work = asyncio.ensure_future(self.converge(resource, course.children or (), course.initial))
+        telling: list[asyncio.Task[bool]] = []
+        # Most reconciles write nothing, and a timer costs less than a task for each of them.
+        timer = asyncio.get_running_loop().call_later(
+            _SLOW_SECONDS, lambda: telling.append(asyncio.ensure_future(self._tell_slow_write(resource)))
+        )
         try:
-            done, _ = await asyncio.wait([work], timeout=_SLOW_SECONDS)
-            told = not done and await self._tell_slow_write(resource)
-            refused = await work
+            refused = await self.converge(resource, children, initial)
+            told = any([await task for task in telling])
         finally:
-            work.cancel()
+            timer.cancel()
+            for task in telling:
+                # asyncio logs the error of a task that nobody has asked for it.
+                if not task.cancel() and not task.cancelled():
+                    task.exception()
         return None if told else refused
 
     async def _tell_slow_write(self, resource: Resource[Spec]) -> bool:
@@ -190,12 +208,12 @@ class Controller(ABC, Generic[Spec]):
         return True
 
     async def converge(
-        self, resource: Resource[Spec], children: Sequence[Manifest], initial: Mapping[ChildKey, Manifest] | None = None
+        self, resource: Resource[Spec], children: DesiredChildren, initial: Mapping[ChildKey, Manifest]
     ) -> tuple[Fault, ...]:
-        """Write the children that differ from these manifests, and return the faults of refused writes."""
-        return await self._executor.converge(resource.owner, children, self._prune, initial or {})
+        """Write the children that differ from the desired ones, and return the faults of refused writes."""
+        return await self._executor.converge(resource.owner, children, self._prune, initial)
 
-    def preview(self, resource: Resource[Spec], children: Sequence[Manifest]) -> tuple[ChildKey, ...]:
+    def preview(self, resource: Resource[Spec], children: DesiredChildren) -> tuple[ChildKey, ...]:
         """Return the children that `converge` would write or delete."""
         return self._executor.preview(resource.owner, children, self._prune)
 

@@ -7,7 +7,7 @@ reconcile for another reason does not repeat the write before the delay has pass
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner, is_controlled_by
+from llmendpoint_operator.reconcile.desired_children import DesiredChildren, key_of
 from llmendpoint_operator.reconcile.handover import hand_over, with_fields
 from llmendpoint_operator.reconcile.plan import (
     Apply,
@@ -34,7 +35,6 @@ from llmendpoint_operator.reconcile.plan import (
     Replace,
     Write,
     is_ours,
-    key_of,
     plan,
     stamp_of,
 )
@@ -55,7 +55,7 @@ class Executor:
     async def converge(
         self,
         owner: Owner,
-        desired: Sequence[Manifest],
+        desired: DesiredChildren,
         prune: Collection[str] = (),
         initial: Mapping[ChildKey, Manifest] = MappingProxyType({}),
     ) -> tuple[Fault, ...]:
@@ -65,7 +65,7 @@ class Executor:
         desired manifest: the child gets them when it is created, and then they belong to others.
         """
         key = Key(owner.kind, owner.namespace, owner.name)
-        self._inventory.keep_refusals(key, map(key_of, desired))
+        self._inventory.keep_refusals(key, desired.keys)
         seen = self._inventory.seen(key)
         self._inventory.postponed(key, seen.refused)
         faults: list[Fault] = []
@@ -90,7 +90,7 @@ class Executor:
                         held[key_of(manifest)] = held.get(blocker, blocker)
         return tuple(_with_held(fault, held) for fault in faults)
 
-    def preview(self, owner: Owner, desired: Sequence[Manifest], prune: Collection[str] = ()) -> tuple[ChildKey, ...]:
+    def preview(self, owner: Owner, desired: DesiredChildren, prune: Collection[str] = ()) -> tuple[ChildKey, ...]:
         """Return the children that `converge` would create, change or delete, without writing them."""
         key = Key(owner.kind, owner.namespace, owner.name)
         withheld: list[ChildKey] = []

@@ -16,8 +16,8 @@ A child that another one needs (`dependencies.py`) comes before it in the desire
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from llmendpoint_operator.cluster.faults import name_conflict, unknown_kind
@@ -26,7 +26,7 @@ from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.reconcile.claim_templates import outgrows
-from llmendpoint_operator.reconcile.dependencies import needs
+from llmendpoint_operator.reconcile.desired_children import DesiredChildren, Outline, key_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ Step: TypeAlias = Write | Keep | Delete | Refuse | Hold
 
 
 def plan(
-    owner: Owner, desired: Sequence[Manifest], seen: Seen, missing: Collection[str], prune: Collection[str]
+    owner: Owner, desired: DesiredChildren, seen: Seen, missing: Collection[str], prune: Collection[str]
 ) -> list[Step]:
     """Return the steps for the desired children, in their order, and then the deletions.
 
@@ -105,24 +105,23 @@ def plan(
     are not desired.
     """
     steps: dict[ChildKey, Step] = {}
-    for manifest in desired:
-        step = _step(owner, manifest, seen, missing)
+    for outline in desired.outlines:
+        step = _step(owner, outline, desired, seen, missing)
         if isinstance(step, Create | Apply | Replace):
-            step = _after_needs(owner, replace(step, needs=needs(manifest, desired)), steps, seen)
-        steps[key_of(manifest)] = step
+            step = _after_needs(owner, step, steps, seen)
+        steps[outline.key] = step
     rest = (child for key, child in seen.children.items() if key not in steps)
     return [*steps.values(), *_deletions(owner, rest, prune)]
 
 
-def key_of(manifest: Manifest) -> ChildKey:
-    """Return the key of a child's manifest."""
-    return ChildKey(manifest["kind"], manifest["metadata"]["name"])
-
-
 def stamped(manifest: Manifest) -> Manifest:
     """Return a manifest with the annotation that contains its hash."""
+    return _with_stamp(manifest, hash_of(manifest))
+
+
+def _with_stamp(manifest: Manifest, stamp: str) -> Manifest:
     metadata = manifest["metadata"]
-    annotations = {**metadata.get("annotations", {}), HASH_ANNOTATION: hash_of(manifest)}
+    annotations = {**metadata.get("annotations", {}), HASH_ANNOTATION: stamp}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
@@ -164,21 +163,23 @@ def _covers_field(name: str, live: Any, wanted: Any) -> bool:
     return covers(live, wanted) and (name not in _ATOMIC or len(live or ()) == len(wanted))
 
 
-def _step(owner: Owner, manifest: Manifest, seen: Seen, missing: Collection[str]) -> Step:
-    key, wanted = key_of(manifest), stamped(manifest)
+def _step(owner: Owner, outline: Outline, desired: DesiredChildren, seen: Seen, missing: Collection[str]) -> Step:
+    key = outline.key
     if key.kind in missing:
         return Refuse(unknown_kind(key))
     child = seen.children.get(key)
     refusal = seen.refused.get(key)
     if child is not None and child.owner_uid != owner.uid:
         return Refuse(name_conflict(key, owner.kind))
-    if child is not None and (child.terminating or _is_as_wanted(child, wanted)):
+    if child is not None and (child.terminating or _is_as_wanted(child, outline, desired)):
         return Keep(key)
-    if refusal is not None and refusal.manifest_hash == stamp_of(wanted):
+    if refusal is not None and refusal.manifest_hash == outline.stamp:
         return Refuse(refusal.fault)
+    manifest = desired.manifest(key)
+    wanted = _with_stamp(manifest, outline.stamp)
     if child is None:
-        return Create(wanted)
-    return (Replace if outgrows(manifest, child.body) else Apply)(wanted, child.uid)
+        return Create(wanted, outline.needs)
+    return (Replace if outgrows(manifest, child.body) else Apply)(wanted, child.uid, outline.needs)
 
 
 def _after_needs(owner: Owner, step: Write, steps: Mapping[ChildKey, Step], seen: Seen) -> Write | Hold:
@@ -195,11 +196,14 @@ def is_ours(owner: Owner, child: Child | None) -> bool:
     return child is not None and child.owner_uid == owner.uid
 
 
-def _is_as_wanted(child: Child, wanted: Manifest) -> bool:
-    """Return whether a child was applied from this manifest and still matches it."""
-    if child.applied_hash != stamp_of(wanted):
+def _is_as_wanted(child: Child, outline: Outline, desired: DesiredChildren) -> bool:
+    """Return whether a child was applied from its desired manifest and still matches it."""
+    if child.applied_hash != outline.stamp:
         return False
-    return child.accepted == child.content or (child.unjudged is not None and covers(child.unjudged, wanted))
+    if child.accepted == child.content:
+        return True
+    body = child.unjudged
+    return body is not None and covers(body, _with_stamp(desired.manifest(outline.key), outline.stamp))
 
 
 def _deletions(owner: Owner, children: Iterable[Child], prune: Collection[str]) -> list[Delete]:

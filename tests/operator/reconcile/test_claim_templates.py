@@ -9,6 +9,7 @@ import pytest
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.reconcile.claim_templates import outgrows, with_sizes_of
+from llmendpoint_operator.reconcile.desired_children import DesiredChildren
 from llmendpoint_operator.reconcile.plan import Apply, Hold, Keep, Replace, plan
 from support.children import KEY, OWNER, live, newer, stateful_set
 
@@ -46,7 +47,7 @@ def test_a_manifest_with_the_present_sizes_keeps_everything_else() -> None:
 def planned(wanted: dict[str, Any], body: dict[str, Any], **seen: Any) -> list[Any]:
     inventory = Inventory()
     inventory.shows("StatefulSet", body)
-    return plan(OWNER, [wanted], inventory.seen(KEY), (), ())
+    return plan(OWNER, DesiredChildren.of([wanted]), inventory.seen(KEY), (), ())
 
 
 def test_a_statefulset_that_has_outgrown_its_templates_is_replaced() -> None:
@@ -72,5 +73,5 @@ def test_a_statefulset_is_not_deleted_while_it_could_not_be_created_again() -> N
     inventory = Inventory()
     inventory.shows("StatefulSet", live(sized("50Gi")))
     inventory.shows("ServiceAccount", stranger)
-    steps = plan(OWNER, [account, sized("80Gi")], inventory.seen(KEY), (), ())
+    steps = plan(OWNER, DesiredChildren.of([account, sized("80Gi")]), inventory.seen(KEY), (), ())
     assert isinstance(steps[1], Hold)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelStatus, SidecarStatus, Totals
 from llmendpoint_operator.cluster.inventory import Inventory
@@ -289,6 +290,21 @@ async def test_a_slow_write_is_told_once_per_generation(world: World, monkeypatc
     assert len(world.objects.statuses) == before
     slow.end.set()
     assert await work == 300
+
+
+async def test_a_slow_write_ends_even_if_the_status_cannot_be_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "_SLOW_SECONDS", 0.01)
+    slow = Slowness(world.objects, "ConfigMap")
+    world.objects.refuse_next["LLMEndpoint"] = refusal(500, "no leader")
+    world.show()
+    work = asyncio.ensure_future(world.controller.reconcile(KEY))
+    await eventually(lambda: "status LLMEndpoint/assistant" in world.objects.calls)
+    slow.end.set()
+    with pytest.raises(ApiException, match="500"):
+        await work
+    assert "StatefulSet/assistant" in world.objects.created
 
 
 NO_NODE_PORTS = Policy(service_types=())

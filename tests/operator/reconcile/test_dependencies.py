@@ -10,7 +10,7 @@ import pytest
 
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.reconcile.dependencies import TABLE, needs, part_of
-from llmendpoint_operator.reconcile.plan import key_of
+from llmendpoint_operator.reconcile.desired_children import key_of
 from support import endpoints, loadtests
 from support.golden import read_spec
 

@@ -9,8 +9,8 @@ import pytest
 from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.reconcile.desired_children import DesiredChildren, key_of
 from llmendpoint_operator.reconcile.executor import Executor
-from llmendpoint_operator.reconcile.plan import key_of
 from support.children import KEY, OWNER, config_map, live, newer, service, stateful_set
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, plain_not_found
 
@@ -28,7 +28,7 @@ class World:
         self.now = 0.0
 
     async def converge(self, *children: Manifest, prune: tuple[str, ...] = ()) -> list[FaultReason]:
-        return [fault.reason for fault in await self.executor.converge(OWNER, children, prune)]
+        return [fault.reason for fault in await self.executor.converge(OWNER, DesiredChildren.of(children), prune)]
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ async def test_children_are_created_once(world: World) -> None:
 async def test_a_child_is_created_with_fields_that_it_then_keeps(world: World) -> None:
     child = {**stateful_set(), "spec": {"serviceName": "x"}}
     initial = {key_of(child): {"spec": {"replicas": 3}}}
-    await world.executor.converge(OWNER, [child], (), initial)
+    await world.executor.converge(OWNER, DesiredChildren.of([child]), (), initial)
     assert world.objects.created["StatefulSet/assistant"]["spec"] == {"serviceName": "x", "replicas": 3}
     # The fields are not part of the manifest with which the child is compared.
-    await world.executor.converge(OWNER, [child], (), {key_of(child): {"spec": {"replicas": 2}}})
+    await world.executor.converge(OWNER, DesiredChildren.of([child]), (), {key_of(child): {"spec": {"replicas": 2}}})
     assert world.objects.calls == ["create StatefulSet/assistant"]
 
 
@@ -60,7 +60,7 @@ async def test_a_field_is_given_up_before_the_child_is_applied_without_it(world:
     world.objects.put({**body, "metadata": {**body["metadata"], "managedFields": [fields]}})
     world.objects.calls.clear()
     child = {**stateful_set(), "spec": {}}
-    await world.executor.converge(OWNER, [child], (), {key_of(child): {"spec": {"replicas": 1}}})
+    await world.executor.converge(OWNER, DesiredChildren.of([child]), (), {key_of(child): {"spec": {"replicas": 1}}})
     assert [call.partition(" Stat")[0] for call in world.objects.calls] == ["get", "hand over", "apply"]
     assert world.objects.handed_over[0]["spec"] == {"replicas": 3}
 
@@ -100,11 +100,11 @@ async def test_a_child_that_a_stranger_replaced_stops_changes_of_what_uses_it(wo
     world.inventory.gone("ConfigMap", world.objects.get_now("ConfigMap", "assistant"))
     world.objects.put(live(config_map(owner=replace(OWNER, uid="other")), stamp=False))
     world.objects.calls.clear()
-    (fault,) = await world.executor.converge(OWNER, [config_map(), stateful_set(replicas=2)])
+    (fault,) = await world.executor.converge(OWNER, DesiredChildren.of([config_map(), stateful_set(replicas=2)]))
     assert world.objects.calls == ["create ConfigMap/assistant", "get ConfigMap/assistant"]
     assert fault.message.endswith("Until then, StatefulSet/assistant will not be written.")
     # The StatefulSet that exists is left as it is. If it has not changed, there is nothing to say about it.
-    (fault,) = await world.executor.converge(OWNER, CHILDREN)
+    (fault,) = await world.executor.converge(OWNER, DesiredChildren.of(CHILDREN))
     assert "StatefulSet" not in fault.message
     assert world.objects.get_now("StatefulSet", "assistant")["spec"] == {"replicas": 1}
 

@@ -12,6 +12,7 @@ from llmendpoint_operator.cluster.inventory import Inventory, Refusal, Seen
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.reconcile.desired_children import DesiredChildren, key_of
 from llmendpoint_operator.reconcile.plan import (
     Apply,
     Create,
@@ -21,7 +22,6 @@ from llmendpoint_operator.reconcile.plan import (
     Refuse,
     Step,
     covers,
-    key_of,
     plan,
     stamp_of,
     stamped,
@@ -45,7 +45,7 @@ def seen(*bodies: Manifest, written: tuple[Manifest, ...] = ()) -> Seen:
 
 def only(known: Seen, desired: Manifest | None = None, **given: Any) -> Step:
     missing, prune = given.get("missing", ()), given.get("prune", ("ConfigMap",))
-    (step,) = plan(OWNER, [config_map() if desired is None else desired], known, missing, prune)
+    (step,) = plan(OWNER, DesiredChildren.of([desired or config_map()]), known, missing, prune)
     return step
 
 
@@ -123,7 +123,7 @@ def test_a_refused_manifest_waits_and_a_changed_one_does_not(manifest: Manifest,
     ],
 )
 def test_a_child_that_is_not_desired(body: Manifest, prune: tuple[str, ...], expected: list[Step]) -> None:
-    assert plan(OWNER, [], seen(body), (), prune) == expected
+    assert plan(OWNER, DesiredChildren.of([]), seen(body), (), prune) == expected
 
 
 def refusal_of(manifest: Manifest) -> Refusal:
@@ -152,7 +152,7 @@ def refusal_of(manifest: Manifest) -> Refusal:
     ],
 )
 def test_a_child_that_needs_another_one(known: Seen, expected: list[type[Step]]) -> None:
-    steps = plan(OWNER, [config_map(), stateful_set()], known, (), ())
+    steps = plan(OWNER, DesiredChildren.of([config_map(), stateful_set()]), known, (), ())
     assert [type(step) for step in steps] == expected
 
 
@@ -164,14 +164,18 @@ def test_a_child_is_held_because_of_the_first_cause() -> None:
     inventory = Inventory()
     inventory.shows("ConfigMap", theirs)
     known = inventory.seen(Key("LoadTest", "ns", "smoke"))
-    held = {step.key.kind: step.cause for step in plan(owner, made, known, (), ()) if isinstance(step, Hold)}
+    held = {
+        step.key.kind: step.cause
+        for step in plan(owner, DesiredChildren.of(made), known, (), ())
+        if isinstance(step, Hold)
+    }
     result = ChildKey("ConfigMap", "smoke-result-0")
     assert held == {"Role": result, "RoleBinding": result, "Job": result}
 
 
 def test_children_are_planned_in_their_order_and_deletions_come_last() -> None:
     known = seen(live(config_map(name="old")))
-    steps = plan(OWNER, [config_map(), stateful_set()], known, (), ("ConfigMap",))
+    steps = plan(OWNER, DesiredChildren.of([config_map(), stateful_set()]), known, (), ("ConfigMap",))
     assert [type(step) for step in steps] == [Create, Create, Delete]
 
 

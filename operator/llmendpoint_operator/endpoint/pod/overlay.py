@@ -44,7 +44,7 @@ def overlay(pod: Manifest, template: Manifest | None) -> Manifest:
 
 
 def template_problem(pod: Manifest, claims: Iterable[str], template: Manifest | None) -> str:
-    """Return sentences if a template does not fit the pod, otherwise nothing.
+    """Return sentences if a template does not fit the pod that `overlay` has returned for it, otherwise nothing.
 
     `claims` are the names of volumes that the StatefulSet adds to the pod.
     """
@@ -55,14 +55,14 @@ def template_problem(pod: Manifest, claims: Iterable[str], template: Manifest | 
 
 def _changes(pod: Manifest, additions: Manifest) -> Iterator[str]:
     """Yield the items that would change an existing one."""
-    volumes = {volume["name"] for volume in pod["volumes"]}
+    volumes = {volume["name"] for volume in _before(pod, additions, "volumes")}
     for index, volume in enumerate(additions.get("volumes", [])):
         if volume["name"] in volumes:
             yield f"{_PATH}.volumes[{index}].name: {volume['name']} is a volume in spec.pod.volumes."
-    own = next(item for item in pod["initContainers"] if _is_ollama(item))
+    ollama = next(item for item in pod["initContainers"] if _is_ollama(item))
     for place, item in _indexed(additions, ("initContainers",)):
         for field, key in _MERGE_KEYS.items() if _is_ollama(item) else ():
-            taken = {each[key] for each in own.get(field, [])}
+            taken = {each[key] for each in _before(ollama, item, field)}
             for number, each in enumerate(item.get(field, [])):
                 if each[key] in taken:
                     yield (
@@ -72,12 +72,18 @@ def _changes(pod: Manifest, additions: Manifest) -> Iterator[str]:
 
 
 def _missing_volumes(pod: Manifest, claims: Iterable[str], additions: Manifest) -> Iterator[str]:
-    volumes = {volume["name"] for volume in (*pod["volumes"], *additions.get("volumes", []))} | {*claims}
+    volumes = {volume["name"] for volume in pod["volumes"]} | {*claims}
     for place, item in _indexed(additions, _CONTAINERS):
         for field in ("volumeMounts", "volumeDevices"):
             for number, each in enumerate(item.get(field, [])):
                 if each["name"] not in volumes:
                     yield f"{place}.{field}[{number}].name: {each['name']} is not a volume of the pod."
+
+
+def _before(merged: Manifest, additions: Manifest, field: str) -> list[Manifest]:
+    """Return the items that a list had before the additions, which `overlay` puts at its end."""
+    items: list[Manifest] = merged.get(field, [])
+    return items[: len(items) - len(additions.get(field, []))]
 
 
 def _indexed(additions: Manifest, fields: Sequence[str]) -> Iterator[tuple[str, Manifest]]:

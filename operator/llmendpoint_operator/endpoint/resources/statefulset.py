@@ -73,7 +73,8 @@ def _pod(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) -> Manife
     }
 
 
-def pod_template_problem(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings) -> str:
-    """Return sentences if `spec.podTemplate` does not fit the pod, otherwise nothing."""
-    claims = [claim["metadata"]["name"] for claim in claim_templates(spec)]
-    return template_problem(_pod(owner, spec, settings), claims, spec.pod_template)
+def pod_template_problem(statefulset: Manifest, template: Manifest | None) -> str:
+    """Return sentences if `spec.podTemplate` does not fit the pods of a rendered StatefulSet, otherwise nothing."""
+    spec = statefulset["spec"]
+    claims = [claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", [])]
+    return template_problem(spec["template"]["spec"], claims, template)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_operator.endpoint.resources.statefulset import pod_template_problem
-from support.endpoints import OWNER, SETTINGS, endpoint_spec, pod
+from support.endpoints import children, pod
 from support.restricted import assert_restricted
 
 AGENT = {"name": "agent", "image": "agent:1", "resources": {"requests": {"memory": "16Mi"}}}
@@ -18,7 +18,8 @@ def with_template(**spec: Any) -> dict[str, Any]:
 
 
 def problem(template: dict[str, Any], **spec: Any) -> str:
-    return pod_template_problem(OWNER, endpoint_spec(podTemplate={"spec": template}, **spec), SETTINGS)
+    wanted = {"podTemplate": {"spec": template}, **spec}
+    return pod_template_problem(children(**wanted)["StatefulSet/assistant"], wanted["podTemplate"])
 
 
 def test_without_a_template_the_pod_is_the_same() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmendpoint_operator.settings import Actuator
@@ -31,11 +32,13 @@ def targets(num_parallel: int, **scaling: Any) -> list[str]:
     return [metric["external"]["target"]["averageValue"] for metric in metrics]
 
 
-def number(quantity: str) -> float:
-    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+def number(quantity: str) -> Fraction:
+    """Return the value of a quantity. Kubernetes divides thousandths too, so that 69 / 690m is not above 100."""
+    return Fraction(quantity[:-1]) / 1000 if quantity.endswith("m") else Fraction(quantity)
 
 
 @given(parallel=st.integers(1, 64), percent=st.integers(1, 100), load=st.integers(1, 2000))
+@example(parallel=1, percent=69, load=69)
 def test_the_smallest_number_of_pods_that_is_not_above_the_utilization_is_wanted(
     parallel: int, percent: int, load: int
 ) -> None:
