@@ -63,6 +63,7 @@ def test_requests_go_to_the_path_of_the_api(url: str, api: Api, expected: str) -
         ("http://h/api/chat", _OPENAI, "the path of the API ollama-chat, but the API of the requests is openai-chat"),
         ("http://h/api/chat", _GENERATE, "the path of the API ollama-chat"),
         ("http://h/api/generate", _CHAT, "the path of the API ollama-generate"),
+        ("http://h/openai/chat/completions", _CHAT, "the path of the API openai-chat"),
         ("http://h/v1/completions", _OPENAI, "an API other than openai-chat; write only its base path"),
         ("http://h/v1/embeddings", _OPENAI, "write only its base path"),
         ("http://h/api/tags", _CHAT, "write only its base path"),
