@@ -152,7 +152,6 @@ class Answer:
             # All content of one read of the socket has the same time.
             sample.gaps.append(now - last)
         sample.last = now
-        sample.chunks += 1
         if sample.first_output is None:
             reading = self._dialect.reading  # type: ignore[union-attr]
             if reading.chunks > reading.thoughts:
@@ -204,13 +203,13 @@ class Answer:
         sample = self._sample
         sample.ended = self._clock()
         sample.error = error
+        if self._dialect is not None:
+            _read_result(self._dialect.reading, sample)
         sample.is_spread = _is_spread(sample)
         if not sample.is_spread:
             sample.gaps.clear()
         if detail:
             sample.detail = self._reader.redactor.line(detail, self._prompts)
-        if self._dialect is not None:
-            _read_usage(self._dialect.reading, sample)
         # Break the reference cycle with the dialect. Otherwise, the garbage collector has to free each response.
         self._dialect = None
         on_end(reusable)
@@ -237,7 +236,8 @@ def _error_of(reading: Reading) -> tuple[ErrorClass | None, str]:
     return None, ""
 
 
-def _read_usage(reading: Reading, sample: Sample) -> None:
+def _read_result(reading: Reading, sample: Sample) -> None:
+    sample.chunks = reading.chunks
     usage = reading.usage
     if usage is None:
         return
