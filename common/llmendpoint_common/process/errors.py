@@ -8,6 +8,7 @@
           RunDocumentError        a run document
           APIKeyError             a file with an API key
           PolicyError             the operator's policy file
+          TargetError             the URL, the headers, the key or the certificates of a load run
       x ModelfileError            a Modelfile is invalid
       x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head is invalid or ambiguous
@@ -88,6 +89,10 @@ class ModelfileError(LLMEndpointError, ValueError):
 
 class PolicyError(InputError):
     """The operator's policy file cannot be read or is invalid. The message names the file, and the field or line."""
+
+
+class TargetError(InputError, ValueError):
+    """The URL, the headers, the API key or the certificates of a load run cannot be used. The message quotes no key."""
 
 
 class ProtocolError(LLMEndpointError):

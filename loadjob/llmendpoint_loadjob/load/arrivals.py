@@ -17,8 +17,8 @@ from llmendpoint_common.contracts.loadrun import Arrivals
 def unit_arrivals(law: Arrivals, seed: str, burstiness: float | None = None) -> Iterator[float]:
     """Yield an endless series of increasing times with a mean gap of 1. The same seed gives the same times.
 
-    The gaps are equal, exponentially distributed, or gamma distributed with the shape `burstiness`, whose coefficient of
-    variation is 1 / sqrt(burstiness).
+    The gaps are equal, exponentially distributed, or gamma distributed with the shape `burstiness`. The coefficient of
+    variation of the latter is 1 / sqrt(burstiness).
     """
     if law is Arrivals.CONSTANT:
         return (float(index) for index in count())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from llmendpoint_common.contracts.loadrun import RunLoad
 from llmendpoint_loadjob.dataset.prompts import SYNTHETIC, Prompt
-from llmendpoint_loadjob.load.backoff import Backoff
+from llmendpoint_loadjob.load.backoff import pause_after
 from llmendpoint_loadjob.load.curve import LoadCurve
 from llmendpoint_loadjob.load.schedule import Slice, join_delay
 from llmendpoint_loadjob.load.sender import Sender, Turn
@@ -76,8 +76,9 @@ class _User:
         self._loop = loop
         self._window = loop.window
         self._number = number
-        self._backoff = Backoff(f"{loop.load.seed}/backoff/{number}")
-        self._think = random.Random(f"{loop.load.seed}/think/{number}")  # noqa: S311 - has to be repeatable, not secret
+        # One source each: otherwise a failure would change the think times that follow.
+        self._spread = random.Random(f"{loop.load.seed}/spread/{number}")  # noqa: S311 - has to be repeatable
+        self._think = random.Random(f"{loop.load.seed}/think/{number}")  # noqa: S311 - has to be repeatable
         self._leave = 0.0
 
     async def live(self, times: list[tuple[float, float]]) -> None:
@@ -105,7 +106,7 @@ class _User:
             asked = prompt if message is None else _follow_up(prompt, number, message)
             turn = Turn(asked, now, self._loop.step_at(now), number, tuple(history), is_continued=not is_last)
             sample, text = await self._loop.sender.ask(turn)
-            await self._rest(self._backoff.pause_after(sample))
+            await self._rest(pause_after(sample, self._spread))
             if sample.error is not None or text is None:
                 return
             history += [*asked.messages, ("assistant", text)]

@@ -1,4 +1,4 @@
-"""The load as a function of time: a number of users, or a rate, that is constant or changes linearly in each segment."""
+"""The load as a function of time: a number of users, or a rate, which is constant or linear in each segment."""
 
 from __future__ import annotations
 

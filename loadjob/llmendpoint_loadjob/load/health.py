@@ -20,8 +20,8 @@ _GC_THRESHOLDS = (50_000, 50, 100)
 async def watch_lag(clock: Callable[[], float], record: Callable[[float], None]) -> None:
     """Record the delays of the event loop until the task is cancelled.
 
-    A stop of 1 s delays one tick of the timer, and would count as one of 100. Therefore the delays that the ticks in the
-    stop would have had are recorded too, as in HdrHistogram's correction for coordinated omission.
+    A stop of 1 s delays one tick of the timer, and would count as one of 100. Therefore the delays that the ticks in
+    the stop would have had are recorded too, as in HdrHistogram's correction for coordinated omission.
     """
     while True:
         before = clock()

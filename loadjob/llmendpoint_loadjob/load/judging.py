@@ -10,7 +10,7 @@ from llmendpoint_common.contracts.loadrun import METRICS, MetricName, Objective
 from llmendpoint_loadjob.result.timings import Sample
 
 #: A server whose latency grows by more than this share of the time has a backlog that grows.
-_MAX_SLOPE = 0.01
+_MAX_SLOPE = 0.005
 
 
 @dataclass
@@ -82,6 +82,11 @@ class StepJudge:
             known or not METRICS[MetricName(objective.metric)].is_latency
             for objective, known in zip(self._objectives, self._known, strict=True)
         )
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether a request failed."""
+        return self._errors > 0
 
     @property
     def keeps_up(self) -> bool:

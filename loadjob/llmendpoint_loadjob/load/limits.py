@@ -1,11 +1,11 @@
 """The limit of open files: it is raised, and compared with the load before the load starts.
 
-Without this check a process at its limit can neither open a connection nor report it, and busies itself with the attempt.
+Without this check a process at its limit can neither open a connection nor report it, and busies itself with the
+attempt.
 """
 
 from __future__ import annotations
 
-import os
 import resource
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def _raise(soft: int, hard: int) -> int:
 def _open_files() -> int:
     for folder in (Path("/proc/self/fd"), Path("/dev/fd")):
         try:
-            return len(os.listdir(folder))
+            return sum(1 for _ in folder.iterdir())
         except OSError:
             continue
     return 0

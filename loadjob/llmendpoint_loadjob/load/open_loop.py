@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.load.schedule import Due, Schedule, Slice
@@ -12,19 +12,6 @@ from llmendpoint_loadjob.load.sender import Sender, Turn
 from llmendpoint_loadjob.load.timer import Timer
 from llmendpoint_loadjob.load.window import Crew, Window
 from llmendpoint_loadjob.result.timings import Sample
-
-
-@dataclass
-class Sent:
-    """Counts of requests that are due in the measured window.
-
-    `offered` counts all of them, `sent` those that were sent before the end of the load, and `unsent` those that were
-    not, although nothing but the load generator kept them back.
-    """
-
-    offered: int = 0
-    sent: int = 0
-    unsent: int = 0
 
 
 class Slots:
@@ -58,7 +45,7 @@ class OpenLoop:
     def __init__(
         self, sender: Sender, window: Window, timer: Timer, slots: Slots, prompts: Iterator[Prompt], part: Slice
     ) -> None:  # fmt: skip
-        self.sent = Sent()
+        self.offered = 0
         self.held = 0
         self.on_due: Callable[[Due, float], None] = lambda due, at: None
         self.on_end: Callable[[Due, Sample], None] = lambda due, sample: None
@@ -69,21 +56,22 @@ class OpenLoop:
         self._prompts = prompts
         self._part = part
         self._current: Turn | None = None
+        self._blocked_until = 0.0
 
     async def run(self, schedule: Schedule, origin: float, crew: Crew) -> None:
         """Send all that is due. If the run is cancelled, `close` takes care of the rest."""
         for due in schedule:
             prompt = next(self._prompts)
-            if not self._part.has(due.index):
+            if not self._part.has(due.number):
                 continue
             turn = Turn(prompt, origin + due.offset, due.step)
             self._current = turn
             await self._wait(turn.due)
+            self.offered += 1
             self.on_due(due, turn.due)
-            is_held = await self._hold()
-            self._count(turn.due, is_held=is_held)
+            held = await self._hold(turn.due)
             self._current = None
-            crew.start(self._one(due, turn))
+            crew.start(self._one(due, replace(turn, held=held)))
 
     async def close(self, schedule: Schedule, origin: float) -> None:
         """Count what was due before the end of the load, and could not be sent before the end of the drain."""
@@ -94,7 +82,7 @@ class OpenLoop:
             if origin + due.offset >= self._window.end:
                 return
             prompt = next(self._prompts)
-            if self._part.has(due.index):
+            if self._part.has(due.number):
                 self._fail(Turn(prompt, origin + due.offset, due.step))
             if number % 500 == 0:
                 await asyncio.sleep(0)
@@ -106,17 +94,19 @@ class OpenLoop:
             # A load generator that is late catches up, and does not keep the responses waiting meanwhile.
             await asyncio.sleep(0)
 
-    async def _hold(self) -> bool:
-        """Wait for a slot, and return whether the run's own limit made the request wait."""
-        if not self._slots.is_full:
+    async def _hold(self, due: float) -> float:
+        """Wait for a slot, and return for how many seconds the run's own limit has kept the request back."""
+        if self._slots.is_full:
+            self.held += 1
+            try:
+                await self._slots.take()
+            finally:
+                self.held -= 1
+            self._blocked_until = self._window.clock()
+        else:
             await self._slots.take()
-            return False
-        self.held += 1
-        try:
-            await self._slots.take()
-        finally:
-            self.held -= 1
-        return self._slots.is_wanted
+        # A request that was due while an earlier one waited for its slot has waited for slots too.
+        return max(0.0, self._blocked_until - due) if self._slots.is_wanted else 0.0
 
     async def _one(self, due: Due, turn: Turn) -> None:
         try:
@@ -125,17 +115,9 @@ class OpenLoop:
             self._slots.free()
         self.on_end(due, sample)
 
-    def _count(self, due: float, *, is_held: bool) -> None:
-        if due < self._window.measured_from:
-            return
-        self.sent.offered += 1
-        if self._window.clock() < self._window.end:
-            self.sent.sent += 1
-        elif not is_held:
-            self.sent.unsent += 1
-
     def _fail(self, turn: Turn) -> None:
-        if turn.due >= self._window.measured_from:
-            self.sent.offered += 1
-            self.sent.unsent += not self._slots.is_wanted
-        self._sender.never_sent(turn)
+        if self._slots.is_wanted:
+            turn = replace(turn, held=max(0.0, self._window.clock() - turn.due))
+            self._sender.never_sent(turn, "not sent, because maxInFlight requests were in flight until the end")
+        else:
+            self._sender.never_sent(turn, "not sent, because the load generator could not send it in time")

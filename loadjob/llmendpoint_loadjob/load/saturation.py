@@ -1,22 +1,23 @@
 """Notices that a server cannot follow the rate of an open loop.
 
-If the rate is above the capacity, each request waits longer than the one before it. Latencies are therefore compared by
-the time at which requests were due, and not by the time at which they ended: otherwise a run would look saturated while
-its first requests are still in flight.
+If the rate is above the capacity, each request waits longer than the one before it. Latencies are therefore compared
+by the time at which requests were due, and not by the time at which they ended: otherwise a run would look saturated
+while its first requests are still in flight.
 
 The null hypothesis is that the server can follow, in the worst case with a capacity equal to the rate. The number of
-waiting requests is then a random walk (Lindley, 1952), whose growth over N requests has the variance N · (a + s), where a
-and s are the squared coefficients of variation of the gaps and of the service times. By Little's law, a growth of the
-latency by d is a growth by rate · d requests. So
+waiting requests is then a random walk (Lindley, 1952), whose growth over N requests has the variance N · (a + s),
+where a and s are the squared coefficients of variation of the gaps and of the service times. By Little's law, a growth
+of the latency by d is a growth by rate · d requests. So
 
     Z = rate · d / sqrt(N · (a + s) + rate² · variance of the two means that d compares)
 
-is at most standard normal, for all loads up to the capacity. s is set to 1, an exponential distribution; the lengths of
-responses vary less. A run is saturated if Z is above 3.9, the latency grew by more than 2 % of the time, and latency and
-requests in flight both have a trend (Mann-Kendall over 8 groups, one-sided 3 %). It is tested when the number of requests
-has grown by a factor of sqrt(2), on all requests of the level and on the second half of them, for the time to first token
-and for the whole latency: 104 tests for a million requests. With 0.00005 for each of them, the probability of a false
-alarm is under 1 % per run, by Bonferroni. The tests are not independent, and simulations have far less.
+is at most standard normal, for all loads up to the capacity. s is set to 1, an exponential distribution; the lengths
+of responses vary less. A run is saturated if Z is above 3.9, the latency grew by more than 2 % of the time, and
+latency and requests in flight both have a trend (Mann-Kendall over 8 groups, one-sided 3 %). It is tested when the
+number of requests has grown by a factor of sqrt(2), on all requests of the level and on the second half of them, for
+the time to first token and for the whole latency: 104 tests for a million requests. With 0.00005 for each of them, the
+probability of a false alarm is under 1 % per run, by Bonferroni. The tests are not independent, and simulations have
+far less.
 """
 
 from __future__ import annotations

@@ -21,12 +21,14 @@ from llmendpoint_loadjob.load.curve import LoadCurve
 JOIN_SECONDS_PER_USER = 0.01
 MAX_JOIN_SECONDS = 1.0
 MAX_JOIN_SHARE = 0.05
+#: The load ends this much later than the last request of a trace.
+LAST_SECONDS = 0.001
 
 
 class Due(NamedTuple):
-    """A request of an open loop: its index in the schedule, when it is due (seconds from the start), and its stage."""
+    """A request of an open loop: its number in the schedule, when it is due (seconds from the start), and its stage."""
 
-    index: int
+    number: int
     offset: float
     step: int
 
@@ -55,11 +57,21 @@ class Schedule:
     """Iterator of what is due in an open loop, with the end of the load.
 
     It ends with the load, or after `limit` requests that are due after the warm-up. `end` is the end of the load in
-    seconds from the start: if the limit ends it, the time at which the next request would have been due.
+    seconds from the start: if the limit ends it, the time at which the next request would have been due. A trace
+    `ends_with_last`: with its last request, which is part of the load. Other loads last until their end.
     """
 
-    def __init__(self, times: Iterable[tuple[float, int]], end: float, warmup: float, limit: int | None) -> None:
+    def __init__(
+        self,
+        times: Iterable[tuple[float, int]],
+        end: float,
+        *,
+        warmup: float = 0.0,
+        limit: int | None = None,
+        ends_with_last: bool = False,
+    ) -> None:
         self.end = end
+        self._ends_with_last = ends_with_last
         self._due = self._iterate(iter(times), warmup, limit)
 
     def __iter__(self) -> Iterator[Due]:
@@ -69,7 +81,7 @@ class Schedule:
         return next(self._due)
 
     def _iterate(self, times: Iterator[tuple[float, int]], warmup: float, limit: int | None) -> Iterator[Due]:
-        measured = 0
+        measured, last = 0, 0.0
         for index, (offset, step) in enumerate(times):
             if offset >= self.end:
                 return
@@ -78,13 +90,16 @@ class Schedule:
                     self.end = offset
                     return
                 measured += 1
+            last = offset
             yield Due(index, offset, step)
+        if self._ends_with_last:
+            self.end = min(self.end, last + LAST_SECONDS)
 
 
 def schedule_of(load: RunLoad, curve: LoadCurve) -> Schedule:
     """Return the schedule of a rate or of stages with rates."""
     units = unit_arrivals(load.arrivals or Arrivals.POISSON, f"{load.seed}", load.burstiness)
-    return Schedule(curve.times_of(units), curve.end, load.warmup_seconds, load.max_requests)
+    return Schedule(curve.times_of(units), curve.end, warmup=load.warmup_seconds, limit=load.max_requests)
 
 
 def sliced(prompts: Iterator[Prompt], part: Slice) -> Iterator[Prompt]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,11 +28,14 @@ class SendingClient(Protocol):
     ) -> str | None:
         """Send one request, and fill in its sample."""
 
-    async def open(self, count: int) -> int:
-        """Open connections, and return how many are open."""
+    async def open(self, count: int) -> list[float]:
+        """Open so many connections in advance, and return the seconds that each one took."""
 
     def abort(self) -> None:
         """End all streams immediately."""
+
+    def close(self) -> None:
+        """Close the idle connections."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Turn:
     history: History = ()
     #: Whether the response is needed for the next turn.
     is_continued: bool = False
+    #: Seconds for which the maximum of requests in flight has kept the request back.
+    held: float = 0.0
 
 
 @dataclass
@@ -90,18 +94,17 @@ class Counters:
             return ""
         name, count = self.by_class.most_common(1)[0]
         detail = self.details[name]
-        return f"{count} × {name}: {detail}" if detail else f"{count} × {name}"
+        return f"{count} {name}: {detail}" if detail else f"{count} {name}"
 
 
 class Sender:
     """Sends requests. Each one ends in `on_end`, also those that are cut off at the end of the drain.
 
-    `cut_off` says what happens to requests whose tasks are cancelled: an error class if they count as failed, or None
-    if they are dropped without a trace, because the run was stopped.
+    `is_dropping` is set when the run is stopped: the requests that are in flight then do not count.
     """
 
     def __init__(self, client: SendingClient, window: Window, on_end: Callable[[Sample], None]) -> None:
-        self.cut_off: ErrorClass | None = None
+        self.is_dropping = False
         self.counters = Counters()
         self._client = client
         self._window = window
@@ -110,16 +113,11 @@ class Sender:
     async def ask(self, turn: Turn) -> tuple[Sample, str | None]:
         """Send a request, and return its sample, and its response if it is needed for the next turn."""
         prompt = turn.prompt
-        sample = Sample(uuid.uuid4().hex, prompt.id, prompt.category, turn.due, turn=turn.number, step=turn.step)
+        sample = self._sample(turn)
         # `expect` is about the last message, so there is nothing to match while messages follow.
         is_matched = prompt.expect is not None and not prompt.follow_ups
-        try:
-            text = await self._client.send(
-                prompt, sample, turn.history, keep_text=turn.is_continued or is_matched
-            )
-        except asyncio.CancelledError:
-            self._cut(sample)
-            raise
+        keep_text = turn.is_continued or is_matched
+        text = await self._client.send(prompt, sample, turn.history, keep_text=keep_text)
         if is_matched and sample.error is None and text is not None:
             sample.matched = matches(prompt, text)
         self.end(sample)
@@ -127,24 +125,23 @@ class Sender:
 
     def end(self, sample: Sample) -> None:
         """Pass on a request that has ended."""
+        if self.is_dropping:
+            return
         self.counters.note(sample, self._window.begin)
         self._on_end(sample)
 
-    def never_sent(self, turn: Turn) -> Sample:
+    def never_sent(self, turn: Turn, detail: str) -> Sample:
         """Pass on a request that was due and could not be sent before the end of the drain."""
-        prompt, now = turn.prompt, self._window.clock()
-        sample = Sample(uuid.uuid4().hex, prompt.id, prompt.category, turn.due, now, ended=now, step=turn.step)
+        sample = self._sample(turn)
+        sample.sent = sample.ended = self._window.clock()
         sample.error = ErrorClass.UNFINISHED
-        sample.detail = "not sent, because too many requests were in flight"
+        sample.detail = detail
         self.end(sample)
         return sample
 
-    def _cut(self, sample: Sample) -> None:
-        if self.cut_off is None:
-            return
-        sample.ended = self._window.clock()
-        # A request that was cancelled before its task began was not handed over.
-        sample.sent = sample.sent or sample.ended
-        sample.error = self.cut_off
-        sample.detail = "no complete response at the end of the drain timeout"
-        self.end(sample)
+    @staticmethod
+    def _sample(turn: Turn) -> Sample:
+        prompt = turn.prompt
+        return Sample(
+            uuid.uuid4().hex, prompt.id, prompt.category, turn.due, turn=turn.number, step=turn.step, held=turn.held
+        )

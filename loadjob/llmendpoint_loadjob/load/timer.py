@@ -26,6 +26,9 @@ class Timer(Protocol):
     async def until(self, at: float) -> None:
         """Return at the time `at`, or immediately if it has passed."""
 
+    def close(self) -> None:
+        """Release what the timer uses."""
+
 
 class LoopTimer:
     """A timer that uses those of the event loop."""
@@ -36,7 +39,7 @@ class LoopTimer:
     async def until(self, at: float) -> None:
         """Return at the time `at`, or immediately if it has passed."""
         # A loop's timer can be early by its resolution.
-        while (remaining := at - self._clock()) > 0:
+        while (remaining := at - self._clock()) > 0:  # noqa: ASYNC110 - there is no event, only time
             await asyncio.sleep(remaining)
 
     def close(self) -> None:
@@ -67,7 +70,7 @@ class PreciseTimer(LoopTimer):
         loop = asyncio.get_running_loop()
         fired = loop.create_future()
         _set(self._descriptor, seconds)
-        loop.add_reader(self._descriptor, lambda: fired.done() or fired.set_result(None))
+        loop.add_reader(self._descriptor, _set_result, fired)
         try:
             await fired
         finally:
@@ -82,6 +85,11 @@ def timer_of(clock: Callable[[], float]) -> LoopTimer:
         with contextlib.suppress(OSError, AttributeError):
             return PreciseTimer(clock)
     return LoopTimer(clock)
+
+
+def _set_result(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Timespec(ctypes.Structure):
