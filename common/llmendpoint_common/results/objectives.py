@@ -27,7 +27,7 @@ from llmendpoint_common.results.histogram import Histogram, needed_for, rank_of
 from llmendpoint_common.results.measurements import Group
 from llmendpoint_common.results.words import NEVER_ANSWERED, apart
 
-#: A share such as 0.7 % is not exact in binary, so a number of requests is compared with it to a millionth of a request.
+#: A share such as 0.7 % is not exact in binary, so numbers of requests are compared to a millionth of a request.
 _ROUNDING = 1e-6
 
 
@@ -54,6 +54,8 @@ class Judged(NamedTuple):
     low: float | None = None
     high: float | None = None
     is_near: bool = False
+    #: Requests that count as never answered.
+    unanswered: int = 0
 
     @property
     def metric(self) -> Metric:
@@ -147,6 +149,7 @@ def _judge_latency(group: Group, index: int, objective: Objective) -> Judged:
         _value_at(histogram, low) if low else None,
         _value_at(histogram, high) if high <= requests else None,
         is_near=low <= counts.within + counts.unknown and counts.within < high,
+        unanswered=group.errors + group.empty,
     )
 
 

@@ -24,10 +24,10 @@ from math import inf
 from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.histogram import MICROSECONDS, needed_for
-from llmendpoint_common.results.measurements import ErrorCount, Group, Measurements
+from llmendpoint_common.results.measurements import Group, Measurements
 from llmendpoint_common.results.objectives import Judged, State, could_be_other
 from llmendpoint_common.results.regression import Comparison
-from llmendpoint_common.results.words import apart, plural
+from llmendpoint_common.results.words import NEVER_ANSWERED, apart, plural
 
 #: Delay of the event loop above which it can decide a verdict, in seconds.
 MAX_LAG_P99 = 0.010
@@ -88,7 +88,9 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
         return None
     errors = measurements.errors or measurements.warmup_errors
     count = sum(error.count for error in errors.values())
-    message = _message([f"no request was answered: {_most(errors)} ({plural(count, 'request')})"])
+    name, most = max(errors.items(), key=lambda item: (item[1].count, item[0]))
+    words = f": {most.example}" if most.example else ""
+    message = _message([f"no request was answered: {most.count} of {plural(count, 'request')} were {name}{words}"])
     return Judgement(Verdict.ERROR, VerdictReason.TARGET_UNREACHABLE, message)
 
 
@@ -158,9 +160,7 @@ def _passed(evidence: Evidence) -> Judgement | None:
 
 def _missed(evidence: Evidence) -> list[Judged]:
     """Return the objectives that were missed whatever the delays of the load generator are."""
-    return [
-        judged for judged in evidence.judged if judged.state is State.MISSED and not _is_doubtful(evidence, judged)
-    ]
+    return [judged for judged in evidence.judged if judged.state is State.MISSED and not _is_doubtful(evidence, judged)]
 
 
 def _is_doubtful(evidence: Evidence, judged: Judged) -> bool:
@@ -199,19 +199,22 @@ def _sentence(judged: Judged) -> str:
     measured, threshold = apart(metric, judged.measured, judged.objective.threshold)
     bound = "at least" if metric.higher_is_better else "at most"
     side = "inside" if judged.is_near else "outside"
-    verb = "" if judged.measured == inf else "was "
+    value = f"was {measured}"
+    if judged.measured == inf:
+        value = f"has no value, because {judged.unanswered} of {plural(judged.requests, 'request')} were never answered"
     return (
-        f"{judged.name} {verb}{measured} (95 % interval: {_interval(judged)}; objective: {bound} {threshold}, "
+        f"{judged.name} {value} (95 % interval: {_interval(judged)}; objective: {bound} {threshold}, "
         f"{side} the interval)"
     )
 
 
 def _interval(judged: Judged) -> str:
-    low, high = judged.result().low, judged.result().high
-    if low is None and high is None:
-        return "unlimited"
+    result = judged.result()
+    low, high = result.low, result.high
     if low is None:
-        return f"up to {high}"
+        return "unlimited" if high is None else f"up to {high}"
+    if low == NEVER_ANSWERED:
+        return low
     return f"{low} or more" if high is None else f"{low} to {high}"
 
 
@@ -247,12 +250,6 @@ def _facts(evidence: Evidence) -> list[str]:
     if evidence.comparison is not None:
         facts += evidence.comparison.differences
     return facts
-
-
-def _most(errors: dict[str, ErrorCount]) -> str:
-    """Return the most frequent class of errors with its example."""
-    name, counted = max(errors.items(), key=lambda item: (item[1].count, item[0]))
-    return f"{name}: {counted.example}" if counted.example else name
 
 
 def _message(sentences: Sequence[str]) -> str:
