@@ -207,6 +207,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     @classmethod
     def decode(cls, fields: object) -> Measurements:
         """Return the measurements whose `encode` is `fields`. Raises RunResultError."""
+        if not fields:
+            raise RunResultError("the measurements are not valid: there are none")
         try:
             measurements = msgspec.convert(fields, cls, dec_hook=partial(_decode, Unpacker()))
             measurements.check()

@@ -25,12 +25,10 @@ from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, 
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.histogram import MICROSECONDS, needed_for
 from llmendpoint_common.results.measurements import Group, Measurements
-from llmendpoint_common.results.objectives import Judged, State, could_be_other
+from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other
 from llmendpoint_common.results.regression import Comparison
 from llmendpoint_common.results.words import NEVER_ANSWERED, apart, plural
 
-#: Delay of the event loop above which it can decide a verdict, in seconds.
-MAX_LAG_P99 = 0.010
 MIN_SENT_SHARE = 0.95
 MAX_THROTTLED_SHARE = 0.01
 _MAX_MESSAGE = 4000
@@ -74,7 +72,7 @@ def _canceled(evidence: Evidence) -> Judgement | None:
     if measurements.missing_pods:
         cause = f"{measurements.missing_pods} of {measurements.pods} load pods left no result"
     measured = plural(measurements.whole.requests, "measured request")
-    message = f"{cause}; the result is partial ({measured}), and no objective was judged"
+    message = _message([cause, f"the result is partial ({measured}), and no objective was judged"])
     return Judgement(Verdict.NONE, VerdictReason.CANCELED, message)
 
 
@@ -97,7 +95,7 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
 def _nothing_measured(evidence: Evidence) -> Judgement | None:
     if evidence.measurements.whole.requests:
         return None
-    message = "no request was measured; increase the duration or the load"
+    message = _message(["no request was measured", "increase the duration or the load"])
     return Judgement(Verdict.INVALID, VerdictReason.TOO_FEW_REQUESTS, message)
 
 
@@ -117,7 +115,7 @@ def _failed(evidence: Evidence) -> Judgement | None:
     regressed = [result.message for result in _regressions(evidence) if result.regressed]
     missed = [_sentence(judged) for judged in _missed(evidence)]
     if regressed:
-        return Judgement(Verdict.FAILED, VerdictReason.REGRESSION, _message([*regressed, *missed]))
+        return Judgement(Verdict.FAILED, VerdictReason.REGRESSION, _message([*regressed, *missed, *_facts(evidence)]))
     if missed:
         return Judgement(Verdict.FAILED, VerdictReason.OBJECTIVES_MISSED, _message([*missed, *_untold_facts(evidence)]))
     return None
@@ -142,7 +140,7 @@ def _untold(evidence: Evidence) -> Judgement | None:
         lag = format_duration(_lag(evidence.measurements))
         limit = format_duration(MAX_LAG_P99)
         names = ", ".join(judged.name for judged in near)
-        cause = f"the p99 delay of its event loop was {lag} (maximum: {limit}), which decides {names}"
+        cause = f"the p99 delay of its event loop was {lag} (maximum: {limit}), which can change {names}"
         return _client_limited([cause, *map(_sentence, near)])
     return None
 
@@ -177,8 +175,8 @@ def _regressions(evidence: Evidence) -> tuple[RegressionResult, ...]:
 
 
 def _client_limited(causes: list[str]) -> Judgement:
-    message = f"the load generator was the bottleneck: {'; '.join(causes)}; give it more CPU, or reduce the load"
-    return Judgement(Verdict.INVALID, VerdictReason.CLIENT_LIMITED, message[:_MAX_MESSAGE])
+    message = _message(["the load generator was the bottleneck", *causes, "give it more CPU, or reduce the load"])
+    return Judgement(Verdict.INVALID, VerdictReason.CLIENT_LIMITED, message)
 
 
 def _client_limits(measurements: Measurements) -> Iterator[str]:
@@ -252,7 +250,7 @@ def _facts(evidence: Evidence) -> list[str]:
     return facts
 
 
-def _message(sentences: Sequence[str]) -> str:
-    """Join sentences, within the bound of the summary."""
-    text = "; ".join(sentence.rstrip(".") for sentence in sentences if sentence)
+def _message(facts: Sequence[str]) -> str:
+    """Return facts as sentences, within the bound of the summary."""
+    text = " ".join(f"{fact[:1].upper()}{fact[1:].rstrip('.')}." for fact in facts if fact)
     return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"

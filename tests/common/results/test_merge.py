@@ -105,7 +105,7 @@ def test_a_pod_that_left_nothing_makes_the_result_partial_and_names_it() -> None
     assert summary.partial
     assert (summary.verdict, summary.reason) == ("None", "Canceled")
     assert summary.requests == 40
-    assert summary.message.startswith("1 of 3 load pods left no result; the result is partial (40 measured requests)")
+    assert summary.message.startswith("1 of 3 load pods left no result. The result is partial (40 measured requests)")
 
 
 def test_a_pod_that_was_interrupted_makes_the_result_partial() -> None:

@@ -151,8 +151,8 @@ def test_a_message_says_if_the_threshold_lies_inside_the_interval() -> None:
     assert near.slo[0].low == "490ms"
     assert near.slo[0].high == "700ms"
     assert near.message == (
-        "the objective was met; TTFT p50 was 590ms (95 % interval: 490ms to 700ms; objective: at most 600ms, inside the "
-        "interval)"
+        "The objective was met. TTFT p50 was 590ms (95 % interval: 490ms to 700ms; objective: at most 600ms, inside the "
+        "interval)."
     )
     assert "objective: at most 2s, outside the interval" in run(samples, "ttft:p50=2s").message
 
@@ -165,7 +165,7 @@ def test_a_percentile_that_failed_requests_reach_was_never_answered() -> None:
     assert summary.ttft.count == 7
     assert summary.message == (
         "TTFT p95 has no value, because 33 of 40 requests were never answered (95 % interval: never answered; "
-        "objective: at most 1s, outside the interval)"
+        "objective: at most 1s, outside the interval)."
     )
 
 
@@ -173,7 +173,7 @@ def test_a_server_that_answers_nothing_is_named_with_its_own_words() -> None:
     words = "model 'x' not found\n"
     refused = [failed(ErrorClass.CLIENT_ERROR, detail=words), failed(ErrorClass.CLIENT_ERROR, at=5.0)]
     summary = run([*refused, failed(ErrorClass.RESET)])
-    assert summary.message == "no request was answered: 2 of 3 requests were 4xx: model 'x' not found"
+    assert summary.message == "No request was answered: 2 of 3 requests were 4xx: model 'x' not found."
 
 
 def test_a_server_that_answers_nothing_in_the_warm_up_is_named_too() -> None:
@@ -193,7 +193,7 @@ class TestDelaysOfTheLoadGenerator:
     def test_make_a_near_miss_invalid(self) -> None:
         summary = run([answered(1.03)] * 20, "ttft:p95=1s", lag=self.LAG)
         assert outcome(summary) == LIMITED
-        assert "the p99 delay of its event loop was 60ms (maximum: 10ms), which decides TTFT p95" in summary.message
+        assert "The p99 delay of its event loop was 60ms (maximum: 10ms), which can change TTFT p95." in summary.message
 
     def test_do_not_excuse_a_slow_server(self) -> None:
         assert outcome(run([answered(1.2)] * 20, "ttft:p95=1s", lag=self.LAG)) == MISSED
@@ -241,7 +241,7 @@ class TestLoadThatWasNotSent:
     def test_is_the_fault_of_the_load_generator(self) -> None:
         summary = run(self.late(20), "ttft:p95=1s")
         assert outcome(summary) == LIMITED
-        assert "it sent 80 % of the due requests before the load ended (minimum: 95 %)" in summary.message
+        assert "It sent 80 % of the due requests before the load ended (minimum: 95 %)" in summary.message
 
     def test_is_no_matter_up_to_five_percent(self) -> None:
         assert outcome(run(self.late(5), "ttft:p95=1s")) == PASSED
@@ -282,13 +282,13 @@ def saturated(*objectives: str) -> Summary:
 def test_a_saturated_run_fails_although_its_objectives_were_still_met() -> None:
     summary = saturated("ttft:p95=1s")
     assert outcome(summary) == ("Failed", "Saturated", 99)
-    assert summary.message == "the server could not follow the offered rate from 42s on, at 9.5 requests/s"
+    assert summary.message == "The server could not follow the offered rate from 42s on, at 9.5 requests/s."
 
 
 def test_saturation_is_only_said_if_nothing_was_asked() -> None:
     summary = saturated()
     assert outcome(summary) == NO_OBJECTIVES
-    assert "could not follow the offered rate" in summary.message
+    assert "The server could not follow the offered rate" in summary.message
 
 
 @pytest.mark.parametrize(("slow", "expected"), [(5.0, PASSED), (0.1, PASSED)])
