@@ -25,7 +25,7 @@ from llmendpoint_common.contracts.loadrun import (
 from llmendpoint_common.contracts.sidecar import PROXY_PORT
 from llmendpoint_common.process.flags import Flags, Group, choice, one_of
 from llmendpoint_common.process.units import parse_duration, parse_integer, parse_number, parse_positive
-from llmendpoint_loadjob.client.requests import parse_target
+from llmendpoint_loadjob.client.target import parse_target
 from llmendpoint_loadjob.result.objectives import parse_objective
 
 DEFAULT_URL = f"http://127.0.0.1:{PROXY_PORT}"

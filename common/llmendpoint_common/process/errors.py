@@ -4,9 +4,11 @@
       x InputError                a flag, a file or a field from a user is invalid
           ConfigError             the sidecar's configuration file
           QuestionError           a question file
+          TraceError              a trace of recorded requests
           RunDocumentError        a run document
           APIKeyError             a file with an API key
           PolicyError             the operator's policy file
+          TargetError             the URL, the headers, the key or the certificates of a load run
       x ModelfileError            a Modelfile is invalid
       x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head is invalid or ambiguous
@@ -57,6 +59,16 @@ class QuestionError(InputError):
 
     def __init__(self, file: str, line: int, reason: str) -> None:
         super().__init__(f"{file}:{line}: {reason}")
+        self.file = file
+        self.line = line
+        self.reason = reason
+
+
+class TraceError(InputError):
+    """A trace is invalid. The message is `file:line: reason`; the line is 0 if it concerns the whole file."""
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        super().__init__(f"{file}:{line}: {reason}")
 
 
 class RunDocumentError(InputError):
@@ -76,6 +88,10 @@ class ModelfileError(LLMEndpointError, ValueError):
 
 class PolicyError(InputError):
     """The operator's policy file cannot be read or is invalid. The message names the file, and the field or line."""
+
+
+class TargetError(InputError, ValueError):
+    """The URL, the headers, the API key or the certificates of a load run cannot be used. The message quotes no key."""
 
 
 class ProtocolError(LLMEndpointError):

@@ -23,6 +23,7 @@ from llmendpoint_common.contracts.loadrun import (
     TtftPart,
     Unit,
     Window,
+    advice,
 )
 from llmendpoint_common.process.errors import RunResultError
 from llmendpoint_common.results.differences import as_json
@@ -109,7 +110,7 @@ def summarize(
         tokens_per_chunk=whole.chunk_tokens / whole.chunks if whole.chunks else None,
         cached_input_ratio=whole.cached_tokens / whole.cached_of_tokens if whole.cached_of_tokens else None,
         unknown=tuple(unknown_sentences(measurements, document)),
-        error_details=tuple(_errors(measurements)),
+        error_details=tuple(_errors(measurements, document)),
         timeline=tuple(_timeline(measurements)),
         ttft_split=tuple(_split(measurements)),
         steps=tuple(_steps(measurements, document)),
@@ -190,10 +191,11 @@ def _categories(measurements: Measurements) -> Iterator[CategoryResult]:
         )
 
 
-def _errors(measurements: Measurements) -> Iterator[ErrorResult]:
-    """Yield the classes of errors, the most frequent first."""
+def _errors(measurements: Measurements, document: RunDocument) -> Iterator[ErrorResult]:
+    """Yield the classes of errors, the most frequent first, with what to do about them."""
     for name, error in sorted(measurements.errors.items(), key=lambda item: (-item[1].count, item[0])):
-        yield ErrorResult(name, error.count, error.example)
+        what_to_do = advice(name, document.target.api, document.target.url)
+        yield ErrorResult(name, error.count, error.example, what_to_do)
 
 
 def _timeline(measurements: Measurements) -> Iterator[TimelineBucket]:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason
+from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason, advice
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.histogram import MICROSECONDS, needed_for
 from llmendpoint_common.results.measurements import Group, Measurements
@@ -88,7 +88,9 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
     count = sum(error.count for error in errors.values())
     name, most = max(errors.items(), key=lambda item: (item[1].count, item[0]))
     words = f": {most.example}" if most.example else ""
-    message = _message([f"no request was answered: {most.count} of {plural(count, 'request')} were {name}{words}"])
+    fact = f"no request was answered: {most.count} of {plural(count, 'request')} were {name}{words}"
+    target = evidence.document.target
+    message = _message([fact, advice(name, target.api, target.url)])
     return Judgement(Verdict.ERROR, VerdictReason.TARGET_UNREACHABLE, message)
 
 

@@ -176,7 +176,7 @@ def _add_tokens(group: Group, sample: Sample, *, in_time: bool) -> None:
     group.output_tokens += sample.output_tokens
     if in_time:
         group.completed_tokens += sample.output_tokens
-    if sample.chunks:
+    if sample.chunks and sample.first is not None:
         group.chunks += sample.chunks
         group.chunk_tokens += sample.output_tokens
     if sample.cached_tokens is not None:

@@ -180,6 +180,7 @@ def test_errors_have_a_count_and_the_first_example() -> None:
     assert (server.error_class, server.count, reset.error_class, reset.count) == ("5xx", 3, "reset", 1)
     assert server.example.startswith("first [31m of all x")
     assert len(server.example) == 200
+    assert server.advice == "Look at the log of the server."
 
 
 def test_the_timeline_shows_load_failures_and_what_is_in_flight() -> None:

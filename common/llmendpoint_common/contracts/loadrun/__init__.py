@@ -28,6 +28,8 @@ from llmendpoint_common.contracts.loadrun.document import (
     parse_run_document,
     write_run_document,
 )
+from llmendpoint_common.contracts.loadrun.errors import ErrorClass, advice, error_of_status
+from llmendpoint_common.contracts.loadrun.headers import header_problem
 from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
 from llmendpoint_common.contracts.loadrun.result import (
     LINE_PATTERN,
@@ -79,6 +81,7 @@ __all__ = [
     "Arrivals",
     "CategoryResult",
     "Environment",
+    "ErrorClass",
     "ErrorResult",
     "MeterAudit",
     "Metric",
@@ -112,7 +115,10 @@ __all__ = [
     "Verdict",
     "VerdictReason",
     "Window",
+    "advice",
+    "error_of_status",
     "exit_code_of",
+    "header_problem",
     "parse_result",
     "parse_run_document",
     "write_run_document",
