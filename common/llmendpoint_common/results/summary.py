@@ -37,6 +37,8 @@ from llmendpoint_common.results.verdict import Evidence, judge
 
 _REQUESTS = "requests/s"
 _TOKENS = "tokens/s"
+#: Relative rounding of a rate in a document or result.
+_ROUNDING = 1e-6
 
 
 def summarize(
@@ -136,15 +138,17 @@ def percentiles(histogram: Histogram) -> Percentiles | None:
 def _judged(measurements: Measurements, document: RunDocument) -> tuple[Group, tuple[Judged, ...]]:
     """Return the requests that the objectives are judged on, and their states.
 
-    A sweep finds out which rates are too high, so its objectives are judged at the highest rate that met all of them,
-    or at the lowest rate if none did.
+    A sweep finds out which rates are too high, so its objectives are judged at the highest rate up to its result that
+    met all of them, or at the lowest rate if none did.
     """
     if document.load.sweep is None or not measurements.steps:
         return measurements.whole, judge_group(measurements.whole, document.objectives)
     steps = sorted(measurements.steps, key=lambda step: step.offered_rate, reverse=True)
+    found = measurements.sweep.rate if measurements.sweep is not None else None
     for step in steps:
         judged = judge_group(step.group, document.objectives)
-        if all(item.state is State.MET for item in judged):
+        is_result = found is not None and step.offered_rate <= found * (1 + _ROUNDING)
+        if is_result and all(item.state is State.MET for item in judged):
             return step.group, judged
     return steps[-1].group, judge_group(steps[-1].group, document.objectives)
 

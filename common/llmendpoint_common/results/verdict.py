@@ -7,7 +7,8 @@ The reasons are checked in this order, and the first that applies is the verdict
 1. Canceled: the run was interrupted, so it is never judged.
 2. TargetUnreachable: no request was answered, with or without objectives.
 3. ClientLimited: the load was not what was asked for, because of the load generator (requests sent late, throttling).
-4. Saturated, Regression, ObjectivesMissed: one of them is certain, whatever the delays of the load generator.
+4. Saturated, Regression, ObjectivesMissed: one of them is certain, whatever the delays of the load generator. A run
+   without objectives is not judged for saturation, only told about it.
 5. NotMeasured, TooFewRequests, ClientLimited: the run cannot tell.
 6. ObjectivesMet.
 7. NoObjectives.
@@ -111,8 +112,7 @@ def _failed(evidence: Evidence) -> Judgement | None:
     """An objective, the baseline or the offered rate was missed for certain."""
     if not evidence.judged and evidence.comparison is None:
         return None
-    saturation = evidence.measurements.saturation
-    if saturation is not None and evidence.document.load.sweep is None and evidence.judged:
+    if _is_saturated(evidence):
         return Judgement(Verdict.FAILED, VerdictReason.SATURATED, _message(_facts(evidence)))
     regressed = [result.message for result in _regressions(evidence) if result.regressed]
     missed = [_sentence(judged) for judged in _missed(evidence)]
@@ -156,6 +156,18 @@ def _passed(evidence: Evidence) -> Judgement | None:
         total = "nothing is worse than in the baseline by more than allowed"
     message = _message([total, *met, *_facts(evidence)])
     return Judgement(Verdict.PASSED, VerdictReason.OBJECTIVES_MET, message)
+
+
+def _is_saturated(evidence: Evidence) -> bool:
+    """Return whether the server did not follow the offered rate. A sweep exceeds it on purpose, to find the limit.
+
+    The objectives can be met all the same: latencies that grow with the time meet any objective in a short run.
+    """
+    measurements = evidence.measurements
+    if evidence.document.load.sweep is None:
+        return measurements.saturation is not None and bool(evidence.judged)
+    is_without_result = measurements.sweep is not None and measurements.sweep.rate is None
+    return is_without_result and all(judged.state is State.MET for judged in evidence.judged)
 
 
 def _missed(evidence: Evidence) -> list[Judged]:
