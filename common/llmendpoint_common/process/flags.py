@@ -99,9 +99,10 @@ class Flags:
 
         If `arguments` or `environment` is None, the command line or the environment of the process is used.
         """
-        namespace: argparse.Namespace = self._parser.parse_args(
-            None if arguments is None else list(arguments), env_vars=os.environ if environment is None else environment
-        )
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        variables = os.environ if environment is None else environment
+        self._refuse_undecodable(words, variables)
+        namespace: argparse.Namespace = self._parser.parse_args(words, env_vars=variables)
         for name, default in self._lists.items():
             if getattr(namespace, name) is None:
                 setattr(namespace, name, list(default))
@@ -110,6 +111,15 @@ class Flags:
     def refuse(self, sentence: str) -> NoReturn:
         """End the process with exit code 2 and `sentence`. Use it for rules that involve several options."""
         self._parser.error(sentence)
+
+    def _refuse_undecodable(self, words: Sequence[str], variables: Mapping[str, str]) -> None:
+        """Refuse bytes that are not UTF-8. Python stands a lone surrogate for each (PEP 383), which no file can hold."""
+        for word in words:
+            if not _is_text(word):
+                self.refuse(f"the argument {_printable(word)} is not valid UTF-8")
+        for name, value in variables.items():
+            if name.startswith(self._prefix) and not _is_text(value):
+                self.refuse(f"the variable {_printable(name)} is not valid UTF-8")
 
 
 class Group:
@@ -129,18 +139,24 @@ class Group:
         text: str,
         *,
         value: str | None = None,
+        alias: str | None = None,
     ) -> None:
         """Add the option `--name VALUE`.
 
         `default` is text, as on the command line. If it is a list, the option is repeatable. `text` is the help text,
-        with the unit; the default is added to it. `value` is the placeholder of the value in the help text.
+        with the unit; the default is added to it. `value` is the placeholder of the value in the help text. `alias` is
+        another spelling of the option, which has no variable.
         """
         repeatable = default is not None and not isinstance(default, str)
         if repeatable:
             self._lists[name.replace("-", "_")] = [parse(item) for item in default or ()]
         metavar = value or _VALUE_NAMES.get(parse, "VALUE")
+        text += f"; also --{alias}" if alias else ""
         self._group.add_argument(
             f"--{name}",
+            *((f"--{alias}",) if alias else ()),
+            env_var=self._variable(name),
+            dest=name.replace("-", "_"),
             type=_typed(parse),
             default=None if repeatable else default,
             action="append" if repeatable else "store",
@@ -150,9 +166,17 @@ class Group:
         shown = default if default is None or isinstance(default, str) else ", ".join(default)
         self._options.append(Option(f"--{name}", metavar, shown or None, text, self._variable(name), repeatable))
 
-    def switch(self, name: str, text: str) -> None:
+    def switch(self, name: str, text: str, *, alias: str | None = None) -> None:
         """Add `--name`, which takes no value and is off by default. Its variable is `true` or `false`."""
-        self._group.add_argument(f"--{name}", action="store_true", help=self._help(text, name))
+        text += f"; also --{alias}" if alias else ""
+        self._group.add_argument(
+            f"--{name}",
+            *((f"--{alias}",) if alias else ()),
+            env_var=self._variable(name),
+            dest=name.replace("-", "_"),
+            action="store_true",
+            help=self._help(text, name),
+        )
         self._options.append(Option(f"--{name}", "", None, text, self._variable(name)))
 
     def _help(self, text: str, name: str) -> str:
@@ -186,11 +210,26 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> NoReturn:
         """End the process with exit code 2 and `message`. If the value comes from a variable, the message names it."""
         option, separator, sentence = message.removeprefix("argument ").partition(": ")
+        # argparse joins the spellings of an option with slashes.
+        names = option.split("/")
+        option = next((name for name in names if _is_given(name)), names[0]) if separator else option
         for variable, (action, _) in self.get_source_to_settings_dict().get("environment_variables", {}).items():
             if separator and option in action.option_strings:
                 option = variable
         sys.stderr.write(f"{self.prog}: {option}{separator}{sentence}\nSee --help for all options.\n")
         sys.exit(exit_codes.USAGE)
+
+
+def _is_given(name: str) -> bool:
+    return any(word == name or word.startswith(f"{name}=") for word in sys.argv[1:])
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _printable(text: str) -> str:
+    return f"'{text.encode(errors='surrogateescape').decode(errors='backslashreplace')}'"
 
 
 def _notes(default: str | Sequence[str] | None) -> str:
