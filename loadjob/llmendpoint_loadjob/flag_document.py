@@ -36,8 +36,8 @@ _OPEN = ("--arrivals", "--burstiness", "--max-in-flight", "--stop-when-saturated
 #: A flag that only has a meaning with one of others.
 _REQUIRES = (
     ("--turns", ("--sessions",)),
-    ("--sweep-step", ("--sweep", "--scenario")),
-    ("--sweep-precision", ("--sweep", "--scenario")),
+    ("--sweep-step", ("--sweep",)),
+    ("--sweep-precision", ("--sweep",)),
     ("--time-scale", ("--trace",)),
     ("--max-regression", ("--baseline",)),
     ("--input-tokens", ("--output-tokens",)),

@@ -101,6 +101,7 @@ class Flags:
         """
         words = sys.argv[1:] if arguments is None else list(arguments)
         variables = os.environ if environment is None else environment
+        self._parser.words = words
         self._refuse_undecodable(words, variables)
         namespace: argparse.Namespace = self._parser.parse_args(words, env_vars=variables)
         for name, default in self._lists.items():
@@ -207,21 +208,25 @@ def one_of(words: Iterable[str]) -> str:
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
     """A parser that prints one sentence instead of the usage if an argument is invalid."""
 
+    #: The command line that is parsed, without the name of the program.
+    words: Sequence[str] = ()
+
+    def _is_given(self, name: str) -> bool:
+        return any(word.partition("=")[0] == name for word in self.words)
+
     def error(self, message: str) -> NoReturn:
         """End the process with exit code 2 and `message`. If the value comes from a variable, the message names it."""
         option, separator, sentence = message.removeprefix("argument ").partition(": ")
         # argparse joins the spellings of an option with slashes.
         names = option.split("/")
-        option = next((name for name in names if _is_given(name)), names[0]) if separator else option
-        for variable, (action, _) in self.get_source_to_settings_dict().get("environment_variables", {}).items():
+        option = next((name for name in names if self._is_given(name)), names[0]) if separator else option
+        # The parser has no sources before it parses.
+        sources = self.get_source_to_settings_dict() if hasattr(self, "_source_to_settings") else {}
+        for variable, (action, _) in sources.get("environment_variables", {}).items():
             if separator and option in action.option_strings:
                 option = variable
         sys.stderr.write(f"{self.prog}: {option}{separator}{sentence}\nSee --help for all options.\n")
         sys.exit(exit_codes.USAGE)
-
-
-def _is_given(name: str) -> bool:
-    return any(word == name or word.startswith(f"{name}=") for word in sys.argv[1:])
 
 
 def _is_text(text: str) -> bool:
