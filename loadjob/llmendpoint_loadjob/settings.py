@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import msgspec
@@ -17,6 +16,7 @@ from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address
 from llmendpoint_loadjob.dataset.questions import shipped_questions
 from llmendpoint_loadjob.flag_document import document_of_flags
+from llmendpoint_loadjob.report.output import OutputFormat
 from llmendpoint_loadjob.run_flags import add_run_flags, given_run_flags
 from llmendpoint_loadjob.run_values import Slice, parse_config_map, parse_slice, parse_url
 
@@ -36,16 +36,6 @@ exit codes: 0 Passed, or None without objectives; 99 Failed; 98 Invalid (the run
 load generator was the bottleneck or too few requests were measured); 1 Error: the run could not be completed, or
 nothing was answered; 2 invalid option, run document, question file or output folder; 130 interrupted
 """
-
-
-class OutputFormat(StrEnum):
-    """Formats of the result on stdout."""
-
-    TABLE = "table"
-    JSON = "json"
-    VLLM = "vllm"
-    LLM_D = "llm-d"
-    CSV = "csv"
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,12 @@ class Flags:
         options = self.groups.setdefault(title, [])
         return Group(self._parser.add_argument_group(title), self._prefix, self._lists, options)
 
+    def positional(self, name: str, text: str, count: str | None = None) -> None:
+        """Add an argument without a name. `count` is argparse's: `*` for any number, `?` for at most one."""
+        shown = f"[{name}]" if count in ("*", "?") else name
+        self._parser.usage = f"{self._parser.usage} {shown}"
+        self._parser.add_argument(name.lower(), nargs=count, metavar=name, help=text)
+
     def parse(
         self, arguments: Sequence[str] | None, environment: Mapping[str, str] | None = None
     ) -> argparse.Namespace:

@@ -1,0 +1,56 @@
+"""Reads and checks what a run needs, before its first request: questions or trace, baseline, certificates, folder."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmendpoint_common.contracts.loadrun import Order, Summary
+from llmendpoint_common.process.errors import OutputError
+from llmendpoint_loadjob.dataset.questions import Question, choose, read_questions
+from llmendpoint_loadjob.report.files import OutputFolder, read_summary
+from llmendpoint_loadjob.settings import Settings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run needs. `folder` is None if no files are written."""
+
+    prompts: Iterator[Question]
+    baseline: Summary | None
+    folder: OutputFolder | None
+
+
+def read_inputs(settings: Settings) -> Inputs:
+    """Return the inputs of a run, and prepare its folder.
+
+    Raises InputError or ValueError if a file is invalid, cannot be read, or the folder cannot be written.
+    """
+    if settings.cacert is not None:
+        check_certificates(settings.cacert)
+    prompts = prompts_of(settings)
+    baseline = None if settings.baseline is None else read_summary(settings.baseline)
+    folder = None if settings.out is None else OutputFolder(settings.out)
+    if folder is not None:
+        folder.prepare()
+    return Inputs(prompts, baseline, folder)
+
+
+def check_certificates(path: Path) -> None:
+    """Raise OutputError if a file has no certificates."""
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as error:
+        # An SSLError is an OSError without a message of the system.
+        reason = error.strerror if not isinstance(error, ssl.SSLError) else "the file has no valid PEM certificates"
+        raise OutputError(f"{path}: {reason}") from None
+
+
+def prompts_of(settings: Settings) -> Iterator[Question]:
+    """Return the prompts of a run."""
+    document = settings.document
+    is_shuffled = document.questions.order is Order.SHUFFLED
+    questions = read_questions(settings.questions)
+    return choose(questions, document.questions.categories, shuffled=is_shuffled, seed=document.load.seed)
