@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from llmendpoint_common.contracts.loadrun import MAX_CONCURRENCY, MAX_RATE, MAX_SECONDS, RunStage
 from llmendpoint_common.process.units import parse_duration, parse_number, parse_positive, parse_share
-from llmendpoint_loadjob.client.requests import parse_target
+from llmendpoint_loadjob.client.target import parse_target
 
 #: Headers that the load generator writes itself, and the credentials, which a run document does not hold.
 _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "transfer-encoding", "x-request-id"})

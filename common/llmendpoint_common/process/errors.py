@@ -9,6 +9,7 @@
           APIKeyError             a file with an API key
           PolicyError             the operator's policy file
           OutputError             a folder for results, or a file with a result
+          TargetError             the URL, the headers, the key or the certificates of a load run
       x ModelfileError            a Modelfile is invalid
       x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head is invalid or ambiguous
@@ -93,6 +94,10 @@ class PolicyError(InputError):
 
 class OutputError(InputError):
     """A folder for results cannot be written, or a result cannot be read. The message names the path and the reason."""
+
+
+class TargetError(InputError, ValueError):
+    """The URL, the headers, the API key or the certificates of a load run cannot be used. The message quotes no key."""
 
 
 class ProtocolError(LLMEndpointError):

@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 
 from llmendpoint_common.contracts.loadrun import DEFAULT_CONCURRENCY, Arrivals, Progress, RunDocument
-from llmendpoint_loadjob.client.connection import Client
-from llmendpoint_loadjob.client.requests import RequestWriter, parse_target
+from llmendpoint_loadjob.client.client import Client
+from llmendpoint_loadjob.client.target import parse_target
+from llmendpoint_loadjob.dataset.prompts import prompt_of
 from llmendpoint_loadjob.dataset.questions import Question
 from llmendpoint_loadjob.load.arrivals import arrival_times
 from llmendpoint_loadjob.result.histogram import Histogram
@@ -40,8 +41,7 @@ class LoadRun:
         self._end = self._load.warmup_seconds + self._load.duration_seconds
         self._questions = questions
         self._clock = clock
-        self._writer = RequestWriter(target, document, api_key)
-        self._client = Client(target, document.target.api, clock, document.request.timeout_seconds)
+        self._client = Client(target, document, api_key=api_key, clock=clock)
         self._begin = 0.0
         self._started = 0
         self._finished = 0
@@ -128,7 +128,7 @@ class LoadRun:
     async def _ask(self, question: Question, due: float) -> None:
         self._started += 1
         sample = Sample(uuid.uuid4().hex, question.id, question.category, scheduled=due)
-        await self._client.send(self._writer.write(question, sample.request_id), sample)
+        await self._client.send(prompt_of(question), sample)
         self._count(sample)
 
     def _count(self, sample: Sample) -> None:
