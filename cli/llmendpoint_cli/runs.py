@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from llmendpoint_cli.cluster.names import parse_object_name
-from llmendpoint_common.contracts.loadrun import Progress, Summary, exit_code_of
+from llmendpoint_common.contracts.loadrun import Summary, exit_code_of
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ClusterError, OutputError
 from llmendpoint_common.process.flags import Group
 from llmendpoint_loadjob.report.files import read_summary
-from llmendpoint_loadjob.report.progress import Line
-from llmendpoint_loadjob.report.streams import progress_console
 
 
 class Run(NamedTuple):
-    """A run: its name, its summary, and the exit code of its verdict. A run on a cluster has a folder only if fetched."""
+    """A run: its name, its summary, and the exit code of its verdict. A run on a cluster has no folder."""
 
     name: str
     summary: Summary | None
@@ -50,31 +47,14 @@ def find_run(text: str, options: Namespace, *, is_awaited: bool = False) -> Run:
         parse_object_name(text)
     except ValueError:
         raise OutputError(f"{text}: neither a file nor the name of a LoadTest (NAMESPACE/NAME)") from None
-    return asyncio.run(_fetch(text, options, is_awaited=is_awaited))
-
-
-async def _fetch(text: str, options: Namespace, *, is_awaited: bool) -> Run:
     # The package kubernetes takes more than a second to load.
-    from llmendpoint_cli.cluster.access import cluster_of
-    from llmendpoint_cli.cluster.results import follow, outcome_of
+    from llmendpoint_cli.cluster.results import fetch  # noqa: PLC0415
 
-    async with cluster_of(options.kubeconfig, options.context) as cluster:
-        name = cluster.resolve(parse_object_name(text))
-        if is_awaited:
-            with shown_progress() as show:
-                resource = await follow(cluster, name, show)
-        else:
-            resource = await cluster.load_test(name)
-        outcome = await outcome_of(cluster, name, resource)
-    return Run(str(name), outcome.summary, outcome.exit_code, f"{outcome.verdict} ({outcome.reason}): {outcome.message}")
+    name, outcome = asyncio.run(fetch(text, options, is_awaited=is_awaited))
+    message = f"{outcome.verdict} ({outcome.reason}): {outcome.message}"
+    return Run(str(name), outcome.summary, outcome.exit_code, message)
 
 
-def shown_progress() -> Line:
-    """Return a line of progress on stderr. It is a context manager."""
-    return Line(progress_console())
-
-
-Show = Callable[[Progress], None]
 FAILURES = (ClusterError, OutputError)
 
 

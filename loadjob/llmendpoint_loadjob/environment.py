@@ -24,7 +24,7 @@ def environment() -> Environment:
 
 
 def available_cpus() -> float:
-    """Return the CPUs that this process may use: those of its affinity, or fewer if a cgroup limits them (cgroup v2)."""
+    """Return the number of CPUs that this process may use, with the limit of its cgroup (cgroup v2)."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _CPU_MAX.read_text().split()[:2]

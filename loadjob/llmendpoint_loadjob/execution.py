@@ -5,35 +5,50 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 
-import msgspec
-
 from llmendpoint_common.contracts.loadrun import Progress, Summary
+from llmendpoint_common.results.measurements import Measurements
+from llmendpoint_common.results.summary import summarize
+from llmendpoint_loadjob.client.client import Client
+from llmendpoint_loadjob.client.target import parse_target
 from llmendpoint_loadjob.environment import environment, utc_now
 from llmendpoint_loadjob.inputs import Inputs
 from llmendpoint_loadjob.load.run import LoadRun
 from llmendpoint_loadjob.report.files import REQUESTS
 from llmendpoint_loadjob.report.lines import RequestLines
-from llmendpoint_loadjob.result.summary import summarize
-from llmendpoint_loadjob.result.timings import Outcome
+from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.settings import Settings
 
 log = logging.getLogger(__name__)
 
 PARTIAL_SECONDS = 10.0
+_clock = time.perf_counter
 
 
 class Execution:
-    """Runs the load of a run document. Whatever ends the process, files with what was measured until then remain."""
+    """Runs the load of a run document. Whatever ends the process, files with what was measured until then remain.
 
-    def __init__(self, settings: Settings, inputs: Inputs) -> None:
-        self._document = settings.document
+    Raises TargetError if the target cannot be used with the settings.
+    """
+
+    def __init__(self, settings: Settings, inputs: Inputs, barrier: Awaitable[object] | None = None) -> None:
+        self._document = document = settings.document
+        self._baseline = inputs.baseline
         self._folder = inputs.folder
-        self._lines = RequestLines(None if self._folder is None else self._folder.path / REQUESTS, time.perf_counter)
-        self._run = LoadRun(settings.document, inputs.prompts, settings.api_key)
+        self._environment = environment()
+        self._recorder = Recorder(document)
+        self._lines = RequestLines(None if self._folder is None else self._folder.path / REQUESTS, _clock)
+        self._client = Client(
+            parse_target(document.target.url), document, api_key=settings.api_key, cacert=settings.cacert, clock=_clock
+        )
+        self._run = LoadRun(
+            document, inputs.prompts, self._client, self._recorder,
+            clock=_clock, barrier=barrier, slice=settings.slice, on_sample=self._lines.write,
+        )  # fmt: skip
         self._started_at = utc_now()
-        self._is_written = False
+        self._is_finished = False
         #: Why a file could not be written, if one could not.
         self.failure = ""
 
@@ -51,21 +66,22 @@ class Execution:
         self._lines.begin()
         tasks = [asyncio.create_task(self._lines.keep_flushing()), asyncio.create_task(self._keep_partial())]
         try:
-            outcome = await self._run.run()
+            await self._run.run()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._lines.close()
+        self._is_finished = True
         self._note(self._lines.failure)
-        summary = self._summary(outcome)
+        summary = self._summary(self._recorder.measurements)
         await asyncio.to_thread(self._write, summary)
         return summary
 
     def save(self) -> None:
         """Write what has been measured until now. The process is about to end."""
         self._lines.close()
-        if self._folder is not None and not self._is_written:
+        if self._folder is not None and not self._is_finished:
             with suppress(OSError):
                 self._folder.write_partial(self._partial())
 
@@ -80,17 +96,24 @@ class Execution:
             await asyncio.sleep(PARTIAL_SECONDS)
 
     def _partial(self) -> Summary:
-        return self._summary(self._run.outcome, is_partial=True)
+        """Return the summary of a run that is not over: what remains if the process is killed now."""
+        return self._summary(self._recorder.finish(_clock(), interrupted=True))
 
-    def _summary(self, outcome: Outcome, *, is_partial: bool = False) -> Summary:
-        raise NotImplementedError
+    def _summary(self, measurements: Measurements) -> Summary:
+        return summarize(
+            measurements,
+            self._document,
+            environment=self._environment,
+            started_at=self._started_at,
+            ended_at=utc_now(),
+            baseline=self._baseline,
+        )
 
     def _write(self, summary: Summary) -> None:
         if self._folder is None:
             return
         try:
             self._folder.write(summary)
-            self._is_written = True
         except OSError as error:
             self._note(f"{self._folder.path}: {error.strerror}")
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmendpoint_common.contracts.loadrun import Order, Summary
+from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_common.process.errors import OutputError
-from llmendpoint_loadjob.dataset.questions import Question, choose, read_questions
+from llmendpoint_loadjob.dataset.prompts import Prompt, prompts_of_questions, prompts_of_synthetic
+from llmendpoint_loadjob.dataset.questions import read_questions
+from llmendpoint_loadjob.dataset.synthetic import SyntheticSpec, Text
 from llmendpoint_loadjob.report.files import OutputFolder, read_summary
 from llmendpoint_loadjob.settings import Settings
 
@@ -18,7 +20,7 @@ from llmendpoint_loadjob.settings import Settings
 class Inputs:
     """What a run needs. `folder` is None if no files are written."""
 
-    prompts: Iterator[Question]
+    prompts: Iterator[Prompt]
     baseline: Summary | None
     folder: OutputFolder | None
 
@@ -48,9 +50,12 @@ def check_certificates(path: Path) -> None:
         raise OutputError(f"{path}: {reason}") from None
 
 
-def prompts_of(settings: Settings) -> Iterator[Question]:
-    """Return the prompts of a run."""
+def prompts_of(settings: Settings) -> Iterator[Prompt]:
+    """Return the prompts of a run: questions, or generated texts from the words of the questions."""
     document = settings.document
-    is_shuffled = document.questions.order is Order.SHUFFLED
     questions = read_questions(settings.questions)
-    return choose(questions, document.questions.categories, shuffled=is_shuffled, seed=document.load.seed)
+    if document.synthetic is not None:
+        spec = SyntheticSpec(document.synthetic.input_tokens, document.synthetic.output_tokens)
+        return prompts_of_synthetic(spec, Text(question.prompt for question in questions), document.load.seed)
+    chosen = document.questions
+    return prompts_of_questions(questions, chosen.categories, chosen.order, document.load.seed)

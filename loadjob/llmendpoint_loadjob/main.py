@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
 from llmendpoint_common.contracts.loadrun import Summary, exit_code_of
 from llmendpoint_common.process import exit_codes, lifecycle
@@ -46,7 +46,7 @@ def run_settings(settings: Settings, program: str) -> int:
         inputs = read_inputs(settings)
     except (InputError, ValueError) as error:
         return refuse(program, error)
-    process = Process(settings, inputs)
+    process = Process(settings, inputs, program)
     return lifecycle.run(process.serve, process.save)
 
 
@@ -59,7 +59,8 @@ def refuse(program: str, error: Exception) -> int:
 class Process:
     """A process with one run. Its result is in files and in its ConfigMap before anything is printed."""
 
-    def __init__(self, settings: Settings, inputs: Inputs) -> None:
+    def __init__(self, settings: Settings, inputs: Inputs, program: str) -> None:
+        self._program = program
         self._settings = settings
         self._inputs = inputs
         self._execution: Execution | None = None
@@ -69,6 +70,8 @@ class Process:
         try:
             self._execution = Execution(self._settings, self._inputs)
             summary = await self._run(self._execution, stopping)
+        except InputError as error:
+            return refuse(self._program, error)
         except OSError as error:
             log.error("%s", error)
             return exit_codes.ERROR
@@ -105,7 +108,8 @@ class Process:
 
 
 @contextlib.contextmanager
-def _background(work):  # type: ignore[no-untyped-def]
+def _background(work: Coroutine[object, object, None]) -> Iterator[None]:
+    """Run `work` as long as the context lasts."""
     task = asyncio.create_task(work)
     try:
         yield

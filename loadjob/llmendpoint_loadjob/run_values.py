@@ -40,6 +40,10 @@ class Slice(NamedTuple):
     count: int
 
 
+#: The only part of a run with one process.
+WHOLE = Slice(0, 1)
+
+
 def parse_url(text: str) -> str:
     """Return the base URL of a model server."""
     parse_target(text)
@@ -122,7 +126,7 @@ def parse_precision(text: str) -> float:
 
 
 def parse_stage(text: str) -> RunStage:
-    """Parse a stage: `DURATION:rate=RATE` or `DURATION:concurrency=N`, with `:ramp` for a load that changes linearly."""
+    """Parse a stage: `DURATION:rate=RATE` or `DURATION:concurrency=N`, and `:ramp` for a linear change."""
     span, _, rest = text.partition(":")
     level, _, ramp = rest.partition(":")
     name, _, value = level.partition("=")

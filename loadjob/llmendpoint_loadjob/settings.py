@@ -18,7 +18,7 @@ from llmendpoint_loadjob.dataset.questions import shipped_questions
 from llmendpoint_loadjob.flag_document import document_of_flags
 from llmendpoint_loadjob.report.output import OutputFormat
 from llmendpoint_loadjob.run_flags import add_run_flags, given_run_flags
-from llmendpoint_loadjob.run_values import Slice, parse_config_map, parse_slice, parse_url
+from llmendpoint_loadjob.run_values import WHOLE, Slice, parse_config_map, parse_slice, parse_url
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_LOAD_"
 
@@ -54,7 +54,7 @@ class Settings:
     cacert: Path | None = None
     sidecar: str | None = None
     format: OutputFormat = OutputFormat.TABLE
-    slice: Slice = Slice(0, 1)
+    slice: Slice = WHOLE
 
 
 def command_line(program: str = "llmendpoint_loadjob") -> Flags:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiohttp import web
+from llmendpoint_loadjob.result.summary import summarize
 
 from llmendpoint_common.contracts.loadrun import (
     RESULT_KEY,
@@ -34,7 +35,6 @@ from llmendpoint_loadjob import publish as publishing
 from llmendpoint_loadjob.dataset.questions import choose, read_questions, shipped_questions
 from llmendpoint_loadjob.load.run import LoadRun
 from llmendpoint_loadjob.publish import publish
-from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
 from support.servers import StartSimulator
 from support.tls import issue, issue_without_key_identifiers

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from llmendpoint_loadjob.result.histogram import Histogram, histogram_of
 
 from llmendpoint_common.contracts.loadrun import (
     Api,
@@ -29,7 +30,6 @@ from llmendpoint_common.contracts.loadrun import (
     VerdictReason,
     Window,
 )
-from llmendpoint_loadjob.result.histogram import Histogram, histogram_of
 
 #: A name that would be markup in HTML, in SVG, and on the console.
 HOSTILE = "<script>alert(1)</script>[red]x[/red]&amp;\"'"

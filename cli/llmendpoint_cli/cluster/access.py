@@ -6,6 +6,7 @@ more than a second.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from llmendpoint_common.process.errors import ClusterError
 from llmendpoint_operator.cluster.client import API_ERRORS, MERGE_PATCH, ApiServer, proxy_for
 
 _LOADTESTS = f"/apis/{GROUP}/{VERSION}/namespaces/{{}}/loadtests"
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CONFIG_MAPS = "/api/v1/namespaces/{}/configmaps"
 Manifest = dict[str, Any]
 
@@ -115,10 +117,10 @@ async def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[
             load_incluster_config(client_configuration=configuration)
         except ConfigException:
             raise ClusterError(f"there is no cluster to connect to: {error}") from None
-        namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text(encoding="utf-8").strip()
+        namespace = await asyncio.to_thread(_POD_NAMESPACE.read_text, "utf-8")
     configuration.proxy = configuration.proxy or proxy_for(configuration.host)
     configuration.disable_strict_ssl_verification = True
-    return configuration, namespace
+    return configuration, namespace.strip()
 
 
 def _namespace(file: str | None, context: str | None) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from llmendpoint_cli.cluster.access import Cluster, Manifest
-from llmendpoint_cli.cluster.names import ObjectName
+from llmendpoint_cli.cluster.access import Cluster, Manifest, cluster_of
+from llmendpoint_cli.cluster.names import ObjectName, parse_object_name
 from llmendpoint_common.contracts.cluster import LoadTestCondition
 from llmendpoint_common.contracts.loadrun import (
     RESULT_KEY,
@@ -24,6 +25,8 @@ from llmendpoint_common.process.errors import ClusterError, RunResultError
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.merge import merge
 from llmendpoint_common.results.summary import summarize
+from llmendpoint_loadjob.report.progress import Line
+from llmendpoint_loadjob.report.streams import progress_console
 
 _POLL_SECONDS = 1.0
 
@@ -94,10 +97,24 @@ async def outcome_of(cluster: Cluster, name: ObjectName, resource: Manifest) -> 
     return Outcome(verdict, reason, str(passed.get("message") or ""), summary)
 
 
+async def fetch(text: str, options: Namespace, *, is_awaited: bool) -> tuple[ObjectName, Outcome]:
+    """Return the name and the outcome of the LoadTest that `text` names. Raises ClusterError."""
+    async with cluster_of(options.kubeconfig, options.context) as cluster:
+        name = cluster.resolve(parse_object_name(text))
+        if is_awaited:
+            with Line(progress_console()) as show:
+                resource = await follow(cluster, name, show)
+        else:
+            resource = await cluster.load_test(name)
+        return name, await outcome_of(cluster, name, resource)
+
+
 async def _summary(cluster: Cluster, name: ObjectName) -> Summary | None:
     """Return the summary of all pods, merged exactly, or None if there is none."""
     parts: list[Summary] = []
-    while (data := await cluster.config_map(ObjectName(name.namespace, f"{name.name}-result-{len(parts)}"))) is not None:
+    while (
+        data := await cluster.config_map(ObjectName(name.namespace, f"{name.name}-result-{len(parts)}"))
+    ) is not None:
         text = data.get(RESULT_KEY)
         if not text:
             break

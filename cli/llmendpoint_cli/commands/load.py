@@ -5,32 +5,27 @@ Without arguments on a terminal, it asks which scenario to run.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import suppress
 
+from llmendpoint_cli.cluster.names import parse_object_name
 from llmendpoint_cli.commands.picker import Answers, ask
-from llmendpoint_cli.cluster.names import ObjectName, parse_object_name
-from llmendpoint_cli.runs import cluster_options, shown_progress
-from llmendpoint_common.process import exit_codes, lifecycle
-from llmendpoint_common.process.errors import ClusterError, InputError
+from llmendpoint_cli.runs import cluster_options
+from llmendpoint_common.process import lifecycle
+from llmendpoint_common.process.errors import InputError
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_loadjob import settings as loadjob
 from llmendpoint_loadjob.flag_document import document_of_flags
 from llmendpoint_loadjob.main import refuse, run_settings
 from llmendpoint_loadjob.report.files import OutputFolder
-from llmendpoint_loadjob.report.output import print_summary
 from llmendpoint_loadjob.report.streams import open_streams
 from llmendpoint_loadjob.run_flags import is_given
 
 #: Options that are about this machine, or whose value is a file on it.
 _LOCAL = ("--run", "--url", "--insecure", "--trace", "--baseline", "--max-regression", "--questions", "--api-key",
           "--api-key-file", "--cacert", "--sidecar", "--result-config-map", "--status-listen")  # fmt: skip
-#: Time for which a canceled LoadTest may need to write its partial result.
-_CANCEL_SECONDS = 60.0
 
 
 def command_line(program: str = "llmendpoint load") -> Flags:
@@ -84,42 +79,6 @@ def _on_cluster(flags: Flags, options: Namespace, program: str) -> int:
     configure_logs(options.log_level)
 
     # The package kubernetes takes more than a second to load.
-    from llmendpoint_cli.cluster.access import Cluster, cluster_of
-    from llmendpoint_cli.cluster.loadtest import load_test
-    from llmendpoint_cli.cluster.results import Outcome, follow, outcome_of
+    from llmendpoint_cli.cluster.runner import ClusterRun  # noqa: PLC0415
 
-    async def create_and_follow(cluster: Cluster, stopping: asyncio.Event) -> Outcome:
-        endpoint = cluster.resolve(options.endpoint)
-        created = await cluster.create(load_test(document, endpoint, model, options.name and options.name.name))
-        name = ObjectName(endpoint.namespace, created["metadata"]["name"])
-        print(f"LoadTest {name} was created", file=sys.stderr)
-        with shown_progress() as show:
-            following = asyncio.ensure_future(follow(cluster, name, show))
-            stopped = asyncio.ensure_future(stopping.wait())
-            await asyncio.wait((following, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                await cluster.suspend(name)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(following), _CANCEL_SECONDS)
-            stopped.cancel()
-            if not following.done():
-                following.cancel()
-                raise ClusterError(f"LoadTest {name} was canceled, and has not ended within {_CANCEL_SECONDS:g} s")
-        return await outcome_of(cluster, name, following.result())
-
-    async def serve(stopping: asyncio.Event) -> int:
-        try:
-            async with cluster_of(options.kubeconfig, options.context) as cluster:
-                outcome = await create_and_follow(cluster, stopping)
-        except ClusterError as error:
-            print(f"{program}: {error}", file=sys.stderr)
-            return exit_codes.INTERRUPTED if stopping.is_set() else exit_codes.ERROR
-        if outcome.summary is None:
-            print(f"{outcome.verdict.value} ({outcome.reason.value}): {outcome.message}")
-            return outcome.exit_code
-        if folder is not None:
-            await asyncio.to_thread(folder.write, outcome.summary)
-        print_summary(outcome.summary, options.format)
-        return outcome.exit_code
-
-    return lifecycle.run(serve)
+    return lifecycle.run(ClusterRun(options, document, model, folder, program).serve)

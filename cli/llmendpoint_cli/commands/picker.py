@@ -89,7 +89,10 @@ def _url(console: Console) -> str:
 def offered_models(url: str) -> tuple[Api, list[str]]:
     """Return the API of a server and the names of its models, which are unknown if it does not list them."""
     base = url.rstrip("/").removesuffix("/v1")
-    for api, path, key, name in ((Api.OLLAMA_CHAT, "/api/tags", "models", "name"), (Api.OPENAI_CHAT, "/v1/models", "data", "id")):
+    for api, path, key, name in (
+        (Api.OLLAMA_CHAT, "/api/tags", "models", "name"),
+        (Api.OPENAI_CHAT, "/v1/models", "data", "id"),
+    ):
         try:
             with urllib.request.urlopen(base + path, timeout=_SECONDS) as response:  # noqa: S310 - the URL was checked
                 rows = json.loads(response.read(1 << 20))[key]

@@ -15,7 +15,8 @@ from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.flags import Flags, choice, one_of
-from llmendpoint_loadjob.report.compare import ComparisonFormat, compare, print_comparison
+from llmendpoint_loadjob.report.compare import compare
+from llmendpoint_loadjob.report.comparison_output import ComparisonFormat, print_comparison
 from llmendpoint_loadjob.report.files import REQUESTS, OutputFolder
 from llmendpoint_loadjob.report.flat import requests_csv
 from llmendpoint_loadjob.report.output import OutputFormat, print_summary

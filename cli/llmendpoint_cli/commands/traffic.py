@@ -1,4 +1,4 @@
-"""`llmendpoint traffic`: sends requests at a low rate until it is stopped, for dashboards, alerts and demonstrations."""
+"""`llmendpoint traffic`: sends requests at a low rate until it is stopped, for dashboards and alerts."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class Flags:
         self._parser.error(sentence)
 
     def _refuse_undecodable(self, words: Sequence[str], variables: Mapping[str, str]) -> None:
-        """Refuse bytes that are not UTF-8. Python stands a lone surrogate for each (PEP 383), which no file can hold."""
+        """Refuse bytes that are not UTF-8. Python replaces each with a lone surrogate (PEP 383)."""
         for word in words:
             if not _is_text(word):
                 self.refuse(f"the argument {_printable(word)} is not valid UTF-8")

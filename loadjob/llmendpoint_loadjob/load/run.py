@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from llmendpoint_common.contracts.loadrun import DEFAULT_CONCURRENCY, Arrivals, Progress, RunDocument
+from llmendpoint_common.results.histogram import Histogram
 from llmendpoint_loadjob.client.client import Client
-from llmendpoint_loadjob.client.target import parse_target
-from llmendpoint_loadjob.dataset.prompts import prompt_of
-from llmendpoint_loadjob.dataset.questions import Question
+from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.load.arrivals import arrival_times
-from llmendpoint_loadjob.result.histogram import Histogram
-from llmendpoint_loadjob.result.timings import Outcome, Sample
+from llmendpoint_loadjob.result.recorder import Recorder
+from llmendpoint_loadjob.result.timings import Sample
 
 _LAG_INTERVAL = 0.01
 _CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
@@ -32,16 +31,23 @@ class LoadRun:
     def __init__(
         self,
         document: RunDocument,
-        questions: Iterator[Question],
-        api_key: str | None = None,
+        prompts: Iterator[Prompt],
+        client: Client,
+        recorder: Recorder,
+        *,
         clock: Callable[[], float] = time.perf_counter,
+        barrier: Awaitable[object] | None = None,
+        slice: tuple[int, int] = (0, 1),  # noqa: A002
+        on_sample: Callable[[Sample], None] = lambda _: None,
     ) -> None:
-        target = parse_target(document.target.url)
         self._load = document.load
         self._end = self._load.warmup_seconds + self._load.duration_seconds
-        self._questions = questions
+        self._prompts = prompts
         self._clock = clock
-        self._client = Client(target, document, api_key=api_key, clock=clock)
+        self._client = client
+        self._recorder = recorder
+        self._barrier = barrier
+        self._on_sample = on_sample
         self._begin = 0.0
         self._started = 0
         self._finished = 0
@@ -49,28 +55,27 @@ class LoadRun:
         self._tokens = 0
         self._ttft = Histogram()
         self._stopped = asyncio.Event()
-        self.outcome = Outcome()
 
-    async def run(self) -> Outcome:
-        """Send the load, wait for every response, and return the measurements, which are partial after `stop`."""
+    async def run(self) -> None:
+        """Send the load, and wait for every response, or until `stop`."""
         throttled = _throttled_seconds()
         self._begin = self._clock()
+        self._recorder.begin(self._begin, self._begin + self._load.warmup_seconds, self._begin + self._end)
         sending = asyncio.create_task(self._send())
         stopped = asyncio.create_task(self._stopped.wait())
         tasks = (sending, stopped, asyncio.create_task(self._watch_lag()))
         try:
             await asyncio.wait((sending, stopped), return_when=asyncio.FIRST_COMPLETED)
-            self.outcome.interrupted = not sending.done()
+            interrupted = not sending.done()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._client.close()
-        if not self.outcome.interrupted:
+        if not interrupted:
             sending.result()
-        self.outcome.duration = max(1e-9, self._clock() - self._begin - self._load.warmup_seconds)
-        self.outcome.throttled_seconds = _throttled_seconds() - throttled
-        return self.outcome
+        self._recorder.set_throttled(_throttled_seconds() - throttled)
+        self._recorder.finish(self._clock(), interrupted=interrupted)
 
     def stop(self) -> None:
         """End the run immediately. Requests in flight are abandoned."""
@@ -108,7 +113,7 @@ class LoadRun:
 
     async def _user(self) -> None:
         while not self._over(self._clock()):
-            await self._ask(next(self._questions), self._clock())
+            await self._ask(next(self._prompts), self._clock())
 
     async def _open_loop(self, rate: float) -> None:
         times = arrival_times(self._load.arrivals or Arrivals.POISSON, rate, self._load.seed)
@@ -118,38 +123,30 @@ class LoadRun:
                     break
                 due = self._begin + offset
                 await asyncio.sleep(due - self._clock())
-                group.create_task(self._ask(next(self._questions), due))
+                group.create_task(self._ask(next(self._prompts), due))
 
     def _over(self, now: float) -> bool:
         if now - self._begin >= self._end:
             return True
         return self._load.max_requests is not None and self._started >= self._load.max_requests
 
-    async def _ask(self, question: Question, due: float) -> None:
+    async def _ask(self, prompt: Prompt, due: float) -> None:
         self._started += 1
-        sample = Sample(uuid.uuid4().hex, question.id, question.category, scheduled=due)
-        await self._client.send(prompt_of(question), sample)
-        self._count(sample)
-
-    def _count(self, sample: Sample) -> None:
+        sample = Sample(uuid.uuid4().hex, prompt.id, prompt.category, scheduled=due)
+        await self._client.send(prompt, sample)
         self._finished += 1
         self._errors += sample.error is not None
         self._tokens += sample.output_tokens
         if sample.ttft is not None:
             self._ttft.record(sample.ttft)
-        if sample.scheduled - self._begin < self._load.warmup_seconds:
-            return
-        outcome = self.outcome
-        outcome.samples.append(sample)
-        outcome.offered += 1
-        # If a request was due before the end of the load but sent later, the load generator was too slow.
-        outcome.sent += sample.sent - self._begin <= self._end
+        self._recorder.record(sample)
+        self._on_sample(sample)
 
     async def _watch_lag(self) -> None:
         while True:
             before = self._clock()
             await asyncio.sleep(_LAG_INTERVAL)
-            self.outcome.lag.record(self._clock() - before - _LAG_INTERVAL)
+            self._recorder.add_lag(self._clock() - before - _LAG_INTERVAL)
 
 
 def _throttled_seconds() -> float:

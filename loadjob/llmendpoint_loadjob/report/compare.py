@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from typing import Any, NamedTuple
-
-from rich.text import Text
 
 from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_loadjob.report.console import print_grid
-from llmendpoint_loadjob.report.streams import output_console, tolerated_output
 from llmendpoint_loadjob.report.words import LATENCIES, latency_of, number, percent
 
 #: A smaller relative difference is that of rounding: percentiles have three significant digits.
 _SAME = 0.001
 
 
-class ComparisonFormat(StrEnum):
-    """Formats of a comparison on stdout."""
-
-    TABLE = "table"
-    JSON = "json"
-    HTML = "html"
-
-
 class Figure(NamedTuple):
-    """One figure of two runs. `better` is 0 or 1, or None if both are the same, one is unknown, or neither is better."""
+    """One figure of two runs. `better` is 0 or 1, or None if they are the same, or cannot be compared."""
 
     name: str
     first: float | None
@@ -167,30 +153,3 @@ def as_json(comparison: Comparison) -> str:
         "settings": [{"name": name, "first": one, "second": two} for name, one, two in comparison.settings],
     }  # fmt: skip
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def print_comparison(comparison: Comparison, form: ComparisonFormat) -> None:
-    """Print a comparison on stdout."""
-    with tolerated_output():
-        if form is ComparisonFormat.JSON:
-            sys.stdout.write(as_json(comparison))
-        elif form is ComparisonFormat.HTML:
-            from llmendpoint_loadjob.report.page.compare_page import comparison_page
-
-            sys.stdout.write(comparison_page(comparison))
-        else:
-            _print_table(comparison)
-
-
-def _print_table(comparison: Comparison) -> None:
-    console = output_console()
-    rows = [("", *comparison.names, "change")]
-    for item in comparison.figures:
-        marks = ["★ " if item.better == side else "" for side in (0, 1)]
-        rows.append((item.name, f"{marks[0]}{item.first_text}", f"{marks[1]}{item.second_text}", item.change_text))
-    print_grid(console, rows)
-    for name, summary in zip(comparison.names, (comparison.first, comparison.second), strict=True):
-        console.print(Text(f"{name}: {summary.verdict.value} ({summary.reason.value}): {summary.message}"), soft_wrap=True)
-    for name, one, two in comparison.settings:
-        console.print(Text(f"differs: {name}: {one} -> {two}", "yellow"), soft_wrap=True)
-    console.print(Text("★ marks the better value", "dim"))

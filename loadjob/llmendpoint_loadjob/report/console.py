@@ -17,6 +17,7 @@ from llmendpoint_loadjob.report.words import (
     SHOWN,
     bound,
     count_of,
+    errors_of,
     interval,
     latency_of,
     number,
@@ -44,7 +45,9 @@ def show_summary(console: Console, summary: Summary) -> None:
     _steps(console, summary)
     for item in summary.regressions:
         mark = "regressed" if item.regressed else "within the limit"
-        _say(console, f"baseline: {item.metric} {item.baseline} -> {item.measured}, {mark}. {item.message}".rstrip(". "))
+        _say(
+            console, f"baseline: {item.metric} {item.baseline} -> {item.measured}, {mark}. {item.message}".rstrip(". ")
+        )
     _objectives(console, summary)
     for sentence in summary.unknown:
         _say(console, f"not measured: {sentence}", "dim")
@@ -121,12 +124,13 @@ def _cell_style(cell: str) -> str:
 
 
 def _counts(console: Console, summary: Summary) -> None:
-    tokens = "output tokens unknown" if _lacks_usage(summary) else count_of(summary.output_tokens, "output token")
+    tokens = "output tokens unknown"
+    if summary.output_tokens is not None:
+        tokens = f"{count_of(summary.output_tokens, 'output token')}, {rate(summary.output_tokens_per_second)}"
     _say(
         console,
         f"{count_of(summary.requests, 'request')} in {format_duration(summary.duration.value)}, "
-        f"{count_of(summary.errors, 'error')}; {rate(summary.requests_per_second)}, {tokens}"
-        + ("" if _lacks_usage(summary) else f", {rate(summary.output_tokens_per_second)}"),
+        f"{count_of(summary.errors, 'error')}; {rate(summary.requests_per_second)}, {tokens}",
     )
     if summary.offered_rate is not None and summary.sent_rate is not None:
         _say(console, f"offered {rate(summary.offered_rate)}, sent {rate(summary.sent_rate)}")
@@ -140,19 +144,12 @@ def _counts(console: Console, summary: Summary) -> None:
         _say(console, f"saturated after {at}: {summary.saturation.message}", "yellow")
 
 
-def _lacks_usage(summary: Summary) -> bool:
-    """Return whether requests were answered and the server reported no tokens."""
-    return summary.requests > summary.errors and not summary.output_tokens and not summary.input_tokens
-
-
 def _errors(console: Console, summary: Summary) -> None:
-    details = {item.error_class: item for item in summary.error_details}
-    for name, count in sorted(summary.errors_by_class.items(), key=lambda item: (-item[1], item[0])):
-        detail = details.get(name)
-        example = f": {detail.example}" if detail is not None and detail.example else ""
-        _say(console, f"{count} × {name}{example}", "red")
-        if detail is not None and detail.advice:
-            _say(console, f"  {detail.advice}")
+    for item in errors_of(summary):
+        example = f": {item.example}" if item.example else ""
+        _say(console, f"{item.count} x {item.error_class}{example}", "red")
+        if item.advice:
+            _say(console, f"  {item.advice}")
 
 
 def _steps(console: Console, summary: Summary) -> None:
@@ -166,7 +163,9 @@ def _steps(console: Console, summary: Summary) -> None:
         print_grid(console, grid)
     if summary.sweep is not None:
         found = summary.sweep
-        between = f"; 95 % interval {number(found.low)} to {number(found.high)} requests/s" if found.rate is not None else ""
+        between = (
+            f"; 95 % interval {number(found.low)} to {number(found.high)} requests/s" if found.rate is not None else ""
+        )
         _say(console, f"sweep: {found.message}{between}")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from llmendpoint_common.contracts.loadrun import Summary
-from llmendpoint_loadjob.result.histogram import Histogram
+from llmendpoint_common.process.errors import RunResultError
+from llmendpoint_common.results.measurements import Measurements
 
-_POINTS = 200
+#: Shares of the answered requests at which the curve is drawn.
+_SHARES = tuple(sorted({*(index / 200 for index in range(1, 201)), 0.99, 0.999}))
 
 
 class Distribution(NamedTuple):
@@ -22,16 +24,15 @@ class Distribution(NamedTuple):
 
 def distribution(summary: Summary, name: str) -> Distribution | None:
     """Return the distribution of a latency, by its field in the summary, or None if it was not measured."""
-    fields = summary.histograms.get(name)
-    if not fields:
+    try:
+        whole = Measurements.decode(summary.measurements).whole
+    except RunResultError:
         return None
-    histogram = Histogram.load(fields)
-    if not histogram.count:
+    histogram = whole.histograms.get(name)
+    if histogram is None or not histogram.count:
         return None
-    measured = histogram.count / max(summary.requests, histogram.count)
-    # Requests without a value of this latency, such as one token for TPOT, are neither failed nor answered late.
-    answered = 1 - summary.errors / summary.requests if summary.requests else 1.0
-    top = max(measured, answered) if measured else answered
-    shares = sorted({*(index / _POINTS for index in range(1, _POINTS + 1)), 0.99, 0.999, 1.0})
-    points = [(histogram.percentile(100 * share), share * top) for share in shares]
+    # A request that was answered and has no such latency is unknown, and neither early nor late.
+    unknown = max(0, whole.answered - whole.empty - histogram.count)
+    top = histogram.count / max(1, whole.requests - unknown)
+    points = [(histogram.percentile(100 * share), share * top) for share in _SHARES]
     return Distribution(((points[0][0], 0.0), *points), histogram.count)

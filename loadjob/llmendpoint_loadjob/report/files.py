@@ -1,7 +1,7 @@
 """Result files: `summary.json`, `report.html` and `summary.csv`, beside `requests.jsonl`.
 
-They contain no text of prompts or responses. Each is replaced as a whole, so that a reader never sees half of one, and a
-run that is killed leaves its last partial summary.
+They contain no text of prompts or responses. Each is replaced as a whole, so that a reader never sees half of one,
+and a run that is killed leaves its last partial summary.
 """
 
 from __future__ import annotations

@@ -21,10 +21,35 @@ _PERCENTILES = ("count", "mean", "p50", "p90", "p95", "p99", "max")
 _RATES = ("requests_per_second", "goodput", "attainment", "output_tokens_per_second", "offered_rate", "sent_rate")
 _COUNTS = ("requests", "errors", "offered", "sent", "input_tokens", "output_tokens")
 _REQUEST_COLUMNS = (
-    "request_id", "question", "category", "turn", "step", "sent_at", "scheduled", "sent", "first", "first_output", "last",
-    "ended", "status", "error", "input_tokens", "output_tokens", "cached_tokens", "chunks", "connect", "ttft", "tpot",
-    "request_latency", "queue_delay", "server_load", "server_prefill", "server_decode", "server_total", "matched",
-)  # fmt: skip
+    "request_id",
+    "question",
+    "category",
+    "turn",
+    "step",
+    "sent_at",
+    "scheduled",
+    "sent",
+    "first",
+    "first_output",
+    "last",
+    "ended",
+    "status",
+    "error",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "chunks",
+    "connect",
+    "ttft",
+    "tpot",
+    "request_latency",
+    "queue_delay",
+    "server_load",
+    "server_prefill",
+    "server_decode",
+    "server_total",
+    "matched",
+)
 
 
 def summary_row(summary: Summary) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def open_streams() -> None:
 
 
 def _null() -> IO[str]:
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - stays open for the whole process
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - stays open for the whole process
 
 
 def output_console() -> Console:

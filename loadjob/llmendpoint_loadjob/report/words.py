@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from llmendpoint_common.contracts.loadrun import METRICS, ObjectiveResult, Percentiles, Quantity, Summary, Verdict
+from llmendpoint_common.contracts.loadrun import (
+    METRICS,
+    ErrorResult,
+    ObjectiveResult,
+    Percentiles,
+    Quantity,
+    Summary,
+    Verdict,
+    advice,
+)
 
 #: How a verdict is shown: good, bad, warn or nothing.
 KINDS = {Verdict.PASSED: "good", Verdict.FAILED: "bad", Verdict.ERROR: "bad", Verdict.INVALID: "warn"}
@@ -88,3 +97,15 @@ def interval(result: ObjectiveResult) -> str:
     if result.low is None and result.high is None:
         return ""
     return f"{result.low or '?'} to {result.high or '?'}"
+
+
+def errors_of(summary: Summary) -> list[ErrorResult]:
+    """Return the classes of errors, the most frequent first, with an example and what to do."""
+    details = {item.error_class: item for item in summary.error_details}
+    counts = sorted(summary.errors_by_class.items(), key=lambda item: (-item[1], item[0]))
+    found = []
+    for name, count in counts:
+        detail = details.get(name) or ErrorResult(name, count)
+        words = detail.advice or advice(name, summary.api, summary.target)
+        found.append(ErrorResult(name, count, detail.example, words))
+    return found

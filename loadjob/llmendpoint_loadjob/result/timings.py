@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import ErrorClass
-from llmendpoint_loadjob.result.histogram import Histogram
+from llmendpoint_common.results.histogram import Histogram
 
 __all__ = ["ErrorClass", "Outcome", "Sample"]
 
@@ -58,6 +58,8 @@ class Sample(msgspec.Struct):
     #: Seconds for which a user waits after a failure: Retry-After of 429 and 503, or a pause that grows while all
     #: requests fail.
     retry_after: float | None = None
+    #: Seconds for which the maximum of requests in flight kept the request back after it was due.
+    held: float = 0.0
 
     @property
     def ttft(self) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from llmendpoint_common.contracts.loadrun import RESULT_KEY, Percentiles, Summary, parse_result
+from llmendpoint_common.contracts.loadrun import RESULT_KEY, Percentiles, Quantity, Summary, parse_result
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_operator.kube.owner import Manifest
 
@@ -26,7 +26,7 @@ def summary_state(summary: Summary) -> dict[str, Any]:
         "requestsPerSecond": f"{summary.requests_per_second.value:.3g}",
         "inputTokens": summary.input_tokens,
         "outputTokens": summary.output_tokens,
-        "outputTokensPerSecond": f"{summary.output_tokens_per_second.value:.3g}",
+        "outputTokensPerSecond": _rate(summary.output_tokens_per_second),
         "ttft": _latency(summary.ttft),
         "tpot": _latency(summary.tpot),
         "requestLatency": _latency(summary.request_latency),
@@ -46,6 +46,11 @@ def summary_state(summary: Summary) -> dict[str, Any]:
 def slo_state(summary: Summary) -> list[dict[str, Any]]:
     """Return `status.slo`."""
     return [msgspec.to_builtins(result) for result in summary.slo]
+
+
+def _rate(rate: Quantity | None) -> str | None:
+    """Return a rate as text, or None if it is unknown."""
+    return f"{rate.value:.3g}" if rate is not None else None
 
 
 def _latency(latency: Percentiles | None) -> dict[str, str] | None:

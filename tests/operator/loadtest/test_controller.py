@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from llmendpoint_loadjob.result.summary import summarize
 
 from llmendpoint_common.contracts.loadrun import Progress, RunDocument, RunLoad, RunTarget
-from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import Key

@@ -16,14 +16,19 @@ def comparison_page(comparison: Comparison) -> str:
     title = f"{comparison.names[0]} and {comparison.names[1]}"
     runs = list(zip(comparison.names, (comparison.first, comparison.second), strict=True))
     parts = [
-        tag("header", tag("h1", f"Load tests {title}"),
-            tag("div", *(_run(name, summary) for name, summary in runs), class_="sides")),
+        tag(
+            "header",
+            tag("h1", f"Load tests {title}"),
+            tag("div", *(_run(name, summary) for name, summary in runs), class_="sides"),
+        ),
         section("Figures", _figures(comparison)),
         section("Settings", _settings(comparison)),
         section("Latency", distributions(runs)),
         section("Errors", join(tag("div", tag("h3", name), sections.errors(summary)) for name, summary in runs)),
-        section("Objectives", join(tag("div", tag("h3", name), sections.objectives(summary)) for name, summary in runs)),
-    ]  # fmt: skip
+        section(
+            "Objectives", join(tag("div", tag("h3", name), sections.objectives(summary)) for name, summary in runs)
+        ),
+    ]
     return document(f"Load tests {title}", parts)
 
 

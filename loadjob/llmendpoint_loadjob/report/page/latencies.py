@@ -22,7 +22,7 @@ from llmendpoint_loadjob.report.page.chart import (
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.scales import Scale, linear, logarithmic
 from llmendpoint_loadjob.report.page.tables import PERCENTILES, Cell, percentile_cells, table
-from llmendpoint_loadjob.report.words import LATENCIES, bound, latency_of, objective_name
+from llmendpoint_loadjob.report.words import LATENCIES, bound, latency_of
 
 _CURVES = (("ttft", "Time to first token (TTFT)", MetricName.TTFT),
            ("request_latency", "Request latency (end to end)", MetricName.REQUEST_LATENCY))  # fmt: skip
@@ -73,7 +73,8 @@ def _curve(
         return join((axes(frame, x, y), *lines, *marks))
 
     described = "; ".join(
-        f"{name}: half of the requests within {_at(curve, 0.5)}, 95 % within {_at(curve, 0.95)}" for name, curve in curves
+        f"{name}: half of the requests within {_at(curve, 0.5)}, 95 % within {_at(curve, 0.95)}"
+        for name, curve in curves
     )
     asked = "".join(f" The objective is {label}." for _, label in limits)
     legend = [Legend(name, f"line s{index + 1}") for index, (name, _) in enumerate(curves)]

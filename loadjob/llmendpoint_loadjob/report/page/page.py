@@ -58,6 +58,9 @@ def document(title: str, parts: list[Markup]) -> str:
         tag("link", rel="icon", href="data:,"),
         tag("style", Markup(STYLE)),
     )
-    footer = tag("footer", tag("p", f"llmendpoint {VERSION}. Latencies are those of answered requests; an objective is "
-                 "judged over all requests. Percentiles come from HDR histograms with three significant digits."))  # fmt: skip
+    note = (
+        f"llmendpoint {VERSION}. Latencies are those of answered requests; an objective is judged over all requests. "
+        "Percentiles come from HDR histograms with three significant digits."
+    )
+    footer = tag("footer", tag("p", note))
     return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', *parts), footer), lang='en')}\n"

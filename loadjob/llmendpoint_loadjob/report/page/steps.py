@@ -71,10 +71,14 @@ def _rates(rows: list[StepResult]) -> Markup:
                 drawn.append(bar(left + offset * width, top, width * 0.36, frame.bottom - top, kind))
             if step.met is not None:
                 mark = "✓" if step.met else "✗"
-                drawn.append(words(x.scale(index), frame.top + 8, mark, f"middle strong {'met' if step.met else 'missed'}"))
+                drawn.append(
+                    words(x.scale(index), frame.top + 8, mark, f"middle strong {'met' if step.met else 'missed'}")
+                )
         return join(drawn)
 
-    described = "; ".join(f"{s.name}: {number(s.offered_rate)} offered, {number(s.completed_rate)} completed" for s in rows[:20])
+    described = "; ".join(
+        f"{s.name}: {number(s.offered_rate)} offered, {number(s.completed_rate)} completed" for s in rows[:20]
+    )
     legend = [Legend("offered, requests/s", "bar f1"), Legend("completed, requests/s", "bar f2")]
     if any(step.met is not None for step in rows):
         legend.append(Legend("✓ objectives met, ✗ missed", "bar none"))
@@ -85,8 +89,10 @@ def _latencies(rows: list[StepResult]) -> Markup:
     lines = [
         Series("TTFT p50", [(i, s.ttft.p50 if s.ttft else None) for i, s in enumerate(rows)], 1),
         Series("TTFT p95", [(i, s.ttft.p95 if s.ttft else None) for i, s in enumerate(rows)], 2),
-        Series("request p95", [(i, s.request_latency.p95 if s.request_latency else None) for i, s in enumerate(rows)], 3),
-    ]  # fmt: skip
+        Series(
+            "request p95", [(i, s.request_latency.p95 if s.request_latency else None) for i, s in enumerate(rows)], 3
+        ),
+    ]
     shown = [item for item in lines if any(value is not None for _, value in item.points)]
     if not shown or len(rows) < 2:
         return Markup("")
@@ -98,18 +104,41 @@ def _latencies(rows: list[StepResult]) -> Markup:
         return join((axes(frame, x, y), *(line(item, x.scale, y.scale) for item in shown)))
 
     legend = [Legend(item.name, f"line s{item.number}") for item in shown]
-    return figure("step-latency", "Latency of each step", f"Up to {format_duration(highest)}. The table below has all "
-                  "values.", legend, draw)  # fmt: skip
+    return figure(
+        "step-latency",
+        "Latency of each step",
+        f"Up to {format_duration(highest)}. The table below has all values.",
+        legend,
+        draw,
+    )
 
 
 def _table(rows: list[StepResult]) -> Markup:
     met = {True: Cell("met", "good"), False: Cell("missed", "bad"), None: Cell("-")}
     cells = [
-        (step.name, format_duration(step.seconds), number(step.offered_rate), number(step.completed_rate), step.requests,
-         Cell(step.errors, "bad" if step.errors else None), *percentile_cells(step.ttft, ("p50", "p95")),
-         *percentile_cells(step.request_latency, ("p95",)), met[step.met])
+        (
+            step.name,
+            format_duration(step.seconds),
+            number(step.offered_rate),
+            number(step.completed_rate),
+            step.requests,
+            Cell(step.errors, "bad" if step.errors else None),
+            *percentile_cells(step.ttft, ("p50", "p95")),
+            *percentile_cells(step.request_latency, ("p95",)),
+            met[step.met],
+        )
         for step in rows
-    ]  # fmt: skip
-    header = ("step", "duration", "offered/s", "completed/s", "requests", "failed", "TTFT p50", "TTFT p95", "request p95",
-              "objectives")  # fmt: skip
+    ]
+    header = (
+        "step",
+        "duration",
+        "offered/s",
+        "completed/s",
+        "requests",
+        "failed",
+        "TTFT p50",
+        "TTFT p95",
+        "request p95",
+        "objectives",
+    )
     return table("Steps", header, cells)

@@ -64,8 +64,9 @@ def _load(buckets: Sequence[TimelineBucket], seconds: float, summary: Summary) -
 
     errors = sum(bucket.errors for bucket in buckets)
     description = (
-        f"Requests per second over time: offered up to {number(max(offered))}, completed up to {number(max(completed))};"
-        f" up to {number(max(in_flight))} in flight; {errors} failed. The table below has all values."
+        f"Requests per second over time: offered up to {number(max(offered))}, completed up to "
+        f"{number(max(completed))}; up to {number(max(in_flight))} in flight; {errors} failed. "
+        "The table below has all values."
     )
     legend = [Legend("offered, requests/s", "line s1"), Legend("completed, requests/s", "line s2"),
               Legend("in flight", "line s3")]  # fmt: skip
@@ -80,7 +81,9 @@ def _outside(buckets: Sequence[TimelineBucket], seconds: float, summary: Summary
     end = summary.window.load_seconds if summary.window else x.high
     parts = [(x.low, 0.0), (end, x.high)]
     return join(
-        bar(x(low), frame.top, x(high) - x(low), frame.bottom - frame.top, "outside") for low, high in parts if high > low
+        bar(x(low), frame.top, x(high) - x(low), frame.bottom - frame.top, "outside")
+        for low, high in parts
+        if high > low
     )
 
 
@@ -89,7 +92,10 @@ def _latency(buckets: Sequence[TimelineBucket], seconds: float) -> Markup:
 
     def points(field: str, percentile: str) -> list[tuple[float, float | None]]:
         return [
-            (bucket.start_seconds + middle, None if (row := getattr(bucket, field)) is None else getattr(row, percentile))
+            (
+                bucket.start_seconds + middle,
+                None if (row := getattr(bucket, field)) is None else getattr(row, percentile),
+            )
             for bucket in buckets
         ]
 
@@ -110,7 +116,8 @@ def _latency(buckets: Sequence[TimelineBucket], seconds: float) -> Markup:
     if any(bucket.errors for bucket in buckets):
         legend.append(Legend("failed requests", "failure"))
     description = (
-        f"Latencies of the answered requests over time, up to {format_duration(highest)}. The table below has all values."
+        f"Latencies of the answered requests over time, up to {format_duration(highest)}. The table below has all "
+        "values."
     )
     return figure("latency", "Latency over time", description, legend, draw)
 
