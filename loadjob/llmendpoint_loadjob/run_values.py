@@ -34,10 +34,10 @@ class Setting(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """The part `index` of `count` parts of a run, from 0."""
+    """One of the `parts` of a run, counted from 0."""
 
-    index: int
-    count: int
+    part: int
+    parts: int
 
 
 #: The only part of a run with one process.

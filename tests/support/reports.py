@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from llmendpoint_loadjob.result.histogram import Histogram, histogram_of
 
 from llmendpoint_common.contracts.loadrun import (
     Api,
@@ -30,6 +29,8 @@ from llmendpoint_common.contracts.loadrun import (
     VerdictReason,
     Window,
 )
+from llmendpoint_common.results.histogram import Histogram
+from llmendpoint_common.results.measurements import measurements_of
 
 #: A name that would be markup in HTML, in SVG, and on the console.
 HOSTILE = "<script>alert(1)</script>[red]x[/red]&amp;\"'"
@@ -37,7 +38,22 @@ HOSTILE = "<script>alert(1)</script>[red]x[/red]&amp;\"'"
 
 def percentiles(values: Sequence[float]) -> Percentiles:
     found = histogram_of(values)
-    return Percentiles(found.count, found.mean, *(found.percentile(p) for p in (50, 90, 95, 99)), found.max)
+    p50, p90, p95, p99 = (found.percentile(percent) for percent in (50, 90, 95, 99))
+    return Percentiles(found.count, found.mean, p50, p90, p95, p99, found.max)
+
+
+def histogram_of(values: Sequence[float]) -> Histogram:
+    histogram = Histogram()
+    for value in values:
+        histogram.record(value)
+    return histogram
+
+
+def measurements(histograms: dict[str, Histogram]) -> dict[str, Any]:
+    """The measurements of 1,000 requests of which 60 failed."""
+    found = measurements_of(())
+    found.whole.requests, found.whole.errors, found.whole.histograms = 1000, 60, histograms
+    return found.encode()
 
 
 def latencies(count: int, middle: float, seed: int) -> list[float]:
@@ -85,7 +101,7 @@ def summary(*, scale: float = 1.0, seed: int = 1, model: str = "llama3.2:3b", **
             CategoryResult(name, 100, errors, 9340, ttft_row, request_row, tiny, 40, 36, 77)
             for name, errors in (("Coding", 4), ("Extraction", 0), ("Math", 9), ("Summarization", 21))
         ),
-        "histograms": {name: histogram.dump() for name, histogram in named.items()},
+        "measurements": measurements(named),
         "started_at": "2026-03-01T12:00:00Z",
         "ended_at": "2026-03-01T12:02:04Z",
         "run": {"model": model, "load": {"rate": 8.0, "arrivals": "poisson", "durationSeconds": 120.0}},
@@ -160,7 +176,6 @@ def smallest(**changes: Any) -> Summary:
         "requests": 0, "errors": 0, "errors_by_class": {}, "requests_per_second": Quantity(0.0, "requests/s"),
         "goodput": Quantity(0.0, "requests/s"), "attainment": Quantity(0.0, "ratio"), "input_tokens": 0,
         "output_tokens": 0, "output_tokens_per_second": Quantity(0.0, "tokens/s"), "slo": (), "categories": (),
-        "histograms": {},
     }  # fmt: skip
     return Summary(**(nothing | empty | changes))
 

@@ -126,7 +126,7 @@ def plan(document: RunDocument) -> list[str]:
 def _shape(document: RunDocument) -> str:
     load = document.load
     if load.stages:
-        levels = [stage.concurrency if stage.rate is None else stage.rate for stage in load.stages]
+        levels = [stage.rate or stage.concurrency or 0 for stage in load.stages]
         unit = "users" if load.stages[0].rate is None else "requests/s"
         return f"{len(load.stages)} stage{'s' if len(load.stages) > 1 else ''} with up to {number(max(levels))} {unit}"
     if load.rate is not None:

@@ -126,7 +126,7 @@ def _compare(options: Namespace) -> int:
         if run.summary is None:
             raise OutputError(f"{run.name} has no result: {run.message}")
         summaries.append(run.summary)
-    comparison = compare(*summaries, names=_labels(names))
+    comparison = compare(summaries[0], summaries[1], _labels(names))
     if options.out is not None:
         try:
             options.out.write_text(comparison_page(comparison), encoding="utf-8")

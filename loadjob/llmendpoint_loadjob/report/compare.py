@@ -114,7 +114,7 @@ def _settings(first: Summary, second: Summary) -> Iterator[tuple[str, str, str]]
     for name in sorted(flat[0].keys() | flat[1].keys()):
         values = [side.get(name, "not set") for side in flat]
         if values[0] != values[1]:
-            yield name, *values
+            yield name, values[0], values[1]
 
 
 def _described(summary: Summary) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from llmendpoint_loadjob.report.words import (
     objective_name,
     percent,
     rate,
+    result_of,
 )
 
 PERCENTILES = ("mean", "p50", "p90", "p95", "p99", "max")
@@ -71,11 +72,18 @@ def _latencies(console: Console, summary: Summary) -> None:
     rows = [
         (item.name, values)
         for item in LATENCIES
-        if item.field in SHOWN and (values := latency_of(summary, item.field)) is not None
+        if item.field in SHOWN
+        and not _is_same(summary, item.field)
+        and (values := latency_of(summary, item.field)) is not None
     ]
     if rows:
         grid = [("", *PERCENTILES), *((name, *_durations(values)) for name, values in rows)]
         print_grid(console, grid)
+
+
+def _is_same(summary: Summary, field: str) -> bool:
+    """Return whether a latency says nothing new: without thinking, the first output is the first token."""
+    return field == "ttfo" and summary.ttfo == summary.ttft
 
 
 def _durations(values: Percentiles) -> list[str]:
@@ -174,16 +182,13 @@ def _objectives(console: Console, summary: Summary) -> None:
         return
     grid = [("objective", "threshold", "measured", "95 % interval", "")]
     grid += [
-        (objective_name(item), bound(item), item.measured, interval(item), "met" if item.met else "missed")
+        (objective_name(item), bound(item), item.measured, interval(item), result_of(summary, item))
         for item in summary.slo
     ]
-    if not any(row[3] for row in grid[1:]):
-        grid = [(*row[:3], row[4]) for row in grid]
     if _width(grid) <= console.width:
         console.print(_table(grid))
         return
-    for row in grid[1:]:
-        between = f" (95 %: {row[3]})" if len(row) == 5 and row[3] else ""
-        line = Text(f"{row[0]} {row[1]}: {row[2]}{between}, ")
-        line.append(row[-1], _cell_style(row[-1]))
+    for name, threshold, measured, between, mark in grid[1:]:
+        line = Text(f"{name} {threshold}: {measured}{f' (95 %: {between})' if between else ''}, ")
+        line.append(mark, _cell_style(mark))
         console.print(line, soft_wrap=True)

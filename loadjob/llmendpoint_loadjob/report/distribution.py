@@ -19,7 +19,7 @@ class Distribution(NamedTuple):
     """
 
     points: tuple[tuple[float, float], ...]
-    count: int
+    requests: int
 
 
 def distribution(summary: Summary, name: str) -> Distribution | None:

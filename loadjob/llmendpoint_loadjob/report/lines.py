@@ -90,10 +90,8 @@ class RequestLines:
             row.pop(name, None)
         for name in _TIMES:
             if row.get(name) is not None:
-                row[name] = round(row[name] - self._begin, 6)
+                row[name] -= self._begin
         sent_at = self._started.timestamp() + sample.sent - self._begin
         row["sent_at"] = datetime.fromtimestamp(sent_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        for name in _LATENCIES:
-            value = getattr(sample, name)
-            row[name] = None if value is None else round(value, 6)
-        return row
+        row |= {name: getattr(sample, name) for name in _LATENCIES}
+        return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from llmendpoint_common.contracts.loadrun import (
     METRICS,
+    NOTHING_MEASURED,
     ErrorResult,
     ObjectiveResult,
     Percentiles,
@@ -85,6 +86,15 @@ def percent(share: float) -> str:
 def objective_name(result: ObjectiveResult) -> str:
     """Return the metric of an objective with its percentile: `TTFT p95`."""
     return f"{result.metric.value} p{result.percentile}" if result.percentile else result.metric.value
+
+
+def result_of(summary: Summary, result: ObjectiveResult) -> str:
+    """Return whether an objective was met. A run that was interrupted is not judged."""
+    if summary.partial:
+        return "not judged"
+    if result.measured == NOTHING_MEASURED:
+        return "not measured"
+    return "met" if result.met else "missed"
 
 
 def bound(result: ObjectiveResult) -> str:

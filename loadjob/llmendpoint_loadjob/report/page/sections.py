@@ -8,7 +8,17 @@ from llmendpoint_common.contracts.loadrun import Summary, Verdict
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.tables import UNKNOWN, Cell, percentile_cells, table
-from llmendpoint_loadjob.report.words import KINDS, bound, errors_of, interval, number, objective_name, percent, rate
+from llmendpoint_loadjob.report.words import (
+    KINDS,
+    bound,
+    errors_of,
+    interval,
+    number,
+    objective_name,
+    percent,
+    rate,
+    result_of,
+)
 
 _SIGNS = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.ERROR: "✗", Verdict.INVALID: "?", Verdict.NONE: "-"}
 
@@ -58,7 +68,7 @@ def objectives(summary: Summary) -> Markup:
             item.measured,
             interval(item) or "-",
             item.requests or "-",
-            Cell("met", "good") if item.met else Cell("missed", "bad"),
+            Cell(result := result_of(summary, item), {"met": "good", "missed": "bad"}.get(result, "warn")),
         )
         for item in summary.slo
     ]
