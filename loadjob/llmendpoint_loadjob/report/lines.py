@@ -7,10 +7,12 @@ per class is in the summary.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -35,7 +37,7 @@ class RequestLines:
         self._clock = clock
         self._begin = clock()
         self._started = datetime.now(UTC)
-        self._file: IO[bytes] | None = None if path is None else path.open("wb")
+        self._file: io.FileIO | None = None if path is None else path.open("wb", buffering=0)
         self._waiting = bytearray()
         self._encoder = msgspec.json.Encoder()
         self.failure = ""
@@ -56,15 +58,16 @@ class RequestLines:
 
     def flush(self) -> None:
         """Write what is waiting."""
-        if self._file is None or not self._waiting:
+        file = self._file
+        if file is None:
             return
         try:
-            self._file.write(self._waiting)
-            self._file.flush()
+            while self._waiting:
+                del self._waiting[: file.write(self._waiting) or 0]
         except OSError as error:
-            self.failure = f"{self._file.name}: {error.strerror}"
+            self.failure = f"{file.name}: {error.strerror}"
+            self._waiting.clear()
             self.close()
-        self._waiting.clear()
 
     async def keep_flushing(self) -> None:
         """Write what is waiting every second, until the task is cancelled."""
@@ -74,15 +77,11 @@ class RequestLines:
 
     def close(self) -> None:
         """Write what is waiting, and close the file."""
+        self.flush()
         file, self._file = self._file, None
-        if file is None:
-            return
-        try:
-            file.write(self._waiting)
-            file.close()
-        except OSError as error:
-            self.failure = self.failure or f"{file.name}: {error.strerror}"
-        self._waiting.clear()
+        if file is not None:
+            with suppress(OSError):
+                file.close()
 
     def _row(self, sample: Sample) -> dict[str, Any]:
         row: dict[str, Any] = msgspec.to_builtins(sample)
