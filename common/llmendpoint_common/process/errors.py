@@ -4,6 +4,7 @@
       x InputError                a flag, a file or a field from a user is invalid
           ConfigError             the sidecar's configuration file
           QuestionError           a question file
+          TraceError              a trace of recorded requests
           RunDocumentError        a run document
           APIKeyError             a file with an API key
           PolicyError             the operator's policy file
@@ -54,6 +55,16 @@ class ConfigError(InputError):
 
 class QuestionError(InputError):
     """A question file is invalid. The message is `file:line: reason`; the line is 0 if it concerns the whole file."""
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        super().__init__(f"{file}:{line}: {reason}")
+        self.file = file
+        self.line = line
+        self.reason = reason
+
+
+class TraceError(InputError):
+    """A trace is invalid. The message is `file:line: reason`; the line is 0 if it concerns the whole file."""
 
     def __init__(self, file: str, line: int, reason: str) -> None:
         super().__init__(f"{file}:{line}: {reason}")

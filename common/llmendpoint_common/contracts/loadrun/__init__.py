@@ -29,6 +29,7 @@ from llmendpoint_common.contracts.loadrun.document import (
     write_run_document,
 )
 from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
+from llmendpoint_common.contracts.loadrun.presets import PRESETS, Preset, ResolvedLoad, Scenario, apply_preset
 from llmendpoint_common.contracts.loadrun.result import (
     LINE_PATTERN,
     MAX_CATEGORIES,
@@ -72,6 +73,7 @@ __all__ = [
     "MAX_STAGES",
     "METRICS",
     "NOTHING_MEASURED",
+    "PRESETS",
     "RESULT_KEY",
     "RUN_KEY",
     "STATUS_PORT",
@@ -88,9 +90,11 @@ __all__ = [
     "Order",
     "Percentiles",
     "PrefixCache",
+    "Preset",
     "Progress",
     "Quantity",
     "RegressionResult",
+    "ResolvedLoad",
     "RunBaseline",
     "RunDocument",
     "RunLoad",
@@ -103,6 +107,7 @@ __all__ = [
     "RunTarget",
     "RunTrace",
     "Saturation",
+    "Scenario",
     "StepResult",
     "Summary",
     "SweepResult",
@@ -112,6 +117,7 @@ __all__ = [
     "Verdict",
     "VerdictReason",
     "Window",
+    "apply_preset",
     "exit_code_of",
     "parse_result",
     "parse_run_document",
