@@ -9,10 +9,12 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 LLMENDPOINT = "LLMEndpoint"
 LOADTEST = "LoadTest"
+LOADTEST_SCHEDULE = "LoadTestSchedule"
 FIELD_MANAGER = "llmendpoint-operator"
 
 ENDPOINT_LABEL = f"{GROUP}/endpoint"
 LOADTEST_LABEL = f"{GROUP}/loadtest"
+SCHEDULE_LABEL = f"{GROUP}/schedule"
 SCRAPE_LABEL = f"{GROUP}/scrape"
 #: Label of the pods of the operator, for NetworkPolicies.
 OPERATOR_LABEL = f"{GROUP}/operator"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from llmendpoint_common.api.endpoint import spec as endpoint
 from llmendpoint_common.api.fields import LocalReference, Toleration
 from llmendpoint_common.api.loadtest import spec as loadtest
-from llmendpoint_common.api.loadtest.spec import SecretKeyReference
+from llmendpoint_common.api.loadtest.request import SecretKeyReference
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
 from llmendpoint_loadjob.client.requests import parse_target
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy

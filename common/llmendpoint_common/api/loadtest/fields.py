@@ -90,7 +90,9 @@ LevelRate = _number(
     f"double(self) <= {MAX_RATE}.0", f"must be at most {MAX_RATE} requests per second", lambda rate: rate <= MAX_RATE
 )
 Burstiness = _number(
-    "double(self) > 0.0 && double(self) <= 1000.0", "must be more than 0 and at most 1000", lambda shape: 0 < shape <= 1000
+    "double(self) > 0.0 && double(self) <= 1000.0",
+    "must be more than 0 and at most 1000",
+    lambda shape: 0 < shape <= 1000,
 )
 TimeScale = _number(
     "double(self) > 0.0 && double(self) <= 1000000.0",

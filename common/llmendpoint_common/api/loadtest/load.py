@@ -72,7 +72,9 @@ class Sweep(ApiModel):
         )
     )
 
-    max_rate: Rate = Field(description=f"Highest rate to try, in requests per second, for example 50; at most {MAX_RATE}.")
+    max_rate: Rate = Field(
+        description=f"Highest rate to try, in requests per second, for example 50; at most {MAX_RATE}."
+    )
     min_rate: Rate = Field(
         defaults.SWEEP_MIN_RATE,
         description=f"Lowest rate to try, in requests per second. Defaults to {defaults.SWEEP_MIN_RATE}.",
@@ -106,8 +108,7 @@ _SHAPES = ("concurrency", "rate", "stages", "sweep", "sessions")
 _GIVEN = ", ".join(f"has(self.{name})" for name in _SHAPES)
 #: True if the shape in this object is a closed loop. It is false if there is no shape: a scenario may have one.
 _IS_CLOSED = (
-    "(has(self.concurrency) || has(self.sessions) || "
-    "(has(self.stages) && self.stages.exists(s, has(s.concurrency))))"
+    "(has(self.concurrency) || has(self.sessions) || (has(self.stages) && self.stages.exists(s, has(s.concurrency))))"
 )
 _IS_OPEN = "(has(self.rate) || has(self.sweep) || (has(self.stages) && self.stages.exists(s, has(s.rate))))"
 _OPEN_FIELDS = ("arrivals", "maxInFlight")

@@ -62,7 +62,7 @@ _RULES = (
     ),
     (
         "!has(self.stopWhenSaturated) || !self.stopWhenSaturated || has(self.scenario) || "
-        f"{_HAS_TRACE} || (has(self.load) && (has(self.load.rate) || has(self.load.sweep) || "
+        "(has(self.load) && (has(self.load.rate) || has(self.load.sweep) || "
         "(has(self.load.stages) && self.load.stages.exists(s, has(s.rate)))))",
         "stopWhenSaturated requires an open loop: load.rate, load.stages with a rate, or load.sweep",
     ),
@@ -73,8 +73,8 @@ _RULES = (
     ),
     (
         "!has(self.load) || !has(self.load.maxInFlight) || has(self.scenario) || has(self.load.rate) || "
-        f"has(self.load.stages) || has(self.load.sweep) || {_HAS_TRACE}",
-        "load.maxInFlight requires an open loop: load.rate, load.stages with a rate, load.sweep, or dataset.trace",
+        "has(self.load.stages) || has(self.load.sweep)",
+        "load.maxInFlight requires an open loop: load.rate, load.stages with a rate, or load.sweep",
     ),
     (
         f"!{_IS_OPENAI} || !has(self.request) || !has(self.request.type) || self.request.type != 'Generate'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmendpoint_common.contracts.loadrun.barrier import MAX_START_SECONDS, START_PATH, StartOrder, StartState
 from llmendpoint_common.contracts.loadrun.document import (
     DEFAULT_CONCURRENCY,
     MAX_CONCURRENCY,
@@ -70,12 +71,14 @@ __all__ = [
     "MAX_RATE",
     "MAX_RESULT_BYTES",
     "MAX_SECONDS",
+    "MAX_START_SECONDS",
     "MAX_STAGES",
     "METRICS",
     "NOTHING_MEASURED",
     "PRESETS",
     "RESULT_KEY",
     "RUN_KEY",
+    "START_PATH",
     "STATUS_PORT",
     "Api",
     "Arrivals",
@@ -108,6 +111,8 @@ __all__ = [
     "RunTrace",
     "Saturation",
     "Scenario",
+    "StartOrder",
+    "StartState",
     "StepResult",
     "Summary",
     "SweepResult",
