@@ -100,12 +100,16 @@ class SummaryState(ApiModel):
     requests: int = Field(description="Number of measured requests. Requests of the warm-up are not measured.")
     errors: int = Field(description="Number of measured requests that failed.")
     requests_per_second: str = Field(description="Number of successful requests per second.")
-    input_tokens: int = Field(
-        description="Number of prompt tokens of all successful requests, as reported by the server.",
+    input_tokens: int | None = Field(
+        None,
+        description="Number of prompt tokens of all successful requests, as reported by the server. Absent if it "
+        "reported none.",
         json_schema_extra={"format": "int64"},
     )
-    output_tokens: int = Field(
-        description="Number of generated tokens of all successful requests, as reported by the server.",
+    output_tokens: int | None = Field(
+        None,
+        description="Number of generated tokens of all successful requests, as reported by the server. Absent if it "
+        "reported none.",
         json_schema_extra={"format": "int64"},
     )
     output_tokens_per_second: str | None = Field(

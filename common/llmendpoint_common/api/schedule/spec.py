@@ -10,20 +10,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import AddedLabels, Annotations, ApiModel, rules
 from llmendpoint_common.api.loadtest.spec import LoadTestSpec
+from llmendpoint_common.api.schedule.cron import MACROS, Cron, check_expression, check_zone, cron_of
 from llmendpoint_common.api.schedule.status import LoadTestScheduleStatus
 
 #: A name of a run is that of its schedule, a dash, and the number of the minute, which has at most 9 digits until 3871.
 MAX_NAME_LENGTH = 40
-MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _FIELD = "[0-9A-Za-z*/,-]+"
 SCHEDULE_PATTERN = f"^({'|'.join(MACROS)}|{_FIELD}( +{_FIELD}){{4}})$"
 _ZONE_PATTERN = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$"
-
-
-def _zone(name: str) -> str:
-    if name == "Local":
-        raise ValueError("must be the name of a time zone such as Europe/Berlin or Etc/UTC, not Local")
-    return name
 
 
 class ConcurrencyPolicy(StrEnum):
@@ -51,11 +45,13 @@ class LoadTestTemplate(ApiModel):
 class LoadTestScheduleSpec(ApiModel):
     """Specification of a schedule. A change applies from the next scheduled time on."""
 
-    schedule: Annotated[str, Field(pattern=SCHEDULE_PATTERN, min_length=6, max_length=128)] = Field(
+    schedule: Annotated[
+        str, Field(pattern=SCHEDULE_PATTERN, min_length=6, max_length=128), AfterValidator(check_expression)
+    ] = Field(
         description="Times in cron format: minute, hour, day of the month, month and day of the week, for example "
         f"0 3 * * 1-5, or one of {', '.join(MACROS)}. If both day fields are restricted, one of them has to match."
     )
-    time_zone: Annotated[str, Field(pattern=_ZONE_PATTERN, max_length=64), AfterValidator(_zone)] = Field(
+    time_zone: Annotated[str, Field(pattern=_ZONE_PATTERN, max_length=64), AfterValidator(check_zone)] = Field(
         defaults.TIME_ZONE,
         description="Time zone of the schedule, as a name of the IANA database such as Europe/Berlin. A time that a "
         "change of the clocks skips is run at the change, and one that occurs twice is run once. Schedules that run "
@@ -67,7 +63,8 @@ class LoadTestScheduleSpec(ApiModel):
     concurrency_policy: ConcurrencyPolicy = Field(
         ConcurrencyPolicy.FORBID,
         description="What happens if a load test is due while an earlier one of this schedule has not ended. Forbid: "
-        "it is skipped. Allow: both run, and disturb each other's measurements if they have the same target. Replace: "
+        "it is not created until the earlier one has ended, and not at all if the next one is due or "
+        "startingDeadlineSeconds has passed by then. Allow: both run, and disturb each other's measurements if they have the same target. Replace: "
         f"the earlier one is deleted. Defaults to {ConcurrencyPolicy.FORBID}.",
     )
     starting_deadline_seconds: int | None = Field(
@@ -101,6 +98,12 @@ class LoadTestScheduleSpec(ApiModel):
         description="Load test to create at each scheduled time. Its name is that of the schedule, a dash, and the "
         "scheduled time in minutes since 1970."
     )
+
+
+    @property
+    def cron(self) -> Cron:
+        """The scheduled times."""
+        return cron_of(self.schedule, self.time_zone)
 
 
 class LoadTestSchedule(BaseModel):

@@ -35,14 +35,21 @@ class LoadTestScheduleStatus(ApiModel):
     )
     last_schedule_time: str | None = Field(
         None,
-        description="Scheduled time of the newest load test that was created, or that was skipped because an earlier "
-        "one had not ended or its startingDeadlineSeconds had passed.",
+        description="Scheduled time of the newest load test that was created.",
         json_schema_extra=_TIME,
     )
     last_successful_time: str | None = Field(
         None,
         description="Time at which a load test of the schedule last ended with the verdict Passed, or None without a "
         "cancellation.",
+        json_schema_extra=_TIME,
+    )
+    observed_schedule: str | None = Field(
+        None, description="Schedule and time zone that the operator processed last, for example 0 3 * * * Etc/UTC."
+    )
+    scheduled_since: str | None = Field(
+        None,
+        description="Time from which on observedSchedule applies. Scheduled times before it do not count as missed.",
         json_schema_extra=_TIME,
     )
     next_schedule_time: str | None = Field(
