@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from llmendpoint_loadjob.result.histogram import Histogram
+from llmendpoint_common.results.histogram import Histogram
 
 
 class ErrorClass(StrEnum):
@@ -81,6 +81,8 @@ class Sample(msgspec.Struct):
     server_total: float | None = None
     #: Whether the response matched `expect` of its question, or None if there is nothing to match.
     matched: bool | None = None
+    #: Seconds for which the maximum of requests in flight kept the request back after it was due.
+    held: float = 0.0
 
     @property
     def ttft(self) -> float | None:
