@@ -91,9 +91,7 @@ class Operator:
         endpoints = EndpointController(cluster, settings.children, settings.policy)
         loadtests = LoadTestController(cluster, settings.children, settings.own_namespace, settings.policy)
         schedules = ScheduleController(cluster, settings.policy)
-        self._controllers: dict[str, Controller[Any]] = {
-            item.kind: item for item in (endpoints, loadtests, schedules)
-        }
+        self._controllers: dict[str, Controller[Any]] = {item.kind: item for item in (endpoints, loadtests, schedules)}
         access = Access(server, discovery)
         self.watches = Watches(self._inventory, access, self.queue.mark, settings.namespaces, self.leadership.on_lease)
         self.leadership.sent = self.watches.canary.sent

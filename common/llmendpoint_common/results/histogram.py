@@ -61,8 +61,7 @@ class Histogram:
         counts[index] = counts.get(index, 0) + 1
         self.count += 1
         self.sum_microseconds += value
-        if value > self.max_microseconds:
-            self.max_microseconds = value
+        self.max_microseconds = max(self.max_microseconds, value)
 
     def merge(self, other: Histogram) -> None:
         """Add the values of another histogram, as if all of them had been recorded here.

@@ -111,9 +111,7 @@ class Group(msgspec.Struct):
 
 
 _SUMS = tuple(
-    name
-    for name in Group.__struct_fields__
-    if name not in ("bits", "unmeasured", "objectives", "histograms")
+    name for name in Group.__struct_fields__ if name not in ("bits", "unmeasured", "objectives", "histograms")
 )
 
 

@@ -151,7 +151,7 @@ def _parts(run: Measurements) -> list[Bucket]:
     """Return 20 successive parts of the timeline, without warm-up and drain, or fewer if it is short."""
     width = run.timeline.width
     last = run.load / MICROSECONDS / width
-    buckets = [bucket for index, bucket in sorted(run.timeline.buckets.items()) if 0 <= index and index + 1 <= last]
+    buckets = [bucket for index, bucket in sorted(run.timeline.buckets.items()) if index >= 0 and index + 1 <= last]
     size = max(1, len(buckets) // _PARTS)
     parts: list[Bucket] = []
     for start in range(0, size * min(_PARTS, len(buckets) // size), size):

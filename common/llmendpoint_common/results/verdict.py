@@ -158,9 +158,7 @@ def _passed(evidence: Evidence) -> Judgement | None:
 
 def _missed(evidence: Evidence) -> list[Judged]:
     """Return the objectives that were missed whatever the delays of the load generator are."""
-    return [
-        judged for judged in evidence.judged if judged.state is State.MISSED and not _is_doubtful(evidence, judged)
-    ]
+    return [judged for judged in evidence.judged if judged.state is State.MISSED and not _is_doubtful(evidence, judged)]
 
 
 def _is_doubtful(evidence: Evidence, judged: Judged) -> bool:

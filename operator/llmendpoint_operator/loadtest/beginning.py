@@ -40,6 +40,10 @@ class Beginning:
             return Course(None, partial(self._forbid, run))
         if self._context.unwatched(run):
             return Course(None, partial(self._report_unwatched, run))
+        return await self._prepared(run)
+
+    async def _prepared(self, run: Run) -> Course:
+        """Return the steps for a run that is wanted and allowed, which depend on what it needs."""
         try:
             target = target_of(self._context, run)
         except NotReadyError as reason:

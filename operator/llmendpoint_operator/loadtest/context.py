@@ -35,7 +35,7 @@ _REFUSED_CONTENT = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 class Emit(Protocol):
     """Writes an Event about a run."""
 
-    def __call__(self, run: Run, reason: str, message: str, *, warning: bool = False) -> Awaitable[None]: ...
+    def __call__(self, run: Run, reason: str, message: str, /, *, warning: bool = False) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ class Ending:
                 return phases.failed(f"ConfigMap {name}: {error}. It is not used.", now)
             if summary is not None:
                 found[name] = summary
-        # A pod writes its partial result before its end, so a result of several pods is complete when the run is over.
-        if found and (is_over or (view.wanted == 1 and not next(iter(found.values())).partial)):
+        # A pod writes its result once, before its end.
+        if found and (is_over or view.wanted == 1):
             return await self._finished(run, found, view)
         if not is_over or (not bodies and context.unwatched(run)):
             return None

@@ -25,7 +25,8 @@ _ATTEMPTS = 4
 _INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 _UNREACHABLE = (
     "The operator cannot reach {} on port 8001, and has to order the pods of the run to start together. Check that "
-    "NetworkPolicies and the service mesh allow connections from the operator to load pods, or set load.parallelism to 1."
+    "NetworkPolicies and the service mesh allow connections from the operator to load pods, or set load.parallelism to "
+    "1."
 )
 
 

@@ -68,7 +68,7 @@ def violations(policy: Policy, kind: str, spec: Any) -> tuple[Violation, ...]:
 
 
 def violations_of_template(policy: Policy, spec: LoadTestSpec) -> tuple[Violation, ...]:
-    """Return every value of the load tests of a schedule that the policy does not allow, with the paths in the schedule."""
+    """Return every value in the template of a schedule that the policy does not allow, with its path."""
     return tuple(
         violation._replace(use=violation.use._replace(field=f"spec.template.{violation.use.field}"))
         for violation in violations(policy, LOADTEST, spec)

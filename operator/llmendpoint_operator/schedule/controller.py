@@ -134,7 +134,9 @@ class ScheduleController(Controller[LoadTestScheduleSpec]):
         name = run_name(resource.owner, time)
         found = self._inventory.resource(Key(LOADTEST, resource.key.namespace, name))
         if found is not None and not runs_of(resource.owner, [found]):
-            message = f"LoadTest {name} exists but does not belong to this schedule. The run of {text_of(time)} is skipped."
+            message = (
+                f"LoadTest {name} exists but does not belong to this schedule. The run of {text_of(time)} is skipped."
+            )
             await self._tell(resource, FaultReason.NAME_CONFLICT, time, message, warning=True)
 
     async def _tell_missed(

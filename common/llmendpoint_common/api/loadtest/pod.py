@@ -1,4 +1,4 @@
-"""`spec.pod` and `spec.results`: resources, metadata and placement of the load pods, and where they leave their files."""
+"""`spec.pod` and `spec.results`: resources, metadata and placement of the load pods, and a place for their files."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class LoadPod(ApiModel):
     )
     affinity: Affinity | None = Field(
         None,
-        description="Scheduling constraints that depend on nodes and on other pods. If absent, only nodeSelector limits "
-        "the nodes.",
+        description="Scheduling constraints that depend on nodes and on other pods. If absent, only nodeSelector "
+        "limits the nodes.",
     )
     labels: AddedLabels = Field(default_factory=dict, description="Additional labels of the pods.")
     annotations: PodAnnotations = Field(
@@ -68,6 +68,6 @@ class Results(ApiModel):
     """A place for the files of a run that are too large for ConfigMaps."""
 
     persistent_volume_claim: ClaimReference = Field(
-        description="Claim for one line per request, the report and the summary, in the folder NAME-UID of the run and, "
-        "below it, one folder per pod."
+        description="Claim for one line per request, the report and the summary. Each run has a folder of its own: its "
+        "name, a dash, and the first 8 characters of its UID. With several pods, it has one folder per pod."
     )

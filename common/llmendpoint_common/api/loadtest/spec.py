@@ -49,7 +49,8 @@ _RULES = (
     ("!has(self.target) || has(self.model)", "model is required if target is set"),
     (
         f"!{_HAS_TRACE} || !has(self.load) || !({' || '.join(f'has(self.load.{name})' for name in _SHAPES)})",
-        "dataset.trace determines when requests are sent: remove concurrency, rate, stages, sweep and sessions from load",
+        "dataset.trace determines when requests are sent: remove concurrency, rate, stages, sweep and sessions from "
+        "load",
     ),
     (
         "!has(self.load) || !has(self.load.sweep) || (has(self.slo) && self.slo.size() > 0)",
@@ -58,7 +59,8 @@ _RULES = (
     (
         "!has(self.scenario) || self.scenario != 'Sweep' || !has(self.load) || !has(self.load.parallelism) || "
         "self.load.parallelism == 1",
-        "the scenario Sweep requires load.parallelism 1, because the next rate depends on the responses to the last one",
+        "the scenario Sweep requires load.parallelism 1, because the next rate depends on the responses to the last "
+        "one",
     ),
     (
         "!has(self.stopWhenSaturated) || !self.stopWhenSaturated || has(self.scenario) || "

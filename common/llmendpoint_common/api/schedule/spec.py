@@ -1,4 +1,4 @@
-"""Typed models of LoadTestSchedule: the source of its CustomResourceDefinition, and the spec that the operator reads."""
+"""Typed models of LoadTestSchedule: the source of its CustomResourceDefinition, and what the operator reads."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ MAX_NAME_LENGTH = 40
 _FIELD = "[0-9A-Za-z*/,-]+"
 SCHEDULE_PATTERN = f"^({'|'.join(MACROS)}|{_FIELD}( +{_FIELD}){{4}})$"
 _ZONE_PATTERN = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$"
+
+
+TimeZone = Annotated[str, Field(pattern=_ZONE_PATTERN, max_length=64), AfterValidator(check_zone)]
 
 
 class ConcurrencyPolicy(StrEnum):
@@ -51,7 +54,7 @@ class LoadTestScheduleSpec(ApiModel):
         description="Times in cron format: minute, hour, day of the month, month and day of the week, for example "
         f"0 3 * * 1-5, or one of {', '.join(MACROS)}. If both day fields are restricted, one of them has to match."
     )
-    time_zone: Annotated[str, Field(pattern=_ZONE_PATTERN, max_length=64), AfterValidator(check_zone)] = Field(
+    time_zone: TimeZone = Field(
         defaults.TIME_ZONE,
         description="Time zone of the schedule, as a name of the IANA database such as Europe/Berlin. A time that a "
         "change of the clocks skips is run at the change, and one that occurs twice is run once. Schedules that run "
@@ -98,7 +101,6 @@ class LoadTestScheduleSpec(ApiModel):
         description="Load test to create at each scheduled time. Its name is that of the schedule, a dash, and the "
         "scheduled time in minutes since 1970."
     )
-
 
     @property
     def cron(self) -> Cron:

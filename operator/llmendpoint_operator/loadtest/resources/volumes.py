@@ -104,7 +104,10 @@ def _ca_bundle(spec: LoadTestSpec) -> list[Mounted]:
 def _results(spec: LoadTestSpec) -> list[Mounted]:
     if spec.results is None:
         return []
-    volume = {"name": "results", "persistentVolumeClaim": {"claimName": spec.results.persistent_volume_claim.claim_name}}
+    volume = {
+        "name": "results",
+        "persistentVolumeClaim": {"claimName": spec.results.persistent_volume_claim.claim_name},
+    }
     return [Mounted(volume, _RESULTS, read_only=False)]
 
 
