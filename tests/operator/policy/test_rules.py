@@ -130,8 +130,14 @@ def fields_of(model: type[BaseModel], path: str = "spec") -> Iterator[tuple[str,
             yield from fields_of(inner, place)
 
 
-_SENSITIVE = ("image", "claimName", "priorityClassName", "serviceAccountName", "className")
-_SENSITIVE_PLACES = ("spec.pod.labels", "spec.pod.volumes", "spec.podTemplate", "spec.ingress.annotations")
+_SENSITIVE = ("image", "priorityClassName", "serviceAccountName", "className")
+_SENSITIVE_PLACES = (
+    "spec.pod.labels",
+    "spec.pod.volumes",
+    "spec.podTemplate",
+    "spec.ingress.annotations",
+    "spec.results.persistentVolumeClaim.claimName",
+)
 
 
 def is_sensitive(place: str, kind: Any) -> bool:
