@@ -82,16 +82,24 @@ def test_packed_numbers_are_read_back(numbers: list[int]) -> None:
     assert unpack(pack(numbers)) == numbers
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x", "é", "AAAA", pack([1])[:-4], pack([0] * (5 * 1024 * 1024)), pack([2**60])]
-)
+@pytest.mark.parametrize("text", ["", "x", "é", "AAAA", pack([1])[:-4], pack([0] * (5 * 1024 * 1024)), pack([2**60])])
 def test_packed_numbers_from_a_stranger_are_bounded(text: str) -> None:
     with pytest.raises(ValueError, match="packed|ASCII"):
         unpack(text)
 
 
 @pytest.mark.parametrize(
-    "numbers", [[], [11], [12, 0, 0, 0], [0, 0, 0, 0], [11, 0, 2**50, 0], [11, 1, 1, 1], [11, 1, 1, 1, 2**52, 1], [11, 0, 0, 0, 1]]
+    "numbers",
+    [
+        [],
+        [11],
+        [12, 0, 0, 0],
+        [0, 0, 0, 0],
+        [11, 0, 2**50, 0],
+        [11, 1, 1, 1],
+        [11, 1, 1, 1, 2**52, 1],
+        [11, 0, 0, 0, 1],
+    ],
 )
 def test_a_histogram_from_a_stranger_is_refused(numbers: list[int]) -> None:
     with pytest.raises(ValueError, match="histogram"):
