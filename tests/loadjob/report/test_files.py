@@ -21,7 +21,9 @@ from support.reports import HOSTILE, same, smallest, summary
 
 
 def sample(index: int = 0) -> Sample:
-    return Sample(f"id-{index}", "q", "Math", 10.0, 10.1, 10.3, 10.5, 10.6, 200, input_tokens=3, output_tokens=5, is_spread=True)
+    return Sample(
+        f"id-{index}", "q", "Math", 10.0, 10.1, 10.3, 10.5, 10.6, 200, input_tokens=3, output_tokens=5, is_spread=True
+    )
 
 
 def test_all_files_of_a_run_are_written_and_read_back(tmp_path: Path) -> None:
