@@ -163,7 +163,7 @@ def test_a_wrong_flag_is_refused_with_a_sentence(
 
 
 def test_bytes_that_are_not_text_are_refused_by_the_process() -> None:
-    command = [sys.executable, "-m", "llmendpoint_loadjob", b"--model=\xff"]
+    command: list[str | bytes] = [sys.executable, "-m", "llmendpoint_loadjob", b"--model=\xff"]
     done = subprocess.run(command, check=False, capture_output=True, timeout=60, env=os.environ)
     assert done.returncode == 2
     assert b"is not valid UTF-8" in done.stderr

@@ -71,7 +71,7 @@ def test_files_of_an_earlier_run_do_not_stay_beside_those_of_a_new_one(tmp_path:
 
 def test_a_wrong_summary_is_refused_with_its_file(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"verdict": "Fine"}')
-    with pytest.raises(OutputError, match="summary.json: not a result of a load run"):
+    with pytest.raises(OutputError, match=r"summary\.json: not a result of a load run"):
         read_summary(tmp_path)
     with pytest.raises(OutputError, match="gone: No such file or directory"):
         read_summary(tmp_path / "gone")
