@@ -16,6 +16,7 @@ from llmendpoint_loadjob.client.target import parse_target
 from llmendpoint_loadjob.environment import environment, utc_now
 from llmendpoint_loadjob.inputs import Inputs
 from llmendpoint_loadjob.load.run import LoadRun
+from llmendpoint_loadjob.load.window import Ending
 from llmendpoint_loadjob.report.files import REQUESTS
 from llmendpoint_loadjob.report.lines import RequestLines
 from llmendpoint_loadjob.result.recorder import Recorder
@@ -45,7 +46,7 @@ class Execution:
         )
         self._run = LoadRun(
             document, inputs.prompts, self._client, self._recorder,
-            clock=_clock, barrier=barrier, slice=settings.slice, on_sample=self._lines.write,
+            clock=_clock, barrier=barrier, slice=settings.slice, on_sample=self._lines.write, replay=inputs.replay,
         )  # fmt: skip
         self._started_at = utc_now()
         self._is_finished = False
@@ -73,6 +74,7 @@ class Execution:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._lines.close()
         self._is_finished = True
+        self._recorder.measurements.interrupted = self._run.ending is Ending.STOPPED
         self._note(self._lines.failure)
         summary = self._summary(self._recorder.measurements)
         await asyncio.to_thread(self._write, summary)
@@ -97,7 +99,11 @@ class Execution:
 
     def _partial(self) -> Summary:
         """Return the summary of a run that is not over: what remains if the process is killed now."""
-        return self._summary(self._recorder.finish(_clock(), interrupted=True))
+        measurements = self._recorder.measurements
+        if self._run.progress().elapsed_seconds > 0:
+            measurements = self._recorder.finish(_clock(), interrupted=True)
+        measurements.interrupted = True
+        return self._summary(measurements)
 
     def _summary(self, measurements: Measurements) -> Summary:
         return summarize(

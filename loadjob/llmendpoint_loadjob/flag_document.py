@@ -58,7 +58,7 @@ def document_of_flags(options: Namespace) -> RunDocument:
         load=load,
         questions=RunQuestions(tuple(options.category), Order.SEQUENTIAL if options.in_order else Order.SHUFFLED),
         synthetic=_synthetic(options),
-        trace=None if options.trace is None else RunTrace(**_given(time_scale=options.time_scale)),
+        trace=_trace(options),
         baseline=None if options.baseline is None else RunBaseline(**_given(max_regression=options.max_regression)),
         request=_request(options),
         objectives=objectives,
@@ -83,7 +83,7 @@ def load_fields(options: Namespace) -> dict[str, Any]:
     if options.max_concurrency is not None:
         concurrency, max_in_flight = (None, options.max_concurrency) if is_open else (options.max_concurrency, None)
     has_shape = any(is_given(options, name) for name in (*_SHAPES, "--trace", "--scenario"))
-    duration = options.duration
+    duration = None if options.trace is not None else options.duration
     if duration is None and options.num_prompts is not None and options.scenario is None:
         duration = MAX_SECONDS
     return _given(
@@ -140,7 +140,7 @@ def _check_loop(options: Namespace) -> None:
 
 def _check_durations(options: Namespace) -> None:
     """Refuse a duration beside a load that has its own."""
-    for name in ("--stage", "--sweep", "--trace"):
+    for name in ("--stage", "--sweep"):
         if options.duration is not None and is_given(options, name):
             raise ValueError(f"--duration cannot be combined with {name}, which determines the duration")
 
@@ -165,6 +165,13 @@ def _sweep(options: Namespace) -> RunSweep | None:
 
 def _synthetic(options: Namespace) -> RunSynthetic | None:
     return None if options.input_tokens is None else RunSynthetic(options.input_tokens, options.output_tokens)
+
+
+def _trace(options: Namespace) -> RunTrace | None:
+    """Return the trace. Its part to replay is set with the same flag as the duration of another load."""
+    if options.trace is None:
+        return None
+    return RunTrace(**_given(time_scale=options.time_scale, duration_seconds=options.duration))
 
 
 def _request(options: Namespace) -> RunRequest:

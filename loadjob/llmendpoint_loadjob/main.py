@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
 from llmendpoint_common.contracts.loadrun import Summary, exit_code_of
 from llmendpoint_common.process import exit_codes, lifecycle
-from llmendpoint_common.process.errors import InputError, PublishError
+from llmendpoint_common.process.errors import FileLimitError, InputError, PublishError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_loadjob.execution import Execution
@@ -70,7 +70,7 @@ class Process:
         try:
             self._execution = Execution(self._settings, self._inputs)
             summary = await self._run(self._execution, stopping)
-        except InputError as error:
+        except (InputError, FileLimitError) as error:
             return refuse(self._program, error)
         except OSError as error:
             log.error("%s", error)

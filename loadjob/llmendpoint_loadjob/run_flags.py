@@ -119,7 +119,8 @@ def _shape_options(group: Group) -> None:
 
 def _amount_options(group: Group) -> None:
     group.option("duration", parse_span, None,
-                 f"duration of the load, after the warm-up (default: {_LOAD.duration_seconds:g}s)",
+                 "duration of the load, after the warm-up; with --trace, the part of the trace to replay (default: "
+                 f"{_LOAD.duration_seconds:g}s, with --trace the whole trace)",
                  value="DURATION")  # fmt: skip
     group.option("warmup", parse_time, None, "duration of the warm-up, whose requests are not part of the "
                  f"result (default: {_LOAD.warmup_seconds:g}s)", value="DURATION")  # fmt: skip

@@ -21,6 +21,7 @@
           OllamaSilentError       Ollama did not answer in time
       x ModelError                a declared model cannot be made available
       x ChannelClosedError        a worker process or its supervisor has ended
+      x FileLimitError            a load needs more open files than the process may have
       x PublishError              a load run's result was not written to the cluster
       x RunResultError            a load run's result, as read from the cluster, is invalid
       x NotReadyError             a load run cannot start yet
@@ -149,6 +150,12 @@ class ModelError(LLMEndpointError):
 
 class ChannelClosedError(LLMEndpointError):
     """The process at the other end of a channel has ended."""
+
+
+class FileLimitError(LLMEndpointError):
+    """A load needs more connections than the limit of open files allows. The message says how to raise it."""
+
+    exit_code = exit_codes.USAGE
 
 
 class PublishError(LLMEndpointError):

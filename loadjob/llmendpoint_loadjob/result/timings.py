@@ -55,11 +55,11 @@ class Sample(msgspec.Struct):
     server_total: float | None = None
     #: Whether the response matched `expect` of its question, or None if there is nothing to match.
     matched: bool | None = None
+    #: Seconds for which the maximum of requests in flight kept the request back after it was due.
+    held: float = 0.0
     #: Seconds for which a user waits after a failure: Retry-After of 429 and 503, or a pause that grows while all
     #: requests fail.
     retry_after: float | None = None
-    #: Seconds for which the maximum of requests in flight kept the request back after it was due.
-    held: float = 0.0
 
     @property
     def ttft(self) -> float | None:
