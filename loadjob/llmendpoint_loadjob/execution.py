@@ -20,7 +20,9 @@ from llmendpoint_loadjob.load.window import Ending
 from llmendpoint_loadjob.report.files import REQUESTS
 from llmendpoint_loadjob.report.lines import RequestLines
 from llmendpoint_loadjob.result.recorder import Recorder
+from llmendpoint_loadjob.result.timings import Sample
 from llmendpoint_loadjob.settings import Settings
+from llmendpoint_loadjob.sidecar_join import SidecarJoin
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +48,9 @@ class Execution:
         )
         self._run = LoadRun(
             document, inputs.prompts, self._client, self._recorder,
-            clock=_clock, barrier=barrier, slice=settings.slice, on_sample=self._lines.write, replay=inputs.replay,
+            clock=_clock, barrier=barrier, slice=settings.slice, on_sample=self._ended, replay=inputs.replay,
         )  # fmt: skip
+        self._join = None if settings.sidecar is None else SidecarJoin(settings.sidecar, self._recorder)
         self._started_at = utc_now()
         self._is_finished = False
         #: Why a file could not be written, if one could not.
@@ -66,6 +69,8 @@ class Execution:
         self._started_at = utc_now()
         self._lines.begin()
         tasks = [asyncio.create_task(self._lines.keep_flushing()), asyncio.create_task(self._keep_partial())]
+        if self._join is not None:
+            tasks.append(asyncio.create_task(self._join.run()))
         try:
             await self._run.run()
         finally:
@@ -76,9 +81,16 @@ class Execution:
         self._is_finished = True
         self._recorder.measurements.interrupted = self._run.ending is Ending.STOPPED
         self._note(self._lines.failure)
+        if self._join is not None and not self._recorder.measurements.interrupted:
+            await self._join.finish()
         summary = self._summary(self._recorder.measurements)
         await asyncio.to_thread(self._write, summary)
         return summary
+
+    def _ended(self, sample: Sample) -> None:
+        self._lines.write(sample)
+        if self._join is not None:
+            self._join.add(sample)
 
     def save(self) -> None:
         """Write what has been measured until now. The process is about to end."""

@@ -13,6 +13,7 @@ from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.errors import FileLimitError, InputError, PublishError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
+from llmendpoint_loadjob.barrier import Barrier
 from llmendpoint_loadjob.execution import Execution
 from llmendpoint_loadjob.inputs import Inputs, read_inputs
 from llmendpoint_loadjob.publish import publish
@@ -67,16 +68,17 @@ class Process:
 
     async def serve(self, stopping: asyncio.Event) -> int:
         """Run the load until its end or until `stopping` is set, and return the exit code."""
+        barrier = barrier_of(self._settings)
         try:
-            self._execution = Execution(self._settings, self._inputs)
-            summary = await self._run(self._execution, stopping)
+            self._execution = Execution(self._settings, self._inputs, None if barrier is None else barrier.wait())
+            summary = await self._run(self._execution, barrier, stopping)
         except (InputError, FileLimitError) as error:
             return refuse(self._program, error)
         except OSError as error:
             log.error("%s", error)
             return exit_codes.ERROR
         is_published = await self._publish(summary, stopping)
-        print_summary(summary, self._settings.format)
+        print_summary(summary, self._settings.format, self._settings.out)
         if self._execution.failure or not is_published:
             return exit_codes.ERROR
         return exit_code_of(summary.verdict, summary.reason)
@@ -86,10 +88,10 @@ class Process:
         if self._execution is not None:
             self._execution.save()
 
-    async def _run(self, execution: Execution, stopping: asyncio.Event) -> Summary:
+    async def _run(self, execution: Execution, barrier: Barrier | None, stopping: asyncio.Event) -> Summary:
         async with contextlib.AsyncExitStack() as stack:
             if self._settings.status_listen is not None:
-                server = status_server(execution.progress)
+                server = status_server(execution.progress, barrier)
                 await server.start(bind_sockets(self._settings.status_listen))
                 stack.push_async_callback(server.stop)
             stack.enter_context(_background(show_progress(progress_console(), execution.progress)))
@@ -105,6 +107,13 @@ class Process:
             log.error("%s", error)
             return False
         return True
+
+
+def barrier_of(settings: Settings) -> Barrier | None:
+    """Return the barrier at which a pod waits for the others of its run, or None if the run has one process."""
+    if settings.slice.parts == 1 or settings.result_config_map is None:
+        return None
+    return Barrier(settings.result_config_map)
 
 
 @contextlib.contextmanager

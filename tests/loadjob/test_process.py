@@ -143,7 +143,9 @@ async def test_a_closed_stdout_or_stderr_does_not_change_a_run(start_simulator: 
     simulator = await start_simulator(ttft=0.01, tokens=1)
     command = f"exec {sys.executable} -m llmendpoint_loadjob --url={simulator.url} --model=m --max-requests=3"
     for closed in (">&-", "2>&-", "<&-", "<&- >&- 2>&-"):
-        process = await asyncio.create_subprocess_shell(f"{command} --out={tmp_path} {closed}", stdout=PIPE, stderr=PIPE)
+        process = await asyncio.create_subprocess_shell(
+            f"{command} --out={tmp_path} {closed}", stdout=PIPE, stderr=PIPE
+        )
         code, _, error = await ended(process)
         assert code in (exit_codes.OK, exit_codes.INVALID)
         assert "Traceback" not in error

@@ -95,7 +95,7 @@ def _show(options: Namespace) -> int:
     if options.requests:
         _print_requests(run)
     else:
-        print_summary(run.summary, options.format)
+        print_summary(run.summary, options.format, run.folder)
     return run.exit_code
 
 

@@ -87,10 +87,11 @@ def summary_csv(summaries: Sequence[Summary]) -> str:
 
 def requests_csv(lines: Iterable[bytes]) -> Iterator[str]:
     """Yield a table with a row per line of `requests.jsonl`. A line that was cut off by a crash is skipped."""
-    return csv_lines(_REQUEST_COLUMNS, _rows(lines))
+    return csv_lines(_REQUEST_COLUMNS, rows_of(lines))
 
 
-def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def rows_of(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of `requests.jsonl` as objects. One that is cut off is skipped."""
     for line in lines:
         try:
             row = msgspec.json.decode(line)
