@@ -166,7 +166,7 @@ def _steps(console: Console, summary: Summary) -> None:
         for step in summary.steps:
             met = "" if step.met is None else "met" if step.met else "missed"
             ttft = "unknown" if step.ttft is None else format_duration(step.ttft.p95)
-            grid.append((_one_line(step.name), number(step.offered_rate), number(step.completed_rate), str(step.errors),
+            grid.append((_one_line(step.name), number(step.offered_rate) if step.offered_rate else "-", number(step.completed_rate), str(step.errors),
                          ttft, met))  # fmt: skip
         print_grid(console, grid)
     if summary.sweep is not None:

@@ -104,9 +104,9 @@ def bound(result: ObjectiveResult) -> str:
 
 def interval(result: ObjectiveResult) -> str:
     """Return the 95 % confidence interval of a measured value, or nothing."""
-    if result.low is None and result.high is None:
-        return ""
-    return f"{result.low or '?'} to {result.high or '?'}"
+    if result.low is None:
+        return "" if result.high is None else f"{result.high} or less"
+    return f"{result.low} to {result.high}" if result.high is not None else f"{result.low} or more"
 
 
 def errors_of(summary: Summary) -> list[ErrorResult]:

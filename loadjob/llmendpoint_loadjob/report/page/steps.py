@@ -119,7 +119,7 @@ def _table(rows: list[StepResult]) -> Markup:
         (
             step.name,
             format_duration(step.seconds),
-            number(step.offered_rate),
+            number(step.offered_rate) if step.offered_rate else "-",
             number(step.completed_rate),
             step.requests,
             Cell(step.errors, "bad" if step.errors else None),
