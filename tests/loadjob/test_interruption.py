@@ -80,8 +80,8 @@ def test_an_interrupted_run_is_canceled_although_its_objectives_were_met() -> No
     summary = partial()
     assert (summary.verdict, summary.reason, summary.partial) == (Verdict.NONE, VerdictReason.CANCELED, True)
     assert summary.message == (
-        "the load generator was stopped before the end of the run; the result is partial (1 measured request), and no "
-        "objective was judged"
+        "The load generator was stopped before the end of the run. The result is partial (1 measured request), and no "
+        "objective was judged."
     )
     assert summary.requests == 1
 
@@ -108,7 +108,7 @@ async def test_sigterm_ends_the_process_with_a_partial_report(start_simulator: S
     process.send_signal(signal.SIGTERM)
     output, _ = await asyncio.wait_for(process.communicate(), 5)
     assert process.returncode == exit_codes.INTERRUPTED
-    assert b"None (Canceled): the load generator was stopped before the end of the run" in output
+    assert b"None (Canceled): The load generator was stopped before the end of the run" in output
     assert json.loads((tmp_path / "out/summary.json").read_text())["partial"] is True
 
 

@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from llmendpoint_common.contracts.loadrun import Percentiles, Summary, Verdict
+from llmendpoint_common.contracts.loadrun import Percentiles, StepResult, Summary, Verdict
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_loadjob.report.words import (
     LATENCIES,
@@ -166,7 +166,7 @@ def _steps(console: Console, summary: Summary) -> None:
         for step in summary.steps:
             met = "" if step.met is None else "met" if step.met else "missed"
             ttft = "unknown" if step.ttft is None else format_duration(step.ttft.p95)
-            grid.append((_one_line(step.name), number(step.offered_rate) if step.offered_rate else "-", number(step.completed_rate), str(step.errors),
+            grid.append((_one_line(step.name), _rate_of(step), number(step.completed_rate), str(step.errors),
                          ttft, met))  # fmt: skip
         print_grid(console, grid)
     if summary.sweep is not None:
@@ -175,6 +175,11 @@ def _steps(console: Console, summary: Summary) -> None:
             f"; 95 % interval {number(found.low)} to {number(found.high)} requests/s" if found.rate is not None else ""
         )
         _say(console, f"sweep: {found.message}{between}")
+
+
+def _rate_of(step: StepResult) -> str:
+    """Return the offered rate of a step. A closed loop has none."""
+    return number(step.offered_rate) if step.offered_rate else "-"
 
 
 def _objectives(console: Console, summary: Summary) -> None:
