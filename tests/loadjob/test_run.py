@@ -10,11 +10,25 @@ from itertools import pairwise
 
 import pytest
 
-from llmendpoint_common.contracts.loadrun import Api, Arrivals, ErrorClass, RunLoad, RunRequest
+from llmendpoint_common.contracts.loadrun import (
+    Api,
+    Arrivals,
+    ErrorClass,
+    RunDocument,
+    RunLoad,
+    RunRequest,
+    RunTarget,
+)
 from llmendpoint_loadjob.load.window import Ending
 from llmendpoint_loadjob.result.objectives import parse_objective
-from support.loadruns import drive
+from support import load_runs
+from support.load_runs import Driven
 from support.servers import StartSimulator
+
+
+async def drive(url: str, load: RunLoad, api: Api = Api.OLLAMA_CHAT, request: RunRequest | None = None) -> Driven:
+    document = RunDocument(RunTarget(url, api), "simulated", load, request=request or RunRequest())
+    return await load_runs.drive(document)
 
 
 @pytest.mark.parametrize("api", list(Api))

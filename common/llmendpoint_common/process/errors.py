@@ -8,6 +8,7 @@
           RunDocumentError        a run document
           APIKeyError             a file with an API key
           PolicyError             the operator's policy file
+          OutputError             a folder for results, or a file with a result
           TargetError             the URL, the headers, the key or the certificates of a load run
       x ModelfileError            a Modelfile is invalid
       x ProtocolError             bytes are not valid HTTP/1.1
@@ -27,6 +28,7 @@
       x RunRefusedError           a load run cannot start with its spec
       x NotLeaderError            another operator process may serve the namespace of a write
       x StackError                a process of the local stack did not start
+      x ClusterError              the command line cannot read or write an object of a cluster
       x QueueFullError            the simulator's queue is full
 
 A message is one human-readable sentence. It names the field, the file or the address, and quotes no secret and no body.
@@ -89,6 +91,10 @@ class ModelfileError(LLMEndpointError, ValueError):
 
 class PolicyError(InputError):
     """The operator's policy file cannot be read or is invalid. The message names the file, and the field or line."""
+
+
+class OutputError(InputError):
+    """A folder for results cannot be written, or a result cannot be read. The message names the path and the reason."""
 
 
 class TargetError(InputError, ValueError):
@@ -181,6 +187,10 @@ class NotLeaderError(LLMEndpointError):
 
 class StackError(LLMEndpointError):
     """A process of the local stack did not start. The message contains the end of its log."""
+
+
+class ClusterError(LLMEndpointError):
+    """An object of a cluster cannot be read or written. The message names it, and quotes the API server."""
 
 
 class QueueFullError(LLMEndpointError):

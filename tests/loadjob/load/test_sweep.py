@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 import pytest
@@ -132,7 +132,7 @@ def test_the_search_never_offers_much_more_than_twice_what_was_met() -> None:
 
 
 class TestJudge:
-    def judged(self, latencies: list[float | None], *objectives: Objective) -> StepJudge:
+    def judged(self, latencies: Sequence[float | None], *objectives: Objective) -> StepJudge:
         judge = StepJudge(objectives)
         for number, latency in enumerate(latencies):
             error = ErrorClass.TIMEOUT if latency is None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmendpoint_common.contracts.loadrun.barrier import MAX_START_SECONDS, START_PATH, StartOrder, StartState
 from llmendpoint_common.contracts.loadrun.document import (
     DEFAULT_CONCURRENCY,
     MAX_CONCURRENCY,
@@ -73,11 +74,13 @@ __all__ = [
     "MAX_RESULT_BYTES",
     "MAX_SECONDS",
     "MAX_STAGES",
+    "MAX_START_SECONDS",
     "METRICS",
     "NOTHING_MEASURED",
     "PRESETS",
     "RESULT_KEY",
     "RUN_KEY",
+    "START_PATH",
     "STATUS_PORT",
     "Api",
     "Arrivals",
@@ -111,6 +114,8 @@ __all__ = [
     "RunTrace",
     "Saturation",
     "Scenario",
+    "StartOrder",
+    "StartState",
     "StepResult",
     "Summary",
     "SweepResult",
