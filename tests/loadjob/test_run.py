@@ -69,7 +69,8 @@ async def test_an_open_loop_does_not_wait_for_answers(start_simulator: StartSimu
     received = [entry.received_at for entry in simulator.simulator.ledger.entries]
     gaps = [later - earlier for earlier, later in pairwise(received)]
     assert statistics.mean(gaps) == pytest.approx(1 / 10, rel=0.01)
-    assert statistics.stdev(gaps) / statistics.mean(gaps) < 0.05
+    # The median of the deviations, scaled to the standard deviation: a busy machine delays some requests.
+    assert 1.4826 * statistics.median(abs(gap - 0.1) for gap in gaps) / 0.1 < 0.05
 
 
 async def test_random_arrivals_follow_their_law_as_the_server_sees_them(start_simulator: StartSimulator) -> None:

@@ -57,18 +57,18 @@ def sweep(load: RunLoad, objective: Objective = TTFT, **server: object) -> tuple
     return recorder.measurements.sweep, recorder
 
 
+@pytest.mark.timeout(300)
 def test_a_known_capacity_is_found_within_3_percent_in_9_of_10_seeds() -> None:
-    """8 requests at a time, 1 s each, with gaps that are random: 8 requests per second is the capacity."""
-    close = 0
+    """4 requests at a time, of 1 s each on average, with random gaps and durations: the capacity is 4 per second."""
+    errors = []
     for seed in range(10):
         source = random.Random(seed)
         result, _ = sweep(
-            RunLoad(sweep=RunSweep(max_rate=64, min_rate=2, step_seconds=120), seed=seed, arrivals=Arrivals.GAMMA, burstiness=20),
-            servers=8, service=lambda source=source: source.uniform(0.9, 1.1),
+            RunLoad(sweep=RunSweep(max_rate=64, min_rate=1), seed=seed, arrivals=Arrivals.GAMMA, burstiness=20),
+            servers=4, service=lambda source=source: source.uniform(0.9, 1.1),
         )  # fmt: skip
-        assert result.rate is not None
-        close += abs(result.rate / 8 - 1) < 0.03
-    assert close >= 9
+        errors.append(abs((result.rate or 0.0) / 4 - 1))
+    assert sum(error < 0.03 for error in errors) >= 9
 
 
 def test_the_interval_is_as_narrow_as_asked_for_and_holds_the_capacity() -> None:
