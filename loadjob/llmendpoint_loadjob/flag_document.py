@@ -9,6 +9,8 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+import msgspec
+
 from llmendpoint_common.contracts.loadrun import (
     DEFAULT_CONCURRENCY,
     MAX_SECONDS,
@@ -68,11 +70,14 @@ def document_of_flags(options: Namespace) -> RunDocument:
 def load_of_flags(options: Namespace) -> tuple[RunLoad, tuple[Objective, ...]]:
     """Return load and objectives, in which a scenario is resolved. Raises ValueError if flags cannot be combined."""
     _check(options)
-    fields = load_fields(options)
+    fields, objectives = load_fields(options), tuple(options.slo)
+    load = None
     if options.scenario is not None:
-        resolved = apply_preset(options.scenario, fields, tuple(options.slo), is_trace=options.trace is not None)
-        return resolved.load, resolved.objectives
-    return RunLoad(**fields), tuple(options.slo)
+        load, objectives = apply_preset(options.scenario, fields, objectives, is_trace=options.trace is not None)
+    load = load or RunLoad(**fields)
+    if load.is_open and load.arrivals is None:
+        load = msgspec.structs.replace(load, arrivals=Arrivals.POISSON)
+    return load, objectives
 
 
 def load_fields(options: Namespace) -> dict[str, Any]:

@@ -56,12 +56,15 @@ def document(*flags: str) -> RunDocument:
     ],
 )  # fmt: skip
 def test_flags_of_the_load(flags: list[str], load: dict[str, Any]) -> None:
+    # The defaults are those of a LoadTest, in which arrivals are always known.
+    if "arrivals" not in load and (RunLoad(**load).is_open):
+        load["arrivals"] = Arrivals.POISSON
     assert document(*flags).load == RunLoad(**load)
 
 
 def test_flags_of_a_sweep() -> None:
     found = document("--sweep=0.5:20", "--sweep-step=10s", "--sweep-precision=2%", "--slo=ttft:p95=1s")
-    assert found.load == RunLoad(sweep=RunSweep(max_rate=20, min_rate=0.5, step_seconds=10, precision=0.02))
+    assert found.load == RunLoad(sweep=RunSweep(max_rate=20, min_rate=0.5, step_seconds=10, precision=0.02), arrivals=Arrivals.POISSON)
 
 
 def test_flags_of_the_requests() -> None:

@@ -90,7 +90,7 @@ def _at(curve: Distribution, share: float) -> str:
 def _curve_table(title: str, curves: Sequence[tuple[str, Distribution]]) -> Markup:
     rows = [(f"{100 * share:g} %", *(_at(curve, share) for _, curve in curves)) for share in _SHARES]
     return table(f"{title}: latency that a share of all requests does not exceed",
-                 ("share of all requests", *(name for name, _ in curves)), rows)  # fmt: skip
+                 ("share", *(name for name, _ in curves)), rows)  # fmt: skip
 
 
 def latency_table(summary: Summary) -> Markup:
@@ -122,7 +122,7 @@ def ttft_split(summary: Summary) -> Markup:
 
     def draw(frame: Frame) -> Markup:
         left = 76
-        x = Axis(linear(total, left, frame.right), "mean time since the request was handed over", format_duration)
+        x = Axis(linear(total, left, frame.right), "mean time", lambda at: format_duration(at) if at else "0")
         step = (frame.bottom - frame.top) / len(parts)
         drawn = [axes(frame._replace(left=left), x, Axis(Scale(0, 1, 0, 1), "", lambda _: ""))]
         begin = 0.0

@@ -42,13 +42,14 @@ def verdict_words(summary: Summary) -> str:
 
 def figures(summary: Summary) -> Markup:
     """Return the most important figures."""
+    output = summary.output_tokens_per_second
     values = [
         ("requests", f"{summary.requests:,}"),
         ("failed", f"{summary.errors:,}"),
-        ("completed", rate(summary.requests_per_second)),
-        ("goodput", rate(summary.goodput)),
+        ("completed, requests/s", number(summary.requests_per_second.value)),
+        ("goodput, requests/s", number(summary.goodput.value)),
         ("attainment", rate(summary.attainment) if summary.requests else "unknown"),
-        ("output", rate(summary.output_tokens_per_second)),
+        ("output, tokens/s", "unknown" if output is None else number(output.value)),
         ("TTFT p95", format_duration(summary.ttft.p95) if summary.ttft else "unknown"),
         ("TPOT p95", format_duration(summary.tpot.p95) if summary.tpot else "unknown"),
         ("request p95", format_duration(summary.request_latency.p95) if summary.request_latency else "unknown"),
@@ -57,8 +58,8 @@ def figures(summary: Summary) -> Markup:
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in values), class_="figures")
 
 
-def objectives(summary: Summary) -> Markup:
-    """Return the objectives with the measured values."""
+def objectives(summary: Summary, name: str = "") -> Markup:
+    """Return the objectives with the measured values. `name` is that of the run if the page has several."""
     if not summary.slo:
         return tag("p", "The run had no objectives, so nothing was judged.", class_="soft")
     rows = [
@@ -73,7 +74,7 @@ def objectives(summary: Summary) -> Markup:
         for item in summary.slo
     ]
     header = ("objective", "threshold", "measured", "95 % interval", "requests", "result")
-    return table("Objectives, judged over all requests: a failed one was never answered", header, rows)
+    return table(f"Objectives{name and f' of {name}'}, judged over all requests: a failed one was never answered", header, rows)
 
 
 def categories(summary: Summary) -> Markup:
@@ -109,13 +110,13 @@ def categories(summary: Summary) -> Markup:
     return table("Categories of questions", header, rows)
 
 
-def errors(summary: Summary) -> Markup:
-    """Return the classes of errors, with what the server said and what to do."""
+def errors(summary: Summary, name: str = "") -> Markup:
+    """Return the classes of errors, with what the server said and what to do. `name` is that of the run."""
     if not summary.errors:
         return tag("p", "No request failed.")
     rows = [(item.error_class, Cell(item.count, "bad"), item.example, item.advice) for item in errors_of(summary)]
     header = ("class", "requests", "example", "what to do")
-    return table("Failed requests by class of error", header, rows, words=("example", "what to do"))
+    return table(f"Failed requests{name and f' of {name}'} by class of error", header, rows, words=("example", "what to do"))
 
 
 def regressions(summary: Summary) -> Markup:

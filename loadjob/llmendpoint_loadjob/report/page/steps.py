@@ -100,7 +100,7 @@ def _latencies(rows: list[StepResult]) -> Markup:
 
     def draw(frame: Frame) -> Markup:
         x, _ = _places(rows, frame)
-        y = Axis(linear(highest, frame.bottom, frame.top), "", format_duration)
+        y = Axis(linear(highest, frame.bottom, frame.top), "", lambda value: format_duration(value) if value else "0")
         return join((axes(frame, x, y), *(line(item, x.scale, y.scale) for item in shown)))
 
     legend = [Legend(item.name, f"line s{item.number}") for item in shown]

@@ -21,7 +21,7 @@ h3{font-size:1rem;margin:1.25rem 0 .5rem}
 p{margin:.5rem 0}.soft{color:var(--soft)}
 .verdict{display:block;margin:1rem 0;padding:.9rem 1rem;border-radius:.5rem;border-left:.4rem solid var(--line);
 background:var(--card)}
-.verdict b{font-size:1.2rem}.verdict p{margin:.25rem 0 0}
+.verdict b{font-size:1.2rem}.verdict p{margin:.25rem 0 0;color:var(--text)}
 .verdict.good{border-color:var(--good);background:var(--goodbg)}.verdict.good b{color:var(--good)}
 .verdict.bad{border-color:var(--bad);background:var(--badbg)}.verdict.bad b{color:var(--bad)}
 .verdict.warn{border-color:var(--warn);background:var(--warnbg)}.verdict.warn b{color:var(--warn)}

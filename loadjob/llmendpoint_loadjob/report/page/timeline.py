@@ -108,7 +108,7 @@ def _latency(buckets: Sequence[TimelineBucket], seconds: float) -> Markup:
 
     def draw(frame: Frame) -> Markup:
         x = _time(buckets, seconds, frame)
-        y = Axis(linear(highest, frame.bottom, frame.top), "", format_duration)
+        y = Axis(linear(highest, frame.bottom, frame.top), "", _clock)
         marks = [failure(x.scale(b.start_seconds + middle), frame.bottom) for b in buckets if b.errors]
         return join((axes(frame, x, y), *(line(item, x.scale, y.scale) for item in shown), *marks))
 
