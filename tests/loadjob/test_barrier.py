@@ -37,9 +37,12 @@ class Served:
     async def waiting(self) -> asyncio.Task[None]:
         """Let the pod wait at the barrier."""
         task = asyncio.create_task(self.barrier.wait())
-        while self.barrier.state is StartState.PREPARING:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
         return task
+
+    @property
+    def state(self) -> StartState:
+        return self.barrier.state
 
 
 @pytest.fixture
@@ -60,10 +63,12 @@ async def served() -> AsyncIterator[Served]:
 async def test_the_load_starts_at_the_ordered_time(served: Served) -> None:
     waiting = await served.waiting()
     before = time.monotonic()
+    states = [served.state]
     assert await served.order(0.2) == 204
-    assert served.barrier.state is StartState.ORDERED
+    states.append(served.state)
     await waiting
-    assert served.barrier.state is StartState.STARTED
+    states.append(served.state)
+    assert states == [StartState.READY, StartState.ORDERED, StartState.STARTED]
     assert 0.19 <= time.monotonic() - before <= 0.2 + TOLERANCE
 
 
@@ -79,7 +84,7 @@ async def test_a_later_order_replaces_an_earlier_one(served: Served) -> None:
 async def test_an_order_before_the_pod_is_ready_is_refused(served: Served) -> None:
     assert await served.order(0) == 409
     waiting = await served.waiting()
-    assert served.barrier.state is StartState.READY
+    assert served.state is StartState.READY
     assert await served.order(0) == 204
     await waiting
 
@@ -87,7 +92,7 @@ async def test_an_order_before_the_pod_is_ready_is_refused(served: Served) -> No
 async def test_an_order_for_another_pod_is_refused(served: Served) -> None:
     waiting = await served.waiting()
     assert await served.order(0, "ns/smoke-result-1") == 409
-    assert served.barrier.state is StartState.READY
+    assert served.state is StartState.READY
     waiting.cancel()
 
 
@@ -96,7 +101,7 @@ async def test_orders_after_the_start_have_no_effect(served: Served) -> None:
     await served.order(0)
     await waiting
     assert await served.order(30) == 204
-    assert served.barrier.state is StartState.STARTED
+    assert served.state is StartState.STARTED
 
 
 @pytest.mark.parametrize(
