@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_common.contracts.cluster import LOADTEST
 from support.manifests import loadtest, schedule
 
+SAMPLES = Path(__file__).parents[3] / "manifests/samples"
 #: Labels that the operator sets itself.
 OWN_LABELS = ["llmendpoint.dev/endpoint", "llmendpoint.dev/anything", "app.kubernetes.io/name",
               "app.kubernetes.io/instance", "app.kubernetes.io/component", "app.kubernetes.io/managed-by"]  # fmt: skip
@@ -182,6 +185,11 @@ def test_the_name_of_a_schedule_leaves_room_for_the_names_of_its_runs(api: Any) 
     api.apply(schedule("a" * 40))
     with pytest.raises(ApiException, match="at most 40 characters"):
         api.apply(schedule("a" * 41))
+
+
+@pytest.mark.parametrize("name", ["loadtest", "loadtest-sweep", "loadtestschedule"])
+def test_the_samples_are_accepted(api: Any, name: str) -> None:
+    api.apply(yaml.safe_load((SAMPLES / f"{name}.yaml").read_text()))
 
 
 def test_numbers_may_be_written_with_or_without_quotes(api: Any) -> None:

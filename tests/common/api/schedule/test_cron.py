@@ -39,7 +39,7 @@ def test_times_around_now(expression: str, zone: str, now: str, last: str, follo
 
 @given(
     st.datetimes(datetime(2025, 1, 1), datetime(2027, 12, 31)),  # noqa: DTZ001
-    st.sampled_from(["Europe/Berlin", "America/New_York"])
+    st.sampled_from(["Europe/Berlin", "America/New_York"]),
 )
 def test_each_time_is_reached_from_both_sides(moment: datetime, zone: str) -> None:
     for expression in ("30 2 * * *", "15 */2 * * *", "0 3 * * 1-5"):
