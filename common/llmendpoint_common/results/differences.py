@@ -34,6 +34,12 @@ def differences(document: RunDocument, environment: Environment, baseline: Summa
         yield f"the baseline had other settings ({', '.join(changed[:8])}{', …' if len(changed) > 8 else ''})"
 
 
+def has_same_load(document: RunDocument, baseline: Summary) -> bool:
+    """Return whether both runs had the same load, so that their throughputs can be compared."""
+    now, before = as_json(document), baseline.run or {}
+    return all(now.get(section) == before.get(section) for section in ("load", "trace"))
+
+
 def as_json(document: RunDocument) -> dict[str, Any]:
     """Return a document as it is read from JSON."""
     return dict(msgspec.json.decode(msgspec.json.encode(document)))

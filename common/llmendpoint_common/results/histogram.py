@@ -1,7 +1,7 @@
 """HDR histograms in the layout of Gil Tene, with whole microseconds. Merging is exact, because all sums are integers.
 
-With 11 bits, 2048 steps per power of two keep the error of a percentile under 0.1 % (three significant digits). Parts of
-a run use fewer bits, so that they stay small: 8 bits are right to 0.8 %, and 6 bits to 3.2 %.
+With 11 bits, 2048 steps per power of two keep the error of a percentile under 0.1 % (three significant digits). Parts
+of a run use fewer bits, so that they stay small: 8 bits are right to 0.8 %, and 6 bits to 3.2 %.
 
 The package `hdrhistogram` is not used, because it requires setuptools at run time, and a compiler on platforms without
 a wheel.
@@ -9,10 +9,11 @@ a wheel.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from math import ceil
 
-from llmendpoint_common.results.packing import pack, unpack
+from llmendpoint_common.results.packing import Unpacker, pack
 
 #: Bits of the histograms of a whole run: three significant digits.
 FULL_BITS = 11
@@ -30,12 +31,12 @@ _MAX_SHIFT = 48
 class Histogram:
     """Counts of latencies. Methods take and return seconds unless their name says otherwise."""
 
-    __slots__ = ("bits", "count", "counts", "max_microseconds", "sum_microseconds")
+    __slots__ = ("bits", "counts", "max_microseconds", "sum_microseconds")
 
     def __init__(self, bits: int = FULL_BITS) -> None:
         self.bits = bits
-        self.counts: dict[int, int] = {}
-        self.count = 0
+        #: Number of values by index of the bucket.
+        self.counts: defaultdict[int, int] = defaultdict(int)
         self.sum_microseconds = 0
         self.max_microseconds = 0
 
@@ -44,24 +45,22 @@ class Histogram:
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def count(self) -> int:
+        """The number of values."""
+        return sum(self.counts.values())
+
     def record(self, seconds: float) -> None:
         """Count one value. A negative value counts as 0."""
         self.record_microseconds(round(seconds * MICROSECONDS) if seconds > 0 else 0)
 
     def record_microseconds(self, value: int) -> None:
         """Count one value of at least 0 in microseconds."""
-        bits = self.bits
-        length = value.bit_length()
-        if length > bits:
-            shift = length - bits
-            index = (shift << bits) + (value >> shift)
-        else:
-            index = value
-        counts = self.counts
-        counts[index] = counts.get(index, 0) + 1
-        self.count += 1
+        shift = value.bit_length() - self.bits
+        self.counts[(shift << self.bits) + (value >> shift) if shift > 0 else value] += 1
         self.sum_microseconds += value
-        self.max_microseconds = max(self.max_microseconds, value)
+        if value > self.max_microseconds:  # noqa: PLR1730 - max() takes a third of the time of this method
+            self.max_microseconds = value
 
     def merge(self, other: Histogram) -> None:
         """Add the values of another histogram, as if all of them had been recorded here.
@@ -71,8 +70,7 @@ class Histogram:
         if other.bits != self.bits:
             raise ValueError(f"histograms of {self.bits} and {other.bits} bits cannot be merged")
         for index, count in other.counts.items():
-            self.counts[index] = self.counts.get(index, 0) + count
-        self.count += other.count
+            self.counts[index] += count
         self.sum_microseconds += other.sum_microseconds
         self.max_microseconds = max(self.max_microseconds, other.max_microseconds)
 
@@ -89,7 +87,9 @@ class Histogram:
         Raises ValueError if there is no such value.
         """
         if not 1 <= rank <= self.count:
-            raise ValueError("an empty histogram has no percentiles" if not self.count else f"no value has rank {rank}")
+            raise ValueError(
+                "an empty histogram has no percentiles" if not self.counts else f"no value has rank {rank}"
+            )
         seen = 0
         for index, count in sorted(self.counts.items()):
             seen += count
@@ -127,20 +127,19 @@ class Histogram:
     def numbers(self) -> Iterator[int]:
         """Yield the content as numbers, for packing."""
         yield from (self.bits, self.sum_microseconds, self.max_microseconds, len(self.counts))
-        last = 0
-        for index, count in sorted(self.counts.items()):
-            yield index - last
-            yield count
-            last = index
+        indexes = sorted(self.counts)
+        # Most gaps between indexes are 1. Apart from the counts, they take almost no space.
+        yield from (index - last for last, index in zip([0, *indexes], indexes, strict=False))
+        yield from (self.counts[index] for index in indexes)
 
     def pack(self) -> str:
         """Return the histogram as text. Equal histograms have equal texts."""
         return pack(self.numbers())
 
     @classmethod
-    def unpack(cls, text: str) -> Histogram:
+    def unpack(cls, text: str, unpacker: Unpacker | None = None) -> Histogram:
         """Return the histogram whose `pack` is `text`. Raises ValueError."""
-        numbers = iter(unpack(text))
+        numbers = iter((unpacker or Unpacker()).unpack(text))
         histogram = cls.read(numbers)
         if next(numbers, None) is not None:
             raise ValueError("a packed histogram is followed by other numbers")
@@ -151,19 +150,19 @@ class Histogram:
         """Return the histogram whose `numbers` come next. Raises ValueError."""
         try:
             bits, total, largest, size = (next(numbers) for _ in range(4))
-            pairs = [(next(numbers), next(numbers)) for _ in range(min(size, 1 << 20))]
+            gaps = [next(numbers) for _ in range(size)]
+            counts = [next(numbers) for _ in range(size)]
         except (RuntimeError, StopIteration):
             raise ValueError("a packed histogram is cut off") from None
         if not 1 <= bits <= FULL_BITS or largest > _MAX_MICROSECONDS:
             raise ValueError("a packed histogram has a wrong resolution or maximum")
         histogram = cls(bits)
         index = 0
-        for delta, count in pairs:
-            index += delta
-            histogram.counts[index] = histogram.counts.get(index, 0) + count
+        for gap, count in zip(gaps, counts, strict=True):
+            index += gap
+            histogram.counts[index] += count
         if index >> bits > _MAX_SHIFT:
             raise ValueError("a packed histogram has an index out of range")
-        histogram.count = sum(histogram.counts.values())
         histogram.sum_microseconds, histogram.max_microseconds = total, largest
         return histogram
 

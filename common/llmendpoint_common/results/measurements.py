@@ -14,15 +14,16 @@ A latency of a request is in one of four states, which objectives are judged on:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, field
 
 from llmendpoint_common.contracts.loadrun import MAX_CATEGORIES, Objective, Saturation, SweepResult
-from llmendpoint_common.contracts.loadrun.metrics import METRICS, MetricName
 from llmendpoint_common.process.errors import RunResultError
 from llmendpoint_common.results.histogram import FULL_BITS, PART_BITS, Histogram
+from llmendpoint_common.results.packing import Unpacker
 from llmendpoint_common.results.timeline import Timeline
 
 #: Maximum of the length of an error's example, in characters.
@@ -206,8 +207,10 @@ class Measurements(msgspec.Struct, rename="camel"):
     @classmethod
     def decode(cls, fields: object) -> Measurements:
         """Return the measurements whose `encode` is `fields`. Raises RunResultError."""
+        if not fields:
+            raise RunResultError("the measurements are not valid: there are none")
         try:
-            measurements = msgspec.convert(fields, cls, dec_hook=_decode)
+            measurements = msgspec.convert(fields, cls, dec_hook=partial(_decode, Unpacker()))
             measurements.check()
         except (msgspec.ValidationError, ValueError, RecursionError) as error:
             raise RunResultError(f"the measurements are not valid: {error}") from None
@@ -238,22 +241,17 @@ def measurements_of(objectives: tuple[Objective, ...]) -> Measurements:
     return measurements
 
 
-def is_counted(objective: Objective) -> bool:
-    """Return whether requests are counted for an objective one by one, because it is on a latency."""
-    return METRICS[MetricName(objective.metric)].is_latency
-
-
 def _encode(value: object) -> str:
     if isinstance(value, Histogram | Timeline):
         return value.pack()
     raise NotImplementedError(f"cannot encode {type(value).__name__}")
 
 
-def _decode(kind: type, value: object) -> object:
+def _decode(unpacker: Unpacker, kind: type, value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("expected packed counts")
     if kind is Histogram:
-        return Histogram.unpack(value)
+        return Histogram.unpack(value, unpacker)
     if kind is Timeline:
-        return Timeline.unpack(value)
+        return Timeline.unpack(value, unpacker)
     raise NotImplementedError(f"cannot decode {kind.__name__}")

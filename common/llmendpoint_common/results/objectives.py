@@ -27,7 +27,9 @@ from llmendpoint_common.results.histogram import Histogram, needed_for, rank_of
 from llmendpoint_common.results.measurements import Group
 from llmendpoint_common.results.words import NEVER_ANSWERED, apart
 
-#: A share such as 0.7 % is not exact in binary, so a number of requests is compared with it to a millionth of a request.
+#: Delay of the event loop above which it can decide a verdict, in seconds.
+MAX_LAG_P99 = 0.010
+#: A share such as 0.7 % is not exact in binary, so numbers of requests are compared to a millionth of a request.
 _ROUNDING = 1e-6
 
 
@@ -54,6 +56,8 @@ class Judged(NamedTuple):
     low: float | None = None
     high: float | None = None
     is_near: bool = False
+    #: Requests that count as never answered.
+    unanswered: int = 0
 
     @property
     def metric(self) -> Metric:
@@ -107,7 +111,7 @@ def could_be_other(judged: Judged, group: Group, objectives: tuple[Objective, ..
     histogram = group.histogram(metric.field)
     rank = rank_of(objective.percentile or 50, judged.requests)
     allowance = ceil(judged.requests / 100)
-    change = _change(metric, group, lag)
+    change = lag_share(metric, group, lag)
     if judged.state is State.MISSED:
         return histogram.count_to(objective.threshold + change) + allowance >= rank
     if metric.name is MetricName.TPOT:
@@ -147,6 +151,7 @@ def _judge_latency(group: Group, index: int, objective: Objective) -> Judged:
         _value_at(histogram, low) if low else None,
         _value_at(histogram, high) if high <= requests else None,
         is_near=low <= counts.within + counts.unknown and counts.within < high,
+        unanswered=group.errors + group.empty,
     )
 
 
@@ -175,14 +180,14 @@ def _could_attain(judged: Judged, group: Group, objectives: tuple[Objective, ...
         metric = METRICS[MetricName(objective.metric)]
         if metric.is_latency:
             histogram = group.histogram(metric.field)
-            limit = objective.threshold + _change(metric, group, lag)
+            limit = objective.threshold + lag_share(metric, group, lag)
             missed = max(missed, histogram.count - histogram.count_to(limit))
     possible = group.answered - group.empty - missed + ceil(judged.requests / 100)
     return possible >= ceil(judged.objective.threshold * judged.requests - _ROUNDING)
 
 
-def _change(metric: Metric, group: Group, lag: float) -> float:
-    """Return by how much a delay changes a latency in seconds."""
+def lag_share(metric: Metric, group: Group, lag: float) -> float:
+    """Return by how much a delay of the load generator changes a latency, in seconds."""
     if metric.name is not MetricName.TPOT:
         return lag
     answers = group.answered - group.without_usage

@@ -10,9 +10,9 @@ import binascii
 import zlib
 from collections.abc import Iterable, Iterator
 
-#: Upper bound of the decompressed size of a text. The longest that a run can write is below 2 MiB.
-_MAX_BYTES = 4 * 1024 * 1024
-#: Bits of the largest number, so that sums of several texts stay exact in JSON.
+#: Upper bound of the decompressed size of all texts of one result. The largest that a run writes takes about 1 MiB.
+MAX_BYTES = 4 * 1024 * 1024
+#: Bits of the largest number, so that JSON represents it exactly.
 _MAX_BITS = 53
 
 
@@ -28,16 +28,28 @@ def pack(numbers: Iterable[int]) -> str:
     return base64.b64encode(zlib.compress(bytes(data), 9)).decode("ascii")
 
 
+class Unpacker:
+    """Reads texts until a limit of decompressed bytes, so that many small texts cannot take long either."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._remaining = max_bytes
+
+    def unpack(self, text: str) -> list[int]:
+        """Return the numbers in a text. Raises ValueError if the text is invalid or too long."""
+        try:
+            reader = zlib.decompressobj()
+            data = reader.decompress(base64.b64decode(text, validate=True), self._remaining + 1)
+        except (binascii.Error, zlib.error) as error:
+            raise ValueError(f"packed counts are not valid: {error}") from None
+        self._remaining -= len(data)
+        if not reader.eof or self._remaining < 0:
+            raise ValueError("packed counts are cut off or too long")
+        return list(_numbers(data))
+
+
 def unpack(text: str) -> list[int]:
-    """Return the numbers in a text. Raises ValueError if the text is invalid or too long."""
-    try:
-        reader = zlib.decompressobj()
-        data = reader.decompress(base64.b64decode(text, validate=True), _MAX_BYTES)
-    except (binascii.Error, zlib.error) as error:
-        raise ValueError(f"packed counts are not valid: {error}") from None
-    if not reader.eof:
-        raise ValueError("packed counts are cut off or too long")
-    return list(_numbers(data))
+    """Return the numbers in one text. Raises ValueError if the text is invalid or too long."""
+    return Unpacker().unpack(text)
 
 
 def _numbers(data: bytes) -> Iterator[int]:

@@ -28,9 +28,10 @@ from llmendpoint_common.contracts.loadrun import (
 )
 from llmendpoint_common.process.errors import RunResultError
 from llmendpoint_common.results.confidence import Interval, percentile_ranks, share_interval
-from llmendpoint_common.results.differences import differences
+from llmendpoint_common.results.differences import differences, has_same_load
 from llmendpoint_common.results.histogram import MICROSECONDS, Histogram, rank_of
 from llmendpoint_common.results.measurements import Group, Measurements
+from llmendpoint_common.results.objectives import MAX_LAG_P99, lag_share
 from llmendpoint_common.results.timeline import Bucket
 from llmendpoint_common.results.words import NEVER_ANSWERED
 
@@ -67,35 +68,40 @@ def compare(
     if document.baseline is None:
         return None
     if baseline is None:
-        return Comparison(problem="There is no result of the baseline to compare with")
+        return Comparison(problem="there is no result of the baseline to compare with")
     try:
         before = Measurements.decode(baseline.measurements)
     except RunResultError:
-        return Comparison(problem="The baseline has no measurements that can be compared")
+        return Comparison(problem="the baseline has no measurements that can be compared")
     if not measurements.whole.requests:
         return Comparison(is_too_small=True)
     if not before.whole.answered:
-        return Comparison(problem="No request of the baseline was answered")
+        return Comparison(problem="no request of the baseline was answered")
     notes = tuple(differences(document, environment, baseline))
-    return replace(_compare(measurements, before, document.baseline.max_regression), differences=notes)
+    comparison = _compare(
+        measurements, before, document.baseline.max_regression, same_load=has_same_load(document, baseline)
+    )
+    return replace(comparison, differences=notes)
 
 
-def _compare(now: Measurements, before: Measurements, allowed: float) -> Comparison:
+def _compare(measurements: Measurements, baseline: Measurements, allowed: float, *, same_load: bool) -> Comparison:
+    now, before = _Run(measurements), _Run(baseline)
     results: list[RegressionResult] = []
     missing: list[str] = []
     is_small = True
     for metric in (METRICS[name] for name in _LATENCIES):
-        was, is_ = before.whole.histogram(metric.field), now.whole.histogram(metric.field)
-        if was.count and not is_.count and now.whole.answered:
+        has_before, has_now = (bool(run.whole.histogram(metric.field).counts) for run in (before, now))
+        if has_before and not has_now and now.whole.answered:
             missing.append(metric.name.value)
-        if not was.count or not is_.count:
+        if not has_before or not has_now:
             continue
         for percent in _PERCENTILES:
-            pair = _latency_at(before, metric, percent), _latency_at(now, metric, percent)
-            if pair[0].bounds.high < inf and pair[1].bounds.low > 0:
-                is_small = False
+            pair = before.latency(metric, percent), now.without_lag(metric, now.latency(metric, percent))
+            is_small = is_small and (pair[0].bounds.high == inf or not pair[1].bounds.low)
             results.append(_latency_result(metric, percent, *pair, allowed))
-    results += [_throughput(now, before, allowed), _errors(now.whole, before.whole, allowed)]
+    # The throughput depends on the load more than on the server.
+    results += [_throughput(now, before, allowed)] if same_load else []
+    results.append(_errors(now.whole, before.whole, allowed))
     return Comparison(tuple(results), missing=tuple(missing), is_too_small=is_small and not missing)
 
 
@@ -107,50 +113,76 @@ class _Estimate:
     bounds: Interval
 
 
-def _latency_at(run: Measurements, metric: Metric, percent: int) -> _Estimate:
-    """Return a percentile over answered and failed requests."""
-    histogram = run.whole.histogram(metric.field)
-    count = histogram.count + run.whole.errors + run.whole.empty
-    rank = rank_of(percent, count)
-    independent = max(1, floor(count / _design_effect(run, metric, percent)))
-    low, high = percentile_ranks(percent / 100, independent, 1 - 2 * _SIDE)
-    scale = count / independent
-    first = floor(low * scale) if low else 0
-    last = ceil(high * scale) if high <= independent else count + 1
-    return _Estimate(
-        _value_at(histogram, rank),
-        Interval(_value_at(histogram, first) if first else 0.0, _value_at(histogram, last) if last <= count else inf),
-    )
+class _Run:
+    """A run, with what several comparisons need of it."""
 
+    def __init__(self, measurements: Measurements) -> None:
+        self.whole = measurements.whole
+        self._lag = measurements.worst_lag / MICROSECONDS
+        self._seconds = measurements.load / MICROSECONDS
+        self._parts = _parts(measurements)
+        self._total = Bucket()
+        for part in self._parts:
+            self._total.merge(part)
 
-def _value_at(histogram: Histogram, rank: int) -> float:
-    return histogram.value_at(rank) if rank <= histogram.count else inf
+    def latency(self, metric: Metric, percent: int) -> _Estimate:
+        """Return a percentile over answered and failed requests."""
+        histogram = self.whole.histogram(metric.field)
+        answered = histogram.count
+        count = answered + self.whole.errors + self.whole.empty
+        independent = max(1, floor(count / self._design_effect(metric, percent)))
+        low, high = percentile_ranks(percent / 100, independent, 1 - 2 * _SIDE)
+        scale = count / independent
+        first = floor(low * scale) if low else 0
+        last = ceil(high * scale) if high <= independent else count + 1
 
+        def value_at(rank: int) -> float:
+            return histogram.value_at(rank) if rank <= answered else inf
 
-def _design_effect(run: Measurements, metric: Metric, percent: int) -> float:
-    """Return the variance of the number of requests above a percentile between parts of the run, relative to chance."""
-    parts = _parts(run)
-    whole = Bucket()
-    for part in parts:
-        whole.merge(part)
-    name = "ttft" if metric.name is MetricName.TTFT else "request_latency"
-    total: Histogram = getattr(whole, name)
-    if len(parts) < _PARTS or not total.count:
-        return 1.0
-    limit = total.value_at(rank_of(percent, total.count))
-    share = total.count_to(limit) / total.count
-    observed = expected = 0.0
-    for part in parts:
-        histogram: Histogram = getattr(part, name)
-        observed += (histogram.count_to(limit) - share * histogram.count) ** 2
-        expected += share * (1 - share) * histogram.count
-    return max(1.0, observed / expected) if expected else 1.0
+        bounds = Interval(value_at(first) if first else 0.0, value_at(last) if last <= count else inf)
+        return _Estimate(value_at(rank_of(percent, count)), bounds)
+
+    def without_lag(self, metric: Metric, estimate: _Estimate) -> _Estimate:
+        """Return an estimate whose lower bound does not contain the delays of the load generator."""
+        if self._lag <= MAX_LAG_P99:
+            return estimate
+        low, high = estimate.bounds
+        return replace(estimate, bounds=Interval(max(0.0, low - lag_share(metric, self.whole, self._lag)), high))
+
+    def rate(self) -> _Estimate:
+        """Return the answered requests per second, whose number varies at least as much as a Poisson process."""
+        if self._seconds <= 0:
+            return _Estimate(0.0, Interval(0.0, inf))
+        counts = [part.completed for part in self._parts]
+        mean = sum(counts) / len(counts) if counts else 0.0
+        variance = sum((count - mean) ** 2 for count in counts) / (len(counts) - 1) if len(counts) >= _PARTS else 0.0
+        dispersion = max(1.0, variance / mean) if mean else 1.0
+        # The square root of a Poisson variable has a standard deviation of 1/2 (Anscombe 1948).
+        width = NormalDist().inv_cdf(1 - _SIDE) * sqrt(dispersion) / 2
+        completed = self.whole.completed
+        low, high = max(0.0, sqrt(completed) - width) ** 2, (sqrt(completed + 1) + width) ** 2
+        return _Estimate(completed / self._seconds, Interval(low / self._seconds, high / self._seconds))
+
+    def _design_effect(self, metric: Metric, percent: int) -> float:
+        """Return the variance of the number of requests above a percentile between parts, relative to chance."""
+        name = "ttft" if metric.name is MetricName.TTFT else "request_latency"
+        total: Histogram = getattr(self._total, name)
+        if len(self._parts) < _PARTS or not total.counts:
+            return 1.0
+        limit, whole = total.percentile(percent), total.count
+        share = total.count_to(limit) / whole
+        observed = expected = 0.0
+        for part in self._parts:
+            histogram: Histogram = getattr(part, name)
+            count = histogram.count
+            observed += (histogram.count_to(limit) - share * count) ** 2
+            expected += share * (1 - share) * count
+        return max(1.0, observed / expected) if expected else 1.0
 
 
 def _parts(run: Measurements) -> list[Bucket]:
     """Return 20 successive parts of the timeline, without warm-up and drain, or fewer if it is short."""
-    width = run.timeline.width
-    last = run.load / MICROSECONDS / width
+    last = run.load / MICROSECONDS / run.timeline.width
     buckets = [bucket for index, bucket in sorted(run.timeline.buckets.items()) if index >= 0 and index + 1 <= last]
     size = max(1, len(buckets) // _PARTS)
     parts: list[Bucket] = []
@@ -171,27 +203,11 @@ def _latency_result(
     return _result(name, was, is_, _change(before.value, now.value), has_regressed, allowed)
 
 
-def _throughput(run: Measurements, baseline: Measurements, allowed: float) -> RegressionResult:
-    """Compare answered requests per second, whose number varies at least as much as a Poisson process."""
-    was, is_ = _rate(baseline), _rate(run)
+def _throughput(now: _Run, before: _Run, allowed: float) -> RegressionResult:
+    was, is_ = before.rate(), now.rate()
     has_regressed = is_.bounds.high * (1 + allowed) < was.bounds.low
-    before, now = (f"{estimate.value:.4g} requests/s" for estimate in (was, is_))
-    return _result("Throughput", before, now, _change(is_.value, was.value), has_regressed, allowed)
-
-
-def _rate(run: Measurements) -> _Estimate:
-    seconds = run.load / MICROSECONDS
-    if seconds <= 0:
-        return _Estimate(0.0, Interval(0.0, inf))
-    counts = [part.completed for part in _parts(run)]
-    mean = sum(counts) / len(counts) if counts else 0.0
-    variance = sum((count - mean) ** 2 for count in counts) / (len(counts) - 1) if len(counts) >= _PARTS else 0.0
-    dispersion = max(1.0, variance / mean) if mean else 1.0
-    # The square root of a Poisson variable has a standard deviation of 1/2 (Anscombe 1948).
-    width = NormalDist().inv_cdf(1 - _SIDE) * sqrt(dispersion) / 2
-    root = sqrt(run.whole.completed)
-    low, high = max(0.0, root - width) ** 2, (sqrt(run.whole.completed + 1) + width) ** 2
-    return _Estimate(run.whole.completed / seconds, Interval(low / seconds, high / seconds))
+    texts = [f"{estimate.value:.4g} requests/s" for estimate in (was, is_)]
+    return _result("Throughput", texts[0], texts[1], _change(is_.value, was.value), has_regressed, allowed)
 
 
 def _errors(now: Group, before: Group, allowed: float) -> RegressionResult:

@@ -8,10 +8,11 @@ buckets are merged. Buckets are aligned with the end of the warm-up, so the time
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from math import floor
 
 from llmendpoint_common.results.histogram import TIMELINE_BITS, Histogram
-from llmendpoint_common.results.packing import pack, unpack
+from llmendpoint_common.results.packing import Unpacker, pack
 
 #: Maximum number of buckets. The budget of a pod's result is computed for it.
 MAX_BUCKETS = 600
@@ -53,12 +54,10 @@ class Bucket:
     def read(cls, numbers: Iterator[int]) -> Bucket:
         """Return the bucket whose `numbers` come next. Raises ValueError."""
         bucket = cls()
-        try:
-            bucket.offered, bucket.sent, bucket.completed, bucket.errors, bucket.output_tokens = (
-                next(numbers) for _ in range(5)
-            )
-        except ValueError:
-            raise ValueError("a packed timeline is cut off") from None
+        counts = list(islice(numbers, 5))
+        if len(counts) < 5:
+            raise ValueError("a packed timeline is cut off")
+        bucket.offered, bucket.sent, bucket.completed, bucket.errors, bucket.output_tokens = counts
         bucket.ttft, bucket.request_latency = Histogram.read(numbers), Histogram.read(numbers)
         if {bucket.ttft.bits, bucket.request_latency.bits} != {TIMELINE_BITS}:
             raise ValueError("a packed timeline has a wrong resolution")
@@ -82,13 +81,14 @@ class Timeline:
 
     def at(self, seconds: float) -> Bucket:
         """Return the bucket of a time in seconds after the warm-up. The bucket may be replaced by the next call."""
-        index = floor(seconds / self.width)
+        second = floor(seconds)
+        index = second // self.width
         bucket = self.buckets.get(index)
         if bucket is None:
             bucket = self.buckets[index] = Bucket()
             while self._is_too_long():
                 self._double()
-                bucket = self.buckets[floor(seconds / self.width)]
+                bucket = self.buckets[second // self.width]
         return bucket
 
     def merge(self, other: Timeline) -> None:
@@ -110,9 +110,9 @@ class Timeline:
         return pack(numbers)
 
     @classmethod
-    def unpack(cls, text: str) -> Timeline:
+    def unpack(cls, text: str, unpacker: Unpacker | None = None) -> Timeline:
         """Return the timeline whose `pack` is `text`. Raises ValueError."""
-        numbers = iter(unpack(text))
+        numbers = iter((unpacker or Unpacker()).unpack(text))
         timeline = cls()
         timeline.width, size = next(numbers, 0), next(numbers, 0)
         if not 0 < timeline.width <= _MAX_WIDTH or timeline.width & (timeline.width - 1) or size > MAX_BUCKETS:
@@ -120,8 +120,8 @@ class Timeline:
         for _ in range(size):
             index = next(numbers, 0) - _OFFSET
             timeline.buckets[index] = Bucket.read(numbers)
-        if next(numbers, None) is not None:
-            raise ValueError("a packed timeline is followed by other numbers")
+        if timeline._is_too_long() or next(numbers, None) is not None:
+            raise ValueError("a packed timeline is too long")
         return timeline
 
     def _is_too_long(self) -> bool:

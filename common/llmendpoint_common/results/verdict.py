@@ -24,13 +24,11 @@ from math import inf
 from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.histogram import MICROSECONDS, needed_for
-from llmendpoint_common.results.measurements import ErrorCount, Group, Measurements
-from llmendpoint_common.results.objectives import Judged, State, could_be_other
+from llmendpoint_common.results.measurements import Group, Measurements
+from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other
 from llmendpoint_common.results.regression import Comparison
-from llmendpoint_common.results.words import apart, plural
+from llmendpoint_common.results.words import NEVER_ANSWERED, apart, plural
 
-#: Delay of the event loop above which it can decide a verdict, in seconds.
-MAX_LAG_P99 = 0.010
 MIN_SENT_SHARE = 0.95
 MAX_THROTTLED_SHARE = 0.01
 _MAX_MESSAGE = 4000
@@ -74,7 +72,7 @@ def _canceled(evidence: Evidence) -> Judgement | None:
     if measurements.missing_pods:
         cause = f"{measurements.missing_pods} of {measurements.pods} load pods left no result"
     measured = plural(measurements.whole.requests, "measured request")
-    message = f"{cause}; the result is partial ({measured}), and no objective was judged"
+    message = _message([cause, f"the result is partial ({measured}), and no objective was judged"])
     return Judgement(Verdict.NONE, VerdictReason.CANCELED, message)
 
 
@@ -88,14 +86,16 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
         return None
     errors = measurements.errors or measurements.warmup_errors
     count = sum(error.count for error in errors.values())
-    message = _message([f"no request was answered: {_most(errors)} ({plural(count, 'request')})"])
+    name, most = max(errors.items(), key=lambda item: (item[1].count, item[0]))
+    words = f": {most.example}" if most.example else ""
+    message = _message([f"no request was answered: {most.count} of {plural(count, 'request')} were {name}{words}"])
     return Judgement(Verdict.ERROR, VerdictReason.TARGET_UNREACHABLE, message)
 
 
 def _nothing_measured(evidence: Evidence) -> Judgement | None:
     if evidence.measurements.whole.requests:
         return None
-    message = "no request was measured; increase the duration or the load"
+    message = _message(["no request was measured", "increase the duration or the load"])
     return Judgement(Verdict.INVALID, VerdictReason.TOO_FEW_REQUESTS, message)
 
 
@@ -115,7 +115,7 @@ def _failed(evidence: Evidence) -> Judgement | None:
     regressed = [result.message for result in _regressions(evidence) if result.regressed]
     missed = [_sentence(judged) for judged in _missed(evidence)]
     if regressed:
-        return Judgement(Verdict.FAILED, VerdictReason.REGRESSION, _message([*regressed, *missed]))
+        return Judgement(Verdict.FAILED, VerdictReason.REGRESSION, _message([*regressed, *missed, *_facts(evidence)]))
     if missed:
         return Judgement(Verdict.FAILED, VerdictReason.OBJECTIVES_MISSED, _message([*missed, *_untold_facts(evidence)]))
     return None
@@ -140,7 +140,7 @@ def _untold(evidence: Evidence) -> Judgement | None:
         lag = format_duration(_lag(evidence.measurements))
         limit = format_duration(MAX_LAG_P99)
         names = ", ".join(judged.name for judged in near)
-        cause = f"the p99 delay of its event loop was {lag} (maximum: {limit}), which decides {names}"
+        cause = f"the p99 delay of its event loop was {lag} (maximum: {limit}), which can change {names}"
         return _client_limited([cause, *map(_sentence, near)])
     return None
 
@@ -175,8 +175,8 @@ def _regressions(evidence: Evidence) -> tuple[RegressionResult, ...]:
 
 
 def _client_limited(causes: list[str]) -> Judgement:
-    message = f"the load generator was the bottleneck: {'; '.join(causes)}; give it more CPU, or reduce the load"
-    return Judgement(Verdict.INVALID, VerdictReason.CLIENT_LIMITED, message[:_MAX_MESSAGE])
+    message = _message(["the load generator was the bottleneck", *causes, "give it more CPU, or reduce the load"])
+    return Judgement(Verdict.INVALID, VerdictReason.CLIENT_LIMITED, message)
 
 
 def _client_limits(measurements: Measurements) -> Iterator[str]:
@@ -197,19 +197,22 @@ def _sentence(judged: Judged) -> str:
     measured, threshold = apart(metric, judged.measured, judged.objective.threshold)
     bound = "at least" if metric.higher_is_better else "at most"
     side = "inside" if judged.is_near else "outside"
-    verb = "" if judged.measured == inf else "was "
+    value = f"was {measured}"
+    if judged.measured == inf:
+        value = f"has no value, because {judged.unanswered} of {plural(judged.requests, 'request')} were never answered"
     return (
-        f"{judged.name} {verb}{measured} (95 % interval: {_interval(judged)}; objective: {bound} {threshold}, "
+        f"{judged.name} {value} (95 % interval: {_interval(judged)}; objective: {bound} {threshold}, "
         f"{side} the interval)"
     )
 
 
 def _interval(judged: Judged) -> str:
-    low, high = judged.result().low, judged.result().high
-    if low is None and high is None:
-        return "unlimited"
+    result = judged.result()
+    low, high = result.low, result.high
     if low is None:
-        return f"up to {high}"
+        return "unlimited" if high is None else f"up to {high}"
+    if low == NEVER_ANSWERED:
+        return low
     return f"{low} or more" if high is None else f"{low} to {high}"
 
 
@@ -247,13 +250,7 @@ def _facts(evidence: Evidence) -> list[str]:
     return facts
 
 
-def _most(errors: dict[str, ErrorCount]) -> str:
-    """Return the most frequent class of errors with its example."""
-    name, counted = max(errors.items(), key=lambda item: (item[1].count, item[0]))
-    return f"{name}: {counted.example}" if counted.example else name
-
-
-def _message(sentences: Sequence[str]) -> str:
-    """Join sentences, within the bound of the summary."""
-    text = "; ".join(sentence.rstrip(".") for sentence in sentences if sentence)
+def _message(facts: Sequence[str]) -> str:
+    """Return facts as sentences, within the bound of the summary."""
+    text = " ".join(f"{fact[:1].upper()}{fact[1:].rstrip('.')}." for fact in facts if fact)
     return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"

@@ -15,7 +15,7 @@ from llmendpoint_common.api.fields import LocalReference, Toleration
 from llmendpoint_common.api.loadtest import spec as loadtest
 from llmendpoint_common.api.loadtest.request import SecretKeyReference
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
-from llmendpoint_loadjob.client.requests import parse_target
+from llmendpoint_loadjob.client.target import parse_target
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.policy.rules import (
     RULES,
@@ -260,10 +260,16 @@ def test_urls_whose_host_readers_disagree_about_are_not_judged_but_refused(url: 
 
 @pytest.mark.parametrize(
     "url",
-    ["http://A.b:1/c", "http://a@b", "http://a:1@b:2", "http://x\\@y", "http://[::1]:1", "http://a%2eb", "http://a.", "http://ä.b"],
-)  # fmt: skip
+    ["http://A.b:1/c", "http://[::1]:1", "http://a%2eb", "http://a.", "http://ä.b"],
+)
 def test_the_load_generator_connects_to_the_host_that_was_judged(url: str) -> None:
     assert host_of(url) == parse_target(url).host
+
+
+@pytest.mark.parametrize("url", ["http://a@b", "http://a:1@b:2", "http://x\\@y"])
+def test_the_load_generator_refuses_urls_with_a_user_name(url: str) -> None:
+    with pytest.raises(ValueError, match="user name"):
+        parse_target(url)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ from llmendpoint_common.contracts.loadrun.document import (
     parse_run_document,
     write_run_document,
 )
+from llmendpoint_common.contracts.loadrun.errors import ErrorClass, advice, error_of_status
+from llmendpoint_common.contracts.loadrun.headers import header_problem
 from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
 from llmendpoint_common.contracts.loadrun.presets import PRESETS, Preset, ResolvedLoad, Scenario, apply_preset
 from llmendpoint_common.contracts.loadrun.result import (
@@ -84,6 +86,7 @@ __all__ = [
     "Arrivals",
     "CategoryResult",
     "Environment",
+    "ErrorClass",
     "ErrorResult",
     "MeterAudit",
     "Metric",
@@ -122,8 +125,11 @@ __all__ = [
     "Verdict",
     "VerdictReason",
     "Window",
+    "advice",
     "apply_preset",
+    "error_of_status",
     "exit_code_of",
+    "header_problem",
     "parse_result",
     "parse_run_document",
     "write_run_document",
