@@ -25,7 +25,9 @@ PAGES = {
     "report": report_page(summary()),
     "hostile": report_page(summary(model=HOSTILE)),
     "empty": report_page(smallest()),
-    "comparison": comparison_page(compare(summary(), summary(scale=1.3, seed=7, run={"model": "other"}), ("one", "two"))),
+    "comparison": comparison_page(
+        compare(summary(), summary(scale=1.3, seed=7, run={"model": "other"}), ("one", "two"))
+    ),
 }
 
 

@@ -64,7 +64,9 @@ def test_flags_of_the_load(flags: list[str], load: dict[str, Any]) -> None:
 
 def test_flags_of_a_sweep() -> None:
     found = document("--sweep=0.5:20", "--sweep-step=10s", "--sweep-precision=2%", "--slo=ttft:p95=1s")
-    assert found.load == RunLoad(sweep=RunSweep(max_rate=20, min_rate=0.5, step_seconds=10, precision=0.02), arrivals=Arrivals.POISSON)
+    assert found.load == RunLoad(
+        sweep=RunSweep(max_rate=20, min_rate=0.5, step_seconds=10, precision=0.02), arrivals=Arrivals.POISSON
+    )
 
 
 def test_flags_of_the_requests() -> None:

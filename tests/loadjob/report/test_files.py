@@ -22,7 +22,19 @@ from support.reports import HOSTILE, same, smallest, summary
 
 def sample(index: int = 0) -> Sample:
     return Sample(
-        f"id-{index}", "q", "Math", 10.0, 10.1, 10.3, 10.5, 10.6, 200, input_tokens=3, output_tokens=5, is_spread=True, has_usage=True
+        f"id-{index}",
+        "q",
+        "Math",
+        10.0,
+        10.1,
+        10.3,
+        10.5,
+        10.6,
+        200,
+        input_tokens=3,
+        output_tokens=5,
+        is_spread=True,
+        has_usage=True,
     )
 
 

@@ -26,7 +26,8 @@ def comparison_page(comparison: Comparison) -> str:
         section("Latency", distributions(runs)),
         section("Errors", join(tag("div", tag("h3", name), sections.errors(summary, name)) for name, summary in runs)),
         section(
-            "Objectives", join(tag("div", tag("h3", name), sections.objectives(summary, name)) for name, summary in runs)
+            "Objectives",
+            join(tag("div", tag("h3", name), sections.objectives(summary, name)) for name, summary in runs),
         ),
     ]
     return document(f"Load tests {title}", parts)
