@@ -14,6 +14,7 @@ A latency of a request is in one of four states, which objectives are judged on:
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 from typing import Annotated, Any
 
@@ -196,6 +197,13 @@ class Measurements(msgspec.Struct, rename="camel"):
     saturation: Saturation | None = None
     sweep: SweepResult | None = None
     join: Join = field(default_factory=Join)
+
+    def copy(self) -> Measurements:
+        """Return a copy that does not change with these measurements.
+
+        It takes a tenth of the time of a summary, which can then be computed in another thread.
+        """
+        return deepcopy(self)
 
     def encode(self) -> dict[str, Any]:
         """Return the measurements for JSON. Equal measurements are encoded equally."""

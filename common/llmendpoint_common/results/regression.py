@@ -8,8 +8,8 @@ distribution of the latencies and for any allowed share.
 
 The bounds hold for independent requests. Requests that wait for each other are alike, so the number of requests is
 divided by the design effect, which is how much more 20 successive parts of the run differ than independent requests
-would (Kish, Survey Sampling, 5.4). If neighbouring parts are alike too, it is multiplied by (1 + r) / (1 - r) with their
-correlation r.
+would (Kish, Survey Sampling, 5.4). If neighbouring parts are alike too, it is multiplied by (1 + r) / (1 - r) with
+their correlation r.
 """
 
 from __future__ import annotations
