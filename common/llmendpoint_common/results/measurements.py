@@ -184,6 +184,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     offered: _Count = 0
     sent: _Count = 0
     unsent: _Count = 0
+    #: Time for which the users of a closed loop waited after failures, in microseconds, of all users together.
+    paused: _Count = 0
     worst_lag: _Count = 0
     throttled: _Count = 0
     whole: Group = field(default_factory=lambda: Group(FULL_BITS))

@@ -27,6 +27,8 @@ from llmendpoint_common.results.measurements import (
 from llmendpoint_loadjob.result.reading import Reading, limits_of, one_line
 from llmendpoint_loadjob.result.timings import Sample
 
+#: Longest time for which a user waits because of Retry-After, in seconds.
+_MAX_PAUSE = 300.0
 #: Category of what is above the maximum number of categories.
 _OTHER = "other categories"
 
@@ -37,6 +39,7 @@ class Recorder:
     def __init__(self, document: RunDocument) -> None:
         self.measurements = measurements_of(document.objectives)
         self._is_streamed = document.request.stream
+        self._is_closed = not document.load.is_open and document.trace is None
         self._limits = limits_of(document.objectives)
         self._begin = 0.0
         self._measured_from = 0.0
@@ -138,6 +141,7 @@ class Recorder:
             measurements.unsent += 1
         if sample.error is not None:
             self._add_error(measurements.errors, sample)
+            self._add_pause(sample)
         reading.add_to(measurements.whole, in_time=sample.ended <= self._load_end, is_whole=True)
         reading.add_to(self._category(sample.category), in_time=sample.ended <= self._load_end)
         if sample.step < len(measurements.steps):
@@ -175,6 +179,12 @@ class Recorder:
         if counted is None:
             counted = errors[name] = ErrorCount()
         counted.add(self._micro(sample.ended), one_line(sample.detail))
+
+    def _add_pause(self, sample: Sample) -> None:
+        """Add the time for which a user of a closed loop waits after a failure, until the end of the load."""
+        if self._is_closed and sample.retry_after is not None:
+            seconds = max(0.0, min(sample.retry_after, _MAX_PAUSE, self._load_end - sample.ended))
+            self.measurements.paused += round(seconds * MICROSECONDS)
 
     def _add_to_timeline(self, sample: Sample, values: dict[str, int]) -> None:
         timeline, origin = self.measurements.timeline, self._measured_from
