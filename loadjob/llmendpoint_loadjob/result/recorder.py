@@ -24,7 +24,7 @@ from llmendpoint_common.results.measurements import (
     Step,
     measurements_of,
 )
-from llmendpoint_loadjob.result.reading import Reading, limits_of, one_line
+from llmendpoint_loadjob.result.reading import Reading, limits_of, one_line, was_kept_back
 from llmendpoint_loadjob.result.timings import Sample
 
 #: Longest time for which a user waits because of Retry-After, in seconds.
@@ -127,7 +127,10 @@ class Recorder:
             measurements.steps[step].offered += 1
 
     def record(self, sample: Sample) -> None:
-        """Add a request that has ended."""
+        """Add a request that has ended, or that was due and could not be sent until the end of the drain."""
+        if was_kept_back(sample):
+            self.skip(sample.scheduled, sample.step, held=False)
+            return
         reading = Reading(sample, self._limits, is_streamed=self._is_streamed)
         self._add_to_timeline(sample, reading.values)
         measurements = self.measurements

@@ -264,6 +264,19 @@ class TestLoadThatWasNotSent:
         assert (summary.offered, summary.sent) == (100, 80)
         assert outcome(summary) == expected
 
+    @pytest.mark.parametrize(("count", "expected"), [(3, PASSED), (20, LIMITED)])
+    def test_is_no_failure_of_the_server(self, count: int, expected: tuple[str, str, int]) -> None:
+        now = LOAD_SECONDS + 60
+        kept = failed(ErrorClass.UNFINISHED, scheduled=50.0, sent=now, ended=now)
+        summary = run([*[answered()] * (100 - count), *[kept] * count], "error_rate=1%", "ttft:p95=1s")
+        assert outcome(summary) == expected
+        assert (summary.requests, summary.errors, summary.offered) == (100 - count, 0, 100)
+
+    def test_is_a_failure_if_the_maximum_in_flight_was_reached_until_the_end(self) -> None:
+        now = LOAD_SECONDS + 60
+        held = failed(ErrorClass.UNFINISHED, scheduled=50.0, sent=now, ended=now, held=now - 50)
+        assert outcome(run([*[answered()] * 97, *[held] * 3], "error_rate=1%")) == MISSED
+
     def test_to_a_slow_or_dead_server_is_not_its_fault(self) -> None:
         samples = [failed(ErrorClass.REFUSED, at=LOAD_SECONDS + 1, scheduled=1.0)] * 100
         assert outcome(run(samples, "ttft:p95=1s")) == UNREACHABLE
