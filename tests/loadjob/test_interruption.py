@@ -31,11 +31,10 @@ from llmendpoint_common.contracts.loadrun import (
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import PublishError, RunResultError
 from llmendpoint_loadjob import publish as publishing
-from llmendpoint_loadjob.dataset.questions import choose, read_questions, shipped_questions
-from llmendpoint_loadjob.load.run import LoadRun
 from llmendpoint_loadjob.publish import publish
 from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
+from support.load_runs import Driven
 from support.servers import StartSimulator
 from support.tls import issue, issue_without_key_identifiers
 from support.waiting import eventually
@@ -62,17 +61,17 @@ async def test_a_stopped_run_abandons_its_requests_and_keeps_what_was_measured(
     start_simulator: StartSimulator, load: RunLoad
 ) -> None:
     simulator = await start_simulator(ttft=0.01, tokens=1, parallel=100)
-    questions = choose(read_questions(shipped_questions()), [], shuffled=True, seed=1)
-    run = LoadRun(document(simulator.url, load), questions)
+    driven = Driven(document(simulator.url, load))
+    run = driven.run
     running = asyncio.create_task(run.run())
     await eventually(lambda: run.progress().requests >= 5)
     simulator.behave(ttft=3600)
     await eventually(lambda: run.progress().in_flight >= 4)
     run.stop()
-    outcome = await asyncio.wait_for(running, 2)
-    assert outcome.interrupted
-    assert len(outcome.samples) >= 5
-    assert {sample.error for sample in outcome.samples} == {None}
+    await asyncio.wait_for(running, 2)
+    assert driven.measurements.interrupted
+    assert len(driven.samples) >= 5
+    assert {sample.error for sample in driven.samples} == {None}
     # The abandoned requests end on the server too.
     await eventually(lambda: all(slots.running == 0 for slots in simulator.simulator.store.slots.values()))
 

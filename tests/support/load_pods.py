@@ -7,9 +7,9 @@ import uuid
 from typing import Any
 
 import msgspec
+from llmendpoint_loadjob.result.summary import summarize
 
 from llmendpoint_common.contracts.loadrun import MetricName, Objective, RunDocument, RunLoad, RunTarget
-from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
 
 RUNNING: dict[str, Any] = {

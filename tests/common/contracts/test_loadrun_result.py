@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from llmendpoint_loadjob.result.summary import summarize
 
 from llmendpoint_common.contracts.loadrun import Progress, RunDocument, RunLoad, RunTarget, parse_result
 from llmendpoint_common.process.errors import RunResultError
-from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
 
 

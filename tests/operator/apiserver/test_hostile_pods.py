@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 from kubernetes.client.exceptions import ApiException
+from llmendpoint_loadjob.result.summary import summarize
 
 from llmendpoint_common.contracts.cluster import LOADTEST
 from llmendpoint_common.contracts.loadrun import STATUS_PORT, Progress, RunDocument, RunLoad, RunTarget
-from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
 from support.apiclient import Client
 from support.manifests import loadtest

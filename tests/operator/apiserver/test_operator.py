@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from kubernetes.client.exceptions import ApiException
+from llmendpoint_loadjob.result.summary import summarize
 
 from llmendpoint_common.contracts.loadrun import (
     MetricName,
@@ -22,7 +23,6 @@ from llmendpoint_common.contracts.loadrun import (
     RunTarget,
     parse_run_document,
 )
-from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
 from support.manifests import endpoint, loadtest, pod
 from support.pod_processes import pod_processes

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from llmendpoint_common.contracts.loadrun.barrier import StartState
 from llmendpoint_common.contracts.loadrun.document import Api
 from llmendpoint_common.contracts.loadrun.metrics import MetricName
 from llmendpoint_common.process import exit_codes
@@ -348,6 +349,8 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     completed_rate: _Number | None = None
     #: The most frequent error, with its number and reason.
     error: _Line = ""
+    #: Whether a pod of a run with several pods has started its load, or waits for the order to start.
+    start: StartState = StartState.STARTED
 
 
 def parse_result(text: str) -> Summary:
