@@ -41,6 +41,7 @@ class Recorder:
         self._is_streamed = document.request.stream
         self._is_closed = not document.load.is_open and document.trace is None
         self._limits = limits_of(document.objectives)
+        self._has_begun = False
         self._begin = 0.0
         self._measured_from = 0.0
         self._load_end = float("inf")
@@ -50,6 +51,7 @@ class Recorder:
 
     def begin(self, at: float, measured_from: float, load_end: float = float("inf")) -> None:
         """Set the start of the run, the end of the warm-up, and the end of the load if it is known."""
+        self._has_begun = True
         self._begin, self._measured_from, self._load_end = at, measured_from, load_end
 
     def end_load(self, at: float) -> None:
@@ -87,9 +89,10 @@ class Recorder:
         It takes up to 10 ms. Compute its summary in another thread: that takes ten times as long, and a delay of the
         event loop would be in all latencies.
         """
-        self.finish(at, interrupted=True)
+        if self._has_begun:
+            self.finish(at)
         copied = self.measurements.copy()
-        self.measurements.interrupted = False
+        copied.interrupted = True
         return copied
 
     # ---- the load generator itself

@@ -334,3 +334,9 @@ def test_a_snapshot_is_partial_and_does_not_change_with_the_run() -> None:
     assert (summary.partial, summary.requests, summary.duration.value) == (True, 100, 50.0)
     whole = summarize(recorder.finish(LOAD_SECONDS), document)
     assert (whole.partial, whole.requests) == (False, 200)
+
+
+def test_a_snapshot_before_the_start_has_measured_nothing() -> None:
+    document = document_of(*SLO)
+    summary = summarize(Recorder(document).snapshot(123_456.0), document)
+    assert (summary.partial, summary.requests, summary.duration.value) == (True, 0, 0.0)

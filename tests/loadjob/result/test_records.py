@@ -50,7 +50,7 @@ async def test_the_parts_of_every_ttft_add_up_and_every_token_was_metered(
         parts = split(request, record)
         assert parts is not None
         assert sum(parts.values()) == pytest.approx(sample.ttft_scheduled, abs=1e-9)
-        assert parts["network"] < 0.05
+        assert parts["network"] < 0.3
         recorder.join(request, record)
     summary = summarize(recorder.finish(time.perf_counter()), document)
     assert summary.meter_audit is not None
