@@ -37,6 +37,8 @@ class VirtualServer:
     received: list[Received] = field(default_factory=list)
     in_flight: int = 0
     opened: int = 0
+    #: Output tokens of each response.
+    tokens: int = 2
     is_reachable: bool = True
     concurrency: list[tuple[float, int]] = field(default_factory=list)
     _free: list[float] = field(default_factory=list)
@@ -63,7 +65,7 @@ class VirtualServer:
             sample.first = None
         elif error is None:
             sample.status = 200
-            sample.output_tokens, sample.has_usage, sample.is_spread = 2, True, True
+            sample.output_tokens, sample.has_usage, sample.is_spread = self.tokens, True, True
             return f"answer to {prompt.id}"
         return None
 

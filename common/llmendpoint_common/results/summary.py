@@ -23,10 +23,11 @@ from llmendpoint_common.contracts.loadrun import (
     TtftPart,
     Unit,
     Window,
+    advice,
 )
 from llmendpoint_common.process.errors import RunResultError
 from llmendpoint_common.results.differences import as_json
-from llmendpoint_common.results.histogram import MICROSECONDS, Histogram
+from llmendpoint_common.results.histogram import MICROSECONDS, Histogram, rank_of
 from llmendpoint_common.results.join import audit_of
 from llmendpoint_common.results.measurements import Group, Measurements, Step
 from llmendpoint_common.results.objectives import Judged, State, judge_group
@@ -36,6 +37,8 @@ from llmendpoint_common.results.verdict import Evidence, judge
 
 _REQUESTS = "requests/s"
 _TOKENS = "tokens/s"
+#: Relative rounding of a rate in a document or result.
+_ROUNDING = 1e-6
 
 
 def summarize(
@@ -109,7 +112,7 @@ def summarize(
         tokens_per_chunk=whole.chunk_tokens / whole.chunks if whole.chunks else None,
         cached_input_ratio=whole.cached_tokens / whole.cached_of_tokens if whole.cached_of_tokens else None,
         unknown=tuple(unknown_sentences(measurements, document)),
-        error_details=tuple(_errors(measurements)),
+        error_details=tuple(_errors(measurements, document)),
         timeline=tuple(_timeline(measurements)),
         ttft_split=tuple(_split(measurements)),
         steps=tuple(_steps(measurements, document)),
@@ -126,24 +129,27 @@ def summarize(
 
 def percentiles(histogram: Histogram) -> Percentiles | None:
     """Return the percentiles of a histogram in seconds, or None if it is empty."""
-    if not histogram.count:
+    if not histogram.counts:
         return None
-    p50, p90, p95, p99 = (histogram.percentile(percent) for percent in (50, 90, 95, 99))
-    return Percentiles(histogram.count, round(histogram.mean, 6), p50, p90, p95, p99, histogram.max)
+    count = histogram.count
+    p50, p90, p95, p99 = histogram.values_at(*(rank_of(percent, count) for percent in (50, 90, 95, 99)))
+    return Percentiles(count, round(histogram.mean, 6), p50, p90, p95, p99, histogram.max)
 
 
 def _judged(measurements: Measurements, document: RunDocument) -> tuple[Group, tuple[Judged, ...]]:
     """Return the requests that the objectives are judged on, and their states.
 
-    A sweep finds out which rates are too high, so its objectives are judged at the highest rate that met all of them,
-    or at the lowest rate if none did.
+    A sweep finds out which rates are too high, so its objectives are judged at the highest rate up to its result that
+    met all of them, or at the lowest rate if none did.
     """
     if document.load.sweep is None or not measurements.steps:
         return measurements.whole, judge_group(measurements.whole, document.objectives)
     steps = sorted(measurements.steps, key=lambda step: step.offered_rate, reverse=True)
+    found = measurements.sweep.rate if measurements.sweep is not None else None
     for step in steps:
         judged = judge_group(step.group, document.objectives)
-        if all(item.state is State.MET for item in judged):
+        is_result = found is not None and step.offered_rate <= found * (1 + _ROUNDING)
+        if is_result and all(item.state is State.MET for item in judged):
             return step.group, judged
     return steps[-1].group, judge_group(steps[-1].group, document.objectives)
 
@@ -190,10 +196,11 @@ def _categories(measurements: Measurements) -> Iterator[CategoryResult]:
         )
 
 
-def _errors(measurements: Measurements) -> Iterator[ErrorResult]:
-    """Yield the classes of errors, the most frequent first."""
+def _errors(measurements: Measurements, document: RunDocument) -> Iterator[ErrorResult]:
+    """Yield the classes of errors, the most frequent first, with what to do about them."""
     for name, error in sorted(measurements.errors.items(), key=lambda item: (-item[1].count, item[0])):
-        yield ErrorResult(name, error.count, error.example)
+        what_to_do = advice(name, document.target.api, document.target.url)
+        yield ErrorResult(name, error.count, error.example, what_to_do)
 
 
 def _timeline(measurements: Measurements) -> Iterator[TimelineBucket]:

@@ -7,7 +7,8 @@ The reasons are checked in this order, and the first that applies is the verdict
 1. Canceled: the run was interrupted, so it is never judged.
 2. TargetUnreachable: no request was answered, with or without objectives.
 3. ClientLimited: the load was not what was asked for, because of the load generator (requests sent late, throttling).
-4. Saturated, Regression, ObjectivesMissed: one of them is certain, whatever the delays of the load generator.
+4. Saturated, Regression, ObjectivesMissed: one of them is certain, whatever the delays of the load generator. A run
+   without objectives is not judged for saturation, only told about it.
 5. NotMeasured, TooFewRequests, ClientLimited: the run cannot tell.
 6. ObjectivesMet.
 7. NoObjectives.
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason
+from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason, advice
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.histogram import MICROSECONDS, needed_for
 from llmendpoint_common.results.measurements import Group, Measurements
@@ -31,6 +32,8 @@ from llmendpoint_common.results.words import NEVER_ANSWERED, apart, plural
 
 MIN_SENT_SHARE = 0.95
 MAX_THROTTLED_SHARE = 0.01
+#: Share of their time for which the users of a closed loop may wait after failures.
+MAX_PAUSED_SHARE = 0.05
 _MAX_MESSAGE = 4000
 
 
@@ -88,7 +91,9 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
     count = sum(error.count for error in errors.values())
     name, most = max(errors.items(), key=lambda item: (item[1].count, item[0]))
     words = f": {most.example}" if most.example else ""
-    message = _message([f"no request was answered: {most.count} of {plural(count, 'request')} were {name}{words}"])
+    fact = f"no request was answered: {most.count} of {plural(count, 'request')} were {name}{words}"
+    target = evidence.document.target
+    message = _message([fact, advice(name, target.api, target.url)])
     return Judgement(Verdict.ERROR, VerdictReason.TARGET_UNREACHABLE, message)
 
 
@@ -109,8 +114,7 @@ def _failed(evidence: Evidence) -> Judgement | None:
     """An objective, the baseline or the offered rate was missed for certain."""
     if not evidence.judged and evidence.comparison is None:
         return None
-    saturation = evidence.measurements.saturation
-    if saturation is not None and evidence.document.load.sweep is None and evidence.judged:
+    if _is_saturated(evidence):
         return Judgement(Verdict.FAILED, VerdictReason.SATURATED, _message(_facts(evidence)))
     regressed = [result.message for result in _regressions(evidence) if result.regressed]
     missed = [_sentence(judged) for judged in _missed(evidence)]
@@ -128,6 +132,9 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if comparison is not None:
         unknown += [comparison.problem] if comparison.problem else []
         unknown += [f"the baseline has {name}, and this run could not measure it" for name in comparison.missing]
+    paused = _paused_share(evidence)
+    if paused > MAX_PAUSED_SHARE and evidence.judged:
+        unknown.append(f"the load was not that of the document, because {_pause_sentence(paused)}")
     if unknown:
         return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, _message(unknown))
     few = [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
@@ -154,6 +161,18 @@ def _passed(evidence: Evidence) -> Judgement | None:
         total = "nothing is worse than in the baseline by more than allowed"
     message = _message([total, *met, *_facts(evidence)])
     return Judgement(Verdict.PASSED, VerdictReason.OBJECTIVES_MET, message)
+
+
+def _is_saturated(evidence: Evidence) -> bool:
+    """Return whether the server did not follow the offered rate. A sweep exceeds it on purpose, to find the limit.
+
+    The objectives can be met all the same: latencies that grow with the time meet any objective in a short run.
+    """
+    measurements = evidence.measurements
+    if evidence.document.load.sweep is None:
+        return measurements.saturation is not None and bool(evidence.judged)
+    is_without_result = measurements.sweep is not None and measurements.sweep.rate is None
+    return is_without_result and all(judged.state is State.MET for judged in evidence.judged)
 
 
 def _missed(evidence: Evidence) -> list[Judged]:
@@ -243,11 +262,33 @@ def _facts(evidence: Evidence) -> list[str]:
             f"the server could not follow the offered rate from {format_duration(saturation.at_seconds)} on, at "
             f"{saturation.offered_rate:.3g} requests/s"
         )
+    paused = _paused_share(evidence)
+    if paused > MAX_PAUSED_SHARE:
+        facts.append(_pause_sentence(paused))
     if measurements.sweep is not None and measurements.sweep.message:
         facts.append(measurements.sweep.message)
     if evidence.comparison is not None:
         facts += evidence.comparison.differences
     return facts
+
+
+def _paused_share(evidence: Evidence) -> float:
+    """Return the share of their time for which the users of a closed loop waited after failures.
+
+    A user who waits sends nothing, so that a server that is down for half of the run has few errors.
+    """
+    load, measurements = evidence.document.load, evidence.measurements
+    stages = load.stages or ()
+    seconds = sum(stage.duration_seconds for stage in stages)
+    users: float = load.concurrency or (load.sessions.users if load.sessions is not None else 0)
+    if seconds:
+        users = sum((stage.concurrency or 0) * stage.duration_seconds for stage in stages) / seconds
+    time = users * measurements.load
+    return measurements.paused / time if time else 0.0
+
+
+def _pause_sentence(share: float) -> str:
+    return f"users waited for {100 * share:.0f} % of the time after failures (Retry-After, or no connection)"
 
 
 def _message(facts: Sequence[str]) -> str:

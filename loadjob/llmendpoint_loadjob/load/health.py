@@ -63,7 +63,7 @@ class GarbageWatch:
 def rare_collections() -> Iterator[None]:
     """Keep the objects of the start out of garbage collections, and collect rarely.
 
-    Requests free their objects by reference counts. A full collection of the heap after the imports takes 40 ms, which
+    Requests free their objects by reference counts. A full collection of the heap after the imports takes 27 ms, which
     would be in the latencies of all streams.
     """
     thresholds = gc.get_threshold()

@@ -112,7 +112,7 @@ class Sweep:
             offered += due.step >= 0
 
         def on_end(due: Due, sample: Sample) -> None:
-            if due.step >= 0 and not context.sender.is_dropping:
+            if due.step >= 0:
                 judge.note(sample)
 
         loop.on_due, loop.on_end = on_due, on_end
@@ -123,7 +123,7 @@ class Sweep:
             sending.cancel()
             with suppress(asyncio.CancelledError):
                 await sending
-        await self._drain(is_lost=judge.is_lost(plan.expected))
+        await self._drain()
         return offered, end
 
     def _schedule(self, plan: _Plan) -> Schedule:
@@ -146,14 +146,13 @@ class Sweep:
                 return window.clock()
         return min(end, window.clock())
 
-    async def _drain(self, *, is_lost: bool) -> None:
-        """Wait for the requests of a step, so that they do not burden the next one."""
+    async def _drain(self) -> None:
+        """Wait for the requests of a step, so that they do not burden the next one, also if the step has missed.
+
+        Not every server notices that a client has gone: after an abort, it could still be busy in the next step.
+        """
         context = self._context
-        if not is_lost:
-            await context.crew.wait(context.document.load.drain_timeout_seconds)
-        # Nothing more depends on the responses of a step that has missed.
-        context.sender.is_dropping = is_lost
+        await context.crew.wait(context.document.load.drain_timeout_seconds)
         context.client.abort()
         await context.crew.wait(1.0)
         await context.crew.cancel()
-        context.sender.is_dropping = False

@@ -1,7 +1,9 @@
 """Waits until a time with a precision of microseconds.
 
 The timers of an event loop have a resolution of 1 ms: epoll takes milliseconds, and uvloop rounds to them. That would
-give 100 requests per second a coefficient of variation of 4 %. A timerfd is precise and costs one system call.
+give 100 requests per second a coefficient of variation of 4 %. A timerfd is precise, but it takes the kernel some time to
+run the process. Therefore the timerfd ends 0.2 ms early, and the rest is waited for in turns of the event loop, which
+handle responses meanwhile. This takes at most 4 % of the time.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ _CLOCK_MONOTONIC = 1
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 #: The part of a wait that the event loop's own timers must not be used for, in seconds.
 _FINE = 0.003
+#: The part of a wait that is spent in turns of the event loop, in seconds, and as a share of the time.
+_TURNS = 0.0002
+_TURNS_SHARE = 0.04
 
 
 class Timer(Protocol):
@@ -52,6 +57,7 @@ class PreciseTimer(LoopTimer):
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)
         self._descriptor = _timerfd()
+        self._last = clock()
 
     async def until(self, at: float) -> None:
         """Return at the time `at`, or immediately if it has passed."""
@@ -59,8 +65,12 @@ class PreciseTimer(LoopTimer):
         if remaining > 2 * _FINE:
             await asyncio.sleep(remaining - _FINE)
             remaining = at - self._clock()
-        if remaining > 0:
-            await self._wait(remaining)
+        turns = min(_TURNS, _TURNS_SHARE * (at - self._last))
+        if remaining > turns:
+            await self._wait(remaining - turns)
+        while self._clock() < at:  # noqa: ASYNC110 - there is no event, only time
+            await asyncio.sleep(0)
+        self._last = self._clock()
 
     def close(self) -> None:
         """Release the timerfd."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from llmendpoint_loadjob.result.summary import summarize
 
 from llmendpoint_common.contracts.loadrun import Progress, RunDocument, RunLoad, RunTarget, parse_result
 from llmendpoint_common.process.errors import RunResultError
-from llmendpoint_loadjob.result.timings import Outcome, Sample
+from llmendpoint_loadjob.result.timings import Sample
+from support.outcomes import Outcome, summarize
 
 
 def honest() -> dict[str, Any]:

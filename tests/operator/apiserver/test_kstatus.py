@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.loadrun import MetricName, Objective
-from llmendpoint_loadjob.result.timings import Outcome
 from support.gitops_loadtests import SAMPLE, summary
 from support.kubectl import Kubectl
 from support.lifecycle import publish, set_replicas
 from support.manifests import endpoint, loadtest
+from support.outcomes import Outcome
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
