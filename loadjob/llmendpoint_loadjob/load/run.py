@@ -13,6 +13,7 @@ to the recorder and to `on_sample` when it has ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -26,7 +27,7 @@ from llmendpoint_loadjob.load.backoff import Reachability
 from llmendpoint_loadjob.load.closed_loop import ClosedLoop
 from llmendpoint_loadjob.load.context import Context, Recording
 from llmendpoint_loadjob.load.curve import LoadCurve, curve_of, names_of_stages
-from llmendpoint_loadjob.load.health import rare_collections, throttled_seconds, watch_lag
+from llmendpoint_loadjob.load.health import GarbageWatch, rare_collections, throttled_seconds, watch_lag
 from llmendpoint_loadjob.load.limits import available_connections, check_connections
 from llmendpoint_loadjob.load.open_loop import OpenLoop, Slots
 from llmendpoint_loadjob.load.saturation_watch import SaturationWatch
@@ -37,8 +38,11 @@ from llmendpoint_loadjob.load.timer import LoopTimer, timer_of
 from llmendpoint_loadjob.load.window import Crew, Ending, Window
 from llmendpoint_loadjob.result.timings import Sample
 
+log = logging.getLogger(__name__)
+
 #: Time for opening connections before the start, in seconds. What is not open then is opened by the requests.
 OPEN_SECONDS = 10.0
+OPEN_SECONDS_EACH = 0.05
 #: Connections that are opened before an open loop starts.
 MAX_OPENED = 100
 _WATCH_SECONDS = 0.25
@@ -91,6 +95,7 @@ class LoadRun:
         self._closed: ClosedLoop | None = None
         self._awaiting = "opening connections"
         self._drain_until = math.inf
+        self._is_finished = False
 
     @property
     def ending(self) -> Ending:
@@ -106,19 +111,21 @@ class LoadRun:
         stopped = asyncio.create_task(self._stopped.wait())
         try:
             await asyncio.wait((main, stopped), return_when=asyncio.FIRST_COMPLETED)
-            is_interrupted = not main.done()
         finally:
+            self._is_finished = True
             await self._end(main, stopped)
         if self._window.has_begun:
-            self.recorder.finish(self.clock(), interrupted=is_interrupted)
-        if not is_interrupted:
+            self.recorder.finish(self.clock(), interrupted=self._stopped.is_set())
+        if not self._stopped.is_set():
             main.result()
 
     def stop(self) -> None:
         """End the run immediately. Requests in flight are abandoned."""
-        if not self._stopped.is_set():
+        if not self._stopped.is_set() and not self._is_finished:
             self._stopped.set()
             self._sender.is_dropping = True
+            # Before the abort: otherwise users would send their next request.
+            self._window.close(Ending.STOPPED)
             self.client.abort()
 
     def progress(self) -> Progress:
@@ -152,6 +159,7 @@ class LoadRun:
         self._awaiting = ""
         with ExitStack() as stack:
             stack.enter_context(rare_collections())
+            garbage = stack.enter_context(GarbageWatch())
             throttled = throttled_seconds()
             self._window.start()
             self.recorder.begin(self._window.begin, self._window.measured_from)
@@ -162,6 +170,9 @@ class LoadRun:
             finally:
                 self.recorder.set_throttled(throttled_seconds() - throttled)
                 await _cancel(*watches)
+                log.info(
+                    "garbage collection took %.3f s, at most %.1f ms at a time", garbage.total, 1e3 * garbage.longest
+                )
 
     async def _prepare(self) -> Context:
         load = self.document.load
@@ -169,14 +180,22 @@ class LoadRun:
         users = 0 if load.is_open or self._is_trace else self._part.share_of(round(self._curve.peak))
         check_connections(users or load.max_in_flight or 1, available)
         opened = users or min(load.max_in_flight or MAX_OPENED, max(1, math.ceil(self._curve.peak)), MAX_OPENED)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(OPEN_SECONDS):
-                self._reachability.has_connected = bool(await self.client.open(min(opened, available)))
+        await self._open_connections(min(opened, available))
         timer = self.timer or timer_of(self.clock)
         slots = Slots(load.max_in_flight, available)
         prompts = sliced(self.prompts, self._part) if users else self.prompts
         return Context(self.document, prompts, self.client, self.recorder, self._sender, self._window, self._crew,
                        timer, self._part, slots)  # fmt: skip
+
+    async def _open_connections(self, count: int) -> None:
+        """Open one connection and then the others. Many TLS handshakes may take longer than the first one."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                self._reachability.has_connected = bool(await self.client.open(1))
+        if self._reachability.has_connected and count > 1:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(OPEN_SECONDS + OPEN_SECONDS_EACH * count):
+                    await self.client.open(count - 1)
 
     async def _load(self, context: Context) -> None:
         load = self.document.load

@@ -330,9 +330,10 @@ class TestEnd:
             run = outcome.start()
             running = asyncio.create_task(run.run())
             await asyncio.sleep(150)
-            begun = clock()
+            begun, sent = clock(), len(outcome.server.received)
             run.stop()
             await running
+            assert len(outcome.server.received) == sent
             return outcome, clock() - begun
 
         outcome, seconds = run_virtually(main)
