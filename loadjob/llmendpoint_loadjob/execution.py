@@ -97,25 +97,23 @@ class Execution:
         self._lines.close()
         if self._folder is not None and not self._is_finished:
             with suppress(OSError):
-                self._folder.write_partial(self._partial())
+                self._write_partial(self._recorder.snapshot(_clock()))
 
     async def _keep_partial(self) -> None:
-        """Write a partial summary now and every 10 seconds."""
+        """Write a partial summary now and every 10 seconds: what remains if the process is killed.
+
+        It is computed in a thread from a copy. On the event loop, it would be in every latency that is measured then.
+        """
         while self._folder is not None:
-            summary = self._partial()
             try:
-                await asyncio.to_thread(self._folder.write_partial, summary)
+                await asyncio.to_thread(self._write_partial, self._recorder.snapshot(_clock()))
             except OSError as error:
                 log.warning("could not write a partial summary: %s", error.strerror)
             await asyncio.sleep(PARTIAL_SECONDS)
 
-    def _partial(self) -> Summary:
-        """Return the summary of a run that is not over: what remains if the process is killed now."""
-        measurements = self._recorder.measurements
-        if self._run.progress().elapsed_seconds > 0:
-            measurements = self._recorder.finish(_clock(), interrupted=True)
-        measurements.interrupted = True
-        return self._summary(measurements)
+    def _write_partial(self, measurements: Measurements) -> None:
+        if self._folder is not None:
+            self._folder.write_partial(self._summary(measurements))
 
     def _summary(self, measurements: Measurements) -> Summary:
         return summarize(

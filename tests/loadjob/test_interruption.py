@@ -30,11 +30,11 @@ from llmendpoint_common.contracts.loadrun import (
 )
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import PublishError, RunResultError
+from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob import publish as publishing
 from llmendpoint_loadjob.publish import publish
-from llmendpoint_loadjob.result.summary import summarize
-from llmendpoint_loadjob.result.timings import Outcome, Sample
 from support.load_runs import Driven
+from support.runs import answered, measure
 from support.servers import StartSimulator
 from support.tls import issue, issue_without_key_identifiers
 from support.waiting import eventually
@@ -47,11 +47,8 @@ def document(url: str, load: RunLoad) -> RunDocument:
 
 
 def partial() -> Summary:
-    done = Sample("id", "q", "Math", 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2)
-    return summarize(
-        Outcome([done], duration=1.0, offered=1, sent=1, interrupted=True),
-        document("http://x", RunLoad(concurrency=1)),
-    )
+    stopped = document("http://x", RunLoad(concurrency=1))
+    return summarize(measure([answered()], stopped, interrupted=True), stopped)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.cluster import LOADTEST, FaultReason, LoadTestReason
 from llmendpoint_common.contracts.loadrun import Api, MetricName, Objective, RunDocument, RunLoad, RunTarget, Summary
-from llmendpoint_loadjob.result.summary import summarize
-from llmendpoint_loadjob.result.timings import Outcome, Sample
+from llmendpoint_loadjob.result.timings import Sample
 from llmendpoint_operator.loadtest import phases
 from support.gitops_states import NOW, Manifest, State, deleting, edited, manifest
+from support.outcomes import Outcome, summarize
 
 SPEC = {
     "endpointRef": {"name": "assistant"},

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import Progress, RunDocument, RunLoad, RunTarget, StartOrder
-from llmendpoint_loadjob.result.summary import summarize
-from llmendpoint_loadjob.result.timings import Outcome, Sample
+from llmendpoint_loadjob.result.timings import Sample
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.loadtest.controller import LoadTestController
@@ -18,6 +17,7 @@ from llmendpoint_operator.reconcile.controller import Cluster
 from llmendpoint_operator.settings import ChildSettings, Images
 from support.children import live, newer
 from support.fakes import FakeDiscovery, FakeObjects
+from support.outcomes import Outcome, summarize
 
 KEY = Key("LoadTest", "ns", "smoke")
 ENDPOINT = Key("LLMEndpoint", "ns", "assistant")

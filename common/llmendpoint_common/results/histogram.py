@@ -9,9 +9,12 @@ a wheel.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from math import ceil
+from operator import sub
 
 from llmendpoint_common.results.packing import Unpacker, pack
 
@@ -74,6 +77,16 @@ class Histogram:
         self.sum_microseconds += other.sum_microseconds
         self.max_microseconds = max(self.max_microseconds, other.max_microseconds)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Histogram:
+        return self.copy()
+
+    def copy(self) -> Histogram:
+        """Return a copy that does not change with this histogram."""
+        copied = Histogram(self.bits)
+        copied.counts = self.counts.copy()
+        copied.sum_microseconds, copied.max_microseconds = self.sum_microseconds, self.max_microseconds
+        return copied
+
     def percentile(self, percent: float) -> float:
         """Return the smallest value, to the resolution, that at least `percent` % of all values do not exceed.
 
@@ -86,16 +99,19 @@ class Histogram:
 
         Raises ValueError if there is no such value.
         """
-        if not 1 <= rank <= self.count:
-            raise ValueError(
-                "an empty histogram has no percentiles" if not self.counts else f"no value has rank {rank}"
-            )
-        seen = 0
-        for index, count in sorted(self.counts.items()):
-            seen += count
-            if seen >= rank:
-                return min(self._upper(index), self.max_microseconds) / MICROSECONDS
-        return self.max
+        return self.values_at(rank)[0]
+
+    def values_at(self, *ranks: int) -> list[float]:
+        """Return the values with these ranks, which ascend. Raises ValueError if there is no such value."""
+        if not self.counts:
+            raise ValueError("an empty histogram has no percentiles")
+        indexes = sorted(self.counts)
+        seen = list(accumulate([self.counts[index] for index in indexes]))
+        if ranks[0] < 1 or ranks[-1] > seen[-1]:
+            raise ValueError(f"a value has no rank {ranks}")
+        return [
+            min(self._upper(indexes[bisect_left(seen, rank)]), self.max_microseconds) / MICROSECONDS for rank in ranks
+        ]
 
     def count_to(self, seconds: float) -> int:
         """Return the number of values that do not exceed `seconds`. Values in its bucket count."""
@@ -124,13 +140,13 @@ class Histogram:
         """The largest value in seconds, exact to the microsecond."""
         return self.max_microseconds / MICROSECONDS
 
-    def numbers(self) -> Iterator[int]:
-        """Yield the content as numbers, for packing."""
-        yield from (self.bits, self.sum_microseconds, self.max_microseconds, len(self.counts))
+    def numbers(self) -> list[int]:
+        """Return the content as numbers, for packing."""
         indexes = sorted(self.counts)
         # Most gaps between indexes are 1. Apart from the counts, they take almost no space.
-        yield from (index - last for last, index in zip([0, *indexes], indexes, strict=False))
-        yield from (self.counts[index] for index in indexes)
+        gaps = map(sub, indexes, [0, *indexes])
+        counts = map(self.counts.__getitem__, indexes)
+        return [self.bits, self.sum_microseconds, self.max_microseconds, len(indexes), *gaps, *counts]
 
     def pack(self) -> str:
         """Return the histogram as text. Equal histograms have equal texts."""

@@ -16,16 +16,23 @@ MAX_BYTES = 4 * 1024 * 1024
 _MAX_BITS = 53
 
 
+def _varint(number: int) -> bytes:
+    data = bytearray()
+    while number >= 0x80:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
+
+
+#: Varints of up to two bytes, which almost all counts are.
+_SHORT = [_varint(number) for number in range(1 << 14)]
+
+
 def pack(numbers: Iterable[int]) -> str:
     """Return a text for numbers from 0 to 2^53."""
-    data = bytearray()
-    for number in numbers:
-        rest = number
-        while rest >= 0x80:
-            data.append(rest & 0x7F | 0x80)
-            rest >>= 7
-        data.append(rest)
-    return base64.b64encode(zlib.compress(bytes(data), 9)).decode("ascii")
+    data = b"".join([_SHORT[number] if number < 1 << 14 else _varint(number) for number in numbers])
+    return base64.b64encode(zlib.compress(data)).decode("ascii")
 
 
 class Unpacker:

@@ -8,12 +8,14 @@ distribution of the latencies and for any allowed share.
 
 The bounds hold for independent requests. Requests that wait for each other are alike, so the number of requests is
 divided by the design effect, which is how much more 20 successive parts of the run differ than independent requests
-would (Kish, Survey Sampling, 5.4).
+would (Kish, Survey Sampling, 5.4). If neighbouring parts are alike too, it is multiplied by (1 + r) / (1 - r) with
+their correlation r.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, floor, inf, sqrt
 from statistics import NormalDist
 
@@ -43,6 +45,9 @@ _COMPARISONS = len(_LATENCIES) * len(_PERCENTILES) + 2
 #: Probability with which one bound misses its true value.
 _SIDE = FALSE_ALARMS / (2 * _COMPARISONS)
 _PARTS = 20
+#: Correlation of neighbouring parts above which it is no longer chance, and the highest that 20 parts can tell.
+_CHANCE = 0.3
+_MAX_CORRELATION = 0.9
 _MAX_CHANGE = 1e9
 
 
@@ -171,13 +176,26 @@ class _Run:
             return 1.0
         limit, whole = total.percentile(percent), total.count
         share = total.count_to(limit) / whole
-        observed = expected = 0.0
+        excess: list[float] = []
+        expected = 0.0
         for part in self._parts:
             histogram: Histogram = getattr(part, name)
             count = histogram.count
-            observed += (histogram.count_to(limit) - share * count) ** 2
+            excess.append(histogram.count_to(limit) - share * count)
             expected += share * (1 - share) * count
-        return max(1.0, observed / expected) if expected else 1.0
+        observed = sum(value * value for value in excess)
+        if not expected or not observed:
+            return 1.0
+        return max(1.0, observed / expected) * _inflation(excess, observed)
+
+
+def _inflation(excess: list[float], squares: float) -> float:
+    """Return how much longer than a part the requests are alike: the sum of an AR(1) process, from neighbours."""
+    neighbours = sum(one * other for one, other in pairwise(excess)) / squares
+    if neighbours < _CHANCE:
+        return 1.0
+    correlation = min(_MAX_CORRELATION, neighbours)
+    return (1 + correlation) / (1 - correlation)
 
 
 def _parts(run: Measurements) -> list[Bucket]:

@@ -27,7 +27,7 @@ from llmendpoint_common.contracts.loadrun import (
 )
 from llmendpoint_common.process.errors import RunResultError
 from llmendpoint_common.results.differences import as_json
-from llmendpoint_common.results.histogram import MICROSECONDS, Histogram
+from llmendpoint_common.results.histogram import MICROSECONDS, Histogram, rank_of
 from llmendpoint_common.results.join import audit_of
 from llmendpoint_common.results.measurements import Group, Measurements, Step
 from llmendpoint_common.results.objectives import Judged, State, judge_group
@@ -129,10 +129,11 @@ def summarize(
 
 def percentiles(histogram: Histogram) -> Percentiles | None:
     """Return the percentiles of a histogram in seconds, or None if it is empty."""
-    if not histogram.count:
+    if not histogram.counts:
         return None
-    p50, p90, p95, p99 = (histogram.percentile(percent) for percent in (50, 90, 95, 99))
-    return Percentiles(histogram.count, round(histogram.mean, 6), p50, p90, p95, p99, histogram.max)
+    count = histogram.count
+    p50, p90, p95, p99 = histogram.values_at(*(rank_of(percent, count) for percent in (50, 90, 95, 99)))
+    return Percentiles(count, round(histogram.mean, 6), p50, p90, p95, p99, histogram.max)
 
 
 def _judged(measurements: Measurements, document: RunDocument) -> tuple[Group, tuple[Judged, ...]]:

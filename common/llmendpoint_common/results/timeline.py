@@ -44,11 +44,18 @@ class Bucket:
         self.ttft.merge(other.ttft)
         self.request_latency.merge(other.request_latency)
 
-    def numbers(self) -> Iterator[int]:
-        """Yield the content as numbers, for packing."""
-        yield from (self.offered, self.sent, self.completed, self.errors, self.output_tokens)
-        yield from self.ttft.numbers()
-        yield from self.request_latency.numbers()
+    def copy(self) -> Bucket:
+        """Return a copy that does not change with this bucket."""
+        copied = Bucket()
+        for name in ("offered", "sent", "completed", "errors", "output_tokens"):
+            setattr(copied, name, getattr(self, name))
+        copied.ttft, copied.request_latency = self.ttft.copy(), self.request_latency.copy()
+        return copied
+
+    def numbers(self) -> list[int]:
+        """Return the content as numbers, for packing."""
+        counts = (self.offered, self.sent, self.completed, self.errors, self.output_tokens)
+        return [*counts, *self.ttft.numbers(), *self.request_latency.numbers()]
 
     @classmethod
     def read(cls, numbers: Iterator[int]) -> Bucket:
@@ -100,6 +107,16 @@ class Timeline:
             self.buckets.setdefault(index // factor, Bucket()).merge(bucket)
         while self._is_too_long():
             self._double()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Timeline:
+        return self.copy()
+
+    def copy(self) -> Timeline:
+        """Return a copy that does not change with this timeline."""
+        copied = Timeline()
+        copied.width = self.width
+        copied.buckets = {index: bucket.copy() for index, bucket in self.buckets.items()}
+        return copied
 
     def pack(self) -> str:
         """Return the timeline as text. Equal timelines have equal texts."""

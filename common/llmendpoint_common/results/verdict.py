@@ -32,6 +32,8 @@ from llmendpoint_common.results.words import NEVER_ANSWERED, apart, plural
 
 MIN_SENT_SHARE = 0.95
 MAX_THROTTLED_SHARE = 0.01
+#: Share of their time for which the users of a closed loop may wait after failures.
+MAX_PAUSED_SHARE = 0.05
 _MAX_MESSAGE = 4000
 
 
@@ -130,6 +132,9 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if comparison is not None:
         unknown += [comparison.problem] if comparison.problem else []
         unknown += [f"the baseline has {name}, and this run could not measure it" for name in comparison.missing]
+    paused = _paused_share(evidence)
+    if paused > MAX_PAUSED_SHARE and evidence.judged:
+        unknown.append(f"the load was not that of the document, because {_pause_sentence(paused)}")
     if unknown:
         return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, _message(unknown))
     few = [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
@@ -257,11 +262,33 @@ def _facts(evidence: Evidence) -> list[str]:
             f"the server could not follow the offered rate from {format_duration(saturation.at_seconds)} on, at "
             f"{saturation.offered_rate:.3g} requests/s"
         )
+    paused = _paused_share(evidence)
+    if paused > MAX_PAUSED_SHARE:
+        facts.append(_pause_sentence(paused))
     if measurements.sweep is not None and measurements.sweep.message:
         facts.append(measurements.sweep.message)
     if evidence.comparison is not None:
         facts += evidence.comparison.differences
     return facts
+
+
+def _paused_share(evidence: Evidence) -> float:
+    """Return the share of their time for which the users of a closed loop waited after failures.
+
+    A user who waits sends nothing, so that a server that is down for half of the run has few errors.
+    """
+    load, measurements = evidence.document.load, evidence.measurements
+    stages = load.stages or ()
+    seconds = sum(stage.duration_seconds for stage in stages)
+    users: float = load.concurrency or (load.sessions.users if load.sessions is not None else 0)
+    if seconds:
+        users = sum((stage.concurrency or 0) * stage.duration_seconds for stage in stages) / seconds
+    time = users * measurements.load
+    return measurements.paused / time if time else 0.0
+
+
+def _pause_sentence(share: float) -> str:
+    return f"users waited for {100 * share:.0f} % of the time after failures (Retry-After, or no connection)"
 
 
 def _message(facts: Sequence[str]) -> str:

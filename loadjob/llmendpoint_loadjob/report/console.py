@@ -19,6 +19,7 @@ from llmendpoint_loadjob.report.words import (
     count_of,
     errors_of,
     interval,
+    is_repeated,
     latency_of,
     number,
     objective_name,
@@ -73,17 +74,12 @@ def _latencies(console: Console, summary: Summary) -> None:
         (item.name, values)
         for item in LATENCIES
         if item.field in SHOWN
-        and not _is_same(summary, item.field)
+        and not is_repeated(summary, item.field)
         and (values := latency_of(summary, item.field)) is not None
     ]
     if rows:
         grid = [("", *PERCENTILES), *((name, *_durations(values)) for name, values in rows)]
         print_grid(console, grid)
-
-
-def _is_same(summary: Summary, field: str) -> bool:
-    """Return whether a latency says nothing new: without thinking, the first output is the first token."""
-    return field == "ttfo" and summary.ttfo == summary.ttft
 
 
 def _durations(values: Percentiles) -> list[str]:

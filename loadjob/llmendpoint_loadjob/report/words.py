@@ -55,6 +55,11 @@ def latency_of(summary: Summary, field: str) -> Percentiles | None:
     return value
 
 
+def is_repeated(summary: Summary, field: str) -> bool:
+    """Return whether a latency says nothing new: without thinking, the first output is the first token."""
+    return field == "ttfo" and summary.ttfo == summary.ttft
+
+
 def number(value: float) -> str:
     """Return a number with three significant digits and without an exponent: `0.25`, `12.3`, `1,234`."""
     if value >= 999.5:

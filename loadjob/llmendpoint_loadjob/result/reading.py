@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from llmendpoint_common.contracts.loadrun import METRICS, MetricName, Objective
 from llmendpoint_common.results.histogram import MICROSECONDS
+from llmendpoint_common.results.join import ClientRequest
 from llmendpoint_common.results.measurements import MAX_EXAMPLE, Group
-from llmendpoint_loadjob.result.timings import Sample
+from llmendpoint_loadjob.result.timings import ErrorClass, Sample
 
 _WITHIN, _BEYOND, _UNKNOWN, _NOT_APPLICABLE = range(4)
 #: Latencies of categories and steps. Those of the whole run have all others too.
@@ -145,6 +146,23 @@ def is_empty(sample: Sample) -> bool:
 def has_usage(sample: Sample) -> bool:
     """Return whether the server reported token counts for an answer."""
     return sample.has_usage or sample.output_tokens > 0
+
+
+def was_kept_back(sample: Sample) -> bool:
+    """Return whether only the load generator kept a request from being sent: it is no failure of the server."""
+    return sample.error is ErrorClass.UNFINISHED and sample.sent == sample.ended and not sample.held
+
+
+def client_request_of(sample: Sample) -> ClientRequest:
+    """Return an answered request for the join with the sidecars' records."""
+    is_known = has_usage(sample)
+    return ClientRequest(
+        sample.request_id,
+        sample.queue_delay,
+        sample.ttft,
+        sample.input_tokens if is_known else None,
+        sample.output_tokens if is_known else None,
+    )
 
 
 def one_line(text: str) -> str:

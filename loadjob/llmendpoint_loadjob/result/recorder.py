@@ -24,9 +24,11 @@ from llmendpoint_common.results.measurements import (
     Step,
     measurements_of,
 )
-from llmendpoint_loadjob.result.reading import Reading, limits_of, one_line
+from llmendpoint_loadjob.result.reading import Reading, limits_of, one_line, was_kept_back
 from llmendpoint_loadjob.result.timings import Sample
 
+#: Longest time for which a user waits because of Retry-After, in seconds.
+_MAX_PAUSE = 300.0
 #: Category of what is above the maximum number of categories.
 _OTHER = "other categories"
 
@@ -37,7 +39,9 @@ class Recorder:
     def __init__(self, document: RunDocument) -> None:
         self.measurements = measurements_of(document.objectives)
         self._is_streamed = document.request.stream
+        self._is_closed = not document.load.is_open and document.trace is None
         self._limits = limits_of(document.objectives)
+        self._has_begun = False
         self._begin = 0.0
         self._measured_from = 0.0
         self._load_end = float("inf")
@@ -47,6 +51,7 @@ class Recorder:
 
     def begin(self, at: float, measured_from: float, load_end: float = float("inf")) -> None:
         """Set the start of the run, the end of the warm-up, and the end of the load if it is known."""
+        self._has_begun = True
         self._begin, self._measured_from, self._load_end = at, measured_from, load_end
 
     def end_load(self, at: float) -> None:
@@ -77,6 +82,18 @@ class Recorder:
         lag = measurements.lag
         measurements.worst_lag = round(lag.percentile(99) * MICROSECONDS) if lag.count else 0
         return measurements
+
+    def snapshot(self, at: float) -> Measurements:
+        """Return a copy of what has been measured until now, marked as interrupted.
+
+        It takes up to 10 ms. Compute its summary in another thread: that takes ten times as long, and a delay of the
+        event loop would be in all latencies.
+        """
+        if self._has_begun:
+            self.finish(at)
+        copied = self.measurements.copy()
+        copied.interrupted = True
+        return copied
 
     # ---- the load generator itself
 
@@ -113,7 +130,10 @@ class Recorder:
             measurements.steps[step].offered += 1
 
     def record(self, sample: Sample) -> None:
-        """Add a request that has ended."""
+        """Add a request that has ended, or that was due and could not be sent until the end of the drain."""
+        if was_kept_back(sample):
+            self.skip(sample.scheduled, sample.step, held=False)
+            return
         reading = Reading(sample, self._limits, is_streamed=self._is_streamed)
         self._add_to_timeline(sample, reading.values)
         measurements = self.measurements
@@ -127,6 +147,7 @@ class Recorder:
             measurements.unsent += 1
         if sample.error is not None:
             self._add_error(measurements.errors, sample)
+            self._add_pause(sample)
         reading.add_to(measurements.whole, in_time=sample.ended <= self._load_end, is_whole=True)
         reading.add_to(self._category(sample.category), in_time=sample.ended <= self._load_end)
         if sample.step < len(measurements.steps):
@@ -164,6 +185,12 @@ class Recorder:
         if counted is None:
             counted = errors[name] = ErrorCount()
         counted.add(self._micro(sample.ended), one_line(sample.detail))
+
+    def _add_pause(self, sample: Sample) -> None:
+        """Add the time for which a user of a closed loop waits after a failure, until the end of the load."""
+        if self._is_closed and sample.retry_after is not None:
+            seconds = max(0.0, min(sample.retry_after, _MAX_PAUSE, self._load_end - sample.ended))
+            self.measurements.paused += round(seconds * MICROSECONDS)
 
     def _add_to_timeline(self, sample: Sample, values: dict[str, int]) -> None:
         timeline, origin = self.measurements.timeline, self._measured_from

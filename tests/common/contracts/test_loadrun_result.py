@@ -10,8 +10,8 @@ import pytest
 
 from llmendpoint_common.contracts.loadrun import Progress, RunDocument, RunLoad, RunTarget, parse_result
 from llmendpoint_common.process.errors import RunResultError
-from llmendpoint_loadjob.result.summary import summarize
-from llmendpoint_loadjob.result.timings import Outcome, Sample
+from llmendpoint_loadjob.result.timings import Sample
+from support.outcomes import Outcome, summarize
 
 
 def honest() -> dict[str, Any]:

@@ -264,6 +264,19 @@ class TestLoadThatWasNotSent:
         assert (summary.offered, summary.sent) == (100, 80)
         assert outcome(summary) == expected
 
+    @pytest.mark.parametrize(("count", "expected"), [(3, PASSED), (20, LIMITED)])
+    def test_is_no_failure_of_the_server(self, count: int, expected: tuple[str, str, int]) -> None:
+        now = LOAD_SECONDS + 60
+        kept = failed(ErrorClass.UNFINISHED, scheduled=50.0, sent=now, ended=now)
+        summary = run([*[answered()] * (100 - count), *[kept] * count], "error_rate=1%", "ttft:p95=1s")
+        assert outcome(summary) == expected
+        assert (summary.requests, summary.errors, summary.offered) == (100 - count, 0, 100)
+
+    def test_is_a_failure_if_the_maximum_in_flight_was_reached_until_the_end(self) -> None:
+        now = LOAD_SECONDS + 60
+        held = failed(ErrorClass.UNFINISHED, scheduled=50.0, sent=now, ended=now, held=now - 50)
+        assert outcome(run([*[answered()] * 97, *[held] * 3], "error_rate=1%")) == MISSED
+
     def test_to_a_slow_or_dead_server_is_not_its_fault(self) -> None:
         samples = [failed(ErrorClass.REFUSED, at=LOAD_SECONDS + 1, scheduled=1.0)] * 100
         assert outcome(run(samples, "ttft:p95=1s")) == UNREACHABLE
@@ -272,6 +285,40 @@ class TestLoadThatWasNotSent:
 def test_throttling_makes_a_run_invalid() -> None:
     assert outcome(run([answered()] * 20, "ttft:p95=1s", throttled=1.1)) == LIMITED
     assert outcome(run([answered()] * 20, "ttft:p95=1s", throttled=0.9)) == PASSED
+
+
+class TestServerThatIsDownForPartOfTheRun:
+    """The users of a closed loop wait after failures, so few requests fail although the server is down for long."""
+
+    DOWN = (failed(ErrorClass.REFUSED, at=40.0, retry_after=5.0),) * 10
+
+    def test_does_not_pass_because_few_requests_failed(self) -> None:
+        summary = run([*[answered()] * 990, *self.DOWN], "error_rate=2%", "ttft:p95=1s")
+        assert outcome(summary) == NOT_MEASURED
+        assert summary.message == (
+            "The load was not that of the document, because users waited for 50 % of the time after failures "
+            "(Retry-After, or no connection)."
+        )
+
+    def test_fails_if_an_objective_was_missed_all_the_same(self) -> None:
+        assert outcome(run([*[answered()] * 90, *self.DOWN], "error_rate=2%")) == MISSED
+
+    def test_passes_if_it_was_short(self) -> None:
+        assert outcome(run([*[answered()] * 990, self.DOWN[0]], "error_rate=2%")) == PASSED
+
+    def test_is_told_without_objectives(self) -> None:
+        summary = run([*[answered()] * 90, *self.DOWN])
+        assert outcome(summary) == NO_OBJECTIVES
+        assert "Users waited for 50 % of the time" in summary.message
+
+    def test_does_not_count_pauses_after_the_end_of_the_load(self) -> None:
+        late = failed(ErrorClass.REFUSED, at=LOAD_SECONDS - 1, retry_after=600.0)
+        assert outcome(run([*[answered()] * 990, late], "error_rate=2%")) == PASSED
+
+    def test_is_judged_by_its_errors_in_an_open_loop_which_does_not_wait(self) -> None:
+        document = document_of("error_rate=2%", rate=10.0)
+        summary = summarize(measure([*[answered()] * 990, *self.DOWN], document), document)
+        assert outcome(summary) == PASSED
 
 
 def saturated(*objectives: str) -> Summary:

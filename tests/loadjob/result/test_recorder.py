@@ -316,3 +316,27 @@ def test_memory_does_not_grow_with_the_number_of_requests() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 200_000
+
+
+def test_a_snapshot_is_partial_and_does_not_change_with_the_run() -> None:
+    document = document_of(*SLO)
+    recorder = Recorder(document)
+    recorder.begin(0.0, 0.0, LOAD_SECONDS)
+    for sample in random_samples(100):
+        recorder.record(sample)
+    snapshot = recorder.snapshot(50.0)
+    before = snapshot.encode()
+    for sample in random_samples(100, seed=2):
+        recorder.record(sample)
+    recorder.add_lag(0.1)
+    assert snapshot.encode() == before
+    summary = summarize(snapshot, document)
+    assert (summary.partial, summary.requests, summary.duration.value) == (True, 100, 50.0)
+    whole = summarize(recorder.finish(LOAD_SECONDS), document)
+    assert (whole.partial, whole.requests) == (False, 200)
+
+
+def test_a_snapshot_before_the_start_has_measured_nothing() -> None:
+    document = document_of(*SLO)
+    summary = summarize(Recorder(document).snapshot(123_456.0), document)
+    assert (summary.partial, summary.requests, summary.duration.value) == (True, 0, 0.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.loadtest.load import LoadShape, Stage, Sweep
 from llmendpoint_common.api.loadtest.slo import SloItem
@@ -36,10 +38,13 @@ def resolve_load(
 
     `is_trace` is whether a trace determines when requests are sent.
     """
-    given = _given(load) | {"stop_when_saturated": stop_when_saturated}
+    given = _given(load) | {"stop_when_saturated": stop_when_saturated or None}
     objectives = tuple(_objective(item) for item in slo)
     if scenario is not None:
-        return apply_preset(scenario, given, objectives, is_trace=is_trace)
+        resolved = apply_preset(scenario, given, objectives, is_trace=is_trace)
+        if stop_when_saturated is False and resolved.load.stop_when_saturated:
+            return resolved._replace(load=msgspec.structs.replace(resolved.load, stop_when_saturated=None))
+        return resolved
     fields = {name: value for name, value in given.items() if value is not None}
     if not is_trace and not any(fields.get(name) for name in ("concurrency", "sessions", "rate", "stages", "sweep")):
         fields["concurrency"] = defaults.LOAD_CONCURRENCY
@@ -50,12 +55,12 @@ def resolve_load(
         "warmup_seconds": parse_duration(defaults.LOAD_WARMUP),
         "drain_timeout_seconds": parse_duration(defaults.LOAD_DRAIN_TIMEOUT),
     }
-    resolved = RunLoad(**{**others, **fields})
-    if resolved.is_open and resolved.arrivals is None:
-        resolved = RunLoad(**{**others, **fields, "arrivals": Arrivals.POISSON})
-    if resolved.sweep is not None and not objectives:
+    made = RunLoad(**{**others, **fields})
+    if made.is_open and made.arrivals is None:
+        made = msgspec.structs.replace(made, arrivals=Arrivals.POISSON)
+    if made.sweep is not None and not objectives:
         raise ValueError("load.sweep requires objectives in slo, which decide whether a rate is too high")
-    return ResolvedLoad(resolved, objectives)
+    return ResolvedLoad(made, objectives)
 
 
 def _given(load: LoadShape) -> dict[str, Any]:

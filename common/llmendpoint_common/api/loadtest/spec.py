@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import ApiModel, LocalReference, rules
+from llmendpoint_common.api.fields import ApiModel, LocalReference, cel_list, rules
 from llmendpoint_common.api.loadtest.dataset import Dataset, Order, Questions
 from llmendpoint_common.api.loadtest.fields import ServedModel
 from llmendpoint_common.api.loadtest.load import LoadShape
@@ -21,7 +21,7 @@ from llmendpoint_common.api.loadtest.resolution import resolve_load
 from llmendpoint_common.api.loadtest.slo import BaselineReference, SloItem
 from llmendpoint_common.api.loadtest.status import LoadTestStatus
 from llmendpoint_common.api.loadtest.target import Protocol, Target
-from llmendpoint_common.contracts.loadrun import ResolvedLoad, Scenario
+from llmendpoint_common.contracts.loadrun import PRESETS, ResolvedLoad, Scenario
 
 __all__ = [
     "CHANGEABLE",
@@ -42,6 +42,19 @@ __all__ = [
 
 _HAS_TRACE = "(has(self.dataset) && has(self.dataset.trace))"
 _SHAPES = ("concurrency", "rate", "stages", "sweep", "sessions")
+_NO_SHAPE = f"(!has(self.load) || !({' || '.join(f'has(self.load.{name})' for name in _SHAPES)}))"
+#: The scenarios whose load is a rate.
+_OPEN_SCENARIOS = [scenario.value for scenario, preset in PRESETS.items() if {"rate", "sweep"} & preset.load.keys()]
+#: Whether requests are sent on a schedule, regardless of response times.
+_IS_OPEN = (
+    "((has(self.load) && (has(self.load.rate) || has(self.load.sweep) || "
+    "(has(self.load.stages) && self.load.stages.exists(s, has(s.rate))))) || "
+    f"({_NO_SHAPE} && !{_HAS_TRACE} && has(self.scenario) && self.scenario in {cel_list(_OPEN_SCENARIOS)}))"
+)
+_OPEN_WORDS = (
+    "requires an open loop: load.rate, load.stages with a rate, load.sweep, or the scenario "
+    f"{' or '.join(_OPEN_SCENARIOS)}"
+)
 _IS_OPENAI = "(has(self.target) && has(self.target.protocol) && self.target.protocol == 'OpenAI')"
 
 _RULES = (
@@ -63,20 +76,17 @@ _RULES = (
         "one",
     ),
     (
-        "!has(self.stopWhenSaturated) || !self.stopWhenSaturated || has(self.scenario) || "
-        "(has(self.load) && (has(self.load.rate) || has(self.load.sweep) || "
-        "(has(self.load.stages) && self.load.stages.exists(s, has(s.rate)))))",
-        "stopWhenSaturated requires an open loop: load.rate, load.stages with a rate, or load.sweep",
+        "!has(self.scenario) || self.scenario != 'Sweep' || !has(self.load) || !has(self.load.concurrency)",
+        "the scenario Sweep searches for a rate: set load.rate (the highest one to try) or load.sweep, not "
+        "load.concurrency",
     ),
+    (f"!has(self.stopWhenSaturated) || !self.stopWhenSaturated || {_IS_OPEN}", f"stopWhenSaturated {_OPEN_WORDS}"),
+    (f"!has(self.load) || !has(self.load.arrivals) || {_IS_OPEN}", f"load.arrivals {_OPEN_WORDS}"),
+    (f"!has(self.load) || !has(self.load.maxInFlight) || {_IS_OPEN}", f"load.maxInFlight {_OPEN_WORDS}"),
     (
-        "!has(self.load) || !has(self.load.arrivals) || has(self.scenario) || has(self.load.rate) || "
-        "has(self.load.stages) || has(self.load.sweep)",
-        "load.arrivals requires an open loop: load.rate, load.stages with a rate, or load.sweep",
-    ),
-    (
-        "!has(self.load) || !has(self.load.maxInFlight) || has(self.scenario) || has(self.load.rate) || "
-        "has(self.load.stages) || has(self.load.sweep)",
-        "load.maxInFlight requires an open loop: load.rate, load.stages with a rate, or load.sweep",
+        f"!has(self.load) || !has(self.load.thinkTime) || !({_IS_OPEN})",
+        "load.thinkTime requires a closed loop: load.concurrency, load.stages with a concurrency, load.sessions, or a "
+        "scenario with users",
     ),
     (
         f"!{_IS_OPENAI} || !has(self.request) || !has(self.request.type) || self.request.type != 'Generate'",

@@ -36,8 +36,12 @@ class Cron:
 
     def last(self, now: datetime) -> datetime | None:
         """Return the last time that is not after `now`, or None if there is none within decades."""
-        local = now.astimezone(self.zone) + _MINUTE
-        return next((time for time in self._times(local, reverse=True) if time <= now), None)
+        local = (now + _MINUTE).astimezone(self.zone)
+        found = next((time for time in self._times(local, reverse=True) if time <= now), None)
+        # In an hour that occurs twice, cronsim searches back from the first of the two.
+        while found is not None and (later := self.next(found)) is not None and later <= now:
+            found = later
+        return found
 
     def next(self, now: datetime) -> datetime | None:
         """Return the first time after `now`, or None if there is none within decades."""

@@ -165,7 +165,7 @@ def threshold(frame: Frame, x: Scale, value: float, words: str) -> Markup:
     is_right = at > (frame.left + frame.right) / 2
     return join((
         tag("line", x1=_n(at), x2=_n(at), y1=frame.top, y2=frame.bottom, class_="threshold"),
-        tag("text", words, x=_n(at + (-5 if is_right else 5)), y=frame.top + 10,
+        tag("text", words, x=_n(at + (-5 if is_right else 5)), y=frame.bottom - 8,
             class_=f"label strong {'end' if is_right else ''}"),
     ))  # fmt: skip
 

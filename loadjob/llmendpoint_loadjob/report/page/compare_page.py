@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_loadjob.report.compare import Comparison
 from llmendpoint_loadjob.report.page import sections
@@ -24,13 +26,15 @@ def comparison_page(comparison: Comparison) -> str:
         section("Figures", _figures(comparison)),
         section("Settings", _settings(comparison)),
         section("Latency", distributions(runs)),
-        section("Errors", join(tag("div", tag("h3", name), sections.errors(summary, name)) for name, summary in runs)),
-        section(
-            "Objectives",
-            join(tag("div", tag("h3", name), sections.objectives(summary, name)) for name, summary in runs),
-        ),
+        section("Errors", _each(runs, sections.errors)),
+        section("Objectives", _each(runs, sections.objectives)),
     ]
     return document(f"Load tests {title}", parts)
+
+
+def _each(runs: Sequence[tuple[str, Summary]], show: Callable[[Summary, str], Markup]) -> Markup:
+    """Return a part for each run, under its name."""
+    return join(tag("div", tag("h3", name), show(summary, name)) for name, summary in runs)
 
 
 def _run(name: str, summary: Summary) -> Markup:

@@ -22,7 +22,7 @@ from llmendpoint_loadjob.report.page.chart import (
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.scales import Scale, linear, logarithmic
 from llmendpoint_loadjob.report.page.tables import PERCENTILES, Cell, percentile_cells, table
-from llmendpoint_loadjob.report.words import LATENCIES, bound, latency_of
+from llmendpoint_loadjob.report.words import LATENCIES, bound, is_repeated, latency_of
 
 _CURVES = (("ttft", "Time to first token (TTFT)", MetricName.TTFT),
            ("request_latency", "Request latency (end to end)", MetricName.REQUEST_LATENCY))  # fmt: skip
@@ -98,7 +98,7 @@ def latency_table(summary: Summary) -> Markup:
     rows = [
         (item.name, Cell(item.formula, "words"), values.count, *percentile_cells(values))
         for item in LATENCIES
-        if (values := latency_of(summary, item.field)) is not None
+        if not is_repeated(summary, item.field) and (values := latency_of(summary, item.field)) is not None
     ]
     unknown = tag("ul", *(tag("li", sentence) for sentence in summary.unknown)) if summary.unknown else ""
     header = ("latency", "from - to", "requests", *PERCENTILES)

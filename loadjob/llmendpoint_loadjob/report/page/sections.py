@@ -74,9 +74,8 @@ def objectives(summary: Summary, name: str = "") -> Markup:
         for item in summary.slo
     ]
     header = ("objective", "threshold", "measured", "95 % interval", "requests", "result")
-    return table(
-        f"Objectives{name and f' of {name}'}, judged over all requests: a failed one was never answered", header, rows
-    )
+    whose = f" of {name}" if name else ""
+    return table(f"Objectives{whose}, judged over all requests: a failed one was never answered", header, rows)
 
 
 def categories(summary: Summary) -> Markup:
@@ -118,9 +117,8 @@ def errors(summary: Summary, name: str = "") -> Markup:
         return tag("p", "No request failed.")
     rows = [(item.error_class, Cell(item.count, "bad"), item.example, item.advice) for item in errors_of(summary)]
     header = ("class", "requests", "example", "what to do")
-    return table(
-        f"Failed requests{name and f' of {name}'} by class of error", header, rows, words=("example", "what to do")
-    )
+    whose = f" of {name}" if name else ""
+    return table(f"Failed requests{whose} by class of error", header, rows, words=("example", "what to do"))
 
 
 def regressions(summary: Summary) -> Markup:

@@ -65,7 +65,7 @@ footer{margin-top:3rem;color:var(--soft);font-size:.85rem}
 --badbg:#fff;--warnbg:#fff}
 body{max-width:none;padding:0;font-size:11pt}.scroll{max-height:none;overflow:visible;border:0}
 thead th{position:static}figure,.verdict,.figures,tr{break-inside:avoid}h2,h3{break-after:avoid}
-th,td{padding:.2rem .4rem}.long tbody tr:nth-child(n+41){display:none}}
+th,td{padding:.2rem .4rem}.long tbody tr:nth-child(n+61){display:none}}
 """
 
 

@@ -12,7 +12,7 @@ from llmendpoint_loadjob.report.page.markup import Markup, tag
 UNKNOWN = "unknown"
 PERCENTILES = ("mean", "p50", "p90", "p95", "p99", "max")
 #: Rows of a table that is printed only in part.
-_LONG = 40
+_LONG = 60
 
 
 class Cell(NamedTuple):
