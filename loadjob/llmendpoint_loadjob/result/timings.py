@@ -1,15 +1,12 @@
-"""Measurements: a sample per request, and the outcome of a run. All times are readings of one clock, in seconds."""
+"""Measurements of one request. All times are readings of the clock of the run, in seconds."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import ErrorClass
-from llmendpoint_loadjob.result.histogram import Histogram
 
-__all__ = ["ErrorClass", "Outcome", "Sample"]
+__all__ = ["ErrorClass", "Sample"]
 
 
 class Sample(msgspec.Struct):
@@ -55,6 +52,8 @@ class Sample(msgspec.Struct):
     server_total: float | None = None
     #: Whether the response matched `expect` of its question, or None if there is nothing to match.
     matched: bool | None = None
+    #: Seconds for which the maximum of requests in flight kept the request back after it was due.
+    held: float = 0.0
     #: Seconds for which a user waits after a failure: Retry-After of 429 and 503, or a pause that grows while all
     #: requests fail.
     retry_after: float | None = None
@@ -100,22 +99,3 @@ class Sample(msgspec.Struct):
     def request_latency_scheduled(self) -> float:
         """Time from the scheduled time to the end of the response: te - t_s."""
         return self.ended - self.scheduled
-
-
-@dataclass
-class Outcome:
-    """Measurements of a run. Warm-up requests are not in `samples`.
-
-    `duration` is the time in seconds from the end of the warm-up to the last response. `offered` counts the requests
-    that were due in this time, and `sent` counts those of them that were sent before the load ended. `lag` contains
-    delays of the event loop. `throttled_seconds` is the time for which the CPU limit throttled the process.
-    `interrupted` is true if the run was stopped before its end. Requests that were in flight then are not in `samples`.
-    """
-
-    samples: list[Sample] = field(default_factory=list)
-    duration: float = 0.0
-    offered: int = 0
-    sent: int = 0
-    lag: Histogram = field(default_factory=Histogram)
-    throttled_seconds: float = 0.0
-    interrupted: bool = False

@@ -86,5 +86,5 @@ def test_the_load_generator_accepts_every_description_that_the_api_server_admits
 
 @pytest.mark.parametrize("field", ["duration", "warmup"])
 def test_a_duration_in_a_file_has_the_bounds_of_the_schema(field: str) -> None:
-    with pytest.raises(ValueError, match=f"load.{field}\n.*at most 8 digits"):
+    with pytest.raises(ValueError, match=f"load.{field}\n.*at most 720h"):
         parse_spec({"spec": {"load": {field: "123456789h"}}})

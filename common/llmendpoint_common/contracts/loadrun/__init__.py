@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmendpoint_common.contracts.loadrun.barrier import MAX_START_SECONDS, START_PATH, StartOrder, StartState
 from llmendpoint_common.contracts.loadrun.document import (
     DEFAULT_CONCURRENCY,
     MAX_CONCURRENCY,
@@ -31,6 +32,7 @@ from llmendpoint_common.contracts.loadrun.document import (
 from llmendpoint_common.contracts.loadrun.errors import ErrorClass, advice, error_of_status
 from llmendpoint_common.contracts.loadrun.headers import header_problem
 from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
+from llmendpoint_common.contracts.loadrun.presets import PRESETS, Preset, ResolvedLoad, Scenario, apply_preset
 from llmendpoint_common.contracts.loadrun.result import (
     LINE_PATTERN,
     MAX_CATEGORIES,
@@ -72,10 +74,13 @@ __all__ = [
     "MAX_RESULT_BYTES",
     "MAX_SECONDS",
     "MAX_STAGES",
+    "MAX_START_SECONDS",
     "METRICS",
     "NOTHING_MEASURED",
+    "PRESETS",
     "RESULT_KEY",
     "RUN_KEY",
+    "START_PATH",
     "STATUS_PORT",
     "Api",
     "Arrivals",
@@ -91,9 +96,11 @@ __all__ = [
     "Order",
     "Percentiles",
     "PrefixCache",
+    "Preset",
     "Progress",
     "Quantity",
     "RegressionResult",
+    "ResolvedLoad",
     "RunBaseline",
     "RunDocument",
     "RunLoad",
@@ -106,6 +113,9 @@ __all__ = [
     "RunTarget",
     "RunTrace",
     "Saturation",
+    "Scenario",
+    "StartOrder",
+    "StartState",
     "StepResult",
     "Summary",
     "SweepResult",
@@ -116,6 +126,7 @@ __all__ = [
     "VerdictReason",
     "Window",
     "advice",
+    "apply_preset",
     "error_of_status",
     "exit_code_of",
     "header_problem",

@@ -269,6 +269,13 @@ class RunTrace(_Section, frozen=True):
     time_scale: Annotated[
         float, Meta(gt=0, le=1e6, description="Factor for the times of the trace: 0.5 replays it twice as fast.")
     ] = 1.0
+    duration_seconds: Annotated[
+        Annotated[float, Meta(gt=0, le=MAX_SECONDS)] | None,
+        Meta(
+            description="Part of the trace to replay, in seconds from its beginning, after scaling. Replaces "
+            "load.durationSeconds. If absent, the whole trace is replayed."
+        ),
+    ] = None
 
 
 class RunQuestions(_Section, frozen=True):
