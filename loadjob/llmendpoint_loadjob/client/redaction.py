@@ -44,8 +44,14 @@ class Redactor:
             line = _without(line, secret, _KEY_STEP, _KEY)
         line = _KEYS.sub(_KEY, line)
         for prompt in prompts:
-            line = _without(line, _SPACE.sub(" ", prompt).strip(), _PROMPT_STEP, _PROMPT)
+            line = _without(line, _flat(prompt), _PROMPT_STEP, _PROMPT)
         return line if len(line) <= MAX_DETAIL else line[: MAX_DETAIL - 1] + "…"
+
+
+def _flat(prompt: str) -> str:
+    """Return a prompt on one line. `split` takes a third of the time of the pattern, and prompts can be long."""
+    text = " ".join(prompt.split())
+    return text if text.isprintable() else _SPACE.sub(" ", text)
 
 
 def words_of(body: bytes) -> str:
