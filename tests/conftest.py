@@ -22,8 +22,9 @@ from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.policy.hosts import ANY_HOST
 from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_simulator.behaviour import Behaviour
+from llmendpoint_simulator.known.server import KnownLatencyServer
 from llmendpoint_simulator.server import Simulator
-from support.servers import RunningSimulator, StartSidecar, StartSimulator
+from support.servers import RunningKnownLatency, RunningSimulator, StartKnownLatency, StartSidecar, StartSimulator
 
 # A time limit for each example would make tests depend on how busy the machine is. Bounds of time have tests of their
 # own.
@@ -56,6 +57,20 @@ def start_simulator(stack: AsyncExitStack) -> StartSimulator:
         await simulator.start(sockets)
         stack.push_async_callback(simulator.stop)
         return RunningSimulator(simulator, port_of(sockets))
+
+    return start
+
+
+@pytest.fixture
+def start_known_latency(stack: AsyncExitStack) -> StartKnownLatency:
+    """Return a function that starts a known-latency server on a free port. By default many requests run at once."""
+
+    async def start(**behaviour: object) -> RunningKnownLatency:
+        server = KnownLatencyServer(msgspec.convert({"parallel": 10_000, **behaviour}, Behaviour))
+        sockets = bind_sockets(LOOPBACK)
+        await server.start(sockets)
+        stack.push_async_callback(server.stop)
+        return RunningKnownLatency(server, port_of(sockets))
 
     return start
 

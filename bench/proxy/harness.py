@@ -98,20 +98,24 @@ def tree(pid: int) -> list[int]:
 
 def cpu_seconds(pid: int) -> float:
     """Return user and system CPU time of a process and its descendants, in seconds (resolution 10 ms)."""
-    total = 0
-    for member in tree(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total * _TICK
+    return sum(own_cpu_seconds(member) for member in tree(pid))
+
+
+def own_cpu_seconds(pid: int) -> float:
+    """Return user and system CPU time of one process, in seconds (resolution 10 ms)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK
 
 
 def megabytes(pid: int, field: str = "VmRSS") -> float:
     """Return the resident memory (`VmRSS`), or its peak (`VmHWM`), of a process and its descendants, in MB."""
-    total = 0
-    for member in tree(pid):
-        lines = Path(f"/proc/{member}/status").read_text().splitlines()
-        total += next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
-    return total / 1000
+    return sum(own_megabytes(member, field) for member in tree(pid))
+
+
+def own_megabytes(pid: int, field: str = "VmRSS") -> float:
+    """Return the resident memory, or its peak, of one process, in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1000
 
 
 def machine() -> dict[str, str]:

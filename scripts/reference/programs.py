@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmendpoint_cli.commands import demo
+from llmendpoint_cli.commands import demo, load, questions, results
 from llmendpoint_common.process.flags import Flags, Option
 from llmendpoint_loadjob import settings as loadjob
 from llmendpoint_operator import settings as operator
@@ -23,9 +23,15 @@ programs also have `--help` and `--version`. A wrong option or value ends a prog
 _PROGRAMS = (
     (operator.command_line(), ["python -m llmendpoint_operator"]),
     (sidecar.command_line(), ["python -m llmendpoint_sidecar", "llmendpoint sidecar"]),
-    (loadjob.command_line(), ["python -m llmendpoint_loadjob", "llmendpoint load"]),
+    (loadjob.command_line(), ["python -m llmendpoint_loadjob"]),
     (simulator.command_line(), ["python -m llmendpoint_simulator", "llmendpoint simulate"]),
     (demo.command_line(), ["llmendpoint demo"]),
+    (load.command_line(), ["llmendpoint load", "llmendpoint traffic"]),
+    (results.command_line(), ["llmendpoint results RUN"]),
+    (results.compare_command_line(), ["llmendpoint results compare BASELINE RUN"]),
+    (questions.list_command_line(), ["llmendpoint questions list"]),
+    (questions.validate_command_line(), ["llmendpoint questions validate"]),
+    (questions.sample_command_line(), ["llmendpoint questions sample"]),
 )
 
 

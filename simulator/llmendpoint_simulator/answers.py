@@ -46,6 +46,13 @@ def answer_to(body: dict[str, Any], operation: Operation, tokens: int) -> Answer
     return Answer(wanted) if limit is None or limit >= len(wanted) else Answer(wanted[:limit], complete=False)
 
 
+def text_answer(body: dict[str, Any], operation: Operation, tokens: int) -> Answer:
+    """Return a text of `tokens` tokens, or fewer if the request limits them."""
+    limit = _limit(body, operation)
+    kept = tokens if limit is None else min(limit, tokens)
+    return Answer(tuple(_TEXT[index % len(_TEXT)] for index in range(kept)), complete=kept == tokens)
+
+
 def _thinking(tokens: int) -> tuple[Piece, ...]:
     return tuple(_THINKING[index % len(_THINKING)] for index in range((tokens + 1) // 2))
 

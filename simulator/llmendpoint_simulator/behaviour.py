@@ -35,6 +35,10 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `parallel` requests run at the same time and up to `max_queue` wait. Further requests get 503. A `fault` in a stream
     occurs after `fault_after` chunks with content. `models` are present, and those in `registry` can be pulled. A
     model with another text in `revisions` has another content in the registry, and another digest.
+
+    Only the known-latency mode reads the rest. `capacity` is the number of requests per second that the server turns
+    to, in the order of arrival; 0 is no limit. `ttft_cv` is the coefficient of variation of the time to first token,
+    which has a gamma distribution then, and `seed` the seed of these times.
     """
 
     ttft: float = 0.2
@@ -51,6 +55,9 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: tuple[str, ...] = ()
     revisions: dict[str, str] = {}
     embedding_models: tuple[str, ...] = ()
+    capacity: float = 0.0
+    ttft_cv: float = 0.0
+    seed: int = 0
 
 
 async def until_running(behaviour: Callable[[], Behaviour]) -> None:

@@ -9,11 +9,38 @@ import msgspec
 
 from llmendpoint_common.contracts.sidecar import Operation
 
-_KEPT_ENTRIES = 20_000
+_KEPT_ENTRIES = 100_000
 
 
-class Entry(msgspec.Struct):
-    """A request. Times are seconds of the monotonic clock. `sent` is the number of sent chunks with content."""
+class Exactness(msgspec.Struct, gc=False):
+    """Times of a request in the known-latency mode, in seconds of the monotonic clock, and the server's own errors.
+
+    - `connection` is the number of the connection, in the order in which they were accepted, and `in_flight` the number
+      of requests that had arrived and not ended, this one included.
+    - `begun_at`, `first_due_at` and `last_due_at` are scheduled times: the end of the wait, and when the first and the
+      last chunk were due. `first_sent_at` and `last_sent_at` are the times after the kernel had taken them.
+    - `receive_lag` is how long the event loop had not read requests when it read this one. The request may have arrived
+      earlier than `received_at` by that time.
+    - `send_lag` is the longest delay of a chunk, and `blocked` the number of chunks that the client was too slow for.
+    """
+
+    connection: int
+    in_flight: int
+    receive_lag: float
+    begun_at: float | None = None
+    first_due_at: float | None = None
+    first_sent_at: float | None = None
+    last_due_at: float | None = None
+    last_sent_at: float | None = None
+    send_lag: float = 0.0
+    blocked: int = 0
+
+
+class Entry(msgspec.Struct, gc=False):
+    """A request. Times are seconds of the monotonic clock. `sent` is the number of sent chunks with content.
+
+    `received_at` is the time when head and body were complete. Only the known-latency mode has `exactness`.
+    """
 
     request_id: str
     model: str
@@ -24,6 +51,7 @@ class Entry(msgspec.Struct):
     sent: int = 0
     ended_at: float | None = None
     outcome: str = "running"
+    exactness: Exactness | None = None
 
 
 class Account(msgspec.Struct):
@@ -38,7 +66,7 @@ class Account(msgspec.Struct):
 
 
 class Ledger:
-    """Accounts by `model/operation`, and entries of the last 20,000 requests."""
+    """Accounts by `model/operation`, and entries of the last 100,000 requests."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

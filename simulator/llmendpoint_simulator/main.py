@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Sequence
 
 from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets, port_of
+from llmendpoint_simulator.known.server import KnownLatencyServer
 from llmendpoint_simulator.server import Simulator
 from llmendpoint_simulator.settings import Settings, parse_settings
 
@@ -22,9 +24,17 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
     except OSError as error:
         log.error("%s; choose another port with --listen", error)
         return exit_codes.ERROR
-    simulator = Simulator(settings.behaviour)
+    simulator: KnownLatencyServer | Simulator
+    if settings.known_latency:
+        simulator = KnownLatencyServer(settings.behaviour)
+        # A collection of all objects takes longer than the errors that this server measures.
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 1000)
+    else:
+        simulator = Simulator(settings.behaviour)
     await simulator.start(sockets)
-    log.info("simulating Ollama on port %d", port_of(sockets))
+    mode = " with known latency" if settings.known_latency else ""
+    log.info("simulating Ollama on port %d%s", port_of(sockets), mode)
     await stopping.wait()
     await simulator.stop()
     return exit_codes.OK

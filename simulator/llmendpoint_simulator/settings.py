@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import parse_level
-from llmendpoint_common.process.units import Address, parse_address, parse_duration, parse_positive
+from llmendpoint_common.process.units import (
+    Address,
+    parse_address,
+    parse_duration,
+    parse_integer,
+    parse_number,
+    parse_positive,
+)
 from llmendpoint_simulator.behaviour import Behaviour
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_SIMULATOR_"
@@ -19,15 +26,17 @@ _EXAMPLES = """examples:
   curl localhost:11434/api/chat -d '{"model": "simulated", "messages": [{"role": "user", "content": "hello"}]}'
   curl localhost:11434/simulator/ledger
   curl -X PUT localhost:11434/simulator/behaviour -d '{"ttft": 1.5}'
+  python -m llmendpoint_simulator --known-latency --ttft 200ms --inter-token 20ms --parallel 1000 --capacity 30
 """
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a simulator. `behaviour` is the initial behaviour."""
+    """Settings of a simulator. `behaviour` is the initial behaviour, and `known_latency` selects exact times."""
 
     listen: Address
     behaviour: Behaviour
+    known_latency: bool
     log_level: str
 
 
@@ -47,6 +56,14 @@ def command_line(program: str = "llmendpoint_simulator") -> Flags:
     size.option(
         "max-queue", parse_positive, "512", "number of requests that may wait for each model; further ones get 503"
     )
+    known = flags.group("known latency")
+    known.switch("known-latency", "send each chunk at its exact time, and record in the ledger how exact it was; every "
+                 "model name is served, with texts, and without faults, tools and formats")  # fmt: skip
+    known.option("capacity", parse_rate, "0", "requests per second that the server can follow, with --known-latency; 0 "
+                 "is no limit", value="RATE")  # fmt: skip
+    known.option("ttft-cv", parse_rate, "0", "coefficient of variation of the time to first token, with "
+                 "--known-latency; 0 is the same time for all requests", value="NUMBER")  # fmt: skip
+    known.option("seed", parse_integer, "0", "seed of the times to first token")
     models = flags.group("models")
     models.option("model", str, [_DEFAULT_MODEL], "name of a model that is present", value="NAME")
     models.option("embedding-model", str, [], "name of an embedding model that is present", value="NAME")
@@ -55,11 +72,27 @@ def command_line(program: str = "llmendpoint_simulator") -> Flags:
     return flags
 
 
+def parse_rate(text: str) -> float:
+    """Return a number that is not negative."""
+    number = parse_number(text)
+    if number < 0:
+        raise ValueError(f"{text!r} is negative; write 0 or a positive number")
+    return number
+
+
 def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmendpoint_simulator") -> Settings:
     """Return the settings of a command line. An invalid setting ends the process with exit code 2."""
-    options = vars(command_line(program).parse(arguments))
+    flags = command_line(program)
+    options = vars(flags.parse(arguments))
+    known = options.pop("known_latency")
+    alone = ("capacity", "ttft_cv") if not known else ("load", "pull")
+    for name in alone:
+        if options[name]:
+            only = "needs" if not known else "cannot be combined with"
+            flags.refuse(f"--{name.replace('_', '-')} {only} --known-latency")
     return Settings(
         listen=options.pop("listen"),
+        known_latency=known,
         log_level=options.pop("log_level"),
         behaviour=Behaviour(
             models=tuple(options.pop("model")),

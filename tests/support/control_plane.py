@@ -19,7 +19,7 @@ import urllib3
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST, LOADTEST_SCHEDULE
 from support.apiclient import Client
 from support.waiting import wait_until
 
@@ -191,7 +191,7 @@ def _install(client: Client) -> None:
     for document in yaml.safe_load_all((ROOT / "manifests/install.yaml").read_text()):
         if document["kind"] not in ("Deployment", "Service", "ServiceMonitor"):
             client.apply(document)
-    for kind in (LLMENDPOINT, LOADTEST):
+    for kind in (LLMENDPOINT, LOADTEST, LOADTEST_SCHEDULE):
         wait_until(functools.partial(_is_served, client, kind))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import MetricName, Objective, RunDocument, RunLoad, RunTarget
-from llmendpoint_loadjob.result.summary import summarize
-from llmendpoint_loadjob.result.timings import Outcome, Sample
+from llmendpoint_loadjob.result.timings import Sample
+from support.outcomes import Outcome, summarize
 
 RUNNING: dict[str, Any] = {
     "phase": "Running",

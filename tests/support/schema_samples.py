@@ -16,6 +16,12 @@ _ODD = ("0", "-1", "1e3", "1.", ".5", "00.0", "٣", "0s", "0h0m", "1.5s", "99999
         "http://[", "http://[::1", "http://:1", "http://a:b@c", "http://a:0", "http://a:65536", "https://a?b#c", "http://a//",
         "http://\uff41", "http://a..b", " ", "\n", "a\n", "\u2028", "100%", "0%", "100.00%", "0ms")  # fmt: skip
 
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**40) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=5,
+)
+
 
 def values(schema: Schema) -> SearchStrategy[Any]:
     """Return values that satisfy the types, patterns and bounds of a schema, and some that do not quite."""
@@ -28,6 +34,8 @@ def values(schema: Schema) -> SearchStrategy[Any]:
 
 def objects(schema: Schema, **given: SearchStrategy[Any]) -> SearchStrategy[Any]:
     """Return objects of a schema. The fields in `given` are always present, and have these values."""
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return st.dictionaries(st.text(max_size=10), _ANYTHING, max_size=3)
     if "additionalProperties" in schema:
         return st.dictionaries(st.text(max_size=10), values(schema["additionalProperties"]), max_size=2)
     properties = {name: field for name, field in schema["properties"].items() if name not in given}

@@ -7,9 +7,9 @@ OK = 0
 ERROR = 1
 #: A flag, an environment variable or a file from the user is invalid.
 USAGE = 2
-#: The measurements of a load run are not valid, because the load generator was the bottleneck.
+#: A load run cannot tell: it measured too little, or the load generator was the bottleneck.
 INVALID = 98
-#: A load run missed an objective, or measured no request.
+#: A load run missed an objective, is worse than its baseline, or saturated the server.
 FAILED = 99
 #: A load run was stopped before its end, or a second SIGTERM or SIGINT ended a process immediately. The value is
 #: 128 + SIGINT, as shells report it.

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from llmendpoint_common.wire.ndjson import LineSplitter
 
+_MARK = b"\xef\xbb\xbf"
+
 
 class ServerSentEvent(NamedTuple):
     """A dispatched event. `name` is empty if the event has no name."""
@@ -40,7 +42,20 @@ class EventSplitter:
                 self._name = text[6:].removeprefix(b" ")
             elif not text:
                 self._dispatch(events)
+            elif text.startswith(_MARK):
+                self._read_marked(text.removeprefix(_MARK))
         return events
+
+    def flush(self) -> list[ServerSentEvent]:
+        """Return the event that the end of the stream cuts off, if there is one, with its last line."""
+        return self.feed(b"\n\n")
+
+    def _read_marked(self, text: bytes) -> None:
+        """Read the first line, without its byte-order mark (WHATWG HTML, 9.2.6)."""
+        if text.startswith(b"data:"):
+            self._data.append(text[5:].removeprefix(b" "))
+        elif text.startswith(b"event:"):
+            self._name = text[6:].removeprefix(b" ")
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._data:

@@ -50,9 +50,10 @@ def _result(name: str, status: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if any(field not in status for field in _NEEDED):
         return None
+    requests, tokens = _throughput(summary)
     return {
-        "requestsPerSecond": summary["requestsPerSecond"],
-        "tokensPerSecond": summary["outputTokensPerSecond"],
+        "requestsPerSecond": requests,
+        "tokensPerSecond": tokens,
         "model": status["model"],
         "replicas": status["replicas"],
         "loadTestRef": {"name": name},
@@ -60,3 +61,15 @@ def _result(name: str, status: dict[str, Any]) -> dict[str, Any] | None:
         "modelDigest": status["modelDigest"],
         "configurationHash": status["configurationHash"],
     }
+
+
+def _throughput(summary: dict[str, Any]) -> tuple[str, str]:
+    """Return the requests and the generated tokens per second.
+
+    A sweep also measures rates that are too high and too low, so its result counts, with the tokens of its responses.
+    """
+    rate = (summary.get("sweep") or {}).get("rate")
+    answered = summary.get("requests", 0) - summary.get("errors", 0)
+    if rate is None or not answered:
+        return summary["requestsPerSecond"], summary["outputTokensPerSecond"]
+    return rate, f"{float(rate) * summary.get('outputTokens', 0) / answered:.3g}"

@@ -22,9 +22,9 @@ from llmendpoint_common.contracts.loadrun import (
     RunTarget,
     parse_run_document,
 )
-from llmendpoint_loadjob.result.summary import summarize
-from llmendpoint_loadjob.result.timings import Outcome, Sample
+from llmendpoint_loadjob.result.timings import Sample
 from support.manifests import endpoint, loadtest, pod
+from support.outcomes import Outcome, summarize
 from support.pod_processes import pod_processes
 from support.waiting import wait_until
 

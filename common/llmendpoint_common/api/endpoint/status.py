@@ -48,7 +48,8 @@ class Capacity(ApiModel):
     """Throughput that a load test measured."""
 
     requests_per_second: str = Field(
-        description="Number of successful requests per second over all replicas, as a decimal number such as 12.5."
+        description="Number of successful requests per second over all replicas, as a decimal number such as 12.5. If "
+        "the load test was a sweep, it is the highest rate that met the objectives."
     )
     tokens_per_second: str = Field(
         description="Number of generated tokens per second over all replicas, as a decimal number such as 850."

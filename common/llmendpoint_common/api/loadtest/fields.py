@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from llmendpoint_common.api.fields import PORT_PATTERN, POSITIVE_DURATION, Duration, rules
-from llmendpoint_common.contracts.loadrun import MAX_CATEGORY_LENGTH, MAX_RATE
+from llmendpoint_common.api.fields import PORT_PATTERN, Duration, rules
+from llmendpoint_common.contracts.loadrun import MAX_CATEGORY_LENGTH, MAX_RATE, MAX_SECONDS
+from llmendpoint_common.process.units import parse_duration
 
 _MAX_TEMPERATURE = 100
 #: A text of one line without control characters, as in the summary of a run. RE2 and Rust write code points like this.
@@ -70,21 +71,42 @@ def _bounded(rule: str, sentence: str, is_valid: Callable[[str], bool]) -> Any:
     return Annotated[Duration, Field(json_schema_extra=rules((rule, sentence))), _check(sentence, is_valid)]
 
 
-#: A duration that is not absurdly long, so that times computed from it fit into all types that hold them.
-BoundedDuration = _bounded(
-    "!self.matches('[0-9]{9}')",
-    "must have at most 8 digits in each number; write it like 90s or 5m",
-    lambda text: not re.search("[0-9]{9}", text),
-)
+#: CEL's duration() fails for more than 292 years, so longer texts are refused before.
+_IS_BOUNDED = "!self.matches('[0-9]{9}|[0-9]{5}h') && duration(self) <= duration('720h')"
+
+
+def _is_bounded(text: str) -> bool:
+    return not re.search("[0-9]{9}|[0-9]{5}h", text) and parse_duration(text) <= MAX_SECONDS
+
+
+#: A duration of at most 30 days.
+BoundedDuration = _bounded(_IS_BOUNDED, "must be at most 720h (30 days); write it like 90s or 5m", _is_bounded)
 PositiveDuration = _bounded(
-    *POSITIVE_DURATION,
-    lambda text: bool(re.search("[1-9]", text)) and not re.search("[0-9]{9}", text),
+    f"self.matches('[1-9]') && {_IS_BOUNDED}",
+    "must be longer than 0 and at most 720h (30 days); write it like 90s or 5m",
+    lambda text: bool(re.search("[1-9]", text)) and _is_bounded(text),
 )
 Rate = _number(
     f"double(self) > 0.0 && double(self) <= {MAX_RATE}.0",
     f"must be more than 0 and at most {MAX_RATE} requests per second",
     lambda rate: 0 < rate <= MAX_RATE,
 )
+#: A rate that may be 0, for a stage without load.
+LevelRate = _number(
+    f"double(self) <= {MAX_RATE}.0", f"must be at most {MAX_RATE} requests per second", lambda rate: rate <= MAX_RATE
+)
+Burstiness = _number(
+    "double(self) > 0.0 && double(self) <= 1000.0",
+    "must be more than 0 and at most 1000",
+    lambda shape: 0 < shape <= 1000,
+)
+TimeScale = _number(
+    "double(self) > 0.0 && double(self) <= 1000000.0",
+    "must be more than 0 and at most 1000000",
+    lambda factor: 0 < factor <= 1_000_000,
+)
+#: A percentage from `1%` to `99%`, without decimals.
+Precision = Annotated[str, Field(pattern="^[1-9][0-9]?%$", max_length=3)]
 Temperature = _number(
     f"double(self) >= 0.0 && double(self) <= {_MAX_TEMPERATURE}.0",
     f"must be a number from 0 to {_MAX_TEMPERATURE}",

@@ -52,15 +52,18 @@ def _clients(peers: Sequence[NetworkPeer] | None) -> Manifest:
 
 
 def _readers(access: MetricsAccess) -> list[Manifest]:
-    """Return the sources that may connect to the port for metrics and status."""
+    """Return the sources that may connect to the port for metrics and status.
+
+    Load pods of the namespace read the records of their own requests there.
+    """
     names = sorted(access.namespaces)
     operator = {
         "namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: access.operator_namespace}},
         "podSelector": {"matchLabels": {OPERATOR_LABEL: "true"}},
     }
     if not names:
-        return [operator]
+        return [operator, _LOAD_PODS]
     if access.all_namespaces:
         return [{"namespaceSelector": {}}]
     named = {"key": _NAMESPACE_NAME, "operator": "In", "values": names}
-    return [{"namespaceSelector": {"matchExpressions": [named]}}, operator]
+    return [{"namespaceSelector": {"matchExpressions": [named]}}, operator, _LOAD_PODS]

@@ -15,6 +15,8 @@ from llmendpoint_common.contracts.cluster import (
     LoadTestCondition,
     LoadTestReason,
     PodReason,
+    ScheduleCondition,
+    ScheduleReason,
 )
 from llmendpoint_common.contracts.loadrun import VerdictReason
 from llmendpoint_common.contracts.sidecar import ModelReason
@@ -23,13 +25,14 @@ from llmendpoint_operator.endpoint.conditions.model_reports import AVAILABILITY_
 PAGE = (Path(__file__).parents[4] / "docs/conditions.md").read_text()
 
 
-@pytest.mark.parametrize("condition", [*EndpointCondition, *LoadTestCondition])
+@pytest.mark.parametrize("condition", [*EndpointCondition, *LoadTestCondition, *ScheduleCondition])
 def test_every_condition_has_a_section(condition: str) -> None:
     assert f"\n### {condition}\n" in PAGE
 
 
 @pytest.mark.parametrize(
-    "reason", sorted(set(chain(EndpointReason, FaultReason, LoadTestReason, ModelReason, PodReason)))
+    "reason",
+    sorted({*EndpointReason, *FaultReason, *LoadTestReason, *ModelReason, *PodReason, *ScheduleReason, *VerdictReason}),
 )
 def test_every_reason_is_documented(reason: str) -> None:
     assert f"`{reason}`" in PAGE
@@ -49,7 +52,9 @@ def test_every_link_leads_to_one_place() -> None:
 
 def test_every_documented_reason_exists() -> None:
     tables = re.findall(r"^\|[^|]*\| `(\w+)`(?:, `(\w+)`)* \|", PAGE, re.MULTILINE)
-    known = set(chain(EndpointReason, FaultReason, LoadTestReason, ModelReason, PodReason, VerdictReason))
+    known = set(
+        chain(EndpointReason, FaultReason, LoadTestReason, ModelReason, PodReason, ScheduleReason, VerdictReason)
+    )
     assert {reason for row in tables for reason in row if reason} <= known
 
 

@@ -48,7 +48,7 @@ def test_given_sources_and_load_tests_of_the_namespace_may_connect() -> None:
 @pytest.mark.parametrize(
     ("flags", "readers"),
     [
-        ([], [OPERATOR]),
+        ([], [OPERATOR, LOAD_PODS]),
         (
             ["--monitoring-namespace=monitoring", "--monitoring-namespace=agents"],
             [
@@ -60,12 +60,15 @@ def test_given_sources_and_load_tests_of_the_namespace_may_connect() -> None:
                     }
                 },
                 OPERATOR,
+                LOAD_PODS,
             ],
         ),
         (["--monitoring-namespace=*"], [{"namespaceSelector": {}}]),
     ],
 )
-def test_only_the_operator_and_the_monitoring_read_metrics(flags: list[str], readers: list[dict[str, Any]]) -> None:
+def test_only_the_operator_the_monitoring_and_load_pods_read_metrics(
+    flags: list[str], readers: list[dict[str, Any]]
+) -> None:
     access = parse_settings(["--own-namespace=llmendpoint-system", *flags]).children.metrics_access
     assert policy(access)["ingress"][1]["from"] == readers
 

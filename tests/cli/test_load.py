@@ -1,0 +1,163 @@
+"""`llmendpoint load` on a terminal, and its rules for runs on a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from llmendpoint_cli.cluster.loadtest import load_test
+from llmendpoint_cli.cluster.names import ObjectName, parse_object_name
+from llmendpoint_cli.commands.picker import plan
+from llmendpoint_cli.main import main
+from llmendpoint_cli.stack.ports import free_port
+from llmendpoint_cli.stack.process import process
+from llmendpoint_common.api.loadtest.spec import parse_spec
+from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
+from llmendpoint_common.contracts.loadrun import Api
+from llmendpoint_common.contracts.loadrun.presets import Scenario
+from llmendpoint_loadjob.settings import parse_settings
+
+
+class Terminal:
+    """`llmendpoint` on a terminal of 40 columns."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        environment = os.environ | {"COLUMNS": "40", "TERM": "xterm"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "llmendpoint_cli.main", *arguments],
+            stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
+        )  # fmt: skip
+        os.close(slave)
+        self.text = ""
+
+    def until(self, words: str, seconds: float = 60) -> None:
+        """Read until the terminal shows the words."""
+        end = time.monotonic() + seconds
+        while words not in self.text:
+            assert time.monotonic() < end, self.text
+            assert self._read(), f"{words!r} is not in {self.text!r}"
+
+    def type(self, line: str) -> None:
+        os.write(self._master, line.encode() + b"\n")
+
+    def end(self) -> int:
+        while self._read():
+            pass
+        os.close(self._master)
+        return self.process.wait(30)
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._master], [], [], 60)
+        try:
+            data = os.read(self._master, 4096) if ready else b""
+        except OSError:
+            data = b""
+        self.text += data.decode(errors="replace")
+        return bool(data)
+
+
+def test_without_arguments_a_scenario_is_picked_explained_and_run(tmp_path: Path) -> None:
+    port = free_port(11434, lambda _: None)
+    url = f"http://127.0.0.1:{port}"
+    arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "10ms", "--tokens", "2"]
+    with process("llmendpoint_simulator", arguments, f"{url}/api/version"):
+        terminal = Terminal("load")
+        terminal.until("Scenario")
+        assert "background traffic" in " ".join(terminal.text.split())
+        terminal.type("Smoke")
+        terminal.until("URL of the model server")
+        terminal.type(url)
+        terminal.until("Model ")
+        terminal.type("")
+        terminal.until("Folder for the results")
+        terminal.type(str(tmp_path))
+        terminal.until("Run it?")
+        shown = " ".join(terminal.text.split())
+        assert "until 5 requests are answered" in shown
+        assert "command: llmendpoint load --scenario=Smoke" in shown
+        terminal.type("y")
+        assert terminal.end() in (0, 98)
+    assert json.loads((tmp_path / "summary.json").read_text())["requests"] == 5
+    assert "5 requests in" in terminal.text
+
+
+def test_the_picker_can_be_left(tmp_path: Path) -> None:
+    terminal = Terminal("load")
+    terminal.until("Scenario")
+    terminal.type("9")
+    terminal.until("Please select one")
+    terminal.type("\x04")
+    assert terminal.end() == 130
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentences"),
+    [
+        (["--concurrency=4", "--duration=2m"], "4 users, each with one request at a time, for 2m00s, to m at http://"),
+        (["--scenario=Ramp"], "1 stage with up to 16 users for 10m00s"),
+        (["--scenario=Traffic"], "0.2 requests/s until it is stopped"),
+        (["--scenario=Sweep"], "A search for the highest rate at rates from 0.25 to 100 requests/s, 1m00s each"),
+        (["--rate=2", "--warmup=10s", "--slo=error_rate=1%"], "A warm-up of 10s comes first and is not measured."),
+    ],
+)
+def test_what_a_run_will_do_is_said(flags: list[str], sentences: str) -> None:
+    assert sentences in " ".join(plan(parse_settings(["--model=m", *flags], environment={}).document))
+
+
+@pytest.mark.parametrize("scenario", list(Scenario))
+def test_every_scenario_can_be_run_on_a_cluster(scenario: Scenario) -> None:
+    document = parse_settings(["--model=m:1", f"--scenario={scenario}", "--category=Math"], environment={}).document
+    manifest = load_test(document, ObjectName("ns", "assistant"), "m:1", None)
+    spec = parse_spec(manifest)
+    found = run_document(spec, ResolvedTarget(document.target.url, Api.OLLAMA_CHAT, "m:1"))
+    if document.load.stages:
+        # Stages have durations of their own, and then that of the load means nothing.
+        load = msgspec.structs.replace(found.load, duration_seconds=document.load.duration_seconds)
+        found = msgspec.structs.replace(found, load=load)
+    assert found == document
+
+
+def test_the_options_of_a_run_reach_the_load_test() -> None:
+    document = parse_settings(
+        ["--model=m:1", "--rate=2.5", "--arrivals=gamma", "--burstiness=0.5", "--no-stream", "--max-tokens=5",
+         "--temperature=0.7", "--timeout=1500ms", "--prefix-cache=unique", "--option=num_ctx=8192", "--body=think=false",
+         "--header=X-Tenant: blue", "--in-order", "--slo=ttft:p95=250ms", "--slo=error_rate=1%", "--seed=4"],
+        environment={},
+    ).document  # fmt: skip
+    spec = parse_spec(load_test(document, ObjectName("ns", "assistant"), "m:1", "smoke"))
+    assert run_document(spec, ResolvedTarget(document.target.url, Api.OLLAMA_CHAT, "m:1")) == document
+
+
+def test_names_of_objects() -> None:
+    assert parse_object_name("ns/a") == ObjectName("ns", "a")
+    assert str(parse_object_name("a.b")) == "a.b"
+    for text in ("", "A", "a/b/c", "-a", "a/"):
+        with pytest.raises(ValueError, match="is not a name; write it like default/nightly"):
+            parse_object_name(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--endpoint=ns/a", "--url=http://x"], "--url cannot be combined with --endpoint; set it in the spec"),
+        (["--endpoint=ns/a", "--trace=t"], "--trace cannot be combined with --endpoint"),
+        (["--endpoint=A"], "--endpoint: 'A' is not a name"),
+        (["--model=m", "--context=c"], "--context is only allowed with --endpoint"),
+        (["--endpoint=ns/a", "--rate=1", "--concurrency=1"], "set only one of --concurrency"),
+    ],
+)
+def test_wrong_options_are_refused(flags: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["load", *flags])
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,171 @@
+"""A sweep finds the capacity of servers that have a known one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import pytest
+
+from llmendpoint_common.contracts.loadrun import (
+    Arrivals,
+    ErrorClass,
+    MetricName,
+    Objective,
+    RunDocument,
+    RunLoad,
+    RunSweep,
+    RunTarget,
+    SweepResult,
+)
+from llmendpoint_loadjob.dataset.prompts import Prompt
+from llmendpoint_loadjob.load import health
+from llmendpoint_loadjob.load.judging import StepJudge
+from llmendpoint_loadjob.load.run import LoadRun
+from llmendpoint_loadjob.load.search import MAX_STEPS, Search
+from llmendpoint_loadjob.load.timer import LoopTimer
+from llmendpoint_loadjob.result.recorder import Recorder
+from llmendpoint_loadjob.result.timings import Sample
+from support.virtual_server import VirtualServer
+from support.virtual_time import run_virtually
+
+TTFT = Objective(MetricName.TTFT, 1.0, 95)
+
+
+@pytest.fixture(autouse=True)
+def rare_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure delays of the event loop rarely: in virtual time there are none, and hours have many ticks."""
+    monkeypatch.setattr(health, "LAG_INTERVAL", 10.0)
+
+
+def prompts() -> Iterator[Prompt]:
+    return (Prompt(f"q{i}", "Math", (("user", "x"),)) for i in count())
+
+
+def sweep(load: RunLoad, objective: Objective = TTFT, **server: object) -> tuple[SweepResult, Recorder]:
+    document = RunDocument(RunTarget("http://x"), "m", load, objectives=(objective,))
+
+    async def main(clock: Callable[[], float]) -> Recorder:
+        recorder = Recorder(document)
+        client = VirtualServer(clock, **server)  # type: ignore[arg-type]
+        await LoadRun(document, prompts(), client, recorder, clock=clock, timer=LoopTimer(clock)).run()
+        return recorder
+
+    recorder = run_virtually(main)
+    assert recorder.measurements.sweep is not None
+    return recorder.measurements.sweep, recorder
+
+
+@pytest.mark.timeout(300)
+def test_a_known_capacity_is_found_within_3_percent_in_9_of_10_seeds() -> None:
+    """4 requests at a time, of 1 s each on average, with random gaps and durations: the capacity is 4 per second."""
+    errors = []
+    for seed in range(10):
+        source = random.Random(seed)
+        result, _ = sweep(
+            RunLoad(sweep=RunSweep(max_rate=64, min_rate=1), seed=seed, arrivals=Arrivals.GAMMA, burstiness=20),
+            servers=4, service=lambda source=source: source.uniform(0.9, 1.1),
+        )  # fmt: skip
+        errors.append(abs((result.rate or 0.0) / 4 - 1))
+    assert sum(error < 0.03 for error in errors) >= 9
+
+
+def test_the_interval_is_as_narrow_as_asked_for_and_holds_the_capacity() -> None:
+    load = RunLoad(sweep=RunSweep(max_rate=100, step_seconds=60, precision=0.05), arrivals=Arrivals.CONSTANT)
+    result, recorder = sweep(load, servers=4, service=lambda: 1.0)
+    assert result.rate == pytest.approx(4, rel=0.03)
+    assert result.low <= 4 <= result.high
+    assert result.high / result.low <= 1.05
+    assert "95% interval" in result.message
+    rates = [step.offered_rate for step in recorder.measurements.steps]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.4])
+    assert len(rates) < 30
+
+
+def test_a_server_that_does_not_keep_up_misses_without_an_objective_on_a_latency() -> None:
+    load = RunLoad(sweep=RunSweep(max_rate=50, min_rate=1, step_seconds=60), arrivals=Arrivals.CONSTANT)
+    result, _ = sweep(load, Objective(MetricName.ERROR_RATE, 0.01), servers=4, service=lambda: 1.0)
+    assert result.rate == pytest.approx(4, rel=0.03)
+
+
+def test_a_capacity_above_the_highest_rate_is_said_so() -> None:
+    result, _ = sweep(RunLoad(sweep=RunSweep(max_rate=5, min_rate=2, step_seconds=10)), servers=100)
+    assert result.rate is not None
+    assert result.rate == pytest.approx(5, rel=0.5)
+    assert "every rate met the objectives" in result.message
+
+
+def test_a_server_that_misses_at_the_lowest_rate_has_no_capacity() -> None:
+    result, recorder = sweep(RunLoad(sweep=RunSweep(max_rate=5, step_seconds=10)), servers=1, service=lambda: 30.0)
+    assert result.rate is None
+    assert result.message == "the objectives were missed at the lowest rate, 0.1 requests/s"
+    assert len(recorder.measurements.steps) == 2
+
+
+def test_an_objective_that_cannot_be_measured_ends_the_sweep() -> None:
+    load = RunLoad(sweep=RunSweep(max_rate=5, step_seconds=10))
+    result, recorder = sweep(load, Objective(MetricName.TPOT, 1.0, 95), tokens=1)
+    assert result.rate is None
+    assert "could not be measured" in result.message
+    assert len(recorder.measurements.steps) == 1
+
+
+def test_accidents_do_not_lead_the_search_astray() -> None:
+    """One step in 20 has the wrong result."""
+    source, errors = random.Random(3), []
+    for capacity in (1.0, 3.7, 9.9, 25.0):
+        search = Search(RunSweep(max_rate=100, min_rate=0.5))
+        while (rate := search.next_rate()) is not None:
+            search.note(rate, is_met=(rate <= capacity) != (source.random() < 0.05))
+        errors.append(abs((search.estimate().rate or 0) / capacity - 1))
+        assert len(search.steps) <= MAX_STEPS
+    assert sorted(errors)[-2] < 0.05
+
+
+def test_the_search_never_offers_much_more_than_twice_what_was_met() -> None:
+    search, met = Search(RunSweep(max_rate=1000, min_rate=0.1)), 0.1
+    while (rate := search.next_rate()) is not None:
+        assert rate <= 2.01 * met
+        search.note(rate, is_met=rate <= 7)
+        met = max(met, rate) if rate <= 7 else met
+
+
+class TestJudge:
+    def judged(self, latencies: Sequence[float | None], *objectives: Objective) -> StepJudge:
+        judge = StepJudge(objectives)
+        for number, latency in enumerate(latencies):
+            error = ErrorClass.TIMEOUT if latency is None else None
+            first = None if latency is None else number + latency
+            judge.note(
+                Sample(
+                    "",
+                    "",
+                    "",
+                    number,
+                    number,
+                    first,
+                    ended=number + (latency or 9.0),
+                    status=200,
+                    error=error,
+                    output_tokens=2,
+                )
+            )
+        return judge
+
+    def test_a_percentile_is_met_if_so_many_requests_are_within_the_threshold(self) -> None:
+        assert self.judged([0.5] * 95 + [2.0] * 5, TTFT).is_met
+        assert not self.judged([0.5] * 94 + [2.0] * 6, TTFT).is_met
+
+    def test_a_failed_request_was_never_answered(self) -> None:
+        assert not self.judged([0.5] * 94 + [None] * 6, TTFT).is_met
+
+    def test_shares_are_those_of_all_requests(self) -> None:
+        values: list[float | None] = [0.5, None, 0.5, 0.5] * 10
+        assert self.judged(values, Objective(MetricName.ERROR_RATE, 0.25)).is_met
+        assert not self.judged(values, Objective(MetricName.ERROR_RATE, 0.24)).is_met
+        assert self.judged(values, Objective(MetricName.ATTAINMENT, 0.75)).is_met
+        assert not self.judged(values, Objective(MetricName.ATTAINMENT, 0.76)).is_met
+
+    def test_latencies_that_grow_are_no_capacity(self) -> None:
+        assert not self.judged([0.01 * number for number in range(60)], TTFT).is_met
