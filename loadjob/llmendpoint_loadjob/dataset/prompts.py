@@ -93,8 +93,8 @@ class TraceReplay:
     """Prompts of a trace, as pairs of the offset from the start in seconds and the prompt.
 
     Equal blocks give equal text, so that the server's prefix cache sees what it saw in production. Requests that have
-    no blocks begin with a text of their own. If `max_tokens`, the context of the model, is set, requests are cut so that
-    input and output fit into it together. `clamped` is the number of requests that were cut so far.
+    no blocks begin with a text of their own. If `max_tokens`, the context of the model, is set, requests are cut so
+    that input and output fit into it together. `clamped` is the number of requests that were cut so far.
     """
 
     def __init__(self, requests: Iterable[TraceRequest], text: Text, seed: int, max_tokens: int | None = None) -> None:

@@ -44,6 +44,7 @@ from llmendpoint_operator.loadtest import phases
 from llmendpoint_operator.loadtest.desired import desired
 from llmendpoint_operator.loadtest.observe import RunView
 from llmendpoint_operator.loadtest.resources.job import RELEASE, job_name
+from llmendpoint_operator.loadtest.resources.questions import question_files, require_files
 from llmendpoint_operator.loadtest.resources.rbac import result_name
 from llmendpoint_operator.loadtest.result_map import ResultMaps, Tended
 from llmendpoint_operator.loadtest.results import read_result
@@ -360,11 +361,13 @@ class LoadTestController(Controller[LoadTestSpec]):
         """Read the ConfigMaps with questions. Raises NotReadyError if one of them, or all of them, do not exist."""
         references = resource.spec.dataset.questions.config_map_refs
         if not references:
-            sources = await self._objects.list("ConfigMap", self._own_namespace, {QUESTIONS_LABEL: "true"})
+            labeled = await self._objects.list("ConfigMap", self._own_namespace, {QUESTIONS_LABEL: "true"})
+            sources = [source for source in labeled if question_files(source)]
             if not sources:
                 raise NotReadyError(
-                    f"No ConfigMap in namespace {self._own_namespace} has the label {QUESTIONS_LABEL}=true. Install "
-                    "the questions of the chart, or set spec.dataset.questions.configMapRefs."
+                    f"No ConfigMap in namespace {self._own_namespace} has the label {QUESTIONS_LABEL}=true and an "
+                    "entry whose name ends in .yaml or .yml. Install the questions of the chart, or set "
+                    "spec.dataset.questions.configMapRefs."
                 )
             return sorted(sources, key=lambda source: str(source["metadata"]["name"]))
         found = []
@@ -375,7 +378,7 @@ class LoadTestController(Controller[LoadTestSpec]):
                     f"ConfigMap {reference.name} in spec.dataset.questions.configMapRefs does not exist. The run "
                     "starts when it exists."
                 )
-            found.append(source)
+            found.append(require_files(source))
         return found
 
     # Status and Events

@@ -22,10 +22,9 @@ def desired(
     `sources` are the ConfigMaps from which the questions are copied.
     """
     questions = snapshot(owner, sources)
-    names = [item["metadata"]["name"] for item in questions]
     return [
         run_config_map(owner, run_document(spec, target)),
         *questions,
         *access(owner),
-        job(owner, spec, names, settings),
+        job(owner, spec, questions, settings),
     ]

@@ -16,6 +16,7 @@ from llmendpoint_common.process.units import parse_duration
 from llmendpoint_operator.kube import pod_fields, pod_security
 from llmendpoint_operator.kube.literal import literal_pod
 from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.loadtest.resources.questions import questions_volume
 from llmendpoint_operator.loadtest.resources.rbac import identity_name, result_name
 from llmendpoint_operator.loadtest.resources.run import run_name
 from llmendpoint_operator.settings import ChildSettings, Images
@@ -39,8 +40,8 @@ def job_name(owner: Owner) -> str:
     return owner.name
 
 
-def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], settings: ChildSettings) -> Manifest:
-    """Return the Job. `question_maps` are the names of the ConfigMaps with the questions of this run."""
+def job(owner: Owner, spec: LoadTestSpec, questions: Sequence[Manifest], settings: ChildSettings) -> Manifest:
+    """Return the Job. `questions` are the ConfigMaps with the questions of this run, as `snapshot` returns them."""
     images = settings.images
     pod = {
         "restartPolicy": "Never",
@@ -51,7 +52,7 @@ def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], settings
         "containers": [_container(owner, spec, images)],
         "volumes": [
             {"name": "run", "configMap": {"name": run_name(owner)}},
-            _questions_volume(question_maps),
+            questions_volume(questions),
             _token_volume(),
             *_key_volume(spec),
             {"name": "tmp", "emptyDir": {}},
@@ -117,10 +118,6 @@ def _key_volume(spec: LoadTestSpec) -> list[Manifest]:
         return []
     items = [{"key": reference.key, "path": _KEY_FILE}]
     return [{"name": "api-key", "secret": {"secretName": reference.name, "defaultMode": _KEY_MODE, "items": items}}]
-
-
-def _questions_volume(names: Sequence[str]) -> Manifest:
-    return {"name": "questions", "projected": {"sources": [{"configMap": {"name": name}} for name in names]}}
 
 
 def _token_volume() -> Manifest:
