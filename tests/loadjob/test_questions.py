@@ -87,7 +87,7 @@ ANSWERS = {
     "math-015": (r"It is \(\frac{4}{11}\).", "It is 36/100."),
     "math-017": ("101101₂ = 32 + 8 + 4 + 1 = **45**", "It is 43."),
     "math-022": ("120", "The sweater cost 109.20 euros."),
-    "math-026": ("The line is y = −2x + 9.", "The line is y = 2x + 1."),
+    "math-026": ("The line is y = -2x + 9.", "The line is y = 2x + 1."),
     "math-042": ("The best price is 3.25 euros.", "The best price is 3.50 euros."),
     "reasoning-017": ("The argument is not valid.", "Certainly, all of it follows."),
     "reasoning-025": ("Anton, Chris, Dora, Bea", "There is none."),
@@ -242,7 +242,7 @@ def test_a_folder_without_question_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(QuestionError, match="nowhere:0: .*No such file"):
+    with pytest.raises(QuestionError, match=r"nowhere:0: .*No such file"):
         read_questions(tmp_path / "nowhere")
 
 

@@ -1,9 +1,9 @@
 """Prompts of a wanted length, in tokens, from the words of the questions.
 
 The load generator has no tokenizer: each model has its own. It estimates the tokens of a word from its characters. For
-passages of 500 tokens from the shipped questions, Mistral's tokenizer Tekken counts 1 % more than that, and its older tokenizer of
-32,000 tokens counts 5 % more, with a standard deviation of 3 %. These are 1.28 and 1.34 tokens per word. What the server
-counted is in the result of the run.
+passages of 500 tokens from the shipped questions, Mistral's tokenizer Tekken counts 1 % more than that, and its older
+tokenizer of 32,000 tokens counts 5 % more, with a standard deviation of 3 %. These are 1.28 and 1.34 tokens per word.
+What the server counted is in the result of the run.
 """
 
 from __future__ import annotations
