@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tracemalloc
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import pytest
@@ -152,8 +152,8 @@ def prompts(path: Path, text: Text, trace: str = MOONCAKE, **options: int) -> li
 
 def common(one: str, other: str) -> int:
     """Return the estimated tokens of the words with which both begin."""
-    same = os.path.commonprefix([one.split(), other.split()])
-    return sum(map(estimated_tokens, same))
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(one.split(), other.split(), strict=False))
+    return sum(estimated_tokens(word) for word, _ in same)
 
 
 def test_prompts_have_the_lengths_of_the_trace(path: Path, text: Text) -> None:
