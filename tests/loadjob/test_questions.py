@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmendpoint_common.contracts.loadrun import Order
 from llmendpoint_common.process.errors import QuestionError
@@ -173,6 +175,22 @@ def test_a_wrong_file_is_refused_with_file_line_and_reason(
     with pytest.raises(QuestionError, match=rf"^mine\.yaml:{line}: .*{reason}"):
         parse_questions(text, "mine.yaml")
     assert time.monotonic() - start < 5
+
+
+_FRAGMENTS = ["category: X\n", "questions:\n", "  - id: a\n", "    prompt: p\n", "    expect: '('\n", "? [", "{a: ", "&a ", "*a",
+              "!!int ", "<<: ", "\t", "'", '"\\ud800"', "|\n", "---\n", "%YAML 9.9\n", "\ufeff", "\0", "²", "\r"]  # fmt: skip
+
+
+@given(st.lists(st.one_of(st.sampled_from(_FRAGMENTS), st.text(max_size=8)), max_size=20).map("".join))
+def test_any_text_is_read_or_refused_with_its_file(text: str) -> None:
+    parsed = parse_file(text.encode("utf-8", "surrogatepass"), "mine.yaml")
+    assert parsed.errors or parsed.questions
+    assert all(str(error).startswith("mine.yaml:") and error.reason.isprintable() for error in parsed.errors)
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_read_or_refused_with_their_file(data: bytes) -> None:
+    assert parse_file(data, "mine.yaml").errors
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])

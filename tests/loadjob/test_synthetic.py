@@ -11,15 +11,17 @@ from llmendpoint_loadjob.dataset.prompts import (
     Prompt,
     prompts_of_synthetic,
     synthetic_prompt,
+    text_of_questions,
     with_unique_prefix,
 )
+from llmendpoint_loadjob.dataset.question_file import Question
 from llmendpoint_loadjob.dataset.questions import read_questions, shipped_questions
 from llmendpoint_loadjob.dataset.synthetic import SyntheticSpec, Text, estimated_tokens
 
 
 @pytest.fixture(scope="module")
 def text() -> Text:
-    return Text(question.prompt for question in read_questions(shipped_questions()))
+    return text_of_questions(read_questions(shipped_questions()))
 
 
 def tokens(prompt: str) -> int:
@@ -47,6 +49,12 @@ def test_a_few_words_are_enough_to_make_prompts_of_any_length() -> None:
     assert tokens(Text(["Grüße an alle"]).passage("a", 1_000)) == pytest.approx(1_000, rel=0.01)
     with pytest.raises(ValueError, match="no words"):
         Text(["", " \n"])
+
+
+def test_the_words_of_other_scripts_are_used_only_if_there_are_no_others() -> None:
+    english, japanese = Question("a", "X", "plain words"), Question("b", "X", "日本の四季")
+    assert set(text_of_questions([english, japanese]).passage("a", 50).split()) == {"plain", "words"}
+    assert set(text_of_questions([japanese]).passage("a", 50).split()) == {"日本の四季"}
 
 
 def test_lengths_are_spread_evenly_around_the_mean(text: Text) -> None:

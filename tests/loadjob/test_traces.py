@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tracemalloc
 from itertools import islice, takewhile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmendpoint_common.process.errors import TraceError
-from llmendpoint_loadjob.dataset.prompts import prompts_of_trace
+from llmendpoint_loadjob.dataset.prompts import prompts_of_trace, text_of_questions
 from llmendpoint_loadjob.dataset.questions import read_questions, shipped_questions
 from llmendpoint_loadjob.dataset.synthetic import Text, estimated_tokens
 from llmendpoint_loadjob.dataset.traces import TraceRequest, read_trace
@@ -31,7 +34,7 @@ TIMESTAMP,ContextTokens,GeneratedTokens
 
 @pytest.fixture(scope="module")
 def text() -> Text:
-    return Text(question.prompt for question in read_questions(shipped_questions()))
+    return text_of_questions(read_questions(shipped_questions()))
 
 
 @pytest.fixture
@@ -116,6 +119,16 @@ def test_a_replay_can_end_early_without_reading_the_rest(path: Path) -> None:
 def test_a_wrong_trace_is_refused_with_file_line_and_field(path: Path, trace: str, line: int, reason: str) -> None:
     path.write_bytes(trace.encode("utf-8", "surrogateescape"))
     with pytest.raises(TraceError, match=rf"trace:{line}: .*{reason}"):
+        list(read_trace(path))
+
+
+@given(st.sampled_from([MOONCAKE, AZURE]), st.integers(0, 250), st.one_of(st.binary(max_size=20), st.just(b"[" * 9999)))
+def test_any_damage_is_read_or_refused_with_the_file(
+    tmp_path_factory: pytest.TempPathFactory, trace: str, place: int, damage: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(trace.encode()[:place] + damage + trace.encode()[place:])
+    with contextlib.suppress(TraceError):
         list(read_trace(path))
 
 

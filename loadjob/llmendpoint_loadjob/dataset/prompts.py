@@ -16,6 +16,8 @@ from llmendpoint_loadjob.dataset.traces import TraceRequest
 
 SYNTHETIC = "Synthetic"
 TRACE = "Trace"
+#: The lowest share of ASCII characters in a question whose words are used. Measured: decision 37.
+_MIN_ASCII = 0.99
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,19 @@ def _rounds(wanted: list[Prompt], *, is_shuffled: bool, seed: int) -> Iterator[P
         if is_shuffled:
             order.shuffle(wanted)
         yield from wanted
+
+
+def text_of_questions(questions: Sequence[Question]) -> Text:
+    """Return the words of the prompts, for synthetic prompts and traces.
+
+    Prompts that are not nearly all ASCII are left out, unless there are no others: tokenizers differ most in them.
+    """
+    plain = [question.prompt for question in questions if _share_of_ascii(question.prompt) >= _MIN_ASCII]
+    return Text(plain or [question.prompt for question in questions])
+
+
+def _share_of_ascii(text: str) -> float:
+    return sum(map(str.isascii, text)) / len(text)
 
 
 def prompts_of_synthetic(spec: SyntheticSpec, text: Text, seed: int) -> Iterator[Prompt]:
