@@ -31,7 +31,7 @@ def tokens(prompt: str) -> int:
 @pytest.mark.parametrize("wanted", [1, 5, 100, 2_000, 200_000])
 def test_a_passage_has_the_wanted_tokens(text: Text, wanted: int) -> None:
     for index in range(5):
-        assert tokens(text.passage(str(index), wanted)) == pytest.approx(wanted, rel=0.02, abs=4)
+        assert tokens(text.passage(str(index), wanted)) == pytest.approx(wanted, rel=0.02, abs=20)
 
 
 def test_a_shorter_passage_of_the_same_name_is_the_beginning_of_a_longer_one(text: Text) -> None:
@@ -63,8 +63,8 @@ def test_lengths_are_spread_evenly_around_the_mean(text: Text) -> None:
     inputs = [tokens(prompt.messages[0][1]) for prompt in prompts]
     outputs = [prompt.max_tokens or 0 for prompt in prompts]
     assert statistics.mean(inputs) == pytest.approx(200, rel=0.03)
-    assert min(inputs) == pytest.approx(100, abs=6)
-    assert max(inputs) == pytest.approx(300, abs=6)
+    assert min(inputs) == pytest.approx(100, abs=20)
+    assert max(inputs) == pytest.approx(300, abs=20)
     assert (min(outputs), max(outputs)) == (40, 60)
     assert {prompt.category for prompt in prompts} == {"Synthetic"}
     assert len({prompt.id for prompt in prompts}) == 1_000
@@ -72,7 +72,7 @@ def test_lengths_are_spread_evenly_around_the_mean(text: Text) -> None:
 
 def test_without_spread_each_prompt_has_the_mean_length(text: Text) -> None:
     prompts = list(islice(prompts_of_synthetic(SyntheticSpec(300), text, 1), 20))
-    assert all(tokens(prompt.messages[0][1]) == pytest.approx(300, abs=5) for prompt in prompts)
+    assert all(tokens(prompt.messages[0][1]) == pytest.approx(300, abs=20) for prompt in prompts)
     assert {prompt.max_tokens for prompt in prompts} == {None}
     assert len({prompt.messages for prompt in prompts}) == 20
 
