@@ -79,6 +79,9 @@ class FakeObjects:
         self.created[f"{kind}/{name}"] = manifest
         return self._store(manifest)
 
+    async def add(self, manifest: Manifest) -> Manifest:
+        return await self.create(manifest)
+
     async def apply(self, manifest: Manifest, uid: str) -> Manifest:
         kind, name = self._note("apply", manifest)
         existing = self._objects.get((kind, name))

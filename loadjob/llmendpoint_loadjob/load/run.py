@@ -14,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 
 from llmendpoint_common.contracts.loadrun import DEFAULT_CONCURRENCY, Arrivals, Progress, RunDocument
+from llmendpoint_common.results.histogram import Histogram
 from llmendpoint_loadjob.client.connection import Client
 from llmendpoint_loadjob.client.requests import RequestWriter, parse_target
 from llmendpoint_loadjob.dataset.questions import Question
 from llmendpoint_loadjob.load.arrivals import arrival_times
-from llmendpoint_loadjob.result.histogram import Histogram
 from llmendpoint_loadjob.result.timings import Outcome, Sample
 
 _LAG_INTERVAL = 0.01

@@ -56,7 +56,7 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print(
         f"{summary.requests} requests in {format_duration(summary.duration.value)}, {summary.errors} errors"
         f"{_errors(summary)}; {summary.requests_per_second.value:.3g} requests/s, "
-        f"{summary.output_tokens} output tokens, {summary.output_tokens_per_second.value:.4g} tokens/s",
+        f"{_tokens(summary)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -66,6 +66,13 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print(
         f"[{style}]{summary.verdict.value}[/] ({summary.reason}): {summary.message}", highlight=False, soft_wrap=True
     )
+
+
+def _tokens(summary: Summary) -> str:
+    rate = summary.output_tokens_per_second
+    if summary.output_tokens is None or rate is None:
+        return "output tokens unknown"
+    return f"{summary.output_tokens} output tokens, {rate.value:.4g} tokens/s"
 
 
 def _errors(summary: Summary) -> str:

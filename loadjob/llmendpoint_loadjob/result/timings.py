@@ -7,14 +7,18 @@ from enum import StrEnum
 
 import msgspec
 
-from llmendpoint_loadjob.result.histogram import Histogram
+from llmendpoint_common.results.histogram import Histogram
 
 
 class ErrorClass(StrEnum):
     """Classes of failed requests."""
 
     REFUSED = "refused"
+    DNS = "dns"
+    TLS = "tls"
     TIMEOUT = "timeout"
+    UNFINISHED = "unfinished"
+    REDIRECT = "3xx"
     CLIENT_ERROR = "4xx"
     TOO_MANY_REQUESTS = "429"
     SERVER_ERROR = "5xx"
@@ -56,6 +60,29 @@ class Sample(msgspec.Struct):
     input_tokens: int = 0
     output_tokens: int = 0
     chunks: int = 0
+    turn: int = 0
+    #: Index of the stage, or of the rate of a sweep.
+    step: int = 0
+    #: Seconds for opening the connection, with TLS, or None if an open one was used.
+    connect: float | None = None
+    #: The first content that is not thinking.
+    first_output: float | None = None
+    #: Whether the server reported token counts, and the input tokens that were in its prefix cache, if it said so.
+    has_usage: bool = False
+    cached_tokens: int | None = None
+    #: Whether the first and the last content came with different reads of the socket.
+    is_spread: bool = False
+    #: Gaps between reads with content, in seconds. Emptied once they are recorded.
+    gaps: list[float] = []
+    #: Ollama's own durations in seconds: load, prefill, decode and total.
+    server_load: float | None = None
+    server_prefill: float | None = None
+    server_decode: float | None = None
+    server_total: float | None = None
+    #: Whether the response matched `expect` of its question, or None if there is nothing to match.
+    matched: bool | None = None
+    #: Seconds for which the maximum of requests in flight kept the request back after it was due.
+    held: float = 0.0
 
     @property
     def ttft(self) -> float | None:

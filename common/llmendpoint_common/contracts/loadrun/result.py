@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from llmendpoint_common.contracts.loadrun.barrier import StartState
 from llmendpoint_common.contracts.loadrun.document import Api
 from llmendpoint_common.contracts.loadrun.metrics import MetricName
 from llmendpoint_common.process import exit_codes
@@ -54,6 +55,10 @@ class VerdictReason(StrEnum):
 
     OBJECTIVES_MET = "ObjectivesMet"
     OBJECTIVES_MISSED = "ObjectivesMissed"
+    REGRESSION = "Regression"
+    SATURATED = "Saturated"
+    NOT_MEASURED = "NotMeasured"
+    TARGET_UNREACHABLE = "TargetUnreachable"
     TOO_FEW_REQUESTS = "TooFewRequests"
     CLIENT_LIMITED = "ClientLimited"
     NO_OBJECTIVES = "NoObjectives"
@@ -98,7 +103,8 @@ class Percentiles(msgspec.Struct, frozen=True):
 class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """An objective with its threshold and the measured value, both as text with a unit (`250ms`, `1%`).
 
-    `measured` is NOTHING_MEASURED if no request had a value.
+    `measured` is NOTHING_MEASURED if no request had a value. `low` and `high` are the bounds of its 95 % confidence
+    interval, and `requests` is the number of requests that it was judged on, failed requests included.
     """
 
     metric: MetricName
@@ -106,6 +112,9 @@ class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
     measured: _Name
     met: bool
     percentile: Annotated[int, Meta(ge=1, le=99)] | None = None
+    low: _Name | None = None
+    high: _Name | None = None
+    requests: _Count = 0
 
 
 class CategoryResult(msgspec.Struct, frozen=True, rename="camel"):
@@ -114,17 +123,136 @@ class CategoryResult(msgspec.Struct, frozen=True, rename="camel"):
     category: _Name
     requests: _Count
     errors: _Count
-    output_tokens: _Count
+    #: None if the server reported no token counts.
+    output_tokens: _Count | None
     ttft: Percentiles | None
     request_latency: Percentiles | None
+    tpot: Percentiles | None = None
+    #: Responses that were checked against `expect` of their questions, and those that matched.
+    expected: _Count = 0
+    matched: _Count = 0
+    attained: _Count = 0
+
+
+class ErrorResult(msgspec.Struct, frozen=True, rename="camel"):
+    """A class of errors: their number, what the server said in one of them, without secrets, and what to do."""
+
+    error_class: _Name
+    count: _Count
+    example: _Line = ""
+    advice: _Line = ""
+
+
+class Window(msgspec.Struct, frozen=True, rename="camel"):
+    """Durations of the parts of a run in seconds. Rates are those of the load, which the warm-up precedes.
+
+    `drained` is the number of requests that were answered after the load, and so are in no rate.
+    """
+
+    warmup_seconds: _Number
+    load_seconds: _Number
+    drain_seconds: _Number
+    drained: _Count = 0
+
+
+class Environment(msgspec.Struct, frozen=True, rename="camel"):
+    """Where and against what a run ran. What is unknown is empty."""
+
+    version: _Line = ""
+    python: _Line = ""
+    platform: _Line = ""
+    cpus: _Number = 0.0
+    server: _Line = ""
+    model_digest: _Line = ""
+    gpu: _Line = ""
+    pods: _Count = 1
+
+
+class TimelineBucket(msgspec.Struct, frozen=True, rename="camel"):
+    """A part of the timeline. `start_seconds` counts from the end of the warm-up, and is negative before it.
+
+    `in_flight` is the number of requests in flight at the end of the part. Latencies are those of the requests that
+    were sent in it, to 3 %.
+    """
+
+    start_seconds: Annotated[float, Meta(ge=-1e18, le=1e18)]
+    offered: _Count
+    sent: _Count
+    completed: _Count
+    errors: _Count
+    in_flight: _Count
+    output_tokens: _Count
+    ttft: Percentiles | None = None
+    request_latency: Percentiles | None = None
+
+
+class TtftPart(msgspec.Struct, frozen=True, rename="camel"):
+    """A part of the time to first token: client, network, proxy, queue, load or prefill."""
+
+    name: _Name
+    latency: Percentiles
+
+
+class StepResult(msgspec.Struct, frozen=True, rename="camel"):
+    """A stage, or a rate of a sweep. `met` is unknown if the run has no objectives."""
+
+    name: _Name
+    offered_rate: _Number
+    completed_rate: _Number
+    requests: _Count
+    errors: _Count
+    seconds: _Number
+    ttft: Percentiles | None = None
+    request_latency: Percentiles | None = None
+    met: bool | None = None
+
+
+class SweepResult(msgspec.Struct, frozen=True, rename="camel"):
+    """The highest rate that met the objectives, in requests per second, with its 95 % confidence interval."""
+
+    rate: _Number | None
+    low: _Number
+    high: _Number
+    message: _Line = ""
+
+
+class Saturation(msgspec.Struct, frozen=True, rename="camel"):
+    """When the server stopped following the offered rate, in seconds after the warm-up."""
+
+    at_seconds: _Number
+    offered_rate: _Number
+    message: _Line = ""
+
+
+class RegressionResult(msgspec.Struct, frozen=True, rename="camel"):
+    """A comparison with the baseline. `change` is relative, and positive if it is worse."""
+
+    metric: _Name
+    baseline: _Name
+    measured: _Name
+    change: Annotated[float, Meta(ge=-1e18, le=1e18)]
+    regressed: bool
+    message: _Line = ""
+
+
+class MeterAudit(msgspec.Struct, frozen=True, rename="camel"):
+    """Comparison of the tokens that the client was told with those that the sidecars metered, by request ID."""
+
+    requests: _Count
+    found: _Count
+    client_tokens: _Count
+    metered_tokens: _Count
+    differing: _Count
+    message: _Line = ""
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
     """The result of a run, as written to `summary.json`.
 
-    Token counts and latencies cover successful requests only. `histograms` holds the counts of HDR histograms by
-    bucket, in microseconds; the histograms of several results can be merged without loss. `partial` is true if the run
-    was stopped before its end; its figures cover the requests that had ended by then.
+    Token counts and latencies cover requests that were answered with content. Rates are those of the load, so the drain
+    is not part of them. `measurements` has everything that is needed to merge the results of several pods without loss,
+    and to compare runs (`llmendpoint_common.results.measurements`). `partial` is true if the run was stopped before its
+    end; its figures cover the requests that had ended by then. What is unknown is None.
     """
 
     verdict: Verdict
@@ -141,9 +269,9 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     requests_per_second: Quantity
     goodput: Quantity
     attainment: Quantity
-    input_tokens: _Count
-    output_tokens: _Count
-    output_tokens_per_second: Quantity
+    input_tokens: _Count | None
+    output_tokens: _Count | None
+    output_tokens_per_second: Quantity | None
     ttft: Percentiles | None
     tpot: Percentiles | None
     request_latency: Percentiles | None
@@ -153,8 +281,45 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     client_lag: Percentiles | None
     slo: Annotated[tuple[ObjectiveResult, ...], Meta(max_length=64)]
     categories: Annotated[tuple[CategoryResult, ...], Meta(max_length=MAX_CATEGORIES)]
-    histograms: Annotated[dict[str, _Counts], Meta(max_length=64)]
+    measurements: dict[str, object] = {}
     partial: bool = False
+    started_at: _Line = ""
+    ended_at: _Line = ""
+    run: dict[str, object] | None = None
+    environment: Environment = Environment()
+    window: Window | None = None
+    offered: _Count = 0
+    sent: _Count = 0
+    offered_rate: Quantity | None = None
+    sent_rate: Quantity | None = None
+    connect: Percentiles | None = None
+    ttfo: Percentiles | None = None
+    inter_chunk_latency: Percentiles | None = None
+    server_queue: Percentiles | None = None
+    server_load: Percentiles | None = None
+    server_prefill: Percentiles | None = None
+    server_decode: Percentiles | None = None
+    server_tpot: Percentiles | None = None
+    tokens_per_chunk: _Number | None = None
+    #: Share of the input tokens that the server had in its prefix cache.
+    cached_input_ratio: _Number | None = None
+    #: One sentence per metric that could not be measured.
+    unknown: Annotated[tuple[_Line, ...], Meta(max_length=64)] = ()
+    error_details: Annotated[tuple[ErrorResult, ...], Meta(max_length=64)] = ()
+    timeline: Annotated[tuple[TimelineBucket, ...], Meta(max_length=1000)] = ()
+    ttft_split: Annotated[tuple[TtftPart, ...], Meta(max_length=16)] = ()
+    steps: Annotated[tuple[StepResult, ...], Meta(max_length=1000)] = ()
+    sweep: SweepResult | None = None
+    saturation: Saturation | None = None
+    regressions: Annotated[tuple[RegressionResult, ...], Meta(max_length=64)] = ()
+    meter_audit: MeterAudit | None = None
+    throttled_seconds: _Number = 0.0
+    #: Answers without content and tokens. Objectives count them as never answered.
+    empty: _Count = 0
+    #: Largest p99 of the delays of the event loop in any pod.
+    max_lag_p99_seconds: _Number = 0.0
+    #: What is not the same as in the baseline: model, digest, GPU or settings.
+    baseline_differences: Annotated[tuple[_Line, ...], Meta(max_length=64)] = ()
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself: two categories of one name, or a verdict on a run that was interrupted.
@@ -177,6 +342,15 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     output_tokens: _Count
     elapsed_seconds: _Number
     ttft_p95_seconds: _Number | None = None
+    #: What the run waits for, as a short sentence, and the stage or rate that is being run.
+    awaiting: _Line = ""
+    stage: _Line = ""
+    offered_rate: _Number | None = None
+    completed_rate: _Number | None = None
+    #: The most frequent error, with its number and reason.
+    error: _Line = ""
+    #: Whether a pod of a run with several pods has started its load, or waits for the order to start.
+    start: StartState = StartState.STARTED
 
 
 def parse_result(text: str) -> Summary:
