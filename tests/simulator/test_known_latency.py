@@ -6,6 +6,7 @@ import asyncio
 import json
 import statistics
 import time
+import urllib.request
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from llmendpoint_simulator.known.admission import Admission
 from llmendpoint_simulator.known.timers import Timers
 from llmendpoint_simulator.ledger import Entry, Exactness
 from llmendpoint_simulator.settings import parse_settings
+from support.known_latency import known_latency_process
 from support.servers import RunningKnownLatency, StartKnownLatency
 from support.waiting import eventually
 
@@ -310,3 +312,17 @@ async def test_without_timers_of_the_kernel_the_event_loop_has_them(
     lines = await lines_of(http, server.url)
     assert len(lines) == 6
     assert lines[0][0] >= server.entries[0].received_at + 0.02
+
+
+@pytest.mark.alone
+def test_a_process_of_its_own_is_exact_to_a_millisecond() -> None:
+    """A chunk whose lateness is not in the ledger does not reach the client late either."""
+    with known_latency_process("--ttft=20ms", "--inter-token=5ms", "--tokens=3") as server:
+        for _ in range(20):
+            ask = urllib.request.Request(f"{server.url}/api/chat", json.dumps(CHAT).encode())
+            urllib.request.urlopen(ask, timeout=10).read()
+        times = [entry["exactness"] for entry in server.entries]
+    assert len(times) == 20
+    late = [one["first_sent_at"] - one["first_due_at"] for one in times]
+    assert statistics.median(late) < 0.001
+    assert min(late) >= 0
