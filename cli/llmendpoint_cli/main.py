@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from llmendpoint_cli.commands import demo
+from llmendpoint_cli.commands import demo, load, questions, results, traffic
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.version import VERSION
-from llmendpoint_loadjob import main as loadjob
 from llmendpoint_sidecar import main as sidecar
 from llmendpoint_simulator import main as simulator
 
@@ -20,6 +19,9 @@ Run a metered, load-tested Ollama endpoint on one machine, without a cluster.
 commands:
   demo       run the metering proxy in front of a model server and a short load test through it
   load       send requests to a model server and check the responses against objectives
+  traffic    send requests at a low rate until it is stopped
+  results    show the result of a load test, fetch it from a cluster, or compare two
+  questions  list, check and sample the questions of load tests
   sidecar    run the metering proxy in front of Ollama
   simulate   run a simulated Ollama
 
@@ -30,12 +32,12 @@ options:
 `llmendpoint COMMAND --help` lists the options and exit codes of a command.
 
 exit codes:
-  0    success; for demo and load: the objectives were met, or there were none
+  0    success; for demo, load and results: the objectives were met, or there were none
   1    the command failed
   2    invalid command, option or file
-  98   demo, load: the load generator was the bottleneck, so the result is invalid
-  99   demo, load: an objective was missed, or no request was measured
-  130  demo, load: interrupted, so the result is partial; other commands: interrupted twice
+  98   demo, load, results: the run cannot tell, for example because the load generator was the bottleneck
+  99   demo, load, results: an objective was missed
+  130  demo, load, results: interrupted, so the result is partial; other commands: interrupted twice
 """
 
 
@@ -44,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[Sequence[str], str], int]] = {
         "demo": demo.main,
-        "load": loadjob.main,
+        "load": load.main,
+        "traffic": traffic.main,
+        "results": results.main,
+        "questions": questions.main,
         "sidecar": sidecar.main,
         "simulate": simulator.main,
     }

@@ -1,4 +1,4 @@
-"""The process of the load generator. It reads the questions, sends the load, and reports the result."""
+"""The process of the load generator. It reads the inputs, sends the load, writes the result, and shows it last."""
 
 from __future__ import annotations
 
@@ -6,88 +6,24 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
-from rich.console import Console
-
-from llmendpoint_common.contracts.loadrun import Order, Summary, exit_code_of
+from llmendpoint_common.contracts.loadrun import Summary, exit_code_of
 from llmendpoint_common.process import exit_codes, lifecycle
-from llmendpoint_common.process.errors import APIKeyError, PublishError, QuestionError, RunDocumentError
+from llmendpoint_common.process.errors import FileLimitError, InputError, PublishError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
-from llmendpoint_loadjob.dataset.questions import Question, choose, read_questions
-from llmendpoint_loadjob.load.run import LoadRun
+from llmendpoint_loadjob.barrier import Barrier
+from llmendpoint_loadjob.execution import Execution
+from llmendpoint_loadjob.inputs import Inputs, read_inputs
 from llmendpoint_loadjob.publish import publish
-from llmendpoint_loadjob.report.console import show_progress, show_summary
-from llmendpoint_loadjob.report.files import write_files
-from llmendpoint_loadjob.result.summary import summarize
+from llmendpoint_loadjob.report.output import print_summary
+from llmendpoint_loadjob.report.progress import show_progress
+from llmendpoint_loadjob.report.streams import open_streams, progress_console
 from llmendpoint_loadjob.settings import Settings, parse_settings
 from llmendpoint_loadjob.status import status_server
 
 log = logging.getLogger(__name__)
-
-
-def questions_of(settings: Settings) -> Iterator[Question]:
-    """Return the questions of a run.
-
-    Raises QuestionError if a file is invalid, and ValueError if no question has one of the categories.
-    """
-    document = settings.document
-    is_shuffled = document.questions.order is Order.SHUFFLED
-    questions = read_questions(settings.questions)
-    return choose(questions, document.questions.categories, shuffled=is_shuffled, seed=document.load.seed)
-
-
-async def run_load(
-    settings: Settings, questions: Iterator[Question], console: Console, stopping: asyncio.Event
-) -> Summary:
-    """Send the load, show the progress, write the files, and return the summary. `stopping` ends the load early."""
-    run = LoadRun(settings.document, questions, settings.api_key)
-    async with contextlib.AsyncExitStack() as stack:
-        if settings.status_listen is not None:
-            server = status_server(run.progress)
-            await server.start(bind_sockets(settings.status_listen))
-            stack.push_async_callback(server.stop)
-        shown = asyncio.create_task(show_progress(console, run.progress))
-        stopper = asyncio.create_task(_stop_at(stopping, run))
-        try:
-            outcome = await run.run()
-        finally:
-            for task in (shown, stopper):
-                task.cancel()
-            await asyncio.gather(shown, stopper, return_exceptions=True)
-    summary = summarize(outcome, settings.document)
-    if settings.out is not None:
-        await asyncio.to_thread(write_files, settings.out, summary, outcome.samples)
-    return summary
-
-
-async def _stop_at(stopping: asyncio.Event, run: LoadRun) -> None:
-    await stopping.wait()
-    run.stop()
-
-
-async def serve(settings: Settings, stopping: asyncio.Event, program: str) -> int:
-    """Run the load test, show and publish its result, and return the exit code."""
-    console = Console()
-    try:
-        questions = await asyncio.to_thread(questions_of, settings)
-    except (QuestionError, ValueError) as error:
-        return _refuse(program, error)
-    try:
-        summary = await run_load(settings, questions, console, stopping)
-        show_summary(console, summary)
-        if settings.result_config_map:
-            await publish(summary, settings.result_config_map, stopping)
-    except (OSError, PublishError) as error:
-        log.error("%s", error)
-        return exit_codes.ERROR
-    return exit_code_of(summary.verdict, summary.reason)
-
-
-def _refuse(program: str, error: Exception) -> int:
-    print(f"{program}: {error}", file=sys.stderr)
-    return exit_codes.USAGE
 
 
 def main(
@@ -96,9 +32,100 @@ def main(
     environment: Mapping[str, str] | None = None,
 ) -> int:
     """Run a load test, and return the exit code of its verdict. The parameters are those of `parse_settings`."""
+    open_streams()
     try:
         settings = parse_settings(arguments, program, environment)
-    except (APIKeyError, RunDocumentError) as error:
-        return _refuse(program, error)
+    except InputError as error:
+        return refuse(program, error)
+    return run_settings(settings, program)
+
+
+def run_settings(settings: Settings, program: str) -> int:
+    """Run a load test with settings, and return the exit code of its verdict."""
     configure_logs(settings.log_level)
-    return lifecycle.run(lambda stopping: serve(settings, stopping, program))
+    try:
+        inputs = read_inputs(settings)
+    except (InputError, ValueError) as error:
+        return refuse(program, error)
+    process = Process(settings, inputs, program)
+    return lifecycle.run(process.serve, process.save)
+
+
+def refuse(program: str, error: Exception) -> int:
+    """Print why a run cannot start, and return the exit code for it."""
+    print(f"{program}: {error}", file=sys.stderr)
+    return exit_codes.USAGE
+
+
+class Process:
+    """A process with one run. Its result is in files and in its ConfigMap before anything is printed."""
+
+    def __init__(self, settings: Settings, inputs: Inputs, program: str) -> None:
+        self._program = program
+        self._settings = settings
+        self._inputs = inputs
+        self._execution: Execution | None = None
+
+    async def serve(self, stopping: asyncio.Event) -> int:
+        """Run the load until its end or until `stopping` is set, and return the exit code."""
+        barrier = barrier_of(self._settings)
+        try:
+            self._execution = Execution(self._settings, self._inputs, None if barrier is None else barrier.wait())
+            summary = await self._run(self._execution, barrier, stopping)
+        except (InputError, FileLimitError) as error:
+            return refuse(self._program, error)
+        except OSError as error:
+            log.error("%s", error)
+            return exit_codes.ERROR
+        is_published = await self._publish(summary, stopping)
+        print_summary(summary, self._settings.format, self._settings.out)
+        if self._execution.failure or not is_published:
+            return exit_codes.ERROR
+        return exit_code_of(summary.verdict, summary.reason)
+
+    def save(self) -> None:
+        """Write the files of a run that is not finished, because the process is about to end."""
+        if self._execution is not None:
+            self._execution.save()
+
+    async def _run(self, execution: Execution, barrier: Barrier | None, stopping: asyncio.Event) -> Summary:
+        async with contextlib.AsyncExitStack() as stack:
+            if self._settings.status_listen is not None:
+                server = status_server(execution.progress, barrier)
+                await server.start(bind_sockets(self._settings.status_listen))
+                stack.push_async_callback(server.stop)
+            stack.enter_context(_background(show_progress(progress_console(), execution.progress)))
+            stack.enter_context(_background(_stop_at(stopping, execution)))
+            return await execution.run()
+
+    async def _publish(self, summary: Summary, stopping: asyncio.Event) -> bool:
+        if not self._settings.result_config_map:
+            return True
+        try:
+            await publish(summary, self._settings.result_config_map, stopping)
+        except (OSError, PublishError) as error:
+            log.error("%s", error)
+            return False
+        return True
+
+
+def barrier_of(settings: Settings) -> Barrier | None:
+    """Return the barrier at which a pod waits for the others of its run, or None if the run has one process."""
+    if settings.slice.parts == 1 or settings.result_config_map is None:
+        return None
+    return Barrier(settings.result_config_map)
+
+
+@contextlib.contextmanager
+def _background(work: Coroutine[object, object, None]) -> Iterator[None]:
+    """Run `work` as long as the context lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _stop_at(stopping: asyncio.Event, execution: Execution) -> None:
+    await stopping.wait()
+    execution.stop()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmendpoint_common.contracts.loadrun import RunDocument, parse_run_document
+import msgspec
+
+from llmendpoint_common.contracts.loadrun import RunBaseline, RunDocument, parse_run_document
 from llmendpoint_common.process.errors import APIKeyError, RunDocumentError
-from llmendpoint_common.process.flags import Flags, Group
+from llmendpoint_common.process.flags import Flags, Group, choice, one_of
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address
 from llmendpoint_loadjob.dataset.questions import shipped_questions
-from llmendpoint_loadjob.run_flags import add_run_flags, document_of_flags, given_run_flags, parse_url
+from llmendpoint_loadjob.flag_document import document_of_flags
+from llmendpoint_loadjob.report.output import OutputFormat
+from llmendpoint_loadjob.run_flags import add_run_flags, given_run_flags
+from llmendpoint_loadjob.run_values import WHOLE, Slice, parse_config_map, parse_slice, parse_url
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_LOAD_"
 
@@ -21,10 +27,14 @@ _DESCRIPTION = "Send requests to a model server, measure the responses, and chec
 _EXAMPLES = """examples:
   COMMAND --model llama3.2:3b --concurrency 4 --duration 30s --slo ttft:p95=1s --slo error_rate=1%
   COMMAND --url http://127.0.0.1:8000/v1 --api openai-chat --model m --rate 2 --arrivals poisson
+  COMMAND --model m --scenario Ramp --out results
+  COMMAND --model m --stage 1m:rate=2 --stage 5m:rate=10:ramp --slo ttft:p95=1s
+  COMMAND --model m --sweep 0.5:20 --slo ttft:p95=1s --slo error_rate=1%
   COMMAND --run run.json --out results
 
-exit codes: 0 Passed or no objectives, 99 Failed, 98 Invalid (the load generator was the bottleneck), 1 the run could
-not be completed, 2 invalid option, run document or question file, 130 interrupted
+exit codes: 0 Passed, or None without objectives; 99 Failed; 98 Invalid (the run cannot tell, for example because the
+load generator was the bottleneck or too few requests were measured); 1 Error: the run could not be completed, or
+nothing was answered; 2 invalid option, run document, question file or output folder; 130 interrupted
 """
 
 
@@ -39,6 +49,12 @@ class Settings:
     result_config_map: str | None
     status_listen: Address | None
     log_level: str
+    trace: Path | None = None
+    baseline: Path | None = None
+    cacert: Path | None = None
+    sidecar: str | None = None
+    format: OutputFormat = OutputFormat.TABLE
+    slice: Slice = WHOLE
 
 
 def command_line(program: str = "llmendpoint_loadjob") -> Flags:
@@ -48,9 +64,10 @@ def command_line(program: str = "llmendpoint_loadjob") -> Flags:
     flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, examples)
     run = flags.group("run document")
     run.option("run", Path, None, "run document (docs/schemas/run.schema.json), which replaces the options for target, "
-               "load and requests")  # fmt: skip
+               "load, prompts, requests and judgement")  # fmt: skip
     add_run_flags(flags)
-    _process_options(flags.group("process"))
+    _input_options(flags.group("process"))
+    _output_options(flags.group("process"))
     return flags
 
 
@@ -66,14 +83,18 @@ def parse_settings(
     read or is invalid.
     """
     flags = command_line(program)
-    options = flags.parse(arguments, environment)
-    given = given_run_flags(options)
+    return settings_of(flags, flags.parse(arguments, environment))
+
+
+def settings_of(flags: Flags, options: Namespace) -> Settings:
+    """Return the settings for the parsed options of `command_line`. Errors are those of `parse_settings`."""
+    given = given_run_flags(flags, options)
     if options.run is not None and given:
         flags.refuse(f"--run cannot be combined with {', '.join(given)}")
     if options.api_key is not None and options.api_key_file is not None:
         flags.refuse("set either --api-key or --api-key-file, not both")
     try:
-        document = document_of_flags(options) if options.run is None else read_run_document(options.run)
+        document = document_of_flags(options) if options.run is None else _document_of_file(options)
     except ValueError as error:
         flags.refuse(str(error))
     return Settings(
@@ -84,6 +105,12 @@ def parse_settings(
         result_config_map=options.result_config_map,
         status_listen=options.status_listen,
         log_level=options.log_level,
+        trace=_path(options.trace),
+        baseline=_path(options.baseline),
+        cacert=options.cacert,
+        sidecar=options.sidecar,
+        format=options.format,
+        slice=options.slice,
     )
 
 
@@ -127,15 +154,44 @@ def parse_api_key(text: str) -> str:
     return text
 
 
-def _process_options(group: Group) -> None:
+def _document_of_file(options: Namespace) -> RunDocument:
+    """Return the document of `--run`, which says whether there is a trace. A baseline can be added to any document."""
+    document = read_run_document(options.run)
+    if (document.trace is None) != (options.trace is None):
+        raise ValueError(
+            f"{options.run} has no trace, so --trace cannot be used with it"
+            if document.trace is None
+            else f"{options.run} replays a trace, whose file --trace has to name"
+        )
+    if document.baseline is not None and options.baseline is None:
+        raise ValueError(f"{options.run} compares with a baseline, whose file --baseline has to name")
+    if document.baseline is None and options.baseline is not None:
+        return msgspec.structs.replace(document, baseline=RunBaseline())
+    return document
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _input_options(group: Group) -> None:
     group.option("questions", Path, None, "folder of question files (default: the shipped questions)")
     group.option("api-key-file", Path, None, "file with the API key, which is sent as a bearer token; white space "
                  "around the key is ignored")  # fmt: skip
     group.option("api-key", parse_api_key, None, "API key, sent as a bearer token; prefer --api-key-file or the "
                  "environment variable, so that the key is not visible in the list of processes",
                  value="KEY")  # fmt: skip
-    group.option("out", Path, None, "folder for the files summary.json and requests.jsonl")
-    group.option("result-config-map", str, None, "ConfigMap that receives the result; only works in a pod",
+    group.option("cacert", Path, None, "file with the certificates of the authorities that may have signed the "
+                 "server's certificate (default: those of the system)")  # fmt: skip
+    group.option("sidecar", parse_url, None, "base URL of the sidecar's admin port, such as http://127.0.0.1:8001; its "
+                 "records split the time to first token, and its token counts are compared", value="URL")  # fmt: skip
+    group.option("slice", parse_slice, "0/1", "part of the run that this process sends, INDEX/COUNT", value="I/P")
+
+
+def _output_options(group: Group) -> None:
+    group.option("out", Path, None, "folder for the files summary.json, requests.jsonl, report.html and their CSV")
+    group.option("format", choice(OutputFormat), "table", f"result on stdout: {one_of(OutputFormat)}", value="FORMAT")
+    group.option("result-config-map", parse_config_map, None, "ConfigMap that receives the result; only works in a pod",
                  value="NAMESPACE/NAME")  # fmt: skip
     group.option("status-listen", parse_address, None, "address of /status and /metrics during the run")
     group.option("log-level", parse_level, "info", "debug, info, warning or error")

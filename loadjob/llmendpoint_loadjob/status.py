@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from llmendpoint_common.contracts.loadrun import Progress
 from llmendpoint_common.process.exposition import PageServer
+from llmendpoint_loadjob.barrier import Barrier
 
 _PREFIX = "llmendpoint_loadtest_"
 
@@ -44,12 +45,15 @@ class RunMetrics(Collector):
         )
 
 
-def status_server(progress: Callable[[], Progress]) -> PageServer:
-    """Return a server of `/status` and `/metrics` for one run."""
+def status_server(progress: Callable[[], Progress], barrier: Barrier | None = None) -> PageServer:
+    """Return a server of `/status` and `/metrics` for one run, and of `/start` if the run waits at a barrier."""
+
+    def now() -> Progress:
+        return progress() if barrier is None else msgspec.structs.replace(progress(), start=barrier.state)
 
     async def status(_: web.Request) -> web.Response:
-        return web.Response(body=msgspec.json.encode(progress()), content_type="application/json")
+        return web.Response(body=msgspec.json.encode(now()), content_type="application/json")
 
     registry = CollectorRegistry()
     registry.register(RunMetrics(progress))
-    return PageServer(registry, [web.get("/status", status)])
+    return PageServer(registry, [web.get("/status", status), *([] if barrier is None else [barrier.route()])])

@@ -42,6 +42,7 @@ from llmendpoint_operator.loadtest.controller import LoadTestController
 from llmendpoint_operator.reconcile.controller import Cluster, Controller
 from llmendpoint_operator.reconcile.measurements import Measurements
 from llmendpoint_operator.reconcile.workqueue import WorkQueue
+from llmendpoint_operator.schedule.controller import ScheduleController
 from llmendpoint_operator.settings import Settings, parse_settings
 from llmendpoint_operator.watching.canary import UNHEALTHY_SECONDS
 from llmendpoint_operator.watching.watches import Access, Watches
@@ -89,7 +90,8 @@ class Operator:
         cluster = Cluster(objects, self._inventory, discovery, self._pods, _now, measurements)
         endpoints = EndpointController(cluster, settings.children, settings.policy)
         loadtests = LoadTestController(cluster, settings.children, settings.own_namespace, settings.policy)
-        self._controllers: dict[str, Controller[Any]] = {item.kind: item for item in (endpoints, loadtests)}
+        schedules = ScheduleController(cluster, settings.policy)
+        self._controllers: dict[str, Controller[Any]] = {item.kind: item for item in (endpoints, loadtests, schedules)}
         access = Access(server, discovery)
         self.watches = Watches(self._inventory, access, self.queue.mark, settings.namespaces, self.leadership.on_lease)
         self.leadership.sent = self.watches.canary.sent

@@ -19,6 +19,7 @@ from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_operator.endpoint.desired import desired
 from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.desired import desired as load_children
+from llmendpoint_operator.loadtest.resources.copies import Sources
 from llmendpoint_operator.settings import ChildSettings, parse_settings
 from support.cluster import ROOT, Namespace, Parameters, kubectl, new_namespace
 from support.waiting import wait_until
@@ -74,7 +75,7 @@ def run_load(namespace: Namespace, model: str, settings: ChildSettings) -> None:
     target = ResolvedTarget(f"http://assistant.{namespace.name}.svc:11434", Api.OLLAMA_CHAT, model, "sha256:1", "none")
     questions = {"metadata": {"name": "coding"}, "data": {"coding.yaml": (ROOT / "questions/coding.yaml").read_text()}}
     owner = Owner("LoadTest", namespace.name, "smoke", "uid")
-    for manifest in load_children(owner, spec, target, [questions], settings):
+    for manifest in load_children(owner, spec, target, Sources([questions]), settings):
         if manifest["kind"] == "Job":
             # The operator releases the Job when it has written the start time.
             manifest["spec"]["suspend"] = False

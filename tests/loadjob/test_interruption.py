@@ -31,11 +31,10 @@ from llmendpoint_common.contracts.loadrun import (
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import PublishError, RunResultError
 from llmendpoint_loadjob import publish as publishing
-from llmendpoint_loadjob.dataset.questions import choose, read_questions, shipped_questions
-from llmendpoint_loadjob.load.run import LoadRun
 from llmendpoint_loadjob.publish import publish
 from llmendpoint_loadjob.result.summary import summarize
 from llmendpoint_loadjob.result.timings import Outcome, Sample
+from support.load_runs import Driven
 from support.servers import StartSimulator
 from support.tls import issue, issue_without_key_identifiers
 from support.waiting import eventually
@@ -62,17 +61,17 @@ async def test_a_stopped_run_abandons_its_requests_and_keeps_what_was_measured(
     start_simulator: StartSimulator, load: RunLoad
 ) -> None:
     simulator = await start_simulator(ttft=0.01, tokens=1, parallel=100)
-    questions = choose(read_questions(shipped_questions()), [], shuffled=True, seed=1)
-    run = LoadRun(document(simulator.url, load), questions)
+    driven = Driven(document(simulator.url, load))
+    run = driven.run
     running = asyncio.create_task(run.run())
     await eventually(lambda: run.progress().requests >= 5)
     simulator.behave(ttft=3600)
     await eventually(lambda: run.progress().in_flight >= 4)
     run.stop()
-    outcome = await asyncio.wait_for(running, 2)
-    assert outcome.interrupted
-    assert len(outcome.samples) >= 5
-    assert {sample.error for sample in outcome.samples} == {None}
+    await asyncio.wait_for(running, 2)
+    assert driven.measurements.interrupted
+    assert len(driven.samples) >= 5
+    assert {sample.error for sample in driven.samples} == {None}
     # The abandoned requests end on the server too.
     await eventually(lambda: all(slots.running == 0 for slots in simulator.simulator.store.slots.values()))
 
@@ -81,8 +80,8 @@ def test_an_interrupted_run_is_canceled_although_its_objectives_were_met() -> No
     summary = partial()
     assert (summary.verdict, summary.reason, summary.partial) == (Verdict.NONE, VerdictReason.CANCELED, True)
     assert summary.message == (
-        "the load generator was stopped before the end of the run; the result is partial (1 measured request), and no "
-        "objective was judged"
+        "The load generator was stopped before the end of the run. The result is partial (1 measured request), and no "
+        "objective was judged."
     )
     assert summary.requests == 1
 
@@ -109,7 +108,7 @@ async def test_sigterm_ends_the_process_with_a_partial_report(start_simulator: S
     process.send_signal(signal.SIGTERM)
     output, _ = await asyncio.wait_for(process.communicate(), 5)
     assert process.returncode == exit_codes.INTERRUPTED
-    assert b"None (Canceled): the load generator was stopped before the end of the run" in output
+    assert b"None (Canceled): The load generator was stopped before the end of the run" in output
     assert json.loads((tmp_path / "out/summary.json").read_text())["partial"] is True
 
 

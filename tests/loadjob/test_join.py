@@ -8,8 +8,7 @@ import pytest
 
 from llmendpoint_common.contracts.loadrun import Api, RunDocument, RunLoad, RunTarget
 from llmendpoint_common.contracts.sidecar import RequestRecord
-from llmendpoint_loadjob.dataset.questions import choose, read_questions, shipped_questions
-from llmendpoint_loadjob.load.run import LoadRun
+from support.load_runs import drive
 from support.servers import StartSidecar, StartSimulator
 
 
@@ -19,10 +18,9 @@ async def test_every_request_of_a_run_can_be_split_into_its_parts(
 ) -> None:
     simulator = await start_simulator(ttft=0.1, inter_token=0.005, tokens=6, parallel=2)
     sidecar = await start_sidecar(simulator.port, parallel=2)
-    questions = choose(read_questions(shipped_questions()), [], shuffled=True, seed=1)
     target = RunTarget(f"http://127.0.0.1:{sidecar.port}", api)
     document = RunDocument(target, "simulated", RunLoad(concurrency=4, max_requests=12))
-    outcome = await LoadRun(document, questions).run()
+    outcome = await drive(document)
     assert len(outcome.samples) == 12
     waited = 0
     for sample in outcome.samples:

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 from itertools import islice, pairwise
-from pathlib import Path
 
 import pytest
 
 from llmendpoint_common.contracts.loadrun import (
-    NOTHING_MEASURED,
     Api,
     Arrivals,
-    MetricName,
-    ObjectiveResult,
     RunDocument,
     RunLoad,
     RunRequest,
     RunTarget,
-    Summary,
-    Verdict,
-    VerdictReason,
 )
-from llmendpoint_loadjob.dataset.questions import choose, read_questions, shipped_questions
 from llmendpoint_loadjob.load.arrivals import arrival_times
-from llmendpoint_loadjob.load.run import LoadRun
-from llmendpoint_loadjob.report.files import write_files
 from llmendpoint_loadjob.result.objectives import parse_objective
-from llmendpoint_loadjob.result.summary import summarize
-from llmendpoint_loadjob.result.timings import ErrorClass, Outcome, Sample
-from llmendpoint_loadjob.result.verdict import judge
+from llmendpoint_loadjob.result.timings import ErrorClass
+from support import load_runs
+from support.load_runs import Driven
 from support.servers import StartSimulator
 
 
-async def drive(url: str, load: RunLoad, api: Api = Api.OLLAMA_CHAT, request: RunRequest | None = None) -> Outcome:
-    questions = choose(read_questions(shipped_questions()), [], shuffled=True, seed=load.seed)
+async def drive(url: str, load: RunLoad, api: Api = Api.OLLAMA_CHAT, request: RunRequest | None = None) -> Driven:
     document = RunDocument(RunTarget(url, api), "simulated", load, request=request or RunRequest())
-    return await LoadRun(document, questions).run()
+    return await load_runs.drive(document)
 
 
 @pytest.mark.parametrize("api", list(Api))
@@ -116,64 +104,6 @@ async def test_a_server_that_is_not_there_is_refused(unused_tcp_port: int) -> No
     assert {sample.error for sample in outcome.samples} == {ErrorClass.REFUSED}
 
 
-def sample(ttft: float = 0.1, error: ErrorClass | None = None) -> Sample:
-    return Sample("id", "q", "Math", 0.0, 0.0, ttft, ttft + 0.1, ttft + 0.1, 200, error, output_tokens=2)
-
-
-def outcome_of(*samples: Sample) -> Outcome:
-    return Outcome(list(samples), duration=1.0, offered=len(samples), sent=len(samples))
-
-
-def summary_of(outcome: Outcome, *objectives: str) -> Summary:
-    parsed = tuple(parse_objective(text) for text in objectives)
-    return summarize(outcome, RunDocument(RunTarget("http://x"), "m", RunLoad(concurrency=1), objectives=parsed))
-
-
-@pytest.mark.parametrize(
-    ("samples", "objectives", "verdict", "reason"),
-    [
-        ([sample()], ["ttft:p95=1s", "error_rate=0%"], Verdict.PASSED, "ObjectivesMet"),
-        ([sample(2.0)], ["ttft:p95=1s"], Verdict.FAILED, "ObjectivesMissed"),
-        ([sample(), sample(error=ErrorClass.RESET)], ["error_rate=10%"], Verdict.FAILED, "ObjectivesMissed"),
-        ([sample(), sample(2.0)], ["ttft:p95=1s", "attainment=90%"], Verdict.FAILED, "ObjectivesMissed"),
-        ([sample(error=ErrorClass.RESET)], ["ttft:p95=1s"], Verdict.FAILED, "ObjectivesMissed"),
-        ([sample()], [], Verdict.NONE, "NoObjectives"),
-        ([], ["error_rate=1%"], Verdict.FAILED, "TooFewRequests"),
-    ],
-)
-def test_verdicts(samples: list[Sample], objectives: list[str], verdict: Verdict, reason: str) -> None:
-    summary = summary_of(outcome_of(*samples), *objectives)
-    assert (summary.verdict, summary.reason) == (verdict, reason)
-
-
-def test_a_missed_objective_shows_threshold_and_measured_side_by_side() -> None:
-    summary = summary_of(outcome_of(sample(2.0)), "ttft:p95=1s")
-    assert summary.slo == (ObjectiveResult(MetricName.TTFT, "1s", "2s", False, 95),)
-    assert summary.message == "TTFT p95 was 2s (objective: at most 1s)"
-
-
-def test_an_objective_that_could_not_be_measured_is_missed_with_a_sentence() -> None:
-    summary = summary_of(outcome_of(sample(error=ErrorClass.RESET)), "ttft:p95=1s", "attainment=95%")
-    assert summary.verdict is Verdict.FAILED
-    assert summary.slo[0].measured == NOTHING_MEASURED
-    assert summary.message == (
-        "TTFT p95 could not be measured (objective: at most 1s); Attainment was 0% (objective: at least 95%)"
-    )
-
-
-def test_a_load_generator_that_was_the_bottleneck_makes_the_run_invalid() -> None:
-    late = outcome_of(sample())
-    for _ in range(100):
-        late.lag.record(0.05)
-    assert judge(late, []).verdict is Verdict.INVALID
-    unsent = outcome_of(*[sample()] * 100)
-    unsent.sent = 80
-    assert "80 % of the due requests" in judge(unsent, []).message
-    throttled = outcome_of(sample())
-    throttled.throttled_seconds = 0.5
-    assert judge(throttled, []).reason is VerdictReason.CLIENT_LIMITED
-
-
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [("ttft=1s", "has no percentile"), ("error_rate:p95=1%", "must not have a percentile"), ("speed:p95=1s", "write it like"),
@@ -182,16 +112,3 @@ def test_a_load_generator_that_was_the_bottleneck_makes_the_run_invalid() -> Non
 def test_a_wrong_objective_is_refused_with_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         parse_objective(text)
-
-
-def test_files_hold_numbers_and_no_text_of_an_answer(tmp_path: Path) -> None:
-    canary = sample(error=ErrorClass.SERVER_ERROR)
-    canary.detail = "canary-7731"
-    outcome = outcome_of(canary, sample())
-    write_files(tmp_path / "new", summary_of(outcome), outcome.samples)
-    summary = json.loads((tmp_path / "new/summary.json").read_text())
-    assert summary["requests"] == 2
-    assert summary["ttft"]["unit"] == "seconds"
-    lines = (tmp_path / "new/requests.jsonl").read_text().splitlines()
-    assert len(lines) == 2
-    assert "canary-7731" not in "".join(lines) + json.dumps(summary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.cluster import LOADTEST, FaultReason, LoadTestReason
 from llmendpoint_common.contracts.loadrun import Api, MetricName, Objective, RunDocument, RunLoad, RunTarget, Summary
@@ -40,6 +41,9 @@ def loadtests() -> Iterator[State]:
     """Yield a load test in each state."""
     waiting = phases.waiting("LLMEndpoint assistant is not Ready. The run starts when it is Ready.")
     yield State("new", manifest(LOADTEST, "smoke", SPEC), "InProgress", "Progressing", "Waiting for the operator")
+    suspended = manifest(LOADTEST, "smoke", {**SPEC, "suspend": True})
+    status = phases.loadtest_status(suspended, phases.suspended(), NOW)
+    yield State("suspended", {**suspended, "status": status}, "Current", "Healthy", "Complete")
     yield State("pending", loadtest(waiting), "InProgress", "Progressing", "Complete")
     yield from _runs()
     violation = "spec.target.url: the operator's policy does not allow 'example.org'."
@@ -54,7 +58,8 @@ def loadtests() -> Iterator[State]:
 
 
 def _runs() -> Iterator[State]:
-    begun = phases.starting("smoke", ("smoke-result", "uid-2"), TARGET, NOW)
+    described = phases.description(parse_spec({"spec": SPEC}), TARGET)
+    begun = phases.starting("smoke", {"smoke-result-0": "uid-2"}, described, NOW)
     running = phases.running(40, "120 requests, 0 errors, 2400 tokens")
     objective, strict = Objective(MetricName.TTFT, 1.0, 95), Objective(MetricName.TTFT, 0.05, 95)
     good = Outcome([SAMPLE], duration=1.0, offered=1, sent=1)

@@ -11,8 +11,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from llmendpoint_common.contracts.cluster import API_VERSION, LLMENDPOINT, LOADTEST
+from llmendpoint_common.api.schedule.spec import parse_schedule_spec
+from llmendpoint_common.contracts.cluster import (
+    API_VERSION,
+    LLMENDPOINT,
+    LOADTEST,
+    LOADTEST_SCHEDULE,
+    FaultReason,
+    ScheduleReason,
+)
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
+from llmendpoint_operator.schedule import status as schedule_status
 
 UNSEEN = custom_resource_definitions()[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"][
     "default"
@@ -76,22 +85,25 @@ def deleting(body: Manifest) -> Manifest:
 
 
 def schedules() -> Iterator[State]:
-    """Yield LoadTestSchedules. The operator does not serve this kind yet, so these statuses are written by hand."""
+    """Yield a LoadTestSchedule in each state."""
     spec = {"schedule": "0 3 * * *", "template": {"spec": {"endpointRef": {"name": "assistant"}}}}
-    kind, name, waiting = "LoadTestSchedule", "nightly", "Waiting for the operator"
-    stalled = {"type": "Stalled", "status": "True", "reason": "InvalidSpec", "observedGeneration": 1,
-               "message": "spec.schedule: not a cron expression", "lastTransitionTime": CREATED}  # fmt: skip
-    calm = {"type": "Stalled", "status": "False", "reason": "NotStalled", "observedGeneration": 1,
-            "message": "Nothing is waiting for a person.", "lastTransitionTime": CREATED}  # fmt: skip
-    seen = {"observedGeneration": 1, "conditions": [calm]}
-    yield State("new", manifest(kind, name, spec), "InProgress", "Progressing", waiting)
-    yield State(
-        "scheduled", manifest(kind, name, spec, 1, seen), "Current", "Healthy", "Load tests are started on schedule"
-    )
-    suspended = manifest(kind, name, {**spec, "suspend": True}, 1, seen)
+    name, waiting = "nightly", "Waiting for the operator"
+    yield State("new", manifest(LOADTEST_SCHEDULE, name, spec), "InProgress", "Progressing", waiting)
+
+    def schedule(state: schedule_status.State, **changes: Any) -> Manifest:
+        body = manifest(LOADTEST_SCHEDULE, name, {**spec, **changes})
+        return {**body, "status": schedule_status.status_of({**body, "status": {}}, state, [], {}, NOW)}
+
+    parsed = parse_schedule_spec({"spec": spec})
+    scheduled = schedule(schedule_status.scheduled(parsed, NOW))
+    yield State("scheduled", scheduled, "Current", "Healthy", "Load tests are started on schedule")
+    held = schedule_status.State(FaultReason.QUOTA_EXCEEDED, "LoadTest/nightly-1: exceeded quota.", reconciling=True)
+    yield State("held", schedule(held), "InProgress", "Progressing", "Reconciling")
+    pausing = parse_schedule_spec({"spec": {**spec, "suspend": True}})
+    suspended = schedule(schedule_status.scheduled(pausing, NOW), suspend=True)
     yield State("suspended", suspended, "Current", "Healthy", "The schedule is suspended")
-    failed = {"observedGeneration": 1, "conditions": [stalled]}
-    yield State("stalled", manifest(kind, name, spec, 1, failed), "Failed", "Degraded", "Stalled")
+    wrong = schedule_status.State(ScheduleReason.INVALID_SPEC, "spec.schedule: not a cron expression", stalled=True)
+    yield State("stalled", schedule(wrong), "Failed", "Degraded", "Stalled")
 
 
-KINDS = (LLMENDPOINT, LOADTEST, "LoadTestSchedule")
+KINDS = (LLMENDPOINT, LOADTEST, LOADTEST_SCHEDULE)

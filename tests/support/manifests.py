@@ -17,6 +17,12 @@ def loadtest(name: str, **spec: Any) -> dict[str, Any]:
     return _object("LoadTest", name, {"endpointRef": {"name": "assistant"}, **spec})
 
 
+def schedule(name: str, **spec: Any) -> dict[str, Any]:
+    """Return a LoadTestSchedule. Fields that are None are omitted."""
+    template = {"spec": {"endpointRef": {"name": "assistant"}}}
+    return _object("LoadTestSchedule", name, {"schedule": "0 3 * * *", "template": template, **spec})
+
+
 def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     given = {field: value for field, value in spec.items() if value is not None}
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": given}

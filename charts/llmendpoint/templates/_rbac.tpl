@@ -4,6 +4,7 @@
     - llmendpoint.dev
   resources:
     - llmendpoints
+    - loadtestschedules
   verbs:
     - list
     - watch
@@ -12,6 +13,7 @@
   resources:
     - llmendpoints/status
     - loadtests/status
+    - loadtestschedules/status
   verbs:
     - patch
 - apiGroups:
@@ -19,6 +21,7 @@
   resources:
     - llmendpoints/finalizers
     - loadtests/finalizers
+    - loadtestschedules/finalizers
   verbs:
     - update
 - apiGroups:
@@ -28,6 +31,7 @@
   verbs:
     - list
     - watch
+    - create
     - delete
 - apiGroups:
     - ''
@@ -212,6 +216,7 @@
     - llmendpoint.dev
   resources:
     - llmendpoints
+    - loadtestschedules
   verbs:
     - list
     - watch
@@ -220,6 +225,7 @@
   resources:
     - llmendpoints/status
     - loadtests/status
+    - loadtestschedules/status
   verbs:
     - patch
 - apiGroups:
@@ -227,6 +233,7 @@
   resources:
     - llmendpoints/finalizers
     - loadtests/finalizers
+    - loadtestschedules/finalizers
   verbs:
     - update
 - apiGroups:
@@ -236,6 +243,7 @@
   verbs:
     - list
     - watch
+    - create
     - delete
 - apiGroups:
     - ''

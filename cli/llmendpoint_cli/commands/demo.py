@@ -84,12 +84,13 @@ def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Conso
     objectives = _REAL_OBJECTIVES if upstream.is_real else _SIMULATED_OBJECTIVES
     say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(objectives)}")
     load = ["--url", f"http://127.0.0.1:{proxy}", "--model", upstream.model, "--concurrency", "4",
-            "--duration", duration, "--max-tokens", "32", "--out", str(out), "--log-level", "warning"]  # fmt: skip
+            "--duration", duration, "--max-tokens", "32", "--out", str(out), "--log-level", "warning",
+            "--sidecar", f"http://127.0.0.1:{admin}"]  # fmt: skip
     for objective in objectives:
         load += ["--slo", objective]
     code = loadjob.main(load, "llmendpoint demo", environment={})
     _show_metrics(f"http://127.0.0.1:{admin}/metrics", console)
-    say(f"results: summary.json and requests.jsonl in {out}")
+    say(f"report: {out}/report.html, results: summary.json, summary.csv and requests.jsonl beside it")
     say("next: `llmendpoint load --help`, or on a cluster `kubectl apply -k manifests/` (see README.md)")
     return code
 

@@ -74,8 +74,19 @@ STOP_MARGIN_SECONDS: Final = 2
 LOAD_CONCURRENCY: Final = 1
 LOAD_DURATION: Final = "30s"
 LOAD_WARMUP: Final = "0s"
+LOAD_DRAIN_TIMEOUT: Final = "1m"
 LOAD_SEED: Final = 1
+LOAD_PARALLELISM: Final = 1
+SWEEP_MIN_RATE: Final = "0.1"
+SWEEP_STEP_DURATION: Final = "1m"
+SWEEP_PRECISION: Final = "5%"
+TRACE_TIME_SCALE: Final = "1"
+MAX_REGRESSION: Final = "10%"
 REQUEST_TIMEOUT: Final = "5m"
+TIME_ZONE: Final = "Etc/UTC"
+#: The defaults of a CronJob.
+SUCCESSFUL_RUNS: Final = 3
+FAILED_RUNS: Final = 1
 LOADJOB_REQUESTS: Final[Mapping[str, str]] = {"cpu": "500m", "memory": "128Mi", "ephemeral-storage": "64Mi"}
 LOADJOB_LIMITS: Final[Mapping[str, str]] = {"memory": "1Gi", "ephemeral-storage": "1Gi"}
 

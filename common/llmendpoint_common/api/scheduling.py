@@ -1,7 +1,7 @@
 """Affinity and topology spread constraints of pods, as Kubernetes defines them, with rules for wrong values.
 
-The label selectors have a default that Kubernetes does not have: the pods of the same endpoint. In Kubernetes, an
-absent selector selects no pod, so that the constraint would have no effect.
+The label selectors have a default that Kubernetes does not have: the pods of the same LLMEndpoint or LoadTest. In
+Kubernetes, an absent selector selects no pod, so that the constraint would have no effect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from llmendpoint_common.api.fields import ApiModel, LabelKey, LabelValue, ObjectName, list_map, rules
 from llmendpoint_common.api.label_selector import LabelSelector
 
-_OWN_PODS = "If absent, the pods of this endpoint are selected."
+_OWN_PODS = "If absent, the pods of this LLMEndpoint or LoadTest are selected."
 
 
 class NodeSelectorOperator(StrEnum):
@@ -113,8 +113,8 @@ class NodeAffinity(ApiModel):
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = Field(
         None,
-        description="Nodes on which the pods may run. If gpu.products is set, it must hold too. Pods that already run "
-        "stay when the labels of their node change. If absent, every node is allowed.",
+        description="Nodes on which the pods may run. In an LLMEndpoint with gpu.products, those must hold too. Pods "
+        "that already run stay when the labels of their node change. If absent, every node is allowed.",
     )
     preferred_during_scheduling_ignored_during_execution: list[PreferredNodes] = Field(
         default_factory=list,
@@ -136,7 +136,7 @@ class PodAffinityTerm(ApiModel):
         default_factory=list,
         max_length=32,
         description="Names of the namespaces of the other pods. If neither this nor namespaceSelector is set, it is "
-        "the namespace of the endpoint.",
+        "the namespace of the pod.",
     )
     namespace_selector: LabelSelector | None = Field(
         None,
@@ -170,7 +170,7 @@ class Affinity(ApiModel):
 
     node_affinity: NodeAffinity | None = Field(
         None,
-        description="Nodes on which the pods must, or preferably should, run. If absent, only gpu.products counts.",
+        description="Nodes on which the pods must, or preferably should, run. If absent, there is no such rule.",
     )
     pod_affinity: PodAffinity | None = Field(
         None,
@@ -179,8 +179,8 @@ class Affinity(ApiModel):
     )
     pod_anti_affinity: PodAffinity | None = Field(
         None,
-        description="Other pods from which the pods must, or preferably should, be separated, for example those of "
-        "this endpoint, so that each replica is on another node. If absent, there is no such rule.",
+        description="Other pods from which the pods must, or preferably should, be separated, for example from each "
+        "other, so that each pod is on another node. If absent, there is no such rule.",
     )
 
 

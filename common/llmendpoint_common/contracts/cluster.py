@@ -9,10 +9,12 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 LLMENDPOINT = "LLMEndpoint"
 LOADTEST = "LoadTest"
+LOADTEST_SCHEDULE = "LoadTestSchedule"
 FIELD_MANAGER = "llmendpoint-operator"
 
 ENDPOINT_LABEL = f"{GROUP}/endpoint"
 LOADTEST_LABEL = f"{GROUP}/loadtest"
+SCHEDULE_LABEL = f"{GROUP}/schedule"
 SCRAPE_LABEL = f"{GROUP}/scrape"
 #: Label of the pods of the operator, for NetworkPolicies.
 OPERATOR_LABEL = f"{GROUP}/operator"
@@ -33,6 +35,11 @@ SCOPE_ANNOTATION = f"{GROUP}/scope"
 SERVING_ANNOTATION = f"{GROUP}/serving"
 
 
+def pods_service(endpoint: str) -> str:
+    """Return the name of the headless Service of an LLMEndpoint, whose addresses are those of its pods."""
+    return f"{endpoint}-pods"
+
+
 class EndpointCondition(StrEnum):
     """Condition types of an LLMEndpoint."""
 
@@ -51,6 +58,13 @@ class LoadTestCondition(StrEnum):
 
     COMPLETE = "Complete"
     PASSED = "Passed"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class ScheduleCondition(StrEnum):
+    """Condition types of a LoadTestSchedule."""
+
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
@@ -117,11 +131,23 @@ class LoadTestReason(StrEnum):
     """
 
     PENDING = "Pending"
+    SUSPENDED = "Suspended"
     RUNNING = "Running"
     FINISHED = "Finished"
     NOT_WATCHED = "NotWatched"
     MODEL_NOT_SERVED = "ModelNotServed"
     MODEL_NOT_CHOSEN = "ModelNotChosen"
+    NOT_STALLED = "NotStalled"
+    POLICY_VIOLATION = "PolicyViolation"
+
+
+class ScheduleReason(StrEnum):
+    """Condition reasons of a LoadTestSchedule. If a load test is refused, the reason is a `FaultReason`."""
+
+    SCHEDULED = "Scheduled"
+    SUSPENDED = "Suspended"
+    NOT_WATCHED = "NotWatched"
+    INVALID_SPEC = "InvalidSpec"
     NOT_STALLED = "NotStalled"
     POLICY_VIOLATION = "PolicyViolation"
 

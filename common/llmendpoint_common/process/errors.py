@@ -4,9 +4,12 @@
       x InputError                a flag, a file or a field from a user is invalid
           ConfigError             the sidecar's configuration file
           QuestionError           a question file
+          TraceError              a trace of recorded requests
           RunDocumentError        a run document
           APIKeyError             a file with an API key
           PolicyError             the operator's policy file
+          OutputError             a folder for results, or a file with a result
+          TargetError             the URL, the headers, the key or the certificates of a load run
       x ModelfileError            a Modelfile is invalid
       x ProtocolError             bytes are not valid HTTP/1.1
           HeadError               a head is invalid or ambiguous
@@ -18,12 +21,14 @@
           OllamaSilentError       Ollama did not answer in time
       x ModelError                a declared model cannot be made available
       x ChannelClosedError        a worker process or its supervisor has ended
+      x FileLimitError            a load needs more open files than the process may have
       x PublishError              a load run's result was not written to the cluster
       x RunResultError            a load run's result, as read from the cluster, is invalid
       x NotReadyError             a load run cannot start yet
       x RunRefusedError           a load run cannot start with its spec
       x NotLeaderError            another operator process may serve the namespace of a write
       x StackError                a process of the local stack did not start
+      x ClusterError              the command line cannot read or write an object of a cluster
       x QueueFullError            the simulator's queue is full
 
 A message is one human-readable sentence. It names the field, the file or the address, and quotes no secret and no body.
@@ -57,6 +62,16 @@ class QuestionError(InputError):
 
     def __init__(self, file: str, line: int, reason: str) -> None:
         super().__init__(f"{file}:{line}: {reason}")
+        self.file = file
+        self.line = line
+        self.reason = reason
+
+
+class TraceError(InputError):
+    """A trace is invalid. The message is `file:line: reason`; the line is 0 if it concerns the whole file."""
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        super().__init__(f"{file}:{line}: {reason}")
 
 
 class RunDocumentError(InputError):
@@ -76,6 +91,14 @@ class ModelfileError(LLMEndpointError, ValueError):
 
 class PolicyError(InputError):
     """The operator's policy file cannot be read or is invalid. The message names the file, and the field or line."""
+
+
+class OutputError(InputError):
+    """A folder for results cannot be written, or a result cannot be read. The message names the path and the reason."""
+
+
+class TargetError(InputError, ValueError):
+    """The URL, the headers, the API key or the certificates of a load run cannot be used. The message quotes no key."""
 
 
 class ProtocolError(LLMEndpointError):
@@ -129,6 +152,12 @@ class ChannelClosedError(LLMEndpointError):
     """The process at the other end of a channel has ended."""
 
 
+class FileLimitError(LLMEndpointError):
+    """A load needs more connections than the limit of open files allows. The message says how to raise it."""
+
+    exit_code = exit_codes.USAGE
+
+
 class PublishError(LLMEndpointError):
     """The result of a load run could not be written to the cluster."""
 
@@ -158,6 +187,10 @@ class NotLeaderError(LLMEndpointError):
 
 class StackError(LLMEndpointError):
     """A process of the local stack did not start. The message contains the end of its log."""
+
+
+class ClusterError(LLMEndpointError):
+    """An object of a cluster cannot be read or written. The message names it, and quotes the API server."""
 
 
 class QueueFullError(LLMEndpointError):

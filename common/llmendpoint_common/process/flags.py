@@ -92,6 +92,12 @@ class Flags:
         options = self.groups.setdefault(title, [])
         return Group(self._parser.add_argument_group(title), self._prefix, self._lists, options)
 
+    def positional(self, name: str, text: str, count: str | None = None) -> None:
+        """Add an argument without a name. `count` is argparse's: `*` for any number, `?` for at most one."""
+        shown = f"[{name}]" if count in ("*", "?") else name
+        self._parser.usage = f"{self._parser.usage} {shown}"
+        self._parser.add_argument(name.lower(), nargs=count, metavar=name, help=text)
+
     def parse(
         self, arguments: Sequence[str] | None, environment: Mapping[str, str] | None = None
     ) -> argparse.Namespace:
@@ -99,9 +105,11 @@ class Flags:
 
         If `arguments` or `environment` is None, the command line or the environment of the process is used.
         """
-        namespace: argparse.Namespace = self._parser.parse_args(
-            None if arguments is None else list(arguments), env_vars=os.environ if environment is None else environment
-        )
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        variables = os.environ if environment is None else environment
+        self._parser.words = words
+        self._refuse_undecodable(words, variables)
+        namespace: argparse.Namespace = self._parser.parse_args(words, env_vars=variables)
         for name, default in self._lists.items():
             if getattr(namespace, name) is None:
                 setattr(namespace, name, list(default))
@@ -110,6 +118,15 @@ class Flags:
     def refuse(self, sentence: str) -> NoReturn:
         """End the process with exit code 2 and `sentence`. Use it for rules that involve several options."""
         self._parser.error(sentence)
+
+    def _refuse_undecodable(self, words: Sequence[str], variables: Mapping[str, str]) -> None:
+        """Refuse bytes that are not UTF-8. Python replaces each with a lone surrogate (PEP 383)."""
+        for word in words:
+            if not _is_text(word):
+                self.refuse(f"the argument {_printable(word)} is not valid UTF-8")
+        for name, value in variables.items():
+            if name.startswith(self._prefix) and not _is_text(value):
+                self.refuse(f"the variable {_printable(name)} is not valid UTF-8")
 
 
 class Group:
@@ -129,18 +146,24 @@ class Group:
         text: str,
         *,
         value: str | None = None,
+        alias: str | None = None,
     ) -> None:
         """Add the option `--name VALUE`.
 
         `default` is text, as on the command line. If it is a list, the option is repeatable. `text` is the help text,
-        with the unit; the default is added to it. `value` is the placeholder of the value in the help text.
+        with the unit; the default is added to it. `value` is the placeholder of the value in the help text. `alias` is
+        another spelling of the option, which has no variable.
         """
         repeatable = default is not None and not isinstance(default, str)
         if repeatable:
             self._lists[name.replace("-", "_")] = [parse(item) for item in default or ()]
         metavar = value or _VALUE_NAMES.get(parse, "VALUE")
+        text += f"; also --{alias}" if alias else ""
         self._group.add_argument(
             f"--{name}",
+            *((f"--{alias}",) if alias else ()),
+            env_var=self._variable(name),
+            dest=name.replace("-", "_"),
             type=_typed(parse),
             default=None if repeatable else default,
             action="append" if repeatable else "store",
@@ -150,9 +173,17 @@ class Group:
         shown = default if default is None or isinstance(default, str) else ", ".join(default)
         self._options.append(Option(f"--{name}", metavar, shown or None, text, self._variable(name), repeatable))
 
-    def switch(self, name: str, text: str) -> None:
+    def switch(self, name: str, text: str, *, alias: str | None = None) -> None:
         """Add `--name`, which takes no value and is off by default. Its variable is `true` or `false`."""
-        self._group.add_argument(f"--{name}", action="store_true", help=self._help(text, name))
+        text += f"; also --{alias}" if alias else ""
+        self._group.add_argument(
+            f"--{name}",
+            *((f"--{alias}",) if alias else ()),
+            env_var=self._variable(name),
+            dest=name.replace("-", "_"),
+            action="store_true",
+            help=self._help(text, name),
+        )
         self._options.append(Option(f"--{name}", "", None, text, self._variable(name)))
 
     def _help(self, text: str, name: str) -> str:
@@ -183,14 +214,33 @@ def one_of(words: Iterable[str]) -> str:
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
     """A parser that prints one sentence instead of the usage if an argument is invalid."""
 
+    #: The command line that is parsed, without the name of the program.
+    words: Sequence[str] = ()
+
+    def _is_given(self, name: str) -> bool:
+        return any(word.partition("=")[0] == name for word in self.words)
+
     def error(self, message: str) -> NoReturn:
         """End the process with exit code 2 and `message`. If the value comes from a variable, the message names it."""
         option, separator, sentence = message.removeprefix("argument ").partition(": ")
-        for variable, (action, _) in self.get_source_to_settings_dict().get("environment_variables", {}).items():
+        # argparse joins the spellings of an option with slashes.
+        names = option.split("/")
+        option = next((name for name in names if self._is_given(name)), names[0]) if separator else option
+        # The parser has no sources before it parses.
+        sources = self.get_source_to_settings_dict() if hasattr(self, "_source_to_settings") else {}
+        for variable, (action, _) in sources.get("environment_variables", {}).items():
             if separator and option in action.option_strings:
                 option = variable
         sys.stderr.write(f"{self.prog}: {option}{separator}{sentence}\nSee --help for all options.\n")
         sys.exit(exit_codes.USAGE)
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _printable(text: str) -> str:
+    return f"'{text.encode(errors='surrogateescape').decode(errors='backslashreplace')}'"
 
 
 def _notes(default: str | Sequence[str] | None) -> str:

@@ -16,17 +16,28 @@ import uvloop
 from llmendpoint_common.process import exit_codes
 
 
-def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
-    """Run `main(stopping)` and return its exit code. The first SIGTERM or SIGINT sets `stopping`."""
-    return uvloop.run(_supervised(main))
+def run(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], before_exit: Callable[[], None] | None = None
+) -> int:
+    """Run `main(stopping)` and return its exit code. The first SIGTERM or SIGINT sets `stopping`.
+
+    At the second signal, `before_exit` is called, which has to be short, and the process ends.
+    """
+    return uvloop.run(_supervised(main, before_exit))
 
 
-async def _supervised(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+async def _supervised(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], before_exit: Callable[[], None] | None
+) -> int:
     stopping = asyncio.Event()
 
     def on_signal() -> None:
         if stopping.is_set():
-            os._exit(exit_codes.INTERRUPTED)
+            try:
+                if before_exit is not None:
+                    before_exit()
+            finally:
+                os._exit(exit_codes.INTERRUPTED)
         stopping.set()
 
     loop = asyncio.get_running_loop()

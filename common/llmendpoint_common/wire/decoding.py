@@ -1,8 +1,68 @@
-"""Exceptions for JSON that cannot be decoded."""
+"""Decoding of JSON that comes from a server: the exceptions for what cannot be decoded, and a second, tolerant attempt.
+
+msgspec is strict: an integer written as `7.0`, half of a surrogate pair, a line end in a string or a byte that is not
+UTF-8 make it refuse the whole text. The JSON parsers of Python, JavaScript and Go accept most of these, so clients of a
+server do not notice them. The second attempt costs about 20 times as much, and only texts that msgspec refuses pay it.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
 import msgspec
 
-#: msgspec raises UnicodeDecodeError if a string is not valid UTF-8.
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+T = TypeVar("T")
+
+#: msgspec raises UnicodeDecodeError if a string is not valid UTF-8, and RecursionError if the nesting is too deep.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+#: A longer text is not decoded a second time. Events and lines of a stream have some hundred bytes.
+_MAX_REPAIRED_BYTES = 1024 * 1024
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PATH = re.compile(r"^(.*) - at `(\$[^`]*)`$", re.DOTALL)
+_MAX_PROBLEM = 200
+
+
+def decode_tolerantly(decode: Callable[[bytes], T], text: bytes) -> T:
+    """Decode a text that `decode` has refused, after its oddities were removed. Raises one of UNREADABLE.
+
+    A float without a fraction becomes an integer. Lone surrogates and bytes that are not UTF-8 become U+FFFD.
+    """
+    return decode(_repaired(text))
+
+
+def _repaired(text: bytes) -> bytes:
+    if len(text) > _MAX_REPAIRED_BYTES:
+        return text
+    try:
+        value = _loads(text.decode("utf-8-sig", "replace"))
+        return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)).encode()
+    except ValueError:
+        return text
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**63 else value
+
+
+_loads = json.JSONDecoder(strict=False, parse_float=_number, parse_constant=lambda name: None).decode
+
+
+def problem_of(error: BaseException) -> str:
+    """Return one line that names the field which could not be decoded, and what is wrong. It quotes no value."""
+    if not isinstance(error, msgspec.MsgspecError):
+        return "a string is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else "it is nested too deeply"
+    found = _PATH.match(str(error))
+    if found is None:
+        return f"not valid JSON: {error}"[:_MAX_PROBLEM]
+    reason = found[1].partition(", got `")
+    kind = f", not {reason[2].rstrip('`')}" if reason[1] else ""
+    return f"{found[2].removeprefix('$.')}: {_lower(reason[0])}{kind}".replace("`", "")[:_MAX_PROBLEM]
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -6,20 +6,18 @@ models, or must request its token usage. The load generator sends its requests t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_common.wire.dialects.anthropic import MessagesObjectDialect, MessagesStreamDialect
 from llmendpoint_common.wire.dialects.ollama import EmbedDialect, OllamaDialect, ProgressDialect
 from llmendpoint_common.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
-from llmendpoint_common.wire.dialects.reading import Dialect, OnContent
+from llmendpoint_common.wire.dialects.reading import Dialect, DialectFactory, OnContent
 from llmendpoint_common.wire.dialects.responses import ResponsesObjectDialect, ResponsesStreamDialect
+from llmendpoint_common.wire.dialects.sniffing import SniffingDialect
 from llmendpoint_common.wire.dialects.unknown import UnknownObjectDialect, UnknownStreamDialect
 from llmendpoint_common.wire.http1.heads import path_of
-
-DialectFactory: TypeAlias = Callable[[OnContent], Dialect]
 
 
 class Dialects(NamedTuple):
@@ -126,6 +124,13 @@ _PATHS = {route.operation: route.path.decode() for route in reversed(ROUTES)}
 _CLASSES = {route.operation: route.route_class for route in ROUTES}
 _DIALECTS = dict.fromkeys((*WITH_MODEL, Operation.OTHER), _UNKNOWN)
 _DIALECTS |= {route.operation: route.dialects for route in ROUTES if route.dialects is not None}
+#: Operations whose responses are an event stream or one object. A response of unknown shape can be anything.
+_TWO_FORMS = frozenset(
+    route.operation
+    for route in ROUTES
+    if route.dialects is not None and route.dialects.stream is not route.dialects.whole
+)
+_STREAMS = (b"application/x-ndjson", b"text/event-stream")
 _FORMS: dict[Operation, bool | None] = {Operation.OPENAI_TRANSCRIPTIONS: True, Operation.OTHER: None}
 
 
@@ -177,13 +182,20 @@ def path_of_operation(operation: Operation) -> str:
 
 def is_stream(content_type: bytes) -> bool:
     """Return whether this media type is a stream, for which a time to first token can be measured."""
-    return content_type.startswith((b"application/x-ndjson", b"text/event-stream"))
+    # Media types are compared without regard to case (RFC 9110, 8.3.1).
+    return content_type.startswith(_STREAMS) or content_type[:32].lower().startswith(_STREAMS)
 
 
 def dialect_of(operation: Operation, content_type: bytes, on_content: OnContent) -> Dialect:
     """Return a reader for a successful response.
 
+    If the API has two forms of responses and the media type is neither that of a stream nor JSON, the body decides
+    which one it is.
     Raises KeyError if the operation is neither `other` nor in WITH_MODEL or TRANSFERS.
     """
     dialects = _DIALECTS[operation]
-    return (dialects.stream if is_stream(content_type) else dialects.whole)(on_content)
+    if is_stream(content_type):
+        return dialects.stream(on_content)
+    if operation in _TWO_FORMS and not content_type[:16].lower().startswith(b"application/json"):
+        return SniffingDialect(on_content, dialects.stream, dialects.whole)
+    return dialects.whole(on_content)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from llmendpoint_common.wire.ndjson import LineSplitter
 
+_MARK = b"\xef\xbb\xbf"
+
 
 class ServerSentEvent(NamedTuple):
     """A dispatched event. `name` is empty if the event has no name."""
@@ -40,7 +42,14 @@ class EventSplitter:
                 self._name = text[6:].removeprefix(b" ")
             elif not text:
                 self._dispatch(events)
+            elif text.startswith(_MARK):
+                # A byte-order mark at the start of the stream is ignored (WHATWG HTML, 9.2.6).
+                events += self.feed(text.removeprefix(_MARK) + b"\n")
         return events
+
+    def flush(self) -> list[ServerSentEvent]:
+        """Return the event that the end of the stream cuts off, if there is one, with its last line."""
+        return self.feed(b"\n\n")
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._data:

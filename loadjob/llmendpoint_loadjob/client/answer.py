@@ -1,17 +1,34 @@
-"""Reads a response into its sample: status, times, tokens, and the class of an error."""
+"""Reads a response into its sample: status, times, tokens, and the class and reason of an error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
+from llmendpoint_common.contracts.loadrun import ErrorClass, error_of_status
 from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_common.process.errors import ProtocolError, UpstreamError
-from llmendpoint_common.wire.dialects.reading import Dialect
+from llmendpoint_common.wire.dialects.reading import Dialect, Reading
 from llmendpoint_common.wire.http1.response_reader import ResponseHead
-from llmendpoint_common.wire.routes import dialect_of
-from llmendpoint_loadjob.result.timings import ErrorClass, Sample, error_of_status
+from llmendpoint_common.wire.routes import dialect_of, is_stream
+from llmendpoint_loadjob.client.redaction import MAX_WORDS_BYTES, Redactor, words_of
+from llmendpoint_loadjob.client.retry_after import seconds_of
+from llmendpoint_loadjob.client.text import TextReader
+from llmendpoint_loadjob.result.timings import Sample
 
-_MAX_DETAIL = 200
+_TLS_ALERT = b"\x15\x03"
+_NOT_CODED = (b"", b"identity")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What the answers of one run have in common."""
+
+    clock: Callable[[], float]
+    operation: Operation
+    redactor: Redactor
 
 
 class Answer:
@@ -22,94 +39,189 @@ class Answer:
     head if it arrives together with the piece, which takes 4 µs.
     """
 
-    __slots__ = ("_clock", "_detail", "_dialect", "_on_end", "_operation", "_sample", "was_reset")
+    __slots__ = ("_dialect", "_head", "_prompts", "_reader", "_sample", "_text", "_words", "had_interim", "on_end",
+                 "partial", "was_reset")  # fmt: skip
 
-    def __init__(
-        self, clock: Callable[[], float], operation: Operation, sample: Sample, on_end: Callable[[bool], None]
-    ) -> None:
-        #: Whether the connection ended without being closed in an orderly way.
+    def __init__(self, reader: Reader, sample: Sample, prompts: Sequence[str] = (), *, keep_text: bool = False) -> None:
+        #: Whether the connection ended without being closed in an orderly way, and the bytes of a head it cut off.
         self.was_reset = False
-        self._clock = clock
-        self._operation = operation
+        self.partial = b""
+        self.had_interim = False
+        self.on_end: Callable[[bool], None] | None = None
+        self._reader = reader
         self._sample = sample
-        self._on_end: Callable[[bool], None] | None = on_end
+        #: Texts that must not be in the description of an error.
+        self._prompts = prompts
+        self._text = TextReader() if keep_text else None
+        self._head: ResponseHead | None = None
         self._dialect: Dialect | None = None
-        self._detail = b""
+        self._words = b""
+
+    @property
+    def text(self) -> str | None:
+        """The content of the response, if it is kept, without thinking."""
+        return None if self._text is None else self._text.text()
 
     # ---- calls of the reader
 
     def interim(self, head: bytes) -> None:
-        """Ignore a 1xx head, because the final response follows."""
+        """Note a 1xx head, which the final response follows."""
+        self.had_interim = True
 
     def response_head(self, head: ResponseHead) -> None:
         """Note the status, and choose the dialect for a successful response."""
-        self._sample.status = head.status
-        if head.status == 200:
+        self._sample.status = status = head.status
+        self._head = head
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES and status != HTTPStatus.NO_CONTENT:
             content_type = head.fields.get(b"content-type", b"")
-            self._dialect = dialect_of(self._operation, content_type, self._note_content)
+            self._dialect = dialect_of(self._reader.operation, content_type, self._note_content)
+        elif status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            self._sample.retry_after = seconds_of(head.fields.get(b"retry-after", b""))
 
     def response_head_alone(self) -> None:
         """Do nothing: only the body is measured."""
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Read content, or keep the beginning of an error message."""
-        now = self._clock()
+        now = self._reader.clock()
         dialect = self._dialect
         if dialect is not None:
             for piece in pieces:
                 dialect.feed(piece, now)
-        elif len(self._detail) < _MAX_DETAIL:
-            self._detail += b"".join(pieces)
+            if self._text is not None:
+                self._text.feed(pieces)
+        elif len(self._words) < MAX_WORDS_BYTES:
+            self._words += b"".join(pieces)
 
     def response_end(self, *, reusable: bool) -> None:
         """End the sample. The content of a complete response can still be incomplete or an error."""
-        self._end(self._judge(), reusable=reusable)
+        self._end(*self._judge(), reusable=reusable)
 
     def response_failed(self, error: ProtocolError) -> None:
         """End the sample with an error, because the response is incomplete."""
-        if not isinstance(error, UpstreamError):
-            self._end(ErrorClass.INVALID_BODY)
+        of_status = error_of_status(self._sample.status)
+        if of_status is not None:
+            self._end(of_status, self._words_of_status())
+        elif not isinstance(error, UpstreamError):
+            self._end(ErrorClass.INVALID_BODY, str(error))
+        elif self.partial.startswith(_TLS_ALERT):
+            self._end(ErrorClass.TLS, "the server answered with a TLS alert, so it expects https")
+        elif self.partial and not b"HTTP/".startswith(self.partial[:5]):
+            self._end(ErrorClass.INVALID_BODY, "the answer is not HTTP")
+        elif self._sample.status and not self.was_reset:
+            self._end(ErrorClass.TRUNCATED, "the connection was closed in the middle of the response")
         else:
-            self._end(ErrorClass.TRUNCATED if self._sample.status and not self.was_reset else ErrorClass.RESET)
+            how = "reset" if self.was_reset else "closed"
+            when = "in the middle of the response" if self._sample.status else "before a response"
+            self._end(ErrorClass.RESET, f"the connection was {how} {when}")
 
     # ---- calls of the connection
 
-    def fail(self, error: ErrorClass) -> None:
+    def fail(self, error: ErrorClass, detail: str) -> None:
         """End the sample with an error that the reader does not detect."""
-        self._end(error)
+        self._end(error, detail)
 
     # ---- inside
 
     def _note_content(self, now: float) -> None:
         sample = self._sample
-        if sample.first is None:
+        last = sample.last
+        if last is None:
             sample.first = now
+        elif now != last:
+            # All content of one read of the socket has the same time.
+            sample.gaps.append(now - last)
+            sample.is_spread = True
         sample.last = now
         sample.chunks += 1
+        if sample.first_output is None:
+            reading = self._dialect.reading  # type: ignore[union-attr]
+            if reading.chunks > reading.thoughts:
+                sample.first_output = now
 
-    def _judge(self) -> ErrorClass | None:
-        if self._dialect is None:
-            return error_of_status(self._sample.status) or ErrorClass.INVALID_BODY
-        self._dialect.close(self._clock())
-        reading = self._dialect.reading
-        if reading.failed:
-            return ErrorClass.STREAM_ERROR
-        if reading.unreadable:
-            return ErrorClass.INVALID_BODY
-        return None if reading.finished else ErrorClass.TRUNCATED
+    def _judge(self) -> tuple[ErrorClass | None, str]:
+        """Return the error of a response whose framing is complete."""
+        dialect, head = self._dialect, self._head
+        if dialect is None or head is None:
+            return error_of_status(self._sample.status) or ErrorClass.INVALID_BODY, self._words_of_status()
+        dialect.close(self._reader.clock())
+        if dialect.reading.is_whole and not is_stream(head.fields.get(b"content-type", b"")):
+            self._forget_times()
+        coding = head.fields.get(b"content-encoding", b"").lower()
+        if coding not in _NOT_CODED:
+            name = coding.decode("latin-1")
+            return ErrorClass.INVALID_BODY, f"the response has the content coding {name}, which was not requested"
+        return _error_of(dialect.reading)
 
-    def _end(self, error: ErrorClass | None, *, reusable: bool = False) -> None:
-        on_end, self._on_end = self._on_end, None
+    def _forget_times(self) -> None:
+        """Remove the times of content that came in one object: the time of the first token is not known."""
+        sample = self._sample
+        sample.first = sample.last = sample.first_output = None
+        sample.gaps.clear()
+        sample.is_spread = False
+
+    def _words_of_status(self) -> str:
+        head = self._head
+        if head is None:
+            return ""
+        status = self._sample.status
+        phrase = head.head.start.partition(b" ")[2].decode("latin-1")
+        location = head.fields.get(b"location", b"")
+        if 300 <= status < 400 and location:
+            return f"HTTP {phrase}, to {_without_query(location)}"
+        words = words_of(self._words[:MAX_WORDS_BYTES])
+        return f"HTTP {status}: {words}" if words.strip() else f"HTTP {phrase}"
+
+    def _end(self, error: ErrorClass | None, detail: str, *, reusable: bool = False) -> None:
+        on_end, self.on_end = self.on_end, None
         if on_end is None:
             return
         sample = self._sample
-        sample.ended = self._clock()
+        sample.ended = self._reader.clock()
         sample.error = error
-        sample.detail = self._detail[:_MAX_DETAIL].decode(errors="replace")
-        usage = self._dialect.reading.usage if self._dialect is not None else None
-        if usage is not None:
-            sample.input_tokens = usage.prompt_tokens or 0
-            sample.output_tokens = usage.generation_tokens or 0
+        if detail:
+            sample.detail = self._reader.redactor.line(detail, self._prompts)
+        if self._dialect is not None:
+            _read_usage(self._dialect.reading, sample)
         # Break the reference cycle with the dialect. Otherwise, the garbage collector has to free each response.
         self._dialect = None
         on_end(reusable)
+
+
+def _error_of(reading: Reading) -> tuple[ErrorClass | None, str]:
+    if reading.failed:
+        return ErrorClass.STREAM_ERROR, words_of(reading.error) or "the response contains an error without a reason"
+    if reading.unreadable:
+        return ErrorClass.INVALID_BODY, reading.problem or "a line of the response is longer than 16 MiB"
+    if not reading.finished:
+        return ErrorClass.TRUNCATED, "the response ended without its last message"
+    if not reading.chunks and reading.usage is None and not reading.reason:
+        # Any JSON object can be read as a response that has none of the fields of the API.
+        return ErrorClass.INVALID_BODY, "the response has neither content nor usage, so it is not of this API"
+    return None, ""
+
+
+def _read_usage(reading: Reading, sample: Sample) -> None:
+    usage = reading.usage
+    if usage is None:
+        return
+    sample.input_tokens = usage.prompt_tokens or 0
+    sample.output_tokens = usage.generation_tokens or 0
+    # A response with content has at least one token. If the server says 0, or nothing, it has not counted them.
+    sample.has_usage = usage.generation_tokens is not None and (usage.generation_tokens > 0 or not reading.chunks)
+    sample.cached_tokens = usage.cached_tokens
+    if usage.total_seconds:
+        sample.server_total = usage.total_seconds
+        sample.server_load = usage.load_seconds
+        sample.server_prefill = usage.prefill_seconds
+        sample.server_decode = usage.decode_seconds
+
+
+def _without_query(location: bytes) -> str:
+    """Return where a redirect leads, without a query, which can contain a key, and without a user name."""
+    try:
+        parts = urlsplit(location.decode("latin-1"))
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "an address that is not a URL"
+    return f"{parts.scheme}://{host}{parts.path}" if host else parts.path

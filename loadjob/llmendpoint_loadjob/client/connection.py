@@ -1,56 +1,73 @@
-"""HTTP client of the load generator.
+"""One keep-alive connection.
 
-It uses asyncio protocols directly, to keep the time between receiving bytes and reading the clock short.
+It uses an asyncio protocol directly, to keep the time between receiving bytes and reading the clock short.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import cast
 
-from llmendpoint_common.contracts.loadrun import Api
+from llmendpoint_common.contracts.loadrun import ErrorClass
 from llmendpoint_common.wire.http1.response_reader import ResponseReader
 from llmendpoint_loadjob.client.answer import Answer
-from llmendpoint_loadjob.client.requests import OPERATIONS, Target
-from llmendpoint_loadjob.result.timings import ErrorClass, Sample
+
+#: If an idle connection is closed while a request is on its way, the end arrives within a round trip. Later, it is the
+#: server's answer to the request.
+_IDLE_CLOSE_SECONDS = 1.0
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection. It serves one request at a time."""
+    """One keep-alive connection. It serves one request at a time. `on_lost` is called when it has ended."""
 
-    def __init__(self, clock: Callable[[], float], api: Api) -> None:
-        self._clock = clock
-        self._operation = OPERATIONS[api]
+    def __init__(self, on_lost: Callable[[Connection], None]) -> None:
+        self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._reader = ResponseReader(self.close)
         # The event loop calls the reader directly, because a method here would add a call for each piece.
         self.data_received = self._reader.feed  # type: ignore[method-assign]
         self._answer: Answer | None = None
-        self._done: asyncio.Future[None] | None = None
+        self._done: asyncio.Future[bool] | None = None
+        #: Until when the end of the connection means that it was closed while idle, in the time of the event loop.
+        self._idle_close_until = 0.0
 
     @property
     def usable(self) -> bool:
         """Whether the connection is open."""
         return self._transport is not None and not self._transport.is_closing()
 
-    async def send(self, request: bytes, sample: Sample, timeout: float) -> None:
-        """Send a request and fill in its sample. Errors are stored in the sample and never raised."""
-        self._done = asyncio.get_running_loop().create_future()
-        answer = self._answer = Answer(self._clock, self._operation, sample, self._end)
+    async def send(self, request: bytes, answer: Answer, timeout: float, *, was_idle: bool) -> bool:
+        """Send a request, and wait for the end of the answer. Errors are stored in its sample and never raised.
+
+        Returns False if the server closed the connection while it was idle, so that the request has to be sent on
+        another one. Then, nothing of a response has arrived, and the sample is not ended.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[bool] = loop.create_future()
+        self._done = done
+        self._answer = answer
+        answer.on_end = self._end
         self._reader.expect(answer)
-        # This is t0: the request is written to an open connection.
-        sample.sent = self._clock()
+        now = loop.time()
+        self._idle_close_until = now + _IDLE_CLOSE_SECONDS if was_idle else now
+        timer = loop.call_at(now + timeout, self.fail, ErrorClass.TIMEOUT, f"no complete response within {timeout:g} s")
         if self._transport is None:
-            answer.fail(ErrorClass.RESET)
+            self._end_of_input(reset=False)
         else:
             self._transport.write(request)
         try:
-            async with asyncio.timeout(timeout):
-                await self._done
-        except TimeoutError:
-            answer.fail(ErrorClass.TIMEOUT)
+            return await done
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        finally:
+            timer.cancel()
+
+    def fail(self, error: ErrorClass, detail: str) -> None:
+        """End the request with an error, and close the connection."""
+        if self._answer is not None:
+            self._answer.fail(error, detail)
 
     def close(self) -> None:
         """Close immediately."""
@@ -72,88 +89,32 @@ class Connection(asyncio.Protocol):
         """Fail the response if it is incomplete."""
         self._transport = None
         self._end_of_input(reset=error is not None)
+        self._on_lost(self)
 
     # ---- inside
 
     def _end_of_input(self, *, reset: bool) -> None:
-        if self._answer is not None:
-            self._answer.was_reset = reset
-        self._reader.eof(reset=reset)
+        answer, reader = self._answer, self._reader
+        if answer is None:
+            reader.eof(reset=reset)
+            return
+        is_silent = reader.awaits_head and not reader.partial_head and not answer.had_interim
+        if is_silent and asyncio.get_running_loop().time() < self._idle_close_until:
+            self._finish(is_answered=False)
+            return
+        answer.was_reset = reset
+        answer.partial = reader.partial_head
+        reader.eof(reset=reset)
 
     def _end(self, reusable: bool) -> None:
-        self._answer = None
+        self._finish(is_answered=True, reusable=reusable)
+
+    def _finish(self, *, is_answered: bool, reusable: bool = False) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.on_end = None
         if not reusable:
             self._reader.abandon()
             self.close()
         if self._done is not None and not self._done.done():
-            self._done.set_result(None)
-
-
-class Client:
-    """Pool of keep-alive connections to one target. `timeout` applies to connecting, and again to each request."""
-
-    def __init__(self, target: Target, api: Api, clock: Callable[[], float], timeout: float) -> None:
-        self._target = target
-        self._api = api
-        self._clock = clock
-        self._timeout = timeout
-        self._idle: list[Connection] = []
-        self.in_flight = 0
-
-    async def send(self, request: bytes, sample: Sample) -> None:
-        """Send one request on an idle connection or on a new one, and fill in its sample.
-
-        If the task is cancelled, the connection is closed, which ends the request on the server too.
-        """
-        self.in_flight += 1
-        try:
-            connection = self._take()
-            if connection is None:
-                connection = await self._connect(sample)
-            if connection is not None:
-                await self._send_on(connection, request, sample)
-        finally:
-            self.in_flight -= 1
-
-    def close(self) -> None:
-        """Close all idle connections."""
-        for connection in self._idle:
-            connection.close()
-        self._idle.clear()
-
-    async def _send_on(self, connection: Connection, request: bytes, sample: Sample) -> None:
-        try:
-            await connection.send(request, sample, self._timeout)
-        except asyncio.CancelledError:
-            connection.close()
-            raise
-        if connection.usable:
-            self._idle.append(connection)
-
-    def _take(self) -> Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                return connection
-        return None
-
-    async def _connect(self, sample: Sample) -> Connection | None:
-        """Return a new connection, or None if connecting failed; the error is then in the sample."""
-        loop = asyncio.get_running_loop()
-        # The start of connecting is kept as t0 only if connecting fails; otherwise `Connection.send` sets t0.
-        sample.sent = self._clock()
-        error = ErrorClass.REFUSED
-        with contextlib.suppress(OSError):
-            try:
-                async with asyncio.timeout(self._timeout):
-                    _, connection = await loop.create_connection(
-                        lambda: Connection(self._clock, self._api), self._target.host, self._target.port,
-                        ssl=self._target.tls,
-                    )  # fmt: skip
-                    return connection
-            except TimeoutError:
-                error = ErrorClass.TIMEOUT
-        sample.error = error
-        sample.ended = self._clock()
-        sample.detail = f"cannot connect to {self._target.authority}"
-        return None
+            self._done.set_result(is_answered)

@@ -1,38 +1,35 @@
-"""Question files: YAML with one category per file. Errors name the file, the line and the reason."""
+"""Questions: YAML files with one category per file. `question_file` describes the format and reads one file."""
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import yaml
-
-from llmendpoint_common.contracts.loadrun import LINE_PATTERN, MAX_CATEGORIES, MAX_CATEGORY_LENGTH
+from llmendpoint_common.contracts.loadrun import MAX_CATEGORIES
 from llmendpoint_common.process.errors import QuestionError
+from llmendpoint_loadjob.dataset.files import read_regular
+from llmendpoint_loadjob.dataset.question_file import ParsedFile, Question, parse_file
+
+__all__ = ["Question", "categories", "choose", "of_categories", "parse_questions", "read_questions", "sample",
+           "shipped_questions", "validate"]  # fmt: skip
 
 MAX_FILE_BYTES = 200 * 1024
-_ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+MAX_FILES = 500
+MAX_QUESTIONS = 20_000
+_SUFFIXES = (".yaml", ".yml")
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question.
+class CategoryCount(NamedTuple):
+    """Number of questions of a category, of those with `turns`, of those with `expect`, and words of all messages."""
 
-    `max_tokens` limits the response, and `expect` is a regular expression that a correct response matches.
-    """
-
-    id: str
-    category: str
-    prompt: str
-    system: str | None = None
-    max_tokens: int | None = None
-    turns: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    expect: str | None = None
+    name: str
+    questions: int
+    with_turns: int
+    with_expect: int
+    words: int
 
 
 def shipped_questions() -> Path:
@@ -42,51 +39,68 @@ def shipped_questions() -> Path:
 
 
 def read_questions(folder: Path) -> list[Question]:
-    """Return the questions of all YAML files in a folder, in the order of the file names.
+    """Return the questions of a folder and of the folders directly in it, in the order of the file names.
 
-    Raises QuestionError if a file is invalid, if there are no files, if an ID occurs in two files, or if there are too
-    many categories.
+    Names that begin with a dot are skipped: the volume of a ConfigMap keeps its versions in such folders. `folder` can
+    also be one file. Raises QuestionError with the first error that `validate` returns.
     """
-    files = sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern))
-    if not files:
-        raise QuestionError(str(folder), 0, "the folder has no question files (*.yaml)")
-    questions: list[Question] = []
-    seen: dict[str, str] = {}
-    for path in files:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise QuestionError(str(path), 0, f"the file is larger than {MAX_FILE_BYTES // 1024} KiB; split it")
-        for question in parse_questions(path.read_text(encoding="utf-8"), str(path)):
-            if question.id in seen:
-                raise QuestionError(str(path), 0, f"id {question.id!r} is also in {seen[question.id]}")
-            seen[question.id] = str(path)
-            questions.append(question)
-    if len({question.category for question in questions}) > MAX_CATEGORIES:
-        raise QuestionError(str(folder), 0, f"the folder has more than {MAX_CATEGORIES} categories")
+    questions, errors = _read([folder])
+    if errors:
+        raise errors[0]
     return questions
+
+
+def validate(paths: Iterable[Path]) -> list[QuestionError]:
+    """Return all errors of question files and folders of question files. They are those of one run, which reads all."""
+    return _read(paths)[1]
 
 
 def parse_questions(text: str, file: str) -> list[Question]:
-    """Return the questions in the text of one file. `file` is its name for errors."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise QuestionError(file, line, f"the file is not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise QuestionError(file, 0, f"the file is not valid YAML: {error}") from error
-    reader = _Reader(file)
-    fields = reader.mapping(root, {"category", "questions"}, required={"category", "questions"})
-    category = reader.category(fields["category"])
-    items = fields["questions"]
-    if not isinstance(items, yaml.SequenceNode) or not items.value:
-        raise reader.error(items, "questions must be a list with at least one question")
-    questions = [reader.question(item, category) for item in items.value]
-    ids: set[str] = set()
-    for question, item in zip(questions, items.value, strict=True):
-        if question.id in ids:
-            raise reader.error(item, f"id {question.id!r} occurs twice")
-        ids.add(question.id)
-    return questions
+    """Return the questions in the text of one file. `file` is its name for errors. Raises the first QuestionError."""
+    parsed = parse_file(text.encode("utf-8", "surrogatepass"), file)
+    if parsed.errors:
+        raise parsed.errors[0]
+    return parsed.questions
+
+
+def categories(questions: Iterable[Question]) -> list[CategoryCount]:
+    """Return the number of questions by category, in the order of the names."""
+    groups: dict[str, list[Question]] = {}
+    for question in questions:
+        groups.setdefault(question.category, []).append(question)
+    return [
+        CategoryCount(
+            name=name,
+            questions=len(group),
+            with_turns=sum(bool(question.turns) for question in group),
+            with_expect=sum(question.expect is not None for question in group),
+            words=sum(question.words for question in group),
+        )
+        for name, group in sorted(groups.items())
+    ]
+
+
+def sample(questions: Sequence[Question], category: str | None, count: int, seed: int) -> list[Question]:
+    """Return questions that the seed picks from a category, or from all, in the order in which they are given.
+
+    Raises ValueError if no question has the category. There are fewer than `count` if the category has fewer.
+    """
+    wanted = of_categories(questions, [] if category is None else [category])
+    picked = random.Random(seed).sample(range(len(wanted)), max(0, min(count, len(wanted))))  # noqa: S311 - repeatable
+    return [wanted[index] for index in sorted(picked)]
+
+
+def of_categories(questions: Sequence[Question], names: Sequence[str]) -> list[Question]:
+    """Return the questions of some categories, or all if the list is empty.
+
+    Raises ValueError if one of the categories has no question.
+    """
+    known = {question.category for question in questions}
+    missing = [name for name in names if name not in known]
+    if missing or not questions:
+        there = f"; the categories are {', '.join(sorted(known))}" if known else ""
+        raise ValueError(f"no question has the category {' or '.join(missing) or 'that is wanted'}{there}")
+    return [question for question in questions if not names or question.category in names]
 
 
 def choose(
@@ -95,13 +109,9 @@ def choose(
     """Return an endless iterator over the questions of some categories, or of all categories if the list is empty.
 
     When all questions have been asked, a new round starts. If `shuffled`, the seed determines the order, which differs
-    between rounds. Raises ValueError if no question has one of the categories.
+    between rounds. Raises ValueError if a category has no question.
     """
-    wanted = [question for question in questions if not categories or question.category in categories]
-    if not wanted:
-        known = ", ".join(sorted({question.category for question in questions}))
-        raise ValueError(f"no question has the category {' or '.join(categories)}; the categories are {known}")
-    return _rounds(wanted, shuffled=shuffled, seed=seed)
+    return _rounds(of_categories(questions, categories), shuffled=shuffled, seed=seed)
 
 
 def _rounds(wanted: list[Question], *, shuffled: bool, seed: int) -> Iterator[Question]:
@@ -112,77 +122,80 @@ def _rounds(wanted: list[Question], *, shuffled: bool, seed: int) -> Iterator[Qu
         yield from wanted
 
 
-class _Reader:
-    """Checks YAML nodes, which carry their line numbers, and turns them into values."""
+class _Collected:
+    """Questions and errors of several files, and where each ID was first."""
 
-    def __init__(self, file: str) -> None:
-        self._file = file
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+        self.errors: list[QuestionError] = []
+        self._categories: set[str] = set()
+        self._seen: dict[str, str] = {}
 
-    def error(self, node: Any, reason: str) -> QuestionError:
-        return QuestionError(self._file, node.start_mark.line + 1 if node is not None else 1, reason)
+    def add(self, parsed: ParsedFile, file: str) -> None:
+        self.errors.extend(parsed.errors)
+        for question, line in zip(parsed.questions, parsed.lines, strict=True):
+            first = self._seen.setdefault(question.id, file)
+            if first != file:
+                self.errors.append(QuestionError(file, line, f"id {question.id!r} is also in {first}"))
+            self._categories.add(question.category)
+            self.questions.append(question)
 
-    def mapping(self, node: Any, allowed: set[str], required: set[str]) -> dict[str, Any]:
-        if not isinstance(node, yaml.MappingNode):
-            raise self.error(node, f"expected an object with the fields {', '.join(sorted(required))}")
-        fields: dict[str, Any] = {}
-        for key, value in node.value:
-            if key.value not in allowed:
-                raise self.error(key, f"unknown field {key.value!r}; the fields are {', '.join(sorted(allowed))}")
-            if key.value in fields:
-                raise self.error(key, f"field {key.value!r} occurs twice")
-            fields[key.value] = value
-        missing = required - fields.keys()
-        if missing:
-            raise self.error(node, f"field {sorted(missing)[0]!r} is missing")
-        return fields
+    def check_size(self, folder: str) -> None:
+        """Add an error if there are more categories or questions than a run can have."""
+        if len(self._categories) > MAX_CATEGORIES:
+            self.errors.append(QuestionError(folder, 0, f"there are more than {MAX_CATEGORIES} categories"))
+        if len(self.questions) > MAX_QUESTIONS:
+            self.errors.append(QuestionError(folder, 0, f"there are more than {MAX_QUESTIONS} questions"))
 
-    def category(self, node: Any) -> str:
-        """Return the name of a category, which has to fit into the result of a run."""
-        name = self.text(node, "category")
-        if len(name) > MAX_CATEGORY_LENGTH or not re.fullmatch(LINE_PATTERN, name):
-            raise self.error(node, f"category must be one line of at most {MAX_CATEGORY_LENGTH} characters")
-        return name
 
-    def question(self, node: Any, category: str) -> Question:
-        allowed = {"id", "prompt", "system", "maxTokens", "turns", "tags", "expect"}
-        fields = self.mapping(node, allowed, required={"id", "prompt"})
-        identity = self.text(fields["id"], "id")
-        if not _ID.fullmatch(identity):
-            raise self.error(
-                fields["id"],
-                f"id {identity!r} must contain only lowercase letters, digits and dashes, and start and end with a "
-                "letter or digit",
-            )
-        expect = self.text(fields["expect"], "expect") if "expect" in fields else None
-        if expect is not None:
-            try:
-                re.compile(expect)
-            except re.error as error:
-                raise self.error(fields["expect"], f"expect is not a valid regular expression: {error}") from error
-        return Question(
-            id=identity,
-            category=category,
-            prompt=self.text(fields["prompt"], "prompt"),
-            system=self.text(fields["system"], "system") if "system" in fields else None,
-            max_tokens=self.number(fields["maxTokens"], "maxTokens") if "maxTokens" in fields else None,
-            turns=self.texts(fields.get("turns"), "turns"),
-            tags=self.texts(fields.get("tags"), "tags"),
-            expect=expect,
-        )
+def _read(paths: Iterable[Path]) -> tuple[list[Question], list[QuestionError]]:
+    collected = _Collected()
+    name = ""
+    for path in paths:
+        name = shown(path)
+        try:
+            files = _files_of(path)
+        except QuestionError as error:
+            collected.errors.append(error)
+            continue
+        for file in files:
+            _add_file(collected, file)
+    collected.check_size(name)
+    return collected.questions, collected.errors
 
-    def text(self, node: Any, name: str) -> str:
-        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str" or not node.value.strip():
-            raise self.error(node, f"{name} must be a string that is not empty")
-        return str(node.value)
 
-    def texts(self, node: Any, name: str) -> tuple[str, ...]:
-        if node is None:
-            return ()
-        if not isinstance(node, yaml.SequenceNode):
-            raise self.error(node, f"{name} must be a list of strings")
-        return tuple(self.text(item, name) for item in node.value)
+def _add_file(collected: _Collected, path: Path) -> None:
+    name = shown(path)
+    try:
+        data = read_regular(path, MAX_FILE_BYTES, partial(QuestionError, name))
+    except QuestionError as error:
+        collected.errors.append(error)
+    else:
+        collected.add(parse_file(data, name), name)
 
-    def number(self, node: Any, name: str) -> int:
-        if not isinstance(node, yaml.ScalarNode) or not node.value.isdigit() or int(node.value) < 1:
-            raise self.error(node, f"{name} must be a whole number of at least 1")
-        return int(node.value)
+
+def _files_of(path: Path) -> list[Path]:
+    """Return the question files of a folder, or the file itself if it is not a folder."""
+    if not path.is_dir():
+        return [path]
+    files: list[Path] = []
+    try:
+        for entry in _visible(path):
+            is_folder = entry.is_dir()
+            files += [file for file in (_visible(entry) if is_folder else [entry]) if file.suffix in _SUFFIXES]
+    except OSError as error:
+        raise QuestionError(shown(path), 0, f"the folder cannot be read: {error.strerror}") from None
+    if not files:
+        raise QuestionError(shown(path), 0, "the folder has no question files (*.yaml)")
+    if len(files) > MAX_FILES:
+        raise QuestionError(shown(path), 0, f"the folder has more than {MAX_FILES} question files")
+    return files
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def shown(path: Path) -> str:
+    """Return a path as text that can be printed, also if its name is not valid UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode()

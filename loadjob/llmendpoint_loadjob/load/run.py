@@ -1,161 +1,401 @@
-"""Sends requests in a closed or open loop until the duration is over, and collects the samples.
+"""A load run: it opens connections, waits for its start, sends the load, and waits for the last responses.
+
+    prepare     the limit of open files is checked, and connections are opened
+    barrier     if several pods run one test, all of them start at the same time
+    load        warm-up, then the measured window; which requests are sent when is up to the shape
+    drain       requests in flight at the end of the load get `drainTimeoutSeconds`, and then fail as unfinished
 
 A run that is stopped ends immediately: requests in flight are abandoned and do not count, because their responses can
-take minutes, and whoever deletes a pod or presses Ctrl-C does not wait for them.
+take minutes, and whoever deletes a pod or presses Ctrl-C does not wait for them. No request is kept: each one is passed
+to the recorder and to `on_sample` when it has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from itertools import islice
-from pathlib import Path
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import KW_ONLY, dataclass, field
 
-from llmendpoint_common.contracts.loadrun import DEFAULT_CONCURRENCY, Arrivals, Progress, RunDocument
-from llmendpoint_loadjob.client.connection import Client
-from llmendpoint_loadjob.client.requests import RequestWriter, parse_target
-from llmendpoint_loadjob.dataset.questions import Question
-from llmendpoint_loadjob.load.arrivals import arrival_times
-from llmendpoint_loadjob.result.histogram import Histogram
-from llmendpoint_loadjob.result.timings import Outcome, Sample
+from llmendpoint_common.contracts.loadrun import Progress, RunDocument, Saturation
+from llmendpoint_loadjob.dataset.prompts import Prompt
+from llmendpoint_loadjob.load.backoff import Reachability
+from llmendpoint_loadjob.load.closed_loop import ClosedLoop
+from llmendpoint_loadjob.load.context import Context, Recording
+from llmendpoint_loadjob.load.curve import LoadCurve, curve_of, names_of_stages
+from llmendpoint_loadjob.load.health import rare_collections, throttled_seconds, watch_lag
+from llmendpoint_loadjob.load.limits import available_connections, check_connections
+from llmendpoint_loadjob.load.open_loop import OpenLoop, Slots
+from llmendpoint_loadjob.load.saturation_watch import SaturationWatch
+from llmendpoint_loadjob.load.schedule import Schedule, Slice, schedule_of, sliced
+from llmendpoint_loadjob.load.sender import Sender, SendingClient
+from llmendpoint_loadjob.load.sweep import Sweep
+from llmendpoint_loadjob.load.timer import LoopTimer, timer_of
+from llmendpoint_loadjob.load.window import Crew, Ending, Window
+from llmendpoint_loadjob.result.timings import Sample
 
-_LAG_INTERVAL = 0.01
-_CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
+#: Time for opening connections before the start, in seconds. What is not open then is opened by the requests.
+OPEN_SECONDS = 10.0
+#: Connections that are opened before an open loop starts.
+MAX_OPENED = 100
+_WATCH_SECONDS = 0.25
+#: Attempts to open a connection after which a target that does not even refuse is unreachable.
+_PROBES = 3
+#: Time for streams to end after they were aborted.
+_ABORT_SECONDS = 1.0
 
 
+def _ignore(sample: Sample) -> None:
+    """Do nothing."""
+
+
+@dataclass
 class LoadRun:
-    """Executes a run document. `run` returns when all requests have ended, or immediately after `stop`."""
+    """Executes a run document.
 
-    def __init__(
-        self,
-        document: RunDocument,
-        questions: Iterator[Question],
-        api_key: str | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        target = parse_target(document.target.url)
-        self._load = document.load
-        self._end = self._load.warmup_seconds + self._load.duration_seconds
-        self._questions = questions
-        self._clock = clock
-        self._writer = RequestWriter(target, document, api_key)
-        self._client = Client(target, document.target.api, clock, document.request.timeout_seconds)
-        self._begin = 0.0
-        self._started = 0
-        self._finished = 0
-        self._errors = 0
-        self._tokens = 0
-        self._ttft = Histogram()
+    `slice` is the pod and the number of pods. `on_sample` is called with each request when it has ended, those of the
+    warm-up included. `replay` has the requests of a trace, with their offsets in seconds, and then replaces `prompts`.
+    `ending` says why the load ended.
+    """
+
+    document: RunDocument
+    prompts: Iterator[Prompt]
+    client: SendingClient
+    recorder: Recording
+    _: KW_ONLY
+    clock: Callable[[], float] = time.perf_counter
+    barrier: Awaitable[object] | None = None
+    slice: tuple[int, int] = (0, 1)
+    on_sample: Callable[[Sample], None] = _ignore
+    replay: Iterable[tuple[float, Prompt]] | None = None
+    timer: LoopTimer | None = None
+    #: Set when connections are open, and the run waits only for the barrier.
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        load = self.document.load
+        self._part = Slice(*self.slice)
+        if load.sweep is not None and self._part.pods > 1:
+            raise ValueError("a sweep runs in one pod, because each rate depends on how the one before went")
+        self._window = Window(self.clock, load.warmup_seconds)
+        self._crew = Crew(lambda: self._window.close(Ending.STOPPED))
+        self._sender = Sender(self.client, self._window, self._record)
+        self._reachability = Reachability()
+        self._curve = LoadCurve([]) if load.sweep is not None or self._is_trace else curve_of(load)
         self._stopped = asyncio.Event()
-        self.outcome = Outcome()
+        self._context: Context | None = None
+        self._open: OpenLoop | None = None
+        self._closed: ClosedLoop | None = None
+        self._awaiting = "opening connections"
+        self._drain_until = math.inf
 
-    async def run(self) -> Outcome:
-        """Send the load, wait for every response, and return the measurements, which are partial after `stop`."""
-        throttled = _throttled_seconds()
-        self._begin = self._clock()
-        sending = asyncio.create_task(self._send())
+    @property
+    def ending(self) -> Ending:
+        """Why the load ended."""
+        return Ending.STOPPED if self._stopped.is_set() else self._window.ending
+
+    async def run(self) -> None:
+        """Send the load and wait for every response. Raises FileLimitError if the process may open too few files.
+
+        Call `recorder.finish` again for a later state: it has been called when this method returns.
+        """
+        main = asyncio.create_task(self._main())
         stopped = asyncio.create_task(self._stopped.wait())
-        tasks = (sending, stopped, asyncio.create_task(self._watch_lag()))
         try:
-            await asyncio.wait((sending, stopped), return_when=asyncio.FIRST_COMPLETED)
-            self.outcome.interrupted = not sending.done()
+            await asyncio.wait((main, stopped), return_when=asyncio.FIRST_COMPLETED)
+            is_interrupted = not main.done()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._client.close()
-        if not self.outcome.interrupted:
-            sending.result()
-        self.outcome.duration = max(1e-9, self._clock() - self._begin - self._load.warmup_seconds)
-        self.outcome.throttled_seconds = _throttled_seconds() - throttled
-        return self.outcome
+            await self._end(main, stopped)
+        if self._window.has_begun:
+            self.recorder.finish(self.clock(), interrupted=is_interrupted)
+        if not is_interrupted:
+            main.result()
 
     def stop(self) -> None:
         """End the run immediately. Requests in flight are abandoned."""
-        self._stopped.set()
+        if not self._stopped.is_set():
+            self._stopped.set()
+            self._sender.is_dropping = True
+            self.client.abort()
 
     def progress(self) -> Progress:
-        """Return the progress.
-
-        Its percentage is that of the time or that of the maximum of requests, whichever is larger.
-        """
-        elapsed = self._clock() - self._begin if self._begin else 0.0
-        shares = [elapsed / self._end if self._end else 1.0]
-        if self._load.max_requests:
-            shares.append(self._finished / self._load.max_requests)
+        """Return the progress. Its percentage is that of the time, or of the maximum of requests if it is larger."""
+        counters, window = self._sender.counters, self._window
+        elapsed = self.clock() - window.begin if window.has_begun else 0.0
         return Progress(
-            percent=int(100 * min(1.0, max(shares))),
-            requests=self._finished,
-            errors=self._errors,
-            in_flight=self._client.in_flight,
-            output_tokens=self._tokens,
+            percent=int(100 * self._share_done(elapsed)),
+            requests=counters.finished,
+            errors=counters.errors,
+            in_flight=self.client.in_flight,
+            output_tokens=counters.tokens,
             elapsed_seconds=elapsed,
-            ttft_p95_seconds=self._ttft.percentile(95) if self._ttft.count else None,
+            ttft_p95_seconds=counters.ttft.percentile(95) if counters.ttft.count else None,
+            awaiting=self._what_is_awaited(),
+            stage=self._stage(elapsed),
+            offered_rate=self._offered_rate(elapsed),
+            completed_rate=counters.completed_rate(elapsed) if elapsed else None,
+            error=counters.most_frequent_error,
         )
 
-    async def _send(self) -> None:
-        if self._load.rate is not None:
-            await self._open_loop(self._load.rate)
+    # ---- the course of the run
+
+    async def _main(self) -> None:
+        context = self._context = await self._prepare()
+        if self.barrier is not None:
+            self._awaiting = "waiting for the start signal"
+            self.ready.set()
+            await self.barrier
+        self.ready.set()
+        self._awaiting = ""
+        with ExitStack() as stack:
+            stack.enter_context(rare_collections())
+            throttled = throttled_seconds()
+            self._window.start()
+            self.recorder.begin(self._window.begin, self._window.measured_from)
+            watches = [asyncio.create_task(task) for task in (
+                watch_lag(self.clock, self.recorder.add_lag), self._watch(throttled), self._probe())]  # fmt: skip
+            try:
+                await self._load(context)
+            finally:
+                self.recorder.set_throttled(throttled_seconds() - throttled)
+                await _cancel(*watches)
+
+    async def _prepare(self) -> Context:
+        load = self.document.load
+        available = available_connections()
+        users = 0 if load.is_open or self._is_trace else self._part.share_of(round(self._curve.peak))
+        check_connections(users or load.max_in_flight or 1, available)
+        opened = users or min(load.max_in_flight or MAX_OPENED, max(1, math.ceil(self._curve.peak)), MAX_OPENED)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                self._reachability.has_connected = bool(await self.client.open(min(opened, available)))
+        timer = self.timer or timer_of(self.clock)
+        slots = Slots(load.max_in_flight, available)
+        prompts = sliced(self.prompts, self._part) if users else self.prompts
+        return Context(self.document, prompts, self.client, self.recorder, self._sender, self._window, self._crew,
+                       timer, self._part, slots)  # fmt: skip
+
+    async def _load(self, context: Context) -> None:
+        load = self.document.load
+        if load.sweep is not None:
+            await Sweep(context, load.sweep).run()
+            await self._finish_load()
+        elif self._is_trace:
+            await self._run_open(context, *self._replayed())
+        elif load.is_open:
+            self._name_stages()
+            await self._run_open(context, schedule_of(load, self._curve), context.prompts)
         else:
-            await self._closed_loop(self._load.concurrency or DEFAULT_CONCURRENCY)
+            self._name_stages()
+            await self._run_closed(context)
 
-    async def _closed_loop(self, concurrency: int) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(self._user())
+    async def _run_closed(self, context: Context) -> None:
+        loop = self._closed = ClosedLoop(
+            self.document.load, self._curve, self._part, context.prompts, self._sender, self._window
+        )
+        loop.start(self._crew)
+        while not self._window.is_over and not (loop.is_exhausted and not len(self._crew)):
+            await self._window.over(min(self._window.begin + self._curve.end, self.clock() + _WATCH_SECONDS))
+            if self.clock() >= self._window.begin + self._curve.end:
+                self._window.close(at=self._window.begin + self._curve.end)
+        await self._finish_load()
 
-    async def _user(self) -> None:
-        while not self._over(self._clock()):
-            await self._ask(next(self._questions), self._clock())
+    async def _run_open(self, context: Context, schedule: Schedule, prompts: Iterator[Prompt]) -> None:
+        loop = self._open = OpenLoop(self._sender, self._window, context.timer, context.slots, prompts, self._part)
+        if not self._is_trace:
+            watch = SaturationWatch(self.document.load, self._curve, self._part, self._window,
+                                    lambda: self.client.in_flight, self._note_saturation)  # fmt: skip
+            loop.on_due, loop.on_end = watch.due, watch.ended
+        origin = self._window.begin
+        sending = asyncio.create_task(loop.run(schedule, origin, self._crew))
+        try:
+            await self._until_end(sending, schedule)
+            self.recorder.end_load(self._window.end)
+            await self._finish_load(sending)
+        finally:
+            await _cancel(sending)
+        await loop.close(schedule, origin)
 
-    async def _open_loop(self, rate: float) -> None:
-        times = arrival_times(self._load.arrivals or Arrivals.POISSON, rate, self._load.seed)
-        async with asyncio.TaskGroup() as group:
-            for offset in islice(times, self._load.max_requests):
-                if offset >= self._end:
+    async def _until_end(self, sending: asyncio.Task[None], schedule: Schedule) -> None:
+        """Wait until the load has ended: as scheduled, or early."""
+        window = self._window
+        over = asyncio.create_task(window.over())
+        try:
+            while not window.is_over and not sending.done():
+                remaining = window.begin + schedule.end - self.clock()
+                if remaining <= 0:
                     break
-                due = self._begin + offset
-                await asyncio.sleep(due - self._clock())
-                group.create_task(self._ask(next(self._questions), due))
+                timeout = None if remaining == math.inf else remaining
+                await asyncio.wait((sending, over), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(over)
+        if sending.done():
+            sending.result()
+        if not await window.over(window.begin + schedule.end):
+            window.close(at=window.begin + schedule.end)
+        if window.ending is not Ending.COMPLETE:
+            sending.cancel()
 
-    def _over(self, now: float) -> bool:
-        if now - self._begin >= self._end:
-            return True
-        return self._load.max_requests is not None and self._started >= self._load.max_requests
+    async def _finish_load(self, sending: asyncio.Task[None] | None = None) -> None:
+        """End the load, and wait for the requests in flight. Those that take too long fail as unfinished."""
+        self._window.close()
+        self.recorder.end_load(self._window.end)
+        seconds = self.document.load.drain_timeout_seconds
+        if self._window.ending is Ending.UNREACHABLE:
+            seconds = 0.0
+        self._drain_until = self.clock() + seconds
+        if sending is not None:
+            await asyncio.wait((sending,), timeout=seconds)
+            await _cancel(sending)
+            # Tasks that were created just now have to start before they can end as unfinished.
+            await asyncio.sleep(0)
+        await self._crew.wait(max(0.0, self._drain_until - self.clock()))
+        self.client.abort()
+        await self._crew.wait(_ABORT_SECONDS)
+        await self._crew.cancel()
 
-    async def _ask(self, question: Question, due: float) -> None:
-        self._started += 1
-        sample = Sample(uuid.uuid4().hex, question.id, question.category, scheduled=due)
-        await self._client.send(self._writer.write(question, sample.request_id), sample)
-        self._count(sample)
+    async def _end(self, *tasks: asyncio.Task[object]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(Exception):
+            await self._crew.cancel()
+        if self.timer is None and self._context is not None:
+            self._context.timer.close()
+        self.client.close()
 
-    def _count(self, sample: Sample) -> None:
-        self._finished += 1
-        self._errors += sample.error is not None
-        self._tokens += sample.output_tokens
-        if sample.ttft is not None:
-            self._ttft.record(sample.ttft)
-        if sample.scheduled - self._begin < self._load.warmup_seconds:
+    # ---- watching
+
+    def _record(self, sample: Sample) -> None:
+        self._reachability.note(sample)
+        if sample.step < 0:
             return
-        outcome = self.outcome
-        outcome.samples.append(sample)
-        outcome.offered += 1
-        # If a request was due before the end of the load but sent later, the load generator was too slow.
-        outcome.sent += sample.sent - self._begin <= self._end
+        self.on_sample(sample)
+        self.recorder.record(sample)
 
-    async def _watch_lag(self) -> None:
-        while True:
-            before = self._clock()
-            await asyncio.sleep(_LAG_INTERVAL)
-            self.outcome.lag.record(self._clock() - before - _LAG_INTERVAL)
+    async def _watch(self, throttled: float) -> None:
+        while not self._window.is_over:
+            await self._window.over(self.clock() + _WATCH_SECONDS)
+            self.recorder.set_throttled(throttled_seconds() - throttled)
+            if self._reachability.is_unreachable(self.clock()):
+                self._window.close(Ending.UNREACHABLE)
+
+    async def _probe(self) -> None:
+        """End the run if no connection can be opened, and the attempts are not even refused (a firewall drops them)."""
+        for _ in range(_PROBES):
+            if self._reachability.has_connected or self._reachability.has_answered:
+                return
+            begun = self.clock()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(OPEN_SECONDS):
+                    self._reachability.has_connected = bool(await self.client.open(1))
+            # An attempt that fails quickly is noticed by the requests, which fail as quickly.
+            await self._window.over(begun + OPEN_SECONDS)
+        if not self._reachability.has_connected and not self._reachability.has_answered:
+            self._window.close(Ending.UNREACHABLE)
+
+    def _note_saturation(self, saturation: Saturation) -> None:
+        self.recorder.set_saturation(saturation)
+        if self.document.load.stop_when_saturated:
+            self._window.close(Ending.SATURATED)
+
+    # ---- the shape
+
+    @property
+    def _is_trace(self) -> bool:
+        return self.document.trace is not None
+
+    def _replayed(self) -> tuple[Schedule, Iterator[Prompt]]:
+        """Return the schedule of a trace, and its prompts in step with it."""
+        if self.replay is None:
+            raise ValueError("the document has a trace, and its requests were not given")
+        requests, queue, load = self.replay, deque[Prompt](), self.document.load
+        seconds = self.document.trace.duration_seconds if self.document.trace is not None else None
+
+        def times() -> Iterator[tuple[float, int]]:
+            for offset, prompt in requests:
+                queue.append(prompt)
+                yield offset, 0
+
+        def prompts() -> Iterator[Prompt]:
+            while True:
+                yield queue.popleft()
+
+        end = math.inf if seconds is None else load.warmup_seconds + seconds
+        return Schedule(
+            times(), end, warmup=load.warmup_seconds, limit=load.max_requests, ends_with_last=True
+        ), prompts()
+
+    def _name_stages(self) -> None:
+        """Note the stages in the recorder, with their mean rates. The rate of a closed loop is not known before."""
+        stages, begin = self.document.load.stages, self._window.begin
+        if not stages:
+            return
+        names = names_of_stages(stages)
+        segments = {segment.step: segment for segment in self._curve.segments if segment.begin >= self._warmup}
+        for index, name in enumerate(names):
+            segment = segments[index]
+            is_open = stages[index].rate is not None
+            rate = segment.area / (segment.end - segment.begin) if is_open else 0.0
+            self.recorder.end_step(self.recorder.begin_step(name, rate, begin + segment.begin), begin + segment.end)
+
+    @property
+    def _warmup(self) -> float:
+        return self.document.load.warmup_seconds
+
+    # ---- progress
+
+    def _share_done(self, elapsed: float) -> float:
+        load = self.document.load
+        if self._window.is_over or not self._window.has_begun:
+            return 1.0 if self._window.is_over else 0.0
+        shares = [self._context.share_done if self._context is not None else 0.0]
+        if self._curve.end:
+            shares.append(elapsed / self._curve.end)
+        if self.document.trace is not None and self.document.trace.duration_seconds:
+            shares.append(elapsed / (self._warmup + self.document.trace.duration_seconds))
+        if load.max_requests:
+            shares.append(self._sender.counters.finished / load.max_requests)
+        return min(0.99, max(shares))
+
+    def _what_is_awaited(self) -> str:
+        if self._awaiting or not self._window.has_begun:
+            return self._awaiting
+        in_flight = self.client.in_flight
+        if self._window.is_over:
+            remaining = max(0.0, self._drain_until - self.clock())
+            return f"waiting for {_requests(in_flight)} in flight, at most {remaining:.0f} s" if in_flight else ""
+        if self._closed is not None and self._closed.waiting:
+            return f"{self._closed.waiting} users wait before they try again after an error"
+        if self._open is not None and self._open.held:
+            return "the next request is due, and waits because the maximum is in flight"
+        return ""
+
+    def _stage(self, elapsed: float) -> str:
+        if self._context is not None and self._context.stage:
+            return self._context.stage
+        if not self._window.has_begun:
+            return ""
+        if elapsed < self._warmup:
+            return "warm-up"
+        segment = self._curve.segment_at(elapsed)
+        stages = self.document.load.stages
+        return names_of_stages(stages)[segment.step] if stages and segment is not None else ""
+
+    def _offered_rate(self, elapsed: float) -> float | None:
+        load = self.document.load
+        segment = self._curve.segment_at(elapsed) if load.is_open and self._window.has_begun else None
+        return segment.level_at(elapsed) / self._part.pods if segment is not None else None
 
 
-def _throttled_seconds() -> float:
-    """Return the time for which the CPU limit has throttled this cgroup (cgroup v2), or 0 if it is unknown."""
-    try:
-        fields = dict(line.split() for line in _CPU_STAT.read_text().splitlines())
-        return int(fields.get("throttled_usec", 0)) / 1e6
-    except (OSError, ValueError):
-        return 0.0
+def _requests(count: int) -> str:
+    return f"{count} request{'' if count == 1 else 's'}"
+
+
+async def _cancel(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -32,8 +32,8 @@ _ONE_TOKEN = 1.001
 def vllm_result(summary: Summary, lines: Iterable[Mapping[str, Any]], document: RunDocument) -> dict[str, Any]:
     """Return the object that `vllm bench serve --save-result` writes.
 
-    Latencies of failed requests are null, and so are tokens if the server reported none. Constant arrivals have the
-    burstiness `inf`. As with `--metadata`, there are additional texts: the version of this tool, and the verdict.
+    Latencies of failed requests are null, and the gaps of an open loop with constant arrivals have the burstiness
+    `inf`. As with `--metadata`, there are additional texts: the version of this tool, and the verdict.
     """
     rows = Rows(lines)
     load = document.load
@@ -54,11 +54,11 @@ def vllm_result(summary: Summary, lines: Iterable[Mapping[str, Any]], document: 
         "duration": summary.duration.value,
         "completed": summary.requests - summary.errors,
         "failed": summary.errors,
-        "total_input_tokens": _reported(summary.input_tokens, summary),
-        "total_output_tokens": _reported(summary.output_tokens, summary),
+        "total_input_tokens": summary.input_tokens,
+        "total_output_tokens": summary.output_tokens,
         "request_throughput": summary.requests_per_second.value,
         "request_goodput": summary.goodput.value if _has_latency_objective(document) else None,
-        "output_throughput": _reported(summary.output_tokens_per_second.value, summary),
+        "output_throughput": _output_rate(summary),
         "total_token_throughput": _total_rate(summary),
         "latencies": rows.latencies,
         "queue_times": rows.queue_delays,
@@ -117,23 +117,24 @@ def _rate(summary: Summary, document: RunDocument) -> float | None:
     return summary.offered_rate.value if is_open and summary.offered_rate is not None else None
 
 
-def _reported(tokens: float, summary: Summary) -> float | None:
-    """Return a number of tokens, or None if requests were answered and the server reported no tokens."""
-    return None if not tokens and summary.requests > summary.errors else tokens
+def _output_rate(summary: Summary) -> float | None:
+    """Return output tokens per second, or None if the server reported no tokens."""
+    return None if summary.output_tokens_per_second is None else summary.output_tokens_per_second.value
 
 
 def _total_rate(summary: Summary) -> float | None:
-    """Return input and output tokens per second, or None if the server did not report both."""
-    rates = _input_rate(summary), _reported(summary.output_tokens_per_second.value, summary)
-    return None if rates[0] is None or rates[1] is None else rates[0] + rates[1]
+    """Return input and output tokens per second, or None if the server reported no tokens."""
+    output, inputs = _output_rate(summary), _input_rate(summary)
+    return None if output is None or inputs is None else output + inputs
 
 
 def _input_rate(summary: Summary) -> float | None:
+    output = _output_rate(summary)
+    if summary.input_tokens is None or output is None:
+        return None
     if summary.output_tokens:
-        rate = summary.output_tokens_per_second.value * summary.input_tokens / summary.output_tokens
-    else:
-        rate = summary.input_tokens / summary.duration.value if summary.duration.value else 0.0
-    return _reported(rate, summary)
+        return output * summary.input_tokens / summary.output_tokens
+    return summary.input_tokens / summary.duration.value if summary.duration.value else 0.0
 
 
 def _buckets(summary: Summary) -> Iterator[tuple[Any, float]]:
@@ -231,7 +232,7 @@ def _load(summary: Summary, rows: Rows, document: RunDocument) -> dict[str, Any]
     config = msgspec.to_builtins(document)
     synthetic, sessions = document.synthetic, document.load.sessions
     answered = summary.requests - summary.errors
-    mean = summary.input_tokens / answered if answered else 0
+    mean = (summary.input_tokens or 0) / answered if answered else 0
     turns = sessions.turns if sessions is not None else None
     standardized = {
         "tool": "llmendpoint",
@@ -267,18 +268,17 @@ def _aggregate(summary: Summary, rows: Rows) -> dict[str, Any]:
     for name, percentiles, deviation in _latencies(summary, rows):
         field, unit = _LLMD_LATENCIES[name]
         latency[field] = {"units": unit, "stddev": deviation, **_statistics(percentiles)}
-    output_rate = _reported(summary.output_tokens_per_second.value, summary)
     throughput = {
-        "input_token_rate": _mean("tokens/s", _input_rate(summary)),
-        "output_token_rate": _mean("tokens/s", output_rate),
-        "total_token_rate": _mean("tokens/s", _total_rate(summary)),
-        "request_rate": _mean("queries/s", summary.requests_per_second.value),
+        "input_token_rate": _token_rate(_input_rate(summary)),
+        "output_token_rate": _token_rate(_output_rate(summary)),
+        "total_token_rate": _token_rate(_total_rate(summary)),
+        "request_rate": {"units": "queries/s", "mean": summary.requests_per_second.value},
     }
     return {"requests": requests, "latency": latency, "throughput": throughput}
 
 
-def _mean(units: str, mean: float | None) -> dict[str, Any] | None:
-    return None if mean is None else {"units": units, "mean": mean}
+def _token_rate(rate: float | None) -> dict[str, Any] | None:
+    return None if rate is None else {"units": "tokens/s", "mean": rate}
 
 
 def _statistics(percentiles: Percentiles) -> dict[str, float]:
@@ -286,10 +286,10 @@ def _statistics(percentiles: Percentiles) -> dict[str, float]:
     return {name: getattr(percentiles, name) for name in names}
 
 
-def _lengths(lengths: Counter[int], total: int, summary: Summary) -> dict[str, Any] | None:
+def _lengths(lengths: Counter[int], total: int | None, summary: Summary) -> dict[str, Any] | None:
     """Return statistics of a number of tokens, or only the mean if the lines are not known."""
     answered = summary.requests - summary.errors
-    if not answered or not total:
+    if not answered or total is None:
         return None
     found: dict[str, Any] = {"units": "count", "mean": total / answered}
     ordered = sorted(lengths.items())

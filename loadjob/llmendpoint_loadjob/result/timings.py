@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import msgspec
 
-from llmendpoint_loadjob.result.histogram import Histogram
+from llmendpoint_common.contracts.loadrun import ErrorClass
+from llmendpoint_common.results.histogram import Histogram
 
-
-class ErrorClass(StrEnum):
-    """Classes of failed requests."""
-
-    REFUSED = "refused"
-    DNS = "dns"
-    TLS = "tls"
-    TIMEOUT = "timeout"
-    UNFINISHED = "unfinished"
-    REDIRECT = "3xx"
-    CLIENT_ERROR = "4xx"
-    TOO_MANY_REQUESTS = "429"
-    SERVER_ERROR = "5xx"
-    UNAVAILABLE = "503"
-    RESET = "reset"
-    TRUNCATED = "truncated"
-    STREAM_ERROR = "stream_error"
-    INVALID_BODY = "invalid_body"
-
-
-def error_of_status(status: int) -> ErrorClass | None:
-    """Return the class of an HTTP status code, or None if it is not an error."""
-    if status == 429:
-        return ErrorClass.TOO_MANY_REQUESTS
-    if status == 503:
-        return ErrorClass.UNAVAILABLE
-    if status >= 500:
-        return ErrorClass.SERVER_ERROR
-    return ErrorClass.CLIENT_ERROR if status >= 400 else None
+__all__ = ["ErrorClass", "Outcome", "Sample"]
 
 
 class Sample(msgspec.Struct):
     """A request. Times: scheduled (t_s), sent (t0), first content (t1), last content (tL), ended (te).
 
-    A latency is None if it was not measured. `docs/load-tests.md` has the formulas.
+    t0 is the time at which the request is handed over, before a connection is opened. A latency is None if it was not
+    measured: a response that came as one object has no t1. `docs/load-tests.md` has the formulas.
     """
 
     request_id: str
@@ -67,7 +40,8 @@ class Sample(msgspec.Struct):
     connect: float | None = None
     #: The first content that is not thinking.
     first_output: float | None = None
-    #: Whether the server reported token counts, and the input tokens that were in its prefix cache, if it said so.
+    #: Whether the server reported the output tokens (otherwise `output_tokens` means nothing), and the input tokens
+    #: that were in its prefix cache, if it said so.
     has_usage: bool = False
     cached_tokens: int | None = None
     #: Whether the first and the last content came with different reads of the socket.
@@ -81,6 +55,11 @@ class Sample(msgspec.Struct):
     server_total: float | None = None
     #: Whether the response matched `expect` of its question, or None if there is nothing to match.
     matched: bool | None = None
+    #: Seconds for which the maximum of requests in flight kept the request back after it was due.
+    held: float = 0.0
+    #: Seconds for which a user waits after a failure: Retry-After of 429 and 503, or a pause that grows while all
+    #: requests fail.
+    retry_after: float | None = None
 
     @property
     def ttft(self) -> float | None:
@@ -89,10 +68,20 @@ class Sample(msgspec.Struct):
 
     @property
     def tpot(self) -> float | None:
-        """Time per output token: (tL - t1) / (N - 1), for N >= 2 output tokens as reported by the server."""
-        if self.first is None or self.last is None or self.output_tokens < 2:
+        """Time per output token: (tL - t1) / (N - 1), for N >= 2 output tokens as reported by the server.
+
+        Unknown if the content came with one read of the socket.
+        """
+        if self.first is None or self.last is None or not self.is_spread:
+            return None
+        if not self.has_usage or self.output_tokens < 2:
             return None
         return (self.last - self.first) / (self.output_tokens - 1)
+
+    @property
+    def ttfo(self) -> float | None:
+        """Time to first output that is not thinking."""
+        return None if self.first_output is None else self.first_output - self.sent
 
     @property
     def request_latency(self) -> float:
@@ -101,7 +90,7 @@ class Sample(msgspec.Struct):
 
     @property
     def queue_delay(self) -> float:
-        """Delay between the scheduled time and sending: t0 - t_s. It includes opening a connection."""
+        """Delay between the scheduled time and sending: t0 - t_s, the client's own wait."""
         return self.sent - self.scheduled
 
     @property

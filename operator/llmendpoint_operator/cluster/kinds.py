@@ -15,6 +15,7 @@ from llmendpoint_common.contracts.cluster import (
     GROUP,
     LLMENDPOINT,
     LOADTEST,
+    LOADTEST_SCHEDULE,
     MANAGED_BY,
     MANAGED_BY_LABEL,
     VERSION,
@@ -104,8 +105,9 @@ _BOTH = (LLMENDPOINT, LOADTEST)
 
 TABLE = (
     Kind(GROUP, VERSION, LLMENDPOINT, "llmendpoints", Role.RESOURCE, verbs=_WATCH),
-    # The operator deletes a LoadTest after its ttlSecondsAfterFinished.
-    Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_WATCH, "delete")),
+    # The operator deletes a LoadTest after its ttlSecondsAfterFinished, and creates those of schedules.
+    Kind(GROUP, VERSION, LOADTEST, "loadtests", Role.RESOURCE, verbs=(*_WATCH, "create", "delete")),
+    Kind(GROUP, VERSION, LOADTEST_SCHEDULE, "loadtestschedules", Role.RESOURCE, verbs=_WATCH),
     # Reconciles read only the ConfigMap with the result of a load run.
     Kind("", "v1", "ConfigMap", "configmaps", Role.CHILD, _BOTH, keeps=("data",)),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", Role.CHILD, _BOTH),

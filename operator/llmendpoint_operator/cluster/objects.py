@@ -67,6 +67,17 @@ class Objects:
         metadata = {**manifest["metadata"], "resourceVersion": _NO_VERSION}
         return await self._apply(_path(manifest), {**manifest, "metadata": metadata})
 
+    async def add(self, manifest: Manifest) -> Manifest:
+        """Create an object that the operator never changes, and return it.
+
+        Raises ApiException with status 409 if it exists. Unlike `create`, it does not need the right to patch.
+        """
+        metadata = manifest["metadata"]
+        self._check(metadata["namespace"])
+        path = KINDS[manifest["kind"]].path(metadata["namespace"])
+        query = [("fieldManager", FIELD_MANAGER)]
+        return _whole(await self._server.request("POST", path, query, manifest), manifest["kind"])
+
     async def try_create(self, manifest: Manifest) -> None:
         """Ask the API server whether it would create an object with another name, without creating it (dry run).
 

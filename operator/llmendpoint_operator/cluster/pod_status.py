@@ -1,4 +1,4 @@
-"""Fetches `/status` from sidecars and load generators, at the addresses of their pods.
+"""Fetches `/status` from sidecars and load generators at the addresses of their pods, and orders load pods to start.
 
 A pod may run any image and may answer anything. A response is used only if it is small, complete and of the right type,
 and every number in it fits into a status.
@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import aiohttp
 import msgspec
 
-from llmendpoint_common.contracts.loadrun import STATUS_PORT, Progress
+from llmendpoint_common.contracts.loadrun import START_PATH, STATUS_PORT, Progress, StartOrder
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
 from llmendpoint_operator.cluster import slots
 from llmendpoint_operator.kube.owner import Manifest
@@ -51,13 +51,25 @@ class PodStatuses:
         answer = await self._ask(pod, STATUS_PORT, Progress)
         return None if isinstance(answer, Silence) else answer
 
+    async def start(self, pod: Manifest, order: StartOrder) -> bool:
+        """Send a load pod the order to start, and return whether it has taken it."""
+        address = pod.get("status", {}).get("podIP")
+        if not address:
+            return False
+        slots.give_back()
+        url = f"http://{_host(address)}:{STATUS_PORT}{START_PATH}"
+        try:
+            async with self._connected().post(url, data=msgspec.json.encode(order), allow_redirects=False) as response:
+                return response.status == HTTPStatus.NO_CONTENT
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
     async def _ask(self, pod: Manifest, port: int, kind: type[T]) -> T | Silence | None:
         address = pod.get("status", {}).get("podIP")
         if not address:
             return None
         slots.give_back()
-        host = f"[{address}]" if ":" in address else address
-        url = f"http://{host}:{port}/status"
+        url = f"http://{_host(address)}:{port}/status"
         try:
             async with self._connected().get(url, allow_redirects=False) as response:
                 body = await _bounded(response)
@@ -77,6 +89,10 @@ class PodStatuses:
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         return self._session
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,14 @@ from pydantic import BaseModel
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpoint
 from llmendpoint_common.api.loadtest.spec import LoadTest
-from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST, EndpointCondition, EndpointReason
+from llmendpoint_common.api.schedule.spec import LoadTestSchedule
+from llmendpoint_common.contracts.cluster import (
+    LLMENDPOINT,
+    LOADTEST,
+    LOADTEST_SCHEDULE,
+    EndpointCondition,
+    EndpointReason,
+)
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.crd.openapi import structural_schema
 from llmendpoint_operator.kube.conditions import UNSEEN_GENERATION
@@ -99,6 +106,27 @@ RESOURCES = (
             Column("Req/s", ".status.summary.requestsPerSecond", "Number of successful requests per second."),
             Column("TTFT-p95", ".status.summary.ttft.p95", "95th percentile of the time to first token."),
             _AGE,
+        ),
+    ),
+    Resource(
+        LOADTEST_SCHEDULE,
+        "lts",
+        LoadTestSchedule,
+        (
+            Column("Schedule", ".spec.schedule", "Scheduled times in cron format."),
+            Column("TimeZone", ".spec.timeZone", "Time zone of the schedule."),
+            Column("Suspend", ".spec.suspend", "Whether no load tests are created.", type="boolean"),
+            Column("Active", ".status.active[*].name", "Load tests that have not ended."),
+            Column("Last-Schedule", ".status.lastScheduleTime", "Last scheduled time.", type="date"),
+            Column("Last-Verdict", ".status.lastRun.verdict", "Verdict of the newest load test that has ended."),
+            _AGE,
+            Column(
+                "Last-Success",
+                ".status.lastSuccessfulTime",
+                "Last time that a load test passed.",
+                type="date",
+                wide=True,
+            ),
         ),
     ),
 )

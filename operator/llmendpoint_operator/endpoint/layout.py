@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from llmendpoint_common.contracts.cluster import COMPONENT_LABEL, ENDPOINT_LABEL
+from llmendpoint_common.contracts.cluster import COMPONENT_LABEL, ENDPOINT_LABEL, pods_service
 from llmendpoint_common.contracts.pod import (
     CA_BUNDLE_FOLDER,
     CA_BUNDLE_VOLUME,
@@ -105,7 +105,7 @@ def client_service_name(owner: Owner) -> str:
 
 def headless_service_name(owner: Owner) -> str:
     """Return the name of the headless Service. Prometheus scrapes it, and it gives each pod a DNS name."""
-    return f"{owner.name}-pods"
+    return pods_service(owner.name)
 
 
 def monitor_name(owner: Owner) -> str:

@@ -21,22 +21,28 @@ from llmendpoint_operator.pods.trouble import Origin, Trouble
 _ENDED_FROM_OUTSIDE = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting",
                                  "NodeAffinity"})  # fmt: skip
 _MAX_LAST_WORDS = 900
+_CANCELED = "The run was canceled, because spec.suspend is true."
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class RunView:
-    """The Job of a started run, or None if it does not exist, and its pods."""
+    """The Job of a started run, or None if it does not exist, and its pods.
+
+    `wanted` is the number of pods of the run. `canceled` is whether the run is to be canceled.
+    """
 
     name: str
     job: Child | None
     pods: Sequence[Manifest]
+    wanted: int = 1
+    canceled: bool = False
 
     @property
     def has_started(self) -> bool:
-        """Whether the load generator runs, or has run."""
-        return any(_has_started(pod) for pod in self.pods)
+        """Whether all load generators run, or have run."""
+        return sum(_has_started(pod) for pod in self.pods) >= self.wanted
 
     @property
     def has_ended(self) -> bool:
@@ -50,13 +56,27 @@ class RunView:
 
     @property
     def interruption(self) -> str:
-        """A sentence about what ended the run from outside, or an empty string."""
+        """A sentence about what ended the run from outside, or an empty string.
+
+        If one of several pods is interrupted, the others go on.
+        """
         if self.job is None or self.job.terminating:
-            return f"Job/{self.name} was deleted during the run."
+            return _CANCELED if self.canceled else f"Job/{self.name} was deleted during the run."
+        if self.wanted > 1:
+            return ""
         found = next(filter(None, map(_interruption, self.pods)), "")
         if not found and self.has_ended and not self.pods:
             return f"The pod of Job/{self.name} was deleted during the run."
         return found
+
+    @property
+    def lost(self) -> str:
+        """A sentence about the pods of a run with several pods that were interrupted or have failed, or nothing."""
+        sentences = [_interruption(pod) or _failure(pod) for pod in self.pods]
+        gone = self.wanted - len(self.pods)
+        if gone > 0 and self.has_ended:
+            sentences.append(f"{gone} of {self.wanted} pods were deleted during the run.")
+        return " ".join(sentence for sentence in sentences if sentence)
 
     def trouble(self, warnings: Sequence[WarningEvent], now: datetime) -> Trouble | None:
         """Return what keeps the load generator from starting, if it has not started."""
@@ -103,6 +123,14 @@ def _interruption(pod: Manifest) -> str:
     if status.get("reason") in _ENDED_FROM_OUTSIDE:
         return f"Pod {name} was stopped: {status['reason']}: {status.get('message', '').rstrip('. ')}."
     return f"Pod {name} was deleted during the run." if pod["metadata"].get("deletionTimestamp") else ""
+
+
+def _failure(pod: Manifest) -> str:
+    if (pod.get("status") or {}).get("phase") != "Failed":
+        return ""
+    words = next((ended["message"] for ended in _terminations(pod) if ended.get("message")), "")
+    quoted = f": {str(words).strip()[-_MAX_LAST_WORDS:]}" if words else "."
+    return f"Pod {pod['metadata']['name']} has failed{quoted}"
 
 
 def _terminations(pod: Manifest) -> Iterable[dict[str, Any]]:

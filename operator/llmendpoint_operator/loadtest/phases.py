@@ -1,6 +1,7 @@
 """Computes the status of a LoadTest in each phase. Has no side effects.
 
 phase         Complete   Passed              Reconciling   Stalled   startDeadline
+suspended     False      Unknown             False         False     -
 waiting       False      Unknown             True          False     -
 held          False      Unknown             True          False     10 minutes
 refused       False      Unknown             False         True      10 seconds
@@ -16,16 +17,18 @@ failed        True       False               False         True
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from llmendpoint_common.api.translate.run_document import ResolvedTarget
+from llmendpoint_common.api.loadtest.spec import LoadTestSpec
+from llmendpoint_common.api.translate.run_document import ResolvedTarget, load_state
 from llmendpoint_common.contracts.cluster import LoadTestCondition, LoadTestReason
 from llmendpoint_common.contracts.loadrun import Summary, Verdict, VerdictReason
 from llmendpoint_operator.kube.conditions import Condition, is_true, merge, timestamp
 from llmendpoint_operator.kube.owner import Manifest
-from llmendpoint_operator.loadtest.results import slo_state, summary_state
+from llmendpoint_operator.loadtest.results import result_fields
 
 #: Time for what another object or the cluster has to change: a quota, a Secret, an image, a full cluster.
 START_SECONDS = 600.0
@@ -43,7 +46,7 @@ class Phase:
     """The progress of a run: status, reason and message of its conditions, and fields of its status.
 
     A field that is None is removed from the status. `stalled` is true if the run has not passed, or cannot start, and
-    nothing will change that without a person.
+    nothing will change that without a person. `resting` is true if nothing is to be done although it has not ended.
     """
 
     reason: str
@@ -51,10 +54,18 @@ class Phase:
     complete: bool = False
     passed: bool | None = None
     stalled: bool = False
+    resting: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
 
 
 _NOT_STARTED: dict[str, Any] = {"progressPercent": 0}
+
+
+def suspended() -> Phase:
+    """Return the phase of a run that does not start while `spec.suspend` is true."""
+    message = "The run does not start while spec.suspend is true."
+    fields = _NOT_STARTED | {"startDeadline": None}
+    return Phase(LoadTestReason.SUSPENDED, message, resting=True, fields=fields)
 
 
 def waiting(message: str) -> Phase:
@@ -78,23 +89,33 @@ def forbidden(message: str) -> Phase:
     return Phase(LoadTestReason.POLICY_VIOLATION, message, stalled=True, fields=fields)
 
 
-def starting(job_name: str, result: tuple[str, str], target: ResolvedTarget, now: datetime) -> Phase:
-    """Return the phase of a run whose Job is about to create its pod. Its target and model do not change afterwards.
-
-    `result` is the name and the UID of the ConfigMap that receives the result.
-    """
-    name, uid = result
-    fields = {
-        "startTime": timestamp(now),
-        "startDeadline": timestamp(now + timedelta(seconds=START_SECONDS)),
-        "jobName": job_name,
-        "resultConfigMap": {"name": name, "uid": uid},
+def description(spec: LoadTestSpec, target: ResolvedTarget) -> dict[str, Any]:
+    """Return the fields of the status that describe a run: its target, its model and its load."""
+    pods = spec.load.parallelism
+    return {
         "target": target.url,
         "model": target.model,
         "modelDigest": target.digest or None,
         "gpu": target.gpu or None,
         "replicas": target.replicas or None,
         "configurationHash": target.configuration or None,
+        "resolvedLoad": load_state(spec.resolved.load, pods),
+        "pods": pods if pods > 1 else None,
+    }
+
+
+def starting(job_name: str, results: Mapping[str, str], described: Mapping[str, Any], now: datetime) -> Phase:
+    """Return the phase of a run whose Job is about to create its pods. What is described does not change afterwards.
+
+    `results` are the UIDs of the ConfigMaps that receive the results of the pods, by name.
+    """
+    maps = [{"name": name, "uid": uid} for name, uid in results.items()]
+    fields = {
+        "startTime": timestamp(now),
+        "startDeadline": timestamp(now + timedelta(seconds=START_SECONDS)),
+        "jobName": job_name,
+        **({"resultConfigMap": maps[0]} if len(maps) == 1 else {"podResultConfigMaps": maps}),
+        **described,
     }
     return Phase(LoadTestReason.PENDING, "The pod of the run is being created.", fields=_NOT_STARTED | fields)
 
@@ -116,26 +137,33 @@ def running(percent: int | None, message: str) -> Phase:
     return Phase(LoadTestReason.RUNNING, message, fields=progress | {"startDeadline": None})
 
 
-def finished(summary: Summary, now: datetime, cause: str = "") -> Phase:
-    """Return the phase of a run whose load pod has published its result. `cause` is what interrupted it, or empty."""
-    fields = _ended(summary.verdict, now) | {"summary": summary_state(summary), "slo": slo_state(summary)}
+def finished(summary: Summary, now: datetime, cause: str = "", kept: dict[str, str] | None = None) -> Phase:
+    """Return the phase of a run whose load pods have published their result. `cause` is what interrupted it, or empty.
+
+    `kept` is the ConfigMap with the merged result of several pods.
+    """
+    fields = _ended(summary.verdict, now) | result_fields(summary)
+    if kept is not None:
+        fields["resultConfigMap"] = kept
     if not summary.partial:
         fields["progressPercent"] = 100
     words = f"{cause} {summary.message[:1].upper()}{summary.message[1:]}" if summary.partial and cause else ""
     is_canceled = summary.reason is VerdictReason.CANCELED
     stalled = summary.verdict in _NOT_PASSED or is_canceled
-    return Phase(summary.reason, words or summary.message, True, _PASSED[summary.verdict], stalled, fields)
+    return Phase(
+        summary.reason, words or summary.message, True, _PASSED[summary.verdict], stalled=stalled, fields=fields
+    )
 
 
 def canceled(cause: str, now: datetime) -> Phase:
     """Return the phase of a run that was interrupted and left no result."""
     message = f"{cause} It left no result. Create another LoadTest to run it again."
-    return Phase(VerdictReason.CANCELED, message, True, None, True, _ended(Verdict.NONE, now))
+    return Phase(VerdictReason.CANCELED, message, True, None, stalled=True, fields=_ended(Verdict.NONE, now))
 
 
 def failed(message: str, now: datetime) -> Phase:
     """Return the phase of a run that ended without a result."""
-    return Phase(VerdictReason.RUN_ERROR, message, True, False, True, _ended(Verdict.ERROR, now))
+    return Phase(VerdictReason.RUN_ERROR, message, True, False, stalled=True, fields=_ended(Verdict.ERROR, now))
 
 
 def overdue(message: str, now: datetime) -> Phase:
@@ -178,7 +206,7 @@ def _ended(verdict: Verdict, now: datetime) -> dict[str, Any]:
 
 def _conditions(phase: Phase) -> list[Condition]:
     reason = LoadTestReason.FINISHED if phase.complete else phase.reason
-    is_reconciling = not phase.complete and not phase.stalled
+    is_reconciling = not phase.complete and not phase.stalled and not phase.resting
     stalled = (phase.reason, phase.message) if phase.stalled else (LoadTestReason.NOT_STALLED, _NOTHING)
     return [
         Condition(LoadTestCondition.COMPLETE, phase.complete, reason, phase.message),

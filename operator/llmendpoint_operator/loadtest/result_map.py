@@ -1,10 +1,10 @@
-"""The ConfigMap that receives the result of a run, which is the only object that a load pod may change.
+"""The ConfigMaps that receive the results of a run's pods, which are the only objects that load pods may change.
 
 RBAC knows only whole objects: a pod that may write the result may also remove the owner reference, so that the
 ConfigMap outlives its LoadTest, add a finalizer, so that it blocks the deletion of its namespace, or remove the labels,
 so that the watch no longer shows it. Therefore:
 
-- The ConfigMap is recognized by its UID, which is in the status of the LoadTest, and never by its name or labels alone.
+- A ConfigMap is recognized by its UID, which is in the status of the LoadTest, and never by its name or labels alone.
 - Metadata that only the operator may set is restored, at most every two seconds.
 - If the LoadTest is deleted, a ConfigMap that would survive it is deleted, and its finalizers are removed.
 - The pod loses its permission when the run has ended.
@@ -13,7 +13,7 @@ so that the watch no longer shows it. Therefore:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,10 +31,21 @@ _OF_KUBERNETES = frozenset({"foregroundDeletion", "orphan"})
 
 
 class Tended(NamedTuple):
-    """A result ConfigMap, or None if it does not exist, and the seconds until it has to be tended again, if any."""
+    """The result ConfigMaps that exist, by name, and the seconds until one has to be tended again, if any."""
 
-    body: Manifest | None
+    bodies: dict[str, Manifest]
     pause: float | None = None
+
+
+def result_uids(owner: Owner, status: Mapping[str, Any]) -> dict[str, str]:
+    """Return the UIDs of the result ConfigMaps of a started run, by name.
+
+    A UID is empty for a run that was started by an older operator.
+    """
+    several = status.get("podResultConfigMaps") or []
+    if several:
+        return {item["name"]: item["uid"] for item in several}
+    return {result_name(owner): (status.get("resultConfigMap") or {}).get("uid", "")}
 
 
 @dataclass(frozen=True)
@@ -53,33 +64,44 @@ class ResultMaps:
         self._objects = objects
         self._inventory = inventory
         self._clock = clock
-        self._known: dict[Key, _Known] = {}
+        self._known: dict[Key, dict[str, _Known]] = {}
         #: UIDs of ConfigMaps that no longer exist, so that they are looked up only once.
         self._absent: set[str] = set()
         self._repaired: dict[str, float] = {}
 
-    async def tend(self, key: Key, owner: Owner, uid: str) -> Tended:
-        """Return the ConfigMap with this UID, with its metadata restored.
+    async def tend(self, key: Key, owner: Owner, uids: Mapping[str, str]) -> Tended:
+        """Return the ConfigMaps with these UIDs, by name, with their metadata restored.
 
-        `uid` is empty for a run that was started by an older operator. Its ConfigMap is recognized by its controller.
+        A ConfigMap whose UID is empty is recognized by its controller.
         """
-        known = _Known(result_name(owner), uid, owner.uid)
-        self._known[key] = known
+        bodies: dict[str, Manifest] = {}
+        pauses: list[float] = []
+        for name, uid in uids.items():
+            known = _Known(name, uid, owner.uid)
+            self._known.setdefault(key, {})[name] = known
+            body, pause = await self._tend_one(key, owner, known)
+            if body is not None:
+                bodies[name] = body
+            if pause is not None:
+                pauses.append(pause)
+        return Tended(bodies, min(pauses, default=None))
+
+    async def _tend_one(self, key: Key, owner: Owner, known: _Known) -> tuple[Manifest | None, float | None]:
         body = await self._find(key, known)
         patch = None if body is None else repair(owner, body)
         if body is None or patch is None:
-            return Tended(body)
+            return body, None
         last = self._repaired.get(known.uid)
         pause = 0.0 if last is None else last + _REPAIR_SECONDS - self._clock()
         if pause > 0:
-            return Tended(body, pause)
+            return body, pause
         self._repaired[known.uid] = self._clock()
         written = await self._objects.patch(_KIND, key.namespace, known.name, {"metadata": patch})
         self._inventory.wrote_child(key, written)
-        return Tended(written)
+        return written, None
 
     async def revoke(self, key: Key, owner: Owner) -> None:
-        """Take the permission to change the ConfigMap away from the load pod. Does nothing if it has none."""
+        """Take the permission to change the ConfigMaps away from the load pods. Does nothing if it has none."""
         binding = self._inventory.child(key, "RoleBinding", identity_name(owner))
         if binding is None or binding.owner_uid != owner.uid or binding.terminating:
             return
@@ -87,23 +109,27 @@ class ResultMaps:
         self._inventory.deleting(key, binding.key)
 
     async def release(self, key: Key, successor: Owner | None = None) -> None:
-        """Remove what would keep the ConfigMap of a LoadTest that is deleted, or is being deleted.
+        """Remove what would keep the ConfigMaps of a LoadTest that is deleted, or is being deleted.
 
         `successor` is the LoadTest that has the same name now, if there is one.
         """
         for child in self._children(key):
             if child.terminating:
                 await self._drop_finalizers(key, child.body)
-        known = self._known.get(key)
-        if known is None or (successor is not None and successor.uid == known.owner_uid):
-            return
+        for known in tuple(self._known.get(key, {}).values()):
+            if successor is None or successor.uid != known.owner_uid:
+                await self._release_one(key, known)
+        if not self._known.get(key):
+            self._known.pop(key, None)
+
+    async def _release_one(self, key: Key, known: _Known) -> None:
         if self._is_deleted_with_its_owner(key, known):
             return
         body = await self._objects.get(_KIND, key.namespace, known.name)
         if body is not None and body["metadata"]["uid"] == known.uid:
             await self._objects.delete(_KIND, key.namespace, known.name, known.uid)
             await self._drop_finalizers(key, body)
-        del self._known[key]
+        del self._known[key][known.name]
         self._absent.discard(known.uid)
         self._repaired.pop(known.uid, None)
 

@@ -1,4 +1,7 @@
-"""Reads the summary that a load pod published, and converts it to fields of the status."""
+"""Reads the summary that a load pod published, and converts it to fields of the status.
+
+The status has to fit into etcd together with the spec, so lists and texts are cut.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,21 @@ from typing import Any
 
 import msgspec
 
-from llmendpoint_common.contracts.loadrun import RESULT_KEY, Percentiles, Summary, parse_result
+from llmendpoint_common.contracts.loadrun import (
+    RESULT_KEY,
+    MeterAudit,
+    Percentiles,
+    Quantity,
+    RegressionResult,
+    Summary,
+    parse_result,
+)
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_operator.kube.owner import Manifest
+
+_MAX_ERROR_CLASSES = 16
+_MAX_REGRESSIONS = 32
+_MAX_EXAMPLE = 200
 
 
 def read_result(config_map: Manifest | None) -> Summary | None:
@@ -17,35 +32,109 @@ def read_result(config_map: Manifest | None) -> Summary | None:
     return parse_result(text) if text else None
 
 
+def result_fields(summary: Summary) -> dict[str, Any]:
+    """Return the fields of the status with the result of a run."""
+    audit = {"meterAudit": _audit(summary.meter_audit)} if summary.meter_audit else {}
+    return {"summary": summary_state(summary), "slo": slo_state(summary), **audit}
+
+
 def summary_state(summary: Summary) -> dict[str, Any]:
     """Return `status.summary`."""
     state: dict[str, Any] = {
         "partial": summary.partial or None,
         "requests": summary.requests,
         "errors": summary.errors,
-        "requestsPerSecond": f"{summary.requests_per_second.value:.3g}",
+        "requestsPerSecond": _number(summary.requests_per_second.value),
         "inputTokens": summary.input_tokens,
         "outputTokens": summary.output_tokens,
-        "outputTokensPerSecond": f"{summary.output_tokens_per_second.value:.3g}",
+        "outputTokensPerSecond": _rate(summary.output_tokens_per_second),
+        "offeredRate": _rate(summary.offered_rate),
+        "attainment": f"{100 * summary.attainment.value:.4g}%" if summary.slo else None,
         "ttft": _latency(summary.ttft),
         "tpot": _latency(summary.tpot),
         "requestLatency": _latency(summary.request_latency),
-        "categories": [
+        "errorClasses": _error_classes(summary) or None,
+        "ttftSplit": [
             {
-                "category": item.category,
-                "requests": item.requests,
-                "errors": item.errors,
-                **({"ttftP95": format_duration(item.ttft.p95)} if item.ttft else {}),
+                "name": part.name,
+                "p50": format_duration(part.latency.p50),
+                "p95": format_duration(part.latency.p95),
             }
-            for item in summary.categories
-        ],
+            for part in summary.ttft_split
+        ]
+        or None,
+        "sweep": _sweep(summary),
+        "saturation": _saturation(summary),
+        "regressions": [_regression(item) for item in summary.regressions[:_MAX_REGRESSIONS]] or None,
+        "categories": _categories(summary),
     }
     return {name: value for name, value in state.items() if value is not None}
 
 
 def slo_state(summary: Summary) -> list[dict[str, Any]]:
     """Return `status.slo`."""
-    return [msgspec.to_builtins(result) for result in summary.slo]
+    found: list[dict[str, Any]] = [msgspec.to_builtins(result) for result in summary.slo]
+    return [{name: value for name, value in item.items() if value is not None} for item in found]
+
+
+def _categories(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "category": item.category,
+            "requests": item.requests,
+            "errors": item.errors,
+            **({"ttftP95": format_duration(item.ttft.p95)} if item.ttft else {}),
+        }
+        for item in summary.categories
+    ]
+
+
+def _error_classes(summary: Summary) -> list[dict[str, Any]]:
+    """Return the most frequent classes of errors. The summary names each class once."""
+    found = {item.error_class: item for item in summary.error_details}
+    classes = sorted(found.values(), key=lambda item: (-item.count, item.error_class))[:_MAX_ERROR_CLASSES]
+    return [
+        {
+            "name": item.error_class,
+            "count": item.count,
+            **({"example": item.example[:_MAX_EXAMPLE]} if item.example else {}),
+        }
+        for item in classes
+    ]
+
+
+def _sweep(summary: Summary) -> dict[str, str] | None:
+    if summary.sweep is None:
+        return None
+    rate = {} if summary.sweep.rate is None else {"rate": _number(summary.sweep.rate)}
+    return {**rate, "low": _number(summary.sweep.low), "high": _number(summary.sweep.high)}
+
+
+def _saturation(summary: Summary) -> dict[str, str] | None:
+    found = summary.saturation
+    if found is None:
+        return None
+    return {"after": format_duration(found.at_seconds), "offeredRate": _number(found.offered_rate)}
+
+
+def _regression(item: RegressionResult) -> dict[str, Any]:
+    return {
+        "metric": item.metric,
+        "baseline": item.baseline,
+        "measured": item.measured,
+        "change": f"{100 * item.change:+.3g}%",
+        "regressed": item.regressed,
+    }
+
+
+def _audit(audit: MeterAudit) -> dict[str, int]:
+    return {
+        "requests": audit.requests,
+        "found": audit.found,
+        "clientTokens": audit.client_tokens,
+        "meteredTokens": audit.metered_tokens,
+        "differing": audit.differing,
+    }
 
 
 def _latency(latency: Percentiles | None) -> dict[str, str] | None:
@@ -53,3 +142,11 @@ def _latency(latency: Percentiles | None) -> dict[str, str] | None:
         return None
     values = {"p50": latency.p50, "p95": latency.p95, "p99": latency.p99}
     return {name: format_duration(value) for name, value in values.items()}
+
+
+def _rate(quantity: Quantity | None) -> str | None:
+    return None if quantity is None else _number(quantity.value)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"

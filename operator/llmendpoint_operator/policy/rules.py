@@ -67,6 +67,14 @@ def violations(policy: Policy, kind: str, spec: Any) -> tuple[Violation, ...]:
     return tuple(violation for rule in RULES for violation in rule.violations(policy, kind, spec))
 
 
+def violations_of_template(policy: Policy, spec: LoadTestSpec) -> tuple[Violation, ...]:
+    """Return every value in the template of a schedule that the policy does not allow, with its path."""
+    return tuple(
+        violation._replace(use=violation.use._replace(field=f"spec.template.{violation.use.field}"))
+        for violation in violations(policy, LOADTEST, spec)
+    )
+
+
 def sentences(found: Iterable[Violation]) -> str:
     """Return the messages of violations as one text, with advice."""
     return " ".join([*(violation.message for violation in found), "Change the field, or ask for another policy."])
@@ -200,6 +208,11 @@ def host_of(url: str) -> str:
         return ""
 
 
+def _loadtest_claims(spec: LoadTestSpec) -> Uses:
+    if spec.results is not None:
+        yield Use("spec.results.persistentVolumeClaim.claimName", spec.results.persistent_volume_claim.claim_name)
+
+
 def _toleration_keys(spec: LLMEndpointSpec | LoadTestSpec) -> Uses:
     """Yield the keys of the tolerated taints. A toleration without a key tolerates every taint: only `*` allows it."""
     for index, toleration in enumerate(spec.pod.tolerations):
@@ -243,7 +256,12 @@ RULES = (
         matches,
         {LLMENDPOINT: pods.service_account},
     ),
-    Rule("claimNames", lambda policy: policy.claim_names, matches, {LLMENDPOINT: pods.claims}),
+    Rule(
+        "claimNames",
+        lambda policy: policy.claim_names,
+        matches,
+        {LLMENDPOINT: pods.claims, LOADTEST: _loadtest_claims},
+    ),
     Rule("volumeTypes", lambda policy: policy.volume_types, is_equal, {LLMENDPOINT: pods.volume_types}),
     Rule("podTemplateFields", lambda policy: policy.pod_template_fields, matches, {LLMENDPOINT: pods.template_fields}),
 )

@@ -38,6 +38,8 @@ TABLE: dict[Part, tuple[Part, ...]] = {
     Part("Job", "load"): (
         Part("ConfigMap", "run"),
         Part("ConfigMap", "questions"),
+        Part("ConfigMap", "trace"),
+        Part("ConfigMap", "baseline"),
         Part("ConfigMap", "result"),
         Part("ServiceAccount", "load"),
         Part("Role", "load"),

@@ -15,8 +15,9 @@ from llmendpoint_common.api.loadtest.spec import Protocol, parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
 from llmendpoint_common.contracts.cluster import LOADTEST
 from llmendpoint_common.contracts.loadrun import Api, write_run_document
-from llmendpoint_loadjob.client.requests import RequestWriter, parse_target
-from llmendpoint_loadjob.dataset.questions import Question
+from llmendpoint_loadjob.client.requests import RequestWriter
+from llmendpoint_loadjob.client.target import parse_target
+from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.settings import parse_settings
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
@@ -31,6 +32,7 @@ SPEC = next(
 FIELDS = SPEC["properties"]
 #: The pod of the run has no influence on the run document, and its fields are not checked by the load generator.
 DESCRIPTION = {**SPEC, "properties": {name: field for name, field in FIELDS.items() if name != "pod"}}
+PROMPT = Prompt("q", "Math", (("user", "x"),))
 SPECS = st.one_of(
     objects(DESCRIPTION, endpointRef=st.just({"name": "assistant"}), target=st.none()),
     objects(DESCRIPTION, endpointRef=st.none(), target=values(FIELDS["target"]), model=values(FIELDS["model"])),
@@ -74,7 +76,7 @@ def test_the_load_generator_accepts_every_description_that_the_api_server_admits
         count += 1
         (tmp_path / "run.json").write_text(document_of(found))
         document = parse_settings(["--run", str(tmp_path / "run.json")], environment={}).document
-        head = RequestWriter(parse_target(document.target.url), document).write(Question("q", "Math", "x"), "id")
+        head = RequestWriter(parse_target(document.target.url), document).write(PROMPT, "id")
         assert head.startswith(b"POST /")
         assert head.partition(b"\r\n\r\n")[0].isascii()
 

@@ -11,6 +11,7 @@ from llmendpoint_common.api.endpoint.pod_security import PodSecurityContext
 from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_operator.kube.pod_security import USER_ID, pod_security_context
 from llmendpoint_operator.loadtest.desired import desired as load_children
+from llmendpoint_operator.loadtest.resources.copies import Sources
 from llmendpoint_operator.settings import ChildSettings
 from support import loadtests
 from support.endpoints import SETTINGS, children
@@ -65,7 +66,7 @@ def _pods(settings: ChildSettings) -> dict[str, dict[str, Any]]:
         loadtests.OWNER,
         parse_spec({"spec": {"endpointRef": {"name": "a"}, "request": {"apiKeySecretRef": {"name": "k", "key": "t"}}}}),
         loadtests.ENDPOINT,
-        [loadtests.QUESTIONS],
+        Sources([loadtests.QUESTIONS]),
         settings,
     )[-1]
     return {

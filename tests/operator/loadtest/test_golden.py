@@ -12,6 +12,6 @@ from support.loadtests import children
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("name", ["minimal", "everything"])
+@pytest.mark.parametrize("name", ["minimal", "everything", "several-pods", "trace"])
 def test_a_load_test_renders_as_before(name: str) -> None:
     assert_golden(GOLDEN, name, list(children(read_spec(GOLDEN, name)).values()))

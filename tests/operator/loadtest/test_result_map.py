@@ -86,16 +86,16 @@ def world() -> World:
 
 async def test_an_untouched_map_costs_no_request(world: World) -> None:
     for _ in range(3):
-        assert (await world.maps.tend(KEY, OWNER, UID)).body is not None
+        assert (await world.maps.tend(KEY, OWNER, {NAME: UID})).bodies
     await world.maps.release(KEY, successor=OWNER)
     assert world.objects.calls == []
 
 
 async def test_a_map_is_restored_with_one_request(world: World) -> None:
     world.tamper(ownerReferences=[], finalizers=["example.com/stay"])
-    tended = await world.maps.tend(KEY, OWNER, UID)
-    assert tended.body is not None
-    assert repair(OWNER, tended.body) is None
+    tended = await world.maps.tend(KEY, OWNER, {NAME: UID})
+    body = tended.bodies[NAME]
+    assert repair(OWNER, body) is None
     assert world.objects.calls == [f"patch ConfigMap/{NAME}"]
     assert repair(OWNER, world.body) is None
 
@@ -103,8 +103,8 @@ async def test_a_map_is_restored_with_one_request(world: World) -> None:
 async def test_a_pod_that_changes_it_again_and_again_costs_one_request_in_two_seconds(world: World) -> None:
     for _ in range(100):
         world.tamper(finalizers=["example.com/stay"])
-        tended = await world.maps.tend(KEY, OWNER, UID)
-        assert tended.body is not None
+        tended = await world.maps.tend(KEY, OWNER, {NAME: UID})
+        assert NAME in tended.bodies
         world.now += 0.1
     assert world.objects.calls == [f"patch ConfigMap/{NAME}"] * 5
     assert tended.pause is not None
@@ -112,19 +112,19 @@ async def test_a_pod_that_changes_it_again_and_again_costs_one_request_in_two_se
 
 async def test_a_map_that_the_watch_no_longer_shows_is_found_by_its_uid(world: World) -> None:
     world.hide(ownerReferences=[])
-    tended = await world.maps.tend(KEY, OWNER, UID)
-    assert tended.body is not None
+    tended = await world.maps.tend(KEY, OWNER, {NAME: UID})
+    assert NAME in tended.bodies
     assert world.objects.calls == [f"get ConfigMap/{NAME}", f"patch ConfigMap/{NAME}"]
     assert world.body["metadata"]["labels"] == LABELS
     # The response of the repair is in the inventory.
-    assert (await world.maps.tend(KEY, OWNER, UID)).body is not None
+    assert (await world.maps.tend(KEY, OWNER, {NAME: UID})).bodies
     assert len(world.objects.calls) == 2
 
 
 async def test_a_strangers_map_of_the_same_name_is_not_the_result(world: World) -> None:
     world.show(live(access(OWNER)[0], "uid-other"))
     for _ in range(3):
-        assert await world.maps.tend(KEY, OWNER, UID) == (None, None)
+        assert await world.maps.tend(KEY, OWNER, {NAME: UID}) == ({}, None)
     assert world.objects.calls == [f"get ConfigMap/{NAME}"]
 
 
@@ -132,9 +132,9 @@ async def test_a_strangers_map_of_the_same_name_is_not_the_result(world: World) 
 async def test_the_map_of_a_run_that_an_older_operator_started_is_known_by_its_controller(
     world: World, references: list[Any]
 ) -> None:
-    assert (await world.maps.tend(KEY, OWNER, "")).body is not None
+    assert (await world.maps.tend(KEY, OWNER, {NAME: ""})).bodies
     world.tamper(ownerReferences=references)
-    assert (await world.maps.tend(KEY, OWNER, "")).body is None
+    assert (await world.maps.tend(KEY, OWNER, {NAME: ""})).bodies == {}
 
 
 async def test_a_deleted_map_loses_its_finalizers_even_if_its_test_is_gone(world: World) -> None:
@@ -146,21 +146,21 @@ async def test_a_deleted_map_loses_its_finalizers_even_if_its_test_is_gone(world
 
 @pytest.mark.parametrize("references", [[], [OWNER.reference(), {"uid": "x", "kind": "ConfigMap", "apiVersion": "v1"}]])
 async def test_a_map_that_would_outlive_its_test_is_deleted(world: World, references: list[Any]) -> None:
-    await world.maps.tend(KEY, OWNER, UID)
+    await world.maps.tend(KEY, OWNER, {NAME: UID})
     world.tamper(ownerReferences=references)
     await world.maps.release(KEY)
     assert f"delete ConfigMap/{NAME}" in world.objects.calls
 
 
 async def test_a_hidden_map_is_deleted_with_its_test(world: World) -> None:
-    await world.maps.tend(KEY, OWNER, UID)
+    await world.maps.tend(KEY, OWNER, {NAME: UID})
     world.hide(ownerReferences=[])
     await world.maps.release(KEY)
     assert world.objects.calls == [f"get ConfigMap/{NAME}", f"delete ConfigMap/{NAME}"]
 
 
 async def test_a_map_that_kubernetes_deletes_with_its_test_costs_one_look(world: World) -> None:
-    await world.maps.tend(KEY, OWNER, UID)
+    await world.maps.tend(KEY, OWNER, {NAME: UID})
     await world.maps.release(KEY)
     assert world.objects.calls == []
     gone = world.body
@@ -172,7 +172,7 @@ async def test_a_map_that_kubernetes_deletes_with_its_test_costs_one_look(world:
 
 
 async def test_a_successor_of_the_same_name_is_not_blocked_by_a_hidden_map(world: World) -> None:
-    await world.maps.tend(KEY, OWNER, UID)
+    await world.maps.tend(KEY, OWNER, {NAME: UID})
     world.hide(ownerReferences=[])
     await world.maps.release(KEY, successor=Owner("LoadTest", "ns", "smoke", "uid-next"))
     assert f"delete ConfigMap/{NAME}" in world.objects.calls

@@ -37,9 +37,9 @@ def test_a_share_of_up_to_all_requests_is_a_threshold(threshold: str) -> None:
 @pytest.mark.parametrize(
     ("description", "default"),
     [
-        (LoadShape.model_fields["concurrency"].description, "Defaults to 1 if rate is absent."),
-        (LoadShape.model_fields["duration"].description, "Defaults to 30s."),
-        (LoadShape.model_fields["warmup"].description, "Defaults to 0s."),
+        (LoadShape.model_fields["concurrency"].description, "without a scenario, it is 1 user."),
+        (LoadShape.model_fields["duration"].description, "without a scenario to 30s"),
+        (LoadShape.model_fields["warmup"].description, "without a scenario to 0s."),
         (LoadShape.model_fields["seed"].description, "Defaults to 1."),
         (Request.model_fields["timeout"].description, "Defaults to 5m."),
         (

@@ -13,11 +13,19 @@ from pydantic import BaseModel, ValidationError
 from llmendpoint_common.api.endpoint import spec as endpoint
 from llmendpoint_common.api.fields import LocalReference, Toleration
 from llmendpoint_common.api.loadtest import spec as loadtest
-from llmendpoint_common.api.loadtest.spec import SecretKeyReference
+from llmendpoint_common.api.loadtest.request import SecretKeyReference
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
-from llmendpoint_loadjob.client.requests import parse_target
+from llmendpoint_loadjob.client.target import parse_target
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
-from llmendpoint_operator.policy.rules import RULES, full_image_name, host_of, is_image_below, sentences, violations
+from llmendpoint_operator.policy.rules import (
+    RULES,
+    full_image_name,
+    host_of,
+    is_image_below,
+    sentences,
+    violations,
+    violations_of_template,
+)
 from support.golden import read_spec
 
 GOLDENS = Path(__file__).parents[1]
@@ -99,7 +107,15 @@ def test_every_forbidden_value_of_a_load_test_is_found() -> None:
         ("podLabelPrefixes", "spec.pod.labels", "team"),
         ("targetHosts", "spec.target.url", "evil.example"),
         ("tolerationKeys", "spec.pod.tolerations[0].key", "load"),
+        ("claimNames", "spec.results.persistentVolumeClaim.claimName", "runs"),
     ]
+
+
+def test_what_a_load_test_may_not_use_its_schedule_may_not_use_either() -> None:
+    spec = {**everything("loadtest"), "endpointRef": None, "target": {"url": "https://Evil.example:8443/x"}}
+    parsed = loadtest.parse_spec({"spec": {"model": "m:1", **spec}})
+    found = [(each.rule, *each.use) for each in violations_of_template(NOTHING, parsed)]
+    assert found == [(rule, f"spec.template.{field}", value) for rule, field, value in of_loadtest(NOTHING, **spec)]
 
 
 def fields_of(model: type[BaseModel], path: str = "spec") -> Iterator[tuple[str, Any]]:
@@ -115,7 +131,13 @@ def fields_of(model: type[BaseModel], path: str = "spec") -> Iterator[tuple[str,
 
 
 _SENSITIVE = ("image", "priorityClassName", "serviceAccountName", "className")
-_SENSITIVE_PLACES = ("spec.pod.labels", "spec.pod.volumes", "spec.podTemplate", "spec.ingress.annotations")
+_SENSITIVE_PLACES = (
+    "spec.pod.labels",
+    "spec.pod.volumes",
+    "spec.podTemplate",
+    "spec.ingress.annotations",
+    "spec.results.persistentVolumeClaim.claimName",
+)
 
 
 def is_sensitive(place: str, kind: Any) -> bool:
@@ -238,10 +260,16 @@ def test_urls_whose_host_readers_disagree_about_are_not_judged_but_refused(url: 
 
 @pytest.mark.parametrize(
     "url",
-    ["http://A.b:1/c", "http://a@b", "http://a:1@b:2", "http://x\\@y", "http://[::1]:1", "http://a%2eb", "http://a.", "http://ä.b"],
-)  # fmt: skip
+    ["http://A.b:1/c", "http://[::1]:1", "http://a%2eb", "http://a.", "http://ä.b"],
+)
 def test_the_load_generator_connects_to_the_host_that_was_judged(url: str) -> None:
     assert host_of(url) == parse_target(url).host
+
+
+@pytest.mark.parametrize("url", ["http://a@b", "http://a:1@b:2", "http://x\\@y"])
+def test_the_load_generator_refuses_urls_with_a_user_name(url: str) -> None:
+    with pytest.raises(ValueError, match="user name"):
+        parse_target(url)
 
 
 @pytest.mark.parametrize(

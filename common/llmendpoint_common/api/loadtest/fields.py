@@ -85,6 +85,22 @@ Rate = _number(
     f"must be more than 0 and at most {MAX_RATE} requests per second",
     lambda rate: 0 < rate <= MAX_RATE,
 )
+#: A rate that may be 0, for a stage without load.
+LevelRate = _number(
+    f"double(self) <= {MAX_RATE}.0", f"must be at most {MAX_RATE} requests per second", lambda rate: rate <= MAX_RATE
+)
+Burstiness = _number(
+    "double(self) > 0.0 && double(self) <= 1000.0",
+    "must be more than 0 and at most 1000",
+    lambda shape: 0 < shape <= 1000,
+)
+TimeScale = _number(
+    "double(self) > 0.0 && double(self) <= 1000000.0",
+    "must be more than 0 and at most 1000000",
+    lambda factor: 0 < factor <= 1_000_000,
+)
+#: A percentage from `1%` to `99%`, without decimals.
+Precision = Annotated[str, Field(pattern="^[1-9][0-9]?%$", max_length=3)]
 Temperature = _number(
     f"double(self) >= 0.0 && double(self) <= {_MAX_TEMPERATURE}.0",
     f"must be a number from 0 to {_MAX_TEMPERATURE}",

@@ -1,299 +1,98 @@
 """Typed models of LoadTest: the source of its CustomResourceDefinition, and the spec that the operator reads.
 
-The status is in a module of its own. `kubectl explain` shows the descriptions. Readers see each one without the others,
-so it names the unit, the default, and the effect of an absent field.
+The parts of the spec and the status are in modules of their own. `kubectl explain` shows the descriptions. Readers see
+each one without the others, so it names the unit, the default, and the effect of an absent field.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import (
-    AddedLabels,
-    ApiModel,
-    Labels,
-    LocalReference,
-    Name,
-    ObjectName,
-    PodAnnotations,
-    Resources,
-    SecretReference,
-    Toleration,
-    rules,
-)
-from llmendpoint_common.api.loadtest.fields import (
-    BaseURL,
-    BoundedDuration,
-    Category,
-    PositiveDuration,
-    Rate,
-    ServedModel,
-    Temperature,
-)
+from llmendpoint_common.api.fields import ApiModel, LocalReference, rules
+from llmendpoint_common.api.loadtest.dataset import Dataset, Order, Questions
+from llmendpoint_common.api.loadtest.fields import ServedModel
+from llmendpoint_common.api.loadtest.load import LoadShape
+from llmendpoint_common.api.loadtest.pod import LoadPod, Results
+from llmendpoint_common.api.loadtest.request import Request, RequestType
+from llmendpoint_common.api.loadtest.resolution import resolve_load
+from llmendpoint_common.api.loadtest.slo import BaselineReference, SloItem
 from llmendpoint_common.api.loadtest.status import LoadTestStatus
-from llmendpoint_common.contracts.loadrun import MAX_CONCURRENCY, MAX_RATE, METRICS, MetricName
+from llmendpoint_common.api.loadtest.target import Protocol, Target
+from llmendpoint_common.contracts.loadrun import ResolvedLoad, Scenario
 
-_THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"
+__all__ = [
+    "CHANGEABLE",
+    "Dataset",
+    "LoadPod",
+    "LoadShape",
+    "LoadTest",
+    "LoadTestSpec",
+    "Order",
+    "Protocol",
+    "Questions",
+    "Request",
+    "RequestType",
+    "SloItem",
+    "Target",
+    "parse_spec",
+]
 
+_HAS_TRACE = "(has(self.dataset) && has(self.dataset.trace))"
+_SHAPES = ("concurrency", "rate", "stages", "sweep", "sessions")
+_IS_OPENAI = "(has(self.target) && has(self.target.protocol) && self.target.protocol == 'OpenAI')"
 
-class Protocol(StrEnum):
-    """APIs of model servers."""
-
-    OLLAMA = "Ollama"
-    OPENAI = "OpenAI"
-
-
-class Target(ApiModel):
-    """A server that is not an LLMEndpoint of this namespace, inside or outside the cluster."""
-
-    url: BaseURL = Field(
-        description="Base URL of the server, for example http://vllm.models.svc:8000. A trailing /v1 is ignored. User, "
-        "query and fragment are not allowed."
-    )
-    protocol: Protocol = Field(
-        Protocol.OLLAMA,
-        description="API of the requests: Ollama (/api/chat) or OpenAI (/v1/chat/completions). "
-        f"Defaults to {Protocol.OLLAMA}.",
-    )
-
-
-class ArrivalLaw(StrEnum):
-    """Distributions of the gaps between the requests of an open loop."""
-
-    CONSTANT = "Constant"
-    POISSON = "Poisson"
-
-
-class LoadShape(ApiModel):
-    """Amount and duration of the load."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "!(has(self.concurrency) && has(self.rate))",
-                "set at most one of concurrency (closed loop) and rate (open loop)",
-            ),
-            ("!has(self.arrivals) || has(self.rate)", "arrivals requires rate"),
-        )
-    )
-
-    concurrency: int | None = Field(
-        None,
-        ge=1,
-        le=MAX_CONCURRENCY,
-        description="Number of concurrent users in a closed loop. Each user waits for a response before it sends the "
-        f"next request. Cannot be combined with rate. Defaults to {defaults.LOAD_CONCURRENCY} if rate is absent.",
-    )
-    rate: Rate | None = Field(
-        None,
-        description="Number of requests per second in an open loop, for example 0.5; more than 0, and at most "
-        f"{MAX_RATE}. Requests are sent at this rate "
-        "regardless of response times. Cannot be combined with concurrency. If absent, the load is a closed loop.",
-    )
-    arrivals: ArrivalLaw | None = Field(
-        None,
-        description="Distribution of the gaps between the requests of an open loop: Constant for equal gaps, Poisson "
-        f"for random gaps. Only allowed with rate. Defaults to {ArrivalLaw.POISSON}.",
-    )
-    duration: PositiveDuration = Field(
-        defaults.LOAD_DURATION,
-        description="Duration of the load after the warm-up, as a duration such as 90s or 5m. After that, the run "
-        f"waits for the requests that are still in flight. Defaults to {defaults.LOAD_DURATION}.",
-    )
-    warmup: BoundedDuration = Field(
-        defaults.LOAD_WARMUP,
-        description="Duration of the load before the measurement starts, as a duration such as 10s. Requests of the "
-        f"warm-up are not part of the result. Defaults to {defaults.LOAD_WARMUP}.",
-    )
-    max_requests: int | None = Field(
-        None,
-        ge=1,
-        le=100_000_000,
-        description="Maximum number of requests, including those of the warm-up. The load ends early when it is "
-        "reached. If absent, the number is not limited.",
-    )
-    seed: int = Field(
-        defaults.LOAD_SEED,
-        ge=0,
-        le=2_147_483_647,
-        description="Seed of the random numbers. The same seed gives the same schedule and the same order of "
-        f"questions. Defaults to {defaults.LOAD_SEED}.",
-    )
-
-
-class Order(StrEnum):
-    """Orders of the questions."""
-
-    SHUFFLED = "Shuffled"
-    SEQUENTIAL = "Sequential"
-
-
-class Questions(ApiModel):
-    """Selection and order of the questions."""
-
-    categories: list[Category] = Field(
-        default_factory=list,
-        max_length=64,
-        description="Categories of questions to ask, for example Coding. If empty, all categories are used.",
-    )
-    config_map_refs: list[LocalReference] = Field(
-        default_factory=list,
-        max_length=32,
-        description="ConfigMaps with your own question files, in the namespace of the LoadTest. They replace the "
-        "default questions. If empty, the run uses the default questions: all ConfigMaps in the operator's namespace "
-        "with the label llmendpoint.dev/questions=true, which include the shipped questions.",
-    )
-    order: Order = Field(
-        Order.SHUFFLED,
-        description="Order of the questions: Shuffled for an order that the seed determines, Sequential for the order "
-        f"of the files. Defaults to {Order.SHUFFLED}.",
-    )
-
-
-class Dataset(ApiModel):
-    """Content of the requests."""
-
-    questions: Questions = Field(default_factory=Questions, description="Questions from ConfigMaps.")
-
-
-class SecretKeyReference(ApiModel):
-    """Reference to one entry of a Secret in the same namespace."""
-
-    name: Name = Field(description="Name of the Secret.")
-    key: Annotated[str, Field(pattern="^[-._a-zA-Z0-9]+$", max_length=253)] = Field(description="Name of the entry.")
-
-
-class RequestType(StrEnum):
-    """Types of requests."""
-
-    CHAT = "Chat"
-
-
-class Request(ApiModel):
-    """Settings that apply to every request of a run."""
-
-    type: RequestType = Field(
-        RequestType.CHAT, description="Type of the requests. Chat is the only supported value, and the default."
-    )
-    stream: bool = Field(
-        True,
-        description="Whether to request streamed responses. Responses that are not streamed have no time to first "
-        "token. Defaults to true.",
-    )
-    max_tokens: int | None = Field(
-        None,
-        ge=1,
-        le=1_000_000,
-        description="Maximum number of generated tokens per response. If absent, the limit of each question applies.",
-    )
-    temperature: Temperature | None = Field(
-        None,
-        description="Sampling temperature from 0 to 100, for example 0.7. If absent, the server's default applies.",
-    )
-    timeout: PositiveDuration = Field(
-        defaults.REQUEST_TIMEOUT,
-        description="Time limit of a request, as a duration such as 90s. It applies to opening a connection, if a new "
-        "one is needed, and again to the request with its response. A request that takes longer fails. "
-        f"Defaults to {defaults.REQUEST_TIMEOUT}.",
-    )
-    api_key_secret_ref: SecretKeyReference | None = Field(
-        None,
-        description="Entry of a Secret with the API key, in the namespace of the LoadTest. The key is sent as a bearer "
-        "token. If absent, no key is sent.",
-    )
-
-
-class SloItem(ApiModel):
-    """An objective: a metric and its threshold."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "(self.metric in ['ErrorRate', 'Attainment']) != has(self.percentile)",
-                "percentile is required for TTFT, TPOT and RequestLatency, and not allowed for ErrorRate and "
-                "Attainment",
-            ),
-            (
-                "(self.metric in ['ErrorRate', 'Attainment']) == self.threshold.endsWith('%')",
-                "threshold must be a percentage such as 1% for ErrorRate and Attainment, and a duration such as 250ms "
-                "for TTFT, TPOT and RequestLatency",
-            ),
-        )
-    )
-
-    metric: MetricName = Field(
-        description="Metric of the objective. TTFT: time to first token. TPOT: time per output token. RequestLatency: "
-        "time from sending a request to the end of its response. ErrorRate: share of failed requests. Attainment: "
-        "share of all requests, including failed ones, that met every latency objective."
-    )
-    percentile: int | None = Field(
-        None,
-        ge=1,
-        le=99,
-        description="Percentile of the latency, for example 95. Required for TTFT, TPOT and RequestLatency, and not "
-        "allowed for ErrorRate and Attainment.",
-    )
-    threshold: Annotated[str, Field(pattern=_THRESHOLD, min_length=2, max_length=32)] = Field(
-        description="Threshold of the metric: a percentage such as 1% for ErrorRate and Attainment, a duration such as "
-        "250ms for all others. The measured value must be at least the threshold for Attainment, and at most the "
-        "threshold for all other metrics."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> SloItem:
-        """Enforce the CEL rules also for clusters and files that bypass them."""
-        metric = METRICS[self.metric]
-        if metric.is_latency == (self.percentile is None):
-            raise ValueError(f"percentile is {'required' if metric.is_latency else 'not allowed'} for {self.metric}")
-        metric.parse(self.threshold)
-        return self
-
-
-class LoadPod(ApiModel):
-    """Resources, metadata and placement of the load generator's pod."""
-
-    resources: Resources = Field(
-        default_factory=Resources,
-        description="Compute resources of the load generator. "
-        f"Requests default to {defaults.in_words(defaults.LOADJOB_REQUESTS)}, "
-        f"limits to {defaults.in_words(defaults.LOADJOB_LIMITS)}.",
-    )
-    node_selector: Labels = Field(
-        default_factory=dict, description="Labels that a node must have to run the pod. If empty, any node is used."
-    )
-    tolerations: list[Toleration] = Field(
-        default_factory=list, max_length=32, description="Taints of nodes that the pod tolerates."
-    )
-    labels: AddedLabels = Field(default_factory=dict, description="Additional labels of the pod.")
-    annotations: PodAnnotations = Field(
-        default_factory=dict,
-        description="Additional annotations of the pod. Those that choose AppArmor or seccomp profiles are not "
-        "allowed.",
-    )
-    image_pull_secrets: list[SecretReference] = Field(
-        default_factory=list,
-        max_length=16,
-        description="Secrets with credentials for the image, in the namespace of the LoadTest. The Secrets of the "
-        "operator's flag --image-pull-secret are added.",
-    )
-    priority_class_name: ObjectName | None = Field(
-        None, description="PriorityClass of the pod. If absent, the cluster's default priority applies."
-    )
+_RULES = (
+    ("has(self.endpointRef) != has(self.target)", "set exactly one of endpointRef and target"),
+    ("!has(self.target) || has(self.model)", "model is required if target is set"),
+    (
+        f"!{_HAS_TRACE} || !has(self.load) || !({' || '.join(f'has(self.load.{name})' for name in _SHAPES)})",
+        "dataset.trace determines when requests are sent: remove concurrency, rate, stages, sweep and sessions from "
+        "load",
+    ),
+    (
+        "!has(self.load) || !has(self.load.sweep) || (has(self.slo) && self.slo.size() > 0)",
+        "load.sweep requires objectives in slo, which decide whether a rate is too high",
+    ),
+    (
+        "!has(self.scenario) || self.scenario != 'Sweep' || !has(self.load) || !has(self.load.parallelism) || "
+        "self.load.parallelism == 1",
+        "the scenario Sweep requires load.parallelism 1, because the next rate depends on the responses to the last "
+        "one",
+    ),
+    (
+        "!has(self.stopWhenSaturated) || !self.stopWhenSaturated || has(self.scenario) || "
+        "(has(self.load) && (has(self.load.rate) || has(self.load.sweep) || "
+        "(has(self.load.stages) && self.load.stages.exists(s, has(s.rate)))))",
+        "stopWhenSaturated requires an open loop: load.rate, load.stages with a rate, or load.sweep",
+    ),
+    (
+        "!has(self.load) || !has(self.load.arrivals) || has(self.scenario) || has(self.load.rate) || "
+        "has(self.load.stages) || has(self.load.sweep)",
+        "load.arrivals requires an open loop: load.rate, load.stages with a rate, or load.sweep",
+    ),
+    (
+        "!has(self.load) || !has(self.load.maxInFlight) || has(self.scenario) || has(self.load.rate) || "
+        "has(self.load.stages) || has(self.load.sweep)",
+        "load.maxInFlight requires an open loop: load.rate, load.stages with a rate, or load.sweep",
+    ),
+    (
+        f"!{_IS_OPENAI} || !has(self.request) || !has(self.request.type) || self.request.type != 'Generate'",
+        "request.type Generate is not available for a target with the protocol OpenAI",
+    ),
+    (
+        f"!{_IS_OPENAI} || !has(self.request) || !has(self.request.options)",
+        "request.options are options of Ollama; for a target with the protocol OpenAI, use request.body",
+    ),
+)
 
 
 class LoadTestSpec(ApiModel):
     """Specification of a load test. Once the run has started, only the fields in `CHANGEABLE` can be changed."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("has(self.endpointRef) != has(self.target)", "set exactly one of endpointRef and target"),
-            ("!has(self.target) || has(self.model)", "model is required if target is set"),
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules(*_RULES))
 
     endpoint_ref: LocalReference | None = Field(
         None,
@@ -309,10 +108,16 @@ class LoadTestSpec(ApiModel):
         description="Model to send requests to, for example llama3.2:3b. Required if target is set, or if the "
         "LLMEndpoint has several models. Defaults to the model of the LLMEndpoint if it has only one.",
     )
+    scenario: Scenario | None = Field(
+        None,
+        description="Preset of the load: Smoke, Baseline, Ramp, Spike, Soak, Stress, Sweep or Traffic. Fields of load "
+        "take precedence over it, and slo over its objectives. status.resolvedLoad has the load that it became. "
+        "docs/load-tests.md describes each one. If absent, load alone determines the load.",
+    )
     load: LoadShape = Field(
         default_factory=LoadShape,
-        description="Amount and duration of the load. "
-        f"Defaults to {defaults.LOAD_CONCURRENCY} user for {defaults.LOAD_DURATION}.",
+        description="Amount, shape and duration of the load. Without a scenario, it "
+        f"defaults to {defaults.LOAD_CONCURRENCY} user for {defaults.LOAD_DURATION}.",
     )
     dataset: Dataset = Field(
         default_factory=Dataset, description="Content of the requests. Defaults to the operator's default questions."
@@ -323,11 +128,32 @@ class LoadTestSpec(ApiModel):
     slo: list[SloItem] = Field(
         default_factory=list,
         max_length=32,
-        description="Objectives that the verdict depends on. If empty, no objectives are checked and the verdict is "
-        "None.",
+        description="Objectives that the verdict depends on. If empty, those of the scenario apply, if it has any. A "
+        "run without objectives only reports, and its verdict is None.",
+    )
+    baseline_ref: BaselineReference | None = Field(
+        None,
+        description="Earlier LoadTest that this run is compared with. A regression makes the verdict Failed. If "
+        "absent, the run is not compared.",
+    )
+    stop_when_saturated: bool | None = Field(
+        None,
+        description="Whether the load ends early when the server can no longer follow the offered rate. Only allowed "
+        "in an open loop. Defaults to that of the scenario, and without a scenario to false.",
     )
     pod: LoadPod = Field(
-        default_factory=LoadPod, description="Resources, metadata and placement of the load generator's pod."
+        default_factory=LoadPod, description="Resources, metadata and placement of the load generator's pods."
+    )
+    results: Results | None = Field(
+        None,
+        description="Volume for one line per request and for the report. The summary is always in a ConfigMap. If "
+        "absent, the lines of the requests are not kept.",
+    )
+    suspend: bool = Field(
+        False,
+        description="If true, a run that has not started does not start, and a run that has started is canceled: its "
+        "requests end immediately, and the result of the requests that had ended is kept. A canceled run does not go "
+        "on. Can be changed at any time. Defaults to false.",
     )
     ttl_seconds_after_finished: int | None = Field(
         None,
@@ -337,9 +163,27 @@ class LoadTestSpec(ApiModel):
         "Job and ConfigMaps. If absent, the LoadTest is kept. Can be changed at any time.",
     )
 
+    @property
+    def resolved(self) -> ResolvedLoad:
+        """The load and the objectives, with those of the scenario. Raises ValueError if they cannot be combined."""
+        return resolve_load(
+            self.load,
+            self.slo,
+            self.scenario,
+            is_trace=self.dataset.trace is not None,
+            stop_when_saturated=self.stop_when_saturated,
+        )
 
-#: Fields of the spec that do not affect the run, so that they can be changed after it has started.
-CHANGEABLE = frozenset({"ttlSecondsAfterFinished"})
+    @model_validator(mode="after")
+    def _check(self) -> LoadTestSpec:
+        """Refuse what only the scenario and the other fields together make impossible."""
+        _ = self.resolved
+        return self
+
+
+#: Fields of the spec that do not describe the run, so that they can be changed after it has started.
+CHANGEABLE = frozenset({"suspend", "ttlSecondsAfterFinished"})
+_CHANGEABLE = " and ".join(sorted(CHANGEABLE))
 
 
 def _unchanged() -> str:
@@ -366,16 +210,18 @@ class LoadTest(BaseModel):
                 "digits and dashes, and have at most 50 characters",
             ),
             (
+                "!has(self.spec.baselineRef) || self.spec.baselineRef.name != self.metadata.name",
+                "spec.baselineRef must name another LoadTest",
+            ),
+            (
                 f"!has(oldSelf.status) || !has(oldSelf.status.startTime) || ({_unchanged()})",
-                f"spec cannot be changed once the run has started, except {', '.join(sorted(CHANGEABLE))}; create "
-                "another LoadTest",
+                f"spec cannot be changed once the run has started, except {_CHANGEABLE}; create another LoadTest",
             ),
         )
     )
 
     spec: LoadTestSpec = Field(
-        description="Specification of the run. Once the run has started, it cannot be changed, except "
-        f"{', '.join(sorted(CHANGEABLE))}."
+        description=f"Specification of the run. Once the run has started, it cannot be changed, except {_CHANGEABLE}."
     )
     status: LoadTestStatus | None = Field(
         None, description="Observed progress and result of the run. The operator writes it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmendpoint_common.contracts.loadrun.barrier import MAX_START_SECONDS, START_PATH, StartOrder, StartState
 from llmendpoint_common.contracts.loadrun.document import (
     DEFAULT_CONCURRENCY,
     MAX_CONCURRENCY,
@@ -28,7 +29,10 @@ from llmendpoint_common.contracts.loadrun.document import (
     parse_run_document,
     write_run_document,
 )
+from llmendpoint_common.contracts.loadrun.errors import ErrorClass, advice, error_of_status
+from llmendpoint_common.contracts.loadrun.headers import header_problem
 from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
+from llmendpoint_common.contracts.loadrun.presets import PRESETS, Preset, ResolvedLoad, Scenario, apply_preset
 from llmendpoint_common.contracts.loadrun.result import (
     LINE_PATTERN,
     MAX_CATEGORIES,
@@ -70,15 +74,19 @@ __all__ = [
     "MAX_RESULT_BYTES",
     "MAX_SECONDS",
     "MAX_STAGES",
+    "MAX_START_SECONDS",
     "METRICS",
     "NOTHING_MEASURED",
+    "PRESETS",
     "RESULT_KEY",
     "RUN_KEY",
+    "START_PATH",
     "STATUS_PORT",
     "Api",
     "Arrivals",
     "CategoryResult",
     "Environment",
+    "ErrorClass",
     "ErrorResult",
     "MeterAudit",
     "Metric",
@@ -88,9 +96,11 @@ __all__ = [
     "Order",
     "Percentiles",
     "PrefixCache",
+    "Preset",
     "Progress",
     "Quantity",
     "RegressionResult",
+    "ResolvedLoad",
     "RunBaseline",
     "RunDocument",
     "RunLoad",
@@ -103,6 +113,9 @@ __all__ = [
     "RunTarget",
     "RunTrace",
     "Saturation",
+    "Scenario",
+    "StartOrder",
+    "StartState",
     "StepResult",
     "Summary",
     "SweepResult",
@@ -112,7 +125,11 @@ __all__ = [
     "Verdict",
     "VerdictReason",
     "Window",
+    "advice",
+    "apply_preset",
+    "error_of_status",
     "exit_code_of",
+    "header_problem",
     "parse_result",
     "parse_run_document",
     "write_run_document",

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from llmendpoint_common.contracts.loadrun.headers import check_body, check_headers
 from llmendpoint_common.contracts.loadrun.metrics import METRICS, MetricName
 from llmendpoint_common.process.errors import RunDocumentError
 
@@ -74,8 +75,9 @@ class RunTarget(_Section, frozen=True):
     url: Annotated[
         str,
         Meta(
-            description="Base URL, such as http://127.0.0.1:11435. If it has a path, the path is prepended to the path "
-            "of the API. A trailing /v1 is ignored."
+            description="URL of the server, such as http://127.0.0.1:11435. If it has a path, the path is prepended to "
+            "the path of the API. A URL that ends with the path of the API, or with a part of it such as /v1 or /api, "
+            "is also accepted. A query is sent with each request."
         ),
     ]
     api: Annotated[Api, Meta(description="API of the requests.")] = Api.OLLAMA_CHAT
@@ -267,6 +269,13 @@ class RunTrace(_Section, frozen=True):
     time_scale: Annotated[
         float, Meta(gt=0, le=1e6, description="Factor for the times of the trace: 0.5 replays it twice as fast.")
     ] = 1.0
+    duration_seconds: Annotated[
+        Annotated[float, Meta(gt=0, le=MAX_SECONDS)] | None,
+        Meta(
+            description="Part of the trace to replay, in seconds from its beginning, after scaling. Replaces "
+            "load.durationSeconds. If absent, the whole trace is replayed."
+        ),
+    ] = None
 
 
 class RunQuestions(_Section, frozen=True):
@@ -318,10 +327,15 @@ class RunRequest(_Section, frozen=True):
     timeout_seconds: Annotated[
         float,
         Meta(
-            ge=0,
+            gt=0,
+            le=MAX_SECONDS,
             description="Timeout in seconds for opening a connection, and again for the request with its response.",
         ),
     ] = 300.0
+
+    def __post_init__(self) -> None:
+        check_headers(self.headers or {})
+        check_body(self.body or {})
 
 
 class Objective(_Section, frozen=True):
@@ -372,6 +386,8 @@ class RunDocument(_Section, frozen=True):
     def __post_init__(self) -> None:
         if self.synthetic is not None and self.trace is not None:
             raise ValueError("set only one of synthetic and trace")
+        if self.request.options is not None and self.target.api is Api.OPENAI_CHAT:
+            raise ValueError("request.options is only allowed with the APIs of Ollama; use request.body")
         load = self.load
         has_load = any(
             item is not None for item in (load.concurrency, load.sessions, load.rate, load.stages, load.sweep)

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from llmendpoint_common.contracts.loadrun.barrier import StartState
 from llmendpoint_common.contracts.loadrun.document import Api
 from llmendpoint_common.contracts.loadrun.metrics import MetricName
 from llmendpoint_common.process import exit_codes
@@ -122,7 +123,8 @@ class CategoryResult(msgspec.Struct, frozen=True, rename="camel"):
     category: _Name
     requests: _Count
     errors: _Count
-    output_tokens: _Count
+    #: None if the server reported no token counts.
+    output_tokens: _Count | None
     ttft: Percentiles | None
     request_latency: Percentiles | None
     tpot: Percentiles | None = None
@@ -142,11 +144,15 @@ class ErrorResult(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Window(msgspec.Struct, frozen=True, rename="camel"):
-    """Durations of the parts of a run in seconds. Rates are those of the load, which the warm-up precedes."""
+    """Durations of the parts of a run in seconds. Rates are those of the load, which the warm-up precedes.
+
+    `drained` is the number of requests that were answered after the load, and so are in no rate.
+    """
 
     warmup_seconds: _Number
     load_seconds: _Number
     drain_seconds: _Number
+    drained: _Count = 0
 
 
 class Environment(msgspec.Struct, frozen=True, rename="camel"):
@@ -163,7 +169,11 @@ class Environment(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TimelineBucket(msgspec.Struct, frozen=True, rename="camel"):
-    """A part of the timeline. `start_seconds` counts from the end of the warm-up, and is negative before it."""
+    """A part of the timeline. `start_seconds` counts from the end of the warm-up, and is negative before it.
+
+    `in_flight` is the number of requests in flight at the end of the part. Latencies are those of the requests that
+    were sent in it, to 3 %.
+    """
 
     start_seconds: Annotated[float, Meta(ge=-1e18, le=1e18)]
     offered: _Count
@@ -239,9 +249,10 @@ class MeterAudit(msgspec.Struct, frozen=True, rename="camel"):
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
     """The result of a run, as written to `summary.json`.
 
-    Token counts and latencies cover successful requests only. `histograms` holds the counts of HDR histograms by
-    bucket, in microseconds; the histograms of several results can be merged without loss. `partial` is true if the run
-    was stopped before its end; its figures cover the requests that had ended by then.
+    Token counts and latencies cover requests that were answered with content. Rates are those of the load, so the drain
+    is not part of them. `measurements` has everything that is needed to merge the results of several pods without loss,
+    and to compare runs (`llmendpoint_common.results.measurements`). `partial` is true if the run was stopped before its
+    end; its figures cover the requests that had ended by then. What is unknown is None.
     """
 
     verdict: Verdict
@@ -258,9 +269,9 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     requests_per_second: Quantity
     goodput: Quantity
     attainment: Quantity
-    input_tokens: _Count
-    output_tokens: _Count
-    output_tokens_per_second: Quantity
+    input_tokens: _Count | None
+    output_tokens: _Count | None
+    output_tokens_per_second: Quantity | None
     ttft: Percentiles | None
     tpot: Percentiles | None
     request_latency: Percentiles | None
@@ -270,7 +281,7 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     client_lag: Percentiles | None
     slo: Annotated[tuple[ObjectiveResult, ...], Meta(max_length=64)]
     categories: Annotated[tuple[CategoryResult, ...], Meta(max_length=MAX_CATEGORIES)]
-    histograms: Annotated[dict[str, _Counts], Meta(max_length=64)]
+    measurements: dict[str, object] = {}
     partial: bool = False
     started_at: _Line = ""
     ended_at: _Line = ""
@@ -303,6 +314,12 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     regressions: Annotated[tuple[RegressionResult, ...], Meta(max_length=64)] = ()
     meter_audit: MeterAudit | None = None
     throttled_seconds: _Number = 0.0
+    #: Answers without content and tokens. Objectives count them as never answered.
+    empty: _Count = 0
+    #: Largest p99 of the delays of the event loop in any pod.
+    max_lag_p99_seconds: _Number = 0.0
+    #: What is not the same as in the baseline: model, digest, GPU or settings.
+    baseline_differences: Annotated[tuple[_Line, ...], Meta(max_length=64)] = ()
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself: two categories of one name, or a verdict on a run that was interrupted.
@@ -332,6 +349,8 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     completed_rate: _Number | None = None
     #: The most frequent error, with its number and reason.
     error: _Line = ""
+    #: Whether a pod of a run with several pods has started its load, or waits for the order to start.
+    start: StartState = StartState.STARTED
 
 
 def parse_result(text: str) -> Summary:

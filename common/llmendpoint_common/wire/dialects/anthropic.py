@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from llmendpoint_common.wire.decoding import UNREADABLE, decode_tolerantly
 from llmendpoint_common.wire.dialects.base import EventReader, ObjectReader, Reader
 from llmendpoint_common.wire.dialects.reading import Usage
 from llmendpoint_common.wire.sse import ServerSentEvent
@@ -16,15 +17,15 @@ class _Usage(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
-    model: str = ""
+    model: str | None = None
     stop_reason: str | None = None
     usage: _Usage | None = None
 
 
 class _Delta(msgspec.Struct):
-    text: str = ""
-    thinking: str = ""
-    partial_json: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
     stop_reason: str | None = None
 
 
@@ -70,9 +71,12 @@ class MessagesStreamDialect(_MessageReader, EventReader):
             reading.finished = True
             return
         if event.name == b"error":
-            reading.failed = True
+            reading.fail(event.data)
             return
-        item = _decode_event(event.data)
+        try:
+            item = _decode_event(event.data)
+        except UNREADABLE:
+            item = decode_tolerantly(_decode_event, event.data)
         if item.message is not None:
             # The usage in message_start is an estimate, so it is not read. A stream that is cut off here has no usage.
             reading.model = item.message.model or reading.model
@@ -89,7 +93,10 @@ class MessagesObjectDialect(_MessageReader, ObjectReader):
     __slots__ = ()
 
     def _read_object(self, body: bytes) -> None:
-        message = _decode_message(body)
-        self.reading.model = message.model
+        try:
+            message = _decode_message(body)
+        except UNREADABLE:
+            message = decode_tolerantly(_decode_message, body)
+        self.reading.model = message.model or ""
         self._read_usage(message.usage)
         self._read_stop_reason(message.stop_reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 
 from llmendpoint_common.wire.bounded_body import BoundedBody
 from llmendpoint_common.wire.decoding import UNREADABLE
@@ -40,11 +41,19 @@ class EventReader(Reader, ABC):
         for event in self._events.feed(data):
             try:
                 self._read_event(event)
-            except UNREADABLE:
-                self.reading.unreadable += 1
+            except UNREADABLE as error:
+                self.reading.note_unreadable(error)
 
     def close(self, now: float) -> None:
-        """Count lines that were too long. An incomplete event at the end is discarded (WHATWG HTML, 9.2.6)."""
+        """Read a last event that has no empty line after it, and count lines that were too long.
+
+        WHATWG HTML, 9.2.6, discards such an event. The clients of model servers read it, for example a `[DONE]` without
+        a line end. It is discarded only if it cannot be decoded, because then it is incomplete.
+        """
+        self._now = now
+        for event in self._events.flush():
+            with suppress(*UNREADABLE):
+                self._read_event(event)
         self.reading.unreadable += self._events.overlong
 
     @abstractmethod
@@ -75,9 +84,10 @@ class ObjectReader(Reader, ABC):
             return
         try:
             self._read_object(body)
-        except UNREADABLE:
-            self.reading.unreadable += 1
+        except UNREADABLE as error:
+            self.reading.note_unreadable(error)
         else:
+            self.reading.is_whole = self.reading.chunks > 0
             self.reading.finished = True
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from llmendpoint_common.wire.decoding import UNREADABLE
+from llmendpoint_common.wire.decoding import UNREADABLE, decode_tolerantly
 from llmendpoint_common.wire.dialects.base import ObjectReader, Reader
 from llmendpoint_common.wire.dialects.reading import OnContent, Usage
 from llmendpoint_common.wire.ndjson import LineSplitter
@@ -12,46 +12,50 @@ from llmendpoint_common.wire.ndjson import LineSplitter
 _NANOSECONDS = 1e-9
 _MAX_PROGRESS_BYTES = 64 * 1024
 _MAX_LAYERS = 1024
+#: msgspec accepts nothing but null for `Raw | None`.
+_NO_ERROR = msgspec.Raw()
+#: Values of `error` that are not an error.
+_NOT_ERRORS = frozenset({b"null", b'""', b"{}", b"[]", b"false"})
 
 
 class _Message(msgspec.Struct, gc=False):
-    content: str = ""
-    thinking: str = ""
+    content: str | None = None
+    thinking: str | None = None
     tool_calls: list[msgspec.Raw] | None = None
-
-    def has_content(self) -> bool:
-        return bool(self.content or self.thinking or self.tool_calls)
 
 
 class _Line(msgspec.Struct, gc=False):
-    """A JSON object of `/api/generate` or `/api/chat`. Ollama omits every count and duration that is zero."""
+    """A JSON object of `/api/generate` or `/api/chat`. Ollama omits every count and duration that is zero.
 
-    model: str = ""
-    response: str = ""
-    thinking: str = ""
+    Servers that imitate Ollama also send null for what is absent.
+    """
+
+    model: str | None = None
+    response: str | None = None
+    thinking: str | None = None
     message: _Message | None = None
     tool_calls: list[msgspec.Raw] | None = None
-    error: str | None = None
-    done: bool = False
-    done_reason: str = ""
-    total_duration: int = 0
-    load_duration: int = 0
-    prompt_eval_count: int = 0
+    error: msgspec.Raw = _NO_ERROR
+    done: bool | None = False
+    done_reason: str | None = None
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
     prompt_eval_cached_count: int | None = None
-    prompt_eval_duration: int = 0
-    eval_count: int = 0
-    eval_duration: int = 0
+    prompt_eval_duration: int | None = None
+    eval_count: int | None = None
+    eval_duration: int | None = None
 
     def usage(self) -> Usage:
         """Return the usage in the final object. A missing field means 0."""
         return Usage(
-            prompt_tokens=self.prompt_eval_count,
-            generation_tokens=self.eval_count,
+            prompt_tokens=self.prompt_eval_count or 0,
+            generation_tokens=self.eval_count or 0,
             cached_tokens=self.prompt_eval_cached_count,
-            total_seconds=self.total_duration * _NANOSECONDS,
-            load_seconds=self.load_duration * _NANOSECONDS,
-            prefill_seconds=self.prompt_eval_duration * _NANOSECONDS,
-            decode_seconds=self.eval_duration * _NANOSECONDS,
+            total_seconds=(self.total_duration or 0) * _NANOSECONDS,
+            load_seconds=(self.load_duration or 0) * _NANOSECONDS,
+            prefill_seconds=(self.prompt_eval_duration or 0) * _NANOSECONDS,
+            decode_seconds=(self.eval_duration or 0) * _NANOSECONDS,
         )
 
 
@@ -103,19 +107,38 @@ class OllamaDialect(Reader):
         try:
             line = _decode(text)
         except UNREADABLE:
-            self.reading.unreadable += bool(text) and not text.isspace()
+            self._read_odd(text)
+        else:
+            self._read_line(line)
+
+    def _read_odd(self, text: bytes) -> None:
+        """Read a line that is not strict JSON."""
+        if not text or text.isspace():
             return
+        try:
+            self._read_line(decode_tolerantly(_decode, text))
+        except UNREADABLE as error:
+            self.reading.note_unreadable(error)
+
+    def _read_line(self, line: _Line) -> None:
         reading = self.reading
         message = line.message
-        if line.response or line.thinking or line.tool_calls or (message is not None and message.has_content()):
+        has_content = True
+        if line.response or line.tool_calls or (message is not None and (message.content or message.tool_calls)):
             self._content()
-        if line.error is not None:
-            reading.failed = True
+        elif line.thinking or (message is not None and message.thinking):
+            reading.thoughts += 1
+            self._content()
+        else:
+            has_content = False
+        if line.error is not _NO_ERROR and bytes(line.error) not in _NOT_ERRORS:
+            reading.fail(bytes(line.error))
         if line.model:
             reading.model = line.model
         if line.done:
+            reading.is_whole = has_content and reading.chunks == 1
             reading.finished = True
-            reading.reason = line.done_reason
+            reading.reason = line.done_reason or ""
             reading.usage = line.usage()
 
 
@@ -126,7 +149,7 @@ class EmbedDialect(ObjectReader):
 
     def _read_object(self, body: bytes) -> None:
         line = _decode(body)
-        self.reading.model = line.model
+        self.reading.model = line.model or ""
         if line.model:
             self.reading.usage = line.usage()
 

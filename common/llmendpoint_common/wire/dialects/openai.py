@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
+from llmendpoint_common.wire.decoding import UNREADABLE, decode_tolerantly
 from llmendpoint_common.wire.dialects.base import EventReader, ObjectReader, Reader
 from llmendpoint_common.wire.dialects.reading import Usage
 from llmendpoint_common.wire.sse import ServerSentEvent
 
 _DONE = b"[DONE]"
+#: msgspec accepts nothing but null for `Raw | None`.
 _NO_ERROR = msgspec.Raw()
+#: Values of `error` that are not an error. Some servers send the field in every chunk.
+_NOT_ERRORS = frozenset({b"null", b'""', b"{}", b"[]", b"false"})
 
 
 class _Delta(msgspec.Struct):
@@ -17,21 +21,23 @@ class _Delta(msgspec.Struct):
     reasoning: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[msgspec.Raw] | None = None
+    #: The form of tool calls before `tool_calls`.
+    function_call: dict[str, msgspec.Raw] | None = None
+    refusal: str | None = None
 
-    def has_content(self) -> bool:
-        return bool(self.content or self.reasoning or self.reasoning_content or self.tool_calls)
+    def has_output(self) -> bool:
+        return bool(self.content or self.tool_calls or self.function_call or self.refusal)
+
+    def is_thinking(self) -> bool:
+        return bool(self.reasoning or self.reasoning_content)
 
 
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     message: _Delta | None = None
-    text: str = ""
+    #: The content in `/v1/completions`.
+    text: str | None = None
     finish_reason: str | None = None
-
-    def has_content(self) -> bool:
-        """Return whether this choice contains content. In `/v1/completions`, the content is in `text`."""
-        part = self.delta or self.message
-        return bool(self.text) or (part is not None and part.has_content())
 
 
 class _PromptDetails(msgspec.Struct):
@@ -39,16 +45,15 @@ class _PromptDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
     prompt_tokens_details: _PromptDetails | None = None
 
 
 class _Object(msgspec.Struct):
-    model: str = ""
-    choices: list[_Choice] = []
+    model: str | None = None
+    choices: list[_Choice] | None = None
     usage: _Usage | None = None
-    #: msgspec accepts nothing but null for `Raw | None`.
     error: msgspec.Raw = _NO_ERROR
 
 
@@ -61,24 +66,36 @@ class _CompletionReader(Reader):
     __slots__ = ()
 
     def _read_completion(self, text: bytes) -> None:
-        item = _decode(text)
+        try:
+            item = _decode(text)
+        except UNREADABLE:
+            item = decode_tolerantly(_decode, text)
         reading = self.reading
-        for choice in item.choices:
-            if choice.has_content():
+        for choice in item.choices or ():
+            part = choice.delta or choice.message
+            if choice.text or (part is not None and part.has_output()):
+                self._content()
+            elif part is not None and part.is_thinking():
+                reading.thoughts += 1
                 self._content()
             if choice.finish_reason:
                 reading.reason = choice.finish_reason
         if item.model:
             reading.model = item.model
-        if item.error is not _NO_ERROR and bytes(item.error) != b"null":
-            reading.failed = True
+        if item.error is not _NO_ERROR and bytes(item.error) not in _NOT_ERRORS:
+            reading.fail(bytes(item.error))
         if item.usage is not None:
-            details = item.usage.prompt_tokens_details
-            reading.usage = Usage(
-                prompt_tokens=item.usage.prompt_tokens,
-                generation_tokens=item.usage.completion_tokens,
-                cached_tokens=details.cached_tokens if details else None,
-            )
+            self._read_usage(item.usage)
+
+    def _read_usage(self, usage: _Usage) -> None:
+        if usage.prompt_tokens is None and usage.completion_tokens is None:
+            return
+        details = usage.prompt_tokens_details
+        self.reading.usage = Usage(
+            prompt_tokens=usage.prompt_tokens,
+            generation_tokens=usage.completion_tokens,
+            cached_tokens=details.cached_tokens if details else None,
+        )
 
 
 class OpenAIStreamDialect(_CompletionReader, EventReader):
@@ -86,11 +103,26 @@ class OpenAIStreamDialect(_CompletionReader, EventReader):
 
     __slots__ = ()
 
-    def _read_event(self, event: ServerSentEvent) -> None:
-        if event.data == _DONE:
+    def close(self, now: float) -> None:
+        """Read the end. A stream whose framing is complete is finished after a `finish_reason`, also without [DONE]."""
+        super().close(now)
+        if self.reading.reason:
             self.reading.finished = True
-        else:
-            self._read_completion(event.data)
+
+    def _read_event(self, event: ServerSentEvent) -> None:
+        data = event.data
+        if data == _DONE:
+            self.reading.finished = True
+            return
+        try:
+            self._read_completion(data)
+        except UNREADABLE:
+            # Only here, because almost all events can be decoded. An event without data keeps a connection open.
+            text = data.strip()
+            if text.startswith(_DONE):
+                self.reading.finished = True
+            elif text:
+                raise
 
 
 class OpenAIObjectDialect(_CompletionReader, ObjectReader):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
+
+from llmendpoint_common.wire.decoding import problem_of
+
+_MAX_ERROR_BYTES = 4096
 
 
 class Usage(msgspec.Struct, gc=False):
@@ -31,20 +35,37 @@ class Usage(msgspec.Struct, gc=False):
 class Reading(msgspec.Struct, gc=False):
     """Running summary of one response.
 
-    `chunks` counts pieces with content, thinking or tool calls; a piece is not always one token. `finished` is set by
-    the terminal event of the dialect; a stream that ends without it was cut off. `failed` is set by an error in the
-    stream. `reason` is the reason for which the generation ended. `unreadable` counts parts that could not be decoded.
+    `chunks` counts pieces with content, thinking or tool calls; a piece is not always one token. `thoughts` counts
+    those of them that are only thinking. `is_whole` is true if all of the content was in the object that ended the
+    response. `finished` is set by the terminal event of the dialect; a stream that ends without it was cut off.
+    `failed` is set by an error in the stream, and `error` is its JSON. `reason` is the reason for which the generation
+    ended. `unreadable` counts parts that could not be decoded, and `problem` says what is wrong with the first one.
     `transferred` is the number of transferred bytes of model files.
     """
 
     model: str = ""
     chunks: int = 0
+    thoughts: int = 0
+    is_whole: bool = False
     finished: bool = False
     failed: bool = False
+    error: bytes = b""
     reason: str = ""
     unreadable: int = 0
+    problem: str = ""
     usage: Usage | None = None
     transferred: int = 0
+
+    def fail(self, error: bytes = b"") -> None:
+        """Note an error in the response. `error` is the JSON value that describes it, of which 4 KiB are kept."""
+        self.failed = True
+        self.error = self.error or error[:_MAX_ERROR_BYTES]
+
+    def note_unreadable(self, error: BaseException) -> None:
+        """Count a part that could not be decoded."""
+        self.unreadable += 1
+        if not self.problem:
+            self.problem = problem_of(error)
 
 
 #: Called for each piece with content, with the time at which its bytes arrived.
@@ -54,10 +75,15 @@ OnContent = Callable[[float], object]
 class Dialect(Protocol):
     """Reads the body of one response into `reading`."""
 
-    reading: Reading
+    @property
+    def reading(self) -> Reading:
+        """What was read so far."""
 
     def feed(self, data: bytes, now: float) -> None:
         """Read the next bytes of the body, split anywhere. `now` is the time at which they arrived."""
 
     def close(self, now: float) -> None:
         """Read the rest after the end of the body."""
+
+
+DialectFactory: TypeAlias = Callable[[OnContent], Dialect]

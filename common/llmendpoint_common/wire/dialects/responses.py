@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from llmendpoint_common.wire.decoding import UNREADABLE, decode_tolerantly
 from llmendpoint_common.wire.dialects.base import EventReader, ObjectReader, Reader
 from llmendpoint_common.wire.dialects.reading import Usage
 from llmendpoint_common.wire.sse import ServerSentEvent
@@ -18,27 +19,34 @@ class _InputDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
     input_tokens_details: _InputDetails | None = None
 
 
 class _Response(msgspec.Struct):
-    model: str = ""
-    status: str = ""
+    model: str | None = None
+    status: str | None = None
     usage: _Usage | None = None
 
 
 class _Event(msgspec.Struct):
     """Data of an event. `delta` is text of the output, of the reasoning, or of the arguments of a function call."""
 
-    type: str = ""
-    delta: str = ""
+    type: str | None = None
+    delta: str | None = None
     response: _Response | None = None
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
+
+
+def _read_event(data: bytes) -> _Event:
+    try:
+        return _decode_event(data)
+    except UNREADABLE:
+        return decode_tolerantly(_decode_event, data)
 
 
 class _ResponseReader(Reader):
@@ -70,13 +78,13 @@ class ResponsesStreamDialect(_ResponseReader, EventReader):
     def _read_event(self, event: ServerSentEvent) -> None:
         name = event.name
         if name in _FAILED:
-            self.reading.failed = True
+            self.reading.fail(event.data)
         elif name.endswith(b".delta"):
-            if _decode_event(event.data).delta:
+            if _read_event(event.data).delta:
                 self._content()
         elif name in (_CREATED, _COMPLETED, _INCOMPLETE):
             self.reading.finished = name != _CREATED
-            response = _decode_event(event.data).response
+            response = _read_event(event.data).response
             if response is not None:
                 self._read_response(response)
 
@@ -87,4 +95,8 @@ class ResponsesObjectDialect(_ResponseReader, ObjectReader):
     __slots__ = ()
 
     def _read_object(self, body: bytes) -> None:
-        self._read_response(_decode_response(body))
+        try:
+            response = _decode_response(body)
+        except UNREADABLE:
+            response = decode_tolerantly(_decode_response, body)
+        self._read_response(response)

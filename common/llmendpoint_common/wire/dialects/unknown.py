@@ -191,8 +191,8 @@ class UnknownStreamDialect(_UnknownReader):
         elif text.startswith(b"{"):
             try:
                 self._expects_end |= self._read_item(text)
-            except UNREADABLE:
-                self.reading.unreadable += 1
+            except UNREADABLE as error:
+                self.reading.note_unreadable(error)
 
 
 class UnknownObjectDialect(_UnknownReader, ObjectReader):

@@ -165,6 +165,16 @@ class ResponseReader:
         self._two_responses = False
         self._renew_parser()
 
+    @property
+    def awaits_head(self) -> bool:
+        """Whether the final head of a response has not arrived."""
+        return self.state is _HEAD
+
+    @property
+    def partial_head(self) -> bytes:
+        """The received part of a head that is not complete."""
+        return self._partial
+
     # ---- calls of the owner of the connection
 
     def expect(self, handler: ResponseHandler, to_head: bool = False) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmendpoint_common.api.endpoint.gpu import Gpu, PodResourceClaim
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.api.fields import Toleration
-from llmendpoint_operator.endpoint.pod.constraints import affinity_of, spread_constraint, with_node_requirement
+from llmendpoint_operator.kube.affinity import affinity_of, spread_constraint, with_node_requirement
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.kube.pod_fields import placement
 

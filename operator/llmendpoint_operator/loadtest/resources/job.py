@@ -1,7 +1,10 @@
-"""The Job of a run. Its pod is started once, and is not restarted if it fails.
+"""The Job of a run. Its pods are started once, and are not restarted if they fail.
 
 The Job is created suspended, so that it has no pod until the start of the run is in the status of the LoadTest.
 Kubernetes ends it after the longest time that a run can take, so that a run ends even if the load generator hangs.
+
+A run with several pods has an Indexed Job. A pod that fails or is evicted must not end the others, whose results are
+merged with its partial one, so failures are counted per index (`backoffLimitPerIndex`, on since Kubernetes 1.29).
 """
 
 from __future__ import annotations
@@ -11,27 +14,26 @@ from collections.abc import Sequence
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.loadtest.spec import LoadTestSpec
-from llmendpoint_common.contracts.loadrun import RUN_KEY, STATUS_PORT
+from llmendpoint_common.contracts.cluster import pods_service
+from llmendpoint_common.contracts.loadrun import STATUS_PORT, RunLoad
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_operator.kube import pod_fields, pod_security
+from llmendpoint_operator.kube.affinity import affinity_of
 from llmendpoint_operator.kube.literal import literal_pod
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.loadtest.resources.rbac import identity_name, result_name
-from llmendpoint_operator.loadtest.resources.run import run_name
+from llmendpoint_operator.loadtest.resources.volumes import Mounted, mounted, results_folder
 from llmendpoint_operator.settings import ChildSettings, Images
 
-_RUN_PATH = "/etc/llmendpoint/run"
-_QUESTIONS_PATH = "/etc/llmendpoint/questions"
-_TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
-_TOKEN_SECONDS = 3600
-_KEY_PATH = "/etc/llmendpoint/api-key"
-_KEY_FILE = "key"
-#: A merge patch that lets the Job create its pod.
+#: A merge patch that lets the Job create its pods.
 RELEASE: Manifest = {"spec": {"suspend": False}}
-#: Time for starting the pod, and for writing the result.
+#: Time for starting the pods, and for writing the results.
 _MARGIN_SECONDS = 1200
-# Kubelet gives the files of a Secret to the group of the pod (fsGroup).
-_KEY_MODE = 0o440
+#: Time between SIGTERM and SIGKILL, in which the load generator writes its partial result.
+_GRACE_SECONDS = 30
+#: The Job controller sets this variable in each container of an Indexed Job. Kubelet replaces the reference.
+_INDEX = "$(JOB_COMPLETION_INDEX)"
 
 
 def job_name(owner: Owner) -> str:
@@ -41,92 +43,86 @@ def job_name(owner: Owner) -> str:
 
 def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], settings: ChildSettings) -> Manifest:
     """Return the Job. `question_maps` are the names of the ConfigMaps with the questions of this run."""
-    images = settings.images
+    images, pods = settings.images, spec.load.parallelism
+    volumes = mounted(owner, spec, question_maps)
+    labels = owner.pod_labels("load", spec.pod.labels)
     pod = {
         "restartPolicy": "Never",
         "serviceAccountName": identity_name(owner),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "securityContext": pod_security.pod_security_context(settings.openshift),
-        "containers": [_container(owner, spec, images)],
-        "volumes": [
-            {"name": "run", "configMap": {"name": run_name(owner)}},
-            _questions_volume(question_maps),
-            _token_volume(),
-            *_key_volume(spec),
-            {"name": "tmp", "emptyDir": {}},
-        ],
+        "containers": [_container(spec, images, volumes)],
+        "volumes": [each.volume for each in volumes],
         **pod_fields.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
         **pod_fields.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
     }
-    metadata = {"labels": owner.pod_labels("load", spec.pod.labels), "annotations": dict(spec.pod.annotations)}
+    if spec.pod.affinity is not None:
+        pod["affinity"] = affinity_of(spec.pod.affinity, owner.labels("load"))
+    metadata = {"labels": labels, "annotations": dict(spec.pod.annotations)}
     return {
         **owner.child("Job", job_name(owner), "load"),
         "spec": {
             "suspend": True,
             "activeDeadlineSeconds": _longest_seconds(spec),
-            "backoffLimit": 0,
-            "completions": 1,
-            "parallelism": 1,
-            "template": {"metadata": metadata, "spec": literal_pod(pod)},
+            **(_indexed(pods) if pods > 1 else {"backoffLimit": 0, "completions": 1, "parallelism": 1}),
+            "template": {"metadata": metadata, "spec": _with_arguments(literal_pod(pod), _own(owner, spec))},
         },
     }
 
 
+def _indexed(pods: int) -> Manifest:
+    return {"completionMode": "Indexed", "backoffLimitPerIndex": 0, "completions": pods, "parallelism": pods}
+
+
 def _longest_seconds(spec: LoadTestSpec) -> int:
     """Return the longest time that a run takes. The timeout applies to connecting, and again to the last request."""
-    load = parse_duration(spec.load.warmup) + parse_duration(spec.load.duration)
-    return math.ceil(load + 2 * parse_duration(spec.request.timeout)) + _MARGIN_SECONDS
+    load = spec.resolved.load
+    rest = load.warmup_seconds + load.drain_timeout_seconds + 2 * parse_duration(spec.request.timeout)
+    return math.ceil(_load_seconds(load) + rest) + _MARGIN_SECONDS
 
 
-def _container(owner: Owner, spec: LoadTestSpec, images: Images) -> Manifest:
+def _load_seconds(load: RunLoad) -> float:
+    if load.stages:
+        return sum(stage.duration_seconds for stage in load.stages)
+    if load.sweep is None:
+        return load.duration_seconds
+    # The search doubles and halves rates, and then halves the interval. Each rate may be measured twice.
+    steps = math.log2(load.sweep.max_rate / load.sweep.min_rate) + math.log2(1 / load.sweep.precision)
+    return 2 * math.ceil(steps + 4) * (load.sweep.step_seconds + load.drain_timeout_seconds)
+
+
+def _container(spec: LoadTestSpec, images: Images, volumes: Sequence[Mounted]) -> Manifest:
     return {
         "name": "load",
         "image": images.loadjob,
         "imagePullPolicy": images.loadjob_pull_policy,
-        "args": [
-            f"--run={_RUN_PATH}/{RUN_KEY}",
-            f"--questions={_QUESTIONS_PATH}",
-            f"--result-config-map={owner.namespace}/{result_name(owner)}",
-            f"--status-listen=:{STATUS_PORT}",
-            *([f"--api-key-file={_KEY_PATH}/{_KEY_FILE}"] if spec.request.api_key_secret_ref else []),
-        ],
+        "args": [each.argument for each in volumes if each.argument],
         "ports": [{"name": "metrics", "containerPort": STATUS_PORT, "protocol": "TCP"}],
         "resources": pod_fields.resources(spec.pod.resources, defaults.LOADJOB_REQUESTS, defaults.LOADJOB_LIMITS),
         "securityContext": pod_security.container_security_context(),
         # If a run cannot start, the last lines of the log contain the reason, and the status of the LoadTest quotes it.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "run", "mountPath": _RUN_PATH, "readOnly": True},
-            {"name": "questions", "mountPath": _QUESTIONS_PATH, "readOnly": True},
-            {"name": "token", "mountPath": _TOKEN_PATH, "readOnly": True},
-            *({"name": item["name"], "mountPath": _KEY_PATH, "readOnly": True} for item in _key_volume(spec)),
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an empty volume of the pod
-        ],
+        "volumeMounts": [each.mount for each in volumes],
     }
 
 
-def _key_volume(spec: LoadTestSpec) -> list[Manifest]:
-    """Return the volume with the API key, or nothing if the run has none.
-
-    It has only the one entry of the Secret. The key is a file, because everyone who can read pods can read command
-    lines, and because a text in a container's environment can be quoted by any other text of the container.
-    """
-    reference = spec.request.api_key_secret_ref
-    if reference is None:
-        return []
-    items = [{"key": reference.key, "path": _KEY_FILE}]
-    return [{"name": "api-key", "secret": {"secretName": reference.name, "defaultMode": _KEY_MODE, "items": items}}]
-
-
-def _questions_volume(names: Sequence[str]) -> Manifest:
-    return {"name": "questions", "projected": {"sources": [{"configMap": {"name": name}} for name in names]}}
-
-
-def _token_volume() -> Manifest:
-    """Return the volume with a projected token. Only load pods have a token."""
-    sources: list[Manifest] = [
-        {"serviceAccountToken": {"path": "token", "expirationSeconds": _TOKEN_SECONDS}},
-        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+def _own(owner: Owner, spec: LoadTestSpec) -> list[str]:
+    """Return the arguments that no text of a spec is part of, so that Kubernetes may replace a reference in them."""
+    pods = spec.load.parallelism
+    arguments = [
+        f"--result-config-map={owner.namespace}/{result_name(owner, _INDEX if pods > 1 else 0)}",
+        f"--status-listen=:{STATUS_PORT}",
     ]
-    return {"name": "token", "projected": {"sources": sources}}
+    if spec.results is not None:
+        arguments.append(f"--out={results_folder(owner)}" + (f"/pod-{_INDEX}" if pods > 1 else ""))
+    if spec.endpoint_ref is not None:
+        service = f"{pods_service(spec.endpoint_ref.name)}.{owner.namespace}.svc"
+        arguments.append(f"--sidecar=http://{service}:{ADMIN_PORT}")
+    return [*arguments, *([f"--slice={_INDEX}/{pods}"] if pods > 1 else [])]
+
+
+def _with_arguments(pod: Manifest, arguments: Sequence[str]) -> Manifest:
+    (container,) = pod["containers"]
+    return {**pod, "containers": [{**container, "args": [*container["args"], *arguments]}]}

@@ -1,4 +1,8 @@
-"""The ServiceAccount and permissions of a load pod, which may only patch the ConfigMap that receives its result."""
+"""The ServiceAccount and permissions of the load pods, which may only patch the ConfigMaps that receive their results.
+
+Kubernetes knows one ServiceAccount per Job, so with several pods, each one may also patch the result ConfigMaps of the
+others of the same run, and no other object (docs/decisions/0042-load-tests-on-a-cluster.md).
+"""
 
 from __future__ import annotations
 
@@ -10,30 +14,23 @@ def identity_name(owner: Owner) -> str:
     return f"{owner.name}-load"
 
 
-def result_name(owner: Owner) -> str:
-    """Return the name of the ConfigMap that receives the result of the first pod of the run."""
-    return f"{owner.name}-result-0"
+def result_name(owner: Owner, index: int | str = 0) -> str:
+    """Return the name of the ConfigMap that receives the result of a pod of the run."""
+    return f"{owner.name}-result-{index}"
 
 
-def access(owner: Owner) -> list[Manifest]:
-    """Return the result ConfigMap, and the ServiceAccount, Role and RoleBinding that allow the pod to patch it."""
-    name = identity_name(owner)
+def access(owner: Owner, pods: int = 1) -> list[Manifest]:
+    """Return the result ConfigMaps, and the ServiceAccount, Role and RoleBinding that allow the pods to patch them."""
+    name, maps = identity_name(owner), [result_name(owner, index) for index in range(pods)]
     return [
-        owner.child("ConfigMap", result_name(owner), "result"),
+        *(owner.child("ConfigMap", item, "result") for item in maps),
         {
             **owner.child("ServiceAccount", name, "load"),
             "automountServiceAccountToken": False,
         },
         {
             **owner.child("Role", name, "load"),
-            "rules": [
-                {
-                    "apiGroups": [""],
-                    "resources": ["configmaps"],
-                    "resourceNames": [result_name(owner)],
-                    "verbs": ["patch"],
-                }
-            ],
+            "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": maps, "verbs": ["patch"]}],
         },
         {
             **owner.child("RoleBinding", name, "load"),

@@ -28,6 +28,11 @@ if is("Stalled", "True") and conditions["Stalled"].observedGeneration == obj.met
   return health
 end
 
+-- Neither ended nor reconciling: spec.suspend is true. Argo CD's own Suspended would hold a sync with several waves.
+if is("Reconciling", "False") and conditions["Reconciling"].observedGeneration == obj.metadata.generation then
+  health.status = "Healthy"
+end
+
 if conditions["Complete"] ~= nil then
   health.message = conditions["Complete"].message
 end

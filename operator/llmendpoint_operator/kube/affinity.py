@@ -1,7 +1,7 @@
-"""Affinity and topology spread constraints of an endpoint's pods.
+"""Affinity and topology spread constraints of the pods of an LLMEndpoint or a LoadTest.
 
-If a constraint has no label selector, it gets that of the endpoint's pods. A node has to satisfy the affinity of the
-spec and the GPU products together.
+If a constraint has no label selector, it gets that of the owner's pods. A node has to satisfy the affinity of the spec
+and the GPU products together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 def affinity_of(given: Affinity, own_pods: dict[str, str]) -> Manifest:
-    """Return an affinity. `own_pods` are the labels of the endpoint's pods."""
+    """Return an affinity. `own_pods` are the labels of the owner's pods."""
     made = {
         "nodeAffinity": manifest_of(given.node_affinity) if given.node_affinity else {},
         "podAffinity": _pod_affinity(given.pod_affinity, own_pods),

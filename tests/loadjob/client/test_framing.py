@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from llmendpoint_common.contracts.loadrun import Api
-from llmendpoint_loadjob.client.connection import Client
-from llmendpoint_loadjob.client.requests import parse_target
-from llmendpoint_loadjob.result.timings import ErrorClass, Sample
+from llmendpoint_common.contracts.loadrun import ErrorClass, RunDocument, RunLoad, RunRequest, RunTarget
+from llmendpoint_loadjob.client.client import Client
+from llmendpoint_loadjob.client.target import parse_target
+from llmendpoint_loadjob.dataset.prompts import Prompt
+from llmendpoint_loadjob.result.timings import Sample
 
-REQUEST = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+PROMPT = Prompt("q", "Math", (("user", "hi"),))
 TOKEN = b'{"message":{"content":"a"},"done":false}\n'
 DONE = b'{"message":{"content":""},"done":true,"prompt_eval_count":3,"eval_count":2}\n'
 NDJSON = b"Content-Type: application/x-ndjson\r\n"
@@ -34,6 +35,12 @@ SIZED = b"HTTP/1.1 200 OK\r\n" + NDJSON + b"Content-Length: %d\r\n\r\n" % len(TO
 Serve = Callable[..., Awaitable[Client]]
 
 
+async def read_request(reader: asyncio.StreamReader) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    await reader.readexactly(int(length.partition(b":")[2]))
+
+
 class Answering:
     """A server that answers each request with the next bytes of a list, and then closes, resets or keeps the connection."""
 
@@ -47,7 +54,7 @@ class Answering:
         self.connections += 1
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while self.answers:
-                await reader.readexactly(len(REQUEST))
+                await read_request(reader)
                 answer = self.answers.pop(0)
                 for start in range(0, len(answer), self.piece):
                     writer.write(answer[start : start + self.piece])
@@ -68,7 +75,9 @@ async def answering(*answers: bytes, end: str = "close", piece: int = 65536) -> 
     behaviour = Answering(list(answers), end, piece)
     server = await asyncio.start_server(behaviour.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    client = Client(parse_target(f"http://127.0.0.1:{port}"), Api.OLLAMA_CHAT, time.perf_counter, 5.0)
+    url = f"http://127.0.0.1:{port}"
+    document = RunDocument(RunTarget(url), "m", RunLoad(concurrency=1), request=RunRequest(timeout_seconds=5.0))
+    client = Client(parse_target(url), document, clock=time.perf_counter)
     try:
         yield client, behaviour
     finally:
@@ -79,7 +88,7 @@ async def answering(*answers: bytes, end: str = "close", piece: int = 65536) -> 
 
 async def ask(client: Client) -> Sample:
     sample = Sample("id", "q", "Math", 0.0)
-    await client.send(REQUEST, sample)
+    await client.send(PROMPT, sample)
     return sample
 
 

@@ -1,0 +1,143 @@
+"""Reads the result of a LoadTest, and follows a LoadTest until it has one."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from llmendpoint_cli.cluster.access import Cluster, Manifest, cluster_of
+from llmendpoint_cli.cluster.names import ObjectName, parse_object_name
+from llmendpoint_common.contracts.cluster import LoadTestCondition
+from llmendpoint_common.contracts.loadrun import (
+    RESULT_KEY,
+    RUN_KEY,
+    Progress,
+    Summary,
+    Verdict,
+    VerdictReason,
+    exit_code_of,
+    parse_result,
+    parse_run_document,
+)
+from llmendpoint_common.process.errors import ClusterError, RunResultError
+from llmendpoint_common.results.measurements import Measurements
+from llmendpoint_common.results.merge import merge
+from llmendpoint_common.results.summary import summarize
+from llmendpoint_loadjob.report.progress import Line
+from llmendpoint_loadjob.report.streams import progress_console
+
+_POLL_SECONDS = 1.0
+
+
+class Outcome(NamedTuple):
+    """How a LoadTest ended. There is no summary if no pod could write one."""
+
+    verdict: Verdict
+    reason: VerdictReason
+    message: str
+    summary: Summary | None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the verdict."""
+        return exit_code_of(self.verdict, self.reason)
+
+
+async def follow(cluster: Cluster, name: ObjectName, show: Callable[[Progress], None]) -> Manifest:
+    """Show the progress of a LoadTest until it is complete, and return it."""
+    while True:
+        resource = await cluster.load_test(name)
+        if is_complete(resource):
+            return resource
+        show(progress_of(resource))
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def is_complete(resource: Manifest) -> bool:
+    """Return whether a LoadTest has ended."""
+    return condition(resource, LoadTestCondition.COMPLETE).get("status") == "True"
+
+
+def condition(resource: Manifest, kind: LoadTestCondition) -> dict[str, Any]:
+    """Return a condition of a LoadTest, which is empty if there is none yet."""
+    conditions = (resource.get("status") or {}).get("conditions") or []
+    return next((item for item in conditions if item.get("type") == kind), {})
+
+
+def progress_of(resource: Manifest) -> Progress:
+    """Return the progress in a status. What the run waits for is in the words of the operator."""
+    status = resource.get("status") or {}
+    message = condition(resource, LoadTestCondition.RECONCILING).get("message") or "waiting for the operator"
+    summary = status.get("summary") or {}
+    return Progress(
+        percent=int(status.get("progressPercent") or 0),
+        requests=int(summary.get("requests") or 0),
+        errors=int(summary.get("errors") or 0),
+        in_flight=0,
+        output_tokens=int(summary.get("outputTokens") or 0),
+        elapsed_seconds=0.0,
+        awaiting=str(message),
+    )
+
+
+async def outcome_of(cluster: Cluster, name: ObjectName, resource: Manifest) -> Outcome:
+    """Return how a LoadTest that has ended did. Raises ClusterError if it has not ended."""
+    if not is_complete(resource):
+        percent = (resource.get("status") or {}).get("progressPercent") or 0
+        raise ClusterError(f"LoadTest {name} has not ended ({percent} % done); follow it with --wait")
+    passed = condition(resource, LoadTestCondition.PASSED)
+    try:
+        verdict = Verdict((resource.get("status") or {}).get("verdict") or Verdict.ERROR)
+        reason = VerdictReason(passed.get("reason") or VerdictReason.RUN_ERROR)
+    except ValueError as error:
+        raise ClusterError(f"LoadTest {name} has a verdict that this version does not know: {error}") from None
+    summary = await _summary(cluster, name)
+    return Outcome(verdict, reason, str(passed.get("message") or ""), summary)
+
+
+async def fetch(text: str, options: Namespace, *, is_awaited: bool) -> tuple[ObjectName, Outcome]:
+    """Return the name and the outcome of the LoadTest that `text` names. Raises ClusterError."""
+    async with cluster_of(options.kubeconfig, options.context) as cluster:
+        name = cluster.resolve(parse_object_name(text))
+        if is_awaited:
+            with Line(progress_console()) as show:
+                resource = await follow(cluster, name, show)
+        else:
+            resource = await cluster.load_test(name)
+        return name, await outcome_of(cluster, name, resource)
+
+
+async def _summary(cluster: Cluster, name: ObjectName) -> Summary | None:
+    """Return the summary of all pods, merged exactly, or None if there is none."""
+    parts: list[Summary] = []
+    while (
+        data := await cluster.config_map(ObjectName(name.namespace, f"{name.name}-result-{len(parts)}"))
+    ) is not None:
+        text = data.get(RESULT_KEY)
+        if not text:
+            break
+        try:
+            parts.append(parse_result(text))
+        except RunResultError as error:
+            raise ClusterError(f"LoadTest {name}: {error}") from None
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    return await _merged(cluster, name, parts)
+
+
+async def _merged(cluster: Cluster, name: ObjectName, parts: list[Summary]) -> Summary:
+    data = await cluster.config_map(ObjectName(name.namespace, f"{name.name}-run"))
+    if data is None or RUN_KEY not in data:
+        raise ClusterError(f"LoadTest {name}: the ConfigMap {name.name}-run with the run document is gone")
+    document = parse_run_document(data[RUN_KEY].encode(), f"{name.name}-run")
+    measurements = merge([Measurements.decode(part.measurements) for part in parts])
+    first = parts[0]
+    return summarize(
+        measurements,
+        document,
+        environment=first.environment,
+        started_at=min(part.started_at for part in parts),
+        ended_at=max(part.ended_at for part in parts),
+    )

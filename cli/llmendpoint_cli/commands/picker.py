@@ -1,0 +1,137 @@
+"""Asks which scenario to run, and shows what it will do, before `llmendpoint load` runs it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.prompt import Confirm, Prompt
+from rich.table import Table
+from rich.text import Text
+
+from llmendpoint_common.contracts.loadrun import Api, RunDocument
+from llmendpoint_common.contracts.loadrun.presets import PRESETS, Scenario
+from llmendpoint_common.process import exit_codes
+from llmendpoint_common.process.units import format_duration
+from llmendpoint_loadjob.report.words import number
+from llmendpoint_loadjob.run_flags import DEFAULT_URL
+from llmendpoint_loadjob.run_values import parse_url
+from llmendpoint_loadjob.settings import parse_settings
+
+_SECONDS = 3.0
+
+
+class Answers(NamedTuple):
+    """The answers as arguments of `llmendpoint load`."""
+
+    arguments: list[str]
+
+
+def ask(console: Console | None = None) -> Answers | int:
+    """Return the arguments of the scenario that the user picks, or an exit code if the user does not want to run it."""
+    shown = console or Console(highlight=False, emoji=False)
+    try:
+        return _ask(shown)
+    except (KeyboardInterrupt, EOFError):
+        shown.print()
+        return exit_codes.INTERRUPTED
+
+
+def _ask(console: Console) -> Answers | int:
+    scenarios = list(Scenario)
+    _show_scenarios(console, scenarios)
+    picked = Prompt.ask("Scenario", console=console, default="1", choices=[
+        *(str(index + 1) for index in range(len(scenarios))), *scenarios], show_choices=False)  # fmt: skip
+    scenario = scenarios[int(picked) - 1] if picked.isdecimal() else Scenario(picked)
+    url = _url(console)
+    api, models = offered_models(url)
+    if models:
+        console.print(Text(f"models: {', '.join(models[:12])}"))
+    else:
+        console.print(Text(f"{url} does not list its models.", "yellow"))
+    model = ""
+    while not model:
+        model = Prompt.ask("Model", console=console, default=models[0] if models else "").strip()
+    arguments = [f"--scenario={scenario}", f"--url={url}", f"--model={model}"]
+    if api is not Api.OLLAMA_CHAT:
+        arguments.append(f"--api={api}")
+    out = Prompt.ask("Folder for the results, empty for none", console=console, default="").strip()
+    if out:
+        arguments.append(f"--out={out}")
+    console.print()
+    for sentence in plan(parse_settings(arguments, "llmendpoint load", {}).document):
+        console.print(Text(sentence), soft_wrap=True)
+    console.print(Text(f"command: llmendpoint load {shlex.join(arguments)}", "dim"), soft_wrap=True)
+    return Answers(arguments) if Confirm.ask("Run it?", console=console, default=True) else exit_codes.OK
+
+
+def _show_scenarios(console: Console, scenarios: Sequence[Scenario]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, scenario in enumerate(scenarios):
+        table.add_row(Text(str(index + 1)), Text(scenario.value, "bold"), Text(PRESETS[scenario].description))
+    console.print(table)
+
+
+def _url(console: Console) -> str:
+    while True:
+        text = Prompt.ask("URL of the model server", console=console, default=DEFAULT_URL).strip()
+        try:
+            return parse_url(text)
+        except ValueError as error:
+            console.print(Text(str(error), "red"))
+
+
+def offered_models(url: str) -> tuple[Api, list[str]]:
+    """Return the API of a server and the names of its models, which are unknown if it does not list them."""
+    base = url.rstrip("/").removesuffix("/v1")
+    for api, path, key, name in (
+        (Api.OLLAMA_CHAT, "/api/tags", "models", "name"),
+        (Api.OPENAI_CHAT, "/v1/models", "data", "id"),
+    ):
+        try:
+            with urllib.request.urlopen(base + path, timeout=_SECONDS) as response:  # noqa: S310 - the URL was checked
+                rows = json.loads(response.read(1 << 20))[key]
+            return api, [str(row[name]) for row in rows if isinstance(row, dict) and name in row]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return Api.OLLAMA_CHAT, []
+
+
+def plan(document: RunDocument) -> list[str]:
+    """Return sentences that say what a run will do."""
+    load = document.load
+    seconds = load.duration_seconds
+    if load.stages:
+        seconds = sum(stage.duration_seconds for stage in load.stages)
+    amount = f"for {format_duration(seconds)}" if seconds < 86400 * 29 else "until it is stopped"
+    if load.max_requests is not None:
+        amount = f"until {load.max_requests} requests are answered, at most {format_duration(seconds)}"
+    if load.sweep is not None:
+        amount = f"at rates from {number(load.sweep.min_rate)} to {number(load.sweep.max_rate)} requests/s, "
+        amount += f"{format_duration(load.sweep.step_seconds)} each"
+    shape = _shape(document)
+    sentences = [f"{shape} {amount}, to {document.model} at {document.target.url} ({document.target.api})."]
+    if load.warmup_seconds:
+        sentences.append(f"A warm-up of {format_duration(load.warmup_seconds)} comes first and is not measured.")
+    objectives = len(document.objectives)
+    sentences.append(f"{objectives} objectives are judged." if objectives else "Nothing is judged; add --slo to do so.")
+    return sentences
+
+
+def _shape(document: RunDocument) -> str:
+    load = document.load
+    if load.stages:
+        levels = [stage.rate or stage.concurrency or 0 for stage in load.stages]
+        unit = "users" if load.stages[0].rate is None else "requests/s"
+        return f"{len(load.stages)} stage{'s' if len(load.stages) > 1 else ''} with up to {number(max(levels))} {unit}"
+    if load.rate is not None:
+        return f"{number(load.rate)} requests/s"
+    if load.sweep is not None:
+        return "A search for the highest rate"
+    users = load.concurrency or 1
+    return f"{users} user{'s' if users > 1 else ''}, each with one request at a time,"

@@ -1,0 +1,144 @@
+"""`llmendpoint results`: shows the result of a run, fetches that of a LoadTest, and compares two runs.
+
+It exits as the verdict of the run does, so that a pipeline can apply a LoadTest and wait for its result.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmendpoint_cli.runs import FAILURES, Run, cluster_options, exit_code_of_error, find_run
+from llmendpoint_common.contracts.loadrun import Summary
+from llmendpoint_common.process import exit_codes
+from llmendpoint_common.process.errors import OutputError
+from llmendpoint_common.process.flags import Flags, choice, one_of
+from llmendpoint_loadjob.report.compare import compare
+from llmendpoint_loadjob.report.comparison_output import ComparisonFormat, print_comparison
+from llmendpoint_loadjob.report.files import REQUESTS, OutputFolder
+from llmendpoint_loadjob.report.flat import requests_csv
+from llmendpoint_loadjob.report.output import OutputFormat, print_summary
+from llmendpoint_loadjob.report.page.compare_page import comparison_page
+from llmendpoint_loadjob.report.streams import open_streams, tolerated_output
+
+ENVIRONMENT_PREFIX = "LLMENDPOINT_RESULTS_"
+
+_DESCRIPTION = "Show the result of a load run: a summary.json, the folder of a run, or a LoadTest on a cluster."
+_EXAMPLES = """examples:
+  llmendpoint results out
+  llmendpoint results default/nightly --out nightly
+  llmendpoint results default/nightly --wait --format json
+  llmendpoint results compare before after --format html > compare.html
+
+exit codes: that of the run's verdict (0 Passed or no objectives, 99 Failed, 98 Invalid, 1 Error, 130 interrupted);
+1 if the cluster cannot be read, 2 if an option or a file is wrong. compare: 0, unless a run cannot be read
+"""
+_COMPARE_DESCRIPTION = "Compare two load runs. The first one is the baseline; the better value of each line is marked."
+
+
+def command_line(program: str = "llmendpoint results") -> Flags:
+    """Return the options that show a run."""
+    flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, _EXAMPLES)
+    flags.positional("RUN", "a summary.json, the folder of a run, or NAMESPACE/NAME of a LoadTest")
+    output = flags.group("output")
+    output.option("out", Path, None, "folder for summary.json, report.html and summary.csv of the run")
+    output.option("format", choice(OutputFormat), "table", f"result on stdout: {one_of(OutputFormat)}", value="FORMAT")
+    output.switch("requests", "print a row of CSV per request instead; needs the requests.jsonl of the run")
+    group = flags.group("cluster")
+    group.switch("wait", "wait until the LoadTest has ended")
+    cluster_options(group)
+    return flags
+
+
+def compare_command_line(program: str = "llmendpoint results compare") -> Flags:
+    """Return the options that compare two runs."""
+    flags = Flags(program, ENVIRONMENT_PREFIX, _COMPARE_DESCRIPTION, _EXAMPLES)
+    flags.positional("BASELINE", "the earlier run: a summary.json, a folder, or NAMESPACE/NAME of a LoadTest")
+    flags.positional("RUN", "the run to compare with it")
+    output = flags.group("output")
+    output.option("format", choice(ComparisonFormat), "table", f"{one_of(ComparisonFormat)}", value="FORMAT")
+    output.option("out", Path, None, "file for a page with both runs, such as compare.html", value="FILE")
+    cluster_options(flags.group("cluster"))
+    return flags
+
+
+def main(arguments: Sequence[str], program: str = "llmendpoint results") -> int:
+    """Show a run, or compare two, and return the exit code."""
+    open_streams()
+    try:
+        if arguments and arguments[0] == "compare":
+            name = f"{program} compare"
+            return _compare(compare_command_line(name).parse(arguments[1:]))
+        name = program
+        return _show(command_line(name).parse(_with_short(arguments)))
+    except KeyboardInterrupt:
+        return exit_codes.INTERRUPTED
+    except FAILURES as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return exit_code_of_error(error)
+
+
+def _with_short(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `-o`, which kubectl's users expect, written in full."""
+    return ["--out" if word == "-o" else word for word in arguments]
+
+
+def _show(options: Namespace) -> int:
+    run = find_run(options.run, options, is_awaited=options.wait)
+    if run.summary is None:
+        print(f"{run.name}: {run.message}", file=sys.stderr)
+        return run.exit_code
+    if options.out is not None:
+        _write(options.out, run.summary)
+    if options.requests:
+        _print_requests(run)
+    else:
+        print_summary(run.summary, options.format, run.folder)
+    return run.exit_code
+
+
+def _write(path: Path, summary: Summary) -> None:
+    folder = OutputFolder(path)
+    folder.prepare()
+    try:
+        folder.write(summary)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}") from error
+
+
+def _print_requests(run: Run) -> None:
+    if run.folder is None:
+        raise OutputError(f"{run.name}: a LoadTest keeps request lines only in a volume (spec.results)")
+    try:
+        with (run.folder / REQUESTS).open("rb") as lines, tolerated_output():
+            sys.stdout.writelines(requests_csv(lines))
+    except FileNotFoundError:
+        raise OutputError(f"{run.folder / REQUESTS}: No such file or directory") from None
+
+
+def _compare(options: Namespace) -> int:
+    names = [options.baseline, options.run]
+    runs = [find_run(name, options) for name in names]
+    summaries = []
+    for run in runs:
+        if run.summary is None:
+            raise OutputError(f"{run.name} has no result: {run.message}")
+        summaries.append(run.summary)
+    comparison = compare(summaries[0], summaries[1], _labels(names))
+    if options.out is not None:
+        try:
+            options.out.write_text(comparison_page(comparison), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{options.out}: {error.strerror}") from error
+    print_comparison(comparison, options.format)
+    return exit_codes.OK
+
+
+def _labels(names: Sequence[str]) -> tuple[str, str]:
+    """Return the names of both runs: those of their files or folders, or A and B if these are the same."""
+    short = [Path(name).name or name for name in names]
+    if short[0] == short[1]:
+        short = names if names[0] != names[1] else ["A", "B"]  # type: ignore[assignment]
+    return short[0], short[1]

@@ -1,0 +1,74 @@
+"""`spec.slo` and `spec.baselineRef`: what the verdict depends on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, model_validator
+
+from llmendpoint_common.api import defaults
+from llmendpoint_common.api.fields import ApiModel, ObjectName, rules
+from llmendpoint_common.contracts.loadrun import METRICS, MetricName
+
+_THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"
+
+
+class SloItem(ApiModel):
+    """An objective: a metric and its threshold."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "(self.metric in ['ErrorRate', 'Attainment']) != has(self.percentile)",
+                "percentile is required for TTFT, TPOT and RequestLatency, and not allowed for ErrorRate and "
+                "Attainment",
+            ),
+            (
+                "(self.metric in ['ErrorRate', 'Attainment']) == self.threshold.endsWith('%')",
+                "threshold must be a percentage such as 1% for ErrorRate and Attainment, and a duration such as 250ms "
+                "for TTFT, TPOT and RequestLatency",
+            ),
+        )
+    )
+
+    metric: MetricName = Field(
+        description="Metric of the objective. TTFT: time to first token. TPOT: time per output token. RequestLatency: "
+        "time from sending a request to the end of its response. ErrorRate: share of failed requests. Attainment: "
+        "share of all requests, including failed ones, that met every latency objective."
+    )
+    percentile: int | None = Field(
+        None,
+        ge=1,
+        le=99,
+        description="Percentile of the latency over all requests, for example 95. A failed request counts as one that "
+        "was never answered. Required for TTFT, TPOT and RequestLatency, and not allowed for ErrorRate and Attainment.",
+    )
+    threshold: Annotated[str, Field(pattern=_THRESHOLD, min_length=2, max_length=32)] = Field(
+        description="Threshold of the metric: a percentage such as 1% for ErrorRate and Attainment, a duration such as "
+        "250ms for all others. The measured value must be at least the threshold for Attainment, and at most the "
+        "threshold for all other metrics."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> SloItem:
+        """Enforce the CEL rules also for clusters and files that bypass them."""
+        metric = METRICS[self.metric]
+        if metric.is_latency == (self.percentile is None):
+            raise ValueError(f"percentile is {'required' if metric.is_latency else 'not allowed'} for {self.metric}")
+        metric.parse(self.threshold)
+        return self
+
+
+class BaselineReference(ApiModel):
+    """An earlier load test, whose result this run is compared with."""
+
+    name: ObjectName = Field(
+        description="Name of a LoadTest in the same namespace that has ended with a complete result. The run waits for "
+        "it, and uses a copy of its result from the time before the start."
+    )
+    max_regression: Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3})?%$", max_length=8)] = Field(
+        defaults.MAX_REGRESSION,
+        description="Percentage by which a latency may be higher, or the throughput lower, than that of the baseline. "
+        "If it is more, and the difference is statistically significant, the verdict is Failed with the reason "
+        f"Regression. Defaults to {defaults.MAX_REGRESSION}.",
+    )

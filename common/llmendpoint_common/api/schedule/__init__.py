@@ -1,0 +1,1 @@
+"""The resource LoadTestSchedule: `spec` has the whole, `cron` the times, and `status` the status."""

@@ -1,0 +1,43 @@
+"""Sentences about what a run could not measure, or what its figures leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmendpoint_common.contracts.loadrun import RunDocument
+from llmendpoint_common.results.measurements import Measurements
+from llmendpoint_common.results.words import plural
+
+#: Reasons for which a latency of an answered request is unknown, as the end of a sentence.
+_NAMES = {"ttft": "TTFT", "tpot": "TPOT"}
+
+
+def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iterator[str]:
+    """Yield one sentence for each thing that is unknown."""
+    whole = measurements.whole
+    if not whole.answered:
+        return
+    if whole.empty:
+        yield (
+            f"{plural(whole.empty, 'answer')} had no content and no tokens, and count as never answered in objectives"
+        )
+    for field, name in _NAMES.items():
+        count = whole.unmeasured.get(field, 0)
+        if count:
+            yield f"{name} is unknown for {_of(count, whole.answered)}: {_reason(field, document)}"
+    if whole.without_usage:
+        yield f"The server reported no token counts for {_of(whole.without_usage, whole.answered)}"
+    if not whole.cached_of_tokens:
+        yield "The server did not report cached input tokens, so the share of repeated prompts is unknown"
+
+
+def _of(count: int, answered: int) -> str:
+    return f"all {plural(answered, 'answer')}" if count == answered else f"{count} of {plural(answered, 'answer')}"
+
+
+def _reason(field: str, document: RunDocument) -> str:
+    if not document.request.stream:
+        return "the responses were not streamed"
+    if field == "tpot":
+        return "they came in one piece, or without a count of output tokens"
+    return "they had no content"

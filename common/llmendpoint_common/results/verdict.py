@@ -1,0 +1,256 @@
+"""The verdict of a run, in one place for the load generator and the operator.
+
+An objective is met, missed, or cannot be told (`objectives`). One that is missed makes the verdict Failed, whatever the
+others are, because no further measurement could make the run pass. Otherwise, one that cannot be told makes it Invalid.
+The reasons are checked in this order, and the first that applies is the verdict:
+
+1. Canceled: the run was interrupted, so it is never judged.
+2. TargetUnreachable: no request was answered, with or without objectives.
+3. ClientLimited: the load was not what was asked for, because of the load generator (requests sent late, throttling).
+4. Saturated, Regression, ObjectivesMissed: one of them is certain, whatever the delays of the load generator.
+5. NotMeasured, TooFewRequests, ClientLimited: the run cannot tell.
+6. ObjectivesMet.
+7. NoObjectives.
+
+The operator sets RunError if there is no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason
+from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.histogram import MICROSECONDS, needed_for
+from llmendpoint_common.results.measurements import Group, Measurements
+from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other
+from llmendpoint_common.results.regression import Comparison
+from llmendpoint_common.results.words import NEVER_ANSWERED, apart, plural
+
+MIN_SENT_SHARE = 0.95
+MAX_THROTTLED_SHARE = 0.01
+_MAX_MESSAGE = 4000
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with its reason and a message: one sentence for each fact."""
+
+    verdict: Verdict
+    reason: VerdictReason
+    message: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict depends on. `judged` are the objectives, judged on the requests of `group`."""
+
+    measurements: Measurements
+    document: RunDocument
+    group: Group
+    judged: tuple[Judged, ...]
+    comparison: Comparison | None = None
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Return the verdict."""
+    for check in (_canceled, _unreachable, _nothing_measured, _limited, _failed, _untold, _passed):
+        judgement = check(evidence)
+        if judgement is not None:
+            return judgement
+    message = _message(["the run has no objectives", *_facts(evidence)])
+    return Judgement(Verdict.NONE, VerdictReason.NO_OBJECTIVES, message)
+
+
+def _canceled(evidence: Evidence) -> Judgement | None:
+    measurements = evidence.measurements
+    if not measurements.interrupted:
+        return None
+    cause = "the load generator was stopped before the end of the run"
+    if measurements.missing_pods:
+        cause = f"{measurements.missing_pods} of {measurements.pods} load pods left no result"
+    measured = plural(measurements.whole.requests, "measured request")
+    message = _message([cause, f"the result is partial ({measured}), and no objective was judged"])
+    return Judgement(Verdict.NONE, VerdictReason.CANCELED, message)
+
+
+def _unreachable(evidence: Evidence) -> Judgement | None:
+    """Nothing was answered. The requests of the warm-up say so too if the run ended before any other."""
+    measurements = evidence.measurements
+    whole = measurements.whole
+    if whole.answered or not (measurements.errors or measurements.warmup_errors):
+        return None
+    if not whole.requests and measurements.warmup_answered:
+        return None
+    errors = measurements.errors or measurements.warmup_errors
+    count = sum(error.count for error in errors.values())
+    name, most = max(errors.items(), key=lambda item: (item[1].count, item[0]))
+    words = f": {most.example}" if most.example else ""
+    message = _message([f"no request was answered: {most.count} of {plural(count, 'request')} were {name}{words}"])
+    return Judgement(Verdict.ERROR, VerdictReason.TARGET_UNREACHABLE, message)
+
+
+def _nothing_measured(evidence: Evidence) -> Judgement | None:
+    if evidence.measurements.whole.requests:
+        return None
+    message = _message(["no request was measured", "increase the duration or the load"])
+    return Judgement(Verdict.INVALID, VerdictReason.TOO_FEW_REQUESTS, message)
+
+
+def _limited(evidence: Evidence) -> Judgement | None:
+    """The load was not what was asked for, because of the load generator."""
+    limits = list(_client_limits(evidence.measurements))
+    return _client_limited(limits) if limits else None
+
+
+def _failed(evidence: Evidence) -> Judgement | None:
+    """An objective, the baseline or the offered rate was missed for certain."""
+    if not evidence.judged and evidence.comparison is None:
+        return None
+    saturation = evidence.measurements.saturation
+    if saturation is not None and evidence.document.load.sweep is None and evidence.judged:
+        return Judgement(Verdict.FAILED, VerdictReason.SATURATED, _message(_facts(evidence)))
+    regressed = [result.message for result in _regressions(evidence) if result.regressed]
+    missed = [_sentence(judged) for judged in _missed(evidence)]
+    if regressed:
+        return Judgement(Verdict.FAILED, VerdictReason.REGRESSION, _message([*regressed, *missed, *_facts(evidence)]))
+    if missed:
+        return Judgement(Verdict.FAILED, VerdictReason.OBJECTIVES_MISSED, _message([*missed, *_untold_facts(evidence)]))
+    return None
+
+
+def _untold(evidence: Evidence) -> Judgement | None:
+    """An objective, or the comparison with the baseline, cannot be told."""
+    comparison = evidence.comparison
+    unknown = [_unknown_sentence(judged) for judged in evidence.judged if judged.state is State.UNKNOWN]
+    if comparison is not None:
+        unknown += [comparison.problem] if comparison.problem else []
+        unknown += [f"the baseline has {name}, and this run could not measure it" for name in comparison.missing]
+    if unknown:
+        return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, _message(unknown))
+    few = [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
+    if comparison is not None and comparison.is_too_small:
+        few.append("the runs have too few requests for a comparison with the baseline")
+    if few:
+        return Judgement(Verdict.INVALID, VerdictReason.TOO_FEW_REQUESTS, _message(few))
+    near = [judged for judged in evidence.judged if _is_doubtful(evidence, judged)]
+    if near:
+        lag = format_duration(_lag(evidence.measurements))
+        limit = format_duration(MAX_LAG_P99)
+        names = ", ".join(judged.name for judged in near)
+        cause = f"the p99 delay of its event loop was {lag} (maximum: {limit}), which can change {names}"
+        return _client_limited([cause, *map(_sentence, near)])
+    return None
+
+
+def _passed(evidence: Evidence) -> Judgement | None:
+    if not evidence.judged and evidence.comparison is None:
+        return None
+    met = [_sentence(judged) for judged in evidence.judged]
+    total = f"all {len(met)} objectives were met" if len(met) != 1 else "the objective was met"
+    if not met:
+        total = "nothing is worse than in the baseline by more than allowed"
+    message = _message([total, *met, *_facts(evidence)])
+    return Judgement(Verdict.PASSED, VerdictReason.OBJECTIVES_MET, message)
+
+
+def _missed(evidence: Evidence) -> list[Judged]:
+    """Return the objectives that were missed whatever the delays of the load generator are."""
+    return [judged for judged in evidence.judged if judged.state is State.MISSED and not _is_doubtful(evidence, judged)]
+
+
+def _is_doubtful(evidence: Evidence, judged: Judged) -> bool:
+    lag = _lag(evidence.measurements)
+    return lag > MAX_LAG_P99 and could_be_other(judged, evidence.group, evidence.document.objectives, lag)
+
+
+def _lag(measurements: Measurements) -> float:
+    return measurements.worst_lag / MICROSECONDS
+
+
+def _regressions(evidence: Evidence) -> tuple[RegressionResult, ...]:
+    return evidence.comparison.results if evidence.comparison is not None else ()
+
+
+def _client_limited(causes: list[str]) -> Judgement:
+    message = _message(["the load generator was the bottleneck", *causes, "give it more CPU, or reduce the load"])
+    return Judgement(Verdict.INVALID, VerdictReason.CLIENT_LIMITED, message)
+
+
+def _client_limits(measurements: Measurements) -> Iterator[str]:
+    """Yield a sentence for each sign that the load generator changed the load."""
+    offered = measurements.offered
+    if offered and measurements.unsent > (1 - MIN_SENT_SHARE) * offered:
+        share = 100 * (offered - measurements.unsent) / offered
+        yield f"it sent {share:.0f} % of the due requests before the load ended (minimum: {100 * MIN_SENT_SHARE:.0f} %)"
+    duration = (measurements.warmup + measurements.load + measurements.drain) or 1
+    if measurements.throttled > MAX_THROTTLED_SHARE * duration:
+        throttled = format_duration(measurements.throttled / MICROSECONDS)
+        yield f"its CPU limit throttled it for {throttled} (maximum: {100 * MAX_THROTTLED_SHARE:.0f} % of the run)"
+
+
+def _sentence(judged: Judged) -> str:
+    """Return an objective with its measured value, its interval and its threshold."""
+    metric = judged.metric
+    measured, threshold = apart(metric, judged.measured, judged.objective.threshold)
+    bound = "at least" if metric.higher_is_better else "at most"
+    side = "inside" if judged.is_near else "outside"
+    value = f"was {measured}"
+    if judged.measured == inf:
+        value = f"has no value, because {judged.unanswered} of {plural(judged.requests, 'request')} were never answered"
+    return (
+        f"{judged.name} {value} (95 % interval: {_interval(judged)}; objective: {bound} {threshold}, "
+        f"{side} the interval)"
+    )
+
+
+def _interval(judged: Judged) -> str:
+    result = judged.result()
+    low, high = result.low, result.high
+    if low is None:
+        return "unlimited" if high is None else f"up to {high}"
+    if low == NEVER_ANSWERED:
+        return low
+    return f"{low} or more" if high is None else f"{low} to {high}"
+
+
+def _unknown_sentence(judged: Judged) -> str:
+    metric = judged.metric
+    bound = "at least" if metric.higher_is_better else "at most"
+    return f"{judged.name} could not be measured (objective: {bound} {metric.format(judged.objective.threshold)})"
+
+
+def _few_sentence(judged: Judged) -> str:
+    needed = needed_for(judged.objective.percentile or 50)
+    return f"{judged.name} needs at least {needed} requests, and there were {judged.requests}"
+
+
+def _untold_facts(evidence: Evidence) -> list[str]:
+    """Return sentences about objectives that cannot be told, beside those that were missed."""
+    unknown = [_unknown_sentence(judged) for judged in evidence.judged if judged.state is State.UNKNOWN]
+    return unknown + [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
+
+
+def _facts(evidence: Evidence) -> list[str]:
+    """Return what a reader has to know although it does not decide."""
+    measurements = evidence.measurements
+    facts = []
+    if measurements.saturation is not None:
+        saturation = measurements.saturation
+        facts.append(
+            f"the server could not follow the offered rate from {format_duration(saturation.at_seconds)} on, at "
+            f"{saturation.offered_rate:.3g} requests/s"
+        )
+    if measurements.sweep is not None and measurements.sweep.message:
+        facts.append(measurements.sweep.message)
+    if evidence.comparison is not None:
+        facts += evidence.comparison.differences
+    return facts
+
+
+def _message(facts: Sequence[str]) -> str:
+    """Return facts as sentences, within the bound of the summary."""
+    text = " ".join(f"{fact[:1].upper()}{fact[1:].rstrip('.')}." for fact in facts if fact)
+    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"

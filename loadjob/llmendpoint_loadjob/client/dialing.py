@@ -1,0 +1,190 @@
+"""Opens connections: resolves the name, tries all addresses, and makes the TLS handshake.
+
+The addresses are tried as RFC 8305 ("Happy Eyeballs") describes: both families in turn, the next one after 250 ms or
+after the failure of the one before. uvloop's own `create_connection` tries them one after the other, so that a broken
+IPv6 route would delay each connection by minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+from itertools import chain, zip_longest
+from typing import Any, TypeAlias, TypeVar
+
+from llmendpoint_common.contracts.loadrun import ErrorClass
+from llmendpoint_loadjob.client.target import Target
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+#: A row of `getaddrinfo`.
+_Address: TypeAlias = tuple[Any, ...]
+
+#: RFC 8305, 5: the recommended delay before the next attempt.
+_NEXT_ATTEMPT_SECONDS = 0.25
+#: Addresses are resolved again after this time, so that a rollout of the server is noticed.
+_LIFETIME_SECONDS = 5.0
+#: Errors for which this machine is the reason: files, ports or memory are used up.
+_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
+
+
+class DialError(Exception):
+    """No connection could be opened. `is_own` is true if this machine is the reason."""
+
+    def __init__(self, error_class: ErrorClass, detail: str, *, is_own: bool = False) -> None:
+        super().__init__(detail)
+        self.error_class = error_class
+        self.detail = detail
+        self.is_own = is_own
+
+
+class Dialer:
+    """Opens connections to one target."""
+
+    def __init__(self, target: Target, tls: ssl.SSLContext | None, timeout: float) -> None:
+        self._target = target
+        self._tls = tls
+        self._timeout = timeout
+        self._resolving: asyncio.Task[list[_Address]] | None = None
+        self._resolved_at = 0.0
+        self._next = 0
+
+    async def dial(self, protocol: Callable[[], P]) -> P:
+        """Open a connection and return its protocol. Raises DialError, or TimeoutError at the limit of the caller."""
+        sock = await self._open_socket(self._in_turn(await self._addresses()))
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _, made = await asyncio.get_running_loop().create_connection(
+                protocol, sock=sock, ssl=self._tls, ssl_handshake_timeout=self._timeout if self._tls else None,
+                server_hostname=self._target.dns_name.rstrip(".").partition("%")[0] if self._tls else None,
+            )  # fmt: skip
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+                raise self._tls_failure(error) from error
+            raise
+        return made
+
+    # ---- names
+
+    async def _addresses(self) -> list[_Address]:
+        """Return the addresses of the host. Connections that are opened together share one query."""
+        loop = asyncio.get_running_loop()
+        task = self._resolving
+        is_old = loop.time() - self._resolved_at > _LIFETIME_SECONDS
+        if task is None or (task.done() and (is_old or task.cancelled() or task.exception() is not None)):
+            task = self._resolving = asyncio.ensure_future(self._resolve())
+            self._resolved_at = loop.time()
+        try:
+            return await asyncio.shield(task)
+        except (socket.gaierror, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, socket.gaierror) else "it is not a name"
+            raise DialError(ErrorClass.DNS, f"cannot resolve {self._target.host}: {reason}") from error
+
+    async def _resolve(self) -> list[_Address]:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self._target.dns_name, self._target.port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(found))
+
+    def _in_turn(self, addresses: list[_Address]) -> list[_Address]:
+        """Return the addresses in the order in which to try them: both families alternate.
+
+        Each connection begins with another address of the preferred family, so that the pods of a headless Service get
+        equal parts of the load.
+        """
+        first = [address for address in addresses if address[0] == addresses[0][0]]
+        others = [address for address in addresses if address[0] != addresses[0][0]]
+        start = self._next % len(first)
+        self._next += 1
+        both = chain.from_iterable(zip_longest(first[start:] + first[:start], others))
+        return [address for address in both if address is not None]
+
+    # ---- sockets
+
+    async def _open_socket(self, addresses: list[_Address]) -> socket.socket:
+        """Return a socket that is connected to one of the addresses."""
+        if len(addresses) == 1:
+            try:
+                return await _connect(addresses[0])
+            except OSError as error:
+                raise self._failure(error) from error
+        tasks: list[asyncio.Task[socket.socket]] = []
+        pending: set[asyncio.Task[socket.socket]] = set()
+        try:
+            for address in [*addresses, None]:
+                if address is not None:
+                    tasks.append(asyncio.create_task(_connect(address)))
+                    pending.add(tasks[-1])
+                limit = None if address is None else _NEXT_ATTEMPT_SECONDS
+                while pending:
+                    done, pending = await asyncio.wait(pending, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        if task.exception() is None:
+                            tasks.remove(task)
+                            return task.result()
+                    if address is not None:
+                        break
+        finally:
+            await _discard(tasks)
+        failure = tasks[0].exception()
+        if isinstance(failure, OSError):
+            raise self._failure(failure)
+        raise failure or DialError(ErrorClass.REFUSED, "the host has no address")
+
+    # ---- errors
+
+    def _failure(self, error: OSError) -> DialError:
+        address = self._target.address
+        if isinstance(error, TimeoutError):
+            return DialError(ErrorClass.TIMEOUT, f"no connection to {address}: {_reason(error)}")
+        if error.errno in _OWN:
+            return DialError(ErrorClass.REFUSED, f"this machine cannot open another connection: {_reason(error)}",
+                             is_own=True)  # fmt: skip
+        is_reset = isinstance(error, ConnectionResetError | ConnectionAbortedError)
+        return DialError(
+            ErrorClass.RESET if is_reset else ErrorClass.REFUSED, f"no connection to {address}: {_reason(error)}"
+        )
+
+    def _tls_failure(self, error: OSError) -> DialError:
+        if self._tls is None:
+            return self._failure(error)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            reason = f"the certificate is not accepted: {error.verify_message or error.reason}"
+        elif isinstance(error, ssl.SSLError):
+            is_plain = error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+            reason = "the server does not answer with TLS" if is_plain else _words(error.reason)
+        else:
+            reason = "the server closed the connection"
+        return DialError(ErrorClass.TLS, f"no TLS connection to {self._target.address}: {reason}")
+
+
+async def _connect(address: _Address) -> socket.socket:
+    family, kind, protocol, _, name = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, name)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _discard(tasks: list[asyncio.Task[socket.socket]]) -> None:
+    """End the attempts that are not needed, and close the sockets of those that succeeded."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, socket.socket):
+            result.close()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _words(reason: str | None) -> str:
+    """Return OpenSSL's name of an error, such as SSLV3_ALERT_HANDSHAKE_FAILURE, as words."""
+    return (reason or "the handshake failed").replace("_", " ").lower()

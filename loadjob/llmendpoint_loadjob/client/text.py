@@ -1,0 +1,75 @@
+"""Collects the text of a response. Only conversations, and questions with `expect`, need it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+
+from llmendpoint_common.wire.decoding import UNREADABLE, decode_tolerantly
+from llmendpoint_common.wire.ndjson import LineSplitter
+
+
+class _Part(msgspec.Struct, gc=False):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Part | None = None
+    message: _Part | None = None
+    text: str | None = None
+
+
+class _Item(msgspec.Struct, gc=False):
+    """A line, an event or an object of Ollama's or OpenAI's API."""
+
+    response: str | None = None
+    message: _Part | None = None
+    choices: list[_Choice] | None = None
+
+
+_decode = msgspec.json.Decoder(_Item).decode
+
+
+class TextReader:
+    """Reads the content of a stream of lines or events, or of one object, without thinking and tool calls."""
+
+    __slots__ = ("_lines", "_parts")
+
+    def __init__(self) -> None:
+        self._lines = LineSplitter()
+        self._parts: list[str] = []
+
+    def feed(self, pieces: list[bytes]) -> None:
+        """Read the next bytes of the body."""
+        for piece in pieces:
+            for line in self._lines.feed(piece):
+                self._read(line)
+
+    def text(self) -> str:
+        """Return the whole text, after the end of the body."""
+        self._read(self._lines.flush())
+        text = "".join(self._parts)
+        self._parts = [text]
+        return text
+
+    def _read(self, line: bytes) -> None:
+        text = line.removeprefix(b"data:").strip()
+        if not text.startswith(b"{"):
+            return
+        with suppress(*UNREADABLE):
+            try:
+                item = _decode(text)
+            except UNREADABLE:
+                item = decode_tolerantly(_decode, text)
+            self._take(item)
+
+    def _take(self, item: _Item) -> None:
+        if item.response:
+            self._parts.append(item.response)
+        if item.message is not None and item.message.content:
+            self._parts.append(item.message.content)
+        # Only the first of several choices is part of a conversation.
+        for choice in (item.choices or ())[:1]:
+            part = choice.delta or choice.message
+            self._parts.append((part.content if part is not None else choice.text) or "")

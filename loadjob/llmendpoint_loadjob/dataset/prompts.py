@@ -1,0 +1,139 @@
+"""Prompts: what one request asks, whether it comes from a question, is synthetic, or replays a trace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import count
+
+from llmendpoint_common.contracts.loadrun import Order
+from llmendpoint_loadjob.dataset.expectation import Expectation
+from llmendpoint_loadjob.dataset.questions import Question, of_categories
+from llmendpoint_loadjob.dataset.synthetic import SyntheticSpec, Text
+from llmendpoint_loadjob.dataset.traces import TraceRequest
+
+SYNTHETIC = "Synthetic"
+TRACE = "Trace"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What one request asks.
+
+    `messages` are pairs of role and content; the system message, if there is one, is the first. `follow_ups` are the
+    further messages of the user in a conversation, of which each is sent after the response to the one before it.
+    `expect` is about the response to the last message.
+    """
+
+    id: str
+    category: str
+    messages: tuple[tuple[str, str], ...]
+    max_tokens: int | None = None
+    expect: Expectation | None = None
+    follow_ups: tuple[str, ...] = ()
+
+
+def matches(asked: Question | Prompt, text: str) -> bool | None:
+    """Return whether a response matches `expect`, or None if there is no `expect`.
+
+    `text` is the response to the last message: to the last of the follow-ups, if they are sent.
+    """
+    return None if asked.expect is None else asked.expect.search(text)
+
+
+def prompt_of(question: Question) -> Prompt:
+    """Return the prompt that asks a question."""
+    system = (("system", question.system),) if question.system else ()
+    return Prompt(
+        id=question.id,
+        category=question.category,
+        messages=(*system, ("user", question.prompt)),
+        max_tokens=question.max_tokens,
+        expect=question.expect,
+        follow_ups=question.turns,
+    )
+
+
+def prompts_of_questions(
+    questions: Sequence[Question], categories: Sequence[str], order: Order, seed: int
+) -> Iterator[Prompt]:
+    """Return an endless iterator over the questions of some categories, or of all categories if the list is empty.
+
+    When all questions have been asked, a new round starts. The seed determines the order of shuffled rounds, which
+    differs between them. Raises ValueError if no question has one of the categories.
+    """
+    wanted = [prompt_of(question) for question in of_categories(questions, categories)]
+    return _rounds(wanted, is_shuffled=order is Order.SHUFFLED, seed=seed)
+
+
+def _rounds(wanted: list[Prompt], *, is_shuffled: bool, seed: int) -> Iterator[Prompt]:
+    order = random.Random(seed)  # noqa: S311 - has to be repeatable, not secret
+    while True:
+        if is_shuffled:
+            order.shuffle(wanted)
+        yield from wanted
+
+
+def prompts_of_synthetic(spec: SyntheticSpec, text: Text, seed: int) -> Iterator[Prompt]:
+    """Return an endless iterator over prompts of the wanted lengths. No two of them begin alike."""
+    return (synthetic_prompt(spec, text, seed, index) for index in count())
+
+
+def synthetic_prompt(spec: SyntheticSpec, text: Text, seed: int, index: int) -> Prompt:
+    """Return the prompt with a number. It depends on nothing but the arguments."""
+    chooser = random.Random(f"{seed}/{index}")  # noqa: S311 - has to be repeatable, not secret
+    input_tokens, output_tokens = spec.lengths(chooser)
+    content = text.passage(f"synthetic/{seed}/{index}", input_tokens)
+    return Prompt(f"synthetic-{index}", SYNTHETIC, (("user", content),), output_tokens)
+
+
+class TraceReplay:
+    """Prompts of a trace, as pairs of the offset from the start in seconds and the prompt.
+
+    Equal blocks give equal text, so that the server's prefix cache sees what it saw in production. Requests that have
+    no blocks begin with a text of their own. If `max_tokens`, the context of the model, is set, requests are cut so that
+    input and output fit into it together. `clamped` is the number of requests that were cut so far.
+    """
+
+    def __init__(self, requests: Iterable[TraceRequest], text: Text, seed: int, max_tokens: int | None = None) -> None:
+        self._requests = requests
+        self._text = text
+        self._seed = seed
+        self._max_tokens = max_tokens
+        self.clamped = 0
+
+    def __iter__(self) -> Iterator[tuple[float, Prompt]]:
+        for index, request in enumerate(self._requests):
+            cut = request if self._max_tokens is None else request.within(self._max_tokens)
+            self.clamped += cut != request
+            yield request.offset_seconds, self._prompt(cut, index)
+
+    def _prompt(self, request: TraceRequest, index: int) -> Prompt:
+        parts = [
+            self._text.passage(f"block/{self._seed}/{block}", tokens) for block, tokens in request.blocks_with_lengths()
+        ]
+        rest = request.input_tokens - request.tokens_in_blocks
+        if rest > 0:
+            parts.append(self._text.passage(f"trace/{self._seed}/{index}", rest))
+        return Prompt(f"trace-{index}", TRACE, (("user", " ".join(parts)),), max(1, request.output_tokens))
+
+
+def prompts_of_trace(
+    requests: Iterable[TraceRequest], text: Text, seed: int, max_tokens: int | None = None
+) -> TraceReplay:
+    """Return the prompts of a trace with their offsets. `TraceReplay` describes the parameters."""
+    return TraceReplay(requests, text, seed, max_tokens)
+
+
+def with_unique_prefix(prompt: Prompt, seed: int, index: int, run: str = "") -> Prompt:
+    """Return the prompt behind a few words that no other request begins with, which defeats the server's prefix cache.
+
+    The words stand at the start of the first message, which is the system message if there is one. They depend on the
+    seed, the number of the request and `run`. Pass the ID of the run: otherwise a second run with the same seed sends
+    what the cache still has from the first.
+    """
+    token = blake2b(f"{run}/{seed}/{index}".encode(), digest_size=8).hexdigest()
+    (role, content), *others = prompt.messages
+    return replace(prompt, messages=((role, f"[{token}] {content}"), *others))

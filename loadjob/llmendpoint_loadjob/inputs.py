@@ -1,0 +1,110 @@
+"""Reads and checks what a run needs, before its first request: questions or trace, baseline, certificates, folder."""
+
+from __future__ import annotations
+
+import ssl
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmendpoint_common.contracts.loadrun import PrefixCache, RunDocument, Summary
+from llmendpoint_common.process.errors import OutputError, TraceError
+from llmendpoint_loadjob.dataset.prompts import (
+    Prompt,
+    prompts_of_questions,
+    prompts_of_synthetic,
+    prompts_of_trace,
+    with_unique_prefix,
+)
+from llmendpoint_loadjob.dataset.questions import Question, read_questions
+from llmendpoint_loadjob.dataset.synthetic import SyntheticSpec, Text
+from llmendpoint_loadjob.dataset.traces import read_trace
+from llmendpoint_loadjob.report.files import OutputFolder, read_summary
+from llmendpoint_loadjob.settings import Settings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run needs.
+
+    `replay` has the requests of a trace with their offsets in seconds, and then replaces `prompts`. `folder` is None if
+    no files are written.
+    """
+
+    prompts: Iterator[Prompt]
+    replay: Iterable[tuple[float, Prompt]] | None
+    baseline: Summary | None
+    folder: OutputFolder | None
+
+
+def read_inputs(settings: Settings) -> Inputs:
+    """Return the inputs of a run, and prepare its folder.
+
+    Raises InputError or ValueError if a file is invalid, cannot be read, or the folder cannot be written.
+    """
+    if settings.cacert is not None:
+        check_certificates(settings.cacert)
+    questions = read_questions(settings.questions)
+    prompts, replay = prompts_of(settings, questions), replay_of(settings, questions)
+    baseline = None if settings.baseline is None else read_summary(settings.baseline)
+    folder = None if settings.out is None else OutputFolder(settings.out)
+    if folder is not None:
+        folder.prepare()
+    return Inputs(prompts, replay, baseline, folder)
+
+
+def check_certificates(path: Path) -> None:
+    """Raise OutputError if a file has no certificates."""
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as error:
+        # An SSLError is an OSError without a message of the system.
+        reason = error.strerror if not isinstance(error, ssl.SSLError) else "the file has no valid PEM certificates"
+        raise OutputError(f"{path}: {reason}") from None
+
+
+def prompts_of(settings: Settings, questions: Sequence[Question]) -> Iterator[Prompt]:
+    """Return the prompts of a run: questions, or generated texts from the words of the questions."""
+    document = settings.document
+    if document.synthetic is not None:
+        spec = SyntheticSpec(document.synthetic.input_tokens, document.synthetic.output_tokens)
+        prompts = prompts_of_synthetic(spec, _text_of(questions), document.load.seed)
+    else:
+        chosen = document.questions
+        prompts = prompts_of_questions(questions, chosen.categories, chosen.order, document.load.seed)
+    return _uncached(prompts, document.load.seed) if _is_unique(document) else prompts
+
+
+def replay_of(settings: Settings, questions: Sequence[Question]) -> Iterable[tuple[float, Prompt]] | None:
+    """Return the requests of a trace, or None if the run replays none. Raises TraceError if the trace is invalid."""
+    document = settings.document
+    if settings.trace is None or document.trace is None:
+        return None
+    scale = document.trace.time_scale
+    if not any(True for _ in read_trace(settings.trace, scale)):
+        raise TraceError(str(settings.trace), 0, "the trace has no requests")
+    # The whole file is read before the first request, so that an error in its last line does not end a run.
+    deque(read_trace(settings.trace, scale), maxlen=0)
+    requests = prompts_of_trace(read_trace(settings.trace, scale), _text_of(questions), document.load.seed)
+    if not _is_unique(document):
+        return requests
+    run = uuid.uuid4().hex
+    return (
+        (at, with_unique_prefix(prompt, document.load.seed, index, run)) for index, (at, prompt) in enumerate(requests)
+    )
+
+
+def _text_of(questions: Sequence[Question]) -> Text:
+    return Text(question.prompt for question in questions)
+
+
+def _is_unique(document: RunDocument) -> bool:
+    return document.request.prefix_cache is PrefixCache.UNIQUE
+
+
+def _uncached(prompts: Iterator[Prompt], seed: int) -> Iterator[Prompt]:
+    """Return the prompts behind words that no other prompt begins with, of this run or of another one."""
+    run = uuid.uuid4().hex
+    return (with_unique_prefix(prompt, seed, index, run) for index, prompt in enumerate(prompts))

@@ -1,0 +1,68 @@
+"""What the parts of one run share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from llmendpoint_common.contracts.loadrun import RunDocument, Saturation, SweepResult
+from llmendpoint_loadjob.dataset.prompts import Prompt
+from llmendpoint_loadjob.load.open_loop import Slots
+from llmendpoint_loadjob.load.schedule import Slice
+from llmendpoint_loadjob.load.sender import Sender, SendingClient
+from llmendpoint_loadjob.load.timer import Timer
+from llmendpoint_loadjob.load.window import Crew, Window
+from llmendpoint_loadjob.result.timings import Sample
+
+
+class Recording(Protocol):
+    """The recorder, as far as the load fills it. `Recorder` describes the methods."""
+
+    def begin(self, at: float, measured_from: float, load_end: float = ...) -> None:
+        """Set the start of the run, and the end of the warm-up."""
+
+    def end_load(self, at: float) -> None:
+        """Note that the load has ended."""
+
+    def begin_step(self, name: str, offered_rate: float, at: float) -> int:
+        """Note the start of a step, and return its index."""
+
+    def end_step(self, index: int, at: float) -> None:
+        """Note the end of the load of a step."""
+
+    def finish(self, at: float, *, interrupted: bool = False) -> object:
+        """Note the end of the run."""
+
+    def add_lag(self, seconds: float) -> None:
+        """Add a delay of the event loop."""
+
+    def set_throttled(self, seconds: float) -> None:
+        """Set the time for which the CPU limit has throttled the process."""
+
+    def set_saturation(self, saturation: Saturation) -> None:
+        """Set when the server stopped following the offered rate."""
+
+    def set_sweep(self, result: SweepResult) -> None:
+        """Set the result of a sweep."""
+
+    def record(self, sample: Sample) -> None:
+        """Add a request that has ended."""
+
+
+@dataclass
+class Context:
+    """The parts of a run that its load uses. `stage` is what the progress shows."""
+
+    document: RunDocument
+    prompts: Iterator[Prompt]
+    client: SendingClient
+    recorder: Recording
+    sender: Sender
+    window: Window
+    crew: Crew
+    timer: Timer
+    part: Slice
+    slots: Slots
+    stage: str = ""
+    share_done: float = 0.0

@@ -1,0 +1,98 @@
+"""The progress of a run: one live line on a terminal, otherwise a plain line every 10 seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from llmendpoint_common.contracts.loadrun import Progress
+from llmendpoint_common.process.units import format_duration
+from llmendpoint_loadjob.report.words import count_of, number
+
+_LIVE_SECONDS = 0.2
+PLAIN_SECONDS = 10.0
+
+
+class Line:
+    """Shows a progress again and again: on a terminal in place, otherwise on a new line, at most every 10 seconds."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._live = _live(console)
+        self._shown_at = clock()
+
+    def __enter__(self) -> Callable[[Progress], None]:
+        if self._live is not None:
+            self._live.start()
+        return self.show
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, now: Progress) -> None:
+        """Show a progress."""
+        if self._live is not None:
+            self._live.update(Text(fitting(now, self._console.width - 1), no_wrap=True), refresh=True)
+        elif self._clock() - self._shown_at >= PLAIN_SECONDS:
+            self._shown_at += PLAIN_SECONDS
+            self._console.print(line_of(now), soft_wrap=True)
+
+
+def _live(console: Console) -> Live | None:
+    """Return a line that is drawn in place, or None if the console cannot move its cursor."""
+    if not console.is_terminal or console.is_dumb_terminal:
+        return None
+    return Live(console=console, transient=True, auto_refresh=False)
+
+
+async def show_progress(console: Console, progress: Callable[[], Progress]) -> None:
+    """Show the progress of a run until the task is cancelled."""
+    with Line(console) as show:
+        while True:
+            show(progress())
+            await asyncio.sleep(_LIVE_SECONDS)
+
+
+def line_of(now: Progress) -> str:
+    """Return the whole progress as one line."""
+    return ", ".join(_pieces(now))
+
+
+def fitting(now: Progress, width: int) -> str:
+    """Return as much of the progress as fits into `width` characters. Numbers are left out as a whole, never cut."""
+    line = ""
+    for piece in _pieces(now):
+        longer = f"{line}, {piece}" if line else piece
+        if len(longer) <= width:
+            line = longer
+    return line
+
+
+def _pieces(now: Progress) -> Iterator[str]:
+    """Yield the parts of the line, the most important one first."""
+    yield f"{now.percent:3d} %"
+    if now.awaiting:
+        yield now.awaiting
+    if now.stage:
+        yield now.stage
+    yield count_of(now.requests, "request")
+    if now.errors:
+        yield count_of(now.errors, "error")
+    yield f"{now.in_flight} in flight"
+    if now.error:
+        yield now.error
+    if now.ttft_p95_seconds is not None:
+        yield f"TTFT p95 {format_duration(now.ttft_p95_seconds)}"
+    if now.offered_rate is not None and now.completed_rate is not None:
+        yield f"{number(now.completed_rate)} of {number(now.offered_rate)} requests/s"
+    yield count_of(now.output_tokens, "token")

@@ -1,0 +1,182 @@
+"""Fills the measurements of a run, request by request. No request is kept, so memory does not grow with their number.
+
+All times are readings of the clock of the run, in seconds. `begin` has to be called first, and `finish` last. A request
+whose scheduled time is in the warm-up counts toward nothing but the timeline. `record` takes a few microseconds.
+"""
+
+from __future__ import annotations
+
+from llmendpoint_common.contracts.loadrun import (
+    MAX_CATEGORIES,
+    MAX_CATEGORY_LENGTH,
+    RunDocument,
+    Saturation,
+    SweepResult,
+)
+from llmendpoint_common.contracts.sidecar import RequestRecord
+from llmendpoint_common.results.histogram import MICROSECONDS
+from llmendpoint_common.results.join import ClientRequest
+from llmendpoint_common.results.join import add as add_join
+from llmendpoint_common.results.measurements import (
+    ErrorCount,
+    Group,
+    Measurements,
+    Step,
+    measurements_of,
+)
+from llmendpoint_loadjob.result.reading import Reading, limits_of, one_line
+from llmendpoint_loadjob.result.timings import Sample
+
+#: Category of what is above the maximum number of categories.
+_OTHER = "other categories"
+
+
+class Recorder:
+    """Adds requests to the measurements of a run, or of one pod of it."""
+
+    def __init__(self, document: RunDocument) -> None:
+        self.measurements = measurements_of(document.objectives)
+        self._is_streamed = document.request.stream
+        self._limits = limits_of(document.objectives)
+        self._begin = 0.0
+        self._measured_from = 0.0
+        self._load_end = float("inf")
+        self._step_ends: list[float] = []
+
+    # ---- the course of the run
+
+    def begin(self, at: float, measured_from: float, load_end: float = float("inf")) -> None:
+        """Set the start of the run, the end of the warm-up, and the end of the load if it is known."""
+        self._begin, self._measured_from, self._load_end = at, measured_from, load_end
+
+    def end_load(self, at: float) -> None:
+        """Note that the load has ended: no further request is due. Later answers belong to the drain."""
+        self._load_end = min(self._load_end, at)
+
+    def begin_step(self, name: str, offered_rate: float, at: float) -> int:
+        """Note the start of a stage, or of a rate of a sweep, and return its index, which samples have as `step`."""
+        measurements = self.measurements
+        step = Step(name, offered_rate, self._micro(at), self._micro(at), group=measurements.group())
+        measurements.steps.append(step)
+        self._step_ends.append(float("inf"))
+        return len(measurements.steps) - 1
+
+    def end_step(self, index: int, at: float) -> None:
+        """Note the end of the load of a step. Later answers do not count toward its rates."""
+        self.measurements.steps[index].end = self._micro(at)
+        self._step_ends[index] = at
+
+    def finish(self, at: float, *, interrupted: bool = False) -> Measurements:
+        """Note the end of the run, and return the measurements. It can be called again for a later state."""
+        measurements = self.measurements
+        end = min(self._load_end, at)
+        measurements.warmup = round(max(0.0, min(self._measured_from, end) - self._begin) * MICROSECONDS)
+        measurements.load = round(max(0.0, end - self._measured_from) * MICROSECONDS)
+        measurements.drain = round(max(0.0, at - max(end, self._measured_from)) * MICROSECONDS)
+        measurements.interrupted = interrupted
+        lag = measurements.lag
+        measurements.worst_lag = round(lag.percentile(99) * MICROSECONDS) if lag.count else 0
+        return measurements
+
+    # ---- the load generator itself
+
+    def add_lag(self, seconds: float) -> None:
+        """Add a delay of the event loop."""
+        self.measurements.lag.record(seconds)
+
+    def set_throttled(self, seconds: float) -> None:
+        """Set the time for which the CPU limit has throttled the process since the start of the run."""
+        self.measurements.throttled = round(max(0.0, seconds) * MICROSECONDS)
+
+    def set_saturation(self, saturation: Saturation) -> None:
+        """Set when the server stopped following the offered rate."""
+        self.measurements.saturation = saturation
+
+    def set_sweep(self, result: SweepResult) -> None:
+        """Set the result of a sweep."""
+        self.measurements.sweep = result
+
+    # ---- requests
+
+    def skip(self, scheduled: float, step: int | None = None, *, held: bool) -> None:
+        """Count a request that was due and never sent.
+
+        `held` is whether the maximum of requests in flight kept it back, which is not the load generator's fault.
+        """
+        if scheduled < self._measured_from:
+            return
+        measurements = self.measurements
+        measurements.offered += 1
+        measurements.unsent += not held
+        measurements.timeline.at(scheduled - self._measured_from).offered += 1
+        if step is not None and step < len(measurements.steps):
+            measurements.steps[step].offered += 1
+
+    def record(self, sample: Sample) -> None:
+        """Add a request that has ended."""
+        reading = Reading(sample, self._limits, is_streamed=self._is_streamed)
+        self._add_to_timeline(sample, reading.values)
+        measurements = self.measurements
+        if sample.scheduled < self._measured_from:
+            self._add_to_warmup(sample)
+            return
+        measurements.offered += 1
+        if sample.sent <= self._load_end:
+            measurements.sent += 1
+        elif sample.sent - sample.held > self._load_end:
+            measurements.unsent += 1
+        if sample.error is not None:
+            self._add_error(measurements.errors, sample)
+        reading.add_to(measurements.whole, in_time=sample.ended <= self._load_end, is_whole=True)
+        reading.add_to(self._category(sample.category), in_time=sample.ended <= self._load_end)
+        if sample.step < len(measurements.steps):
+            step = measurements.steps[sample.step]
+            step.offered += 1
+            reading.add_to(step.group, in_time=sample.ended <= self._step_ends[sample.step])
+
+    def join(self, request: ClientRequest, record: RequestRecord | None) -> None:
+        """Add the sidecar's record of a request, or None if there is none."""
+        add_join(self.measurements.join, request, record)
+
+    # ---- inside
+
+    def _micro(self, at: float) -> int:
+        return round((at - self._measured_from) * MICROSECONDS)
+
+    def _category(self, name: str) -> Group:
+        categories = self.measurements.categories
+        group = categories.get(name)
+        if group is None:
+            name = one_line(name)[:MAX_CATEGORY_LENGTH] if len(categories) < MAX_CATEGORIES - 1 else _OTHER
+            group = categories.setdefault(name, self.measurements.group())
+        return group
+
+    def _add_to_warmup(self, sample: Sample) -> None:
+        if sample.error is None:
+            self.measurements.warmup_answered += 1
+        else:
+            self._add_error(self.measurements.warmup_errors, sample)
+
+    def _add_error(self, errors: dict[str, ErrorCount], sample: Sample) -> None:
+        assert sample.error is not None  # noqa: S101 - narrows the type
+        name = sample.error.value
+        counted = errors.get(name)
+        if counted is None:
+            counted = errors[name] = ErrorCount()
+        counted.add(self._micro(sample.ended), one_line(sample.detail))
+
+    def _add_to_timeline(self, sample: Sample, values: dict[str, int]) -> None:
+        timeline, origin = self.measurements.timeline, self._measured_from
+        timeline.at(sample.scheduled - origin).offered += 1
+        bucket = timeline.at(sample.sent - origin)
+        bucket.sent += 1
+        if "ttft" in values:
+            bucket.ttft.record_microseconds(values["ttft"])
+        if values:
+            bucket.request_latency.record_microseconds(values["request_latency"])
+        bucket = timeline.at(sample.ended - origin)
+        if sample.error is not None:
+            bucket.errors += 1
+        else:
+            bucket.completed += 1
+            bucket.output_tokens += sample.output_tokens

@@ -1,0 +1,324 @@
+"""Verdicts of runs: each way in which a run could pass although it should not, or fail although it should not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llmendpoint_common.contracts.loadrun import (
+    NOTHING_MEASURED,
+    Saturation,
+    Summary,
+    SweepResult,
+    Verdict,
+    VerdictReason,
+    exit_code_of,
+)
+from llmendpoint_common.results.summary import summarize
+from llmendpoint_loadjob.result.recorder import Recorder
+from llmendpoint_loadjob.result.timings import ErrorClass, Sample
+from support.runs import LOAD_SECONDS, answered, document_of, empty, failed, measure, run
+
+
+def outcome(summary: Summary) -> tuple[str, str, int]:
+    return summary.verdict.value, summary.reason.value, exit_code_of(summary.verdict, summary.reason)
+
+
+PASSED = ("Passed", "ObjectivesMet", 0)
+MISSED = ("Failed", "ObjectivesMissed", 99)
+NOT_MEASURED = ("Invalid", "NotMeasured", 98)
+TOO_FEW = ("Invalid", "TooFewRequests", 98)
+LIMITED = ("Invalid", "ClientLimited", 98)
+UNREACHABLE = ("Error", "TargetUnreachable", 1)
+NO_OBJECTIVES = ("None", "NoObjectives", 0)
+CANCELED = ("None", "Canceled", 130)
+
+ONE_PIECE: dict[str, Any] = {"is_spread": False}
+NO_USAGE: dict[str, Any] = {"has_usage": False, "input_tokens": 0, "tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("samples", "objectives", "expected"),
+    [
+        pytest.param([answered()] * 20, ["ttft:p95=1s", "error_rate=0%"], PASSED, id="all met"),
+        pytest.param([answered(2.0)] * 20, ["ttft:p95=1s"], MISSED, id="slow"),
+        pytest.param([answered()] * 18 + [answered(2.0)] * 2, ["ttft:p95=1s"], MISSED, id="slow tail"),
+        pytest.param([answered()] * 19 + [answered(2.0)], ["ttft:p95=1s"], PASSED, id="5 % slow"),
+        pytest.param([answered()] * 7 + [failed()] * 33, ["ttft:p95=1s"], MISSED, id="most failed"),
+        pytest.param([answered()] * 18 + [failed()] * 2, ["ttft:p95=1s"], MISSED, id="failed tail"),
+        pytest.param([answered()] * 19 + [failed()], ["ttft:p95=1s"], PASSED, id="5 % failed"),
+        pytest.param([answered()] * 18 + [failed()] * 2, ["request_latency:p95=1h"], MISSED, id="failed have no latency"),
+        pytest.param([answered()] * 18 + [failed()] * 2, ["tpot:p95=1h"], MISSED, id="failed have no tpot"),
+        pytest.param([answered()] * 99 + [failed()], ["error_rate=1%"], PASSED, id="error rate at the threshold"),
+        pytest.param([answered()] * 98 + [failed()] * 2, ["error_rate=1%"], MISSED, id="error rate above it"),
+        pytest.param([answered()] * 993 + [failed()] * 7, ["error_rate=0.7%"], PASSED, id="a share that is not binary"),
+        pytest.param([answered()] * 992 + [failed()] * 8, ["error_rate=0.7%"], MISSED, id="one error above such a share"),
+        pytest.param([answered()] * 993 + [failed()] * 7, ["attainment=99.3%"], PASSED, id="attainment at the threshold"),
+        pytest.param([answered()] * 992 + [failed()] * 8, ["attainment=99.3%"], MISSED, id="attainment below it"),
+        pytest.param([answered()] * 10 + [empty()] * 10, ["attainment=99%"], MISSED, id="empty answers attain nothing"),
+        pytest.param([answered()] * 10 + [empty()] * 10, ["ttft:p95=1s"], MISSED, id="empty answers have no first token"),
+        pytest.param([empty()] * 20, ["request_latency:p95=1s"], MISSED, id="fast empty answers"),
+        pytest.param([answered(**ONE_PIECE)] * 20, ["tpot:p95=1ms"], NOT_MEASURED, id="one piece"),
+        pytest.param([answered(**NO_USAGE)] * 20, ["tpot:p95=1s"], NOT_MEASURED, id="no usage"),
+        pytest.param([answered(tokens=1)] * 20, ["tpot:p95=1s"], NOT_MEASURED, id="one token"),
+        pytest.param([answered(**ONE_PIECE)] * 20, ["tpot:p95=1s", "attainment=1%"], NOT_MEASURED, id="unknown attainment"),
+        pytest.param([answered()] * 99 + [answered(**ONE_PIECE)], ["tpot:p95=1s"], PASSED, id="one unknown of 100"),
+        pytest.param([answered()] * 94 + [answered(**ONE_PIECE)] * 6, ["tpot:p95=1s"], NOT_MEASURED, id="6 unknown of 100"),
+        pytest.param([answered()] * 94 + [answered(**ONE_PIECE)] * 6, ["tpot:p95=1ms"], MISSED, id="missed anyway"),
+        pytest.param([answered()] * 20 + [answered(tokens=1)] * 80, ["tpot:p95=11ms"], PASSED, id="one token has no tpot"),
+        pytest.param([answered()], ["ttft:p99=1s"], TOO_FEW, id="one request"),
+        pytest.param([answered()] * 99, ["ttft:p99=1s"], TOO_FEW, id="99 for p99"),
+        pytest.param([answered()] * 100, ["ttft:p99=1s"], PASSED, id="100 for p99"),
+        pytest.param([answered()] * 19, ["ttft:p95=1s"], TOO_FEW, id="19 for p95"),
+        pytest.param([answered()] * 9, ["ttft:p90=1s"], TOO_FEW, id="9 for p90"),
+        pytest.param([answered()] * 10, ["ttft:p90=1s"], PASSED, id="10 for p90"),
+        pytest.param([answered()], ["ttft:p50=1s"], TOO_FEW, id="1 for p50"),
+        pytest.param([answered()] * 2, ["ttft:p50=1s"], PASSED, id="2 for p50"),
+        pytest.param([answered(2.0)], ["ttft:p99=1s"], TOO_FEW, id="one slow request tells nothing either"),
+        pytest.param([answered(tokens=1)] * 90 + [answered()] * 10, ["tpot:p95=1s"], TOO_FEW, id="10 with a tpot"),
+        pytest.param([], ["error_rate=1%"], TOO_FEW, id="no request"),
+        pytest.param([], [], TOO_FEW, id="no request, no objective"),
+        pytest.param([failed(ErrorClass.REFUSED)] * 3, [], UNREACHABLE, id="refused"),
+        pytest.param([failed(ErrorClass.CLIENT_ERROR)] * 3, [], UNREACHABLE, id="404 without objectives"),
+        pytest.param([failed(ErrorClass.TIMEOUT)] * 3, ["error_rate=100%"], UNREACHABLE, id="even if errors are allowed"),
+        pytest.param([failed()] * 300, ["ttft:p99=1s"], UNREACHABLE, id="nothing but errors"),
+        pytest.param([answered()] * 20, [], NO_OBJECTIVES, id="no objectives"),
+        pytest.param([answered()] + [failed()] * 99, [], NO_OBJECTIVES, id="errors, no objectives"),
+    ],
+)  # fmt: skip
+def test_verdicts(samples: list[Sample], objectives: list[str], expected: tuple[str, str, int]) -> None:
+    summary = run(samples, *objectives)
+    assert outcome(summary) == expected
+    assert [result.met for result in summary.slo].count(True) == len(summary.slo) or expected != PASSED
+
+
+@pytest.mark.parametrize("samples", [[answered()] * 50, [failed()] * 50, [], [answered(9.0)] * 50])
+def test_a_run_that_was_interrupted_is_never_judged(samples: list[Sample]) -> None:
+    summary = run(samples, "ttft:p95=1s", interrupted=True)
+    assert outcome(summary) == CANCELED
+    assert summary.partial
+
+
+def test_one_missed_objective_fails_the_run_although_another_cannot_be_told() -> None:
+    samples = [answered(is_spread=False)] * 15 + [failed()] * 5
+    summary = run(samples, "tpot:p95=1s", "error_rate=1%", "ttft:p99=1s")
+    assert outcome(summary) == MISSED
+    assert "ErrorRate was 25%" in summary.message
+    assert "TTFT p99 needs at least 100 requests, and there were 20" in summary.message
+
+
+def test_without_streaming_there_is_no_time_to_first_token() -> None:
+    document = document_of("ttft:p95=1s", stream=False)
+    summary = summarize(measure([answered(is_spread=False)] * 20, document), document)
+    assert outcome(summary) == NOT_MEASURED
+    assert summary.ttft is None
+    assert summary.tpot is None
+    assert "TTFT is unknown for all 20 answers: the responses were not streamed" in summary.unknown
+    assert summary.slo[0].measured == NOTHING_MEASURED
+
+
+@pytest.mark.parametrize("objective", ["ttft:p95=1s", "request_latency:p95=1100ms", "ttft:p50=1s", "ttft:p99=1s"])
+@pytest.mark.parametrize(("factor", "expected"), [(0.99, PASSED), (1.0, PASSED), (1.01, MISSED), (1.000002, MISSED)])
+def test_one_percent_around_a_threshold_flips_the_verdict(
+    objective: str, factor: float, expected: tuple[str, str, int]
+) -> None:
+    """The threshold is the middle of a bucket of the histogram, which is 1 ms wide here."""
+    samples = [answered(factor, tokens=11)] * 200 if "ttft" in objective else [answered(1.1 * factor - 0.1)] * 200
+    assert outcome(run(samples, objective)) == expected
+
+
+@pytest.mark.parametrize("microseconds", [1_000_000, 1_000_001, 1_023_999, 1_024_000, 1_024_001, 2_048_000])
+def test_thresholds_are_exact_to_the_microsecond_at_every_edge_of_a_bucket(microseconds: int) -> None:
+    threshold = f"ttft:p95={microseconds}us"
+    assert outcome(run([answered(microseconds / 1e6, at=0.0)] * 20, threshold)) == PASSED
+    assert outcome(run([answered((microseconds + 1) / 1e6, at=0.0)] * 20, threshold)) == MISSED
+
+
+def test_a_missed_objective_shows_more_than_its_threshold() -> None:
+    summary = run([answered(1.0004, at=0.0)] * 20, "ttft:p95=1s")
+    assert summary.slo[0].measured == "1.0004s"
+    assert summary.slo[0].threshold == "1s"
+    assert (
+        "TTFT p95 was 1.0004s (95 % interval: 1s or more; objective: at most 1s, outside the interval)"
+        in summary.message
+    )
+
+
+def test_a_message_says_if_the_threshold_lies_inside_the_interval() -> None:
+    samples = [answered(0.1 + 0.01 * index, at=0.0) for index in range(100)]
+    near = run(samples, "ttft:p50=600ms")
+    assert near.slo[0].low == "490ms"
+    assert near.slo[0].high == "700ms"
+    assert near.message == (
+        "The objective was met. TTFT p50 was 590ms (95 % interval: 490ms to 700ms; objective: at most 600ms, inside the "
+        "interval)."
+    )
+    assert "objective: at most 2s, outside the interval" in run(samples, "ttft:p50=2s").message
+
+
+def test_a_percentile_that_failed_requests_reach_was_never_answered() -> None:
+    summary = run([answered()] * 7 + [failed()] * 33, "ttft:p95=1s")
+    assert summary.slo[0].measured == "never answered"
+    assert summary.slo[0].requests == 40
+    assert summary.ttft is not None
+    assert summary.ttft.count == 7
+    assert summary.message == (
+        "TTFT p95 has no value, because 33 of 40 requests were never answered (95 % interval: never answered; "
+        "objective: at most 1s, outside the interval)."
+    )
+
+
+def test_a_server_that_answers_nothing_is_named_with_its_own_words() -> None:
+    words = "model 'x' not found\n"
+    refused = [failed(ErrorClass.CLIENT_ERROR, detail=words), failed(ErrorClass.CLIENT_ERROR, at=5.0)]
+    summary = run([*refused, failed(ErrorClass.RESET)])
+    assert summary.message == "No request was answered: 2 of 3 requests were 4xx: model 'x' not found."
+
+
+def test_a_server_that_answers_nothing_in_the_warm_up_is_named_too() -> None:
+    summary = run([failed(ErrorClass.REFUSED, at=-3.0)] * 5, "ttft:p95=1s", warmup=5.0)
+    assert outcome(summary) == UNREACHABLE
+
+
+def test_a_load_that_ends_before_the_first_measured_request_measured_nothing() -> None:
+    assert outcome(run([answered(at=-3.0)] * 50, "ttft:p95=1s", warmup=5.0)) == TOO_FEW
+
+
+class TestDelaysOfTheLoadGenerator:
+    """The load generator was busy, so times that it read are up to 60 ms late."""
+
+    LAG = (0.06,) * 100
+
+    def test_make_a_near_miss_invalid(self) -> None:
+        summary = run([answered(1.03)] * 20, "ttft:p95=1s", lag=self.LAG)
+        assert outcome(summary) == LIMITED
+        assert "The p99 delay of its event loop was 60ms (maximum: 10ms), which can change TTFT p95." in summary.message
+
+    def test_do_not_excuse_a_slow_server(self) -> None:
+        assert outcome(run([answered(1.2)] * 20, "ttft:p95=1s", lag=self.LAG)) == MISSED
+
+    def test_do_not_spoil_a_run_that_passes_in_spite_of_them(self) -> None:
+        summary = run([answered(0.98)] * 20, "ttft:p95=1s", "error_rate=1%", "attainment=90%", lag=self.LAG)
+        assert outcome(summary) == PASSED
+        assert summary.max_lag_p99_seconds == pytest.approx(0.06, abs=1e-4)
+
+    def test_change_the_time_per_token_in_both_directions(self) -> None:
+        # 10 gaps share a delay of 60 ms, so TPOT is between 4 and 16 ms.
+        assert outcome(run([answered()] * 20, "tpot:p95=12ms", lag=self.LAG)) == LIMITED
+        assert outcome(run([answered()] * 20, "tpot:p95=8ms", lag=self.LAG)) == LIMITED
+        assert outcome(run([answered()] * 20, "tpot:p95=17ms", lag=self.LAG)) == PASSED
+        assert outcome(run([answered()] * 20, "tpot:p95=3ms", lag=self.LAG)) == MISSED
+
+    def test_can_hide_attainment(self) -> None:
+        samples = [answered(1.03)] * 10 + [answered(0.5)] * 10
+        assert outcome(run(samples, "ttft:p50=1s", "attainment=90%", lag=self.LAG)) == LIMITED
+        far = [answered(2.0)] * 10 + [answered(0.5)] * 10
+        assert outcome(run(far, "ttft:p50=1s", "attainment=90%", lag=self.LAG)) == MISSED
+
+    def test_do_not_excuse_errors_or_a_dead_server(self) -> None:
+        assert outcome(run([answered()] * 10 + [failed()] * 10, "error_rate=1%", lag=self.LAG)) == MISSED
+        assert outcome(run([failed(ErrorClass.REFUSED)] * 20, "error_rate=1%", lag=self.LAG)) == UNREACHABLE
+
+    def test_change_nothing_without_objectives(self) -> None:
+        assert outcome(run([answered()] * 20, lag=self.LAG)) == NO_OBJECTIVES
+
+    def test_of_up_to_ten_milliseconds_are_normal(self) -> None:
+        assert outcome(run([answered(1.005)] * 20, "ttft:p95=1s", lag=(0.0099,) * 100)) == MISSED
+
+    def test_do_not_count_if_one_in_a_hundred_is_long(self) -> None:
+        assert outcome(run([answered(1.005)] * 20, "ttft:p95=1s", lag=(0.001,) * 990 + (0.5,) * 10)) == MISSED
+
+
+class TestLoadThatWasNotSent:
+    """100 requests are due. Those that were sent after the end of the load are not the offered load."""
+
+    @staticmethod
+    def late(count: int, **fields: Any) -> list[Sample]:
+        late = answered(at=LOAD_SECONDS + 1, **{"scheduled": 50.0, **fields})
+        return [answered()] * (100 - count) + [late] * count
+
+    def test_is_the_fault_of_the_load_generator(self) -> None:
+        summary = run(self.late(20), "ttft:p95=1s")
+        assert outcome(summary) == LIMITED
+        assert "It sent 80 % of the due requests before the load ended (minimum: 95 %)" in summary.message
+
+    def test_is_no_matter_up_to_five_percent(self) -> None:
+        assert outcome(run(self.late(5), "ttft:p95=1s")) == PASSED
+
+    def test_is_the_fault_of_the_server_if_the_maximum_in_flight_was_reached(self) -> None:
+        assert outcome(run(self.late(20, held=51.0), "ttft:p50=1s")) == PASSED
+
+    @pytest.mark.parametrize(("held", "expected"), [(False, LIMITED), (True, PASSED)])
+    def test_counts_too_if_it_was_never_sent(self, held: bool, expected: tuple[str, str, int]) -> None:
+        document = document_of("ttft:p95=1s")
+        recorder = Recorder(document)
+        recorder.begin(0.0, 0.0, LOAD_SECONDS)
+        for _ in range(80):
+            recorder.record(answered())
+        for _ in range(20):
+            recorder.skip(50.0, held=held)
+        summary = summarize(recorder.finish(LOAD_SECONDS), document)
+        assert (summary.offered, summary.sent) == (100, 80)
+        assert outcome(summary) == expected
+
+    def test_to_a_slow_or_dead_server_is_not_its_fault(self) -> None:
+        samples = [failed(ErrorClass.REFUSED, at=LOAD_SECONDS + 1, scheduled=1.0)] * 100
+        assert outcome(run(samples, "ttft:p95=1s")) == UNREACHABLE
+
+
+def test_throttling_makes_a_run_invalid() -> None:
+    assert outcome(run([answered()] * 20, "ttft:p95=1s", throttled=1.1)) == LIMITED
+    assert outcome(run([answered()] * 20, "ttft:p95=1s", throttled=0.9)) == PASSED
+
+
+def saturated(*objectives: str) -> Summary:
+    document = document_of(*objectives, rate=10)
+    measurements = measure([answered()] * 20, document)
+    measurements.saturation = Saturation(42.0, 9.5)
+    return summarize(measurements, document)
+
+
+def test_a_saturated_run_fails_although_its_objectives_were_still_met() -> None:
+    summary = saturated("ttft:p95=1s")
+    assert outcome(summary) == ("Failed", "Saturated", 99)
+    assert summary.message == "The server could not follow the offered rate from 42s on, at 9.5 requests/s."
+
+
+def test_saturation_is_only_said_if_nothing_was_asked() -> None:
+    summary = saturated()
+    assert outcome(summary) == NO_OBJECTIVES
+    assert "The server could not follow the offered rate" in summary.message
+
+
+@pytest.mark.parametrize(("slow", "expected"), [(5.0, PASSED), (0.1, PASSED)])
+def test_a_sweep_passes_with_the_rate_that_met_the_objectives(slow: float, expected: tuple[str, str, int]) -> None:
+    summary = sweep((1.0, 0.1), (8.0, slow))
+    assert outcome(summary) == expected
+    assert [step.met for step in summary.steps] == [True, slow < 1]
+
+
+def test_a_sweep_fails_if_even_the_lowest_rate_missed_an_objective() -> None:
+    summary = sweep((1.0, 3.0), (8.0, 5.0))
+    assert outcome(summary) == MISSED
+    assert "TTFT p95 was 3s" in summary.message
+
+
+def sweep(*steps: tuple[float, float]) -> Summary:
+    """Return the result of a sweep over rates, each with the TTFT of its requests."""
+    document = document_of("ttft:p95=1s", sweep={"max_rate": 10.0})
+    recorder = Recorder(document)
+    recorder.begin(0.0, 0.0)
+    for index, (rate, ttft) in enumerate(steps):
+        assert recorder.begin_step(f"{rate}/s", rate, 10.0 * index) == index
+        for _ in range(20):
+            recorder.record(answered(ttft, at=10.0 * index, step=index))
+        recorder.end_step(index, 10.0 * index + 9)
+    recorder.end_load(10.0 * len(steps))
+    recorder.set_sweep(SweepResult(1.0, 0.9, 1.1))
+    return summarize(recorder.finish(10.0 * len(steps)), document)
+
+
+def test_the_exit_codes_of_all_reasons() -> None:
+    assert exit_code_of(Verdict.FAILED, VerdictReason.REGRESSION) == 99
+    assert exit_code_of(Verdict.ERROR, VerdictReason.RUN_ERROR) == 1

@@ -1,0 +1,114 @@
+"""The result on a terminal: readable at any width, in which names are never markup."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from llmendpoint_common.contracts.loadrun import ErrorResult, Progress, Summary, Verdict, VerdictReason
+from llmendpoint_loadjob.report.console import show_summary
+from llmendpoint_loadjob.report.progress import PLAIN_SECONDS, Line, fitting
+from support.reports import HOSTILE, smallest, summary
+
+
+def printed(shown: Summary, width: int = 100, *, color: bool = False) -> str:
+    file = io.StringIO()
+    show_summary(Console(file=file, width=width, force_terminal=color, markup=False, highlight=False), shown)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_numbers_are_never_cut(width: int) -> None:
+    text = printed(summary(), width)
+    assert "…" not in text
+    whole = printed(summary(), 300)
+    numbers = set(re.findall(r"\d[\d.,]*(?:ms|us|s)\b", whole))
+    assert numbers
+    assert numbers <= set(re.findall(r"\d[\d.,]*(?:ms|us|s)\b", text))
+
+
+def test_tables_fit_into_forty_columns() -> None:
+    text = printed(summary(), 40)
+    table = [line for line in text.splitlines() if re.match(r"(mean|p\d\d|max) ", line)]
+    assert len(table) >= 12
+    assert max(map(len, table)) <= 40
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "x[/bold]y", "x[red]y", ":smiley:"])
+def test_a_name_is_shown_as_it_is(name: str) -> None:
+    assert printed(summary(model=name), 200).startswith(f"{name} at http://")
+
+
+def test_a_name_cannot_control_the_terminal() -> None:
+    assert "\u202e" not in printed(summary(model="a\u202eb"), 200)
+
+
+def test_errors_have_count_example_and_advice() -> None:
+    text = printed(summary(), 200)
+    assert '45 x 503: {"error":"the queue is full"}\n  reduce the load, or add replicas\n' in text
+
+
+def test_an_error_without_advice_gets_that_of_its_class() -> None:
+    text = printed(summary(error_details=(ErrorResult("503", 45),), errors_by_class={"503": 45}), 200)
+    assert "45 x 503\n  The server is overloaded or still loading the model." in text
+
+
+def test_what_could_not_be_measured_is_said() -> None:
+    text = printed(summary(output_tokens=None, output_tokens_per_second=None), 200)
+    assert "output tokens unknown" in text
+    assert "not measured: TTFO: the responses had no thinking" in text
+
+
+def test_the_verdict_is_the_last_line() -> None:
+    last = printed(summary(), 300).splitlines()[-1]
+    assert last == f"Failed (ObjectivesMissed): {summary().message}"
+
+
+def test_objectives_of_an_interrupted_run_are_not_judged() -> None:
+    shown = summary(partial=True, verdict=Verdict.NONE, reason=VerdictReason.CANCELED, steps=())
+    text = printed(shown, 200)
+    assert text.count("not judged") == 3
+    assert not re.search(r" (met|missed)$", text, re.MULTILINE)
+
+
+def test_colours_are_left_out_without_a_terminal() -> None:
+    assert "\x1b[" not in printed(summary())
+    assert "\x1b[" in printed(summary(), color=True)
+
+
+def test_a_run_without_requests_is_shown() -> None:
+    assert printed(smallest()).endswith("None (NoObjectives): the run has no objectives\n")
+
+
+def progress(**changes: object) -> Progress:
+    fields: dict[str, object] = {
+        "percent": 100, "requests": 1234, "errors": 7, "in_flight": 3, "output_tokens": 999_999,
+        "elapsed_seconds": 9.0, "ttft_p95_seconds": 0.25, "awaiting": "waiting for 3 responses, at most 58 s",
+    }  # fmt: skip
+    return Progress(**(fields | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("width", [10, 39, 60, 79, 200])
+def test_the_live_line_fits_and_has_whole_numbers(width: int) -> None:
+    line = fitting(progress(), width)
+    assert len(line) <= width
+    assert line.startswith("100 %")
+    assert set(re.findall(r"[\d,]+", line)) <= {"100", "3", "58", "1,234", "7", "95", "250", "999,999", ","}
+
+
+def test_the_live_line_says_what_is_awaited() -> None:
+    assert "waiting for 3 responses" in fitting(progress(), 79)
+
+
+def test_without_a_terminal_there_is_a_line_every_ten_seconds() -> None:
+    file, now = io.StringIO(), 0.0
+    with Line(Console(file=file, width=40), lambda: now) as show:
+        for tick in range(250):
+            now = tick / 10
+            show(progress())
+    lines = file.getvalue().splitlines()
+    assert len(lines) == int(24.9 / PLAIN_SECONDS)
+    assert lines[0].endswith("999,999 tokens")

@@ -1,0 +1,165 @@
+"""The process of the load generator: what it checks first, how it ends, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+import pytest
+
+from llmendpoint_common.process import exit_codes
+from support.servers import RunningSimulator, StartSimulator
+from support.waiting import eventually
+
+
+async def start(simulator: RunningSimulator, *arguments: str, stdout: int = PIPE, **environment: str) -> Process:
+    flags = [f"--url={simulator.url}", "--model=simulated", *arguments]
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "llmendpoint_loadjob", *flags, stdout=stdout, stderr=PIPE, env=os.environ | environment
+    )
+
+
+async def ended(process: Process, seconds: float = 30) -> tuple[int, str, str]:
+    output, error = await asyncio.wait_for(process.communicate(), seconds)
+    assert process.returncode is not None
+    return process.returncode, (output or b"").decode(), error.decode()
+
+
+def answered(simulator: RunningSimulator) -> int:
+    return len(simulator.simulator.ledger.entries)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_a_run_with_a_partial_report(
+    start_simulator: StartSimulator, tmp_path: Path, number: signal.Signals
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    process = await start(simulator, "--concurrency=2", "--duration=1h", "--slo=error_rate=50%", f"--out={tmp_path}")
+    await eventually(lambda: answered(simulator) >= 5, 30)
+    simulator.behave(ttft=3600)
+    process.send_signal(number)
+    code, output, _ = await ended(process, 5)
+    assert code == exit_codes.INTERRUPTED
+    assert output.splitlines()[-1].startswith("None (Canceled): the load generator was stopped before the end")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["partial"], summary["verdict"]) == (True, "None")
+    assert len((tmp_path / "requests.jsonl").read_text().splitlines()) >= 4
+    assert "Interrupted: a partial result" in (tmp_path / "report.html").read_text()
+
+
+async def test_a_second_signal_ends_a_run_that_does_not_end_and_leaves_files(
+    start_simulator: StartSimulator, tmp_path: Path
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    # The ConfigMap cannot be written, so the first signal leaves the process waiting for the API server.
+    process = await start(
+        simulator, "--concurrency=2", "--duration=1h", f"--out={tmp_path}", "--result-config-map=ns/name",
+        KUBERNETES_SERVICE_HOST="192.0.2.1", KUBERNETES_SERVICE_PORT="1",
+    )  # fmt: skip
+    await eventually(lambda: answered(simulator) >= 5, 30)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    code, _, _ = await ended(process, 5)
+    # The shell reports 130 for a process that is killed by SIGINT while it ends.
+    assert code in (exit_codes.INTERRUPTED, -signal.SIGINT)
+    assert json.loads((tmp_path / "summary.json").read_text())["partial"] is True
+    assert (tmp_path / "requests.jsonl").read_text().endswith("}\n")
+
+
+async def test_a_run_that_is_killed_leaves_what_was_measured(start_simulator: StartSimulator, tmp_path: Path) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    process = await start(simulator, "--concurrency=2", "--duration=1h", f"--out={tmp_path}")
+    lines = tmp_path / "requests.jsonl"
+    await eventually(lambda: lines.exists() and lines.read_text().count("\n") >= 5, 30)
+    process.kill()
+    await ended(process)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["partial"], summary["verdict"]) == (True, "None")
+    assert json.loads(lines.read_text().splitlines()[0])["status"] == 200
+
+
+async def test_results_have_settings_version_and_times(start_simulator: StartSimulator, tmp_path: Path) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    process = await start(simulator, "--max-requests=3", "--seed=5", f"--out={tmp_path}")
+    await ended(process)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["run"]["load"] | {"seed": 5, "maxRequests": 3, "concurrency": 1} == summary["run"]["load"]
+    assert summary["environment"]["version"]
+    assert summary["environment"]["cpus"] > 0
+    assert summary["startedAt"] < summary["endedAt"]
+    sent = [json.loads(line)["sent_at"] for line in (tmp_path / "requests.jsonl").read_text().splitlines()]
+    assert summary["startedAt"] <= min(sent) <= max(sent) <= summary["endedAt"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--out={file}"], "a file with this name exists; --out names a folder"),
+        (["--out={file}/below"], "cannot write results: Not a directory"),
+        (["--out=/proc/self/task/x"], "cannot write results"),
+        (["--questions=/nowhere"], "/nowhere"),
+        (["--questions={bad}"], "bad.yaml:1: "),
+        (["--category=Nonsense"], "Nonsense"),
+        (["--baseline={file}"], "not a result of a load run"),
+        (["--cacert={file}"], "the file has no valid PEM certificates"),
+        (["--trace={file}"], "f"),
+        (["--trace=/nowhere"], "/nowhere: "),
+    ],
+)
+async def test_what_a_run_needs_is_checked_before_the_first_request(
+    start_simulator: StartSimulator, tmp_path: Path, flags: list[str], sentence: str
+) -> None:
+    (tmp_path / "f").touch()
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q/bad.yaml").write_text("- 1\n")
+    simulator = await start_simulator()
+    names = {"file": str(tmp_path / "f"), "bad": str(tmp_path / "q")}
+    process = await start(simulator, *(flag.format(**names) for flag in flags))
+    code, output, error = await ended(process)
+    assert (code, output) == (exit_codes.USAGE, "")
+    assert error.startswith("llmendpoint_loadjob: ")
+    assert sentence in error
+    assert "Traceback" not in error
+    assert answered(simulator) == 0
+
+
+async def test_stdout_has_the_format_alone(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    code, output, _ = await ended(await start(simulator, "--max-requests=3", "--format=json"))
+    assert code in (exit_codes.OK, exit_codes.INVALID)
+    assert json.loads(output)["requests"] == 3
+    _, output, _ = await ended(await start(simulator, "--max-requests=3", "--format=csv"))
+    header, row = output.splitlines()
+    assert header.startswith("started_at,verdict,reason,")
+    assert len(header.split(",")) == len(row.split(","))
+
+
+async def test_a_closed_stdout_or_stderr_does_not_change_a_run(start_simulator: StartSimulator, tmp_path: Path) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    command = f"exec {sys.executable} -m llmendpoint_loadjob --url={simulator.url} --model=m --max-requests=3"
+    for closed in (">&-", "2>&-", "<&-", "<&- >&- 2>&-"):
+        process = await asyncio.create_subprocess_shell(
+            f"{command} --out={tmp_path} {closed}", stdout=PIPE, stderr=PIPE
+        )
+        code, _, error = await ended(process)
+        assert code in (exit_codes.OK, exit_codes.INVALID)
+        assert "Traceback" not in error
+        lines = (tmp_path / "requests.jsonl").read_text().splitlines()
+        assert [json.loads(line)["status"] for line in lines] == [200] * 3
+
+
+async def test_a_reader_that_is_gone_does_not_change_a_run(start_simulator: StartSimulator, tmp_path: Path) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await start(simulator, "--max-requests=3", f"--out={tmp_path}", stdout=writing)
+    os.close(writing)
+    code, _, error = await ended(process)
+    assert code in (exit_codes.OK, exit_codes.INVALID)
+    assert "BrokenPipe" not in error
+    assert json.loads((tmp_path / "summary.json").read_text())["requests"] == 3
