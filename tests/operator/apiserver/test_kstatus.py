@@ -132,7 +132,7 @@ def test_the_life_of_a_load_test(
     set_replicas(api, "assistant", ready=1)
     wait_until(lambda: api.get("Job", "smoke"))
     assert kstatus(name) == "InProgress"
-    result = summary(Outcome([SAMPLE], duration=1.0, offered=1, sent=1), Objective(MetricName.TTFT, threshold, 95))
+    result = summary(Outcome([SAMPLE] * 20, duration=1.0, offered=20, sent=20), Objective(MetricName.TTFT, threshold, 95))
     publish(api, "smoke", result)
     kubectl.ok("wait", "--for=condition=Complete", "--timeout=20s", name)
     kubectl.ok("wait", "--for=jsonpath={.status.verdict}", "--timeout=20s", name)
