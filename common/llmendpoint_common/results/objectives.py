@@ -83,6 +83,7 @@ class Judged(NamedTuple):
             low=_bound(metric, self.low),
             high=_bound(metric, self.high),
             requests=self.requests,
+            judged=self.state in (State.MET, State.MISSED),
         )
 
 

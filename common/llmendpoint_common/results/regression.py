@@ -27,6 +27,7 @@ from llmendpoint_common.contracts.loadrun import (
     RegressionResult,
     RunDocument,
     Summary,
+    VerdictReason,
 )
 from llmendpoint_common.process.errors import RunResultError
 from llmendpoint_common.results.confidence import Interval, percentile_ranks, share_interval
@@ -74,6 +75,9 @@ def compare(
         return None
     if baseline is None:
         return Comparison(problem="there is no result of the baseline to compare with")
+    if baseline.reason is VerdictReason.CLIENT_LIMITED:
+        # Its latencies are too long, so that a regression would not be seen.
+        return Comparison(problem="the load generator was the bottleneck of the baseline")
     try:
         before = Measurements.decode(baseline.measurements)
     except RunResultError:

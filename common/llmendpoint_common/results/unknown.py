@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmendpoint_common.contracts.loadrun import RunDocument
+from llmendpoint_common.contracts.loadrun import PrefixCache, RunDocument
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.words import plural
 
-#: Reasons for which a latency of an answered request is unknown, as the end of a sentence.
+#: Share of the answers that may come in the drain without a word.
+_MAX_DRAINED_SHARE = 0.05
 _NAMES = {"ttft": "TTFT", "tpot": "TPOT"}
 
 
@@ -17,6 +18,10 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
     whole = measurements.whole
     if not whole.answered:
         return
+    drained = whole.answered - whole.completed
+    if drained > _MAX_DRAINED_SHARE * whole.answered and not measurements.interrupted:
+        which = _of(drained, whole.answered)
+        yield f"{which[:1].upper()}{which[1:]} came after the end of the load, and are in no rate; run it for longer"
     if whole.empty:
         yield (
             f"{plural(whole.empty, 'answer')} had no content and no tokens, and count as never answered in objectives"
@@ -27,7 +32,7 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
             yield f"{name} is unknown for {_of(count, whole.answered)}: {_reason(field, document)}"
     if whole.without_usage:
         yield f"The server reported no token counts for {_of(whole.without_usage, whole.answered)}"
-    if not whole.cached_of_tokens:
+    if not whole.cached_of_tokens and document.request.prefix_cache is not PrefixCache.UNIQUE:
         yield "The server did not report cached input tokens, so the share of repeated prompts is unknown"
 
 

@@ -156,10 +156,10 @@ def _passed(evidence: Evidence) -> Judgement | None:
     if not evidence.judged and evidence.comparison is None:
         return None
     met = [_sentence(judged) for judged in evidence.judged]
-    total = f"all {len(met)} objectives were met" if len(met) != 1 else "the objective was met"
-    if not met:
-        total = "nothing is worse than in the baseline by more than allowed"
-    message = _message([total, *met, *_facts(evidence)])
+    totals = [f"all {len(met)} objectives were met" if len(met) > 1 else "the objective was met"] if met else []
+    if evidence.comparison is not None:
+        totals.append("no metric is worse than in the baseline by more than is allowed")
+    message = _message([*totals, *met, *_facts(evidence)])
     return Judgement(Verdict.PASSED, VerdictReason.OBJECTIVES_MET, message)
 
 

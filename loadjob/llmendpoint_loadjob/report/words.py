@@ -15,6 +15,7 @@ from llmendpoint_common.contracts.loadrun import (
     Verdict,
     advice,
 )
+from llmendpoint_common.results.words import NEVER_ANSWERED
 
 #: How a verdict is shown: good, bad, warn or nothing.
 KINDS = {Verdict.PASSED: "good", Verdict.FAILED: "bad", Verdict.ERROR: "bad", Verdict.INVALID: "warn"}
@@ -99,6 +100,8 @@ def result_of(summary: Summary, result: ObjectiveResult) -> str:
         return "not judged"
     if result.measured == NOTHING_MEASURED:
         return "not measured"
+    if not result.judged:
+        return "too few requests"
     return "met" if result.met else "missed"
 
 
@@ -111,6 +114,8 @@ def interval(result: ObjectiveResult) -> str:
     """Return the 95 % confidence interval of a measured value, or nothing."""
     if result.low is None:
         return "" if result.high is None else f"{result.high} or less"
+    if result.low == NEVER_ANSWERED:
+        return result.low
     return f"{result.low} to {result.high}" if result.high is not None else f"{result.low} or more"
 
 

@@ -74,7 +74,8 @@ def summary_state(summary: Summary) -> dict[str, Any]:
 def slo_state(summary: Summary) -> list[dict[str, Any]]:
     """Return `status.slo`."""
     found: list[dict[str, Any]] = [msgspec.to_builtins(result) for result in summary.slo]
-    return [{name: value for name, value in item.items() if value is not None} for item in found]
+    # The condition Passed says why an objective was not judged.
+    return [{name: value for name, value in item.items() if value is not None and name != "judged"} for item in found]
 
 
 def _categories(summary: Summary) -> list[dict[str, Any]]:

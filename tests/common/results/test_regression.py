@@ -48,6 +48,7 @@ def test_an_equal_run_passes() -> None:
         "TTFT p50", "TTFT p95", "TPOT p50", "TPOT p95", "RequestLatency p50", "RequestLatency p95", "Throughput", "ErrorRate",
     ]  # fmt: skip
     assert all(abs(result.change) < 0.2 for result in summary.regressions)
+    assert summary.message == "No metric is worse than in the baseline by more than is allowed."
 
 
 def test_a_slower_server_fails_and_the_message_shows_both_values() -> None:
@@ -100,6 +101,10 @@ def judged(now: list[Sample], baseline: Summary | None, **settings: Any) -> Summ
         (msgspec.structs.replace(BASELINE, measurements={}), "no measurements"),
         (msgspec.structs.replace(BASELINE, measurements={"offered": -1}), "no measurements"),
         (run([failed()] * 50), "No request of the baseline was answered"),
+        (
+            run([answered(1.03)] * 1000, "ttft:p95=1s", lag=(0.06,) * 100),
+            "The load generator was the bottleneck of the baseline",
+        ),
     ],
 )
 def test_without_a_usable_baseline_the_run_cannot_tell(baseline: Summary | None, words: str) -> None:

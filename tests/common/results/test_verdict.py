@@ -90,7 +90,9 @@ NO_USAGE: dict[str, Any] = {"has_usage": False, "input_tokens": 0, "tokens": 0}
 def test_verdicts(samples: list[Sample], objectives: list[str], expected: tuple[str, str, int]) -> None:
     summary = run(samples, *objectives)
     assert outcome(summary) == expected
-    assert [result.met for result in summary.slo].count(True) == len(summary.slo) or expected != PASSED
+    assert all(result.met for result in summary.slo) or expected != PASSED
+    assert all(result.judged for result in summary.slo) or expected not in (PASSED, MISSED)
+    assert not any(result.met and not result.judged for result in summary.slo)
 
 
 @pytest.mark.parametrize("samples", [[answered()] * 50, [failed()] * 50, [], [answered(9.0)] * 50])

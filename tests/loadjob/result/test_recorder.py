@@ -43,6 +43,10 @@ class TestRates:
         assert summary.output_tokens == 60 * 11
         assert summary.ttft is not None
         assert summary.ttft.max == pytest.approx(5.0)
+        assert (
+            summary.unknown[0]
+            == "10 of 60 answers came after the end of the load, and are in no rate; run it for longer"
+        )
 
     def test_do_not_count_the_warm_up(self) -> None:
         samples = [answered(9.0, at=-5.0), failed(at=-4.0)] + [answered()] * 20

@@ -104,7 +104,8 @@ class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """An objective with its threshold and the measured value, both as text with a unit (`250ms`, `1%`).
 
     `measured` is NOTHING_MEASURED if no request had a value. `low` and `high` are the bounds of its 95 % confidence
-    interval, and `requests` is the number of requests that it was judged on, failed requests included.
+    interval, and `requests` is the number of requests that it was judged on, failed requests included. `judged` is
+    false if it is neither met nor missed, because it could not be measured or there were too few requests.
     """
 
     metric: MetricName
@@ -115,6 +116,7 @@ class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
     low: _Name | None = None
     high: _Name | None = None
     requests: _Count = 0
+    judged: bool = True
 
 
 class CategoryResult(msgspec.Struct, frozen=True, rename="camel"):
