@@ -12,19 +12,14 @@ from llmendpoint_cli.cluster.names import ObjectName, parse_object_name
 from llmendpoint_common.contracts.cluster import LoadTestCondition
 from llmendpoint_common.contracts.loadrun import (
     RESULT_KEY,
-    RUN_KEY,
     Progress,
     Summary,
     Verdict,
     VerdictReason,
     exit_code_of,
     parse_result,
-    parse_run_document,
 )
 from llmendpoint_common.process.errors import ClusterError, RunResultError
-from llmendpoint_common.results.measurements import Measurements
-from llmendpoint_common.results.merge import merge
-from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.report.progress import Line
 from llmendpoint_loadjob.report.streams import progress_console
 
@@ -93,7 +88,7 @@ async def outcome_of(cluster: Cluster, name: ObjectName, resource: Manifest) -> 
         reason = VerdictReason(passed.get("reason") or VerdictReason.RUN_ERROR)
     except ValueError as error:
         raise ClusterError(f"LoadTest {name} has a verdict that this version does not know: {error}") from None
-    summary = await _summary(cluster, name)
+    summary = await _summary(cluster, name, resource)
     return Outcome(verdict, reason, str(passed.get("message") or ""), summary)
 
 
@@ -109,35 +104,16 @@ async def fetch(text: str, options: Namespace, *, is_awaited: bool) -> tuple[Obj
         return name, await outcome_of(cluster, name, resource)
 
 
-async def _summary(cluster: Cluster, name: ObjectName) -> Summary | None:
-    """Return the summary of all pods, merged exactly, or None if there is none."""
-    parts: list[Summary] = []
-    while (
-        data := await cluster.config_map(ObjectName(name.namespace, f"{name.name}-result-{len(parts)}"))
-    ) is not None:
-        text = data.get(RESULT_KEY)
-        if not text:
-            break
-        try:
-            parts.append(parse_result(text))
-        except RunResultError as error:
-            raise ClusterError(f"LoadTest {name}: {error}") from None
-    if len(parts) <= 1:
-        return parts[0] if parts else None
-    return await _merged(cluster, name, parts)
-
-
-async def _merged(cluster: Cluster, name: ObjectName, parts: list[Summary]) -> Summary:
-    data = await cluster.config_map(ObjectName(name.namespace, f"{name.name}-run"))
-    if data is None or RUN_KEY not in data:
-        raise ClusterError(f"LoadTest {name}: the ConfigMap {name.name}-run with the run document is gone")
-    document = parse_run_document(data[RUN_KEY].encode(), f"{name.name}-run")
-    measurements = merge([Measurements.decode(part.measurements) for part in parts])
-    first = parts[0]
-    return summarize(
-        measurements,
-        document,
-        environment=first.environment,
-        started_at=min(part.started_at for part in parts),
-        ended_at=max(part.ended_at for part in parts),
-    )
+async def _summary(cluster: Cluster, name: ObjectName, resource: Manifest) -> Summary | None:
+    """Return the result of a LoadTest, or None if there is none. The operator has merged those of several pods."""
+    reference = (resource.get("status") or {}).get("resultConfigMap") or {}
+    if "name" not in reference:
+        return None
+    data = await cluster.config_map(ObjectName(name.namespace, reference["name"]))
+    text = (data or {}).get(RESULT_KEY)
+    if not text:
+        return None
+    try:
+        return parse_result(text)
+    except RunResultError as error:
+        raise ClusterError(f"LoadTest {name}: {error}") from None
