@@ -62,7 +62,7 @@ def _runs() -> Iterator[State]:
     begun = phases.starting("smoke", {"smoke-result-0": "uid-2"}, described, NOW)
     running = phases.running(40, "120 requests, 0 errors, 2400 tokens")
     objective, strict = Objective(MetricName.TTFT, 1.0, 95), Objective(MetricName.TTFT, 0.05, 95)
-    good = Outcome([SAMPLE], duration=1.0, offered=1, sent=1)
+    good = Outcome([SAMPLE] * 20, duration=1.0, offered=20, sent=20)
     slow = Outcome([SAMPLE], duration=1.0, offered=10, sent=1)
     passed = loadtest(begun, phases.finished(summary(good, objective), NOW))
     yield State("running", loadtest(begun, running), "InProgress", "Progressing", "Complete")
