@@ -81,6 +81,9 @@ class Process:
         print_summary(summary, self._settings.format, self._settings.out)
         if self._execution.failure or not is_published:
             return exit_codes.ERROR
+        if is_part_of_a_run(self._settings):
+            # The verdict is that of the run. A Job would report a pod with the exit code of a verdict as failed.
+            return exit_codes.OK
         return exit_code_of(summary.verdict, summary.reason)
 
     def save(self) -> None:
@@ -109,9 +112,14 @@ class Process:
         return True
 
 
+def is_part_of_a_run(settings: Settings) -> bool:
+    """Return whether other pods send the rest of the run, so that only their merged results can be judged."""
+    return settings.slice.parts > 1 and settings.result_config_map is not None
+
+
 def barrier_of(settings: Settings) -> Barrier | None:
     """Return the barrier at which a pod waits for the others of its run, or None if the run has one process."""
-    if settings.slice.parts == 1 or settings.result_config_map is None:
+    if settings.result_config_map is None or not is_part_of_a_run(settings):
         return None
     return Barrier(settings.result_config_map)
 

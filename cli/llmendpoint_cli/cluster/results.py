@@ -105,9 +105,11 @@ async def fetch(text: str, options: Namespace, *, is_awaited: bool) -> tuple[Obj
 
 
 async def _summary(cluster: Cluster, name: ObjectName, resource: Manifest) -> Summary | None:
-    """Return the summary of the run, or None if there is none. The operator merges those of several pods."""
-    known = (resource.get("status") or {}).get("resultConfigMap") or {}
-    data = await cluster.config_map(ObjectName(name.namespace, known.get("name") or f"{name.name}-result-0"))
+    """Return the result of a LoadTest, or None if there is none. The operator has merged those of several pods."""
+    reference = (resource.get("status") or {}).get("resultConfigMap") or {}
+    if "name" not in reference:
+        return None
+    data = await cluster.config_map(ObjectName(name.namespace, reference["name"]))
     text = (data or {}).get(RESULT_KEY)
     if not text:
         return None

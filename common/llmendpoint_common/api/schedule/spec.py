@@ -67,8 +67,8 @@ class LoadTestScheduleSpec(ApiModel):
         ConcurrencyPolicy.FORBID,
         description="What happens if a load test is due while an earlier one of this schedule has not ended. Forbid: "
         "it is not created until the earlier one has ended, and not at all if the next one is due or "
-        "startingDeadlineSeconds has passed by then. Allow: both run, and disturb each other's measurements if they have the same target. Replace: "
-        f"the earlier one is deleted. Defaults to {ConcurrencyPolicy.FORBID}.",
+        "startingDeadlineSeconds has passed by then. Allow: both run, and disturb each other's measurements if they "
+        f"have the same target. Replace: the earlier one is deleted. Defaults to {ConcurrencyPolicy.FORBID}.",
     )
     starting_deadline_seconds: int | None = Field(
         None,
