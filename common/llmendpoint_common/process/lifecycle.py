@@ -48,3 +48,6 @@ async def _supervised(
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+            if stopping.is_set():
+                # The process is ending with its exit code, which another signal must not change.
+                signal.signal(number, signal.SIG_IGN)
