@@ -169,7 +169,7 @@ class LoadRun:
             finally:
                 self.recorder.set_throttled(throttled_seconds() - throttled)
                 await _cancel(*watches)
-                log.info(
+                log.debug(
                     "garbage collection took %.3f s, at most %.1f ms at a time", garbage.total, 1e3 * garbage.longest
                 )
 
