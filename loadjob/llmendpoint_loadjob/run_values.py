@@ -7,15 +7,12 @@ import math
 import re
 from typing import Any, NamedTuple
 
-from llmendpoint_common.contracts.loadrun import MAX_CONCURRENCY, MAX_RATE, MAX_SECONDS, RunStage
+from llmendpoint_common.contracts.loadrun import MAX_CONCURRENCY, MAX_RATE, MAX_SECONDS, RunStage, header_problem
 from llmendpoint_common.process.units import parse_duration, parse_number, parse_positive, parse_share
 from llmendpoint_loadjob.client.target import parse_target
 
-#: Headers that the load generator writes itself, and the credentials, which a run document does not hold.
-_OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "transfer-encoding", "x-request-id"})
+#: Headers with credentials, which a run document does not hold.
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
-#: A field name of RFC 9110, section 5.6.2.
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _STAGE_FORM = "write it like 30s:rate=5, 2m:concurrency=8 or 1m:rate=20:ramp"
 
 
@@ -184,15 +181,16 @@ def parse_fields(text: str) -> dict[str, Any]:
 
 def parse_header(text: str) -> Setting:
     """Parse a header, `NAME: VALUE` or `NAME=VALUE`."""
-    match = re.fullmatch(r"([^:=\s]+)\s*[:=]\s*(.*)", text)
-    if not match or not _HEADER_NAME.fullmatch(match[1]) or not match[2].isprintable():
-        name = match[1] if match else text
-        raise ValueError(f"{name!r} is not a header; write it like 'X-Tenant: blue', in one line")
-    if match[1].lower() in _CREDENTIALS:
-        raise ValueError(f"{match[1]} holds a credential, which every result would show; use --api-key-file")
-    if match[1].lower() in _OWN_HEADERS:
-        raise ValueError(f"{match[1]} is written by the load generator and cannot be set")
-    return Setting(match[1], match[2].strip())
+    match = re.fullmatch(r"([^:=\s]+)\s*[:=]\s*(.*)", text, re.DOTALL)
+    if not match:
+        raise ValueError(f"{text.partition(':')[0]!r} is not a header; write it like 'X-Tenant: blue'")
+    name, value = match[1], match[2].strip()
+    if name.lower() in _CREDENTIALS:
+        raise ValueError(f"{name} holds a credential, which every result would show; use --api-key-file")
+    problem = header_problem(name, value)
+    if problem:
+        raise ValueError(problem)
+    return Setting(name, value)
 
 
 def parse_config_map(text: str) -> str:

@@ -19,8 +19,8 @@ class Exactness(msgspec.Struct, gc=False):
       of requests that had arrived and not ended, this one included.
     - `begun_at`, `first_due_at` and `last_due_at` are scheduled times: the end of the wait, and when the first and the
       last chunk were due. `first_sent_at` and `last_sent_at` are the times after the kernel had taken them.
-    - `receive_lag` is how long the event loop had not read requests when it read this one. The request may have arrived
-      earlier than `received_at` by that time.
+    - `receive_lag` is an upper bound of how long the event loop had not read requests when it read this one, and so of
+      how much earlier than `received_at` the request may have arrived.
     - `send_lag` is the longest delay of a chunk, and `blocked` the number of chunks that the client was too slow for.
     """
 

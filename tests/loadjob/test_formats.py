@@ -152,6 +152,15 @@ class TestVllm:
         assert "std_e2el_ms" not in result
         assert result["mean_e2el_ms"] == pytest.approx(1000.0)
 
+    def test_tokens_that_the_server_did_not_report_are_null(self) -> None:
+        without = summary(inputTokens=None, outputTokens=None, outputTokensPerSecond=None)
+        result = vllm_result(without, [], document())
+        assert {name for name in result if "token" in name and result[name] == 0} == set()
+        assert result["total_output_tokens"] is None
+        aggregate = llmd_report(without, [], document())["results"]["request_performance"]["aggregate"]
+        assert set(aggregate["throughput"]) == {"request_rate"}
+        assert "output_length" not in aggregate["requests"]
+
     def test_the_whole_is_strict_json(self) -> None:
         result = vllm_result(summary(), lines(), document(rate=2.0, arrivals="constant"))
         json.dumps(result, allow_nan=False)

@@ -6,13 +6,18 @@ import asyncio
 import json
 import statistics
 import time
+import urllib.request
 from typing import Any
 
 import aiohttp
 import pytest
 
+from llmendpoint_simulator.behaviour import Behaviour
+from llmendpoint_simulator.known.admission import Admission
+from llmendpoint_simulator.known.timers import Timers
 from llmendpoint_simulator.ledger import Entry, Exactness
 from llmendpoint_simulator.settings import parse_settings
+from support.known_latency import known_latency_process
 from support.servers import RunningKnownLatency, StartKnownLatency
 from support.waiting import eventually
 
@@ -23,6 +28,11 @@ async def lines_of(http: aiohttp.ClientSession, url: str, **fields: Any) -> list
     """Return the lines of a streamed answer, each with the time at which it was read."""
     async with http.post(f"{url}/api/chat", json={**CHAT, **fields}) as response:
         return [(time.monotonic(), json.loads(line)) async for line in response.content]
+
+
+def raw_request() -> bytes:
+    body = json.dumps(CHAT).encode()
+    return b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 def exactness(entry: Entry) -> Exactness:
@@ -107,13 +117,31 @@ async def test_a_server_with_a_capacity_turns_to_one_request_per_interval(
     assert others == pytest.approx([first + number / 50 for number in range(1, 6)], abs=1e-9)
 
 
+def test_a_late_event_loop_does_not_lower_the_capacity() -> None:
+    """The turn at 10.01 s is overdue when a request arrives at 10.013 s: it is not moved to the time of arrival."""
+
+    class Request:
+        def __init__(self, received_at: float) -> None:
+            self.received_at = received_at
+            self.begun_at = 0.0
+
+        def begin(self, when: float) -> None:
+            self.begun_at = when
+
+    admission = Admission(lambda: Behaviour(capacity=100, parallel=10), Timers())
+    first, waiting, late = Request(10.0), Request(10.002), Request(10.013)
+    for request in (first, waiting, late):
+        assert admission.arrive(request)
+    admission.on_turn(10.02)
+    assert [first.begun_at, waiting.begun_at, late.begun_at] == pytest.approx([10.0, 10.01, 10.02], abs=1e-9)
+
+
 async def test_a_rate_under_the_capacity_waits_for_nothing(
     start_known_latency: StartKnownLatency, http: aiohttp.ClientSession
 ) -> None:
-    server = await start_known_latency(ttft=0.0, inter_token=0.0, tokens=1, capacity=1000)
+    server = await start_known_latency(ttft=0.0, inter_token=0.0, tokens=1, capacity=20_000)
     for _ in range(5):
         await lines_of(http, server.url)
-        await asyncio.sleep(0.001)
     assert all(exactness(entry).begun_at == entry.received_at for entry in server.entries)
 
 
@@ -155,8 +183,7 @@ async def test_the_ledger_says_by_how_much_the_server_was_late(
 
     answer = asyncio.ensure_future(lines_of(http, server.url))
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    body = json.dumps(CHAT).encode()
-    writer.write(b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    writer.write(raw_request())
     time.sleep(0.2)  # The request has been sent, and the event loop of the server does not run.
     await asyncio.gather(answer, reader.readuntil(b"0\r\n\r\n"))
     writer.close()
@@ -239,3 +266,63 @@ def test_flags_that_would_have_no_effect_are_refused(
         parse_settings(arguments)
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+async def test_chunks_that_the_client_does_not_read_are_counted(start_known_latency: StartKnownLatency) -> None:
+    server = await start_known_latency(ttft=0.0, inter_token=0.0, tokens=2_000_000, tokens_per_chunk=100_000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+    writer.write(raw_request())
+    await eventually(lambda: bool(server.entries) and server.entries[0].outcome == "completed")
+    assert exactness(server.entries[0]).blocked > 0
+
+    data = b""
+    while not data.endswith(b"0\r\n\r\n"):
+        data = data[-16:] + await reader.read(1_000_000)
+    writer.close()
+
+
+async def test_pipelined_requests_are_answered_in_order(start_known_latency: StartKnownLatency) -> None:
+    server = await start_known_latency(ttft=0.01, inter_token=0.0, tokens=1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(raw_request() + b"GET /api/version HTTP/1.1\r\nHost: x\r\n\r\n")
+    stream = await reader.readuntil(b"0\r\n\r\n")
+    assert b'"done":true' in stream
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 OK")
+    writer.close()
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_a_connection_is_closed_if_the_client_asks_for_it(
+    start_known_latency: StartKnownLatency, version: bytes
+) -> None:
+    server = await start_known_latency(ttft=0.0, inter_token=0.0, tokens=2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(raw_request().replace(b"HTTP/1.1", b"HTTP/" + version).replace(b"Host: x", b"Connection: close"))
+    answer = await reader.read()
+    assert (b"Transfer-Encoding: chunked" in answer) == (version == b"1.1")
+    assert b'"eval_count":2' in answer
+    writer.close()
+
+
+async def test_without_timers_of_the_kernel_the_event_loop_has_them(
+    start_known_latency: StartKnownLatency, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmendpoint_simulator.known.timers.HAS_KERNEL_TIMERS", False)
+    server = await start_known_latency(ttft=0.02, inter_token=0.002, tokens=5)
+    lines = await lines_of(http, server.url)
+    assert len(lines) == 6
+    assert lines[0][0] >= server.entries[0].received_at + 0.02
+
+
+@pytest.mark.alone
+def test_a_process_of_its_own_is_exact_to_a_millisecond() -> None:
+    """A chunk whose lateness is not in the ledger does not reach the client late either."""
+    with known_latency_process("--ttft=20ms", "--inter-token=5ms", "--tokens=3") as server:
+        for _ in range(20):
+            ask = urllib.request.Request(f"{server.url}/api/chat", json.dumps(CHAT).encode())
+            urllib.request.urlopen(ask, timeout=10).read()
+        times = [entry["exactness"] for entry in server.entries]
+    assert len(times) == 20
+    late = [one["first_sent_at"] - one["first_due_at"] for one in times]
+    assert statistics.median(late) < 0.001
+    assert min(late) >= 0

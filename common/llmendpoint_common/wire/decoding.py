@@ -22,7 +22,6 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 #: A longer text is not decoded a second time. Events and lines of a stream have some hundred bytes.
 _MAX_REPAIRED_BYTES = 1024 * 1024
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_PATH = re.compile(r"^(.*) - at `(\$[^`]*)`$", re.DOTALL)
 _MAX_PROBLEM = 200
 
 
@@ -56,12 +55,12 @@ def problem_of(error: BaseException) -> str:
     """Return one line that names the field which could not be decoded, and what is wrong. It quotes no value."""
     if not isinstance(error, msgspec.MsgspecError):
         return "a string is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else "it is nested too deeply"
-    found = _PATH.match(str(error))
-    if found is None:
-        return f"not valid JSON: {error}"[:_MAX_PROBLEM]
-    reason = found[1].partition(", got `")
-    kind = f", not {reason[2].rstrip('`')}" if reason[1] else ""
-    return f"{found[2].removeprefix('$.')}: {_lower(reason[0])}{kind}".replace("`", "")[:_MAX_PROBLEM]
+    if not isinstance(error, msgspec.ValidationError):
+        return f"not valid JSON: {_lower(str(error).removeprefix('JSON is malformed: '))}"[:_MAX_PROBLEM]
+    reason, _, path = str(error).partition(" - at `$")
+    field = path.strip(".`")
+    sentence = _lower(reason).replace(", got ", ", not ").replace("`", "")
+    return (f"{field}: {sentence}" if field else sentence)[:_MAX_PROBLEM]
 
 
 def _lower(text: str) -> str:

@@ -43,13 +43,19 @@ class EventSplitter:
             elif not text:
                 self._dispatch(events)
             elif text.startswith(_MARK):
-                # A byte-order mark at the start of the stream is ignored (WHATWG HTML, 9.2.6).
-                events += self.feed(text.removeprefix(_MARK) + b"\n")
+                self._read_marked(text.removeprefix(_MARK))
         return events
 
     def flush(self) -> list[ServerSentEvent]:
         """Return the event that the end of the stream cuts off, if there is one, with its last line."""
         return self.feed(b"\n\n")
+
+    def _read_marked(self, text: bytes) -> None:
+        """Read the first line, without its byte-order mark (WHATWG HTML, 9.2.6)."""
+        if text.startswith(b"data:"):
+            self._data.append(text[5:].removeprefix(b" "))
+        elif text.startswith(b"event:"):
+            self._name = text[6:].removeprefix(b" ")
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,7 +19,13 @@ from llmendpoint_loadjob.client.retry_after import seconds_of
 from llmendpoint_loadjob.client.text import TextReader
 from llmendpoint_loadjob.result.timings import Sample
 
+#: What Go, nginx and Apache answer to a request without TLS at a port for TLS.
+_EXPECTS_TLS = re.compile("https (?:server|port)|ssl-enabled server", re.IGNORECASE)
 _TLS_ALERT = b"\x15\x03"
+#: A response whose content comes within 1 ms, or faster than 20,000 chunks per second, was sent in one piece, which the
+#: socket delivers in several reads. Reading and parsing a chunk takes 1 to 5 µs. No model is nearly as fast.
+_MIN_SPREAD_SECONDS = 1e-3
+_MIN_CHUNK_SECONDS = 5e-5
 _NOT_CODED = (b"", b"identity")
 
 
@@ -39,8 +46,20 @@ class Answer:
     head if it arrives together with the piece, which takes 4 µs.
     """
 
-    __slots__ = ("_dialect", "_head", "_prompts", "_reader", "_sample", "_text", "_words", "had_interim", "on_end",
-                 "partial", "was_reset")  # fmt: skip
+    __slots__ = (
+        "_clock",
+        "_dialect",
+        "_head",
+        "_prompts",
+        "_reader",
+        "_sample",
+        "_text",
+        "_words",
+        "had_interim",
+        "on_end",
+        "partial",
+        "was_reset",
+    )
 
     def __init__(self, reader: Reader, sample: Sample, prompts: Sequence[str] = (), *, keep_text: bool = False) -> None:
         #: Whether the connection ended without being closed in an orderly way, and the bytes of a head it cut off.
@@ -48,6 +67,7 @@ class Answer:
         self.partial = b""
         self.had_interim = False
         self.on_end: Callable[[bool], None] | None = None
+        self._clock = reader.clock
         self._reader = reader
         self._sample = sample
         #: Texts that must not be in the description of an error.
@@ -83,7 +103,7 @@ class Answer:
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Read content, or keep the beginning of an error message."""
-        now = self._reader.clock()
+        now = self._clock()
         dialect = self._dialect
         if dialect is not None:
             for piece in pieces:
@@ -131,9 +151,7 @@ class Answer:
         elif now != last:
             # All content of one read of the socket has the same time.
             sample.gaps.append(now - last)
-            sample.is_spread = True
         sample.last = now
-        sample.chunks += 1
         if sample.first_output is None:
             reading = self._dialect.reading  # type: ignore[union-attr]
             if reading.chunks > reading.thoughts:
@@ -143,22 +161,28 @@ class Answer:
         """Return the error of a response whose framing is complete."""
         dialect, head = self._dialect, self._head
         if dialect is None or head is None:
-            return error_of_status(self._sample.status) or ErrorClass.INVALID_BODY, self._words_of_status()
-        dialect.close(self._reader.clock())
+            words = self._words_of_status()
+            if self._sample.status == HTTPStatus.BAD_REQUEST and _EXPECTS_TLS.search(words):
+                return ErrorClass.TLS, words
+            return error_of_status(self._sample.status) or ErrorClass.INVALID_BODY, words
+        dialect.close(self._clock())
         if dialect.reading.is_whole and not is_stream(head.fields.get(b"content-type", b"")):
             self._forget_times()
         coding = head.fields.get(b"content-encoding", b"").lower()
         if coding not in _NOT_CODED:
             name = coding.decode("latin-1")
             return ErrorClass.INVALID_BODY, f"the response has the content coding {name}, which was not requested"
-        return _error_of(dialect.reading)
+        error, detail = _error_of(dialect.reading)
+        if error is ErrorClass.INVALID_BODY:
+            media_type = head.fields.get(b"content-type", b"none").decode("latin-1")
+            detail += f" (content type: {media_type})"
+        return error, detail
 
     def _forget_times(self) -> None:
         """Remove the times of content that came in one object: the time of the first token is not known."""
         sample = self._sample
         sample.first = sample.last = sample.first_output = None
         sample.gaps.clear()
-        sample.is_spread = False
 
     def _words_of_status(self) -> str:
         head = self._head
@@ -177,15 +201,26 @@ class Answer:
         if on_end is None:
             return
         sample = self._sample
-        sample.ended = self._reader.clock()
+        sample.ended = self._clock()
         sample.error = error
+        if self._dialect is not None:
+            _read_result(self._dialect.reading, sample)
+        sample.is_spread = _is_spread(sample)
+        if not sample.is_spread:
+            sample.gaps.clear()
         if detail:
             sample.detail = self._reader.redactor.line(detail, self._prompts)
-        if self._dialect is not None:
-            _read_usage(self._dialect.reading, sample)
         # Break the reference cycle with the dialect. Otherwise, the garbage collector has to free each response.
         self._dialect = None
         on_end(reusable)
+
+
+def _is_spread(sample: Sample) -> bool:
+    """Return whether the content came over time, so that the time per token is that of the server."""
+    if not sample.gaps or sample.first is None or sample.last is None:
+        return False
+    spread = sample.last - sample.first
+    return spread >= _MIN_SPREAD_SECONDS and spread >= _MIN_CHUNK_SECONDS * (sample.chunks - 1)
 
 
 def _error_of(reading: Reading) -> tuple[ErrorClass | None, str]:
@@ -201,7 +236,8 @@ def _error_of(reading: Reading) -> tuple[ErrorClass | None, str]:
     return None, ""
 
 
-def _read_usage(reading: Reading, sample: Sample) -> None:
+def _read_result(reading: Reading, sample: Sample) -> None:
+    sample.chunks = reading.chunks
     usage = reading.usage
     if usage is None:
         return

@@ -50,10 +50,14 @@ class Client:
         self._writer = RequestWriter(target, document, api_key)
         is_insecure = bool(document.target.insecure_skip_verify)
         tls = tls_context(cacert, is_insecure=is_insecure) if target.is_tls else None
+        self._kind = "connection with TLS" if tls else "connection"
         self._dialer = Dialer(target, tls, self._timeout)
         redactor = Redactor(_secrets(target, document, api_key))
         self._reader = Reader(clock, OPERATIONS[document.target.api], redactor)
         self._outage = Outage()
+        self._is_tls = target.is_tls
+        #: Whether the server expects TLS although the URL says http, or None if that is not known.
+        self._expects_tls: bool | None = None
         #: Idle connections; the one that was used last is the last.
         self._idle: dict[Connection, None] = {}
         self._busy: set[Connection] = set()
@@ -83,6 +87,8 @@ class Client:
             await self._exchange(request, answer, sample)
         finally:
             self.in_flight -= 1
+        if sample.error is ErrorClass.RESET and not sample.status:
+            await self._look_for_tls(sample)
         self._set_pause(sample)
         return answer.text
 
@@ -155,6 +161,15 @@ class Client:
             pause = self._outage.pause(sample.ended, is_connected=sample.status > 0)
             sample.retry_after = max(pause, sample.retry_after or 0.0)
 
+    async def _look_for_tls(self, sample: Sample) -> None:
+        """Give a request that got no answer another class if the server expects TLS. The server is asked once."""
+        if self._expects_tls is None:
+            self._expects_tls = False
+            self._expects_tls = not self._is_tls and await self._dialer.expects_tls()
+        if self._expects_tls:
+            sample.error = ErrorClass.TLS
+            sample.detail = "the server closed the connection before a response, because it expects https"
+
     # ---- opening
 
     async def _connect(self, sample: Sample) -> Connection | None:
@@ -180,7 +195,7 @@ class Client:
         except TimeoutError as error:
             if self._is_aborting:
                 raise DialError(ErrorClass.UNFINISHED, "the connection was not open at the end of the run") from error
-            raise DialError(ErrorClass.TIMEOUT, f"no connection within {self._timeout:g} s") from error
+            raise DialError(ErrorClass.TIMEOUT, f"no {self._kind} within {self._timeout:g} s") from error
         finally:
             self._dialing.discard(limit)
             self._is_aborting = self._is_aborting and bool(self._dialing)

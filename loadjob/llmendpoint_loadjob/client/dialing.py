@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -26,6 +27,7 @@ _Address: TypeAlias = tuple[Any, ...]
 _NEXT_ATTEMPT_SECONDS = 0.25
 #: Addresses are resolved again after this time, so that a rollout of the server is noticed.
 _LIFETIME_SECONDS = 5.0
+_PROBE_SECONDS = 2.0
 #: Errors for which this machine is the reason: files, ports or memory are used up.
 _OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 
@@ -54,18 +56,31 @@ class Dialer:
     async def dial(self, protocol: Callable[[], P]) -> P:
         """Open a connection and return its protocol. Raises DialError, or TimeoutError at the limit of the caller."""
         sock = await self._open_socket(self._in_turn(await self._addresses()))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # From here on, the transport closes the socket, also if the handshake fails or is cancelled.
             _, made = await asyncio.get_running_loop().create_connection(
                 protocol, sock=sock, ssl=self._tls, ssl_handshake_timeout=self._timeout if self._tls else None,
                 server_hostname=self._target.dns_name.rstrip(".").partition("%")[0] if self._tls else None,
             )  # fmt: skip
-        except BaseException as error:
-            sock.close()
-            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-                raise self._tls_failure(error) from error
-            raise
+        except OSError as error:
+            raise self._tls_failure(error) from error
         return made
+
+    async def expects_tls(self) -> bool:
+        """Return whether the server makes a TLS handshake, although the URL says http. Asked only after a failure."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                sock = await self._open_socket(self._in_turn(await self._addresses()))
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    asyncio.Protocol, sock=sock, ssl=context, server_hostname=""
+                )
+        except (DialError, OSError):
+            return False
+        transport.abort()
+        return True
 
     # ---- names
 
@@ -75,20 +90,13 @@ class Dialer:
         task = self._resolving
         is_old = loop.time() - self._resolved_at > _LIFETIME_SECONDS
         if task is None or (task.done() and (is_old or task.cancelled() or task.exception() is not None)):
-            task = self._resolving = asyncio.ensure_future(self._resolve())
-            # At the end of a run nobody may be left to hear why it failed, and asyncio would print a traceback.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            task = self._resolving = asyncio.create_task(resolve(self._target.dns_name, self._target.port))
             self._resolved_at = loop.time()
         try:
             return await asyncio.shield(task)
         except (socket.gaierror, UnicodeError) as error:
             reason = error.strerror if isinstance(error, socket.gaierror) else "it is not a name"
             raise DialError(ErrorClass.DNS, f"cannot resolve {self._target.host}: {reason}") from error
-
-    async def _resolve(self) -> list[_Address]:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self._target.dns_name, self._target.port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(found))
 
     def _in_turn(self, addresses: list[_Address]) -> list[_Address]:
         """Return the addresses in the order in which to try them: both families alternate.
@@ -162,13 +170,22 @@ class Dialer:
         return DialError(ErrorClass.TLS, f"no TLS connection to {self._target.address}: {reason}")
 
 
+async def resolve(host: str, port: int) -> list[_Address]:
+    """Return the addresses of a host, in the order of preference. Raises socket.gaierror or UnicodeError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(found))
+
+
 async def _connect(address: _Address) -> socket.socket:
     family, kind, protocol, _, name = address
+    loop = asyncio.get_running_loop()
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, name)
+        await loop.sock_connect(sock, name)
     except BaseException:
+        # The event loop watches the socket until the next turn, and must not watch what is closed.
+        loop.remove_writer(sock)
         sock.close()
         raise
     return sock
@@ -184,7 +201,8 @@ async def _discard(tasks: list[asyncio.Task[socket.socket]]) -> None:
 
 
 def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+    # The text of an error of asyncio is not that of the system.
+    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
 
 
 def _words(reason: str | None) -> str:

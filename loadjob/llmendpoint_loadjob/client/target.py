@@ -66,7 +66,7 @@ class Target:
         is_openai = api is Api.OPENAI_CHAT
         if path.endswith(own) or (is_openai and path.endswith(_CHAT_COMPLETIONS)):
             return path
-        for other, route in _PATHS.items():
+        for other, route in [*_PATHS.items(), (Api.OPENAI_CHAT, _CHAT_COMPLETIONS)]:
             if path.endswith(route):
                 raise TargetError(f"the URL has the path of the API {other}, but the API of the requests is {api}")
         if any(path.endswith(route) for route in _ROUTES):

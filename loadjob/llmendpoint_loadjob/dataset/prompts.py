@@ -16,6 +16,8 @@ from llmendpoint_loadjob.dataset.traces import TraceRequest
 
 SYNTHETIC = "Synthetic"
 TRACE = "Trace"
+#: The lowest share of ASCII characters in a question whose words are used. Measured: decision 37.
+_MIN_ASCII = 0.99
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,19 @@ def _rounds(wanted: list[Prompt], *, is_shuffled: bool, seed: int) -> Iterator[P
         yield from wanted
 
 
+def text_of_questions(questions: Sequence[Question]) -> Text:
+    """Return the words of the prompts, for synthetic prompts and traces.
+
+    Prompts that are not nearly all ASCII are left out, unless there are no others: tokenizers differ most in them.
+    """
+    plain = [question.prompt for question in questions if _share_of_ascii(question.prompt) >= _MIN_ASCII]
+    return Text(plain or [question.prompt for question in questions])
+
+
+def _share_of_ascii(text: str) -> float:
+    return sum(map(str.isascii, text)) / len(text)
+
+
 def prompts_of_synthetic(spec: SyntheticSpec, text: Text, seed: int) -> Iterator[Prompt]:
     """Return an endless iterator over prompts of the wanted lengths. No two of them begin alike."""
     return (synthetic_prompt(spec, text, seed, index) for index in count())
@@ -93,8 +108,8 @@ class TraceReplay:
     """Prompts of a trace, as pairs of the offset from the start in seconds and the prompt.
 
     Equal blocks give equal text, so that the server's prefix cache sees what it saw in production. Requests that have
-    no blocks begin with a text of their own. If `max_tokens`, the context of the model, is set, requests are cut so that
-    input and output fit into it together. `clamped` is the number of requests that were cut so far.
+    no blocks begin with a text of their own. If `max_tokens`, the context of the model, is set, requests are cut so
+    that input and output fit into it together. `clamped` is the number of requests that were cut so far.
     """
 
     def __init__(self, requests: Iterable[TraceRequest], text: Text, seed: int, max_tokens: int | None = None) -> None:

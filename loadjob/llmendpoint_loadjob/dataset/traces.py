@@ -93,7 +93,6 @@ def _requests(path: Path, scale: float) -> Iterator[TraceRequest]:
     error = partial(TraceError, str(path))
     first = last = None
     with open_regular(path, error) as file:
-        number = 0
         for number, line in _parsed(file, error):
             first = line.seconds if first is None else first
             if last is not None and line.seconds < last:
@@ -104,7 +103,7 @@ def _requests(path: Path, scale: float) -> Iterator[TraceRequest]:
                 raise error(number, "the time is more than a year after that of the first request")
             yield TraceRequest(offset, line.input_tokens, line.output_tokens, line.blocks)
         if first is None:
-            raise error(number, "the trace has no requests")
+            raise error(0, "the trace has no requests")
 
 
 def _parsed(file: BinaryIO, error: Callable[[int, str], TraceError]) -> Iterator[tuple[int, _Line]]:

@@ -41,9 +41,9 @@ class Sample(msgspec.Struct):
     #: that were in its prefix cache, if it said so.
     has_usage: bool = False
     cached_tokens: int | None = None
-    #: Whether the first and the last content came with different reads of the socket.
+    #: Whether the first and the last content came with different reads of the socket, and not in one piece.
     is_spread: bool = False
-    #: Gaps between reads with content, in seconds. Emptied once they are recorded.
+    #: Gaps between reads with content, in seconds; none if the content came in one piece. Emptied once recorded.
     gaps: list[float] = []
     #: Ollama's own durations in seconds: load, prefill, decode and total.
     server_load: float | None = None

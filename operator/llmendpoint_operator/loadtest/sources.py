@@ -14,6 +14,7 @@ from llmendpoint_operator.kube.conditions import is_true
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.loadtest.context import Context, Run
 from llmendpoint_operator.loadtest.resources.copies import Sources
+from llmendpoint_operator.loadtest.resources.questions import question_files, require_files
 from llmendpoint_operator.loadtest.target import resolve
 
 _MISSING = "ConfigMap {} in {} does not exist. The run starts when it exists."
@@ -42,17 +43,19 @@ async def _questions(context: Context, run: Run) -> list[Manifest]:
     if questions is None or not questions.config_map_refs:
         return await _default_questions(context)
     return [
-        await _read(context, run, reference.name, "spec.dataset.questions.configMapRefs")
+        require_files(await _read(context, run, reference.name, "spec.dataset.questions.configMapRefs"))
         for reference in questions.config_map_refs
     ]
 
 
 async def _default_questions(context: Context) -> list[Manifest]:
-    found = await context.cluster.objects.list("ConfigMap", context.own_namespace, {QUESTIONS_LABEL: "true"})
+    labeled = await context.cluster.objects.list("ConfigMap", context.own_namespace, {QUESTIONS_LABEL: "true"})
+    found = [source for source in labeled if question_files(source)]
     if not found:
         raise NotReadyError(
-            f"No ConfigMap in namespace {context.own_namespace} has the label {QUESTIONS_LABEL}=true. Install "
-            "the questions of the chart, or set spec.dataset.questions.configMapRefs."
+            f"No ConfigMap in namespace {context.own_namespace} has the label {QUESTIONS_LABEL}=true and an entry "
+            "whose name ends in .yaml or .yml. Install the questions of the chart, or set "
+            "spec.dataset.questions.configMapRefs."
         )
     return sorted(found, key=lambda source: str(source["metadata"]["name"]))
 

@@ -8,6 +8,7 @@ server's next turn. These are scheduled times, so a late event loop does not del
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -33,6 +34,8 @@ class Admission:
         self._behaviour = behaviour
         self._timers = timers
         self._line: deque[Waiting] = deque()
+        #: When the free slots became free. A slot that no request has had yet is not there.
+        self._freed: list[float] = []
         self._next_turn = 0.0
         self._is_set = False
 
@@ -60,19 +63,24 @@ class Admission:
     def release(self, when: float) -> None:
         """Free the slot of a request that ended at a scheduled time."""
         self.running -= 1
+        heapq.heappush(self._freed, when)
         self._advance(when)
 
     def _may_begin(self, now: float) -> bool:
         return not self._line and self.running < self._behaviour().parallel and self._next_turn <= now
 
     def _advance(self, when: float) -> None:
+        """Begin the requests that may begin until `when`, each at its scheduled time."""
         behaviour = self._behaviour()
         turn = 1 / behaviour.capacity if behaviour.capacity else 0.0
         while self._line and self.running < behaviour.parallel:
-            begin = max(when, self._line[0].received_at, self._next_turn)
+            freed = self._freed[0] if self._freed else 0.0
+            begin = max(self._line[0].received_at, freed, self._next_turn)
             if begin > when:
                 self._wait_until(begin)
                 return
+            if self._freed:
+                heapq.heappop(self._freed)
             self._next_turn = begin + turn
             self.running += 1
             self._line.popleft().begin(begin)
@@ -80,8 +88,9 @@ class Admission:
     def _wait_until(self, turn: float) -> None:
         if not self._is_set:
             self._is_set = True
-            self._timers.at(turn, self._on_turn)
+            self._timers.at(turn, self.on_turn)
 
-    def _on_turn(self, when: float) -> None:
+    def on_turn(self, when: float) -> None:
+        """Begin the request whose turn has come."""
         self._is_set = False
         self._advance(when)

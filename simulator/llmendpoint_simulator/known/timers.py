@@ -18,6 +18,7 @@ from typing import TypeAlias
 #: Receives the time at which it was due.
 Callback: TypeAlias = Callable[[float], None]
 
+HAS_KERNEL_TIMERS = sys.platform == "linux"
 #: The heartbeat bounds the time in which a late event loop is not noticed.
 _HEARTBEAT_SECONDS = 0.001
 #: After this number of timers, requests are read. A burst of timers would delay them otherwise.
@@ -46,10 +47,13 @@ class Timers:
         self._number = 0
         self._alarm: _Alarm | None = None
         self._armed = float("inf")
+        #: When timers were called last, and by how much the first of them was late.
+        self._ticked_at = 0.0
+        self._lateness = 0.0
 
     def start(self) -> None:
         """Start the timers on the running event loop."""
-        self._alarm = _KernelAlarm(self._tick) if sys.platform == "linux" else _LoopAlarm(self._tick)
+        self._alarm = _KernelAlarm(self._tick) if HAS_KERNEL_TIMERS else _LoopAlarm(self._tick)
         self.at(time.monotonic(), self._beat)
 
     def stop(self) -> None:
@@ -68,18 +72,27 @@ class Timers:
             self._alarm.set(when)
 
     def overdue(self, now: float) -> float:
-        """Return for how long the event loop did not get to its work, in seconds, with the heartbeat as resolution."""
-        return max(0.0, now - self._heap[0][0]) if self._heap else 0.0
+        """Return an upper bound of the time for which the event loop did not get to its work before `now`, in seconds.
+
+        In a turn of the loop, timers may come before the requests that waited with them. So the lateness of the last
+        timers counts as long as that turn may last: until the next heartbeat is due, and while it is overdue.
+        """
+        overdue = max(0.0, now - self._heap[0][0]) if self._heap else 0.0
+        since = now - self._ticked_at
+        if self._lateness > _HEARTBEAT_SECONDS and (overdue or since < _HEARTBEAT_SECONDS):
+            return self._lateness + since
+        return overdue
 
     def _tick(self) -> None:
         heap = self._heap
         self._armed = float("inf")
+        self._ticked_at = time.monotonic()
+        self._lateness = max(0.0, self._ticked_at - heap[0][0]) if heap else 0.0
+        self.longest_lateness = max(self.longest_lateness, self._lateness)
         for _ in range(_AT_ONCE):
-            now = time.monotonic()
-            if not heap or heap[0][0] > now:
+            if not heap or heap[0][0] > time.monotonic():
                 break
             when, _, callback = heapq.heappop(heap)
-            self.longest_lateness = max(self.longest_lateness, now - when)
             callback(when)
         if heap and self._alarm is not None and heap[0][0] < self._armed:
             self._armed = heap[0][0]

@@ -93,7 +93,7 @@ def test_a_known_shape_is_read_as_on_its_own_route(operation: Operation, answer:
             Reading(model="tiny", finished=True, usage=Usage()),
         ),
         (JSON, b'{"model":5,"usage":"none","done":"yes","choices":{},"delta":[]}', Reading(finished=True)),
-        (JSON, b'{"model":"tiny","usage"', Reading(unreadable=1, problem="not valid JSON: Input data was truncated")),
+        (JSON, b'{"model":"tiny","usage"', Reading(unreadable=1, problem="not valid JSON: input data was truncated")),
         (b"text/plain", b"Hello there", Reading(finished=True)),
         (b"audio/wav", b"RIFF\xff\x00", Reading(finished=True)),
     ],

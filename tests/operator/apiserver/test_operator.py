@@ -299,6 +299,24 @@ def test_missing_question_maps_are_named(api: Any) -> None:
     assert api.get("ConfigMap", "mine-questions-0")["data"] == data
 
 
+def test_two_question_maps_with_the_same_entry_are_both_mounted(api: Any) -> None:
+    ready_endpoint(api, "tiny:latest")
+    for name in ("team-a", "team-b"):
+        data = {"questions.yaml": f"category: Mine\nquestions:\n  - {{id: {name}, prompt: hello}}\n"}
+        api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+    api.apply(loadtest("both", dataset={"questions": {"configMapRefs": [{"name": "team-a"}, {"name": "team-b"}]}}))
+    volumes = wait_until(lambda: api.get("Job", "both"))["spec"]["template"]["spec"]["volumes"]
+    sources = next(volume["projected"]["sources"] for volume in volumes if volume["name"] == "questions")
+    assert [(source["configMap"]["name"], source["configMap"]["items"][0]["path"]) for source in sources] == [
+        ("both-questions-0", "team-a/questions.yaml"),
+        ("both-questions-1", "team-b/questions.yaml"),
+    ]
+    assert [
+        api.get("ConfigMap", f"both-questions-{index}")["metadata"]["annotations"]["llmendpoint.dev/questions-source"]
+        for index in range(2)
+    ] == ["team-a", "team-b"]
+
+
 def test_a_finished_run_is_deleted_after_its_time(api: Any) -> None:
     ready_endpoint(api, "tiny:latest")
     api.apply(loadtest("brief", ttlSecondsAfterFinished=1))

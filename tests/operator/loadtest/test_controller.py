@@ -679,3 +679,13 @@ async def test_a_result_that_cannot_be_seen_is_not_said_to_be_missing(world: Wor
     world.inventory.end_listing("ConfigMap")
     await world.reconcile()
     assert world.status["verdict"] == "Error"
+
+
+async def test_a_config_map_without_question_files_is_named(world: World) -> None:
+    world.objects.put({**QUESTIONS, "metadata": {"name": "mine", "namespace": "ns"}, "data": {"README": "soon"}})
+    world.show(**TARGET, dataset={"questions": {"configMapRefs": [{"name": "mine"}]}})
+    await world.reconcile()
+    reason, message = world.passed
+    assert reason == "Pending"
+    assert message.startswith("ConfigMap mine in spec.dataset.questions.configMapRefs has no entry whose name ends in")
+    assert await world.objects.get("Job", "ns", "smoke") is None

@@ -21,6 +21,7 @@ from llmendpoint_common.contracts.loadrun import (
 )
 from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.resources.job import job
+from llmendpoint_operator.loadtest.resources.questions import snapshot
 from llmendpoint_operator.loadtest.resources.rbac import access
 from llmendpoint_operator.loadtest.resources.run import run_config_map
 from llmendpoint_operator.settings import ChildSettings, Images
@@ -28,6 +29,7 @@ from support.restricted import assert_restricted
 
 OWNER = Owner("LoadTest", "ns", "smoke", "uid-1")
 SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",)))
+QUESTIONS = {"metadata": {"name": "q"}, "data": {"q.yaml": "category: Q\n"}}
 TARGET = ResolvedTarget("http://x", Api.OLLAMA_CHAT, "tiny:latest")
 SPEC: dict[str, Any] = {
     "load": {"rate": 2, "arrivals": "Constant", "duration": "1m", "warmup": "5s", "seed": 7, "maxRequests": 9},
@@ -46,7 +48,7 @@ def document(target: ResolvedTarget = TARGET, **spec: Any) -> RunDocument:
 
 def pod(**spec: Any) -> dict[str, Any]:
     parsed = parse_spec({"spec": {"endpointRef": {"name": "a"}, **spec}})
-    return dict(job(OWNER, parsed, ["q-0"], SETTINGS)["spec"]["template"]["spec"])
+    return dict(job(OWNER, parsed, snapshot(OWNER, [QUESTIONS]), SETTINGS)["spec"]["template"]["spec"])
 
 
 def test_pods_meet_the_restricted_standard() -> None:
@@ -109,3 +111,34 @@ def test_a_run_without_a_key_has_no_volume_for_it() -> None:
     spec = pod()
     assert "api-key" not in [volume["name"] for volume in spec["volumes"]]
     assert not [flag for flag in spec["containers"][0]["args"] if "key" in flag]
+
+
+def _volume(*sources: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the copies of the sources, and the sources of the volume in the pod."""
+    copies = snapshot(OWNER, sources)
+    spec = job(OWNER, parse_spec({"spec": {"endpointRef": {"name": "a"}}}), copies, SETTINGS)["spec"]["template"][
+        "spec"
+    ]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "questions"]
+    return copies, volume["projected"]["sources"]
+
+
+def test_two_config_maps_with_the_same_entry_are_both_in_the_pod() -> None:
+    sources = [{"metadata": {"name": name}, "data": {"questions.yaml": name, "README": ""}} for name in ("one", "two")]
+    copies, mounted = _volume(*sources)
+    assert [copy["data"] for copy in copies] == [{"questions.yaml": "one"}, {"questions.yaml": "two"}]
+    assert [source["configMap"] for source in mounted] == [
+        {"name": "smoke-questions-0", "items": [{"key": "questions.yaml", "path": "one/questions.yaml"}]},
+        {"name": "smoke-questions-1", "items": [{"key": "questions.yaml", "path": "two/questions.yaml"}]},
+    ]
+
+
+def test_a_config_map_that_is_named_twice_is_mounted_once() -> None:
+    copies, mounted = _volume(QUESTIONS, QUESTIONS)
+    assert (len(copies), len(mounted)) == (1, 1)
+
+
+def test_a_file_that_is_not_utf_8_reaches_the_load_generator_which_says_so() -> None:
+    copies, mounted = _volume({"metadata": {"name": "mine"}, "binaryData": {"mine.yaml": "/w==", "photo.png": "/w=="}})
+    assert [copy.get("binaryData") for copy in copies] == [{"mine.yaml": "/w=="}]
+    assert mounted[0]["configMap"]["items"] == [{"key": "mine.yaml", "path": "mine/mine.yaml"}]

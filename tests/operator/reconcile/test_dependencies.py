@@ -24,6 +24,10 @@ def everything(kind: str) -> dict[str, Any]:
 CHILDREN = {
     "LLMEndpoint": list(endpoints.children(**everything("endpoint")).values()),
     "LoadTest": list(loadtests.children(everything("loadtest")).values()),
+    "LoadTest with a trace": list(loadtests.children(read_spec(GOLDENS / "loadtest/golden", "trace")).values()),
+    "LoadTest with several pods": list(
+        loadtests.children(read_spec(GOLDENS / "loadtest/golden", "several-pods")).values()
+    ),
 }
 
 

@@ -58,7 +58,8 @@ _ADVICE = {
     ErrorClass.REFUSED: "Check that a server listens at {target}, and that no firewall or network policy blocks it.",
     ErrorClass.DNS: "Check the host name in {target}. In a cluster, a Service is SERVICE.NAMESPACE.svc.",
     ErrorClass.TLS: "{tls}",
-    ErrorClass.TIMEOUT: "Lower the load, limit the length of responses (maxTokens), or raise the timeout of requests.",
+    ErrorClass.TIMEOUT: "If there was no connection, check the address and the firewalls. Otherwise lower the load, "
+    "limit the length of responses (maxTokens), or raise the timeout of requests.",
     ErrorClass.UNFINISHED: "Raise the drain timeout, or lower the load: these requests were still running at the end.",
     ErrorClass.REDIRECT: "Set the URL to the address to which the server redirects. Redirects are not followed.",
     ErrorClass.CLIENT_ERROR: "Check the name of the model, the API key and the fields of the request. If the server "

@@ -114,6 +114,9 @@ class OpenAIStreamDialect(_CompletionReader, EventReader):
         if data == _DONE:
             self.reading.finished = True
             return
+        if event.name == b"error":
+            self.reading.fail(data)
+            return
         try:
             self._read_completion(data)
         except UNREADABLE:

@@ -1,4 +1,4 @@
-"""Copies of what a run reads: its questions, its trace and the result of its baseline.
+"""Copies of what a run reads besides its questions: its trace and the result of its baseline.
 
 They are copies, so that later changes do not affect the run, and the run shows what it asked. The components of their
 labels are those in the table of dependencies.
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from llmendpoint_common.contracts.loadrun import RESULT_KEY
 from llmendpoint_operator.kube.owner import Manifest, Owner
 
-_QUESTION_FILES = (".yaml", ".yml")
-
 
 @dataclass(frozen=True)
 class Sources:
@@ -22,17 +20,6 @@ class Sources:
     questions: Sequence[Manifest] = ()
     trace: Manifest | None = None
     baseline: str | None = None
-
-
-def questions(owner: Owner, sources: Sequence[Manifest]) -> list[Manifest]:
-    """Return one ConfigMap per source, with only the question files (`.yaml`, `.yml`) of the source."""
-    return [
-        {
-            **owner.child("ConfigMap", f"{owner.name}-questions-{index}", "questions"),
-            "data": {name: text for name, text in (source.get("data") or {}).items() if name.endswith(_QUESTION_FILES)},
-        }
-        for index, source in enumerate(sources)
-    ]
 
 
 def trace_name(owner: Owner) -> str:

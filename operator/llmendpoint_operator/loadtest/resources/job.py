@@ -41,10 +41,10 @@ def job_name(owner: Owner) -> str:
     return owner.name
 
 
-def job(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str], settings: ChildSettings) -> Manifest:
-    """Return the Job. `question_maps` are the names of the ConfigMaps with the questions of this run."""
+def job(owner: Owner, spec: LoadTestSpec, questions: Sequence[Manifest], settings: ChildSettings) -> Manifest:
+    """Return the Job. `questions` are the ConfigMaps with the questions of this run, as `snapshot` returns them."""
     images, pods = settings.images, spec.load.parallelism
-    volumes = mounted(owner, spec, question_maps)
+    volumes = mounted(owner, spec, questions)
     labels = owner.pod_labels("load", spec.pod.labels)
     pod = {
         "restartPolicy": "Never",

@@ -9,6 +9,7 @@ from llmendpoint_common.api.loadtest.spec import LoadTestSpec
 from llmendpoint_common.contracts.loadrun import RESULT_KEY, RUN_KEY
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.loadtest.resources.copies import baseline_name, trace_name
+from llmendpoint_operator.loadtest.resources.questions import questions_volume
 from llmendpoint_operator.loadtest.resources.run import run_name
 
 _FOLDER = "/etc/llmendpoint"
@@ -37,11 +38,11 @@ class Mounted(NamedTuple):
         return {**mount, "readOnly": True} if self.read_only else mount
 
 
-def mounted(owner: Owner, spec: LoadTestSpec, question_maps: Sequence[str]) -> list[Mounted]:
-    """Return all volumes of a load pod. `question_maps` are the names of the ConfigMaps with its questions."""
+def mounted(owner: Owner, spec: LoadTestSpec, questions: Sequence[Manifest]) -> list[Mounted]:
+    """Return all volumes of a load pod. `questions` are the ConfigMaps with its questions."""
     return [
         Mounted(_config_map("run", run_name(owner)), f"{_FOLDER}/run", f"--run={_FOLDER}/run/{RUN_KEY}"),
-        *_questions(question_maps),
+        *_questions(questions),
         *_trace(owner, spec),
         *_baseline(owner, spec),
         _token(),
@@ -56,11 +57,10 @@ def _config_map(name: str, config_map: str, *items: Manifest) -> Manifest:
     return {"name": name, "configMap": {"name": config_map, **({"items": [*items]} if items else {})}}
 
 
-def _questions(names: Sequence[str]) -> list[Mounted]:
-    if not names:
+def _questions(snapshots: Sequence[Manifest]) -> list[Mounted]:
+    if not snapshots:
         return []
-    volume = {"name": "questions", "projected": {"sources": [{"configMap": {"name": name}} for name in names]}}
-    return [Mounted(volume, f"{_FOLDER}/questions", f"--questions={_FOLDER}/questions")]
+    return [Mounted(questions_volume(snapshots), f"{_FOLDER}/questions", f"--questions={_FOLDER}/questions")]
 
 
 def _trace(owner: Owner, spec: LoadTestSpec) -> list[Mounted]:
