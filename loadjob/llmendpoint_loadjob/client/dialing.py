@@ -91,6 +91,8 @@ class Dialer:
         is_old = loop.time() - self._resolved_at > _LIFETIME_SECONDS
         if task is None or (task.done() and (is_old or task.cancelled() or task.exception() is not None)):
             task = self._resolving = asyncio.create_task(resolve(self._target.dns_name, self._target.port))
+            # At the end of a run nobody may be left to hear why it failed, and asyncio would print a traceback.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._resolved_at = loop.time()
         try:
             return await asyncio.shield(task)
