@@ -29,7 +29,6 @@ class ClosedLoop:
     sender: Sender
     window: Window
     waiting: int = 0
-    offered: int = 0
     _started: int = 0
     _together: dict[float, tuple[int, float]] = field(default_factory=dict)
 
@@ -60,7 +59,6 @@ class ClosedLoop:
             return False
         if now >= self.window.measured_from:
             self._started += 1
-            self.offered += 1
         return True
 
     def step_at(self, now: float) -> int:

@@ -45,7 +45,6 @@ class OpenLoop:
     def __init__(
         self, sender: Sender, window: Window, timer: Timer, slots: Slots, prompts: Iterator[Prompt], part: Slice
     ) -> None:  # fmt: skip
-        self.offered = 0
         self.held = 0
         self.on_due: Callable[[Due, float], None] = lambda due, at: None
         self.on_end: Callable[[Due, Sample], None] = lambda due, sample: None
@@ -67,7 +66,6 @@ class OpenLoop:
             turn = Turn(prompt, origin + due.offset, due.step)
             self._current = turn
             await self._wait(turn.due)
-            self.offered += 1
             self.on_due(due, turn.due)
             held = await self._hold(turn.due)
             self._current = None

@@ -16,7 +16,6 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import KW_ONLY, dataclass, field
@@ -31,7 +30,7 @@ from llmendpoint_loadjob.load.health import GarbageWatch, rare_collections, thro
 from llmendpoint_loadjob.load.limits import available_connections, check_connections
 from llmendpoint_loadjob.load.open_loop import OpenLoop, Slots
 from llmendpoint_loadjob.load.saturation_watch import SaturationWatch
-from llmendpoint_loadjob.load.schedule import Schedule, Slice, schedule_of, sliced
+from llmendpoint_loadjob.load.schedule import Schedule, Slice, schedule_of, schedule_of_trace, sliced
 from llmendpoint_loadjob.load.sender import Sender, SendingClient
 from llmendpoint_loadjob.load.sweep import Sweep
 from llmendpoint_loadjob.load.timer import LoopTimer, timer_of
@@ -170,7 +169,7 @@ class LoadRun:
             finally:
                 self.recorder.set_throttled(throttled_seconds() - throttled)
                 await _cancel(*watches)
-                log.info(
+                log.debug(
                     "garbage collection took %.3f s, at most %.1f ms at a time", garbage.total, 1e3 * garbage.longest
                 )
 
@@ -202,8 +201,10 @@ class LoadRun:
         if load.sweep is not None:
             await Sweep(context, load.sweep).run()
             await self._finish_load()
-        elif self._is_trace:
-            await self._run_open(context, *self._replayed())
+        elif self.document.trace is not None:
+            if self.replay is None:
+                raise ValueError("the document has a trace, and its requests were not given")
+            await self._run_open(context, *schedule_of_trace(load, self.document.trace, self.replay))
         elif load.is_open:
             self._name_stages()
             await self._run_open(context, schedule_of(load, self._curve), context.prompts)
@@ -268,6 +269,8 @@ class LoadRun:
         self._drain_until = self.clock() + seconds
         if sending is not None:
             await asyncio.wait((sending,), timeout=seconds)
+            if sending.done() and not sending.cancelled():
+                sending.result()
             await _cancel(sending)
             # Tasks that were created just now have to start before they can end as unfinished.
             await asyncio.sleep(0)
@@ -326,27 +329,6 @@ class LoadRun:
     @property
     def _is_trace(self) -> bool:
         return self.document.trace is not None
-
-    def _replayed(self) -> tuple[Schedule, Iterator[Prompt]]:
-        """Return the schedule of a trace, and its prompts in step with it."""
-        if self.replay is None:
-            raise ValueError("the document has a trace, and its requests were not given")
-        requests, queue, load = self.replay, deque[Prompt](), self.document.load
-        seconds = self.document.trace.duration_seconds if self.document.trace is not None else None
-
-        def times() -> Iterator[tuple[float, int]]:
-            for offset, prompt in requests:
-                queue.append(prompt)
-                yield offset, 0
-
-        def prompts() -> Iterator[Prompt]:
-            while True:
-                yield queue.popleft()
-
-        end = math.inf if seconds is None else load.warmup_seconds + seconds
-        return Schedule(
-            times(), end, warmup=load.warmup_seconds, limit=load.max_requests, ends_with_last=True
-        ), prompts()
 
     def _name_stages(self) -> None:
         """Note the stages in the recorder, with their mean rates. The rate of a closed loop is not known before."""

@@ -6,13 +6,15 @@ Therefore the union of what the pods send is what one pod would send.
 
 from __future__ import annotations
 
+import math
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from llmendpoint_common.contracts.loadrun import Arrivals, RunLoad
+from llmendpoint_common.contracts.loadrun import Arrivals, RunLoad, RunTrace
 from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.load.arrivals import unit_arrivals
 from llmendpoint_loadjob.load.curve import LoadCurve
@@ -100,6 +102,26 @@ def schedule_of(load: RunLoad, curve: LoadCurve) -> Schedule:
     """Return the schedule of a rate or of stages with rates."""
     units = unit_arrivals(load.arrivals or Arrivals.POISSON, f"{load.seed}", load.burstiness)
     return Schedule(curve.times_of(units), curve.end, warmup=load.warmup_seconds, limit=load.max_requests)
+
+
+def schedule_of_trace(
+    load: RunLoad, trace: RunTrace, requests: Iterable[tuple[float, Prompt]]
+) -> tuple[Schedule, Iterator[Prompt]]:
+    """Return the schedule of a trace, and its prompts, of which one is taken for each request of the schedule."""
+    queue = deque[Prompt]()
+
+    def times() -> Iterator[tuple[float, int]]:
+        for offset, prompt in requests:
+            queue.append(prompt)
+            yield offset, 0
+
+    def prompts() -> Iterator[Prompt]:
+        while True:
+            yield queue.popleft()
+
+    end = math.inf if trace.duration_seconds is None else load.warmup_seconds + trace.duration_seconds
+    schedule = Schedule(times(), end, warmup=load.warmup_seconds, limit=load.max_requests, ends_with_last=True)
+    return schedule, prompts()
 
 
 def sliced(prompts: Iterator[Prompt], part: Slice) -> Iterator[Prompt]:

@@ -1,9 +1,9 @@
 """Waits until a time with a precision of microseconds.
 
 The timers of an event loop have a resolution of 1 ms: epoll takes milliseconds, and uvloop rounds to them. That would
-give 100 requests per second a coefficient of variation of 4 %. A timerfd is precise, but it takes the kernel some time to
-run the process. Therefore the timerfd ends 0.2 ms early, and the rest is waited for in turns of the event loop, which
-handle responses meanwhile. This takes at most 4 % of the time.
+give 100 requests per second a coefficient of variation of 4 %. A timerfd is precise, but it takes the kernel some time
+to run the process. Therefore the timerfd ends 0.2 ms early, and the rest is waited for in turns of the event loop,
+which handle responses meanwhile. This takes at most 4 % of the time.
 """
 
 from __future__ import annotations

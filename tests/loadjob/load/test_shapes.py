@@ -7,6 +7,7 @@ import math
 import random
 import statistics
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from itertools import count, pairwise
 from typing import Any
 
@@ -26,6 +27,7 @@ from llmendpoint_common.contracts.loadrun import (
     RunTrace,
 )
 from llmendpoint_common.results.measurements import Measurements
+from llmendpoint_loadjob.dataset.expectation import Expectation
 from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.load.run import LoadRun
 from llmendpoint_loadjob.load.timer import LoopTimer
@@ -220,6 +222,16 @@ class TestSessions:
     def test_the_number_of_turns_can_be_limited(self) -> None:
         outcome = drive(RunLoad(sessions=RunSessions(1, turns=2), max_requests=4), prompts(("b", "c")))
         assert [sample.turn for sample in outcome.samples] == [0, 1, 0, 1]
+
+    def test_a_response_is_matched_once_the_last_message_of_its_question_was_sent(self) -> None:
+        def questions() -> Iterator[Prompt]:
+            pattern = Expectation("answer to q[13579]")
+            return (replace(prompt, expect=pattern) for prompt in prompts(("b",)))
+
+        session = drive(RunLoad(sessions=RunSessions(1), max_requests=4), questions())
+        assert [sample.matched for sample in session.samples] == [None, False, None, True]
+        alone = drive(RunLoad(concurrency=1, max_requests=2), questions())
+        assert [sample.matched for sample in alone.samples] == [None, None]
 
     def test_synthetic_prompts_continue_with_the_next_prompts(self) -> None:
         texts = (Prompt(f"s{i}", "Synthetic", (("user", f"text {i}"),)) for i in count())
