@@ -21,6 +21,7 @@ from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.settings import parse_settings
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
+from support.load_pods import summary
 from support.manifests import loadtest
 from support.schema_samples import objects, values
 
@@ -64,6 +65,8 @@ def document_of(spec: dict[str, Any]) -> str:
 
 def test_the_load_generator_accepts_every_description_that_the_api_server_admits(api: Any, tmp_path: Path) -> None:
     count = 0
+    (tmp_path / "summary.json").write_text(summary())
+    (tmp_path / "trace.jsonl").write_text('{"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": []}\n')
 
     @settings(max_examples=600, deadline=None, phases=[Phase.generate], derandomize=True,
               suppress_health_check=list(HealthCheck))  # fmt: skip
@@ -75,7 +78,11 @@ def test_the_load_generator_accepts_every_description_that_the_api_server_admits
             return
         count += 1
         (tmp_path / "run.json").write_text(document_of(found))
-        document = parse_settings(["--run", str(tmp_path / "run.json")], environment={}).document
+        files = {"baselineRef": ("--baseline", tmp_path / "summary.json")} if "baselineRef" in found else {}
+        if "trace" in found.get("dataset", {}):
+            files["trace"] = ("--trace", tmp_path / "trace.jsonl")
+        named = [str(part) for pair in files.values() for part in pair]
+        document = parse_settings(["--run", str(tmp_path / "run.json"), *named], environment={}).document
         head = RequestWriter(parse_target(document.target.url), document).write(PROMPT, "id")
         assert head.startswith(b"POST /")
         assert head.partition(b"\r\n\r\n")[0].isascii()

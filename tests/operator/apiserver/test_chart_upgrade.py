@@ -28,7 +28,7 @@ SPECS = {
     path.name.removesuffix(".spec.yaml"): yaml.safe_load(path.read_text())
     for path in sorted((ENDPOINT_TESTS / "golden/before").glob("*.spec.yaml"))
 }
-CRDS = ("llmendpoints.llmendpoint.dev", "loadtests.llmendpoint.dev")
+CRDS = ("llmendpoints.llmendpoint.dev", "loadtests.llmendpoint.dev", "loadtestschedules.llmendpoint.dev")
 #: Both operators start pods from the same images. docs/install.md says how to keep them during an upgrade.
 FLAGS = ("--sidecar-image=registry.example/sidecar:1", "--ollama-image=registry.example/ollama:1")
 FIXED = ("selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates")

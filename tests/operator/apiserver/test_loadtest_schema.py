@@ -116,6 +116,8 @@ LOADTESTS: list[tuple[dict[str, Any], str]] = [
             "http://x?a=b",
             "http://[1::2::3]",
             "http://x/ä",
+            "http://a..b",
+            f"http://{'a' * 64}.b",
         )
     ),
 ]

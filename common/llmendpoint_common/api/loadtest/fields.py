@@ -33,7 +33,8 @@ _V6 = "|".join(
         f"::([fF]{{4}}:)?{_V4}",
     ]
 )
-_URL = rf"^https?://([0-9A-Za-z_]([0-9A-Za-z_.-]{{0,252}}[0-9A-Za-z_.])?|\[({_V6})\])(:{PORT_PATTERN})?(/[!-~]*)?$"
+_LABEL = "[0-9A-Za-z_]([0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?"
+_URL = rf"^https?://({_LABEL}(\.{_LABEL})*\.?|\[({_V6})\])(:{PORT_PATTERN})?(/[!-~]*)?$"
 _URL_SENTENCE = (
     "must be a URL like http://vllm.models.svc:8000 or https://[2001:db8::1]/v1: a host, optionally a port and a path, "
     "and no user, query or fragment"
