@@ -15,6 +15,7 @@ from llmendpoint_common.contracts.loadrun import (
     Verdict,
     advice,
 )
+from llmendpoint_common.results.histogram import needed_for
 
 #: How a verdict is shown: good, bad, warn or nothing.
 KINDS = {Verdict.PASSED: "good", Verdict.FAILED: "bad", Verdict.ERROR: "bad", Verdict.INVALID: "warn"}
@@ -99,6 +100,8 @@ def result_of(summary: Summary, result: ObjectiveResult) -> str:
         return "not judged"
     if result.measured == NOTHING_MEASURED:
         return "not measured"
+    if result.percentile is not None and 0 < result.requests < needed_for(result.percentile):
+        return "too few requests"
     return "met" if result.met else "missed"
 
 
