@@ -27,7 +27,7 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     # On a busy machine, the load generator may be the bottleneck. Then the verdict is Invalid, and the demo runs again.
     for _ in range(3):
         done = subprocess.run(
-            [sys.executable, "-m", "llmendpoint_cli.main", "demo", "--duration", "2s"],
+            [sys.executable, "-m", "llmendpoint_cli.main", "demo", "--duration", "4s"],
             check=False, capture_output=True, text=True, timeout=60, env={**os.environ, "MARK": f"demo-{os.getpid()}"},
         )  # fmt: skip
         if "Invalid" not in done.stdout:
@@ -49,7 +49,7 @@ def test_variables_of_the_other_programs_do_not_reach_the_demo() -> None:
         "LLMENDPOINT_SIMULATOR_LISTEN": "127.0.0.1:1",
     }
     for _ in range(3):
-        done = run("demo", "--duration", "1s", **variables)
+        done = run("demo", "--duration", "4s", **variables)
         if "Invalid" not in done.stdout:
             break
     assert done.returncode == 0, done.stdout + done.stderr

@@ -159,5 +159,5 @@ def test_a_list_of_one_call_does_not_reach_the_next() -> None:
 
 def test_a_choice_lists_the_values() -> None:
     assert choice(Arrivals)("poisson") is Arrivals.POISSON
-    with pytest.raises(ValueError, match="'often' is not valid; choose constant or poisson"):
+    with pytest.raises(ValueError, match="'often' is not valid; choose constant, poisson or gamma"):
         choice(Arrivals)("often")

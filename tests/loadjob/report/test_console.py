@@ -8,7 +8,15 @@ import re
 import pytest
 from rich.console import Console
 
-from llmendpoint_common.contracts.loadrun import ErrorResult, Progress, Summary, Verdict, VerdictReason
+from llmendpoint_common.contracts.loadrun import (
+    ErrorResult,
+    MetricName,
+    ObjectiveResult,
+    Progress,
+    Summary,
+    Verdict,
+    VerdictReason,
+)
 from llmendpoint_loadjob.report.console import show_summary
 from llmendpoint_loadjob.report.progress import PLAIN_SECONDS, Line, fitting
 from support.reports import HOSTILE, smallest, summary
@@ -72,6 +80,13 @@ def test_objectives_of_an_interrupted_run_are_not_judged() -> None:
     text = printed(shown, 200)
     assert text.count("not judged") == 3
     assert not re.search(r" (met|missed)$", text, re.MULTILINE)
+
+
+def test_an_objective_with_too_few_requests_is_neither_met_nor_missed() -> None:
+    few = ObjectiveResult(MetricName.TTFT, "1s", "113ms", False, 95, "108ms", None, 12)
+    text = printed(summary(slo=(few,), steps=()), 200)
+    assert "113ms  108ms or more  too few requests" in text
+    assert "missed" not in text
 
 
 def test_colours_are_left_out_without_a_terminal() -> None:
