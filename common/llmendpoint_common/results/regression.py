@@ -75,13 +75,9 @@ def compare(
         return None
     if baseline is None:
         return Comparison(problem="there is no result of the baseline to compare with")
-    if baseline.reason is VerdictReason.CLIENT_LIMITED:
-        # Its latencies are too long, so that a regression would not be seen.
-        return Comparison(problem="the load generator was the bottleneck of the baseline")
-    try:
-        before = Measurements.decode(baseline.measurements)
-    except RunResultError:
-        return Comparison(problem="the baseline has no measurements that can be compared")
+    before = _measurements_of(baseline)
+    if isinstance(before, str):
+        return Comparison(problem=before)
     if not measurements.whole.requests:
         return Comparison(is_too_small=True)
     if not before.whole.answered:
@@ -91,6 +87,17 @@ def compare(
         measurements, before, document.baseline.max_regression, same_load=has_same_load(document, baseline)
     )
     return replace(comparison, differences=notes)
+
+
+def _measurements_of(baseline: Summary) -> Measurements | str:
+    """Return the measurements of the baseline, or a sentence why there are none to compare with."""
+    if baseline.reason is VerdictReason.CLIENT_LIMITED:
+        # Its latencies are too long, so that a regression would not be seen.
+        return "the load generator was the bottleneck of the baseline"
+    try:
+        return Measurements.decode(baseline.measurements)
+    except RunResultError:
+        return "the baseline has no measurements that can be compared"
 
 
 def _compare(measurements: Measurements, baseline: Measurements, allowed: float, *, same_load: bool) -> Comparison:

@@ -83,7 +83,7 @@ def test_objectives_of_an_interrupted_run_are_not_judged() -> None:
 
 
 def test_an_objective_with_too_few_requests_is_neither_met_nor_missed() -> None:
-    few = ObjectiveResult(MetricName.TTFT, "1s", "113ms", False, 95, "108ms", None, 12)
+    few = ObjectiveResult(MetricName.TTFT, "1s", "113ms", False, 95, "108ms", None, 12, judged=False)
     text = printed(summary(slo=(few,), steps=()), 200)
     assert "113ms  108ms or more  too few requests" in text
     assert "missed" not in text
