@@ -118,6 +118,7 @@ class EndpointReason(StrEnum):
     POD_MONITOR_UNKNOWN = "PodMonitorUnknown"
     ANNOTATIONS = "Annotations"
     NOT_SELECTED = "NotSelected"
+    PROMETHEUS_UNAVAILABLE = "PrometheusUnavailable"
     PROMETHEUS_UNKNOWN = "PrometheusUnknown"
     # Degraded; for a refused child, the reason is a `FaultReason`, for a pod that does not run, a `PodReason`
     AS_WANTED = "AsWanted"

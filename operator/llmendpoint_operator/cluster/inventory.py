@@ -7,6 +7,9 @@ The content of a child is *accepted* if it is the result of our last write, or i
 client changes the child, or if the operator has just started, the child may not match its manifest. The inventory then
 keeps the complete body (`Child.unjudged`) until the next plan has compared it with the manifest.
 
+A watch reports a child from which somebody has removed our label as deleted. Therefore, a child that a watch no longer
+shows stays as it was last seen, and is `unshown` until a reconcile has read it by its name.
+
 Three things make an owner dirty: a new or deleted child, changed content of a child, and a change of the fields that
 reconciles read. The event of our own write is none of these, because the response to the write was recorded before.
 Events can arrive late, after a response has shown a newer version. They are recognized by their resourceVersion:
@@ -36,6 +39,7 @@ from llmendpoint_operator.cluster.snapshots import (
     resource_of,
     version_of,
 )
+from llmendpoint_operator.cluster.unshown import Unshown
 from llmendpoint_operator.cluster.warning_events import WarningEvent, Warnings
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.owner import Manifest
@@ -89,6 +93,7 @@ class Inventory:
         self._unlisted: dict[Listing, set[str]] = {}
         self._listed: set[Listing] = set()
         self._unwatched: dict[Listing, Unwatched] = {}
+        self._unshown = Unshown()
         self._warnings = Warnings()
         self._prometheus_servers: dict[str, PrometheusServer] = {}
         #: The last versions of objects that were deleted recently, by UID.
@@ -119,6 +124,14 @@ class Inventory:
         """Return a child that the owner with this UID controls, or None if it does not exist."""
         child = self.child(key, kind, name)
         return child if child is not None and child.owner_uid == owner_uid else None
+
+    def unshown(self, key: Key) -> tuple[ChildKey, ...]:
+        """Return the children that no watch shows any more, and that may exist: they have to be read."""
+        return self._unshown.of(key)
+
+    def is_unshown(self, key: Key, name: ChildKey) -> bool:
+        """Return whether no watch shows a child, although it may exist."""
+        return self._unshown.has(key, name)
 
     def pods(self, key: Key, *controller_uids: str) -> list[Manifest]:
         """Return the pods that the StatefulSet or Job with one of these UIDs controls, sorted by name.
@@ -197,7 +210,7 @@ class Inventory:
             self._prometheus_servers.pop(uid, None)
             return None
         if role is not Role.RESOURCE:
-            return self._remove(uid)
+            return self._left(uid)
         key = Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])
         known = self._resources.get(key)
         if known is None or known.uid != uid:
@@ -235,7 +248,25 @@ class Inventory:
         if KINDS[kind].role is Role.RESOURCE:
             self._drop(kind, set(self._uids(listing)))
 
-    # Methods for the results of our own writes.
+    # Methods for the results of our own requests.
+
+    def found(self, key: Key, body: Manifest) -> None:
+        """Record a child that was read by its name because no watch shows it. It has to be read again later."""
+        name, uid = ChildKey(body["kind"], body["metadata"]["name"]), body["metadata"]["uid"]
+        # The event that an object leaves a selector has the version of the object itself. A deletion has a newer one.
+        if version_of(body) < self._deleted.get(uid, -1):
+            return
+        known = self._known(uid)
+        if known is None or known.version < version_of(body):
+            self._place(key, judged(known, child_of(name, body), body))
+        self._unshown.add(key, name)
+
+    def missing(self, key: Key, name: ChildKey) -> None:
+        """Record that a child which was read by its name does not exist."""
+        child = self.child(key, *name)
+        if child is not None and self._unshown.has(key, name):
+            self._remove(child.uid)
+        self._unshown.discard(key, name)
 
     def wrote_child(self, key: Key, body: Manifest) -> None:
         """Record the response to a write of a child. Its content is accepted."""
@@ -249,6 +280,7 @@ class Inventory:
         # If the watch has already shown a newer change of another client, the next plan has to compare that body.
         newest = known if known is not None and known.version > written.version else written
         self._place(key, replace(newest, accepted=written.content))
+        self._unshown.discard(key, name)
 
     def wrote_resource(self, body: Manifest) -> None:
         """Record the response to a write of one of our resources."""
@@ -308,6 +340,8 @@ class Inventory:
 
     def forget(self, key: Key) -> None:
         """Forget one of our resources. Its children are removed when the watch shows that they no longer exist."""
+        for name in self._unshown.of(key):
+            self.missing(key, name)
         self._resources.pop(key, None)
         self._refusals.pop(key, None)
         self._waiting.pop(key, None)
@@ -318,6 +352,7 @@ class Inventory:
             return self.gone(kind, body)
         name = ChildKey(kind, body["metadata"]["name"])
         known = self._known(body["metadata"]["uid"])
+        self._unshown.discard(key, name)
         if known is not None and known.version >= version_of(body):
             return None
         self._place(key, judged(known, child_of(name, body), body))
@@ -360,7 +395,7 @@ class Inventory:
                 self._prometheus_servers.pop(uid, None)
             return set()
         if role is not Role.RESOURCE:
-            owners = {self._warnings.remove(uid) if role is Role.REPORTED else self._remove(uid) for uid in uids}
+            owners = {self._warnings.remove(uid) if role is Role.REPORTED else self._left(uid) for uid in uids}
             return {key for key in owners if key is not None}
         gone = {key for key, resource in self._resources.items() if key.kind == kind and resource.uid in uids}
         for key in gone:
@@ -394,11 +429,25 @@ class Inventory:
         self._children[key][child.key] = child
         self._places[child.uid] = (key, child.key)
 
+    def _left(self, uid: str) -> Key | None:
+        """Remove an object that no watch shows any more.
+
+        A child whose deletion was not known stays as it was last seen until it has been read, because it may exist.
+        """
+        child, place = self._known(uid), self._places.get(uid)
+        if child is None or place is None or place[0] not in self._resources:
+            return self._remove(uid)
+        if KINDS[child.key.kind].role is not Role.CHILD or child.terminating:
+            return self._remove(uid)
+        self._unshown.add(*place)
+        return place[0]
+
     def _remove(self, uid: str) -> Key | None:
         place = self._places.pop(uid, None)
         if place is None:
             return None
         key, name = place
+        self._unshown.discard(key, name)
         self._children[key].pop(name, None)
         if not self._children[key]:
             del self._children[key]

@@ -24,7 +24,7 @@ from llmendpoint_operator.endpoint.claims import SharedClaims
 from llmendpoint_operator.endpoint.conditions.model_reports import unfinished
 from llmendpoint_operator.endpoint.desired import Present
 from llmendpoint_operator.endpoint.growth import Growth, claims_in_use, sentences, too_small, wanted_size
-from llmendpoint_operator.endpoint.layout import statefulset_name
+from llmendpoint_operator.endpoint.layout import client_service_name, statefulset_name
 from llmendpoint_operator.endpoint.live.children import Children
 from llmendpoint_operator.endpoint.live.pods import Pods
 from llmendpoint_operator.endpoint.live.sidecars import Sidecars, silence_of
@@ -105,7 +105,19 @@ class EndpointController(Controller[LLMEndpointSpec]):
         owner = owner_of(manifest)
         children = Children(self._inventory, Key(self.kind, owner.namespace, owner.name), owner)
         _, counts = self._pods.of(children)
-        return unparsed_status(manifest, sentence, counts, self._now(), children.unwatched(*SERVING))
+        unseen, present = children.unwatched(*SERVING), children.present_replicas
+        return unparsed_status(manifest, sentence, counts, self._now(), unseen, present)
+
+    def expected(self, manifest: Manifest) -> tuple[ChildKey, ...]:
+        """Return the StatefulSet and the client Service, if a status says that they existed."""
+        status = manifest.get("status") or {}
+        if not status.get("observedGeneration", -1) > 0 and not status.get("replicas"):
+            return ()
+        owner = owner_of(manifest)
+        return (
+            ChildKey("StatefulSet", statefulset_name(owner)),
+            ChildKey("Service", client_service_name(owner)),
+        )
 
     async def course(self, resource: Resource[LLMEndpointSpec]) -> Course:
         """Return the steps: write all children, then poll the sidecars and write the status.

@@ -72,9 +72,14 @@ def endpoint_status(
 
 
 def unparsed_status(
-    manifest: Manifest, sentence: str, replicas: Replicas, now: datetime, unseen: Sequence[Unwatched] = ()
+    manifest: Manifest,
+    sentence: str,
+    replicas: Replicas,
+    now: datetime,
+    unseen: Sequence[Unwatched] = (),
+    present: int | None = None,
 ) -> dict[str, Any]:
-    """Return the status of an endpoint whose spec cannot be parsed.
+    """Return the status of an endpoint whose spec cannot be parsed. `present` is the number in its StatefulSet.
 
     Its children are left as they are, so pods that run keep serving. What the operator cannot judge without the spec
     stays as it was; the `observedGeneration` of each condition says which spec it is about.
@@ -89,13 +94,16 @@ def unparsed_status(
     if unseen:
         message = f"It is not known whether a replica answers. {unwatched.sentence(unseen)}"
         new.insert(0, Condition(EndpointCondition.READY, None, EndpointReason.NOT_WATCHED, message))
-    elif not replicas.ready:
+    elif not replicas.ready and not _wants_none(manifest, present):
         new.insert(0, Condition(EndpointCondition.READY, False, EndpointReason.INVALID_SPEC, sentence))
     elif any(row["reason"] == EndpointReason.NOT_WATCHED for row in existing if row["type"] == EndpointCondition.READY):
         message = f"{replicas.ready} replicas are ready to serve requests."
         new.insert(0, Condition(EndpointCondition.READY, True, EndpointReason.MODELS_ANSWER, message))
     merged = {row["type"]: row for row in merge(existing, new, manifest["metadata"]["generation"], now)}
     rows = {row["type"]: row for row in existing} | merged
+    if not replicas.ready and not unseen and _wants_none(manifest, present):
+        # As for a spec that can be parsed (`conditions/ready.py`).
+        rows.pop(EndpointCondition.READY, None)
     order = [condition.value for condition in EndpointCondition]
     return {
         **before,
@@ -105,6 +113,12 @@ def unparsed_status(
             rows.values(), key=lambda row: order.index(row["type"]) if row["type"] in order else len(order)
         ),
     }
+
+
+def _wants_none(manifest: Manifest, present: int | None) -> bool:
+    """Return whether no pod is wanted, as far as this can be seen in a spec that cannot be parsed."""
+    spec = manifest.get("spec") or {}
+    return present == 0 if spec.get("autoscaling") else spec.get("replicas") == 0
 
 
 def is_applied(seen: Observation) -> bool:

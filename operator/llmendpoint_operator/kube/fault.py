@@ -35,7 +35,7 @@ class Fault:
 #: The API group of monitors. No pod and no client uses them, and MonitoringReady reports whether they are missing.
 _MONITORING = "monitoring.coreos.com"
 #: The kinds of children that the pods use, and those that clients in the cluster connect to.
-_USED = frozenset({"ConfigMap", "Service", "ServiceAccount", "StatefulSet"})
+USED = frozenset({"ConfigMap", "Service", "ServiceAccount", "StatefulSet"})
 
 
 def is_lacking_kind(fault: Fault) -> bool:

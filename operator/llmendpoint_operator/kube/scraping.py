@@ -48,11 +48,15 @@ MONITORS = {
 
 @dataclass(frozen=True, slots=True)
 class PrometheusServer:
-    """The selectors of a Prometheus object, by the kind of monitor."""
+    """The selectors of a Prometheus object, by the kind of monitor.
+
+    `unavailable` says why the server does not run, and is empty if it runs or if this is not known.
+    """
 
     namespace: str
     name: str
     selectors: Mapping[str, Selectors]
+    unavailable: str = ""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -70,10 +74,19 @@ class Scraping(NamedTuple):
 
 
 def server_of(body: Mapping[str, Any]) -> PrometheusServer:
-    """Return the selectors of a Prometheus object as read from the API."""
+    """Return the selectors and the state of a Prometheus object as read from the API."""
     spec, metadata = body.get("spec") or {}, body["metadata"]
     selectors = {kind: Selectors(*(spec.get(field) for field in fields)) for kind, fields in MONITORS.items()}
-    return PrometheusServer(metadata["namespace"], metadata["name"], selectors)
+    return PrometheusServer(metadata["namespace"], metadata["name"], selectors, _unavailable(body.get("status") or {}))
+
+
+def _unavailable(status: Mapping[str, Any]) -> str:
+    """Return the reason and the message of Available=False. Versions of the kind before 0.59 have no conditions."""
+    for row in status.get("conditions") or []:
+        if row["type"] == "Available" and row["status"] == "False":
+            words = ": ".join(text for text in (row.get("reason"), row.get("message")) if text)
+            return words.strip().rstrip(". ") or "no reason is given"
+    return ""
 
 
 def scraping(kind: str, namespace: str, labels: Mapping[str, str], servers: Iterable[PrometheusServer]) -> Scraping:

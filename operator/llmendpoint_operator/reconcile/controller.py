@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
@@ -140,6 +140,10 @@ class Controller(ABC, Generic[Spec]):
     async def course(self, resource: Resource[Spec]) -> Course:
         """Return the steps for a resource in its present state."""
 
+    def expected(self, manifest: Manifest) -> Iterable[ChildKey]:
+        """Return children on which decisions depend, and which the operator has probably written before."""
+        return ()
+
     async def gone(self, key: Key) -> None:
         """Forget a resource that no longer exists or is being deleted. May be called several times for one resource."""
 
@@ -153,6 +157,7 @@ class Controller(ABC, Generic[Spec]):
             self._inventory.set_aside(key)
             await self.gone(key)
             return None
+        await self._executor.look_up(owner_of(manifest), self.expected(manifest))
         try:
             spec = self.parse(manifest)
         except ValidationError as error:

@@ -14,10 +14,10 @@ from types import MappingProxyType
 
 from kubernetes.aio.client.exceptions import ApiException
 
-from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_common.contracts.cluster import MANAGED_BY, MANAGED_BY_LABEL, FaultReason
 from llmendpoint_operator.cluster.client import API_ERRORS
 from llmendpoint_operator.cluster.discovery import Discovery
-from llmendpoint_operator.cluster.faults import classify, name_conflict
+from llmendpoint_operator.cluster.faults import classify, describe, name_conflict
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import ChildKey, Key
 from llmendpoint_operator.cluster.objects import Objects
@@ -51,6 +51,24 @@ class Executor:
         self._discovery = discovery
         #: The child that is being written, by owner.
         self.writing: dict[Key, ChildKey] = {}
+
+    async def look_up(self, owner: Owner, expected: Iterable[ChildKey] = ()) -> None:
+        """Read the children that no watch shows, because somebody may have removed the label by which they are watched.
+
+        `expected` are further children that should exist. They are read if the inventory does not have them.
+        """
+        key = Key(owner.kind, owner.namespace, owner.name)
+        absent = (name for name in expected if self._inventory.child(key, *name) is None)
+        for name in dict.fromkeys((*self._inventory.unshown(key), *absent)):
+            try:
+                body = await self._objects.get(name.kind, owner.namespace, name.name)
+            except API_ERRORS as error:
+                log.info("%s: cannot read %s: %s", key, name, describe(error))
+                continue
+            if body is not None and is_controlled_by(body, owner):
+                self._inventory.found(key, body)
+            else:
+                self._inventory.missing(key, name)
 
     async def converge(
         self,
@@ -155,6 +173,7 @@ class Executor:
         """
         name = key_of(manifest)
         await self._objects.try_create(manifest)
+        await self._make_watched(key, name, uid)
         await self._objects.delete(name.kind, key.namespace, name.name, uid, orphan=True)
         self._inventory.deleting(key, name)
 
@@ -165,11 +184,18 @@ class Executor:
 
     async def _delete(self, key: Key, name: ChildKey, uid: str) -> list[Fault]:
         try:
+            await self._make_watched(key, name, uid)
             await self._objects.delete(name.kind, key.namespace, name.name, uid)
         except API_ERRORS as error:
             return [classify(error, name)]
         self._inventory.deleting(key, name)
         return []
+
+    async def _make_watched(self, key: Key, name: ChildKey, uid: str) -> None:
+        """Give a child its label back before it is deleted. Otherwise, no watch would show when it is gone."""
+        if self._inventory.is_unshown(key, name):
+            patch = {"metadata": {"uid": uid, "labels": {MANAGED_BY_LABEL: MANAGED_BY}}}
+            self._inventory.shows(name.kind, await self._objects.patch(name.kind, key.namespace, name.name, patch))
 
 
 def _with_held(fault: Fault, held: Mapping[ChildKey, ChildKey]) -> Fault:

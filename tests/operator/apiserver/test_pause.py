@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_common.contracts.cluster import LLMENDPOINT, PAUSED_ANNOTATION
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, MANAGED_BY, MANAGED_BY_LABEL, PAUSED_ANNOTATION
 from support.claims import bound, claim, storage_class
 from support.manifests import endpoint
 from support.waiting import wait_until
@@ -89,6 +89,42 @@ def test_an_endpoint_that_is_created_paused_has_no_objects(api: Any, operator: A
     api.apply({**made, "metadata": {**made["metadata"], "annotations": {PAUSED_ANNOTATION: "true"}}})
     wait_until(lambda: is_paused(api, "True"))
     assert api.children() == {}
+
+
+def test_objects_that_lost_their_label_while_paused_still_count(served: Any) -> None:
+    """The endpoint serves as before. Only the operator's watches do not show these objects any more."""
+    before = row(served, "Ready")
+    pause(served)
+    wait_until(lambda: is_paused(served, "False"))
+    for kind in ("StatefulSet", "Service"):
+        served.patch(kind, "assistant", {"metadata": {"labels": {MANAGED_BY_LABEL: "somebody"}}})
+    names = "Not written: Service/assistant, StatefulSet/assistant."
+    wait_until(lambda: names in row(served, "Reconciling").get("message", ""))
+    status = served.get(LLMENDPOINT, "assistant")["status"]
+    assert (status["replicas"], status["readyReplicas"]) == (1, 1)
+    assert status["url"]
+    assert row(served, "Ready") == before
+    pause(served, None)
+    labels = ("StatefulSet", "Service")
+    wait_until(lambda: all(label(served, kind) == MANAGED_BY for kind in labels))
+    assert row(served, "Ready")["lastTransitionTime"] == before["lastTransitionTime"]
+
+
+def label(api: Any, kind: str) -> str:
+    return str(api.get(kind, "assistant")["metadata"]["labels"][MANAGED_BY_LABEL])
+
+
+def test_a_service_that_is_missing_while_paused_is_not_promised(served: Any) -> None:
+    pause(served)
+    wait_until(lambda: is_paused(served, "False"))
+    served.delete("Service", "assistant")
+    wait_until(lambda: row(served, "Ready")["status"] == "False")
+    found = row(served, "Ready")
+    assert found["reason"] == "Paused"
+    assert found["message"] == (
+        "The Service for clients does not exist. The operator does not write Service/assistant, because the annotation "
+        f"{PAUSED_ANNOTATION} of this endpoint is true. Remove the annotation to go on."
+    )
 
 
 @pytest.mark.parametrize("value", ["false", "True", ""])

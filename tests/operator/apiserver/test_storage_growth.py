@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from llmendpoint_common.contracts.cluster import LLMENDPOINT
+from llmendpoint_common.contracts.cluster import LLMENDPOINT, MANAGED_BY, MANAGED_BY_LABEL, PAUSED_ANNOTATION
 from support.claims import bound, claim, storage_class
 from support.manifests import endpoint, pod
 from support.waiting import wait_until
@@ -142,6 +143,62 @@ def test_a_class_that_does_not_allow_it_stalls_the_endpoint_and_nothing_is_repla
     wait_until(lambda: api.get("StatefulSet", "assistant")["spec"]["template"]["metadata"]["labels"].get("team"))
     assert api.get("StatefulSet", "assistant")["metadata"]["uid"] == uid
     assert (template_size(api), size_of(api, "models-assistant-0")) == ("50Gi", "50Gi")
+
+
+def relabel(api: Any, kind: str = "StatefulSet") -> None:
+    """Take the label by which the operator watches its objects from one of them."""
+    api.patch(kind, "assistant", {"metadata": {"labels": {MANAGED_BY_LABEL: "somebody"}}})
+
+
+def label_of(api: Any) -> str:
+    return str(api.get("StatefulSet", "assistant")["metadata"]["labels"][MANAGED_BY_LABEL])
+
+
+def test_a_statefulset_without_its_label_is_repaired_while_its_claims_may_not_grow(api: Any) -> None:
+    serve(api, "fixed")
+    uid = api.get("StatefulSet", "assistant")["metadata"]["uid"]
+    grow(api, "80Gi")
+    wait_until(lambda: reason(api, "Stalled") == "StorageNotExpandable")
+    relabel(api)
+    wait_until(lambda: label_of(api) == MANAGED_BY)
+    relabel(api)
+    api.patch("StatefulSet", "assistant", {"spec": {"replicas": 0}})
+    wait_until(lambda: api.get("StatefulSet", "assistant")["spec"]["replicas"] == 1)
+    assert (label_of(api), template_size(api)) == (MANAGED_BY, "50Gi")
+    assert reason(api, "Stalled") == "StorageNotExpandable"
+    assert api.get("StatefulSet", "assistant")["metadata"]["uid"] == uid
+
+
+def test_a_statefulset_that_lost_its_label_before_the_operator_started_is_repaired(
+    api: Any, start_operator: Callable[..., Any], operator: Any
+) -> None:
+    serve(api, "fixed")
+    grow(api, "80Gi")
+    wait_until(lambda: reason(api, "Stalled") == "StorageNotExpandable")
+    api.patch(LLMENDPOINT, "assistant", {"metadata": {"annotations": {PAUSED_ANNOTATION: "true"}}})
+    wait_until(lambda: "StatefulSet/assistant" not in rows(api)["Reconciling"]["message"])
+    relabel(api)
+    process = start_operator(f"--namespace={api.namespace}")
+    try:
+        api.patch(LLMENDPOINT, "assistant", {"metadata": {"annotations": {PAUSED_ANNOTATION: None}}})
+        wait_until(lambda: label_of(api) == MANAGED_BY)
+        assert template_size(api) == "50Gi"
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_a_statefulset_without_its_label_is_replaced_when_claims_grow(api: Any) -> None:
+    """Nobody repairs the label before: the endpoint is paused when it is removed."""
+    serve(api)
+    api.patch(LLMENDPOINT, "assistant", {"metadata": {"annotations": {PAUSED_ANNOTATION: "true"}}})
+    wait_until(lambda: reason(api, "Reconciling") == "Paused")
+    relabel(api)
+    wait_until(lambda: "StatefulSet/assistant" in rows(api)["Reconciling"]["message"])
+    grow(api, "80Gi")
+    api.patch(LLMENDPOINT, "assistant", {"metadata": {"annotations": {PAUSED_ANNOTATION: None}}})
+    collect_garbage(api)
+    assert (template_size(api), label_of(api)) == ("80Gi", MANAGED_BY)
 
 
 def test_a_class_that_allows_it_later_is_noticed(api: Any) -> None:

@@ -91,7 +91,9 @@ class World:
 
     @property
     def has_child(self) -> bool:
-        return self.inventory.child(self.key, *CHILD) is not None
+        """Whether the watch shows the child. One that it no longer shows is kept until a reconcile has read it."""
+        known = self.inventory.child(self.key, *CHILD) is not None
+        return known and not self.inventory.is_unshown(self.key, CHILD)
 
     @property
     def has_endpoint(self) -> bool:

@@ -248,6 +248,41 @@ def test_a_late_response_does_not_bring_a_deleted_object_back(inventory: Invento
     assert inventory.resource(KEY) is None
 
 
+def test_a_child_that_no_watch_shows_is_kept_until_it_was_read(inventory: Inventory) -> None:
+    """The watch reports an object that loses our label as deleted, with the version of the object."""
+    inventory.shows("LLMEndpoint", endpoint_body())
+    child = live(config_map())
+    inventory.wrote_child(KEY, child)
+    without_label = newer(child, data={"models.json": "changed"})
+    assert inventory.gone("ConfigMap", without_label) == KEY
+    assert (inventory.unshown(KEY), set(inventory.seen(KEY).children)) == ((CONFIG,), {CONFIG})
+    inventory.found(KEY, without_label)
+    found = inventory.seen(KEY).children[CONFIG]
+    assert found.unjudged is not None
+    # Its changes cause no events, so it is read again.
+    assert inventory.unshown(KEY) == (CONFIG,)
+    inventory.missing(KEY, CONFIG)
+    assert (inventory.unshown(KEY), inventory.seen(KEY).children) == ((), {})
+
+
+def test_a_child_that_a_watch_shows_again_does_not_have_to_be_read(inventory: Inventory) -> None:
+    inventory.shows("LLMEndpoint", endpoint_body())
+    child = live(config_map())
+    inventory.wrote_child(KEY, child)
+    inventory.gone("ConfigMap", newer(child))
+    inventory.wrote_child(KEY, newer(newer(child)))
+    assert inventory.unshown(KEY) == ()
+
+
+def test_a_child_that_was_being_deleted_does_not_have_to_be_read(inventory: Inventory) -> None:
+    inventory.shows("LLMEndpoint", endpoint_body())
+    child = live(config_map())
+    inventory.wrote_child(KEY, child)
+    inventory.deleting(KEY, CONFIG)
+    inventory.gone("ConfigMap", newer(child))
+    assert (inventory.unshown(KEY), inventory.seen(KEY).children) == ((), {})
+
+
 def test_an_object_that_gets_its_label_back_is_known_again(inventory: Inventory) -> None:
     """The watch reports an object that loses our label as deleted. It keeps its UID."""
     child = live(config_map())

@@ -169,6 +169,29 @@ def test_a_spec_that_cannot_be_parsed_hides_nothing_that_runs() -> None:
     }.items()
 
 
+@pytest.mark.parametrize(
+    ("spec", "present", "expected"),
+    [
+        ({"replicas": 0}, 0, False),
+        ({"replicas": 1}, 0, True),
+        ({}, None, True),
+        # The autoscaler has stopped all pods.
+        ({"replicas": 1, "autoscaling": {"maxReplicas": 3}}, 0, False),
+        ({"replicas": 0, "autoscaling": {"maxReplicas": 3}}, 1, True),
+    ],
+)
+def test_a_spec_that_cannot_be_parsed_and_wants_no_pods_is_not_unready(
+    spec: dict[str, Any], present: int | None, expected: bool
+) -> None:
+    """Nobody is meant to be served, so no alert about an outage has to fire."""
+    row = {"type": "Ready", "status": "False", "reason": "InvalidSpec", "message": "wrong", "lastTransitionTime": "x"}
+    manifest = {"metadata": {"generation": 4}, "spec": spec, "status": {"conditions": [row]}}
+    found = unparsed_status(manifest, "wrong", Replicas(0, 0, True), NOW, present=present)
+    types = {row["type"] for row in found["conditions"]}
+    assert ("Ready" in types) is expected
+    assert "Stalled" in types
+
+
 def test_what_clients_and_kubectl_scale_need() -> None:
     found = status(Observation(2, 1, True, ()), service={"port": 80})
     assert found["url"] == "http://assistant.ns.svc:80"

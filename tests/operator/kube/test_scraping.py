@@ -83,3 +83,23 @@ def test_a_server_that_selects_service_monitors_does_not_select_pod_monitors() -
 )
 def test_expressions(operator: str, key: str, values: Any, expected: bool) -> None:
     assert matches({"matchExpressions": [{"key": key, "operator": operator, "values": values}]}, LABELS) is expected
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        (
+            [{"type": "Available", "status": "False", "reason": "NoPodReady", "message": "no pod.\n"}],
+            "NoPodReady: no pod",
+        ),
+        ([{"type": "Available", "status": "False"}], "no reason is given"),
+        ([{"type": "Available", "status": "True"}], ""),
+        # Some shards or replicas run.
+        ([{"type": "Available", "status": "Degraded", "reason": "SomePodsNotReady"}], ""),
+        ([{"type": "Reconciled", "status": "False", "reason": "ReconciliationFailed"}], ""),
+        ([], ""),
+    ],
+)
+def test_a_server_is_unavailable_if_its_object_says_so(conditions: list[dict[str, str]], expected: str) -> None:
+    body = {"metadata": {"namespace": "monitoring", "name": "k8s"}, "status": {"conditions": conditions}}
+    assert server_of(body).unavailable == expected

@@ -215,6 +215,7 @@ async def test_a_run_whose_job_was_deleted_is_canceled_once_everything_was_liste
     await world.reconcile()
     job = world.objects.get_now("Job", "smoke")
     world.later(60)
+    world.objects.remove("Job", "smoke")
     world.inventory.gone("Job", job)
     world.inventory.begin_listing("Job")
     assert await world.reconcile() == 2
@@ -226,6 +227,19 @@ async def test_a_run_whose_job_was_deleted_is_canceled_once_everything_was_liste
     )  # fmt: skip
     assert world.status["verdict"] == "None"
     assert world.stalled == ("True", "Canceled")
+    assert world.objects.calls.count("create Job/smoke") == 1
+
+
+async def test_a_run_whose_job_lost_its_label_goes_on(world: World) -> None:
+    """The watch reports it as deleted."""
+    world.objects.put(QUESTIONS)
+    world.show(**TARGET)
+    await world.reconcile()
+    job = world.objects.get_now("Job", "smoke")
+    world.inventory.gone("Job", job)
+    await world.reconcile()
+    assert world.passed[0] == "Pending"
+    assert world.objects.calls.count("get Job/smoke") == 1
     assert world.objects.calls.count("create Job/smoke") == 1
 
 

@@ -177,12 +177,14 @@ async def test_a_pod_that_left_nothing_makes_the_result_partial(world: World) ->
 
 async def test_a_job_that_is_deleted_leaves_the_partial_results_of_its_pods(world: World) -> None:
     await finish(world, None, None)
-    world.inventory.gone("Job", world.objects.get_now("Job", "smoke"))
+    job = world.objects.get_now("Job", "smoke")
+    world.objects.remove("Job", "smoke")
+    world.inventory.gone("Job", job)
     await world.reconcile()
     assert world.passed[1] == "Job/smoke was deleted during the run. Waiting for its partial result."
     for index in range(2):
         world.publish(summary("Math", partial=True), index)
-        end_pod(world, index)
+        end_pod(world, index, controller_uid=job["metadata"]["uid"])
     await world.reconcile()
     assert (world.status["verdict"], world.status["summary"]["requests"]) == ("None", 2)
 

@@ -11,7 +11,7 @@ from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.reconcile.desired_children import DesiredChildren, key_of
 from llmendpoint_operator.reconcile.executor import Executor
-from support.children import KEY, OWNER, config_map, live, newer, service, stateful_set
+from support.children import KEY, OWNER, config_map, endpoint_body, live, newer, service, stateful_set
 from support.fakes import FakeDiscovery, FakeObjects, forbidden, plain_not_found
 
 CHILDREN = [config_map(), stateful_set()]
@@ -78,6 +78,32 @@ async def test_a_child_that_is_no_longer_desired_is_deleted_once(world: World) -
     for _ in range(2):
         await world.converge(stateful_set(), prune=("ConfigMap",))
     assert world.objects.calls == ["delete ConfigMap/assistant"]
+
+
+async def test_a_child_without_its_label_gets_it_back_before_it_is_deleted(world: World) -> None:
+    """Otherwise, no watch would show when it is gone."""
+    world.inventory.shows("LLMEndpoint", endpoint_body())
+    await world.converge(*CHILDREN)
+    world.inventory.gone("ConfigMap", world.objects.get_now("ConfigMap", "assistant"))
+    world.objects.calls.clear()
+    await world.executor.look_up(OWNER)
+    await world.converge(stateful_set(), prune=("ConfigMap",))
+    assert world.objects.calls == [
+        "get ConfigMap/assistant", "patch ConfigMap/assistant", "delete ConfigMap/assistant",
+    ]  # fmt: skip
+
+
+async def test_a_child_that_somebody_deleted_is_read_once_and_created_again(world: World) -> None:
+    world.inventory.shows("LLMEndpoint", endpoint_body())
+    await world.converge(*CHILDREN)
+    body = world.objects.get_now("ConfigMap", "assistant")
+    world.objects.remove("ConfigMap", "assistant")
+    world.inventory.gone("ConfigMap", newer(body))
+    world.objects.calls.clear()
+    for _ in range(2):
+        await world.executor.look_up(OWNER)
+    await world.converge(*CHILDREN)
+    assert world.objects.calls == ["get ConfigMap/assistant", "create ConfigMap/assistant"]
 
 
 async def test_a_strangers_object_is_read_once_and_never_written(world: World) -> None:

@@ -1,4 +1,7 @@
-"""MonitoringReady: a Prometheus server is configured to scrape the pods. It is absent if `monitoring.mode` is None."""
+"""MonitoringReady: a Prometheus server that runs is configured to scrape the pods.
+
+It is absent if `monitoring.mode` is None.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,9 @@ _NOT_SELECTED = (
     "No Prometheus selects the {kind}: {names}. Set these labels in spec.monitoring.labels or, for all endpoints, in "
     "the chart's value monitoring.labels, or change {selector}Selector or {selector}NamespaceSelector of the "
     "Prometheus."
+)
+_UNAVAILABLE = (
+    "Nothing scrapes the pods: Prometheus {why}. See the conditions of this Prometheus object and the logs of its pods."
 )
 _ADVICE = (
     "The cluster does not have the kind {kind}, so Prometheus is not configured to scrape this endpoint. Install the "
@@ -96,8 +102,7 @@ def _selection(mode: MonitoringMode, scraping: Scraping | None) -> Condition:
     if scraping is None:
         return Condition(_TYPE, None, unknown, _CANNOT_SEE.format(kind=kind))
     if scraping.selecting:
-        message = f"Prometheus {_names(scraping.selecting)} selects the {kind} and scrapes the pods."
-        return Condition(_TYPE, True, _SELECTED[mode], message)
+        return _selected(mode, scraping.selecting)
     if scraping.unclear:
         message = _UNCLEAR.format(names=_names(scraping.unclear), kind=kind, selector=selector)
         return Condition(_TYPE, None, unknown, message)
@@ -106,6 +111,20 @@ def _selection(mode: MonitoringMode, scraping: Scraping | None) -> Condition:
     wanted = "; ".join(_selects(server, kind) for server in scraping.others[:_MAX_NAMES])
     message = _NOT_SELECTED.format(kind=kind, names=wanted, selector=selector)
     return Condition(_TYPE, False, EndpointReason.NOT_SELECTED, message)
+
+
+def _selected(mode: MonitoringMode, servers: Sequence[PrometheusServer]) -> Condition:
+    """Return the condition of an endpoint whose monitor these servers select. One that runs is enough."""
+    running = [server for server in servers if not server.unavailable]
+    if running:
+        message = f"Prometheus {_names(running)} selects the {mode.value} and scrapes the pods."
+        return Condition(_TYPE, True, _SELECTED[mode], message)
+    why = "; ".join(
+        f"{server} selects the {mode.value} but is not available ({server.unavailable})"
+        for server in servers[:_MAX_NAMES]
+    )
+    message = _UNAVAILABLE.format(why=why)
+    return Condition(_TYPE, False, EndpointReason.PROMETHEUS_UNAVAILABLE, message)
 
 
 def _selects(server: PrometheusServer, kind: str) -> str:

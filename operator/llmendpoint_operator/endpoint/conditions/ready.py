@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_common.contracts.cluster import PAUSED_ANNOTATION, EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.causes import causes
 from llmendpoint_operator.endpoint.conditions.model_reports import activity, hung, reports
+from llmendpoint_operator.endpoint.conditions.reconciling import in_short
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.kube.conditions import Condition
-from llmendpoint_operator.kube.fault import condition_of, name_conflicts, needed
+from llmendpoint_operator.kube.fault import USED, condition_of, name_conflicts, needed
 from llmendpoint_operator.kube.unwatched import sentence
 from llmendpoint_operator.policy.rules import sentences
 
@@ -30,7 +31,7 @@ def ready(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
 
     It is Unknown if a kind on which it depends cannot be watched. If several other reasons apply, the first of these is
     used: a name conflict, a missing client Service, a forbidden or invalid value, a hung Ollama, a failed model, a pod
-    that does not run, an unfinished model, another refused child.
+    that does not run, an unfinished model, another refused child that pods or clients use, a pause.
     With a name conflict, the endpoint is not ready even if replicas are: pods or clients may use somebody else's
     object instead of the endpoint's.
     """
@@ -73,9 +74,11 @@ def _unfinished(pods: Sequence[PodView]) -> Condition | None:
 
 def _otherwise(seen: Observation) -> Condition:
     """Return the condition if no pod reports a problem or an unfinished model."""
-    faults = needed(seen.refused)
+    faults = [fault for fault in needed(seen.refused) if fault.kind in USED]
     if faults:
         return condition_of(_TYPE, faults, status=False)
+    if seen.withheld:
+        return Condition(_TYPE, False, EndpointReason.PAUSED, _paused(seen))
     if seen.ready_replicas:
         message = "The Service for clients does not exist yet. The operator creates it."
         return Condition(_TYPE, False, EndpointReason.STARTING, message)
@@ -83,3 +86,14 @@ def _otherwise(seen: Observation) -> Condition:
         "No replica is ready yet, and none reports a reason. If this does not change, check the events of the pods."
     )
     return Condition(_TYPE, False, EndpointReason.STARTING, message)
+
+
+def _paused(seen: Observation) -> str:
+    """Return a message that promises no write of the operator."""
+    state = (
+        "The Service for clients does not exist." if seen.ready_replicas else "No replica is ready, and none says why."
+    )
+    return (
+        f"{state} The operator does not write {in_short(seen.withheld, ', ')}, because the annotation "
+        f"{PAUSED_ANNOTATION} of this endpoint is true. Remove the annotation to go on."
+    )

@@ -54,10 +54,16 @@ def _not_applied(seen: Observation) -> Condition | None:
     if seen.resizing:
         return Condition(_TYPE, True, EndpointReason.RESIZING, in_short(seen.resizing, " "))
     if seen.deleting:
-        names = " and ".join(seen.deleting)
-        message = f"{names} is being deleted. The operator creates it again when it is gone. Check its finalizers."
-        return Condition(_TYPE, True, EndpointReason.NOT_APPLIED, message)
+        return _deleting(seen)
     return None
+
+
+def _deleting(seen: Observation) -> Condition:
+    state = f"{' and '.join(seen.deleting)} is being deleted."
+    if seen.paused:
+        return Condition(_TYPE, True, EndpointReason.PAUSED, f"{_PAUSED} {state}")
+    message = f"{state} The operator creates it again when it is gone. Check its finalizers."
+    return Condition(_TYPE, True, EndpointReason.NOT_APPLIED, message)
 
 
 def _applied(spec: LLMEndpointSpec, seen: Observation) -> Condition:

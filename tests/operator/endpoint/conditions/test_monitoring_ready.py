@@ -49,6 +49,26 @@ def test_status_and_reason(seen: Observation, expected: tuple[bool | None, str])
     assert outcome(monitoring_ready(endpoint_spec(), seen)) == expected
 
 
+def test_a_prometheus_that_is_not_available_scrapes_nothing() -> None:
+    down = replace(SERVER, unavailable="NoPodReady: shard 0: pod prometheus-k8s-0: CrashLoopBackOff")
+    condition = monitoring_ready(endpoint_spec(), replace(NO_PODS, scraping=Scraping(selecting=(down,))))
+    assert outcome(condition) == (False, "PrometheusUnavailable")
+    assert condition is not None
+    assert condition.message == (
+        "Nothing scrapes the pods: Prometheus monitoring/k8s selects the ServiceMonitor but is not available (NoPodReady: "
+        "shard 0: pod prometheus-k8s-0: CrashLoopBackOff). See the conditions of this Prometheus object and the logs of "
+        "its pods."
+    )
+
+
+def test_one_available_prometheus_is_enough() -> None:
+    down = replace(SERVER, name="down", unavailable="NoPodReady")
+    condition = monitoring_ready(endpoint_spec(), replace(NO_PODS, scraping=Scraping(selecting=(down, SERVER))))
+    assert outcome(condition) == (True, "ServiceMonitor")
+    assert condition is not None
+    assert condition.message == "Prometheus monitoring/k8s selects the ServiceMonitor and scrapes the pods."
+
+
 def test_it_is_absent_if_nothing_is_to_be_scraped() -> None:
     assert monitoring_ready(endpoint_spec(monitoring={"mode": "None"}), NO_PODS) is None
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
+from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.ready import ready
 from llmendpoint_operator.endpoint.observe import Observation
+from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.pods.trouble import Trouble
 from support.endpoints import endpoint_spec
 from support.observations import (
@@ -32,6 +34,9 @@ from support.observations import (
     outcome,
     view,
 )
+
+NOT_GROWN = Fault(FaultReason.NOT_EXPANDABLE, "PersistentVolumeClaim/models-assistant-0", "cannot grow")
+NO_BUDGET = Fault(FaultReason.FORBIDDEN, "PodDisruptionBudget/assistant", "no rights")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +103,25 @@ def test_an_endpoint_without_its_client_service_is_not_ready() -> None:
     seen = replace(observed(view(READY, ready=True)), reachable=False)
     assert outcome(ready(endpoint_spec(), seen)) == (False, "Starting")
     assert outcome(ready(endpoint_spec(), replace(seen, refused=(QUOTA,)))) == (False, "QuotaExceeded")
+
+
+@pytest.mark.parametrize("fault", [NOT_GROWN, NO_BUDGET])
+def test_a_refused_child_that_no_pod_and_no_client_uses_is_not_the_reason(fault: Fault) -> None:
+    """A pod restarts while its claim may not grow: it has nothing to do with the claim."""
+    assert outcome(ready(endpoint_spec(), replace(NO_PODS, refused=(fault,)))) == (False, "Starting")
+    assert outcome(ready(endpoint_spec(), replace(NO_PODS, refused=(fault, FORBIDDEN)))) == (False, "Forbidden")
+
+
+def test_a_paused_endpoint_does_not_promise_what_the_operator_will_not_write() -> None:
+    served = replace(observed(view(READY, ready=True)), reachable=False)
+    seen = replace(served, paused=True, withheld=("Service/assistant",))
+    assert outcome(ready(endpoint_spec(), seen)) == (False, "Paused")
+    assert message(endpoint_spec(), seen) == (
+        "The Service for clients does not exist. The operator does not write Service/assistant, because the annotation "
+        "llmendpoint.dev/paused of this endpoint is true. Remove the annotation to go on."
+    )
+    seen = replace(NO_PODS, paused=True, withheld=("StatefulSet/assistant",))
+    assert message(endpoint_spec(), seen).startswith("No replica is ready, and none says why. The operator does not")
 
 
 def test_messages_name_what_is_in_the_way() -> None:

@@ -54,6 +54,13 @@ def test_status_and_reason(replicas: int, seen: Observation, expected: tuple[boo
     assert outcome(reconciling(endpoint_spec(replicas=replicas), seen)) == expected
 
 
+def test_a_child_that_is_being_deleted_while_paused_is_not_promised_again() -> None:
+    condition = reconciling(endpoint_spec(), replace(SETTLED, deleting=("StatefulSet/assistant",), paused=True))
+    assert outcome(condition) == (True, "Paused")
+    assert "creates it again" not in condition.message
+    assert "StatefulSet/assistant is being deleted." in condition.message
+
+
 def test_pods_count_against_the_number_that_the_autoscaler_has_set() -> None:
     spec = endpoint_spec(autoscaling={"minReplicas": 1, "maxReplicas": 5})
     assert outcome(reconciling(spec, replace(SETTLED, scaled_to=1))) == (False, "Settled")
