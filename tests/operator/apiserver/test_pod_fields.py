@@ -86,6 +86,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "spec.podTemplate.spec.initContainers[0].env[0]: OLLAMA_HOST is set by the operator",
     ),
     (
+        {"containers": [{"name": "a", "image": "b", "resources": {"limits": {"nvidia.com/gpu": 1}}}]},
+        "spec.podTemplate.spec.containers[0].resources.limits.nvidia.com/gpu: set spec.gpu.count instead",
+    ),
+    (
         {"containers": [{"name": "a", "image": "b", "volumeMounts": [{"name": "c", "mountPath": "/c"}]}]},
         "spec.podTemplate.spec.containers[0].volumeMounts[0].name: c is not a volume of the pod",
     ),
