@@ -9,7 +9,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from llmendpoint_common.api.quantity import QUANTITY_PATTERN, parse_quantity
-from llmendpoint_common.contracts.cluster import GROUP, OWN_LABELS, RESERVED_LABELS
+from llmendpoint_common.contracts.cluster import (
+    GROUP,
+    OWN_LABELS,
+    RESERVED_LABELS,
+    STATEFULSET_LABELS,
+    STATEFULSET_LABELS_ARE_RESERVED,
+)
 from llmendpoint_common.process.units import DURATION_PATTERN
 
 
@@ -39,10 +45,16 @@ TAGGED_MODEL_PATTERN = "^([A-Za-z0-9.-]+(:[0-9]+)?/)?([A-Za-z0-9._-]+/)*[A-Za-z0
 
 #: A duration such as `250ms`, `15s` or `1h30m`.
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
-#: CEL rule of a duration that is not 0, and not absurdly long, so that times computed from it fit into all types.
+#: CEL rule of a duration of at most 30 days, so that times computed from it fit into all types. CEL's duration() fails
+#: for more than 292 years, so longer texts are refused before.
+BOUNDED_DURATION = (
+    "!self.matches('[0-9]{9}|[0-9]{5}h') && duration(self) <= duration('720h')",
+    "must be at most 720h (30 days); write it like 90s or 5m",
+)
+#: CEL rule of a duration that is neither 0 nor longer than 30 days.
 POSITIVE_DURATION = (
-    "self.matches('[1-9]') && !self.matches('[0-9]{9}')",
-    "must be longer than 0, with at most 8 digits in each number; write it like 90s or 5m",
+    f"self.matches('[1-9]') && {BOUNDED_DURATION[0]}",
+    "must be longer than 0 and at most 720h (30 days); write it like 90s or 5m",
 )
 #: A TCP port from 1 to 65535.
 PORT_PATTERN = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
@@ -69,6 +81,15 @@ Quantity = Annotated[
         }
     ),
 ]
+#: Kubelet does not evict a pod for a limit of 0 (`emptyDirLimitEviction`), so such a limit would have no effect.
+NO_LIMIT_OF_ZERO = "must be greater than zero, because Kubernetes ignores a limit of 0"
+
+
+def above_zero(field: str) -> str:
+    """Return a CEL expression that is true if a field with a quantity is absent or more than 0."""
+    return f"!has(self.{field}) || quantity(string(self.{field})).compareTo(quantity('0')) > 0"
+
+
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 ShortText = Annotated[str, Field(max_length=1024)]
 
@@ -79,6 +100,10 @@ SUBDOMAIN = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
 #: Name of an object in the cluster: a DNS subdomain.
 ObjectName = Annotated[
     Name, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 253, "pattern": f"^{SUBDOMAIN}$"})
+]
+#: Name of a class in the cluster, or an empty text for none.
+ClassName = Annotated[
+    str, Field(max_length=253), WithJsonSchema({"type": "string", "maxLength": 253, "pattern": f"^({SUBDOMAIN})?$"})
 ]
 _HOST = rf"^(\*\.)?{SUBDOMAIN}$"
 #: A DNS host name in lower case, or a wildcard such as `*.example.com`. Neither an IP address nor a port.
@@ -150,10 +175,15 @@ _ADDED_KEYS = (
     f"self.all(k, !k.startsWith('{GROUP}/') && !(k in {cel_list(OWN_LABELS)}))",
     RESERVED_LABELS,
 )
+_POD_KEYS = (f"self.all(k, !(k in {cel_list(STATEFULSET_LABELS)}))", STATEFULSET_LABELS_ARE_RESERVED)
 #: Labels that an object must have.
 Labels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=rules(_LABEL_KEYS))]
 #: Labels that are added to those that the operator sets on an object.
 AddedLabels = Annotated[dict[str, LabelValue], Field(max_length=64, json_schema_extra=rules(_LABEL_KEYS, _ADDED_KEYS))]
+#: Labels that are added to those that the operator and the StatefulSet controller set on a pod.
+AddedPodLabels = Annotated[
+    dict[str, LabelValue], Field(max_length=64, json_schema_extra=rules(_LABEL_KEYS, _ADDED_KEYS, _POD_KEYS))
+]
 _ANNOTATION_KEYS = _keys(_ANNOTATION_KEY, "key of an annotation")
 #: Annotations of an object.
 Annotations = Annotated[dict[str, ShortText], Field(max_length=64, json_schema_extra=rules(_ANNOTATION_KEYS))]

@@ -27,6 +27,9 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 OWN_LABELS = (NAME_LABEL, INSTANCE_LABEL, COMPONENT_LABEL, MANAGED_BY_LABEL)
 #: Says which labels nobody else can set.
 RESERVED_LABELS = f"the operator sets the labels {', '.join(OWN_LABELS)} and all that begin with {GROUP}/"
+#: Labels that the StatefulSet controller writes on every pod, over those of the template.
+STATEFULSET_LABELS = ("apps.kubernetes.io/pod-index", "controller-revision-hash", "statefulset.kubernetes.io/pod-name")
+STATEFULSET_LABELS_ARE_RESERVED = f"the StatefulSet controller sets the labels {', '.join(STATEFULSET_LABELS)}"
 MANAGED_BY = "llmendpoint"
 
 #: Annotation of an LLMEndpoint. While its value is `true`, the operator writes the status, and nothing else.

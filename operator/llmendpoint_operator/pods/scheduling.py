@@ -158,8 +158,8 @@ def _explained(text: str, origin: Origin) -> list[_Words]:
         # The Event of the claim that says this is of type Normal, and the operator watches Warnings.
         advice = (
             "If spec.storage.storageClassName is not set, the cluster needs a default StorageClass (kubectl get "
-            "storageclass). If it is set, check this StorageClass. The events of the claim say more (kubectl describe "
-            "pvc)."
+            "storageclass). If it is set, check this StorageClass. If it is empty, create a PersistentVolume without a "
+            "class. The events of the claim say more (kubectl describe pvc)."
         )
         return [_Words("its claim is not bound to a volume yet", advice)]
     sentence = _SENTENCE.search(text)

@@ -11,6 +11,7 @@ import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
 from support.manifests import endpoint
+from support.monitoring_kinds import definition
 from support.waiting import wait_until
 
 _edits = itertools.count()
@@ -20,21 +21,6 @@ KINDS_OF_MONITORING = (
     ("Prometheus", "prometheuses"),
 )
 SELECTOR = {"matchLabels": {"release": "prometheus"}}
-
-
-def definition(kind: str, plural: str) -> dict[str, Any]:
-    """Return a CustomResourceDefinition of the Prometheus Operator without its schema."""
-    group = "monitoring.coreos.com"
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
-    annotations = {"api-approved.kubernetes.io": "unapproved, for tests"}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}", "annotations": annotations},
-        "spec": {"group": group, "scope": "Namespaced", "versions": [version],
-                 "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"}},
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "spec.podTemplate.spec.initContainers[0].env[0]: OLLAMA_HOST is set by the operator",
     ),
     (
+        {"containers": [{"name": "a", "image": "b", "resources": {"limits": {"nvidia.com/gpu": 1}}}]},
+        "spec.podTemplate.spec.containers[0].resources.limits.nvidia.com/gpu: set spec.gpu.count instead",
+    ),
+    (
         {"containers": [{"name": "a", "image": "b", "volumeMounts": [{"name": "c", "mountPath": "/c"}]}]},
         "spec.podTemplate.spec.containers[0].volumeMounts[0].name: c is not a volume of the pod",
     ),
@@ -191,3 +195,19 @@ def test_an_endpoint_with_a_service_account_of_the_user_creates_none(api: Any) -
     api.apply(endpoint("assistant", pod={"serviceAccountName": "models-reader"}))
     pod(api)
     assert api.get("ServiceAccount", "assistant") is None
+
+
+def test_the_default_container_and_the_empty_class_of_the_spec_are_written_once(api: Any) -> None:
+    name = "kubectl.kubernetes.io/default-container"
+    api.apply(endpoint("assistant", pod={"annotations": {name: "ollama"}}, storage={"storageClassName": ""}))
+    made = wait_until(lambda: api.get("StatefulSet", "assistant"))
+    assert made["spec"]["template"]["metadata"]["annotations"][name] == "ollama"
+    assert made["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] == ""
+    # What the API server stores is what the operator wants: a later reconciliation changes the number of pods alone.
+    api.apply(
+        endpoint("assistant", pod={"annotations": {name: "ollama"}}, storage={"storageClassName": ""}, replicas=2)
+    )
+    wait_until(lambda: api.get("StatefulSet", "assistant")["spec"]["replicas"] == 2)
+    again = api.get("StatefulSet", "assistant")
+    assert again["spec"] == {**made["spec"], "replicas": 2}
+    assert again["metadata"]["uid"] == made["metadata"]["uid"]

@@ -68,15 +68,19 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
         for name in ("requests", "limits")
     ),
     *(
-        ({"metering": {"timeouts": {name: value}}}, "must be longer than 0, with at most 8 digits")
+        ({"metering": {"timeouts": {name: value}}}, "must be longer than 0 and at most 720h (30 days)")
         for name in ("connect", "firstByte", "idle", "keepAlive")
-        for value in ("0s", "0h0ms", "99999999999999h")
+        for value in ("0s", "0h0ms", "720h0m1s", "99999999h", "99999999999999h")
     ),
     *(
         ({"metering": {"allowedHosts": [host]}}, "spec.metering.allowedHosts[0]")
         for host in ("http://foo", "foo bar", "a:1", "*foo", "a.*.b", "::1", "[::1]:80", "")
     ),
     ({"storage": {"type": "ExistingClaim"}}, "claimName is required if type is ExistingClaim"),
+    *(({"storage": {"type": "Ephemeral", "sizeLimit": size}}, "sizeLimit must be greater than zero") for size in (0, "0Gi")),
+    ({"pod": {"volumes": [{"name": "a", "emptyDir": {"sizeLimit": "0"}}]}}, "sizeLimit must be greater than zero"),
+    ({"storage": {"type": "Ephemeral", "storageClassName": ""}}, "size and storageClassName may only be set if type"),
+    ({"storage": {"storageClassName": "-"}}, "spec.storage.storageClassName"),
     (
         {"ollama": {"env": [{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]}},
         "OLLAMA_HOST, OLLAMA_MODELS and HOME are set by the operator",
@@ -96,7 +100,7 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
         for gpu, other in (({"count": 2}, "amd.com/gpu"), ({"resource": "amd.com/gpu"}, "nvidia.com/gpu"),
                            ({"count": 0}, "nvidia.com/mig-1g.10gb"), ({"resourceClaims": [CLAIM]}, "gpu.intel.com/xe"))
     ),
-    ({"ollama": {"keepAlive": "9999999h"}}, "must have at most 6 digits in each number"),
+    *(({"ollama": {"keepAlive": value}}, "must be at most 720h (30 days)") for value in ("720h1ms", "9999999h")),
     *(
         ({"ollama": {"env": [{"name": name, "value": "1"}]}}, f"{name} has a field; set spec.ollama.{field}, and remove it")
         for name, field in FIELDS.items()
@@ -109,6 +113,7 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
     ({"metering": {"mode": "Exporter", "maxWaiting": 3}}, "are only allowed with mode Proxy"),
     ({"metering": {"mode": "Exporter", "stall": {"restart": True}}}, "are only allowed with mode Proxy"),
     ({"metering": {"stall": {"after": "9s"}}}, "after must be at least 10s"),
+    *(({"metering": {"stall": {"after": value}}}, "must be at most 720h (30 days)") for value in ("721h", "99999999999h")),
     ({"metering": {"workers": 0}}, "spec.metering.workers"),
     ({"metering": {"workers": 17}}, "spec.metering.workers"),
     ({"metering": {"mode": "Exporter", "workers": 1}}, "stall and workers are only allowed with mode Proxy"),
@@ -178,6 +183,10 @@ ENDPOINTS: list[tuple[dict[str, Any], str]] = [
         ({field: {"labels": {"team": "a", label: "x"}}}, f"spec.{field}.labels: Invalid value: the operator sets the labels")
         for field in ("pod", "monitoring")
         for label in OWN_LABELS
+    ),
+    *(
+        ({"pod": {"labels": {"team": "a", label: "x"}}}, "spec.pod.labels: Invalid value: the StatefulSet controller sets")
+        for label in ("controller-revision-hash", "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index")
     ),
     ({"pod": {"annotations": {"a/b/c": "x"}}}, "each key of an annotation must be valid"),
     ({"pod": {"annotations": {"x" * 64: "x"}}}, "each key of an annotation must be valid"),
@@ -333,6 +342,7 @@ ACCEPTED: list[dict[str, Any]] = [
     ),
     {"ollama": {"kvCacheType": "f16", "flashAttention": False, "keepAlive": "0s"}},
     {"ollama": {"kvCacheType": "q4_0"}},
+    {"metering": {"timeouts": {"firstByte": "720h", "idle": "43200m"}, "stall": {"after": "720h"}}, "ollama": {"keepAlive": "720h"}},
     {"metering": {"timeouts": {"connect": "1ms", "firstByte": "10h"}, "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}},
     {"metering": {"allowedHosts": ["*", "*.Example.com", "localhost", "a_b.example.", "192.0.2.1", "[::1]"]}},
     *(
@@ -340,6 +350,7 @@ ACCEPTED: list[dict[str, Any]] = [
         for storage in ({"type": "Ephemeral"}, {"type": "ExistingClaim", "claimName": "a"})
     ),
     {"storage": {"size": "1Pi"}},
+    {"storage": {"storageClassName": ""}},
     {"storage": {"size": "1e3"}},
     {"storage": {"size": "1.5Ti"}},
     {"storage": {"size": 10**12}},
@@ -380,6 +391,7 @@ SAME: list[tuple[Any, Any]] = [
     (None, {"size": "50Gi", "retentionPolicy": {"whenDeleted": "Retain"}}),
     ({"size": "1Gi"}, {"size": "1024Mi"}),
     ({"type": "Ephemeral"}, {"type": "Ephemeral"}),
+    ({"storageClassName": ""}, {"storageClassName": "", "size": "50Gi"}),
 ]
 # A larger size, and another retention.
 ALLOWED: list[tuple[Any, Any]] = [
@@ -397,6 +409,9 @@ SHRUNK: list[tuple[Any, Any]] = [
 CHANGED: list[tuple[Any, Any]] = [
     (None, {"storageClassName": "fast"}),
     ({"storageClassName": "fast"}, {}),
+    # Without a class is something else than with the default class.
+    (None, {"storageClassName": ""}),
+    ({"storageClassName": ""}, None),
     (None, {"type": "Ephemeral"}),
     ({"type": "Ephemeral"}, None),
     ({"type": "Ephemeral"}, {"type": "Ephemeral", "sizeLimit": "1Gi"}),

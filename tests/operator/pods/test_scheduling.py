@@ -97,7 +97,8 @@ def unscheduled(message: str) -> dict[str, Any]:
         ),
         (
             "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found", ORIGIN,
-            "the cluster needs a default StorageClass",
+            "the cluster needs a default StorageClass (kubectl get storageclass). If it is set, check this StorageClass. "
+            "If it is empty, create a PersistentVolume without a class.",
         ),
         (
             '0/1 nodes are available: persistentvolumeclaim "models" not found. not found', ORIGIN,

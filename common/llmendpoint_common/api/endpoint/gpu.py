@@ -183,7 +183,8 @@ def _gpus_in(name: str) -> str:
     )
 
 
-_GPU_NAMES = "^(nvidia[.]com/(gpu|gpu[.]shared|mig-.*)|amd[.]com/gpu|gpu[.]intel[.]com/(i915|xe))$"
+#: Pattern of the extended resources of GPUs that their vendors' device plugins advertise.
+GPU_NAMES = "^(nvidia[.]com/(gpu|gpu[.]shared|mig-.*)|amd[.]com/gpu|gpu[.]intel[.]com/(i915|xe))$"
 
 
 def _no_others(name: str) -> tuple[str, str]:
@@ -191,7 +192,7 @@ def _no_others(name: str) -> tuple[str, str]:
     path = f"self.ollama.resources.{name}"
     return (
         f"!has(self.ollama) || !has(self.ollama.resources) || !has({path}) || {path}.all(k, k == {_RESOURCE} || "
-        f"!k.matches('{_GPU_NAMES}'))",
+        f"!k.matches('{GPU_NAMES}'))",
         f"ollama.resources.{name} has GPUs of another resource than gpu.resource; a replica has GPUs of one resource: "
         "set gpu.resource and gpu.count",
     )

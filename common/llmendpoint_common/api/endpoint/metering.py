@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
+    BOUNDED_DURATION,
     POSITIVE_DURATION,
     TAGGED_MODEL_PATTERN,
     ApiModel,
@@ -134,14 +135,15 @@ class Stall(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "!has(self.after) || duration(self.after) >= duration('10s')",
+                "!has(self.after) || self.after.matches('[0-9]{9}|[0-9]{5}h') || "
+                "duration(self.after) >= duration('10s')",
                 "after must be at least 10s; it must be longer than the longest time in which a healthy Ollama sends "
                 "nothing",
             )
         )
     )
 
-    after: Duration = Field(
+    after: Annotated[Duration, Field(json_schema_extra=rules(BOUNDED_DURATION))] = Field(
         defaults.STALL_AFTER,
         description="Time without a byte from Ollama, while requests wait for it, after which Ollama counts as hung, "
         "as a duration such as 90s or 30m. It must be longer than the longest load of a model, and than the longest "

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import (
+    BOUNDED_DURATION,
     ApiModel,
     DataKey,
     Duration,
@@ -33,15 +34,8 @@ class CacheType(StrEnum):
     Q4_0 = "q4_0"
 
 
-#: Go holds a duration in 64 bits, as nanoseconds. Ollama ignores a text that does not fit.
-_KeepAlive = Annotated[
-    Duration,
-    Field(
-        json_schema_extra=rules(
-            ("!self.matches('[0-9]{7}')", "must have at most 6 digits in each number; write it like 30m or 24h")
-        )
-    ),
-]
+#: Ollama ignores a text that does not fit into Go's duration, 64 bits of nanoseconds.
+_KeepAlive = Annotated[Duration, Field(json_schema_extra=rules(BOUNDED_DURATION))]
 
 
 class CABundleReference(ApiModel):

@@ -15,7 +15,7 @@ from llmendpoint_common.api.endpoint.volumes import (
     VolumeMount,
 )
 from llmendpoint_common.api.fields import (
-    AddedLabels,
+    AddedPodLabels,
     ApiModel,
     Labels,
     ObjectName,
@@ -34,11 +34,11 @@ class Pod(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=rules(VOLUMES_OF_MOUNTS))
 
-    labels: AddedLabels = Field(default_factory=dict, description="Additional labels of the pods.")
+    labels: AddedPodLabels = Field(default_factory=dict, description="Additional labels of the pods.")
     annotations: PodAnnotations = Field(
         default_factory=dict,
         description="Additional annotations of the pods. Those that choose AppArmor or seccomp profiles are not "
-        "allowed.",
+        "allowed. kubectl.kubernetes.io/default-container defaults to metering.",
     )
     image_pull_secrets: list[SecretReference] = Field(
         default_factory=list,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.gpu import GPUS_IN_RESOURCES, Gpu
@@ -38,6 +38,8 @@ from llmendpoint_common.api.endpoint.scaling import (
 )
 from llmendpoint_common.api.endpoint.status import LLMEndpointStatus
 from llmendpoint_common.api.endpoint.storage import ONLY_OWN_MODELS, STORAGE_CHANGES, Storage
+from llmendpoint_common.api.endpoint.template.gpus import gpu_problems
+from llmendpoint_common.api.endpoint.template.part import errors
 from llmendpoint_common.api.fields import ApiModel, list_map, rules
 from llmendpoint_common.contracts.ollama import model_key
 
@@ -144,6 +146,14 @@ class LLMEndpointSpec(ApiModel):
             if other != model.name:
                 raise ValueError(f"{other} and {model.name} are one model for Ollama; remove one of them")
         return models
+
+    @field_validator("pod_template")
+    @classmethod
+    def _gpus_are_in_one_place(cls, template: PodTemplate | None, info: ValidationInfo) -> PodTemplate | None:
+        found = dict(gpu_problems(template, (info.data.get("gpu") or Gpu()).device_resource)) if template else {}
+        if found:
+            raise errors("podTemplate", found)
+        return template
 
     @property
     def wanted_replicas(self) -> int:

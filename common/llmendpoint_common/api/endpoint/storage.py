@@ -7,7 +7,15 @@ from enum import StrEnum
 from pydantic import ConfigDict, Field
 
 from llmendpoint_common.api import defaults
-from llmendpoint_common.api.fields import ApiModel, ObjectName, Quantity, rules
+from llmendpoint_common.api.fields import (
+    NO_LIMIT_OF_ZERO,
+    ApiModel,
+    ClassName,
+    ObjectName,
+    Quantity,
+    above_zero,
+    rules,
+)
 
 
 class RetentionAction(StrEnum):
@@ -69,9 +77,10 @@ class Storage(ApiModel):
                 "PersistentVolumeClaim, because the other types have no claim per replica",
             ),
             (
-                "!has(self.size) || quantity(string(self.size)).compareTo(quantity('0')) > 0",
+                above_zero("size"),
                 "size must be greater than zero",
             ),
+            (above_zero("sizeLimit"), f"sizeLimit {NO_LIMIT_OF_ZERO}"),
         )
     )
 
@@ -87,10 +96,11 @@ class Storage(ApiModel):
         "(allowVolumeExpansion). Pods are not restarted. Only allowed with type PersistentVolumeClaim. "
         f"Defaults to {defaults.STORAGE_SIZE}.",
     )
-    storage_class_name: ObjectName | None = Field(
+    storage_class_name: ClassName | None = Field(
         None,
         description="StorageClass of the claims. Only allowed with type PersistentVolumeClaim. If absent, the "
-        "cluster's default StorageClass is used. It cannot be changed.",
+        "cluster's default StorageClass is used. If empty, no volume is provisioned: the claims are bound to "
+        "PersistentVolumes without a class, which you create. It cannot be changed.",
     )
     claim_name: ObjectName | None = Field(
         None,
@@ -126,6 +136,8 @@ def _compare(field: str, default: str, comparison: str) -> str:
     return f"{next(sides)}.compareTo({next(sides)}) {comparison}"
 
 
+#: Stands for an absent `storageClassName`. It is not the name of a class, and differs from an empty one.
+_NO_CLASS = "-"
 #: CEL rules on the spec, because a rule on `storage` is not evaluated if it is added or removed. Effective values are
 #: compared: to write a default down is not a change.
 STORAGE_CHANGES = (
@@ -133,7 +145,7 @@ STORAGE_CHANGES = (
         " && ".join(
             (
                 _same("type", StorageType.PERSISTENT_VOLUME_CLAIM),
-                _same("storageClassName", ""),
+                _same("storageClassName", _NO_CLASS),
                 _same("claimName", ""),
                 _compare("sizeLimit", "0", "== 0"),
             )

@@ -13,11 +13,13 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 
 from llmendpoint_common.api.fields import (
     DNS_LABEL,
+    NO_LIMIT_OF_ZERO,
     ApiModel,
     DataKey,
     ObjectName,
     Quantity,
     ShortText,
+    above_zero,
     cel_list,
     list_map,
     rules,
@@ -84,6 +86,8 @@ class EmptyDirMedium(StrEnum):
 
 class EmptyDirVolume(ApiModel):
     """An empty folder that is deleted with the pod."""
+
+    model_config = ConfigDict(json_schema_extra=rules((above_zero("sizeLimit"), f"sizeLimit {NO_LIMIT_OF_ZERO}")))
 
     medium: EmptyDirMedium | None = Field(
         None,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from llmendpoint_common.api.fields import PORT_PATTERN, Duration, rules
+from llmendpoint_common.api.fields import BOUNDED_DURATION, PORT_PATTERN, POSITIVE_DURATION, Duration, rules
 from llmendpoint_common.contracts.loadrun import MAX_CATEGORY_LENGTH, MAX_RATE, MAX_SECONDS
 from llmendpoint_common.process.units import parse_duration
 
@@ -72,21 +72,13 @@ def _bounded(rule: str, sentence: str, is_valid: Callable[[str], bool]) -> Any:
     return Annotated[Duration, Field(json_schema_extra=rules((rule, sentence))), _check(sentence, is_valid)]
 
 
-#: CEL's duration() fails for more than 292 years, so longer texts are refused before.
-_IS_BOUNDED = "!self.matches('[0-9]{9}|[0-9]{5}h') && duration(self) <= duration('720h')"
-
-
 def _is_bounded(text: str) -> bool:
     return not re.search("[0-9]{9}|[0-9]{5}h", text) and parse_duration(text) <= MAX_SECONDS
 
 
 #: A duration of at most 30 days.
-BoundedDuration = _bounded(_IS_BOUNDED, "must be at most 720h (30 days); write it like 90s or 5m", _is_bounded)
-PositiveDuration = _bounded(
-    f"self.matches('[1-9]') && {_IS_BOUNDED}",
-    "must be longer than 0 and at most 720h (30 days); write it like 90s or 5m",
-    lambda text: bool(re.search("[1-9]", text)) and _is_bounded(text),
-)
+BoundedDuration = _bounded(*BOUNDED_DURATION, _is_bounded)
+PositiveDuration = _bounded(*POSITIVE_DURATION, lambda text: bool(re.search("[1-9]", text)) and _is_bounded(text))
 Rate = _number(
     f"double(self) > 0.0 && double(self) <= {MAX_RATE}.0",
     f"must be more than 0 and at most {MAX_RATE} requests per second",

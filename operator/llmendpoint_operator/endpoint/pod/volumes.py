@@ -51,7 +51,8 @@ def claim_templates(spec: LLMEndpointSpec) -> list[Manifest]:
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": storage.size or defaults.STORAGE_SIZE}},
     }
-    if storage.storage_class_name:
+    # An empty name is not an absent one: it switches dynamic provisioning off.
+    if storage.storage_class_name is not None:
         claim["storageClassName"] = storage.storage_class_name
     # The API server adds apiVersion and kind. If they were missing here, every apply would differ from the live object.
     return [

@@ -14,6 +14,9 @@ from llmendpoint_operator.kube.owner import Manifest, Owner
 _NGINX = "nginx.ingress.kubernetes.io"
 #: Time by which the controller waits longer than the endpoint, so that clients get the endpoint's own error.
 _MARGIN_SECONDS = 60
+#: The longest timeout that the schema allows, 30 days. An endpoint that was stored before this bound may have a longer
+#: one, which would not fit into the 32 bits of nginx on some platforms.
+_MAX_SECONDS = 30 * 86400
 
 
 def ingress(owner: Owner, spec: LLMEndpointSpec, wanted: Ingress) -> Manifest:
@@ -41,7 +44,7 @@ def _streaming(metering: Metering) -> dict[str, str]:
     """
     timeouts = metering.timeouts or Timeouts()
     silence = max(parse_duration(timeouts.first_byte), parse_duration(timeouts.idle))
-    seconds = str(math.ceil(silence) + _MARGIN_SECONDS)
+    seconds = str(min(math.ceil(silence), _MAX_SECONDS) + _MARGIN_SECONDS)
     return {
         f"{_NGINX}/proxy-read-timeout": seconds,
         f"{_NGINX}/proxy-send-timeout": seconds,

@@ -45,12 +45,12 @@ def statefulset(owner: Owner, spec: LLMEndpointSpec, settings: ChildSettings, re
 
 
 def _pod_metadata(owner: Owner, spec: LLMEndpointSpec) -> Manifest:
-    """Return labels and annotations of the pods; those that the operator or kubectl needs win over the spec's."""
+    """Return labels and annotations of the pods. The spec can choose another default container for kubectl."""
     return {
         "labels": owner.pod_labels(layout.COMPONENT, spec.pod.labels),
         "annotations": {
-            **spec.pod.annotations,
             "kubectl.kubernetes.io/default-container": layout.METERING_CONTAINER,
+            **spec.pod.annotations,
         },
     }
 

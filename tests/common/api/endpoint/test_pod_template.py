@@ -440,6 +440,35 @@ def test_a_template_cannot_remove_anything(spec: dict[str, Any], path: str) -> N
     assert found[1].endswith("podTemplate can add to the pod, but not remove fields from it")
 
 
+ONLY_OLLAMA = "set spec.gpu.count instead: only Ollama has GPUs, which the status and the costs count"
+
+
+@pytest.mark.parametrize("field", ["requests", "limits"])
+@pytest.mark.parametrize("name", ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu", "gpu.intel.com/xe"])
+def test_only_ollama_has_gpus(field: str, name: str) -> None:
+    resources = {field: {"cpu": 1, name: 1}}
+    spec = {"containers": [container(), container(name="other", resources=resources)], "resources": resources,
+            "initContainers": [container(name="first", resources=resources)]}  # fmt: skip
+    paths = ("containers.1", "initContainers.0", "")
+    assert refused(**spec) == {f"{path}.resources.{field}.{name}".lstrip("."): ONLY_OLLAMA for path in paths}
+
+
+def test_a_gpu_of_any_vendor_is_known_by_gpu_resource() -> None:
+    template = {"spec": {"containers": [container(resources={"limits": {"example.com/gpu": 1}})]}}
+    models = [{"name": "tiny:latest"}]
+    with pytest.raises(ValidationError, match=re.escape(ONLY_OLLAMA)):
+        parse_spec({"spec": {"models": models, "gpu": {"resource": "example.com/gpu"}, "podTemplate": template}})
+    assert problems(template) == {}
+
+
+def test_a_resource_of_a_device_class_is_a_claim() -> None:
+    name = "deviceclass.resource.kubernetes.io/gpu.nvidia.com"
+    assert refused(containers=[container(resources={"limits": {name: 1}})]) == {
+        f"containers.0.resources.limits.{name}": "not supported in podTemplate; spec.gpu.resourceClaims gives claims to "
+        "Ollama"
+    }
+
+
 def test_names_are_used_once() -> None:
     twice = [container(), container(name="agent")]
     assert refused(containers=twice) == {"containers.1.name": "agent is the name of another item"}
@@ -455,6 +484,14 @@ def test_a_volume_has_one_type() -> None:
     sentence = {"volumes.0": "needs exactly one type, for example emptyDir or persistentVolumeClaim"}
     assert refused(volumes=[{"name": "a"}]) == sentence
     assert refused(volumes=[{"name": "a", "emptyDir": {}, "configMap": {"name": "b"}}]) == sentence
+
+
+@pytest.mark.parametrize("limit", [0, "0", "0Gi"])
+def test_a_limit_that_kubernetes_ignores_is_refused(limit: Any) -> None:
+    assert refused(volumes=[{"name": "a", "emptyDir": {"sizeLimit": limit}}]) == {
+        "volumes.0.emptyDir.sizeLimit": "must be greater than zero, because Kubernetes ignores a limit of 0"
+    }
+    assert refused(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1Mi"}}]) == {}
 
 
 def test_labels_and_annotations_have_fields_in_the_spec() -> None:
@@ -509,6 +546,7 @@ def test_what_a_template_is_for_is_allowed() -> None:
         ],
         "containers": [
             container(
+                resources={"limits": {"cpu": 1, "rdma/hca": 1}},
                 env=[{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
                 ports=[{"name": "http", "containerPort": 8080}],
                 readinessProbe={"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 5},

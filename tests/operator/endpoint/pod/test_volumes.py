@@ -39,6 +39,12 @@ def test_a_claim_has_the_size_and_class_of_the_spec() -> None:
     assert claim["spec"]["storageClassName"] == "fast"
 
 
+def test_a_claim_without_a_class_is_not_one_of_the_default_class() -> None:
+    """Kubernetes provisions no volume for a claim with an empty class, and one of the default class without the field."""
+    (claim,) = children(storage={"storageClassName": ""})["StatefulSet/assistant"]["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["storageClassName"] == ""
+
+
 def test_a_missing_secret_of_keys_keeps_no_pod_from_starting() -> None:
     spec = pod(metering={"auth": {"secretRefs": [{"name": "keys"}, {"name": "new-keys"}]}})
     secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]

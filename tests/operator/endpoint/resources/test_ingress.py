@@ -47,6 +47,12 @@ def test_ingress_nginx_waits_longer_than_the_endpoint_and_buffers_nothing() -> N
     assert ingress(metering=quiet)["metadata"]["annotations"][f"{NGINX}/proxy-read-timeout"] == "62"
 
 
+def test_a_timeout_that_was_stored_before_its_bound_fits_into_the_integers_of_nginx() -> None:
+    endless = {"timeouts": {"firstByte": "99999999h", "idle": "1s"}}
+    seconds = int(ingress(metering=endless)["metadata"]["annotations"][f"{NGINX}/proxy-read-timeout"])
+    assert 30 * 86400 < seconds < 2**31
+
+
 def test_annotations_of_the_spec_take_precedence() -> None:
     given = {"a.example/b": "c", f"{NGINX}/proxy-body-size": "8m"}
     annotations = ingress({**HOST, "annotations": given})["metadata"]["annotations"]

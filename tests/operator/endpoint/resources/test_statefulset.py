@@ -39,6 +39,13 @@ def test_labels_of_the_spec_do_not_replace_the_selector_s() -> None:
     assert statefulset()["selector"]["matchLabels"].items() <= labels.items()
 
 
+def test_kubectl_uses_the_container_of_the_spec_and_otherwise_the_sidecar() -> None:
+    name = "kubectl.kubernetes.io/default-container"
+    assert statefulset()["template"]["metadata"]["annotations"] == {name: "metering"}
+    chosen = {name: "ollama", "team": "a"}
+    assert statefulset(pod={"annotations": chosen})["template"]["metadata"]["annotations"] == chosen
+
+
 def test_pull_secrets_of_the_spec_and_of_the_operator_are_each_used_once() -> None:
     assert pod()["imagePullSecrets"] == [{"name": "regcred"}]
     given = pod(pod={"imagePullSecrets": [{"name": "mine"}, {"name": "regcred"}]})

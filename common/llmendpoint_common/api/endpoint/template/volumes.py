@@ -9,6 +9,8 @@ from pydantic import Field
 
 from llmendpoint_common.api.endpoint.template.part import NOT_A_SECRET, RESTRICTED, Object, Part, Path, reasons
 from llmendpoint_common.api.endpoint.volumes import FOLDER_PATTERN, types_of
+from llmendpoint_common.api.fields import NO_LIMIT_OF_ZERO
+from llmendpoint_common.api.quantity import parse_quantity
 from llmendpoint_common.contracts import pod
 
 
@@ -107,8 +109,18 @@ class TemplateVolume(Part):
         return types_of(self)
 
     def conflicts(self) -> Iterator[tuple[Path, str]]:
-        """Yield names of the operator, and volumes without a source or with several."""
+        """Yield names of the operator, volumes without a source or with several, and limits without an effect."""
         if pod.is_own_volume(self.name):
             yield ("name",), f"{self.name} is a volume of the operator; choose another name"
         if len(self.types) != 1:
             yield (), "needs exactly one type, for example emptyDir or persistentVolumeClaim"
+        if _is_zero((self.empty_dir or {}).get("sizeLimit")):
+            yield ("emptyDir", "sizeLimit"), NO_LIMIT_OF_ZERO
+
+
+def _is_zero(quantity: object) -> bool:
+    """Return whether a value is a quantity of 0. The API server refuses what is not a quantity."""
+    try:
+        return parse_quantity(str(quantity)) == 0
+    except ValueError:
+        return False
