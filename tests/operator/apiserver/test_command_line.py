@@ -46,7 +46,9 @@ def created(api: Any) -> dict[str, Any]:
 def finish(api: Any, name: str, result: Summary | None, passed: str = "False") -> None:
     """Write result and verdict as the operator does."""
     verdict, reason = (Verdict.ERROR, VerdictReason.RUN_ERROR) if result is None else (result.verdict, result.reason)
+    status: dict[str, Any] = {"verdict": verdict}
     if result is not None:
+        status["resultConfigMap"] = {"name": f"{name}-result-0"}
         data = {RESULT_KEY: encode_summary(result).decode()}
         api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{name}-result-0"}, "data": data})
     at = "2026-03-01T12:00:00Z"
@@ -65,7 +67,7 @@ def finish(api: Any, name: str, result: Summary | None, passed: str = "False") -
     ]
     api.apply_status(
         {"apiVersion": API_VERSION, "kind": "LoadTest", "metadata": {"name": name},
-         "status": {"verdict": verdict, "conditions": conditions}}
+         "status": {**status, "conditions": conditions}}
     )  # fmt: skip
 
 
