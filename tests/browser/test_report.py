@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,8 @@ from llmendpoint_loadjob.report.page.compare_page import comparison_page
 from llmendpoint_loadjob.report.page.page import report_page
 from support.reports import HOSTILE, smallest, summary
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 
-AXE = Path(__file__).parent / "node_modules/axe-core/axe.min.js"
 PAGES = {
     "report": report_page(summary()),
     "hostile": report_page(summary(model=HOSTILE)),
@@ -29,20 +23,6 @@ PAGES = {
         compare(summary(), summary(scale=1.3, seed=7, run={"model": "other"}), ("one", "two"))
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None or not AXE.is_file():
-        message = "BROWSER TESTS DID NOT RUN: they need Chromium, and `npm ci --prefix tests/browser`"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message, pytrace=False)
-        pytest.skip(message)
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 def opened(browser: Any, tmp_path: Path, page: str, *, width: int, theme: str, bypass_csp: bool = False) -> Any:
@@ -63,10 +43,12 @@ def opened(browser: Any, tmp_path: Path, page: str, *, width: int, theme: str, b
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_accessible_and_fits(browser: Any, tmp_path: Path, name: str, width: int, theme: str) -> None:
+def test_a_page_is_accessible_and_fits(
+    browser: Any, axe: str, tmp_path: Path, name: str, width: int, theme: str
+) -> None:
     # axe is injected as a script, which the policy of the page does not allow.
     tab = opened(browser, tmp_path, PAGES[name], width=width, theme=theme, bypass_csp=True)
-    tab.evaluate(AXE.read_text())
+    tab.evaluate(axe)
     violations = tab.evaluate("axe.run()")["violations"]
     assert not violations, json.dumps([(item["id"], item["nodes"][0]["html"][:200]) for item in violations], indent=2)
     assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

@@ -6,17 +6,17 @@ The programs for Python are in `tests/clients/programs`, and those for JavaScrip
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
+
+from support.node import NodeError, node_with_packages
 
 _ROOT = Path(__file__).parents[2]
 _JAVASCRIPT = _ROOT / "tests/clients/js"
@@ -117,18 +117,11 @@ def _command(program: str) -> list[str]:
     return [str(_CLIENTS_PYTHON), "-m", f"clients.programs.{program}"]
 
 
-@functools.cache
 def _node() -> str:
-    """Return Node.js, with the packages of the lock file installed."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not node or not npm:
-        _cannot_run("needs Node.js: `node` and `npm` are not on the PATH")
-    lock, installed = _JAVASCRIPT / "package-lock.json", _JAVASCRIPT / "node_modules/.package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        done = subprocess.run([npm, "ci"], cwd=_JAVASCRIPT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            _cannot_run(f"`npm ci` cannot install the packages of {lock}: {done.stderr[-500:]}")
-    return node
+    try:
+        return node_with_packages(_JAVASCRIPT)
+    except NodeError as error:
+        _cannot_run(f"needs Node.js: {error}")
 
 
 def _cannot_run(reason: str) -> NoReturn:

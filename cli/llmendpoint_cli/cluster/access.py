@@ -53,8 +53,8 @@ class Cluster:
         path = f"{_LOADTESTS.format(name.namespace)}/{name.name}"
         await self._request("PATCH", path, f"LoadTest {name}", {"spec": {"suspend": True}})
 
-    async def config_map(self, name: ObjectName) -> dict[str, str] | None:
-        """Return the data of a ConfigMap, or None if it does not exist."""
+    async def config_map(self, name: ObjectName, uid: str) -> dict[str, str] | None:
+        """Return the data of the ConfigMap with this name and UID, or None if it does not exist."""
         try:
             found = await self._server.request("GET", f"{_CONFIG_MAPS.format(name.namespace)}/{name.name}")
         except ApiException as error:
@@ -63,7 +63,7 @@ class Cluster:
             raise ClusterError(_refusal(f"ConfigMap {name}", error)) from None
         except API_ERRORS as error:
             raise ClusterError(f"the API server cannot be reached: {error or type(error).__name__}") from error
-        return found.get("data") or {}
+        return (found.get("data") or {}) if found["metadata"]["uid"] == uid else None
 
     async def _request(self, method: str, path: str, what: str, body: Manifest | None = None) -> Manifest:
         content = MERGE_PATCH if method == "PATCH" else "application/json"

@@ -107,9 +107,9 @@ async def fetch(text: str, options: Namespace, *, is_awaited: bool) -> tuple[Obj
 async def _summary(cluster: Cluster, name: ObjectName, resource: Manifest) -> Summary | None:
     """Return the result of a LoadTest, or None if there is none. The operator has merged those of several pods."""
     reference = (resource.get("status") or {}).get("resultConfigMap") or {}
-    if "name" not in reference:
+    if not reference:
         return None
-    data = await cluster.config_map(ObjectName(name.namespace, reference["name"]))
+    data = await cluster.config_map(ObjectName(name.namespace, reference["name"]), reference["uid"])
     text = (data or {}).get(RESULT_KEY)
     if not text:
         return None

@@ -46,9 +46,13 @@ def created(api: Any) -> dict[str, Any]:
 def finish(api: Any, name: str, result: Summary | None, passed: str = "False") -> None:
     """Write result and verdict as the operator does."""
     verdict, reason = (Verdict.ERROR, VerdictReason.RUN_ERROR) if result is None else (result.verdict, result.reason)
+    status: dict[str, Any] = {"verdict": verdict}
     if result is not None:
         data = {RESULT_KEY: encode_summary(result).decode()}
-        api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{name}-result-0"}, "data": data})
+        kept = api.apply(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{name}-result-0"}, "data": data}
+        )
+        status["resultConfigMap"] = {"name": f"{name}-result-0", "uid": kept["metadata"]["uid"]}
     at = "2026-03-01T12:00:00Z"
     rows = (("Complete", "True", "Finished"), ("Passed", passed, reason), ("Reconciling", "False", "Finished"),
             ("Stalled", "False", "NotStalled"))  # fmt: skip
@@ -65,7 +69,7 @@ def finish(api: Any, name: str, result: Summary | None, passed: str = "False") -
     ]
     api.apply_status(
         {"apiVersion": API_VERSION, "kind": "LoadTest", "metadata": {"name": name},
-         "status": {"verdict": verdict, "conditions": conditions}}
+         "status": {**status, "conditions": conditions}}
     )  # fmt: skip
 
 
@@ -138,3 +142,15 @@ def test_a_run_without_a_result_says_why(api: Any, start: Start) -> None:
     code, output, error = ended(start("results", f"{api.namespace}/broken"))
     assert (code, output) == (1, "")
     assert error.endswith("Error (RunError): The end.\n")
+
+
+def test_a_config_map_that_replaced_the_result_is_not_read(api: Any, start: Start) -> None:
+    spec = {"endpointRef": {"name": "assistant"}, "load": {"concurrency": 1}}
+    api.apply({"apiVersion": API_VERSION, "kind": "LoadTest", "metadata": {"name": "nightly"}, "spec": spec})
+    finish(api, "nightly", summary())
+    result = api.get("ConfigMap", "nightly-result-0")
+    api.delete("ConfigMap", "nightly-result-0")
+    api.apply({**result, "metadata": {"name": "nightly-result-0"}})
+    code, output, error = ended(start("results", f"{api.namespace}/nightly"))
+    assert (code, output) == (99, "")
+    assert error.endswith("Failed (ObjectivesMissed): The end.\n")

@@ -216,8 +216,9 @@ def ready_endpoint(api: Any, *names: str) -> None:
 
 
 def passed_summary() -> str:
-    sample = Sample("id", "q", "Math", 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2)
-    outcome = Outcome([sample], duration=1.0, offered=1, sent=1)
+    # A 95th percentile needs 20 requests.
+    samples = [Sample(f"id-{i}", "q", "Math", 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2) for i in range(20)]
+    outcome = Outcome(samples, duration=1.0, offered=20, sent=20)
     objective = Objective(MetricName.TTFT, 1.0, 95)
     document = RunDocument(RunTarget("http://x"), "tiny:latest", RunLoad(concurrency=1), objectives=(objective,))
     return msgspec.json.encode(summarize(outcome, document)).decode()
@@ -256,11 +257,13 @@ def test_a_load_test_waits_runs_once_and_ends_with_a_verdict(api: Any) -> None:
     wait_until(lambda: api.conditions("LoadTest", "smoke").get("Complete", ("",))[0] == "True")
     status = api.get("LoadTest", "smoke")["status"]
     assert status["verdict"] == "Passed"
-    assert status["slo"][0] | {} == {
+    assert status["slo"][0] == {
         "metric": "TTFT",
         "percentile": 95,
         "threshold": "1s",
         "measured": "100ms",
+        "low": "100ms",
+        "requests": 20,
         "met": True,
     }
     api.delete("Job", "smoke")

@@ -47,7 +47,7 @@ def test_the_test_of_a_release_passes_if_the_operator_is_ready(
     done = release_test.run(operator.health, "--timeout=30")
     assert (done.returncode, done.stderr) == (0, "")
     assert "The operator is ready: ok" in done.stdout
-    assert "The API server serves LLMEndpoint and LoadTest." in done.stdout
+    assert "The API server serves LLMEndpoint, LoadTest, LoadTestSchedule." in done.stdout
 
 
 def test_it_says_why_the_operator_is_not_ready(

@@ -64,7 +64,7 @@ def check_kinds(url: str, kinds: list[str], credentials: Path) -> None:
             f"The API server does not serve {' and '.join(missing)}. Install the CustomResourceDefinitions: set "
             "crds.install=true, or apply manifests/crds."
         )
-    print(f"The API server serves {' and '.join(kinds)}.")
+    print(f"The API server serves {', '.join(kinds)}.")
 
 
 def main() -> int:

@@ -53,7 +53,7 @@ def job(owner: Owner, spec: LoadTestSpec, questions: Sequence[Manifest], setting
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "securityContext": pod_security.pod_security_context(settings.openshift),
-        "containers": [_container(spec, images, volumes)],
+        "containers": [_container(owner, spec, images, volumes)],
         "volumes": [each.volume for each in volumes],
         **pod_fields.placement(spec.pod.node_selector, spec.pod.tolerations, spec.pod.priority_class_name),
         **pod_fields.pull_secrets(spec.pod.image_pull_secrets, images.pull_secrets),
@@ -93,12 +93,12 @@ def _load_seconds(load: RunLoad) -> float:
     return 2 * math.ceil(steps + 4) * (load.sweep.step_seconds + load.drain_timeout_seconds)
 
 
-def _container(spec: LoadTestSpec, images: Images, volumes: Sequence[Mounted]) -> Manifest:
+def _container(owner: Owner, spec: LoadTestSpec, images: Images, volumes: Sequence[Mounted]) -> Manifest:
     return {
         "name": "load",
         "image": images.loadjob,
         "imagePullPolicy": images.loadjob_pull_policy,
-        "args": [each.argument for each in volumes if each.argument],
+        "args": [*(each.argument for each in volumes if each.argument), *_sidecar(owner, spec)],
         "ports": [{"name": "metrics", "containerPort": STATUS_PORT, "protocol": "TCP"}],
         "resources": pod_fields.resources(spec.pod.resources, defaults.LOADJOB_REQUESTS, defaults.LOADJOB_LIMITS),
         "securityContext": pod_security.container_security_context(),
@@ -106,6 +106,13 @@ def _container(spec: LoadTestSpec, images: Images, volumes: Sequence[Mounted]) -
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [each.mount for each in volumes],
     }
+
+
+def _sidecar(owner: Owner, spec: LoadTestSpec) -> list[str]:
+    """Return the argument with the address of the sidecars of the endpoint."""
+    if spec.endpoint_ref is None:
+        return []
+    return [f"--sidecar=http://{pods_service(spec.endpoint_ref.name)}.{owner.namespace}.svc:{ADMIN_PORT}"]
 
 
 def _own(owner: Owner, spec: LoadTestSpec) -> list[str]:
@@ -117,9 +124,6 @@ def _own(owner: Owner, spec: LoadTestSpec) -> list[str]:
     ]
     if spec.results is not None:
         arguments.append(f"--out={results_folder(owner)}" + (f"/pod-{_INDEX}" if pods > 1 else ""))
-    if spec.endpoint_ref is not None:
-        service = f"{pods_service(spec.endpoint_ref.name)}.{owner.namespace}.svc"
-        arguments.append(f"--sidecar=http://{service}:{ADMIN_PORT}")
     return [*arguments, *([f"--slice={_INDEX}/{pods}"] if pods > 1 else [])]
 
 
