@@ -162,6 +162,7 @@ def test_a_process_that_was_stopped_writes_nothing_when_it_runs_again(api: Any, 
     made(api)
     second = start("pod-b")
     wait_until(lambda: is_ready(second))
+    wait_until(lambda: first.metric("llmendpoint_operator_queue_depth") == 0)
     before = writes(first)
     first.send_signal(signal.SIGSTOP)
     wait_until(lambda: leads(second), 30)
