@@ -38,8 +38,8 @@ def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str
     whole, failing = measurements.whole, measurements.failing / time
     if failing - whole.errors / max(1, whole.requests) > MAX_LOST_SHARE:
         yield (
-            f"users waited for {100 * failing:.0f} % of the time for {plural(whole.errors, 'request')} that failed, and "
-            "sent nothing meanwhile"
+            f"users waited for {100 * failing:.0f} % of the time for {plural(whole.errors, 'request')} that failed, "
+            "and sent nothing meanwhile"
         )
     silence = _silence(measurements, document)
     if silence:
