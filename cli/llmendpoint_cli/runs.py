@@ -10,7 +10,7 @@ from typing import NamedTuple
 from llmendpoint_cli.cluster.names import parse_object_name
 from llmendpoint_common.contracts.loadrun import Summary, exit_code_of
 from llmendpoint_common.process import exit_codes
-from llmendpoint_common.process.errors import ClusterError, OutputError
+from llmendpoint_common.process.errors import ClusterError, NoClusterError, OutputError
 from llmendpoint_common.process.flags import Group
 from llmendpoint_loadjob.report.files import read_summary
 
@@ -50,7 +50,10 @@ def find_run(text: str, options: Namespace, *, is_awaited: bool = False) -> Run:
     # The package kubernetes takes more than a second to load.
     from llmendpoint_cli.cluster.results import fetch  # noqa: PLC0415
 
-    name, outcome = asyncio.run(fetch(text, options, is_awaited=is_awaited))
+    try:
+        name, outcome = asyncio.run(fetch(text, options, is_awaited=is_awaited))
+    except NoClusterError as error:
+        raise ClusterError(f"{text}: no such file or folder, and not a LoadTest, because {error}") from None
     message = f"{outcome.verdict} ({outcome.reason}): {outcome.message}"
     return Run(str(name), outcome.summary, outcome.exit_code, message)
 

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
 from llmendpoint_common.contracts.loadrun import Summary, exit_code_of
 from llmendpoint_common.process import exit_codes, lifecycle
-from llmendpoint_common.process.errors import FileLimitError, InputError, PublishError
+from llmendpoint_common.process.errors import FileLimitError, InputError, PublishError, StdoutError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_loadjob.barrier import Barrier
@@ -78,7 +78,11 @@ class Process:
             log.error("%s", error)
             return exit_codes.ERROR
         is_published = await self._publish(summary, stopping)
-        print_summary(summary, self._settings.format, self._settings.out)
+        try:
+            print_summary(summary, self._settings.format, self._settings.out)
+        except StdoutError as error:
+            print(f"{self._program}: {error}", file=sys.stderr)
+            return error.exit_code
         if self._execution.failure or not is_published:
             return exit_codes.ERROR
         if is_part_of_a_run(self._settings):

@@ -54,7 +54,7 @@ def parse_rate(text: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate <= MAX_RATE:
-        raise ValueError(f"{text!r} is not a rate; write requests per second, like 2 or 0.5")
+        raise ValueError(f"{text!r} is not a rate; write requests per second, like 2 or 0.5, at most {MAX_RATE:,}")
     return rate
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,31 @@ def test_a_comparison_needs_two_runs(runs: Path, capsys: pytest.CaptureFixture[s
         main(["results", "compare", str(runs / "before")])
     assert ended.value.code == 2
     assert "llmendpoint results compare: " in capsys.readouterr().err
+
+
+def test_a_name_that_is_neither_a_file_nor_on_a_cluster_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    assert main(["results", "nope"]) == 1
+    error = capsys.readouterr().err
+    assert "llmendpoint results: nope: no such file or folder, and not a LoadTest, because there is no cluster" in error
+
+
+def test_a_summary_that_is_not_a_regular_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "summary.json")
+    assert main(["results", str(tmp_path)]) == 2
+    assert "summary.json: the file is not a regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["results", "{}"], ["results", "{}", "--format=csv"], ["questions", "list"]])
+def test_output_that_cannot_be_written_is_an_error(runs: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "llmendpoint_cli.main", *(word.format(runs / "before") for word in arguments)]
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert "the result could not be written to stdout: No space left on device" in ended.stderr
 
 
 def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,22 @@ async def test_a_closed_stdout_or_stderr_does_not_change_a_run(start_simulator: 
         assert [json.loads(line)["status"] for line in lines] == [200] * 3
 
 
+@pytest.mark.parametrize("form", ["table", "json"])
+async def test_a_result_that_cannot_be_printed_is_an_error_and_stays_in_its_files(
+    start_simulator: StartSimulator, tmp_path: Path, form: str
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    with Path("/dev/full").open("wb") as full:
+        process = await start(
+            simulator, "--max-requests=3", f"--format={form}", f"--out={tmp_path}", stdout=full.fileno()
+        )
+    code, _, error = await ended(process)
+    assert code == exit_codes.ERROR
+    assert "the result could not be written to stdout: No space left on device" in error
+    assert "Traceback" not in error
+    assert json.loads((tmp_path / "summary.json").read_text())["requests"] == 3
+
+
 async def test_a_reader_that_is_gone_does_not_change_a_run(start_simulator: StartSimulator, tmp_path: Path) -> None:
     simulator = await start_simulator(ttft=0.01, tokens=1)
     reading, writing = os.pipe()

@@ -19,7 +19,7 @@ from kubernetes.aio.config import ConfigException, list_kube_config_contexts, lo
 
 from llmendpoint_cli.cluster.names import ObjectName
 from llmendpoint_common.contracts.cluster import GROUP, VERSION
-from llmendpoint_common.process.errors import ClusterError
+from llmendpoint_common.process.errors import ClusterError, NoClusterError
 from llmendpoint_operator.cluster.client import API_ERRORS, MERGE_PATCH, ApiServer, proxy_for
 
 _LOADTESTS = f"/apis/{GROUP}/{VERSION}/namespaces/{{}}/loadtests"
@@ -116,7 +116,7 @@ async def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[
         try:
             load_incluster_config(client_configuration=configuration)
         except ConfigException:
-            raise ClusterError(f"there is no cluster to connect to: {error}") from None
+            raise NoClusterError(f"there is no cluster to connect to: {error}") from None
         namespace = await asyncio.to_thread(_POD_NAMESPACE.read_text, "utf-8")
     configuration.proxy = configuration.proxy or proxy_for(configuration.host)
     configuration.disable_strict_ssl_verification = True

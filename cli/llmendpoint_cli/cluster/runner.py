@@ -14,7 +14,7 @@ from llmendpoint_cli.cluster.names import ObjectName
 from llmendpoint_cli.cluster.results import Outcome, follow, outcome_of
 from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.process import exit_codes
-from llmendpoint_common.process.errors import ClusterError
+from llmendpoint_common.process.errors import ClusterError, StdoutError
 from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.report.output import print_summary
 from llmendpoint_loadjob.report.progress import Line
@@ -85,5 +85,9 @@ class ClusterRun:
             except OSError as error:
                 print(f"{self._program}: {self._folder.path}: {error.strerror}", file=sys.stderr)
                 return exit_codes.ERROR
-        print_summary(outcome.summary, self._options.format)
+        try:
+            print_summary(outcome.summary, self._options.format)
+        except StdoutError as error:
+            print(f"{self._program}: {error}", file=sys.stderr)
+            return error.exit_code
         return outcome.exit_code

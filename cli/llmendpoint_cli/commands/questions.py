@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.text import Text
 
 from llmendpoint_common.process import exit_codes
-from llmendpoint_common.process.errors import QuestionError
+from llmendpoint_common.process.errors import QuestionError, StdoutError
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.units import parse_integer, parse_positive
 from llmendpoint_loadjob.dataset.questions import (
@@ -88,9 +88,9 @@ def main(arguments: Sequence[str], program: str = "llmendpoint questions") -> in
     options = flags(name).parse(arguments[1:])
     try:
         return command(options)
-    except (QuestionError, ValueError) as error:
+    except (QuestionError, StdoutError, ValueError) as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return exit_codes.USAGE
+        return error.exit_code if isinstance(error, StdoutError) else exit_codes.USAGE
 
 
 def _read(options: Namespace) -> list[Question]:

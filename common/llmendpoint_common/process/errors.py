@@ -9,6 +9,7 @@
           APIKeyError             a file with an API key
           PolicyError             the operator's policy file
           OutputError             a folder for results, or a file with a result
+              StdoutError         a result that could not be written to stdout
           TargetError             the URL, the headers, the key or the certificates of a load run
       x ModelfileError            a Modelfile is invalid
       x ProtocolError             bytes are not valid HTTP/1.1
@@ -95,6 +96,12 @@ class PolicyError(InputError):
 
 class OutputError(InputError):
     """A folder for results cannot be written, or a result cannot be read. The message names the path and the reason."""
+
+
+class StdoutError(OutputError):
+    """A result could not be written to stdout, for example because its disk is full. The message has the reason."""
+
+    exit_code = exit_codes.ERROR
 
 
 class TargetError(InputError, ValueError):
@@ -191,6 +198,10 @@ class StackError(LLMEndpointError):
 
 class ClusterError(LLMEndpointError):
     """An object of a cluster cannot be read or written. The message names it, and quotes the API server."""
+
+
+class NoClusterError(ClusterError):
+    """No kubeconfig was named, and there is none in the usual places. The message has the reason."""
 
 
 class QueueFullError(LLMEndpointError):

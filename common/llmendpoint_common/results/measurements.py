@@ -186,6 +186,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     unsent: _Count = 0
     #: Time for which the users of a closed loop waited after failures, in microseconds, of all users together.
     paused: _Count = 0
+    #: Time of the load for which the users of a closed loop waited for requests that failed, of all users together.
+    failing: _Count = 0
     worst_lag: _Count = 0
     throttled: _Count = 0
     whole: Group = field(default_factory=lambda: Group(FULL_BITS))

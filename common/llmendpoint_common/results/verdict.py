@@ -24,16 +24,14 @@ from math import inf
 
 from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason, advice
 from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.delivery import MIN_SENT_SHARE, kept_back, lost_time
 from llmendpoint_common.results.histogram import MICROSECONDS, needed_for
 from llmendpoint_common.results.measurements import Group, Measurements
-from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other
+from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other, judge_group
 from llmendpoint_common.results.regression import Comparison
 from llmendpoint_common.results.words import NEVER_ANSWERED, apart, plural
 
-MIN_SENT_SHARE = 0.95
 MAX_THROTTLED_SHARE = 0.01
-#: Share of their time for which the users of a closed loop may wait after failures.
-MAX_PAUSED_SHARE = 0.05
 _MAX_MESSAGE = 4000
 
 
@@ -132,9 +130,9 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if comparison is not None:
         unknown += [comparison.problem] if comparison.problem else []
         unknown += [f"the baseline has {name}, and this run could not measure it" for name in comparison.missing]
-    paused = _paused_share(evidence)
-    if paused > MAX_PAUSED_SHARE and evidence.judged:
-        unknown.append(f"the load was not that of the document, because {_pause_sentence(paused)}")
+    causes = _other_load(evidence)
+    if causes and evidence.judged:
+        unknown.append(f"the load was not that of the document, because {', and '.join(causes)}")
     if unknown:
         return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, _message(unknown))
     few = [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
@@ -144,11 +142,13 @@ def _untold(evidence: Evidence) -> Judgement | None:
         return Judgement(Verdict.INVALID, VerdictReason.TOO_FEW_REQUESTS, _message(few))
     near = [judged for judged in evidence.judged if _is_doubtful(evidence, judged)]
     if near:
-        lag = format_duration(_lag(evidence.measurements))
-        limit = format_duration(MAX_LAG_P99)
         names = ", ".join(judged.name for judged in near)
-        cause = f"the p99 delay of its event loop was {lag} (maximum: {limit}), which can change {names}"
+        cause = f"{_lag_sentence(evidence)}, which can change {names}"
         return _client_limited([cause, *map(_sentence, near)])
+    doubtful = _doubtful_steps(evidence)
+    if doubtful:
+        rates = ", ".join(doubtful)
+        return _client_limited([f"{_lag_sentence(evidence)}, which can be why the objectives were missed at {rates}"])
     return None
 
 
@@ -183,6 +183,28 @@ def _missed(evidence: Evidence) -> list[Judged]:
 def _is_doubtful(evidence: Evidence, judged: Judged) -> bool:
     lag = _lag(evidence.measurements)
     return lag > MAX_LAG_P99 and could_be_other(judged, evidence.group, evidence.document.objectives, lag)
+
+
+def _doubtful_steps(evidence: Evidence) -> list[str]:
+    """Return the rates of a sweep that missed objectives, and could have met them all without the delays.
+
+    Each of them lowers the result of the sweep.
+    """
+    measurements, objectives = evidence.measurements, evidence.document.objectives
+    lag = _lag(measurements)
+    if measurements.sweep is None or lag <= MAX_LAG_P99:
+        return []
+    names = []
+    for step in measurements.steps:
+        missed = [judged for judged in judge_group(step.group, objectives) if judged.state is State.MISSED]
+        if missed and all(could_be_other(judged, step.group, objectives, lag) for judged in missed):
+            names.append(step.name)
+    return names
+
+
+def _lag_sentence(evidence: Evidence) -> str:
+    lag, limit = format_duration(_lag(evidence.measurements)), format_duration(MAX_LAG_P99)
+    return f"the p99 delay of its event loop was {lag} (maximum: {limit})"
 
 
 def _lag(measurements: Measurements) -> float:
@@ -262,33 +284,20 @@ def _facts(evidence: Evidence) -> list[str]:
             f"the server could not follow the offered rate from {format_duration(saturation.at_seconds)} on, at "
             f"{saturation.offered_rate:.3g} requests/s"
         )
-    paused = _paused_share(evidence)
-    if paused > MAX_PAUSED_SHARE:
-        facts.append(_pause_sentence(paused))
+    facts += _other_load(evidence)
     if measurements.sweep is not None and measurements.sweep.message:
         facts.append(measurements.sweep.message)
+    if measurements.sweep is not None and _lag(measurements) > MAX_LAG_P99:
+        facts.append(_lag_sentence(evidence).replace("its event loop", "the load generator's event loop"))
     if evidence.comparison is not None:
         facts += evidence.comparison.differences
     return facts
 
 
-def _paused_share(evidence: Evidence) -> float:
-    """Return the share of their time for which the users of a closed loop waited after failures.
-
-    A user who waits sends nothing, so that a server that is down for half of the run has few errors.
-    """
-    load, measurements = evidence.document.load, evidence.measurements
-    stages = load.stages or ()
-    seconds = sum(stage.duration_seconds for stage in stages)
-    users: float = load.concurrency or (load.sessions.users if load.sessions is not None else 0)
-    if seconds:
-        users = sum((stage.concurrency or 0) * stage.duration_seconds for stage in stages) / seconds
-    time = users * measurements.load
-    return measurements.paused / time if time else 0.0
-
-
-def _pause_sentence(share: float) -> str:
-    return f"users waited for {100 * share:.0f} % of the time after failures (Retry-After, or no connection)"
+def _other_load(evidence: Evidence) -> list[str]:
+    """Return what made the load another one than that of the document, whoever caused it."""
+    measurements, document = evidence.measurements, evidence.document
+    return [*lost_time(measurements, document), *kept_back(measurements, document, evidence.judged)]
 
 
 def _message(facts: Sequence[str]) -> str:

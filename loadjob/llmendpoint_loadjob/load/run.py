@@ -370,7 +370,9 @@ class LoadRun:
             remaining = max(0.0, self._drain_until - self.clock())
             return f"waiting for {_requests(in_flight)} in flight, at most {remaining:.0f} s" if in_flight else ""
         if self._closed is not None and self._closed.waiting:
-            return f"{self._closed.waiting} users wait before they try again after an error"
+            waiting = self._closed.waiting
+            who = "1 user waits" if waiting == 1 else f"{waiting} users wait"
+            return f"{who} before the next attempt after an error"
         if self._open is not None and self._open.held:
             return "the next request is due, and waits because the maximum is in flight"
         return ""

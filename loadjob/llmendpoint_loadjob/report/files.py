@@ -14,12 +14,14 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import RESULT_KEY, Summary
 from llmendpoint_common.process.errors import OutputError
+from llmendpoint_loadjob.dataset.files import open_regular
 from llmendpoint_loadjob.report.flat import summary_csv
 from llmendpoint_loadjob.report.page.page import report_page
 
 REQUESTS, REPORT, TABLE = "requests.jsonl", "report.html", "summary.csv"
 #: Free space that a run needs at least: the final files, and the lines of a few thousand requests.
 _MIN_FREE_BYTES = 4 * 1024 * 1024
+_UNREADABLE = "the file cannot be read: "
 
 
 class OutputFolder:
@@ -77,7 +79,8 @@ def read_summary(path: Path) -> Summary:
     """Return the summary in a file, or in the folder of a run. Raises OutputError with the reason."""
     file = path / RESULT_KEY if path.is_dir() else path
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Summary)
+        with open_regular(file, lambda _, reason: OutputError(f"{file}: {reason.removeprefix(_UNREADABLE)}")) as opened:
+            return msgspec.json.decode(opened.read(), type=Summary)
     except OSError as error:
         raise OutputError(f"{file}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

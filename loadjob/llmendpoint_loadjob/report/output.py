@@ -32,6 +32,7 @@ def print_summary(summary: Summary, form: OutputFormat, folder: Path | None = No
     """Print a result. That nobody reads it is not an error, because the result is in its files.
 
     `folder` is that of the run's files. The formats of other tools have values per request, which are in its lines.
+    Raises StdoutError if stdout cannot be written for another reason.
     """
     with tolerated_output():
         if form is OutputFormat.TABLE:

@@ -1,4 +1,7 @@
-"""Standard streams that cannot fail a run: they may be closed, or a reader such as `head` may be gone."""
+"""Standard streams: they may be closed, or a reader such as `head` may be gone, which is not an error.
+
+Text that is lost for another reason, such as a full disk, is one.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from collections.abc import Iterator
 from typing import IO
 
 from rich.console import Console
+
+from llmendpoint_common.process.errors import StdoutError
 
 
 def open_streams() -> None:
@@ -51,11 +56,18 @@ def progress_console() -> Console:
 
 @contextlib.contextmanager
 def tolerated_output() -> Iterator[None]:
-    """Ignore that the reader of stdout is gone or that its disk is full: results have been written to files before."""
+    """Ignore that the reader of stdout is gone. Raises StdoutError if it cannot be written for another reason."""
     try:
         yield
         sys.stdout.flush()
-    except OSError:
-        # Python flushes stdout again when it ends, which must not fail either.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        raise StdoutError(f"the result could not be written to stdout: {error.strerror}") from None
+
+
+def _discard_output() -> None:
+    """Write what is left to the null device: Python flushes stdout again when it ends, which must not fail either."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

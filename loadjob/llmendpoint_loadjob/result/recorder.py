@@ -147,6 +147,7 @@ class Recorder:
             measurements.unsent += 1
         if sample.error is not None:
             self._add_error(measurements.errors, sample)
+            self._add_failing(sample)
             self._add_pause(sample)
         reading.add_to(measurements.whole, in_time=sample.ended <= self._load_end, is_whole=True)
         reading.add_to(self._category(sample.category), in_time=sample.ended <= self._load_end)
@@ -191,6 +192,12 @@ class Recorder:
         if self._is_closed and sample.retry_after is not None:
             seconds = max(0.0, min(sample.retry_after, _MAX_PAUSE, self._load_end - sample.ended))
             self.measurements.paused += round(seconds * MICROSECONDS)
+
+    def _add_failing(self, sample: Sample) -> None:
+        """Add the time of the load for which a user of a closed loop waited for a request that failed."""
+        if self._is_closed:
+            seconds = max(0.0, min(sample.ended, self._load_end) - max(sample.sent, self._measured_from))
+            self.measurements.failing += round(seconds * MICROSECONDS)
 
     def _add_to_timeline(self, sample: Sample, values: dict[str, int]) -> None:
         timeline, origin = self.measurements.timeline, self._measured_from

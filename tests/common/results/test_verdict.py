@@ -323,6 +323,89 @@ class TestServerThatIsDownForPartOfTheRun:
         assert outcome(summary) == PASSED
 
 
+class TestServerThatHangs:
+    """A user of a closed loop sends nothing while a request is in flight, so few requests show that a server hangs."""
+
+    #: Two users get an answer every 0.2 s for 40 of 100 s.
+    BEFORE = tuple(answered(at=0.2 * index) for index in range(200) for _ in range(2))
+
+    def test_until_the_end_does_not_pass_because_few_requests_were_in_flight(self) -> None:
+        hung = [failed(ErrorClass.UNFINISHED, at=40.0, ended=102.0)] * 2
+        summary = self.run([*self.BEFORE, *hung], "error_rate=5%", "request_latency:p95=2s")
+        assert outcome(summary) == NOT_MEASURED
+        assert "users waited for 60 % of the time for 2 requests that failed, and sent nothing" in summary.message
+        assert "and the server ended no request for 59s or more (59 % of the load) while" in summary.message
+
+    def test_in_the_middle_does_not_pass_although_every_request_was_answered(self) -> None:
+        hung = [answered(45.0, at=40.0)] * 2
+        after = [answered(at=85.2 + 0.2 * index) for index in range(70) for _ in range(2)]
+        summary = self.run([*self.BEFORE, *hung, *after], "request_latency:p95=2s")
+        assert outcome(summary) == NOT_MEASURED
+        assert "because the server ended no request for 44s or more (44 % of the load)" in summary.message
+
+    def test_and_answers_in_the_drain_does_not_pass(self) -> None:
+        summary = self.run([*self.BEFORE, *[answered(65.0, at=40.0)] * 2], "request_latency:p95=2s", "error_rate=5%")
+        assert outcome(summary) == NOT_MEASURED
+
+    def test_for_one_of_two_users_does_not_pass(self) -> None:
+        other = [answered(at=40 + 0.2 * index) for index in range(299)]
+        hung = failed(ErrorClass.TIMEOUT, at=40.0, ended=100.0)
+        assert outcome(self.run([*self.BEFORE, *other, hung], "error_rate=5%")) == NOT_MEASURED
+
+    def test_is_told_without_objectives(self) -> None:
+        summary = self.run([*self.BEFORE, *[answered(65.0, at=40.0)] * 2])
+        assert outcome(summary) == NO_OBJECTIVES
+        assert "The server ended no request for 59s or more" in summary.message
+
+    def test_is_not_one_that_streams_a_long_answer(self) -> None:
+        long = [answered(at=40.0, last=90.0, ended=90.0, gaps=[0.1] * 500)] * 2
+        after = [answered(at=90.2 + 0.2 * index) for index in range(40) for _ in range(2)]
+        assert outcome(self.run([*self.BEFORE, *long, *after], "ttft:p95=1s")) == PASSED
+
+    def test_is_not_one_that_needs_long_for_every_answer(self) -> None:
+        samples = [answered(20.0, at=20.1 * index) for index in range(4) for _ in range(10)]
+        assert outcome(self.run(samples, "request_latency:p95=30s", users=10)) == PASSED
+
+    def test_is_not_one_that_fails_quickly_within_the_error_rate(self) -> None:
+        samples = [failed(at=0.2 * index) if index % 12 == 0 else answered(at=0.2 * index) for index in range(499)]
+        assert outcome(self.run(samples, "error_rate=10%", users=1)) == PASSED
+
+    @staticmethod
+    def run(samples: list[Sample], *objectives: str, users: int = 2) -> Summary:
+        document = document_of(*objectives, concurrency=users)
+        return summarize(measure(samples, document), document)
+
+
+class TestOpenLoopWhoseRequestsWereKeptBack:
+    """`maxInFlight` keeps requests back while the server is slow: their latencies from t0 do not show the wait."""
+
+    def test_does_not_pass_if_the_latencies_from_the_schedule_miss(self) -> None:
+        samples = [answered(0.4, at=0.5 * index, scheduled=0.1 * index, held=0.4 * index) for index in range(20)]
+        summary = self.run(samples, "ttft:p95=1s")
+        assert outcome(summary) == NOT_MEASURED
+        assert "TTFT p95 misses its objective if it is measured from the time at which" in summary.message
+
+    def test_does_not_pass_if_fewer_requests_were_sent_than_offered(self) -> None:
+        late = answered(at=LOAD_SECONDS + 1, scheduled=99.9, held=1.1)
+        summary = self.run([*[answered()] * 80, *[late] * 20], "error_rate=5%")
+        assert outcome(summary) == NOT_MEASURED
+        assert "80 of 100 due requests were sent before the load ended, because maxInFlight (1)" in summary.message
+
+    def test_does_not_pass_if_requests_attained_only_from_the_time_of_sending(self) -> None:
+        samples = [answered(0.4, at=0.5 * index, scheduled=0.1 * index, held=0.4 * index) for index in range(20)]
+        assert outcome(self.run(samples, "ttft:p50=10s", "attainment=100%")) == PASSED
+        assert outcome(self.run(samples, "request_latency:p50=4900ms", "attainment=100%")) == NOT_MEASURED
+
+    def test_passes_if_the_maximum_was_reached_without_harm(self) -> None:
+        samples = [answered(0.4, at=0.5 * index, scheduled=0.5 * index - 0.1, held=0.1) for index in range(1, 21)]
+        assert outcome(self.run(samples, "ttft:p95=1s", "request_latency:p95=1s", "attainment=95%")) == PASSED
+
+    @staticmethod
+    def run(samples: list[Sample], *objectives: str) -> Summary:
+        document = document_of(*objectives, rate=10.0, max_in_flight=1)
+        return summarize(measure(samples, document), document)
+
+
 def saturated(*objectives: str) -> Summary:
     document = document_of(*objectives, rate=10)
     measurements = measure([answered()] * 20, document)
@@ -370,7 +453,19 @@ def test_a_sweep_with_too_few_requests_per_rate_cannot_tell() -> None:
     assert outcome(sweep((1.0, 0.2), count=19)) == TOO_FEW
 
 
-def sweep(*steps: tuple[float, float], count: int = 20, found: SweepResult | None = None) -> Summary:
+def test_a_sweep_whose_missed_rates_the_load_generator_may_have_delayed_cannot_tell() -> None:
+    summary = sweep((1.0, 0.2), (8.0, 1.2), lag=0.3)
+    assert outcome(summary) == LIMITED
+    assert "300ms (maximum: 10ms), which can be why the objectives were missed at 8.0/s" in summary.message
+
+
+def test_a_sweep_whose_rates_were_missed_by_more_than_the_delays_passes_and_tells_them() -> None:
+    summary = sweep((1.0, 0.2), (8.0, 5.0), lag=0.3)
+    assert outcome(summary) == PASSED
+    assert "The p99 delay of the load generator's event loop was 300ms (maximum: 10ms)." in summary.message
+
+
+def sweep(*steps: tuple[float, float], count: int = 20, found: SweepResult | None = None, lag: float = 0.0) -> Summary:
     """Return the result of a sweep over rates, each with the TTFT of its requests."""
     document = document_of("ttft:p95=1s", sweep={"max_rate": 10.0})
     recorder = Recorder(document)
@@ -381,6 +476,7 @@ def sweep(*steps: tuple[float, float], count: int = 20, found: SweepResult | Non
             recorder.record(answered(ttft, at=10.0 * index, step=index))
         recorder.end_step(index, 10.0 * index + 9)
     recorder.end_load(10.0 * len(steps))
+    recorder.add_lag(lag)
     recorder.set_sweep(found or SweepResult(1.0, 0.9, 1.1))
     return summarize(recorder.finish(10.0 * len(steps)), document)
 

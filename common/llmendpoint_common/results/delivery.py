@@ -1,0 +1,138 @@
+"""Whether the load that was asked for reached the server, and whether the server answered through all of it.
+
+A user of a closed loop sends nothing while a request is in flight. So a server that hangs gets few requests, and few of
+them fail or are late, however long it hangs (coordinated omission). An open loop with `maxInFlight` keeps requests back
+while the server is slow, and their latencies from t0 do not show it. Each function yields a sentence for what makes the
+figures of such a run those of another load, and nothing if the load was that of the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+from llmendpoint_common.contracts.loadrun import MetricName, RunDocument
+from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.histogram import MICROSECONDS, rank_of
+from llmendpoint_common.results.measurements import Measurements
+from llmendpoint_common.results.objectives import Judged, State
+from llmendpoint_common.results.words import plural
+
+#: Share of their time that users of a closed loop may lose: to pauses after failures, to failed requests, to a silence.
+MAX_LOST_SHARE = 0.05
+#: A silence is longer than the median latency by this factor. Otherwise, no answer was due meanwhile.
+SILENCE_FACTOR = 5
+MIN_SENT_SHARE = 0.95
+_SCHEDULED = {MetricName.TTFT: "ttft_scheduled", MetricName.REQUEST_LATENCY: "request_latency_scheduled"}
+_ROUNDING = 1e-6
+
+
+def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str]:
+    """Yield a sentence for each way in which the users of a closed loop lost more time than is allowed."""
+    time = _user_time(measurements, document)
+    if not time:
+        return
+    paused = measurements.paused / time
+    if paused > MAX_LOST_SHARE:
+        yield f"users waited for {100 * paused:.0f} % of the time after failures (Retry-After, or no connection)"
+    whole, failing = measurements.whole, measurements.failing / time
+    if failing - whole.errors / max(1, whole.requests) > MAX_LOST_SHARE:
+        yield (
+            f"users waited for {100 * failing:.0f} % of the time for {plural(whole.errors, 'request')} that failed, "
+            "and sent nothing meanwhile"
+        )
+    silence = _silence(measurements, document)
+    if silence:
+        share = 100 * silence * MICROSECONDS / measurements.load
+        yield (
+            f"the server ended no request for {format_duration(silence)} or more ({share:.0f} % of the load) while "
+            "requests were in flight"
+        )
+
+
+def kept_back(measurements: Measurements, document: RunDocument, judged: Sequence[Judged]) -> Iterator[str]:
+    """Yield a sentence for each sign that `maxInFlight` changed the load of an open loop.
+
+    An objective on a latency that was met from t0 has to be met from the scheduled time t_s as well.
+    """
+    load = document.load
+    if load.max_in_flight is None or load.sweep is not None:
+        return
+    offered, sent = measurements.offered, measurements.sent
+    if sent < MIN_SENT_SHARE * offered:
+        yield (
+            f"{sent} of {offered} due requests were sent before the load ended, because maxInFlight "
+            f"({load.max_in_flight}) kept the others back"
+        )
+    for item in judged:
+        if item.state is State.MET and not _is_met_from_schedule(measurements, document, item):
+            yield f"{item.name} misses its objective if it is measured from the time at which each request was due"
+
+
+def _is_met_from_schedule(measurements: Measurements, document: RunDocument, judged: Judged) -> bool:
+    lag = measurements.worst_lag / MICROSECONDS
+    objective, name = judged.objective, judged.metric.name
+    if name is MetricName.ATTAINMENT:
+        needed = ceil(objective.threshold * judged.requests - _ROUNDING)
+        limits = [(MetricName(other.metric), other.threshold) for other in document.objectives]
+    else:
+        needed = rank_of(objective.percentile or 50, judged.requests)
+        limits = [(name, objective.threshold)]
+    whole = measurements.whole
+    return all(
+        whole.histogram(_SCHEDULED[metric]).count_to(threshold + lag) >= needed
+        for metric, threshold in limits
+        if metric in _SCHEDULED
+    )
+
+
+def _user_time(measurements: Measurements, document: RunDocument) -> float:
+    """Return the time of all users of a closed loop together, in microseconds; 0 for an open loop."""
+    load = document.load
+    if load.is_open or document.trace is not None:
+        return 0.0
+    stages = load.stages or ()
+    seconds = sum(stage.duration_seconds for stage in stages)
+    users: float = load.concurrency or (load.sessions.users if load.sessions is not None else 0)
+    if seconds:
+        users = sum((stage.concurrency or 0) * stage.duration_seconds for stage in stages) / seconds
+    return users * measurements.load
+
+
+def _silence(measurements: Measurements, document: RunDocument) -> float:
+    """Return the longest silence of the server in seconds, or 0 if it is not longer than is allowed."""
+    whole = measurements.whole
+    longest = float(_longest_silence(measurements))
+    latency = whole.histogram("request_latency")
+    limits = [item.threshold for item in document.objectives if MetricName(item.metric) in _SCHEDULED]
+    limits.append(MAX_LOST_SHARE * measurements.load / MICROSECONDS)
+    limits.append(SILENCE_FACTOR * latency.percentile(50) if latency.count else 0.0)
+    return longest if longest > max(limits) and not _was_streaming(measurements, longest) else 0.0
+
+
+def _longest_silence(measurements: Measurements) -> int:
+    """Return the longest time in the load, in whole buckets, in which requests were in flight and none ended."""
+    timeline = measurements.timeline
+    if not timeline.buckets:
+        return 0
+    in_flight = longest = current = 0
+    last = int(measurements.load / MICROSECONDS / timeline.width)
+    for index in range(min(timeline.buckets), min(last, max(timeline.buckets) + 1)):
+        bucket = timeline.buckets.get(index)
+        ended = bucket.completed + bucket.errors if bucket is not None else 0
+        current = current + timeline.width if index >= 0 and in_flight > 0 and not ended else 0
+        longest = max(longest, current)
+        in_flight += (bucket.sent if bucket is not None else 0) - ended
+    return longest
+
+
+def _was_streaming(measurements: Measurements, seconds: float) -> bool:
+    """Return whether content came in spite of the silence: all were streamed, without so long a wait.
+
+    A long answer that arrives token by token is not a silence.
+    """
+    whole = measurements.whole
+    ttft = whole.histogram("ttft")
+    if whole.errors or whole.empty or ttft.count < whole.requests:
+        return False
+    return max(ttft.max_microseconds, whole.histogram("inter_chunk_latency").max_microseconds) < seconds * MICROSECONDS
