@@ -14,6 +14,8 @@ from aiohttp import web
 from llmendpoint_common.contracts.loadrun import START_PATH, StartOrder, StartState
 from llmendpoint_loadjob.barrier import Barrier
 
+pytestmark = pytest.mark.alone
+
 POD = "ns/smoke-result-0"
 #: A pod may start this much later than the others.
 TOLERANCE = 0.05

@@ -11,6 +11,8 @@ from llmendpoint_common.contracts.sidecar import RequestRecord
 from support.load_runs import drive
 from support.servers import StartSidecar, StartSimulator
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("api", list(Api))
 async def test_every_request_of_a_run_can_be_split_into_its_parts(

@@ -25,6 +25,9 @@ from support import load_runs
 from support.load_runs import Driven
 from support.servers import StartSimulator
 
+#: The runs measure times and rates, which other processes disturb.
+pytestmark = pytest.mark.alone
+
 
 async def drive(url: str, load: RunLoad, api: Api = Api.OLLAMA_CHAT, request: RunRequest | None = None) -> Driven:
     document = RunDocument(RunTarget(url, api), "simulated", load, request=request or RunRequest())

@@ -116,7 +116,7 @@ async def test_the_first_message_of_a_stream_that_has_only_a_role_is_not_content
     assert sample.ttft >= 0.1
 
 
-@pytest.mark.parametrize("size", [1, 50, 20_000])
+@pytest.mark.parametrize("size", [1, 50, pytest.param(20_000, marks=pytest.mark.alone)])
 @pytest.mark.parametrize("api", [Api.OLLAMA_CHAT, _CHAT])
 async def test_the_time_per_token_of_an_answer_in_one_piece_is_unknown(client_of: Clients, api: Api, size: int) -> None:
     """A large piece arrives with several reads of the socket."""

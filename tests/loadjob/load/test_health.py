@@ -93,6 +93,7 @@ class TestFiles:
         assert 0 < available_connections() < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+@pytest.mark.alone
 class TestTimer:
     @pytest.mark.skipif(sys.platform != "linux", reason="timerfd is Linux's")
     async def test_waits_to_a_fraction_of_a_millisecond(self) -> None:

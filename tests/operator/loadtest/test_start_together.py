@@ -48,6 +48,7 @@ async def load_pod(index: int) -> AsyncIterator[Barrier]:
         await runner.cleanup()
 
 
+@pytest.mark.alone
 async def test_pods_start_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starter, "LEAD_SECONDS", 0.5)
     statuses, pods = PodStatuses(), [pod(index) for index in range(PODS)]
