@@ -1,0 +1,8 @@
+"""Entry point of `python -m llmendpoint_cli`."""
+
+import sys
+
+from llmendpoint_cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
