@@ -87,7 +87,7 @@ class Operator:
         self._reporter = Reporter(self.leadership, self._warn_about_pod)
         self.queue = WorkQueue(self._reconcile, lambda key: self.leadership.may_write(key.namespace))
         objects, measurements = Objects(server, self.leadership.may_write), Measurements(self.queue.mark)
-        cluster = Cluster(objects, self._inventory, discovery, self._pods, _now, measurements)
+        cluster = Cluster(objects, self._inventory, discovery, self._pods, _now, measurements, self.queue.mark)
         endpoints = EndpointController(cluster, settings.children, settings.policy)
         loadtests = LoadTestController(cluster, settings.children, settings.own_namespace, settings.policy)
         schedules = ScheduleController(cluster, settings.policy)

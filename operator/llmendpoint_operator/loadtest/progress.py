@@ -48,10 +48,6 @@ class RunProgress:
         parts = [f"{requests} requests, {errors} errors, {tokens} tokens"]
         if self.wanted > 1:
             parts.append(f"{len(known)} of {self.wanted} pods answer")
-        parts += [text for text in (first.stage, _awaited(first)) if text]
+        parts += [text for text in (first.stage, first.awaiting) if text]
         worst = next((answer.error for answer in known if answer.error), "")
         return ". ".join([", ".join(parts), *([worst] if worst else [])]) + note
-
-
-def _awaited(progress: Progress) -> str:
-    return f"waiting for {progress.awaiting}" if progress.awaiting else ""

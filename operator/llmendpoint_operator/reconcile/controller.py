@@ -54,7 +54,7 @@ _SLOW = (
 class Cluster:
     """What controllers share: access to the cluster, and the results of load tests.
 
-    `now` is the wall clock, for times in statuses and Events.
+    `now` is the wall clock, for times in statuses and Events. `mark` marks a resource as dirty.
     """
 
     objects: Objects
@@ -63,6 +63,7 @@ class Cluster:
     pods: PodStatuses
     now: Callable[[], datetime]
     measurements: Measurements = field(default_factory=Measurements)
+    mark: Callable[[Key], None] = lambda _: None
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ class ScheduleController(Controller[LoadTestScheduleSpec]):
                 return None
             return classify(error, ChildKey(LOADTEST, name))
         self._inventory.wrote_resource(written)
+        # If the response comes before the event of the watch, the event shows nothing new and marks nothing.
+        self._cluster.mark(Key(LOADTEST, resource.key.namespace, name))
         await self.emit(resource, "Created", f"Created LoadTest {name}.")
         return None
 

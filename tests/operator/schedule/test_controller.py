@@ -28,7 +28,15 @@ class World:
         self.time = datetime(2026, 6, 1, tzinfo=UTC)
         self.inventory = Inventory(lambda: 0.0)
         self.inventory.end_listing("LoadTest")
-        self.cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), None, lambda: self.time)  # type: ignore[arg-type]
+        self.marked: list[Key] = []
+        self.cluster = Cluster(
+            self.objects,  # type: ignore[arg-type]
+            self.inventory,
+            FakeDiscovery(),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            lambda: self.time,
+            mark=self.marked.append,
+        )
         self.controller = ScheduleController(self.cluster, policy)
 
     def show(self, **spec: Any) -> None:
@@ -136,6 +144,14 @@ async def test_labels_and_annotations_of_the_template_are_on_the_load_test(world
     await world.until("03:00")
     made = world.objects.get_now("LoadTest", name_at("03:00"))["metadata"]
     assert (made["labels"]["team"], made["annotations"]["note"]) == ("a", "x")
+
+
+async def test_a_load_test_is_reconciled_if_its_creation_was_answered_before_the_watch_showed_it(world: World) -> None:
+    world.show()
+    await world.until("03:00")
+    created = world.objects.get_now("LoadTest", name_at("03:00"))
+    assert world.inventory.shows("LoadTest", created) is None
+    assert world.marked == [Key("LoadTest", "ns", name_at("03:00"))]
 
 
 async def test_an_operator_that_died_after_it_created_one_creates_no_second_one(world: World) -> None:
