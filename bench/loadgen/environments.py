@@ -17,7 +17,7 @@ _IS_NEW = "import sys; sys.exit(sys.version_info < (3, 12))"
 
 
 def find_python(given: str | None) -> str:
-    """Return an interpreter for the peers. Exits if there is none."""
+    """Return an interpreter for the peers. Exits if none is found."""
     for name in [given] if given else [*_PYTHONS, sys.executable]:
         path = shutil.which(name)
         if path and subprocess.run([path, "-c", _IS_NEW], capture_output=True, check=False).returncode == 0:

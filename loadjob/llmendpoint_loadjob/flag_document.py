@@ -81,7 +81,7 @@ def load_of_flags(options: Namespace) -> tuple[RunLoad, tuple[Objective, ...]]:
 
 
 def load_fields(options: Namespace) -> dict[str, Any]:
-    """Return the fields of the load that are given, and the default load if there is none."""
+    """Return the fields of the load that are given, or else the default load."""
     is_open = options.rate is not None
     arrivals, burstiness = _arrivals(options)
     concurrency, max_in_flight = options.concurrency, options.max_in_flight

@@ -92,7 +92,7 @@ def _message(error: ApiException) -> str:
 
 @asynccontextmanager
 async def cluster_of(kubeconfig: Path | None, context: str | None) -> AsyncIterator[Cluster]:
-    """Return the cluster of a kubeconfig, or, if there is none, that of the pod in which this process runs.
+    """Return the cluster of a kubeconfig. Without a kubeconfig, return that of the pod in which this process runs.
 
     Raises ClusterError if there is neither.
     """

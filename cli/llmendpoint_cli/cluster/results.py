@@ -27,7 +27,7 @@ _POLL_SECONDS = 1.0
 
 
 class Outcome(NamedTuple):
-    """How a LoadTest ended. There is no summary if no pod could write one."""
+    """How a LoadTest ended. `summary` is None if no pod could write one."""
 
     verdict: Verdict
     reason: VerdictReason
@@ -56,7 +56,7 @@ def is_complete(resource: Manifest) -> bool:
 
 
 def condition(resource: Manifest, kind: LoadTestCondition) -> dict[str, Any]:
-    """Return a condition of a LoadTest, which is empty if there is none yet."""
+    """Return a condition of a LoadTest, or an empty object if it is not set yet."""
     conditions = (resource.get("status") or {}).get("conditions") or []
     return next((item for item in conditions if item.get("type") == kind), {})
 
@@ -105,7 +105,7 @@ async def fetch(text: str, options: Namespace, *, is_awaited: bool) -> tuple[Obj
 
 
 async def _summary(cluster: Cluster, name: ObjectName, resource: Manifest) -> Summary | None:
-    """Return the result of a LoadTest, or None if there is none. The operator has merged those of several pods."""
+    """Return the result of a LoadTest, or None. The operator has merged the results of several pods."""
     reference = (resource.get("status") or {}).get("resultConfigMap") or {}
     if not reference:
         return None

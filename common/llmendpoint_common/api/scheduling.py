@@ -170,17 +170,17 @@ class Affinity(ApiModel):
 
     node_affinity: NodeAffinity | None = Field(
         None,
-        description="Nodes on which the pods must, or preferably should, run. If absent, there is no such rule.",
+        description="Nodes on which the pods must, or preferably should, run. If absent, no such rule applies.",
     )
     pod_affinity: PodAffinity | None = Field(
         None,
-        description="Rules that place the pods near other pods: required rules and preferred rules. If absent, there "
-        "is no such rule.",
+        description="Rules that place the pods near other pods: required rules and preferred rules. If absent, no "
+        "such rule applies.",
     )
     pod_anti_affinity: PodAffinity | None = Field(
         None,
         description="Other pods from which the pods must, or preferably should, be separated, for example from each "
-        "other, so that each pod is on another node. If absent, there is no such rule.",
+        "other, so that each pod is on another node. If absent, no such rule applies.",
     )
 
 

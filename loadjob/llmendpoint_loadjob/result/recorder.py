@@ -157,7 +157,7 @@ class Recorder:
             reading.add_to(step.group, in_time=sample.ended <= self._step_ends[sample.step])
 
     def join(self, request: ClientRequest, record: RequestRecord | None) -> None:
-        """Add the sidecar's record of a request, or None if there is none."""
+        """Add the sidecar's record of a request, or None if it was not found."""
         add_join(self.measurements.join, request, record)
 
     # ---- inside

@@ -106,7 +106,7 @@ class Sessions(ApiModel):
 
 _SHAPES = ("concurrency", "rate", "stages", "sweep", "sessions")
 _GIVEN = ", ".join(f"has(self.{name})" for name in _SHAPES)
-#: True if the shape in this object is a closed loop. It is false if there is no shape: a scenario may have one.
+#: True if the shape in this object is a closed loop. False without a shape, because the scenario may have one.
 _IS_CLOSED = (
     "(has(self.concurrency) || has(self.sessions) || (has(self.stages) && self.stages.exists(s, has(s.concurrency))))"
 )

@@ -35,7 +35,7 @@ class Cron:
     zone: ZoneInfo
 
     def last(self, now: datetime) -> datetime | None:
-        """Return the last time that is not after `now`, or None if there is none within decades."""
+        """Return the last time that is not after `now`, or None if it is decades ago."""
         local = (now + _MINUTE).astimezone(self.zone)
         found = next((time for time in self._times(local, reverse=True) if time <= now), None)
         # In an hour that occurs twice, cronsim searches back from the first of the two.
@@ -44,7 +44,7 @@ class Cron:
         return found
 
     def next(self, now: datetime) -> datetime | None:
-        """Return the first time after `now`, or None if there is none within decades."""
+        """Return the first time after `now`, or None if it is decades away."""
         return next((time for time in self._times(now.astimezone(self.zone), reverse=False) if time > now), None)
 
     def _times(self, start: datetime, *, reverse: bool) -> Iterator[datetime]:

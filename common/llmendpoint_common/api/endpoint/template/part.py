@@ -1,7 +1,7 @@
 """A part of `spec.podTemplate`: what all models of its parts have in common.
 
-The models list what is allowed, so a field that a later version of Kubernetes adds is refused until it has been decided
-whether it could lead past the meter, weaken the pod or change its identity. The values of allowed fields are only
+The models list the allowed fields: those that cannot lead past the meter, weaken the pod or change its identity. A
+field that a later version of Kubernetes adds is refused until it is added here. The values of allowed fields are only
 checked if the operator reads them; otherwise the API server checks them when the StatefulSet is written.
 
 The names and types are those of `k8s.io/api/core/v1` in Kubernetes 1.35. A message follows the path of its field and a

@@ -119,7 +119,7 @@ class TemplateVolume(Part):
 
 
 def _is_zero(quantity: object) -> bool:
-    """Return whether a value is a quantity of 0. The API server refuses what is not a quantity."""
+    """Return whether a value is a quantity of 0. The API server refuses other texts."""
     try:
         return parse_quantity(str(quantity)) == 0
     except ValueError:
