@@ -16,10 +16,11 @@ from llmendpoint_loadjob.dataset.prompts import (
     prompts_of_questions,
     prompts_of_synthetic,
     prompts_of_trace,
+    text_of_questions,
     with_unique_prefix,
 )
 from llmendpoint_loadjob.dataset.questions import Question, read_questions
-from llmendpoint_loadjob.dataset.synthetic import SyntheticSpec, Text
+from llmendpoint_loadjob.dataset.synthetic import SyntheticSpec
 from llmendpoint_loadjob.dataset.traces import read_trace
 from llmendpoint_loadjob.report.files import OutputFolder, read_summary
 from llmendpoint_loadjob.settings import Settings
@@ -70,7 +71,7 @@ def prompts_of(settings: Settings, questions: Sequence[Question]) -> Iterator[Pr
     document = settings.document
     if document.synthetic is not None:
         spec = SyntheticSpec(document.synthetic.input_tokens, document.synthetic.output_tokens)
-        prompts = prompts_of_synthetic(spec, _text_of(questions), document.load.seed)
+        prompts = prompts_of_synthetic(spec, text_of_questions(questions), document.load.seed)
     else:
         chosen = document.questions
         prompts = prompts_of_questions(questions, chosen.categories, chosen.order, document.load.seed)
@@ -87,17 +88,13 @@ def replay_of(settings: Settings, questions: Sequence[Question]) -> Iterable[tup
         raise TraceError(str(settings.trace), 0, "the trace has no requests")
     # The whole file is read before the first request, so that an error in its last line does not end a run.
     deque(read_trace(settings.trace, scale), maxlen=0)
-    requests = prompts_of_trace(read_trace(settings.trace, scale), _text_of(questions), document.load.seed)
+    requests = prompts_of_trace(read_trace(settings.trace, scale), text_of_questions(questions), document.load.seed)
     if not _is_unique(document):
         return requests
     run = uuid.uuid4().hex
     return (
         (at, with_unique_prefix(prompt, document.load.seed, index, run)) for index, (at, prompt) in enumerate(requests)
     )
-
-
-def _text_of(questions: Sequence[Question]) -> Text:
-    return Text(question.prompt for question in questions)
 
 
 def _is_unique(document: RunDocument) -> bool:

@@ -19,6 +19,7 @@ import msgspec
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_common.results.join import ClientRequest
+from llmendpoint_loadjob.result.reading import client_request_of
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import Sample
 
@@ -52,8 +53,7 @@ class SidecarJoin:
         """Note a request that has ended. Requests that failed have nothing to split or to audit."""
         if sample.error is not None:
             return
-        tokens = (sample.input_tokens, sample.output_tokens) if sample.has_usage else (None, None)
-        self._waiting.append(ClientRequest(sample.request_id, sample.queue_delay, sample.ttft, *tokens))
+        self._waiting.append(client_request_of(sample))
 
     async def run(self) -> None:
         """Look up requests until the task is cancelled."""

@@ -19,7 +19,6 @@ from llmendpoint_loadjob.dataset.prompts import Prompt, matches, prompts_of_ques
 from llmendpoint_loadjob.dataset.question_file import Question, parse_file
 from llmendpoint_loadjob.dataset.questions import (
     categories,
-    choose,
     parse_questions,
     read_questions,
     sample,
@@ -351,7 +350,6 @@ def test_the_same_seed_asks_the_same_questions(shipped: list[Question]) -> None:
     assert all(identity.startswith("math-") for identity in first)
     count = len([question for question in shipped if question.category == "Math"])
     assert sorted(first[:count]) == sorted(first[count : 2 * count])
-    assert first == [question.id for question in islice(choose(shipped, ["Math"], shuffled=True, seed=1), 100)]
 
 
 def test_sequential_rounds_keep_the_order_of_the_files(shipped: list[Question]) -> None:
@@ -371,7 +369,7 @@ def test_a_question_becomes_the_messages_of_a_request() -> None:
 @pytest.mark.parametrize("names", [["Poetry"], ["Math", "Poetry"]])
 def test_an_unknown_category_names_those_that_are_there(shipped: list[Question], names: list[str]) -> None:
     with pytest.raises(ValueError, match="category Poetry; the categories are Analysis, Coding"):
-        choose(shipped, names, shuffled=False, seed=1)
+        prompts_of_questions(shipped, names, Order.SEQUENTIAL, 1)
 
 
 def test_a_sample_is_the_same_for_the_same_seed(shipped: list[Question]) -> None:

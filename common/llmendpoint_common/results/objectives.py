@@ -120,11 +120,6 @@ def could_be_other(judged: Judged, group: Group, objectives: tuple[Objective, ..
     return False
 
 
-def is_within(seconds: float, threshold: float) -> bool:
-    """Return whether a latency is at most a threshold, both in whole microseconds."""
-    return round(seconds * 1e6) <= round(threshold * 1e6)
-
-
 def _judge_latency(group: Group, index: int, objective: Objective) -> Judged:
     counts = group.objectives[index]
     percent = objective.percentile or 50

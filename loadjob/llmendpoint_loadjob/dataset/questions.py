@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from llmendpoint_common.process.errors import QuestionError
 from llmendpoint_loadjob.dataset.files import read_regular
 from llmendpoint_loadjob.dataset.question_file import ParsedFile, Question, parse_file
 
-__all__ = ["Question", "categories", "choose", "of_categories", "parse_questions", "read_questions", "sample",
+__all__ = ["Question", "categories", "of_categories", "parse_questions", "read_questions", "sample",
            "shipped_questions", "validate"]  # fmt: skip
 
 MAX_FILE_BYTES = 200 * 1024
@@ -101,25 +101,6 @@ def of_categories(questions: Sequence[Question], names: Sequence[str]) -> list[Q
         there = f"; the categories are {', '.join(sorted(known))}" if known else ""
         raise ValueError(f"no question has the category {' or '.join(missing) or 'that is wanted'}{there}")
     return [question for question in questions if not names or question.category in names]
-
-
-def choose(
-    questions: Sequence[Question], categories: Sequence[str], *, shuffled: bool, seed: int
-) -> Iterator[Question]:
-    """Return an endless iterator over the questions of some categories, or of all categories if the list is empty.
-
-    When all questions have been asked, a new round starts. If `shuffled`, the seed determines the order, which differs
-    between rounds. Raises ValueError if a category has no question.
-    """
-    return _rounds(of_categories(questions, categories), shuffled=shuffled, seed=seed)
-
-
-def _rounds(wanted: list[Question], *, shuffled: bool, seed: int) -> Iterator[Question]:
-    order = random.Random(seed)  # noqa: S311 - has to be repeatable, not secret
-    while True:
-        if shuffled:
-            order.shuffle(wanted)
-        yield from wanted
 
 
 class _Collected:

@@ -34,11 +34,6 @@ def dispersion_of(law: Arrivals, burstiness: float | None = None) -> float:
     return {Arrivals.CONSTANT: 0.0, Arrivals.POISSON: 1.0, Arrivals.GAMMA: 1.0 / (burstiness or 1.0)}[law]
 
 
-def arrival_times(law: Arrivals, rate: float, seed: int, burstiness: float | None = None) -> Iterator[float]:
-    """Yield an endless series of times in seconds, at `rate` requests per second."""
-    return (at / rate for at in unit_arrivals(law, str(seed), burstiness))
-
-
 def _sums(gap: Callable[[], float]) -> Iterator[float]:
     at = 0.0
     while True:
