@@ -114,7 +114,7 @@ class FaultServer:
     connections: int = 0
     port: int = 0
     scheme: str = "http"
-    #: Seconds after which idle connections are closed.
+    #: Seconds after which a connection is closed if no other request follows an answer on it.
     idle_seconds: float | None = None
     writers: dict[asyncio.StreamWriter, asyncio.StreamReader] = field(default_factory=dict)
 
@@ -144,7 +144,8 @@ class FaultServer:
         self.writers[writer] = reader
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             while not writer.is_closing():
-                async with asyncio.timeout(self.idle_seconds):
+                # Like a server's limit for keep-alive, it does not apply to the first request of a connection.
+                async with asyncio.timeout(self.idle_seconds if nth else None):
                     raw = await reader.readuntil(b"\r\n\r\n")
                 nth += 1
                 exchange = await _read(raw, reader, writer, number, nth)
