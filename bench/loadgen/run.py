@@ -32,7 +32,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SOURCES = ("common", "sidecar", "operator", "loadjob", "simulator", "cli")
+SOURCES = ("common", "sidecar", "operator", "loadjob", "simulator", "dashboard", "cli")
 sys.path.insert(0, str(HERE.parent / "proxy"))
 
 import environments  # noqa: E402
