@@ -134,6 +134,16 @@ class _Pair(NamedTuple):
     is_needed: bool = False
     #: Whether a value of twice the limit would have been found, or None if that depends on the bounds.
     is_close: bool | None = None
+    #: The bounds of `now` without the delays of the load generator, which only make it worse. None if they do not.
+    calm: Interval | None = None
+
+    def has_regressed(self, allowed: float) -> bool:
+        """Return whether the metric is certainly worse than in the baseline, whatever the delays are."""
+        return _has_regressed(self.before.bounds, self.calm or self.now.bounds, allowed)
+
+    def is_delayed(self, allowed: float) -> bool:
+        """Return whether only the delays can be the reason for which it seems to be worse."""
+        return not self.has_regressed(allowed) and _has_regressed(self.before.bounds, self.now.bounds, allowed)
 
 
 @dataclass
@@ -142,14 +152,13 @@ class _Pairs:
 
     pairs: list[_Pair] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    delayed: list[str] = field(default_factory=list)
 
 
 def _compare(measurements: Measurements, baseline: Measurements, allowed: float, *, same_load: bool) -> Comparison:
     now, before = RunEstimates(measurements, _SIDE), RunEstimates(baseline, _SIDE)
     found = _Pairs()
     for name in _LATENCIES:
-        _add_latency(found, METRICS[name], before, now, allowed)
+        _add_latency(found, METRICS[name], before, now)
     if same_load:
         # The throughput depends on the load more than on the server.
         found.pairs.append(_throughput(before.rate(), now.rate()))
@@ -158,11 +167,11 @@ def _compare(measurements: Measurements, baseline: Measurements, allowed: float,
         tuple(_result(pair, allowed) for pair in found.pairs),
         missing=tuple(found.missing),
         too_few=tuple(_too_few(found.pairs, measurements, baseline)),
-        delayed=tuple(found.delayed),
+        delayed=tuple(_both(pair) for pair in found.pairs if pair.is_delayed(allowed)),
     )
 
 
-def _add_latency(found: _Pairs, metric: Metric, before: RunEstimates, now: RunEstimates, allowed: float) -> None:
+def _add_latency(found: _Pairs, metric: Metric, before: RunEstimates, now: RunEstimates) -> None:
     has_before, has_now = (bool(run.whole.histogram(metric.field).counts) for run in (before, now))
     if has_before and not has_now and now.whole.answered:
         found.missing.append(metric.name.value)
@@ -174,11 +183,9 @@ def _add_latency(found: _Pairs, metric: Metric, before: RunEstimates, now: RunEs
             before.latency(metric, percent),
             now.latency(metric, percent),
         )
-        calm = now.without_lag(metric, seen)
-        pair = _Pair(name, was, calm, partial(_latency_text, metric), is_needed=percent == _MEDIAN)
-        found.pairs.append(pair)
-        if _has_regressed(was.bounds, seen.bounds, allowed) and not _has_regressed(was.bounds, calm.bounds, allowed):
-            found.delayed.append(f"{name} was {pair.show(seen.value)}, and {pair.show(was.value)} in the baseline")
+        calm = now.without_lag(metric, seen).bounds
+        show = partial(_latency_text, metric)
+        found.pairs.append(_Pair(name, was, seen, show, is_needed=percent == _MEDIAN, calm=calm))
 
 
 def _latency_text(metric: Metric, value: float) -> str:
@@ -230,21 +237,23 @@ def _is_close(pair: _Pair, before: Interval, now: Interval) -> bool:
 
 def _result(pair: _Pair, allowed: float) -> RegressionResult:
     was, seen = pair.before.value, pair.now.value
-    has_regressed = _has_regressed(pair.before.bounds, pair.now.bounds, allowed)
+    has_regressed = pair.has_regressed(allowed)
     is_within = seen <= was * (1 + allowed)
     is_judged = has_regressed or (is_within and was < inf and _is_close(pair, pair.before.bounds, pair.now.bounds))
     change = _change(was, seen)
     message = ""
     if has_regressed:
         worse = "" if change >= _MAX_CHANGE else f", which is {100 * change:.3g}% worse"
-        message = (
-            f"{pair.name} was {pair.show(seen)}, and {pair.show(was)} in the baseline{worse} "
-            f"(allowed: {100 * allowed:.3g}%)"
-        )
-    needed = 0 if is_judged else _needed(pair, None if is_within else allowed)
+        message = f"{_both(pair)}{worse} (allowed: {100 * allowed:.3g}%)"
+    is_known = is_judged or pair.is_delayed(allowed)
+    needed = 0 if is_known else _needed(pair, None if is_within else allowed)
     return RegressionResult(
         pair.name, pair.show(was), pair.show(seen), change, has_regressed, message, is_judged, needed
     )
+
+
+def _both(pair: _Pair) -> str:
+    return f"{pair.name} was {pair.show(pair.now.value)}, and {pair.show(pair.before.value)} in the baseline"
 
 
 def _needed(pair: _Pair, allowed: float | None) -> int:
@@ -271,7 +280,7 @@ def _rounded(count: int) -> int:
 
 def _too_few(pairs: list[_Pair], measurements: Measurements, baseline: Measurements) -> Iterator[str]:
     """Yield a sentence if a comparison that a verdict needs is not close enough."""
-    few = [pair for pair in pairs if pair.is_needed and not _is_close_without_lag(pair)]
+    few = [pair for pair in pairs if pair.is_needed and not _is_close(pair, pair.before.bounds, pair.now.bounds)]
     if not few:
         return
     needed = max(_needed(pair, None) for pair in few)
@@ -283,11 +292,6 @@ def _too_few(pairs: list[_Pair], measurements: Measurements, baseline: Measureme
         now, before = (min(getattr(pair, run).independent for pair in few) for run in ("now", "before"))
         worth = f"; they depend on each other, so they count as {now} and {before}"
     yield f"a comparison of {names} with the baseline needs {about} in each run, and there were {counts}{worth}"
-
-
-def _is_close_without_lag(pair: _Pair) -> bool:
-    before, now = pair.before, pair.now
-    return _is_close(pair, before.bounds_of(before.count), now.bounds_of(now.count))
 
 
 def _change(before: float, now: float) -> float:

@@ -217,6 +217,15 @@ def test_delays_of_the_load_generator_are_not_a_regression() -> None:
     assert "TTFT p50" not in regressed(delayed)
     assert (delayed.verdict, delayed.reason) == ("Invalid", "ClientLimited")
     assert "TTFT p50 was 135ms, and 105ms in the baseline" in delayed.message
+    median = next(result for result in delayed.regressions if result.metric == "TTFT p50")
+    assert (median.judged, median.needed) == (False, 0)
+
+
+def test_delays_of_the_load_generator_do_not_hide_that_a_run_is_within_the_limit() -> None:
+    """They only make latencies longer, so those of a run that is as fast in spite of them are within the limit."""
+    summary = judged(samples(1000, 2), BASELINE, lag=(0.3,) * 100)
+    assert summary.verdict == "Passed"
+    assert next(result for result in summary.regressions if result.metric == "TTFT p50").judged
 
 
 def test_what_differs_from_the_baseline_is_said() -> None:
