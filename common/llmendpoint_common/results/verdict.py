@@ -39,6 +39,8 @@ from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, 
 
 MAX_THROTTLED_SHARE = 0.01
 _MAX_MESSAGE = 4000
+#: Rates of a sweep that are named one by one.
+_MAX_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def _untold(evidence: Evidence) -> Judgement | None:
     doubtful = _doubtful_steps(evidence)
     if doubtful:
         rates = ", ".join(doubtful)
+        if len(doubtful) > _MAX_NAMES:
+            rates = f"{len(doubtful)} rates ({doubtful[0]} to {doubtful[-1]})"
         return _client_limited([f"{_lag_sentence(evidence)}, which can be why the objectives were missed at {rates}"])
     return None
 
@@ -200,7 +204,7 @@ def _is_doubtful(evidence: Evidence, judged: Judged) -> bool:
 
 
 def _doubtful_steps(evidence: Evidence) -> list[str]:
-    """Return the rates of a sweep that missed objectives, and could have met them all without the delays.
+    """Return the rates of a sweep, the lowest first, that missed objectives and could have met all without the delays.
 
     Each of them lowers the result of the sweep.
     """
@@ -209,7 +213,7 @@ def _doubtful_steps(evidence: Evidence) -> list[str]:
     if measurements.sweep is None or lag <= MAX_LAG_P99:
         return []
     names = []
-    for step in measurements.steps:
+    for step in sorted(measurements.steps, key=lambda step: step.offered_rate):
         missed = [judged for judged in judge_group(step.group, objectives) if judged.state is State.MISSED]
         if missed and all(could_be_other(judged, step.group, objectives, lag) for judged in missed):
             names.append(step.name)

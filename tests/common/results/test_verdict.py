@@ -547,6 +547,11 @@ def test_a_sweep_whose_missed_rates_the_load_generator_may_have_delayed_cannot_t
     assert "300ms (maximum: 10ms), which can be why the objectives were missed at 8.0/s" in summary.message
 
 
+def test_many_rates_that_the_load_generator_may_have_delayed_are_told_as_a_range() -> None:
+    summary = sweep((1.0, 0.2), (9.0, 1.2), (6.0, 1.2), (8.0, 1.2), (7.0, 1.2), lag=0.3)
+    assert "why the objectives were missed at 4 rates (6.0/s to 9.0/s). Give it more CPU" in summary.message
+
+
 def test_a_sweep_whose_rates_were_missed_by_more_than_the_delays_passes_and_tells_them() -> None:
     summary = sweep((1.0, 0.2), (8.0, 5.0), lag=0.3)
     assert outcome(summary) == PASSED
