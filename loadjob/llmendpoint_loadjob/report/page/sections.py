@@ -11,6 +11,7 @@ from llmendpoint_loadjob.report.page.tables import UNKNOWN, Cell, percentile_cel
 from llmendpoint_loadjob.report.words import (
     KINDS,
     bound,
+    comparison_of,
     errors_of,
     interval,
     number,
@@ -129,7 +130,7 @@ def regressions(summary: Summary) -> Markup:
             item.baseline,
             item.measured,
             Cell(change(item.change), "bad" if item.regressed else None),
-            Cell("regressed", "bad") if item.regressed else Cell("within the limit", "good"),
+            Cell(comparison_of(item), "bad" if item.regressed else "good" if item.judged else "warn"),
             item.message,
         )
         for item in summary.regressions
