@@ -103,11 +103,12 @@ def _wanted_context(options: Namespace, stack: Stack | None) -> tuple[int | None
     return None, ""
 
 
-def _prometheus_place(options: Namespace, stack: Stack | None) -> PrometheusPlace:
+def _prometheus_place(options: Namespace, stack: Stack | None) -> PrometheusPlace | None:
+    """Return the Prometheus that is asked. One that a stack does not have is not looked for beside it."""
     if options.prometheus:
         return PrometheusPlace(options.prometheus, is_expected=True)
-    if stack is not None and stack.prometheus_url:
-        return PrometheusPlace(stack.prometheus_url, is_expected=True)
+    if stack is not None:
+        return PrometheusPlace(stack.prometheus_url, is_expected=True) if stack.prometheus_url else None
     return PrometheusPlace(_PROMETHEUS_URL, is_expected=False)
 
 

@@ -6,6 +6,7 @@ Each request has a timeout, and none of them changes anything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -229,8 +230,10 @@ def _parameter(shown: dict[str, Any], name: str) -> int | None:
     """Return an integer among the parameters of a model, which `/api/show` has as lines of a name and a value."""
     for line in _text(shown, "parameters").splitlines():
         words = line.split()
-        if len(words) == 2 and words[0] == name and words[1].isdecimal():
-            return int(words[1])
+        if len(words) == 2 and words[0] == name:
+            # Ollama writes large numbers like 1e+07.
+            with contextlib.suppress(ValueError, OverflowError):
+                return int(float(words[1]))
     return None
 
 
