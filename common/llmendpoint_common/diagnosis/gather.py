@@ -33,6 +33,9 @@ from llmendpoint_common.diagnosis.facts import (
 from llmendpoint_common.diagnosis.places import is_local
 
 _TIMEOUT_SECONDS = 3.0
+#: How often, and at which interval, a sidecar is asked that has never reached its upstream.
+_UPSTREAM_ATTEMPTS = 5
+_UPSTREAM_SECONDS = 0.4
 _MAX_BYTES = 8 * 1024 * 1024
 #: The header Date is cut off to whole seconds, so it is half a second late on average.
 _HALF_SECOND = 0.5
@@ -244,6 +247,16 @@ def _trained_context(shown: dict[str, Any]) -> int | None:
 
 
 async def _sidecar(asker: _Asker, at: SidecarPlace) -> SidecarFacts:
+    """Return the facts about a sidecar. One that has just been started is given time to reach its upstream."""
+    for _ in range(_UPSTREAM_ATTEMPTS):
+        facts = await _sidecar_now(asker, at)
+        if facts.status is None or facts.status.upstream_up or facts.status.upstream_version:
+            break
+        await asyncio.sleep(_UPSTREAM_SECONDS)
+    return facts
+
+
+async def _sidecar_now(asker: _Asker, at: SidecarPlace) -> SidecarFacts:
     facts = SidecarFacts(at.name, at.url, is_expected=at.is_expected, upstream=at.upstream)
     answer = await asker.ask(f"{at.url}/status")
     if isinstance(answer, Silence):
