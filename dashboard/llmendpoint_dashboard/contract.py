@@ -265,8 +265,8 @@ class LoadTestRow(Row, frozen=True, kw_only=True):
     `namespace` is empty on a machine. `load` describes the load in one sentence. `percent` (0 to 100) is the progress
     of a run that goes on, and `awaiting` the number of requests in flight. `verdict` and `reason` are those of the
     result (contracts/loadrun, `Verdict` and `VerdictReason`), empty before the end. `ttft` is that of the whole run.
-    `has_report` is whether `GET /api/v1/loadtests/KEY/report.html` answers. `can_stop` is whether this dashboard can
-    stop the run.
+    `has_report` is whether `GET /api/v1/loadtests/KEY/report.html` answers. If it does not, `report_command` is the
+    command that fetches the report, or empty. `can_stop` is whether this dashboard can stop the run.
     """
 
     name: str
@@ -289,6 +289,7 @@ class LoadTestRow(Row, frozen=True, kw_only=True):
     message: str = ""
     ttft: Percentiles | None = None
     has_report: bool = False
+    report_command: str = ""
     can_stop: bool = False
 
 
