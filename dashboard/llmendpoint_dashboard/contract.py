@@ -55,7 +55,9 @@ class Mode(StrEnum):
 
 
 class SourceState(StrEnum):
-    """OK: answered at the last poll. STALE: its last answer is older than 10 s. DOWN: no answer for 30 s, or never."""
+    """OK: answered at the last poll. STALE: did not, so its figures are those of its last answer. DOWN: no answer for
+    30 s, or never: it is not part of the overview.
+    """
 
     OK = "ok"
     STALE = "stale"
@@ -66,8 +68,9 @@ class Source(_Value, frozen=True, kw_only=True):
     """A sidecar whose metrics are read.
 
     `url` is the address of its admin port. `simulated` is whether its upstream is the simulator. `last_seen` is the time
-    of its last complete answer. `message` is one sentence that says why it is not ok, and what was last known; it is
-    empty if it is ok.
+    of its last complete answer if it is stale or down, and None if it is ok, so that the section does not change with
+    every poll. `message` is one sentence that says why it is not ok; a source that is ok has one if its Ollama does not
+    answer.
     """
 
     name: str
@@ -263,8 +266,8 @@ class LoadTestRow(Row, frozen=True, kw_only=True):
     """Row of `loadtests`. The key is the name of the run's folder on a machine, and NAMESPACE/NAME in a cluster.
 
     `namespace` is empty on a machine. `load` describes the load in one sentence. `percent` (0 to 100) is the progress
-    of a run that goes on, and `awaiting` the number of requests in flight. `verdict` and `reason` are those of the
-    result (contracts/loadrun, `Verdict` and `VerdictReason`), empty before the end. `ttft` is that of the whole run.
+    of a run that goes on, `awaiting` says what the run waits for, and `in_flight` is the number of requests without a
+    complete response. `verdict` and `reason` are those of the result (contracts/loadrun, `Verdict` and `VerdictReason`), empty before the end. `ttft` is that of the whole run.
     `has_report` is whether `GET /api/v1/loadtests/KEY/report.html` answers. If it does not, `report_command` is the
     command that fetches the report, or empty. `can_stop` is whether this dashboard can stop the run.
     """
@@ -279,7 +282,8 @@ class LoadTestRow(Row, frozen=True, kw_only=True):
     model: str = ""
     load: str = ""
     percent: int = 0
-    awaiting: int = 0
+    awaiting: str = ""
+    in_flight: int = 0
     requests: int = 0
     errors: int = 0
     requests_per_second: float | None = None

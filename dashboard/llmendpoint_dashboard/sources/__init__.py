@@ -1,1 +1,1 @@
-"""Sources of the state: each one watches or polls something, and writes sections and rows into the hub."""
+"""Sources of the dashboard. Each one reads something regularly, and writes sections and rows into the hub."""
