@@ -45,21 +45,26 @@ class LocalModel:
 class LoadedModel:
     """A model in the memory of an Ollama (`/api/ps`).
 
-    `wanted_context` is the number of tokens that the model's own parameters, the stack or the user ask for, with the
-    name of who asks in `wanted_by`. It is None if nobody asks for one.
+    `context` is the number of tokens of its context, and `longest_context` the number for which it was trained.
+    `wanted_context` is the number that its parameters, the stack or the user ask for, and `wanted_by` says who.
     """
 
     name: str
     size: int
     vram: int
     context: int | None = None
+    longest_context: int | None = None
     wanted_context: int | None = None
     wanted_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class OllamaFacts:
-    """An Ollama, or the simulator in its place. `skew` is how far its clock is ahead of ours, in seconds."""
+    """An Ollama, or the simulator in its place.
+
+    `wanted_models` are the names of models that it should have. `skew` is how far its clock is ahead of ours, in
+    seconds. `is_local` is whether it runs on this machine.
+    """
 
     url: str
     silence: Silence | None = None
@@ -119,25 +124,34 @@ class PortOwner:
 
 @dataclass(frozen=True, slots=True)
 class PortFacts:
-    """A port that one of our processes needs, and another process that listens on it."""
+    """A port that one of our processes needs, and on which another process listens.
+
+    `option` is the option of `llmendpoint up` that selects another port.
+    """
 
     port: int
     needed_by: str
     owner: PortOwner
-    #: Option of `llmendpoint up` that selects another port.
     option: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """A process that `llmendpoint up` started. `log` is the path of its log, and `last_words` its last lines."""
+    """A process that `llmendpoint up` started.
+
+    `url` is where it answers, if it does. `restarts` is how often it was started again since `up`. `exit_code` is how
+    it last ended, negative for a signal. `last_words` is the last line of its log. `is_supervised` is whether the
+    process that starts it again still runs.
+    """
 
     name: str
-    pid: int
     is_running: bool
+    url: str = ""
     since: float | None = None
-    log: str = ""
+    restarts: int = 0
+    exit_code: int | None = None
     last_words: str = ""
+    is_supervised: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +167,9 @@ class DiskFacts:
 class MachineFacts:
     """What was observed on one machine.
 
-    `now` is the time of the observation. `clock_step` is the number of seconds by which the wall clock moved against the
-    monotonic clock during the observation. `has_gpu` and `file_limit` are None if they are not known.
+    `now` is the time of the observation. `clock_step` is the number of seconds by which the wall clock moved against
+    the monotonic clock during the observation. `has_gpu` is whether the machine has a GPU that Ollama could use.
+    `file_limit` is the number of files that the sidecar may open. `is_macos` decides between commands.
     """
 
     now: float
@@ -167,6 +182,7 @@ class MachineFacts:
     file_limit: int | None = None
     has_gpu: bool | None = None
     clock_step: float = 0.0
+    is_macos: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +208,16 @@ class EndpointFacts:
 class OperatorFacts:
     """The operator, as its Leases and Deployments show it.
 
-    `renewed` is when an operator last renewed a Lease, and None if no Lease exists. `deployment` is `NAMESPACE/NAME`, or
-    empty if there is none; `problem` quotes why its pods do not run.
+    `is_serving` is whether an operator renews a Lease. `last_seen` is when one was last renewed, or None if no Lease
+    exists. `deployment` is the name of the operator's Deployment in `namespace`, and empty if there is none. `replicas`
+    is the number of pods that it should have. `problem` quotes why they do not run.
     """
 
-    renewed: float | None = None
+    is_serving: bool
+    last_seen: float | None = None
+    namespace: str = ""
     deployment: str = ""
+    replicas: int = 1
     problem: str = ""
 
 
@@ -205,9 +225,9 @@ class OperatorFacts:
 class ClusterFacts:
     """What was observed in a cluster. `error` is set if the API server gave no usable answer.
 
-    `absent` are the kinds that the cluster lacks. `outdated` are those whose definition lacks a field of this version, as
-    "Kind: path of the field". `operator` is None if the user may not read Leases. `named` is the endpoint that the user
-    asked for, as `NAMESPACE/NAME`.
+    `absent` are the kinds that the cluster lacks. `outdated` are those whose definition lacks a field of this version,
+    as "Kind: path of the field". `operator` is None if the user may not read Leases. `named` is the endpoint that the
+    user asked for, as `NAMESPACE/NAME`. `unread` says what the user may not read.
     """
 
     now: float
@@ -218,3 +238,4 @@ class ClusterFacts:
     operator: OperatorFacts | None = None
     endpoints: tuple[EndpointFacts, ...] = ()
     named: str = ""
+    unread: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ that scripts and runbooks can rely on them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -71,9 +72,9 @@ class Finding:
     """One thing that is wrong.
 
     `cause` is a `Cause`, or the reason of a condition. `subject` is what the finding is about, such as `Ollama`,
-    `llama3.2:3b` or `LLMEndpoint team-a/assistant`. `sentence` says what is wrong, and is read alone. `advice` says what
-    to do, and is empty if the sentence does. `command` is the command for a shell that mends it or, if no single command
-    can, the one that shows what has to be changed.
+    `llama3.2:3b` or `LLMEndpoint team-a/assistant`. `sentence` says what is wrong, and is read alone. `advice` says
+    what to do, and is empty if the sentence does. `command` is the command for a shell that mends it or, if no single
+    command can, the one that shows what has to be changed.
     """
 
     severity: Severity
@@ -85,10 +86,10 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """A key that is unique among the findings of one report, and the same in the next one."""
+        """The key of the finding: unique in one report, and the same in the next one while the fault lasts."""
         return f"{self.cause}/{self.subject}"
 
 
-def is_wrong(findings: tuple[Finding, ...] | list[Finding]) -> bool:
+def is_wrong(findings: Iterable[Finding]) -> bool:
     """Return whether a finding needs action: it is an error or a warning."""
     return any(finding.severity is not Severity.INFO for finding in findings)
