@@ -75,6 +75,7 @@ def _row(body: Manifest, found: Sequence[Condition]) -> LoadTestRow:
         model=text(status, "model") or text(spec, "model"),
         load=describe_load(section(status, "resolvedLoad") or section(spec, "load"), text(spec, "scenario")),
         percent=number(status, "progressPercent"),
+        awaiting=passed.message if state is RunState.WAITING else "",
         requests=number(summary, "requests"),
         errors=number(summary, "errors"),
         requests_per_second=_float(text(summary, "requestsPerSecond")),

@@ -18,6 +18,7 @@ from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_common.diagnosis.facts import ClusterFacts
 from llmendpoint_common.diagnosis.findings import Finding
 from llmendpoint_common.diagnosis.findings import Severity as FindingSeverity
+from llmendpoint_common.diagnosis.rules import cluster_findings
 from llmendpoint_dashboard.cluster.client import ApiServer
 from llmendpoint_dashboard.cluster.endpoints import EndpointView, advice_of, endpoint_view
 from llmendpoint_dashboard.cluster.kinds import ENDPOINTS, LOADTESTS, SCHEDULES, SLICES, Kind
@@ -42,8 +43,15 @@ MAX_SIDECARS = 2000
 Diagnose = Callable[[ClusterFacts], Sequence[Finding]]
 
 
+def _ignore(_: str) -> None:
+    """Do nothing."""
+
+
 class ClusterSource:
-    """Watches the given namespaces, or all if there are none. `on_sidecars` is called when the addresses change."""
+    """Watches the given namespaces, or all if there are none.
+
+    `on_sidecars` is called when the addresses change, and `on_message` when `message` does.
+    """
 
     def __init__(
         self,
@@ -51,11 +59,13 @@ class ClusterSource:
         namespaces: Sequence[str],
         hub: Hub,
         on_sidecars: Callable[[tuple[SidecarAddress, ...]], None],
-        diagnose: Diagnose,
+        on_message: Callable[[str], None] = _ignore,
+        diagnose: Diagnose = cluster_findings,
     ) -> None:
         self._server = server
         self._hub = hub
         self._on_sidecars = on_sidecars
+        self._on_message = on_message
         self._diagnose = diagnose
         self._doctor = RowWriter(hub, TableSection.DOCTOR)
         self._dirty = asyncio.Event()
@@ -124,6 +134,7 @@ class ClusterSource:
         if sidecars != self._sidecars:
             self._sidecars = sidecars
             self._on_sidecars(sidecars)
+        self._on_message(self.message)
 
     def _all_findings(self) -> Iterable[Finding]:
         yield from self._diagnose(self._facts())
@@ -142,7 +153,7 @@ class ClusterSource:
         absent = {reflector.kind.name for reflector in self._reflectors if reflector.is_absent}
         silent = [reflector for reflector in self._reflectors if reflector.trouble and not reflector.is_refused]
         error = silent[0].trouble if silent else ""
-        return ClusterFacts(time.time(), self._server.url, error, tuple(sorted(absent)))
+        return ClusterFacts(time.time(), self._server.url, error, absent=tuple(sorted(absent)))
 
     def _refusals(self) -> Iterable[Finding]:
         for reflector in self._reflectors:

@@ -70,7 +70,7 @@ def test_a_test_that_waits_has_no_verdict_and_says_what_it_waits_for() -> None:
     waiting = conditions(complete=("False", "Pending", "m"), passed=("Unknown", "Pending", "LLMEndpoint assistant is not Ready."))
     row = view(conditions=waiting).row
     assert (row.state, row.verdict, row.reason) == (RunState.WAITING, "", "")
-    assert row.message == "LLMEndpoint assistant is not Ready."
+    assert row.message == row.awaiting == "LLMEndpoint assistant is not Ready."
 
 
 def test_a_test_that_cannot_start_is_a_finding_and_one_that_has_failed_is_not() -> None:

@@ -87,7 +87,8 @@ class World:
         self.hub = Hub()
         self.sidecars: tuple[SidecarAddress, ...] = ()
         scopes = [api.namespace] if namespaces is None else namespaces
-        self.source = ClusterSource(server, scopes, self.hub, self.moved, judge)
+        self.messages: list[str] = []
+        self.source = ClusterSource(server, scopes, self.hub, self.moved, self.messages.append, judge)
 
     def moved(self, found: tuple[SidecarAddress, ...]) -> None:
         self.sidecars = found
@@ -254,6 +255,7 @@ async def test_errors_that_pass_are_shown_while_they_last(api: Any, proxy: Fault
         with proxy.fault(Fault(lambda _: True, status=code)):
             proxy.drop(watches())
             await eventually(lambda: "does not answer" in world.source.message)
+            await eventually(lambda: "does not answer" in world.messages[-1])
             await eventually(lambda: "ClusterUnreachable" in world.findings)
             # What was seen last stays.
             assert world.endpoint() is not None
