@@ -184,6 +184,11 @@ class MachineFacts:
     clock_step: float = 0.0
     is_macos: bool = False
 
+    @property
+    def servers(self) -> tuple[OllamaFacts | SidecarFacts | PrometheusFacts, ...]:
+        """All servers that were asked."""
+        return (*self.ollamas, *self.sidecars, *([self.prometheus] if self.prometheus is not None else []))
+
 
 @dataclass(frozen=True, slots=True)
 class ConditionFacts:

@@ -39,13 +39,13 @@ _SHOWN_COMMAND = 60
 class NeededPort:
     """A port that one of our processes needs.
 
-    `program` is a word in the command line of a process that may listen on it. `option` is the option of
+    `programs` are beginnings of the names of programs that may listen on it. `option` is the option of
     `llmendpoint up` that selects another port.
     """
 
     port: int
     needed_by: str
-    program: str
+    programs: tuple[str, ...]
     option: str = ""
 
 
@@ -104,22 +104,34 @@ def models_disk() -> DiskFacts | None:
 def _taken(facts: MachineFacts, needed: Sequence[NeededPort]) -> Iterator[PortFacts]:
     """Yield the ports on which another program listens than the one that needs them."""
     silent = _silences(facts)
+    answering = _answering(facts)
     for want in needed:
-        owner = port_owner(want.port)
+        owner = None if want.port in answering else port_owner(want.port)
         if owner is None:
             continue
-        is_foreign = want.program not in owner.command if owner.pid else silent.get(want.port) is SilenceKind.FOREIGN
+        is_foreign = silent.get(want.port) is SilenceKind.FOREIGN if owner.pid is None else not _is(owner, want)
         if is_foreign:
             yield PortFacts(want.port, want.needed_by, _shown(owner), want.option)
 
 
+def _is(owner: PortOwner, want: NeededPort) -> bool:
+    """Return whether a word of a command line, such as `/usr/bin/ollama` or `llmendpoint_sidecar`, is the program."""
+    names = (word.rpartition("/")[2] for word in owner.command.split())
+    return any(name.startswith(want.programs) for name in names)
+
+
 def _silences(facts: MachineFacts) -> dict[int, SilenceKind]:
     """Return how the servers of this machine are silent, by their ports."""
-    servers: list[tuple[str, Silence | None]] = [(ollama.url, ollama.silence) for ollama in facts.ollamas]
-    servers += [(sidecar.url, sidecar.silence) for sidecar in facts.sidecars]
-    if facts.prometheus is not None:
-        servers.append((facts.prometheus.url, facts.prometheus.silence))
-    return {place(url)[1]: silence.kind for url, silence in servers if silence is not None and is_local(url)}
+    return {place(url)[1]: silence.kind for url, silence in _servers(facts) if silence is not None}
+
+
+def _answering(facts: MachineFacts) -> set[int]:
+    """Return the ports on which the expected servers of this machine answer."""
+    return {place(url)[1] for url, silence in _servers(facts) if silence is None}
+
+
+def _servers(facts: MachineFacts) -> Iterator[tuple[str, Silence | None]]:
+    return ((server.url, server.silence) for server in facts.servers if is_local(server.url))
 
 
 def _shown(owner: PortOwner) -> PortOwner:

@@ -71,12 +71,15 @@ _PROGRESS = frozenset(
 _EXACT = (
     (sentences.NO_GPU_IS_FREE, Cause.NO_GPU_FREE),
     (sentences.NOT_ENOUGH_GPUS_ARE_FREE, Cause.NO_GPU_FREE),
+    (sentences.NO_GPU_FOR_THE_CLAIMS, Cause.NO_GPU_FREE),
     (sentences.NO_GPU_OF_THE_PRODUCT, Cause.GPU_PRODUCT_NOT_FOUND),
     (sentences.WAITS_FOR_CLAIM, Cause.CLAIM_PENDING),
     (sentences.CLAIM_IS_NOT_BOUND, Cause.CLAIM_PENDING),
     (sentences.NO_VOLUME_FOR_ITS_CLAIM, Cause.CLAIM_PENDING),
     (sentences.NOT_ENOUGH_STORAGE, Cause.CLAIM_PENDING),
     (sentences.CLAIM_DOES_NOT_EXIST, Cause.CLAIM_PENDING),
+    (sentences.RESOURCE_CLAIM_NOT_CREATED, Cause.CLAIM_PENDING),
+    (sentences.RESOURCE_CLAIMS_MUST_EXIST, Cause.CLAIM_PENDING),
 )
 _PRODUCT_LABEL = re.compile(rf"{sentences.NO_GPU_OF_THE_PRODUCT} .*? \(label (?P<label>[^)]+)\)")
 _CLAIM = re.compile(r"PersistentVolumeClaim (?P<name>[a-z0-9.-]+[a-z0-9])")
@@ -250,6 +253,8 @@ def exact_cause(reason: str, message: str) -> str:
 def _command(cause: str, endpoint: EndpointFacts, message: str) -> str:
     if cause == Cause.GPU_PRODUCT_NOT_FOUND and (found := _PRODUCT_LABEL.search(message)):
         return f"kubectl get nodes -L {found['label']}"
+    if cause == Cause.CLAIM_PENDING and "ResourceClaim" in message:
+        return f"kubectl -n {endpoint.namespace} get resourceclaims,resourceclaimtemplates"
     if cause == Cause.CLAIM_PENDING and (found := _CLAIM.search(message)):
         return f"kubectl -n {endpoint.namespace} describe pvc {found['name']}"
     if cause == Cause.MONITOR_NOT_SELECTED and (found := _SELECTED_LABELS.search(message)):

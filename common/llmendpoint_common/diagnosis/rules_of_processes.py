@@ -40,8 +40,11 @@ def process_faults(facts: MachineFacts) -> Iterator[Finding]:
     """Yield what is wrong with ports, processes, sidecars, limits and the clock."""
     for port in facts.ports:
         yield _port_taken(port)
-    for process in facts.processes:
-        yield from _crashed(process, facts.now)
+    if len(facts.processes) > 1 and not any(one.is_running or one.is_supervised for one in facts.processes):
+        yield _stack_ended(facts)
+    else:
+        for process in facts.processes:
+            yield from _crashed(process, facts.now)
     for sidecar in facts.sidecars:
         yield from _sidecar(sidecar, facts)
     yield from _file_limit(facts)
@@ -69,6 +72,19 @@ def _port_taken(port: PortFacts) -> Finding:
         f"Port {port.port}, which {port.needed_by} needs, is taken {by}.",
         f"Stop that process{other}.",
         command,
+    )
+
+
+def _stack_ended(facts: MachineFacts) -> Finding:
+    names = ", ".join(process.name for process in facts.processes)
+    return Finding(
+        Severity.ERROR,
+        Cause.PROCESS_CRASHED,
+        "stack",
+        f"The stack that `llmendpoint up` started does not run any more ({names}), for example because the machine was "
+        "restarted.",
+        "Start it again. To start it with the machine, use `llmendpoint up --service`.",
+        "llmendpoint up",
     )
 
 

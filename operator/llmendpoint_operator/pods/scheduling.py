@@ -86,7 +86,7 @@ _NODES: tuple[tuple[str, _Words], ...] = (
     (
         "cannot allocate all claims",
         _Words(
-            "no free GPU for the claims of spec.gpu.resourceClaims",
+            sentences.NO_GPU_FOR_THE_CLAIMS,
             "Free a GPU, add a node, or check the selectors of the ResourceClaimTemplate and the devices that the DRA "
             "driver offers (kubectl get resourceslices).",
         ),
