@@ -20,6 +20,7 @@ _COMMANDS = {
     "load": "llmendpoint_cli.commands.load",
     "traffic": "llmendpoint_cli.commands.traffic",
     "results": "llmendpoint_cli.commands.results",
+    "doctor": "llmendpoint_cli.commands.doctor",
     "questions": "llmendpoint_cli.commands.questions",
     "sidecar": "llmendpoint_sidecar.main",
     "simulate": "llmendpoint_simulator.main",
@@ -37,6 +38,7 @@ commands:
   load       send requests to a model server and check the responses against objectives
   traffic    send requests at a low rate until it is stopped, also in the background
   results    show the result of a load test, fetch it from a cluster, or compare two
+  doctor     say what is wrong with this machine or with endpoints of a cluster, and how to mend it
   questions  list, check and sample the questions of load tests
   sidecar    run the metering proxy in front of Ollama
   simulate   run a simulated Ollama
@@ -49,7 +51,7 @@ options:
 
 exit codes:
   0    success; for demo, load and results: the objectives were met, or there were none
-  1    the command failed
+  1    the command failed; for doctor: something is wrong
   2    invalid command, option or file
   98   demo, load, results: the run cannot tell, for example because the load generator was the bottleneck
   99   demo, load, results: an objective was missed

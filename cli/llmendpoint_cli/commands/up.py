@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,8 @@ from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.foreground import wait_for_end
 from llmendpoint_cli.stack.health import health_of, supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.lock import exclusive
-from llmendpoint_cli.stack.plan import make_plan
+from llmendpoint_cli.stack.plan import Plan, make_plan
+from llmendpoint_cli.stack.ports import is_taken
 from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
 from llmendpoint_cli.stack.service import write_service
 from llmendpoint_cli.stack.start import start_stack
@@ -32,6 +35,7 @@ from llmendpoint_loadjob.run_values import parse_rate
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_UP_"
 Say = Callable[[str], None]
+_ATTEMPTS = 3
 
 _DESCRIPTION = """Start a metered Ollama endpoint on this machine: the metering proxy, its metrics, the dashboard and,
 if it is installed, Prometheus. The programs go on when the terminal closes, and are started again if they end. They
@@ -161,16 +165,35 @@ def _up(request: Request, endpoint: Endpoint | None, console: Console, *, is_for
         if running is not None:
             return _already(folders, running, request, console)
         stop_stack(folders, say)
-        plan = make_plan(request, endpoint, choose_upstreams(request, say), folders, say)
-        for sentence in plan.stack.left_out:
-            say(f"left out: {sentence}")
-        supervisor = start_stack(folders, plan, say)
+        plan, supervisor = _start(request, endpoint, folders, say)
     _show(folders, plan.stack, request, console)
     if is_foreground:
         return wait_for_end(folders, supervisor, say)
     # The supervisor outlives this process.
     supervisor.returncode = 0
     return exit_codes.OK
+
+
+def _start(
+    request: Request, endpoint: Endpoint | None, folders: Folders, say: Say
+) -> tuple[Plan, subprocess.Popen[bytes]]:
+    """Start the stack. If another program takes one of the chosen ports meanwhile, choose again."""
+    upstreams = choose_upstreams(request, say)
+    for attempt in range(1, _ATTEMPTS + 1):
+        plan = make_plan(request, endpoint, upstreams, folders, say)
+        if attempt == 1:
+            for sentence in plan.stack.left_out:
+                say(f"left out: {sentence}")
+        try:
+            return plan, start_stack(folders, plan, say)
+        except StackError as error:
+            addresses = [parse_address(program.address) for program in plan.stack.programs if program.address]
+            # The other program may be gone already, or may not accept connections yet.
+            was_taken = any(map(is_taken, addresses)) or os.strerror(errno.EADDRINUSE) in str(error)
+            if not was_taken or attempt == _ATTEMPTS:
+                raise
+            say("another program has taken one of the ports meanwhile: choosing again")
+    raise AssertionError("unreachable")
 
 
 def _already(folders: Folders, running: Stack, request: Request, console: Console) -> int:

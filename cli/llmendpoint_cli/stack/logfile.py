@@ -51,7 +51,9 @@ class LogFile:
             self._reopen_if_moved()
             while self._waiting:
                 if self._lost_bytes:
-                    self._append(_LOST.format(self._lost_bytes).encode())
+                    note = _LOST.format(self._lost_bytes).encode()
+                    if self._append(note) < len(note):
+                        return
                     self._lost_bytes = 0
                 data = self._waiting.popleft()
                 self._waiting_bytes -= len(data)
@@ -80,19 +82,26 @@ class LogFile:
 
     def _append_with_rotation(self, data: bytes) -> int:
         """Append bytes, and return how many were written. A part ends with a line, unless the line is very long."""
+        total = 0
+        while total < len(data):
+            rest = data[total:]
+            end = self._end_of_part(rest)
+            written = self._append(rest[:end])
+            total += written
+            if written < end:
+                break
+            if end < len(rest) or (self._size >= self._max_bytes and rest.endswith(b"\n")):
+                self._rotate()
+        return total
+
+    def _end_of_part(self, data: bytes) -> int:
+        """Return how many of these bytes belong to the part that is open."""
         room = self._max_bytes - self._size
         if len(data) <= room:
-            return self._append(data)
-        end = data.rfind(b"\n", 0, max(room, 0)) + 1
-        if not end and room > 0 and self._size < self._max_bytes:
-            end = data.find(b"\n") + 1 or len(data)
-            end = min(end, self._max_bytes)
-        written = self._append(data[:end])
-        if written < end:
-            return written
-        self._rotate()
-        rest = data[end:]
-        return end + (self._append_with_rotation(rest) if rest else 0)
+            return len(data)
+        end = data.rfind(b"\n", 0, max(room, 0)) + 1 or data.find(b"\n") + 1 or len(data)
+        # Twice the size, a line is cut.
+        return max(1, min(end, room + self._max_bytes))
 
     def _append(self, data: bytes) -> int:
         written = 0

@@ -197,6 +197,7 @@ class _Planner:
             arguments += [
                 f"--sidecar={sidecar.name}={sidecar.admin_url}",
                 f"--load-url={sidecar.name}={sidecar.proxy_url}",
+                f"--upstream={sidecar.name}={sidecar.upstream_url}",
             ]
             arguments += [f"--simulated={sidecar.name}"] if sidecar.simulated else []
         if prometheus_url:
@@ -206,7 +207,9 @@ class _Planner:
             arguments += ["--auth=token", f"--auth-token-file={self._folders.token}"]
         url = url_of(address)
         command = _python("llmendpoint_dashboard", *arguments)
-        self._programs.append(Program("dashboard", Kind.DASHBOARD, command, str(address), "", f"{url}/"))
+        self._programs.append(
+            Program("dashboard", Kind.DASHBOARD, command, str(address), f"{url}/livez", f"{url}/livez")
+        )
         return url
 
     def _traffic_arguments(self) -> list[str]:

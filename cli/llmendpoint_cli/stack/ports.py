@@ -56,6 +56,11 @@ def free_port(wanted: int, say: Callable[[str], None]) -> int:
     return Ports(say).free(Address(LOCALHOST, wanted)).port
 
 
+def is_taken(address: Address) -> bool:
+    """Return whether a program listens on an address."""
+    return not _is_free(address.host, address.port)
+
+
 def holder_of(port: int) -> str:
     """Return which process listens on a port, such as `ollama (process 812)`, or an empty text if that is unknown.
 
