@@ -45,9 +45,7 @@ class ClusterLink:
         client, source = await asyncio.to_thread(_modules)
         while True:
             try:
-                server = client.ApiServer(
-                    await client.load_configuration(self._cluster.kubeconfig, self._cluster.context)
-                )
+                found = await client.load_configuration(self._cluster.kubeconfig, self._cluster.context)
                 break
             except NoClusterError as error:
                 log.error("%s", error)
