@@ -25,6 +25,7 @@ from llmendpoint_common.api.translate.ollama_environment import ollama_environme
 from llmendpoint_common.api.translate.sidecar_arguments import SidecarAddresses, sidecar_arguments
 from llmendpoint_common.api.translate.sidecar_config import config_text, sidecar_config
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.contracts.sidecar import PROXY_PORT
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.units import LOCALHOST, Address
 from llmendpoint_common.process.version import VERSION
@@ -80,6 +81,7 @@ class _Planner:
     def plan(self, upstreams: Sequence[Upstream]) -> Plan:
         """Return the plan for these upstreams."""
         self._refuse_open_proxy_without_keys()
+        self._ports.reserve(range(PROXY_PORT, PROXY_PORT + len(upstreams)))
         upstreams = [self._server(upstream) for upstream in upstreams]
         for upstream in upstreams:
             self._sidecar(upstream, alone=len(upstreams) == 1)

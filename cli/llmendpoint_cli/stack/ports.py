@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from llmendpoint_common.process.errors import StackError
@@ -23,6 +23,11 @@ class Ports:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._taken: set[int] = set()
+        self._reserved: set[int] = set()
+
+    def reserve(self, ports: Iterable[int]) -> None:
+        """Keep ports from being chosen as a replacement of another one, because clients know them."""
+        self._reserved.update(ports)
 
     def free(self, wanted: Address, *, is_given: bool = False) -> Address:
         """Return `wanted` if its port is free, otherwise the same address with the next free port.
@@ -30,7 +35,7 @@ class Ports:
         Raises StackError if the user has chosen the port (`is_given`) and it is in use, or if no port is free.
         """
         for port in range(wanted.port, min(wanted.port + _SEARCHED_PORTS, 65536)):
-            if port in self._taken:
+            if port in self._taken or (port in self._reserved and port != wanted.port):
                 continue
             if _is_free(wanted.host, port):
                 self._taken.add(port)
