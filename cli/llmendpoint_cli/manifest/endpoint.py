@@ -43,6 +43,17 @@ _WORDS = {
 }
 
 
+#: Bounds of pydantic: the sentence, and the name of the bound.
+_BOUNDS = {
+    "greater_than_equal": ("must be at least {}", "ge"),
+    "less_than_equal": ("must be at most {}", "le"),
+    "too_short": ("must have at least {} item", "min_length"),
+    "too_long": ("must have at most {} items", "max_length"),
+    "string_too_short": ("must have at least {} characters", "min_length"),
+    "string_too_long": ("must have at most {} characters", "max_length"),
+}
+
+
 class Endpoint(NamedTuple):
     """An LLMEndpoint in a file. All Modelfiles of its spec are inline. `others` are sentences about other objects."""
 
@@ -152,6 +163,9 @@ def _sentence(document: Document, details: Any) -> str:
     sentence = _WORDS.get(kind) or str(details["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
         sentence += _meant(str(field[-1]), _fields_at(LLMEndpointSpec, field[:-1]))
+    elif kind in _BOUNDS:
+        text, name = _BOUNDS[kind]
+        sentence = text.format(details["ctx"][name])
     elif kind == "enum":
         sentence = f"must be {details['ctx']['expected']}"
     elif kind == "string_pattern_mismatch":

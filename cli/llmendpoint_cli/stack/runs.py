@@ -35,15 +35,20 @@ def save_in_stack(options: Namespace) -> None:
         options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
     if options.out is not None:
         return
-    folder = folders.runs / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     try:
-        remove_old_runs(folders.runs, KEPT_RUNS - 1)
+        folder = new_run(folders)
         OutputFolder(folder).prepare()
     except (OSError, OutputError) as error:
         print(f"the result is not stored: {error}", file=sys.stderr)
         return
     options.out = folder
     print(f"the result is stored in {folder}", file=sys.stderr)
+
+
+def new_run(folders: Folders) -> Path:
+    """Return the folder of a new run, which does not exist yet. The oldest runs are removed. Raises OSError."""
+    remove_old_runs(folders.runs, KEPT_RUNS - 1)
+    return folders.runs / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def remove_old_runs(folder: Path, kept: int) -> None:
