@@ -17,6 +17,8 @@ from llmendpoint_common.process.errors import StackError
 STATE_VARIABLE = "LLMENDPOINT_STATE_DIR"
 #: Errors of a file system that cannot take another byte. Other errors, such as a wrong permission, are reported.
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+#: Space for state files, configuration files and the first lines of the logs.
+_NEEDED_BYTES = 256 * 1024
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it belongs to the user, and that is checked
 
 
@@ -29,13 +31,33 @@ class Folders:
         self.processes = self.root / "processes"
         self.logs = self.root / "logs"
         self.runs = self.root / "runs"
-        self.keys = self.root / "keys"
         self.prometheus = self.root / "prometheus"
-        self.configs = self.root / "configs"
+        #: Folder of the files that `up` writes for the programs, and what is in it.
+        self.written = self.root
+
+    @property
+    def configs(self) -> Path:
+        """Folder of configuration files."""
+        return self.written / "configs"
+
+    @property
+    def keys(self) -> Path:
+        """Folder of links to files with API keys."""
+        return self.written / "keys"
+
+    @property
+    def token(self) -> Path:
+        """File with the token of a dashboard that others can reach."""
+        return self.written / "dashboard.token"
 
     def create(self) -> None:
-        """Create the folders that are missing, readable by the user only. Raises StackError with the reason."""
-        for folder in (self.root, self.processes, self.logs, self.runs, self.configs):
+        """Create the folders that are missing, readable by the user only. Raises StackError with the reason.
+
+        If the disk is full, `written` becomes a folder in memory.
+        """
+        if self._is_full():
+            self.written = self._spare() or self.root
+        for folder in (self.root, self.processes, self.logs, self.runs, self.written, self.configs):
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if folder.stat().st_uid == os.getuid():
@@ -56,6 +78,16 @@ class Folders:
         """
         spare = self._spare()
         return (self.root,) if spare is None else (self.root, spare)
+
+    def _is_full(self) -> bool:
+        """Return whether the disk cannot take the files that `up` writes."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as probe:
+                probe.write(bytes(_NEEDED_BYTES))
+        except OSError as error:
+            return error.errno in NO_SPACE
+        return False
 
     def _spare(self) -> Path | None:
         """Return a folder in memory, or None if there is none that other users cannot write."""

@@ -48,8 +48,9 @@ class Program(msgspec.Struct, frozen=True, rename="camel"):
     """A program that the supervisor keeps running.
 
     `environment` is added to the variables of the user, without those of our programs. `ready_url` answers with 200
-    when the program is healthy, and `live_url` with any status when it has started. Both are empty if it serves nothing.
-    `stop_seconds` is how long it may take to end after SIGTERM.
+    when the program is healthy, and `live_url` with any status when it has started. Both are empty if it serves
+    nothing. `stop_seconds` is how long it may take to end after SIGTERM. `folder` is its working directory, or empty
+    for the state folder.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Program(msgspec.Struct, frozen=True, rename="camel"):
     live_url: str = ""
     environment: dict[str, str] = {}
     stop_seconds: float = 10.0
+    folder: str = ""
 
 
 class SidecarAddress(msgspec.Struct, frozen=True, rename="camel"):
@@ -179,7 +181,7 @@ def write_file(folders: Folders, name: str, content: bytes) -> None:
     """
     first, *others = folders.places
     try:
-        _replace(first / name, content)
+        replace_file(first / name, content)
     except OSError as error:
         if error.errno not in NO_SPACE or not others:
             raise
@@ -187,19 +189,13 @@ def write_file(folders: Folders, name: str, content: bytes) -> None:
         _remove([first / name])
         (others[0] / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         others[0].chmod(0o700)
-        _replace(others[0] / name, content)
+        replace_file(others[0] / name, content)
         return
     _remove(place / name for place in others)
 
 
-def _record(folders: Folders, file: str) -> ProcessRecord | None:
-    for place in folders.places:
-        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeError, RecursionError):
-            return msgspec.json.decode((place / _PROCESSES / file).read_bytes(), type=ProcessRecord)
-    return None
-
-
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file as a whole, readable by the user only. Raises OSError."""
     # mkstemp creates files that only the user can read.
     number, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -212,6 +208,13 @@ def _replace(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             Path(part).unlink()
         raise
+
+
+def _record(folders: Folders, file: str) -> ProcessRecord | None:
+    for place in folders.places:
+        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeError, RecursionError):
+            return msgspec.json.decode((place / _PROCESSES / file).read_bytes(), type=ProcessRecord)
+    return None
 
 
 def _remove(paths: Iterable[Path]) -> None:
