@@ -126,13 +126,15 @@ class PortOwner:
 class PortFacts:
     """A port that one of our processes needs, and on which another process listens.
 
-    `option` is the option of `llmendpoint up` that selects another port.
+    `option` is the option of `llmendpoint up` that selects another port. `is_in_use` is whether the process should have
+    the port now, and not only when the stack is started.
     """
 
     port: int
     needed_by: str
     owner: PortOwner
     option: str = ""
+    is_in_use: bool = True
 
 
 @dataclass(frozen=True, slots=True)

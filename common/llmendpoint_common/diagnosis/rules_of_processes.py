@@ -25,6 +25,8 @@ _MANY_RESTARTS = 3
 _RECENTLY_SECONDS = 600.0
 #: The header Date has whole seconds, and an answer takes time.
 _SKEW_SECONDS = 5.0
+#: A process that does not answer so soon after its start may still be starting.
+START_SECONDS = 15.0
 _STEP_SECONDS = 1.0
 #: What a user can do about a model that failed. The message of the sidecar says it in words.
 _MODEL_COMMANDS: dict[str, str] = {
@@ -65,14 +67,12 @@ def _port_taken(port: PortFacts) -> Finding:
     else:
         by, command = f"by {owner.command} (process {owner.pid})", f"kill {owner.pid}"
     other = f", or choose another port with `llmendpoint up {port.option}`" if port.option else ""
-    return Finding(
-        Severity.ERROR,
-        Cause.PORT_TAKEN,
-        f"port {port.port}",
-        f"Port {port.port}, which {port.needed_by} needs, is taken {by}.",
-        f"Stop that process{other}.",
-        command,
-    )
+    sentence = f"Port {port.port}, which {port.needed_by} needs, is taken {by}."
+    severity, advice = Severity.ERROR, f"Stop that process{other}."
+    if not port.is_in_use:
+        severity = Severity.INFO
+        advice = "If you do not stop that process, `llmendpoint up` uses the next free port."
+    return Finding(severity, Cause.PORT_TAKEN, f"port {port.port}", sentence, advice, command)
 
 
 def _stack_ended(facts: MachineFacts) -> Finding:
@@ -110,7 +110,26 @@ def _sidecar(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:
     if sidecar.status is not None:
         yield from _status(sidecar, sidecar.status, facts)
     elif sidecar.silence is not None and sidecar.is_expected and not is_explained(sidecar.url, facts):
-        yield _silent(sidecar, sidecar.silence)
+        seconds = seconds_since_start(sidecar.url, facts)
+        if seconds is not None and seconds < START_SECONDS:
+            yield _starting(sidecar, seconds)
+        else:
+            yield _silent(sidecar, sidecar.silence)
+
+
+def seconds_since_start(url: str, facts: MachineFacts) -> float | None:
+    """Return how long the process of the stack runs that should answer at a URL, or None if there is none."""
+    mine = place(url)
+    for process in facts.processes:
+        if process.url and place(process.url) == mine and process.is_running and process.since is not None:
+            return facts.now - process.since
+    return None
+
+
+def _starting(sidecar: SidecarFacts, seconds: float) -> Finding:
+    subject = f"sidecar {sidecar.name}"
+    sentence = f"The metering sidecar {sidecar.name} was started {max(0, seconds):.0f} s ago, and does not answer yet."
+    return Finding(Severity.INFO, Cause.SIDECAR_NOT_READY, subject, sentence, "Wait.", "llmendpoint status")
 
 
 def _silent(sidecar: SidecarFacts, silence: Silence) -> Finding:
