@@ -25,8 +25,8 @@ _MANY_RESTARTS = 3
 _RECENTLY_SECONDS = 600.0
 #: The header Date has whole seconds, and an answer takes time.
 _SKEW_SECONDS = 5.0
-#: A process that does not answer so soon after its start may still be starting.
-START_SECONDS = 15.0
+#: A process that does not listen so soon after its start may still be starting.
+_START_SECONDS = 15.0
 _STEP_SECONDS = 1.0
 #: What a user can do about a model that failed. The message of the sidecar says it in words.
 _MODEL_COMMANDS: dict[str, str] = {
@@ -110,19 +110,17 @@ def _sidecar(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:
     if sidecar.status is not None:
         yield from _status(sidecar, sidecar.status, facts)
     elif sidecar.silence is not None and sidecar.is_expected and not is_explained(sidecar.url, facts):
-        seconds = seconds_since_start(sidecar.url, facts)
-        if seconds is not None and seconds < START_SECONDS:
-            yield _starting(sidecar, seconds)
-        else:
-            yield _silent(sidecar, sidecar.silence)
+        seconds = seconds_since_start(sidecar.url, sidecar.silence, facts)
+        yield _silent(sidecar, sidecar.silence) if seconds is None else _starting(sidecar, seconds)
 
 
-def seconds_since_start(url: str, facts: MachineFacts) -> float | None:
-    """Return how long the process of the stack runs that should answer at a URL, or None if there is none."""
+def seconds_since_start(url: str, silence: Silence, facts: MachineFacts) -> float | None:
+    """Return how long the process of a silent server runs if it may still be starting, otherwise None."""
     mine = place(url)
-    for process in facts.processes:
+    for process in facts.processes if silence.kind is SilenceKind.REFUSED else ():
         if process.url and place(process.url) == mine and process.is_running and process.since is not None:
-            return facts.now - process.since
+            seconds = facts.now - process.since
+            return seconds if seconds < _START_SECONDS else None
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from llmendpoint_common.diagnosis.facts import MachineFacts, PrometheusFacts, SidecarFacts, Silence, SilenceKind, Target
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
-from llmendpoint_common.diagnosis.rules_of_processes import START_SECONDS, is_explained, seconds_since_start
+from llmendpoint_common.diagnosis.rules_of_processes import is_explained, seconds_since_start
 
 _SUBJECT = "Prometheus"
 _RESTART_STACK = "llmendpoint down && llmendpoint up"
@@ -19,7 +19,8 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
     if server is None:
         return
     if server.silence is not None:
-        if server.is_expected and not is_explained(server.url, facts) and not _is_starting(server, facts):
+        is_starting = seconds_since_start(server.url, server.silence, facts) is not None
+        if server.is_expected and not is_starting and not is_explained(server.url, facts):
             yield _silent(server, server.silence)
         return
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]
@@ -32,11 +33,6 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
             yield _not_scraped(sidecar, server)
         elif target.health == "down":
             yield _down(target)
-
-
-def _is_starting(server: PrometheusFacts, facts: MachineFacts) -> bool:
-    seconds = seconds_since_start(server.url, facts)
-    return seconds is not None and seconds < START_SECONDS
 
 
 def _target_of(sidecar: SidecarFacts, server: PrometheusFacts) -> Target | None:
