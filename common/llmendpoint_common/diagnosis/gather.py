@@ -226,6 +226,7 @@ async def _loaded(asker: _Asker, at: OllamaPlace, row: dict[str, Any]) -> Loaded
         longest_context=_trained_context(value),
         wanted_context=wanted,
         wanted_by=by,
+        gpu_layers=_parameter(value, "num_gpu"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus, SidecarStatus
+from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import (
     MachineFacts,
     PortFacts,
@@ -15,7 +16,7 @@ from llmendpoint_common.diagnosis.facts import (
 )
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
-from llmendpoint_common.diagnosis.rules_of_ollama import restart_command
+from llmendpoint_common.diagnosis.rules_of_ollama import command_for, restart_command
 
 #: Each connection of a client may need a second one to Ollama, so this is enough for about 2000 clients.
 _FEW_FILES = 4096
@@ -51,13 +52,6 @@ def process_faults(facts: MachineFacts) -> Iterator[Finding]:
         yield from _sidecar(sidecar, facts)
     yield from _file_limit(facts)
     yield from _clock(facts)
-
-
-def is_explained(url: str, facts: MachineFacts) -> bool:
-    """Return whether a crashed process or a taken port is why a server does not answer."""
-    mine = place(url)
-    crashed = any(process.url and place(process.url) == mine and not process.is_running for process in facts.processes)
-    return crashed or (mine[0] == "localhost" and any(port.port == mine[1] for port in facts.ports))
 
 
 def _port_taken(port: PortFacts) -> Finding:
@@ -173,7 +167,8 @@ def _status(sidecar: SidecarFacts, status: SidecarStatus, facts: MachineFacts) -
         yield from _without_upstream(sidecar, facts)
         return
     failed = [model for model in status.models if model.phase is ModelPhase.FAILED]
-    yield from map(_failed, failed)
+    for model in failed:
+        yield _failed(model, sidecar.upstream)
     if not status.ready and not failed:
         yield _not_ready(sidecar, status)
 
@@ -204,8 +199,11 @@ def _without_upstream(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Fi
     )
 
 
-def _failed(model: ModelStatus) -> Finding:
-    command = _MODEL_COMMANDS.get(model.reason, "llmendpoint logs").format(name=model.name)
+def _failed(model: ModelStatus, upstream: str) -> Finding:
+    command = "llmendpoint logs"
+    if model.reason in _MODEL_COMMANDS:
+        command = _MODEL_COMMANDS[model.reason].format(name=model.name)
+        command = command_for(upstream, command) if upstream else command
     sentence = model.message if model.name in model.message else f"{model.name}: {model.message}"
     return Finding(Severity.ERROR, model.reason, model.name, sentence, "", command)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import MachineFacts, PrometheusFacts, SidecarFacts, Silence, SilenceKind, Target
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
-from llmendpoint_common.diagnosis.rules_of_processes import is_explained, seconds_since_start
+from llmendpoint_common.diagnosis.rules_of_processes import seconds_since_start
 
 _SUBJECT = "Prometheus"
 _RESTART_STACK = "llmendpoint down && llmendpoint up"

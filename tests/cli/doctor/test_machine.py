@@ -85,7 +85,8 @@ def test_nothing_is_wrong_with_a_machine_that_works(machine: Machine, ollama: Re
 def test_an_ollama_that_does_not_run(machine: Machine) -> None:
     machine.sidecar(free_port())
     finding = machine.only()
-    assert (finding["cause"], finding["command"]) == ("OllamaNotRunning", "ollama serve")
+    at = machine.sidecars[0].upstream_url.removeprefix("http://")
+    assert (finding["cause"], finding["command"]) == ("OllamaNotRunning", f"OLLAMA_HOST={at} ollama serve")
 
 
 def test_an_ollama_that_does_not_answer(machine: Machine, ollama: RealOllama) -> None:
@@ -126,7 +127,10 @@ def test_an_ollama_without_a_model(machine: Machine, scripted: ScriptedServer) -
 def test_a_model_that_is_missing(machine: Machine, ollama: RealOllama) -> None:
     machine.sidecar(ollama.port)
     finding = machine.only("--model", MODEL, "--model", "nope:1b")
-    assert (finding["cause"], finding["command"]) == ("ModelMissing", "ollama pull nope:1b")
+    assert (finding["cause"], finding["command"]) == (
+        "ModelMissing",
+        f"OLLAMA_HOST=127.0.0.1:{ollama.port} ollama pull nope:1b",
+    )
 
 
 def test_a_model_that_is_partly_on_the_cpu(machine: Machine, scripted: ScriptedServer) -> None:
@@ -139,7 +143,7 @@ def test_a_model_that_is_partly_on_the_cpu(machine: Machine, scripted: ScriptedS
     assert "not with a context of 4096 tokens" in finding["sentence"]
     other = {"name": "b:latest", "size": GIB, "size_vram": GIB, "context_length": 4096}
     scripted.answers["/api/ps"]["models"].append(other)
-    assert machine.only()["command"] == "ollama stop b:latest"
+    assert machine.only()["command"] == f"OLLAMA_HOST=127.0.0.1:{scripted.port} ollama stop b:latest"
 
 
 def test_a_context_that_is_shorter_than_requests_want(machine: Machine, ollama: RealOllama) -> None:
