@@ -43,7 +43,7 @@ def process_faults(facts: MachineFacts) -> Iterator[Finding]:
     """Yield what is wrong with ports, processes, sidecars, limits and the clock."""
     for port in facts.ports:
         yield _port_taken(port)
-    if len(facts.processes) > 1 and not any(one.is_running or one.is_supervised for one in facts.processes):
+    if facts.processes and not any(one.is_running or one.is_supervised for one in facts.processes):
         yield _stack_ended(facts)
     else:
         for process in facts.processes:
