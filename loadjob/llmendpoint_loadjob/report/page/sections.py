@@ -6,6 +6,7 @@ import json
 
 from llmendpoint_common.contracts.loadrun import Summary, Verdict
 from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.figures import number, percent
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.tables import UNKNOWN, Cell, percentile_cells, table
 from llmendpoint_loadjob.report.words import (
@@ -14,9 +15,7 @@ from llmendpoint_loadjob.report.words import (
     comparison_of,
     errors_of,
     interval,
-    number,
     objective_name,
-    percent,
     rate,
     result_of,
 )
