@@ -224,7 +224,10 @@ async def test_an_address_where_something_else_answers_is_down_with_the_reason(
         await eventually(lambda: bool(page.values.get("about", {}).get("sources")))
         source = page.values["about"]["sources"][0]
         assert source["state"] == "down"
-        assert source["message"] == f"http://127.0.0.1:{simulator.port} does not answer: /status was answered with status 404."
+        assert (
+            source["message"]
+            == f"http://127.0.0.1:{simulator.port} does not answer: /status was answered with status 404."
+        )
         assert page.values["overview"]["windowSeconds"] == 0
 
 
