@@ -32,7 +32,8 @@ def arguments(*flags: str) -> list[str]:
 
 
 def test_there_is_no_dashboard_by_default() -> None:
-    assert "dashboard" not in json.dumps([item for item in rendered() if item["kind"] != "CustomResourceDefinition"])
+    labels = [item["metadata"]["labels"] for item in rendered() if item["kind"] != "CustomResourceDefinition"]
+    assert "dashboard" not in {found.get("app.kubernetes.io/component") for found in labels}
 
 
 def test_the_operator_is_not_changed_by_the_dashboard() -> None:
@@ -110,7 +111,7 @@ def test_a_token_comes_from_a_file_of_the_secret() -> None:
 def test_a_header_is_trusted_from_the_addresses_of_the_proxy_alone() -> None:
     flags = ("--set", "dashboard.auth.mode=Header", "--set-json", 'dashboard.auth.header.trustedProxies=["10.0.0.0/8"]')
     found = arguments(*flags)
-    assert {"--auth=header", "--auth-header=X-Forwarded-User", "--auth-trusted-proxy=10.0.0.0/8"} <= set(found)
+    assert {"--auth=header", "--auth-header=X-Forwarded-User", "--auth-proxy=10.0.0.0/8"} <= set(found)
     assert "secret" not in json.dumps(pod(*flags)["volumes"])
 
 
@@ -159,7 +160,9 @@ def test_the_pod_is_restricted_and_requests_what_it_uses() -> None:
 
 
 def test_the_networks_policies_of_endpoints_know_its_pods() -> None:
-    labels = objects("--set", r"dashboard.podLabels.team=a")[f"Deployment/{NAME}"]["spec"]["template"]["metadata"]["labels"]
+    labels = objects("--set", r"dashboard.podLabels.team=a")[f"Deployment/{NAME}"]["spec"]["template"]["metadata"][
+        "labels"
+    ]
     assert labels[DASHBOARD_LABEL] == "true"
     assert labels["team"] == "a"
 
