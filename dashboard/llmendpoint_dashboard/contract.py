@@ -462,8 +462,8 @@ class ComparedMetric(_Value, frozen=True, kw_only=True):
     """A metric of two runs.
 
     `unit` is empty for a number, `s` for seconds, `share` for a fraction, and else `requests/s` or `tokens/s`. `change`
-    is the relative difference from a to b (0.1 is 10 % more), None if a is 0 or a value is missing. `better` is None if no value is
-    better: they are equal, one is missing, or neither direction is better.
+    is the relative difference from a to b (0.1 is 10 % more), None if a is 0 or a value is missing. `better` is None if
+    no value is better: they are equal, one is missing, or neither direction is better.
     """
 
     name: str

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_common.process.flags import Flags, choice, one_of
 from llmendpoint_common.process.logs import parse_level
@@ -93,13 +94,17 @@ class LoadLimits:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the dashboard. `load_urls` has the URL for clients of each sidecar that load tests may use."""
+    """Settings of the dashboard. `load_urls` has the URL for clients of each sidecar that load tests may use.
+
+    `upstreams` has the URL of the Ollama behind a sidecar, if it is known.
+    """
 
     listen: Address
     sidecars: tuple[SidecarAddress, ...] = ()
     prometheus: str | None = None
     runs: Path | None = None
     load_urls: Mapping[str, str] | None = None
+    upstreams: Mapping[str, str] | None = None
     load_limits: LoadLimits = LoadLimits()
     cluster: Cluster | None = None
     auth: Auth = Auth()
@@ -177,6 +182,9 @@ def _source_options(flags: Flags) -> None:
                    f"ollama=http://127.0.0.1:{ADMIN_PORT}", value="NAME=URL")  # fmt: skip
     machine.option("simulated", str, [], "name of a sidecar whose upstream is the simulator, which the page says",
                    value="NAME")  # fmt: skip
+    machine.option("upstream", parse_named_url, [], "name of a sidecar, and base URL of its Ollama, such as "
+                   f"ollama=http://127.0.0.1:{OLLAMA_PORT}; the doctor then also examines Ollama itself",
+                   value="NAME=URL")  # fmt: skip
     machine.option("runs", Path, None, "folder of load test runs, one subfolder for each run", value="FOLDER")
     machine.option("load-url", parse_named_url, [], "name of a sidecar, and base URL of its port for clients, such as "
                    f"ollama=http://127.0.0.1:{PROXY_PORT}; with --runs, the page can start load tests of it",
@@ -222,6 +230,7 @@ def parse_settings(
         prometheus=options.prometheus,
         runs=None if options.runs is None else options.runs.absolute(),
         load_urls=dict(options.load_url),
+        upstreams=dict(options.upstream),
         load_limits=LoadLimits(options.max_load_duration, options.max_load_concurrency),
         cluster=Cluster(tuple(options.namespace), options.kubeconfig, options.context) if options.cluster else None,
         auth=auth,
@@ -245,12 +254,17 @@ def _check_names(flags: Flags, options: Namespace, names: Sequence[str]) -> None
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         flags.refuse(f"two sidecars have the name {repeated[0]}")
-    for option, given in (("--simulated", options.simulated), ("--load-url", [name for name, _ in options.load_url])):
+    named = {"--simulated": options.simulated, "--load-url": _first(options.load_url)}
+    for option, given in {**named, "--upstream": _first(options.upstream)}.items():
         unknown = [name for name in given if name not in names]
         if unknown:
             flags.refuse(f"{option} names {unknown[0]}, but there is no --sidecar {unknown[0]}=URL")
     if options.load_url and options.runs is None:
         flags.refuse("--load-url requires --runs, the folder in which load tests are saved")
+
+
+def _first(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    return [name for name, _ in pairs]
 
 
 def _auth(flags: Flags, options: Namespace) -> Auth:

@@ -99,6 +99,10 @@ def _attainment(summary: Summary) -> float | None:
     return summary.attainment.value if summary.requests and summary.slo else None
 
 
+def _sweep_rate(summary: Summary) -> float | None:
+    return summary.sweep.rate if summary.sweep else None
+
+
 _QUANTITIES: tuple[tuple[str, Callable[[Summary], float | None], Callable[[float], str], bool | None], ...] = (
     ("offered, requests/s", _value("offered_rate"), number, None),
     ("requests", lambda summary: float(summary.requests), number, None),
@@ -107,7 +111,12 @@ _QUANTITIES: tuple[tuple[str, Callable[[Summary], float | None], Callable[[float
     ("attainment", _attainment, percent, True),
     ("goodput, requests/s", _value("goodput"), number, True),
     ("output, tokens/s", _value("output_tokens_per_second"), number, True),
-    ("highest rate of the sweep, requests/s", lambda summary: summary.sweep.rate if summary.sweep else None, number, True),
+    (
+        "highest rate of the sweep, requests/s",
+        lambda summary: summary.sweep.rate if summary.sweep else None,
+        number,
+        True,
+    ),
     ("input from the prefix cache", lambda summary: summary.cached_input_ratio, percent, None),
 )
 

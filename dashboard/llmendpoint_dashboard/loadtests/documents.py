@@ -146,7 +146,9 @@ def _load(request: LoadTestRequest, objectives: tuple[Objective, ...]) -> tuple[
             given["concurrency"] = 1
         return RunLoad(**{name: value for name, value in given.items() if value is not None}), objectives  # type: ignore[arg-type]
     except ValueError as error:
-        raise RefusedError(_sentence(str(error)), "concurrency" if request.concurrency is not None else "rate") from None
+        raise RefusedError(
+            _sentence(str(error)), "concurrency" if request.concurrency is not None else "rate"
+        ) from None
 
 
 def _check(request: LoadTestRequest) -> None:
@@ -195,7 +197,9 @@ def _objectives(texts: Iterable[str]) -> Iterator[Objective]:
         if number >= _MAX_OBJECTIVES or len(text) > _MAX_TEXT:
             raise RefusedError(f"There may be at most {_MAX_OBJECTIVES} objectives.", "objectives")
         try:
-            yield parse_objective(text.replace("error-rate", "error_rate").replace("request-latency", "request_latency"))
+            yield parse_objective(
+                text.replace("error-rate", "error_rate").replace("request-latency", "request_latency")
+            )
         except (ValueError, msgspec.ValidationError) as error:
             raise RefusedError(_sentence(str(error)), "objectives") from None
 

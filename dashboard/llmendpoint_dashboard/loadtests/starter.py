@@ -1,9 +1,9 @@
 """Starts and stops load tests on this machine, one at a time, as processes of the load generator.
 
-A run gets its run document as a file in its folder, and everything else as arguments that the dashboard made: no text of
-a request becomes an argument, and there is no shell. It gets none of our environment variables. A run belongs to the
-dashboard that started it: it is interrupted, which saves its partial result, when the dashboard stops, and also when the
-dashboard is killed (on Linux, see `launcher`).
+A run gets its run document as a file in its folder, and everything else as arguments that the dashboard made: no text
+of a request becomes an argument, and there is no shell. It gets none of our environment variables. A run belongs to the
+dashboard that started it: it is interrupted, which saves its partial result, when the dashboard stops, and also when
+the dashboard is killed (on Linux, see `launcher`).
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class Starter:
             key, log_file = await asyncio.to_thread(self._prepare, document, name)
         except OSError as error:
             raise RefusedError(
-                f"The folder of load tests cannot be written: {error.strerror}.", status=HTTPStatus.INTERNAL_SERVER_ERROR
+                f"The folder of load tests cannot be written: {error.strerror}.",
+                status=HTTPStatus.INTERNAL_SERVER_ERROR,
             ) from None
         folder = self._folder / key
         arguments = [f"--run={folder / DOCUMENT}", f"--out={folder}", "--log-level=warning"]

@@ -1,8 +1,8 @@
 """Who may use the dashboard: everyone, users with a token, or users whom a proxy in front has authenticated.
 
-The token is sent as `Authorization: Bearer TOKEN`, or once in the form at `/login`, which sets a cookie. The cookie does
-not contain the token: it is a time and its signature with the token. So it ends by itself, and with the token, and a
-restart of the dashboard does not end it. Wrong tokens are limited per address and in total.
+The token is sent as `Authorization: Bearer TOKEN`, or once in the form at `/login`, which sets a cookie. The cookie
+does not contain the token: it is a time and its signature with the token. So it ends by itself, and with the token, and
+a restart of the dashboard does not end it. Wrong tokens are limited per address and in total.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import logging
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from html import escape
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from llmendpoint_common.process.errors import APIKeyError
 from llmendpoint_dashboard.server.answers import problem
@@ -177,8 +178,7 @@ class Token:
             return None
         match = _BEARER.fullmatch(request.headers.get("Authorization", ""))
         if match is not None:
-            refusal = self._try(request, match[1])
-            return refusal
+            return self._try(request, match[1])
         if request.method == "GET" and not request.path.startswith("/api/"):
             return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": LOGIN_PATH})
         return _unauthorized("Log in, or send the token as `Authorization: Bearer TOKEN`.")
@@ -252,9 +252,7 @@ def authenticator_of(auth: Auth) -> Authenticator:
     return Everyone()
 
 
-def auth_guard(
-    authenticator: Authenticator,
-) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def auth_guard(authenticator: Authenticator) -> Middleware:
     """Return the middleware that answers users who are not known. The login and the probes are for everyone."""
     public = {*PROBES, *(route.path for route in authenticator.routes())}
 

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from llmendpoint_common.process.hosts import HostRule
 from llmendpoint_dashboard.server.answers import problem
@@ -44,7 +45,7 @@ async def set_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.pop("Server", None)
 
 
-def host_guard(hosts: HostRule | None) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def host_guard(hosts: HostRule | None) -> Middleware:
     """Return the middleware that refuses requests for foreign hosts and from foreign origins.
 
     `hosts` is None if every host is served.
@@ -117,9 +118,7 @@ def cookie_name(name: str, request: web.Request) -> str:
     return f"{name}_{port}" if port.isdecimal() else name
 
 
-def set_cookie(
-    response: web.Response, request: web.Request, name: str, value: str, max_age: int | None = None
-) -> None:
+def set_cookie(response: web.Response, request: web.Request, name: str, value: str, max_age: int | None = None) -> None:
     """Set a cookie that scripts cannot read, and that is not sent with requests of other sites."""
     is_secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
     response.set_cookie(

@@ -107,7 +107,8 @@ def overview(rates: Rates, now: float) -> Overview:
         time=round(now, 3),
         window_seconds=round(rates.seconds, 1),
         total=Traffic(
-            **total.rates(), **total.latencies(), running=sum(rates.running.values()), waiting=sum(rates.waiting.values())
+            **total.rates(), **total.latencies(),
+            running=sum(rates.running.values()), waiting=sum(rates.waiting.values()),
         ),
         models=tuple(
             ModelTraffic(
