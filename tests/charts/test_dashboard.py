@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmendpoint_common.contracts.cluster import DASHBOARD_LABEL
 from llmendpoint_dashboard.cluster.kinds import rules
+from llmendpoint_dashboard.settings import parse_settings
 from support.rendered import CHART, by_name, needs_helm, rendered
 from support.restricted import assert_restricted
 
 pytestmark = needs_helm
 
+SCENARIOS = sorted((CHART / "ci").glob("dashboard-*values.yaml"))
 ENABLED = ("--set", "dashboard.enabled=true,dashboard.auth.secretKeyRef.name=token")
 NAME = "llmendpoint-dashboard"
 
@@ -117,7 +120,7 @@ def test_a_header_is_trusted_from_the_addresses_of_the_proxy_alone() -> None:
 
 def test_without_authentication_only_the_cluster_reaches_it() -> None:
     flags = ("--set", "dashboard.auth.mode=None")
-    assert {"--auth=none", "--allow-unauthenticated"} <= set(arguments(*flags))
+    assert {"--auth=none", "--allow-unauthenticated", f"--allowed-host={NAME}.llmendpoint-system.svc"} <= set(arguments(*flags))
     assert objects(*flags)[f"Service/{NAME}"]["spec"]["type"] == "ClusterIP"
     assert "--allow-unauthenticated" not in arguments()
 
@@ -174,6 +177,16 @@ def test_its_service_leads_to_its_pods_alone() -> None:
     operator = found["Deployment/llmendpoint"]["spec"]["template"]["metadata"]["labels"]
     assert selector.items() <= template.items()
     assert not selector.items() <= operator.items()
+
+
+@pytest.mark.parametrize("values", SCENARIOS, ids=lambda path: path.stem)
+def test_the_dashboard_understands_its_flags(values: Path) -> None:
+    found = rendered("--values", str(values))
+    pods = [item["spec"]["template"]["spec"] for item in found if item["kind"] == "Deployment"]
+    (container,) = [container for pod in pods for container in pod["containers"] if container["name"] == "dashboard"]
+    settings = parse_settings(container["args"], environment={})
+    assert settings.cluster is not None
+    assert settings.listen.port == 3001
 
 
 def test_prometheus_is_passed_on() -> None:
