@@ -197,7 +197,8 @@ def test_prometheus_is_passed_on() -> None:
 def test_the_ingress_streams_and_has_the_given_annotations() -> None:
     flags = (
         "--set", "dashboard.ingress.enabled=true,dashboard.ingress.host=llm.example.com,dashboard.ingress.tlsSecretName=tls",
-        "--set", r"dashboard.ingress.annotations.nginx\.ingress\.kubernetes\.io/proxy-read-timeout=60,dashboard.service.port=80",
+        "--set", "dashboard.service.port=80",
+        "--set-string", r"dashboard.ingress.annotations.nginx\.ingress\.kubernetes\.io/proxy-read-timeout=60",
     )  # fmt: skip
     ingress = objects(*flags)[f"Ingress/{NAME}"]
     annotations = ingress["metadata"]["annotations"]
