@@ -106,6 +106,8 @@ def _write(path: Path, summary: Summary) -> None:
         folder.write(summary)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}") from error
+    finally:
+        folder.release()
 
 
 def _print_requests(run: Run) -> None:
