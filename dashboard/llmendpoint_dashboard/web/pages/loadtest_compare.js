@@ -67,14 +67,19 @@ const COLUMNS = [
   { id: "name", label: "Metric", cell: (row) => row.name },
   { id: "a", label: "A", kind: "end", cell: (row) => value(row, "a") },
   { id: "b", label: "B", kind: "end", cell: (row) => value(row, "b") },
-  { id: "change", label: "Change", kind: "end", cell: (row) => row.change != null && `${row.change > 0 ? "+" : ""}${percent(row.change)}` },
-  { id: "better", label: "Better", kind: "tight", cell: (row) => row.better ? row.better.toUpperCase() : "equal or not comparable" },
+  { id: "change", label: "Change", kind: "end", cell: (row) => row.change != null && change(row.change) },
+  { id: "better", label: "Better", kind: "tight", cell: (row) => row.better ? row.better.toUpperCase() : "neither" },
 ];
 
 /** @param {Row} row @param {"a" | "b"} side */
 function value(row, side) {
   const text = withUnit(row[side], row.unit);
   return row.better === side ? html`<${Badge} tone="good">${text}<span class="hidden-text"> better</span><//>` : text;
+}
+
+/** @param {number} share @returns {string} */
+function change(share) {
+  return `${share > 0 ? "+" : share < 0 ? "−" : ""}${percent(Math.abs(share))}`;
 }
 
 /** @param {number | null} amount @param {string} unit @returns {string} */

@@ -32,7 +32,7 @@ export function LoadFields({ form, onChange }) {
     <label class="field"><span>Objectives, one per line. Without any, the run has no verdict.</span>
       <textarea rows="3" spellcheck=${false} value=${form.objectives} aria-describedby="objectives-help"
         onInput=${(/** @type {any} */ event) => onChange({ objectives: event.currentTarget.value })}></textarea></label>
-    <p class="soft small" id="objectives-help">Metrics: <code>ttft:p95=2s</code>, <code>tpot:p95=50ms</code>,
+    <p class="soft small" id="objectives-help">Metrics: <code>ttft:p95=2s</code>, <code>tpot:p95=50ms</code>,${" "}
       <code>request_latency:p99=30s</code>, <code>error_rate=1%</code>.</p>`;
 }
 

@@ -1,6 +1,6 @@
 /** Models: what is in memory and where, what is being pulled, and how often models were loaded and evicted. */
 import { html } from "../lib.js";
-import { age, bytes, count, duration, percent } from "../format.js";
+import { age, bytes, count, percent } from "../format.js";
 import { now } from "../live/clock.js";
 import { about, models } from "../live/store.js";
 import { Badge, Bar, Command, Empty, Head, Loading, Progress } from "../ui/parts.js";
@@ -28,7 +28,7 @@ const COLUMNS = [
   { id: "size", label: "Size", kind: "end", descending: true, value: (row) => row.sizeBytes, cell: (row) => row.sizeBytes != null && bytes(row.sizeBytes) },
   { id: "gpu", label: "On the GPU", descending: true, value: (row) => row.gpuShare, cell: Gpu },
   { id: "context", label: "Context (tokens)", kind: "end", descending: true, value: (row) => row.contextLength, cell: (row) => row.contextLength != null && count(row.contextLength) },
-  { id: "expires", label: "Unloads", kind: "tight", value: (row) => row.expires, cell: (row) => html`<${Expires} row=${row} />` },
+  { id: "expires", label: "Unloads", kind: "tight", value: (row) => row.expires, cell: (row) => row.state === "loaded" && html`<${Expires} row=${row} />` },
   { id: "loads", label: "Loads", kind: "end", descending: true, value: (row) => row.loads, cell: (row) => count(row.loads) },
   { id: "evictions", label: "Evictions", kind: "end", descending: true, value: (row) => row.evictions, cell: (row) => count(row.evictions) },
 ];
@@ -64,7 +64,7 @@ function State(row) {
 /** @param {{pull: import("../types.js").Pull, name: string}} props */
 function PullProgress({ pull, name }) {
   const share = pull.totalBytes > 0 ? pull.completedBytes / pull.totalBytes : 0;
-  const left = pull.secondsLeft == null ? "time left not known yet" : `${duration(pull.secondsLeft)} left`;
+  const left = pull.secondsLeft == null ? "time left not known yet" : `${age(pull.secondsLeft)} left`;
   return html`<${Progress} share=${share} label="Pull of ${name}" />
     <span class="sub">${bytes(pull.completedBytes)} of ${bytes(pull.totalBytes)}, ${bytes(pull.bytesPerSecond)}/s, ${left}</span>`;
 }
@@ -79,7 +79,6 @@ function Gpu(row) {
 
 /** @param {{row: ModelRow}} props */
 function Expires({ row }) {
-  if (row.state !== "loaded") return null;
   if (row.expires == null) return "never";
   const left = row.expires - now.value;
   return left > 0 ? `in ${age(left)}` : "now";

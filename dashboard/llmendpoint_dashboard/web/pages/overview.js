@@ -29,7 +29,7 @@ function Filters() {
     return { value, label: value, disabled, title: disabled ? "Needs Prometheus: the sidecars remember one hour" : undefined };
   });
   return html`<form class="fields" aria-label="Filters" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
-    <div class="field"><span aria-hidden="true">Range${long ? "" : " (more than 1 h needs Prometheus)"}</span>
+    <div class="field full"><span aria-hidden="true">Range${long ? "" : " (more than 1 h needs Prometheus)"}</span>
       <${Segments} legend="Range of the charts" name="range" value=${rangeOf(params)} options=${ranges}
         onChange=${(/** @type {string} */ range) => setParams({ range: range === "15m" ? undefined : range })} />
     </div>

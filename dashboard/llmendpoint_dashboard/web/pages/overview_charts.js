@@ -1,6 +1,6 @@
 /** The charts of the overview, of one history. */
 import { html, useMemo } from "../lib.js";
-import { duration, number, short, span, words } from "../format.js";
+import { duration, short, span, words } from "../format.js";
 import { shown } from "../live/history.js";
 import { route } from "../route.js";
 import { Chart } from "../ui/chart.js";

@@ -22,7 +22,7 @@ function columns(longest) {
     { id: "model", label: "Model", value: (row) => row.model, cell: (row) => html`${row.model}<span class="sub">${operation(row)}</span>` },
     { id: "tenant", label: "Tenant", kind: "tight", value: (row) => row.tenant },
     { id: "outcome", label: "Outcome", value: (row) => row.outcome, cell: Outcome },
-    { id: "split", label: "Where the time went", kind: "wide", cell: (row) => html`<${Phases} row=${row} longest=${longest} />` },
+    { id: "split", label: "Time split", kind: "wide", cell: (row) => html`<${Phases} row=${row} longest=${longest} />` },
     { id: "duration", label: "Duration", kind: "end", descending: true, value: (row) => row.duration, cell: (row) => duration(row.duration) },
     { id: "ttft", label: "TTFT", kind: "end", descending: true, value: (row) => row.ttft, cell: (row) => row.ttft != null && duration(row.ttft) },
     ...PHASES.map(phase),
@@ -40,7 +40,7 @@ function operation(row) {
 /** @param {RequestRow} row */
 function Outcome(row) {
   const tone = row.outcome === "client_cancelled" ? "warn" : isError(row.outcome) ? "bad" : "good";
-  return html`<${Badge} tone=${tone}>${words(row.outcome)}<//>${row.code ? html`<span class="sub">${row.code}</span>` : ""}`;
+  return html`<${Badge} tone=${tone}>${words(row.outcome)}<//>${row.code > 0 && row.code !== 200 && html`<span class="sub">code ${row.code}</span>`}`;
 }
 
 export function RequestsPage() {
@@ -67,7 +67,7 @@ function List({ rows }) {
     </form>
     <section class="card">
       <${PhaseKeys} />
-      <${Table} caption=${summary(found)} columns=${columns(longest)} rows=${found} order=${{ by: "time", down: true }} />
+      <${Table} caption=${summary(found)} columns=${columns(longest).filter((column) => column.id !== "tenant" || rows.some((row) => row.tenant))} rows=${found} order=${{ by: "time", down: true }} />
     </section>`;
 }
 

@@ -72,7 +72,7 @@ function Plot({ title, times, lines, format, empty, waiting, onCursor }) {
     };
   }, [shape, painted, empty]);
   useEffect(() => { if (times) plot.current?.setData(data(times, lines)); }, [times, lines]);
-  return html`<div class="plot" role="img" aria-label=${spoken(title, lines, format, empty, waiting)}>
+  return html`<div class="plot ${empty ? "empty" : ""}" role="img" aria-label=${spoken(title, lines, format, empty, waiting)}>
     <div ref=${place}></div>
     ${empty && html`<div class="waiting">${waiting}</div>`}
   </div>`;

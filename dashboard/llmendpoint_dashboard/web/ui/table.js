@@ -104,6 +104,7 @@ function SortBy({ columns, order, onChange }) {
     const by = event.currentTarget.value;
     onChange({ by, down: Boolean(columns.find((column) => column.id === by)?.descending) });
   };
+  if (!columns.some((column) => column.id === order.by)) return null;
   return html`<label class="field sortby"><span>Sort by</span>
     <select value=${order.by} onChange=${pick}>
       ${columns.filter((column) => column.value).map((column) => html`<option key=${column.id} value=${column.id}

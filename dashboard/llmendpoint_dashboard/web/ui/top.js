@@ -1,5 +1,5 @@
 /** The header: pages, the state of the connection, pause, theme. */
-import { html } from "../lib.js";
+import { html, useEffect } from "../lib.js";
 import { age } from "../format.js";
 import { now } from "../live/clock.js";
 import { lastArrival, link } from "../live/feed.js";
@@ -31,6 +31,10 @@ export function Top() {
 
 function Pages() {
   const { page, params } = route.value;
+  useEffect(() => {
+    // On a narrow screen the pages are a row that scrolls.
+    document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [page]);
   // The endpoints of a cluster are not on one machine. A link to the page works all the same, and says so.
   const shown = PAGES.filter((name) => name !== "endpoints" || about.value?.mode !== "machine" || page === name);
   return html`<nav class="nav" aria-label="Pages">
