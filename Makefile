@@ -62,7 +62,7 @@ images: ## build the images (IMAGE_BUILDER=docker|podman)
 	@scripts/images $(IMAGE_BUILDER)
 
 kind-load: ## load the images into the kind cluster
-	@for name in operator sidecar loadjob; do kind load docker-image ghcr.io/llmendpoint/$$name:$$(cat VERSION); done
+	@for name in operator sidecar loadjob dashboard; do kind load docker-image ghcr.io/llmendpoint/$$name:$$(cat VERSION); done
 
 clean: ## remove everything that the targets created
 	rm -rf $(VENV) build dist results .mypy_cache .ruff_cache .pytest_cache .hypothesis

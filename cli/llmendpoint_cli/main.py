@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from llmendpoint_cli.commands import demo, load, questions, results, traffic
+from llmendpoint_cli.commands import demo, doctor, load, questions, results, traffic
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar import main as sidecar
@@ -21,6 +21,7 @@ commands:
   load       send requests to a model server and check the responses against objectives
   traffic    send requests at a low rate until it is stopped
   results    show the result of a load test, fetch it from a cluster, or compare two
+  doctor     say what is wrong with this machine or with endpoints of a cluster, and how to mend it
   questions  list, check and sample the questions of load tests
   sidecar    run the metering proxy in front of Ollama
   simulate   run a simulated Ollama
@@ -33,7 +34,7 @@ options:
 
 exit codes:
   0    success; for demo, load and results: the objectives were met, or there were none
-  1    the command failed
+  1    the command failed; for doctor: something is wrong
   2    invalid command, option or file
   98   demo, load, results: the run cannot tell, for example because the load generator was the bottleneck
   99   demo, load, results: an objective was missed
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "load": load.main,
         "traffic": traffic.main,
         "results": results.main,
+        "doctor": doctor.main,
         "questions": questions.main,
         "sidecar": sidecar.main,
         "simulate": simulator.main,

@@ -67,10 +67,10 @@ class SourceState(StrEnum):
 class Source(_Value, frozen=True, kw_only=True):
     """A sidecar whose metrics are read.
 
-    `url` is the address of its admin port. `simulated` is whether its upstream is the simulator. `last_seen` is the time
-    of its last complete answer if it is stale or down, and None if it is ok, so that the section does not change with
-    every poll. `message` is one sentence that says why it is not ok; a source that is ok has one if its Ollama does not
-    answer.
+    `url` is the address of its admin port. `simulated` is whether its upstream is the simulator. `last_seen` is the
+    time of its last complete answer if it is stale or down, and None if it is ok, so that the section does not change
+    with every poll. `message` is one sentence that says why it is not ok; a source that is ok has one if its Ollama
+    does not answer.
     """
 
     name: str
@@ -267,7 +267,8 @@ class LoadTestRow(Row, frozen=True, kw_only=True):
 
     `namespace` is empty on a machine. `load` describes the load in one sentence. `percent` (0 to 100) is the progress
     of a run that goes on, `awaiting` says what the run waits for, and `in_flight` is the number of requests without a
-    complete response. `verdict` and `reason` are those of the result (contracts/loadrun, `Verdict` and `VerdictReason`), empty before the end. `ttft` is that of the whole run.
+    complete response. `verdict` and `reason` are those of the result
+    (contracts/loadrun, `Verdict` and `VerdictReason`), empty before the end. `ttft` is that of the whole run.
     `has_report` is whether `GET /api/v1/loadtests/KEY/report.html` answers. If it does not, `report_command` is the
     command that fetches the report, or empty. `can_stop` is whether this dashboard can stop the run.
     """
@@ -460,9 +461,9 @@ class Better(StrEnum):
 class ComparedMetric(_Value, frozen=True, kw_only=True):
     """A metric of two runs.
 
-    `unit` is empty for a number, `s` for seconds, `share` for a fraction, and `/s` for a rate. `change` is the relative
-    difference from a to b (0.1 is 10 % more), None if a is 0 or a value is missing. `better` is None if no value is
-    better: they are equal, one is missing, or neither direction is better.
+    `unit` is empty for a number, `s` for seconds, `share` for a fraction, and else `requests/s` or `tokens/s`. `change`
+    is the relative difference from a to b (0.1 is 10 % more), None if a is 0 or a value is missing. `better` is None if
+    no value is better: they are equal, one is missing, or neither direction is better.
     """
 
     name: str

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,6 +29,10 @@ R = TypeVar("R", bound=Row)
 
 #: Time for which changes are collected before they are sent.
 _COLLECT_SECONDS = 0.2
+#: Head of a gzip stream without name and time (RFC 1952).
+GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"
+#: The fastest level. A higher one saves few bytes, and takes several times as long.
+_COMPRESSION_LEVEL = 1
 #: Number of removed rows that a table remembers, for readers that come back.
 _MAX_REMOVED = 2000
 #: Number of changes above which an event is split, so that no single event is very large.
@@ -82,27 +87,50 @@ class _Section:
     is_changed: bool = False
 
 
+class Frame:
+    """Some events as bytes, and the same compressed. Each is made once, whatever the number of readers.
+
+    The compressed form is a piece of a gzip stream that refers to no earlier piece, so that a reader can begin with any
+    piece after `GZIP_HEAD`. Z_FULL_FLUSH ends a piece at a byte, and lets a reader decode it immediately.
+    """
+
+    __slots__ = ("_packed", "plain")
+
+    def __init__(self, plain: bytes) -> None:
+        self.plain = plain
+        self._packed: bytes | None = None
+
+    @property
+    def packed(self) -> bytes:
+        """The compressed bytes."""
+        if self._packed is None:
+            deflate = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+            self._packed = deflate.compress(self.plain) + deflate.flush(zlib.Z_FULL_FLUSH)
+        return self._packed
+
+
 class Reader:
     """Events that wait for one browser. `on_drop` is called once if it reads too slowly."""
 
-    def __init__(self, on_drop: Callable[[], None]) -> None:
-        self._frames: deque[bytes] = deque()
+    def __init__(self, on_drop: Callable[[], None], *, packed: bool = False) -> None:
+        self._frames: deque[Frame] = deque()
+        self._packed = packed
         self._waiting = 0
         self._ready = asyncio.Event()
         self._on_drop = on_drop
         self.is_dropped = False
 
-    def put(self, frame: bytes) -> None:
+    def put(self, frame: Frame) -> None:
         """Add a frame. If too many bytes wait, the reader is dropped and its frames are released."""
         if self.is_dropped:
             return
         # A first frame of any size is accepted, because the whole state may be large.
-        if self._frames and self._waiting + len(frame) > _MAX_READER_BYTES:
+        if self._frames and self._waiting + len(frame.plain) > _MAX_READER_BYTES:
             self.close()
             self._on_drop()
             return
         self._frames.append(frame)
-        self._waiting += len(frame)
+        self._waiting += len(frame.plain)
         self._ready.set()
 
     async def take(self, timeout: float) -> bytes:
@@ -114,7 +142,7 @@ class Reader:
                     await self._ready.wait()
             except TimeoutError:
                 return b""
-        data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
+        data = b"".join(frame.packed if self._packed else frame.plain for frame in self._frames)
         self._frames.clear()
         self._waiting = 0
         return data
@@ -139,6 +167,7 @@ class Hub:
         self._readers: set[Reader] = set()
         self._dirty = asyncio.Event()
         self._encoded: Encoded | None = None
+        self._state_frame: Frame | None = None
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -210,16 +239,15 @@ class Hub:
         """Number of readers that are connected."""
         return len(self._readers)
 
-    def join(self, last_event_id: str, on_drop: Callable[[], None]) -> Reader:
+    def join(self, last_event_id: str, on_drop: Callable[[], None], *, packed: bool = False) -> Reader:
         """Add a reader, which first gets what changed since `last_event_id`, or else the whole state."""
         self.flush()
-        reader = Reader(on_drop)
-        frame = self._since(last_event_id)
-        if frame is None:
-            state = self.encoded()
-            frame = _frame("state", state.tag, state.body)
-        if frame:
-            reader.put(frame)
+        reader = Reader(on_drop, packed=packed)
+        missed = self._since(last_event_id)
+        if missed is None:
+            reader.put(self._whole())
+        elif missed:
+            reader.put(Frame(missed))
         self._readers.add(reader)
         return reader
 
@@ -245,7 +273,7 @@ class Hub:
         if not self._dirty.is_set():
             return
         self._dirty.clear()
-        self._encoded = None
+        self._encoded = self._state_frame = None
         frames: list[bytes] = []
         for name, section in self._sections.items():
             if section.is_changed:
@@ -254,8 +282,8 @@ class Hub:
                 frames.append(self._section_frame(name, section))
         for name, table in self._tables.items():
             frames += self._flush_table(name, table)
-        frame = b"".join(frames)
-        if frame:
+        if frames:
+            frame = Frame(b"".join(frames))
             for reader in tuple(self._readers):
                 reader.put(frame)
 
@@ -274,6 +302,13 @@ class Hub:
             for stored in part:
                 stored.version = version
             yield self._rows_frame(name, version, part, [])
+
+    def _whole(self) -> Frame:
+        """Return the event with the whole state. It is made once for each version."""
+        state = self.encoded()
+        if self._state_frame is None:
+            self._state_frame = Frame(_frame("state", state.tag, state.body))
+        return self._state_frame
 
     def _since(self, last_event_id: str) -> bytes | None:
         """Return the events for a reader that saw `last_event_id`, or None if it needs the whole state."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmendpoint_cli.commands import demo, load, questions, results
+from llmendpoint_cli.commands import demo, doctor, load, questions, results
 from llmendpoint_common.process.flags import Flags, Option
 from llmendpoint_loadjob import settings as loadjob
 from llmendpoint_operator import settings as operator
@@ -29,6 +29,7 @@ _PROGRAMS = (
     (load.command_line(), ["llmendpoint load", "llmendpoint traffic"]),
     (results.command_line(), ["llmendpoint results RUN"]),
     (results.compare_command_line(), ["llmendpoint results compare BASELINE RUN"]),
+    (doctor.command_line(), ["llmendpoint doctor"]),
     (questions.list_command_line(), ["llmendpoint questions list"]),
     (questions.validate_command_line(), ["llmendpoint questions validate"]),
     (questions.sample_command_line(), ["llmendpoint questions sample"]),

@@ -15,11 +15,11 @@ import msgspec
 import pytest
 
 from llmendpoint_common.contracts.loadrun import PROGRESS_FILE, Objective, ObjectiveProgress, RunProgress, RunState
+from llmendpoint_common.contracts.loadrun.notation import parse_objective
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.report.folder_lock import is_being_written
 from llmendpoint_loadjob.result.live import live_objectives
-from llmendpoint_loadjob.result.objectives import parse_objective
 from support.reports import smallest, summary
 from support.runs import answered, document_of, failed, measure
 from support.servers import StartSimulator

@@ -54,8 +54,8 @@ class Gauge(StrEnum):
 class Key(NamedTuple):
     """Identity of a counter, over all operations and status codes.
 
-    `detail` is the outcome of requests. A bucket of a histogram has neither an outcome nor a tenant: it counts the values
-    above `low`, up to and including `high`.
+    `detail` is the outcome of requests. A bucket of a histogram has neither an outcome nor a tenant: it counts the
+    values above `low`, up to and including `high`.
     """
 
     kind: Kind

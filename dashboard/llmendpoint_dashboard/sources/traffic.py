@@ -86,7 +86,10 @@ class Sums:
 
     def latencies(self) -> dict[str, Any]:
         """Return the fields of `Traffic` with percentiles."""
-        return {"ttft": percentiles(self.buckets[Kind.TTFT]), "inter_chunk": percentiles(self.buckets[Kind.INTER_CHUNK])}
+        return {
+            "ttft": percentiles(self.buckets[Kind.TTFT]),
+            "inter_chunk": percentiles(self.buckets[Kind.INTER_CHUNK]),
+        }
 
 
 def overview(rates: Rates, now: float) -> Overview:
@@ -99,12 +102,13 @@ def overview(rates: Rates, now: float) -> Overview:
             tenants[key.tenant].add(key, value)
     for model, count in (*rates.running.items(), *rates.waiting.items()):
         if count:
-            models[model]  # noqa: B018 - a model with requests in flight is shown, although nothing has ended
+            models[model]
     return Overview(
         time=round(now, 3),
         window_seconds=round(rates.seconds, 1),
         total=Traffic(
-            **total.rates(), **total.latencies(), running=sum(rates.running.values()), waiting=sum(rates.waiting.values())
+            **total.rates(), **total.latencies(),
+            running=sum(rates.running.values()), waiting=sum(rates.waiting.values()),
         ),
         models=tuple(
             ModelTraffic(

@@ -20,7 +20,7 @@ export function Banner({ tone, title, children }) {
 /** A command or a file with a button that copies it. @param {{text: string, label?: string}} props */
 export function Command({ text, label = "the command" }) {
   return html`<div class="command">
-    <pre tabindex="0" role="region" aria-label=${sentenceCase(label)}><code>${text}</code></pre>
+    <pre tabindex="0" role="group" aria-label=${sentenceCase(label)}><code>${text}</code></pre>
     <${CopyButton} text=${text} label=${label} />
   </div>`;
 }
