@@ -17,7 +17,7 @@ from typing import Any
 from support.control_plane import free_port
 from support.waiting import wait_until
 
-MODEL = "tiny:latest"
+MODEL = "simulated:latest"
 
 
 @dataclass
