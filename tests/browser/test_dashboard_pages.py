@@ -210,7 +210,9 @@ def test_another_page_begins_at_its_heading(machine: Pages, open_page: OpenPage)
     tab = open_page(machine, "#/overview")
     tab.get_by_role("link", name="Requests").focus()
     tab.keyboard.press("Enter")
-    tab.wait_for_function("() => document.activeElement.textContent === 'Requests' && document.activeElement.id === 'title'")
+    tab.wait_for_function(
+        "() => document.activeElement.textContent === 'Requests' && document.activeElement.id === 'title'"
+    )
     assert tab.title() == "Requests · llmendpoint"
     tab.go_back()
     tab.wait_for_function("() => document.activeElement.textContent === 'Overview'")
@@ -295,7 +297,9 @@ def test_five_hundred_endpoints_stay_responsive(open_page: OpenPage) -> None:
         )
         for number in range(5):
             pages.write(lambda hub, n=number: hub.upsert("endpoints", states.endpoints(range(500), f"message {n}")))  # type: ignore[misc]
-            tab.wait_for_function("text => document.querySelector('tbody').textContent.includes(text)", arg=f"message {number}")
+            tab.wait_for_function(
+                "text => document.querySelector('tbody').textContent.includes(text)", arg=f"message {number}"
+            )
         # Every row changes five times. A task of more than 200 ms would be felt as a delay of the keyboard.
         assert max(tab.evaluate("window.slow"), default=0) < 200
         tab.get_by_label("Find").fill("assistant-499")

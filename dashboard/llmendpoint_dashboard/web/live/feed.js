@@ -5,6 +5,7 @@
  *   tries again itself, after 1 s, then 2 s, up to 15 s.
  * - After 3 failures in a row the page polls every 2 s with an ETag, and tries events again every 15 s. Proxies that
  *   buffer responses let requests through, but no events.
+ * - If the login has ended, the page is loaded again, and the server shows its form.
  * - Heartbeats are comments, which a page cannot see. If nothing has arrived for 15 s, the page asks once.
  * - A page that has been hidden for 10 s closes the connection, and gets the whole state when it is seen again.
  */
@@ -108,7 +109,8 @@ async function poll() {
     if (response.status === 200) {
       etag = response.headers.get("ETag") ?? "";
       applyState(await response.json());
-    } else if (response.status !== 304) return false;
+    } else if (response.status === 401) location.reload();
+    else if (response.status !== 304) return false;
     lastArrival.value = Date.now();
     return true;
   } catch {
