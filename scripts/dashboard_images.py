@@ -22,11 +22,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support.dashboard_stack import MODEL, Stack, running_stack  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
-DESKTOP, PHONE = (1280, 800), (360, 740)
+DESKTOP, TALL, PHONE = (1280, 800), (1280, 1080), (360, 740)
 #: Of each image: its name, the page, the size and the theme.
 SHOTS = (
-    ("overview", "#/overview", DESKTOP, "light"),
-    ("overview-dark", "#/overview", DESKTOP, "dark"),
+    ("overview", "#/overview", TALL, "light"),
+    ("overview-dark", "#/overview", TALL, "dark"),
     ("overview-phone", "#/overview", PHONE, "light"),
     ("overview-phone-dark", "#/overview", PHONE, "dark"),
     ("models", "#/models", DESKTOP, "light"),
@@ -47,7 +47,7 @@ def main() -> int:
     """Write all images."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack, sync_playwright() as started:
-        stack.behave(ttft=0.21, jitter=0.3, tokens=60)
+        stack.behave(ttft=0.21, ttft_cv=0.3, tokens=60)
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         with _traffic(stack):
             first = _load_test(browser, stack, "before", users=4, seconds=25)
@@ -88,8 +88,8 @@ def _traffic(stack: Stack) -> Iterator[None]:
 def _start(browser: Any, stack: Stack, name: str, *, users: int, seconds: int) -> Any:
     tab = browser.new_page()
     tab.goto(f"{stack.url}#/loadtests?view=new")
-    tab.get_by_role("radio", name="Users").check()
-    tab.get_by_label("Users", exact=True).last.fill(str(users))
+    tab.get_by_role("radio", name="Users", exact=True).check()
+    tab.get_by_role("spinbutton", name="Users").fill(str(users))
     tab.get_by_label("Duration", exact=False).fill(f"{seconds}s")
     tab.get_by_label("Name", exact=False).fill(name)
     tab.get_by_role("combobox", name="Model").fill(MODEL)

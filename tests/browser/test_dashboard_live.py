@@ -149,7 +149,7 @@ def test_polling_replaces_events_that_do_not_come_through(browser: Any, stack: S
 
 def test_the_form_starts_a_load_test_that_passes(open_page: Callable[[str], Any]) -> None:
     tab = open_page("#/loadtests?view=new")
-    tab.get_by_label("Users", exact=False).first.check()
+    tab.get_by_role("radio", name="Users", exact=True).check()
     tab.get_by_label("Duration", exact=False).fill("3s")
     tab.get_by_label("Name", exact=False).fill("from-the-page")
     tab.get_by_label("Objectives", exact=False).fill("ttft:p50=5s\nerror_rate=1%")
