@@ -133,17 +133,21 @@ def test_a_hidden_page_catches_up(stack: Stack, open_page: Callable[[str], Any])
     )  # fmt: skip
 
 
-def test_polling_replaces_events_that_do_not_come_through(browser: Any, stack: Stack) -> None:
+@pytest.mark.parametrize("fault", ["refused", "held back"])
+def test_polling_replaces_events_that_do_not_come_through(browser: Any, stack: Stack, fault: str) -> None:
     context = browser.new_context()
     tab = context.new_page()
-    tab.route("**/api/v1/events", lambda route: route.abort())
+    # A request that is neither continued nor answered is held back, as by a proxy that waits for the end of a response.
+    tab.route("**/api/v1/events", lambda route: route.abort() if fault == "refused" else None)
     tab.goto(f"{stack.url}#/requests")
     tab.wait_for_selector("#link[data-link=polling]", timeout=20_000)
     stack.chat(stream=True)
     tab.wait_for_function(
         "n => document.querySelector('caption')?.textContent.startsWith(`${n} request`)",
-        arg=stack.ledger()["completed"],
-    )
+        arg=stack.ledger()["completed"], timeout=PROMPTLY_MS * 2,
+    )  # fmt: skip
+    tab.unroute("**/api/v1/events")
+    tab.wait_for_selector("#link[data-link=live]", timeout=20_000)
     context.close()
 
 
