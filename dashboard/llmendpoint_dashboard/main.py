@@ -29,11 +29,12 @@ from llmendpoint_dashboard.server.events import Events
 from llmendpoint_dashboard.server.guard import Sessions
 from llmendpoint_dashboard.settings import Settings, parse_settings
 from llmendpoint_dashboard.sources.about import AboutWriter
+from llmendpoint_dashboard.sources.cluster_link import ClusterLink
 from llmendpoint_dashboard.sources.doctor import MachineDoctor
 from llmendpoint_dashboard.sources.history import Histories
 from llmendpoint_dashboard.sources.prometheus import Prometheus
 from llmendpoint_dashboard.sources.ring import Ring
-from llmendpoint_dashboard.sources.runs import RunsFolder
+from llmendpoint_dashboard.sources.runs import Child, RunsFolder
 from llmendpoint_dashboard.sources.sidecars import Sidecars
 from llmendpoint_dashboard.state import Hub
 
@@ -59,8 +60,12 @@ class Dashboard:
             if settings.can_start_load_tests:
                 self.starter = Starter(settings, settings.runs, self.runs.look)
         self._jobs: list[Job] = [self.hub.run, self.sidecars.run, *([self.runs.run] if self.runs else [])]
+        self._cluster: ClusterLink | None = None
         if settings.cluster is None:
             self._jobs.append(MachineDoctor(self.hub, settings).run)
+        else:
+            self._cluster = ClusterLink(settings.cluster, self.hub, self.about, self.sidecars)
+            self._jobs.append(self._cluster.run)
         prometheus = None
         if settings.prometheus is not None:
             namespaces = settings.cluster.namespaces if settings.cluster is not None else ()
@@ -70,7 +75,6 @@ class Dashboard:
         self._api = Api(catalog, Histories(self.ring, prometheus, self.about), settings.load_limits, sessions)
         routes = [*self._api.routes(), *Events(self.hub).routes(), *Assets().routes()]
         self._server = Server(routes, hosts_of(settings), authenticator_of(settings.auth), self._is_ready)
-        self._cluster: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self.sockets: list[socket.socket] = []
         self.port = 0
@@ -96,14 +100,15 @@ class Dashboard:
             await self._api.http.close()
             self._api.http = None
 
-    def _child(self, key: str) -> Any:
+    def _child(self, key: str) -> Child | None:
         return None if self.starter is None else self.starter.child(key)
 
     def _cluster_summary(self, key: str) -> Any:
         return None if self._cluster is None else self._cluster.summary(key)
 
     def _is_ready(self) -> bool:
-        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+        is_running = bool(self._tasks) and not any(task.done() for task in self._tasks)
+        return is_running and (self._cluster is None or self._cluster.is_ready)
 
 
 async def _kept(job: Job) -> None:

@@ -159,7 +159,9 @@ def test_the_pod_is_restricted_and_requests_what_it_uses() -> None:
 
 
 def test_the_networks_policies_of_endpoints_know_its_pods() -> None:
-    labels = objects("--set", r"dashboard.podLabels.team=a")[f"Deployment/{NAME}"]["spec"]["template"]["metadata"]["labels"]
+    labels = objects("--set", r"dashboard.podLabels.team=a")[f"Deployment/{NAME}"]["spec"]["template"]["metadata"][
+        "labels"
+    ]
     assert labels[DASHBOARD_LABEL] == "true"
     assert labels["team"] == "a"
 

@@ -74,7 +74,9 @@ def test_the_dashboard_imports_no_other_component_and_neither_kopf_nor_pydantic(
 def test_the_dashboard_loads_the_client_of_clusters_without_its_generated_classes() -> None:
     found = modules_of("llmendpoint_dashboard.sources.cluster")
     assert "kubernetes.aio.client.configuration" in found
-    assert not [name for name in found if name.startswith(("kubernetes.aio.client.api.", "kubernetes.aio.client.models."))]
+    assert not [
+        name for name in found if name.startswith(("kubernetes.aio.client.api.", "kubernetes.aio.client.models."))
+    ]
 
 
 def test_the_requirements_of_the_dashboard_contain_neither_kopf_nor_pydantic() -> None:

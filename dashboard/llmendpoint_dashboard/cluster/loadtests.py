@@ -24,7 +24,9 @@ from llmendpoint_dashboard.contract import (
     RunState,
 )
 
-_NOT_SEEN = "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."
+_NOT_SEEN = (
+    "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."
+)
 
 
 @dataclass(frozen=True)

@@ -197,9 +197,9 @@ def _objectives(texts: Iterable[str]) -> Iterator[Objective]:
         if number >= _MAX_OBJECTIVES or len(text) > _MAX_TEXT:
             raise RefusedError(f"There may be at most {_MAX_OBJECTIVES} objectives.", "objectives")
         try:
-            yield parse_objective(
-                text.replace("error-rate", "error_rate").replace("request-latency", "request_latency")
-            )
+            # The page may write names with dashes.
+            name, separator, rest = text.partition("=")
+            yield parse_objective(f"{name.replace('-', '_')}{separator}{rest}")
         except (ValueError, msgspec.ValidationError) as error:
             raise RefusedError(_sentence(str(error)), "objectives") from None
 

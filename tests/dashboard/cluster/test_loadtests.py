@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_dashboard.cluster.loadtests import LoadTestView, loadtest_view, rank
 from llmendpoint_dashboard.cluster.loads import describe_load
+from llmendpoint_dashboard.cluster.loadtests import LoadTestView, loadtest_view, rank
 from llmendpoint_dashboard.contract import LoadTestRow, ObjectiveState, Origin, Percentiles, RunState
 
 SPEC = {
@@ -52,8 +52,16 @@ def test_a_running_test_has_its_progress_and_its_objectives() -> None:
 
 
 def test_a_test_that_has_ended_has_its_verdict_summary_and_the_command_for_its_report() -> None:
-    summary = {"requests": 60, "errors": 1, "requestsPerSecond": "2.5", "ttft": {"p50": "80ms", "p95": "1.2s", "p99": "2m05s"}}
-    slo = [{**SPEC["slo"][0], "measured": "1.2s", "met": True}, {**SPEC["slo"][1], "measured": "nothing measured", "met": False}]  # type: ignore[dict-item]
+    summary = {
+        "requests": 60,
+        "errors": 1,
+        "requestsPerSecond": "2.5",
+        "ttft": {"p50": "80ms", "p95": "1.2s", "p99": "2m05s"},
+    }
+    slo = [
+        {**SPEC["slo"][0], "measured": "1.2s", "met": True},
+        {**SPEC["slo"][1], "measured": "nothing measured", "met": False},
+    ]  # type: ignore[dict-item]
     found = view(conditions=PASSED, verdict="Passed", summary=summary, slo=slo, completionTime="2026-11-26T14:01:00Z")
     row = found.row
     assert (row.state, row.verdict, row.reason) == (RunState.ENDED, "Passed", "ObjectivesMet")
@@ -67,7 +75,9 @@ def test_a_test_that_has_ended_has_its_verdict_summary_and_the_command_for_its_r
 
 
 def test_a_test_that_waits_has_no_verdict_and_says_what_it_waits_for() -> None:
-    waiting = conditions(complete=("False", "Pending", "m"), passed=("Unknown", "Pending", "LLMEndpoint assistant is not Ready."))
+    waiting = conditions(
+        complete=("False", "Pending", "m"), passed=("Unknown", "Pending", "LLMEndpoint assistant is not Ready.")
+    )
     row = view(conditions=waiting).row
     assert (row.state, row.verdict, row.reason) == (RunState.WAITING, "", "")
     assert row.message == row.awaiting == "LLMEndpoint assistant is not Ready."

@@ -76,7 +76,10 @@ def judge(facts: ClusterFacts) -> Sequence[Finding]:
         for item in one.conditions
         if item.type == "Ready" and item.status == "False"
     ]
-    return [*found, *([Finding(Severity.ERROR, "ClusterUnreachable", "API server", facts.error)] if facts.error else [])]
+    return [
+        *found,
+        *([Finding(Severity.ERROR, "ClusterUnreachable", "API server", facts.error)] if facts.error else []),
+    ]
 
 
 class World:
@@ -137,7 +140,9 @@ async def test_endpoints_appear_with_conditions_and_advice(api: Any, proxy: Faul
         await eventually(lambda: world.source.is_listed and world.source.message == "")
         await eventually(lambda: world.endpoint() is not None)
         api.apply_status(status("LLMEndpoint", "assistant", conditions=[READY], replicas=1))
-        await eventually(lambda: (world.endpoint() or EndpointRow(key="", namespace="", name="", ready="")).replicas == 1)
+        await eventually(
+            lambda: (world.endpoint() or EndpointRow(key="", namespace="", name="", ready="")).replicas == 1
+        )
         row = world.endpoint()
         assert row is not None
         assert (row.ready, row.reason, row.message) == ("False", "Starting", "No replica answers yet.")
@@ -162,7 +167,10 @@ async def test_load_tests_appear_with_progress_and_verdict(api: Any, proxy: Faul
         assert [item.text for item in row.objectives] == ["TTFT p95 ≤ 2s"]
         assert world.source.summary(row.key) is None
         summary = {"requests": 60, "errors": 0, "requestsPerSecond": "2"}
-        ended = [{**passed, "status": "True", "reason": "ObjectivesMet"}, {**passed, "type": "Complete", "status": "True"}]
+        ended = [
+            {**passed, "status": "True", "reason": "ObjectivesMet"},
+            {**passed, "type": "Complete", "status": "True"},
+        ]
         api.apply_status(status("LoadTest", "nightly", conditions=ended, verdict="Passed", summary=summary))
         await eventually(lambda: getattr(world.loadtest(), "verdict", "") == "Passed")
         assert world.source.summary(row.key)["requests"] == 60
