@@ -65,8 +65,8 @@ class Events:
 
         reader = self._hub.join(request.headers.get("Last-Event-ID", ""), drop, packed=packed)
         try:
-            await response.prepare(request)
             with contextlib.suppress(ConnectionError):
+                await response.prepare(request)
                 await response.write((GZIP_HEAD if packed else b"") + _bytes(_RETRY, packed=packed))
                 while not reader.is_dropped:
                     data = await reader.take(self._heartbeat)
