@@ -8,25 +8,25 @@ from datetime import timedelta
 from typing import Any
 
 from llmendpoint_common.process.units import parse_duration
-from llmendpoint_simulator.store import FOREVER
+from llmendpoint_simulator.memory import FOREVER
 
 #: Depth at which Go's decoder refuses a body (`encoding/json`, maxNestingDepth).
 _MAX_DEPTH = 10_000
 #: Python's decoder is recursive. What is nested deeper than this is replaced by null, and no field is read so deep.
 _READ_DEPTH = 200
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-_DEFAULT_KEEP_ALIVE = timedelta(minutes=5)
 
 
 class RequestError(Exception):
     """A request that Ollama refuses.
 
     `malformed` is True if the body is refused before the model is looked up. The OpenAI API then has another type of
-    error.
+    error. `reason` is the reason in the ledger, such as an injected fault.
     """
 
-    def __init__(self, status: int, sentence: str, *, malformed: bool = False) -> None:
+    def __init__(self, status: int, sentence: str, *, malformed: bool = False, reason: str = "refused") -> None:
         super().__init__(sentence)
+        self.reason = reason
         self.status = status
         self.sentence = sentence
         self.malformed = malformed
@@ -74,18 +74,21 @@ def _flatten(data: bytes) -> bytes:
     return b"".join(kept) + data[begin:]
 
 
-def keep_alive(value: Any) -> timedelta:
-    """Return the time that the model stays in memory, from seconds or text such as `10m`. Negative means forever."""
+def keep_alive(value: Any) -> timedelta | None:
+    """Return the time that the model stays in memory, from seconds or text such as `10m`. Negative means forever.
+
+    None if the request does not say it.
+    """
     if isinstance(value, str) and value.startswith("-"):
         return FOREVER
     if isinstance(value, str):
         try:
             return timedelta(seconds=parse_duration(value))
         except ValueError:
-            return _DEFAULT_KEEP_ALIVE
+            return None
     if isinstance(value, int | float):
-        return FOREVER if value < 0 else timedelta(seconds=value)
-    return _DEFAULT_KEEP_ALIVE
+        return FOREVER if value < 0 or value > FOREVER.total_seconds() else timedelta(seconds=value)
+    return None
 
 
 def prompt_of(body: dict[str, Any]) -> str:
@@ -104,3 +107,8 @@ def _text(part: Any) -> str:
 def prompt_tokens(prompt: str) -> int:
     """Return the number of prompt tokens: one per word, and at least one."""
     return max(1, len(prompt.split()))
+
+
+def is_valid_name(name: str) -> bool:
+    """Return whether Ollama accepts a model name: each of its parts begins with a letter, a digit or an underscore."""
+    return all(re.match(r"\w", part) for part in name.rpartition("://")[2].split("/"))

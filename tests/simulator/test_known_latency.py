@@ -14,8 +14,8 @@ import pytest
 
 from llmendpoint_simulator.behaviour import Behaviour
 from llmendpoint_simulator.known.admission import Admission
-from llmendpoint_simulator.known.timers import Timers
 from llmendpoint_simulator.ledger import Entry, Exactness
+from llmendpoint_simulator.serving.timers import Timers
 from llmendpoint_simulator.settings import parse_settings
 from support.known_latency import known_latency_process
 from support.servers import RunningKnownLatency, StartKnownLatency
@@ -313,7 +313,7 @@ async def test_a_connection_is_closed_if_the_client_asks_for_it(
 async def test_without_timers_of_the_kernel_the_event_loop_has_them(
     start_known_latency: StartKnownLatency, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmendpoint_simulator.known.timers.HAS_KERNEL_TIMERS", False)
+    monkeypatch.setattr("llmendpoint_simulator.serving.timers.HAS_KERNEL_TIMERS", False)
     server = await start_known_latency(ttft=0.02, inter_token=0.002, tokens=5)
     lines = await lines_of(http, server.url)
     assert len(lines) == 6

@@ -98,7 +98,9 @@ def _event(name: str, **data: Any) -> bytes:
 
 
 def _usage(work: Work) -> dict[str, int]:
-    return {"input_tokens": work.entry.prompt_tokens, "output_tokens": work.tokens}
+    usage = {"input_tokens": work.entry.prompt_tokens, "output_tokens": work.tokens}
+    # Only newer versions than 0.17.4 report cached tokens.
+    return usage | ({"cache_read_input_tokens": work.cached_tokens} if work.cached_tokens else {})
 
 
 def _reason(work: Work) -> str:

@@ -184,4 +184,5 @@ def _or_one(value: Any) -> Any:
 def _usage(work: Work) -> dict[str, Any]:
     prompt = work.entry.prompt_tokens
     return {"input_tokens": prompt, "output_tokens": work.tokens, "total_tokens": prompt + work.tokens,
-            "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}  # fmt: skip
+            "input_tokens_details": {"cached_tokens": work.cached_tokens},
+            "output_tokens_details": {"reasoning_tokens": 0}}  # fmt: skip
