@@ -27,9 +27,8 @@ class Aliases:
         self._aliases: dict[str, Alias] = {}
 
     def list(self) -> dict[str, Any]:
-        """Return the answer of `GET /api/experimental/aliases`. As in Ollama, prefixes come last."""
-        found = sorted(self._aliases.values(), key=lambda alias: (alias.prefix_matching, alias.alias))
-        return {"aliases": found}
+        """Return the answer of `GET /api/experimental/aliases`. They are sorted by name."""
+        return {"aliases": sorted(self._aliases.values(), key=lambda alias: alias.alias)}
 
     def set(self, body: dict[str, Any]) -> Alias:
         """Add or replace an alias, and return it. Raises RequestError with Ollama's sentences."""
@@ -41,8 +40,7 @@ class Aliases:
             raise RequestError(400, f'target "{target}" is invalid')
         if not is_prefix:
             self._check(name, target)
-        shown = canonical_name(name) if not is_prefix and is_valid_name(name) else name
-        alias = Alias(shown, canonical_name(target), is_prefix)
+        alias = Alias(name if is_prefix else _shown(name), _shown(target), is_prefix)
         self._aliases[model_key(name) if not is_prefix else name] = alias
         return alias
 
@@ -79,3 +77,8 @@ class Aliases:
                 raise RequestError(400, "alias cycle detected")
             seen.add(model_key(alias.target))
             following = alias.target
+
+
+def _shown(name: str) -> str:
+    """Return a name as Ollama shows it in aliases: without defaults, and without the tag `latest`."""
+    return canonical_name(name).removesuffix(":latest")

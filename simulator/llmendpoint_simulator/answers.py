@@ -24,6 +24,7 @@ _THINKING = tuple(Piece(thinking=f"{word} ") for word in _WORDS)
 _HELD_BACK = Piece()
 #: Characters of JSON in one token.
 _JSON_TOKEN = 4
+_THINK = (None, True, False, "high", "medium", "low")
 _EFFORTS = ("high", "medium", "low", "none")
 
 
@@ -73,7 +74,11 @@ def _limit(body: dict[str, Any], operation: Operation) -> int | None:
 def _thinks(body: dict[str, Any], operation: Operation) -> bool:
     match operation:
         case Operation.GENERATE | Operation.CHAT:
-            return bool(body.get("think"))
+            think = body.get("think")
+            if think not in _THINK:
+                allowed = '(must be "high", "medium", "low", true, or false)'
+                raise RequestError(400, f'invalid think value: "{think}" {allowed}', malformed=True)
+            return bool(think)
         case Operation.OPENAI_CHAT:
             effort = (body.get("reasoning") or {}).get("effort") or body.get("reasoning_effort")
             if effort and effort not in _EFFORTS:

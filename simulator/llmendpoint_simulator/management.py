@@ -54,11 +54,16 @@ class Management:
     async def push(self, exchange: Exchange) -> Response | None:
         """Push a model, if it is present."""
         body = read_body(exchange.request.body)
-        return await _progress(exchange, body, self._pulls.push(self._store.canonical(_name(body))))
+        name = _name(body)
+        if not name:
+            return failure(400, "model is required")
+        return await _progress(exchange, body, self._pulls.push(self._store.canonical(name)))
 
     async def create(self, exchange: Exchange) -> Response | None:
         """Create a model from another one, or from files, which are blobs."""
         body = read_body(exchange.request.body)
+        if not is_valid_name(_name(body)):
+            return failure(400, "invalid model name")
         if not body.get("from") and not body.get("files"):
             return json_response({"error": "neither 'from' or 'files' was specified"}, charset=False, status=400)
         return await _progress(exchange, body, self._pulls.create(exchange.request, body, _name(body)))
@@ -66,15 +71,20 @@ class Management:
     def copy(self, exchange: Exchange) -> Response:
         """Copy a model."""
         body = read_body(exchange.request.body)
-        source = str(body.get("source", ""))
+        source, destination = str(body.get("source") or ""), str(body.get("destination") or "")
+        for kind, given in (("source", source), ("destination", destination)):
+            if not is_valid_name(given):
+                return failure(400, f'{kind} "{given}" is invalid')
         if self._store.canonical(source) not in self._store.present:
             return failure(404, f'model "{source}" not found')
-        self._store.add(str(body.get("destination", "")), self._store.content(source))
+        self._store.add(destination, self._store.content(source))
         return Response(200)
 
     def delete(self, exchange: Exchange) -> Response:
         """Delete a model."""
         name = _name(read_body(exchange.request.body))
+        if not is_valid_name(name):
+            return failure(400, f'name "{name}" is invalid')
         return Response(200) if self._store.remove(name) else failure(404, f"model '{name}' not found")
 
     def openai_models(self, _: Exchange) -> Response:

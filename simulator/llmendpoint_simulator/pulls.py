@@ -112,8 +112,10 @@ class Pulls:
             async for line in self.pull(request, source):
                 yield line
         for digest in (body.get("files") or {}).values():
+            yield {"status": "parsing GGUF"}
             if digest not in self._blobs:
-                raise RequestError(400, f'blob "{digest}" does not exist')
+                path = f"{_BLOBS}/{str(digest).replace(':', '-')}"
+                raise RequestError(500, f"open {path}: no such file or directory")
         yield {"status": f"using existing layer sha256:{store.present.get(source, '0' * 64)}"}
         yield {"status": "writing manifest"}
         store.add(name, self._created(body))

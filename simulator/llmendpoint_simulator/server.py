@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 from llmendpoint_common.contracts.sidecar import Operation
+from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_common.wire.routes import WITH_MODEL, operation_of
-from llmendpoint_simulator import account
+from llmendpoint_simulator import account, origins
 from llmendpoint_simulator.admin import Admin
 from llmendpoint_simulator.behaviour import Behaviour
 from llmendpoint_simulator.blobs import PATH as BLOBS
@@ -54,6 +55,7 @@ class Simulator:
         self._listener = Listener(self._world.timers, self._handle, blobs.receive)
         self._paths = {path for _, path in self._routes}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_loopback = True
 
     @property
     def behaviour(self) -> Behaviour:
@@ -76,6 +78,7 @@ class Simulator:
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Serve on sockets that already listen."""
+        self._is_loopback = are_loopback(sockets)
         self._world.timers.start()
         self._listener.start(sockets)
 
@@ -89,6 +92,8 @@ class Simulator:
 
     def _handle(self, connection: Connection, request: Request) -> None:
         exchange = Exchange(connection, request)
+        if "origin" in request.headers:
+            exchange.fields = origins.fields_of(request)
         try:
             answer = self._answer(exchange)
         except RequestError as error:
@@ -108,6 +113,10 @@ class Simulator:
 
     def _answer(self, exchange: Exchange) -> Response | Coroutine[Any, Any, Response | None]:
         request = exchange.request
+        refused = origins.refusal(request, is_loopback=self._is_loopback)
+        if refused is not None:
+            exchange.fields = ()
+            return refused
         handler = self._find(request)
         # Requests that run a model get their faults where the model is known.
         if self.behaviour.faults and operation_of(request.method.encode(), request.path.encode()) not in WITH_MODEL:
@@ -123,10 +132,12 @@ class Simulator:
         if found is not None:
             return found
         for (method, prefix), handler in self._prefixes.items():
-            if method == request.method and path.startswith(prefix) and "/" not in path[len(prefix) :] != "":
+            if method == request.method and _has_rest(path, prefix):
                 return handler
-        if path in self._paths:
-            return lambda _: _plain(405, "405 method not allowed")
+        allowed = [method for method, known in self._routes if known == path]
+        allowed += [method for method, prefix in self._prefixes if _has_rest(path, prefix)]
+        if allowed:
+            return lambda _: _plain(405, "405 method not allowed", (("Allow", ", ".join(allowed)),))
         if path.rstrip("/") in self._paths and path.endswith("/"):
             return lambda _: _redirect(request, path[:-1])
         return lambda _: _plain(404, "404 page not found")
@@ -223,8 +234,13 @@ def _redirect(request: Request, path: str) -> Response:
     return Response(status, body, "text/html; charset=utf-8" if body else None, (("Location", path),))
 
 
-def _plain(status: int, text: str) -> Response:
-    return Response(status, text.encode(), "text/plain")
+def _has_rest(path: str, prefix: str) -> bool:
+    """Return whether a path is a prefix and one more part."""
+    return path.startswith(prefix) and path != prefix and "/" not in path[len(prefix) :]
+
+
+def _plain(status: int, text: str, fields: tuple[tuple[str, str], ...] = ()) -> Response:
+    return Response(status, text.encode(), "text/plain", fields)
 
 
 _INTERNAL = Response(500, b'{"error":"internal error of the simulator"}', JSON_UTF8)

@@ -18,6 +18,8 @@ class Exchange:
         self.connection = connection
         self.request = request
         self.is_ended = False
+        #: Headers that are added to the response.
+        self.fields: tuple[tuple[str, str], ...] = ()
         self._head = b""
         self._is_chunked = request.version != "1.0"
         self._drained: asyncio.Future[None] | None = None
@@ -28,6 +30,8 @@ class Exchange:
             return
         self.is_ended = True
         request = self.request
+        if self.fields:
+            response = response._replace(fields=(*response.fields, *self.fields))
         data = encoded(
             response, version=request.version, keep_alive=request.keep_alive, head_only=request.method == "HEAD"
         )
@@ -42,7 +46,9 @@ class Exchange:
 
     def begin(self, content_type: str) -> None:
         """Begin a stream."""
-        self._head = stream_head(content_type, version=self.request.version, keep_alive=self.request.keep_alive)
+        request = self.request
+        kind = Response(200, content_type=content_type, fields=self.fields)
+        self._head = stream_head(kind, version=request.version, keep_alive=request.keep_alive)
 
     def write(self, data: bytes) -> bool:
         """Send bytes of a stream, as one chunk. Returns False if the client reads too slowly, or has left."""

@@ -23,9 +23,7 @@ class Response(NamedTuple):
 
 def encoded(response: Response, *, version: str = "1.1", keep_alive: bool = True, head_only: bool = False) -> bytes:
     """Return the bytes of a response to a request of an HTTP version. `head_only` leaves the body out (HEAD)."""
-    head = begin_head(response.status, response.content_type, version)
-    for name, value in response.fields:
-        head += f"{name}: {value}\r\n"
+    head = _begin(response, version)
     if version == "1.0" and keep_alive:
         head += "Connection: keep-alive\r\n"
     elif version != "1.0" and not keep_alive:
@@ -35,19 +33,20 @@ def encoded(response: Response, *, version: str = "1.1", keep_alive: bool = True
     return f"{head}{length}\r\n".encode() + (b"" if head_only else response.body)
 
 
-def stream_head(content_type: str, *, version: str, keep_alive: bool) -> bytes:
+def stream_head(response: Response, *, version: str, keep_alive: bool) -> bytes:
     """Return the head of a response whose length is not known. HTTP/1.0 has no chunked coding."""
-    head = begin_head(200, content_type, version)
+    head = _begin(response, version)
     if version == "1.0":
         return f"{head}Connection: close\r\n\r\n".encode()
     close = "" if keep_alive else "Connection: close\r\n"
     return f"{head}{close}Transfer-Encoding: chunked\r\n\r\n".encode()
 
 
-def begin_head(status: int, content_type: str | None, version: str) -> str:
-    """Return the status line and the headers that every response has."""
-    kind = "" if content_type is None else f"Content-Type: {content_type}\r\n"
-    return f"HTTP/{version} {status} {_reason(status)}\r\n{kind}Date: {_dates.text()}\r\n"
+def _begin(response: Response, version: str) -> str:
+    """Return the status line and the headers of a response that do not depend on its framing."""
+    kind = "" if response.content_type is None else f"Content-Type: {response.content_type}\r\n"
+    fields = "".join(f"{name}: {value}\r\n" for name, value in response.fields)
+    return f"HTTP/{version} {response.status} {_reason(response.status)}\r\n{kind}Date: {_dates.text()}\r\n{fields}"
 
 
 def whole_response(status: int, body: bytes, content_type: str = JSON) -> bytes:

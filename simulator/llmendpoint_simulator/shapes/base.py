@@ -142,18 +142,18 @@ def json_response(value: Any, *, charset: bool = True, status: int = 200) -> Res
 
 
 class _Stamps:
-    """The current time as Ollama writes it (RFC 3339, UTC), with microseconds. Seconds are formatted once."""
+    """The current time as Ollama writes it (RFC 3339, UTC), with nanoseconds. Seconds are formatted once."""
 
     def __init__(self) -> None:
         self._second = -1
         self._text = b""
 
     def now(self) -> bytes:
-        seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
         if seconds != self._second:
             self._second = seconds
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode()
-        return b"%b.%06dZ" % (self._text, microseconds)
+        return b"%b.%09dZ" % (self._text, nanoseconds)
 
 
 #: Returns the current time in bytes.
