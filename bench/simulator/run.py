@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "proxy"))
 
 import harness  # noqa: E402
-from harness import LOAD_CORE, PROXY, PROXY_CORE, UPSTREAM  # noqa: E402
+from harness import PROXY, PROXY_CORE, UPSTREAM  # noqa: E402
 
 SERVER_CORE = PROXY_CORE
 CHUNKS, INTERVAL_US, ROUNDS_OF_STREAMS = 100, 20_000, 3

@@ -76,6 +76,11 @@ class Simulator:
         """The counts of requests and tokens."""
         return self._world.ledger
 
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that are being answered."""
+        return len(self._tasks)
+
     async def start(self, sockets: list[socket.socket]) -> None:
         """Serve on sockets that already listen."""
         self._is_loopback = are_loopback(sockets)

@@ -57,7 +57,7 @@ def model_registry() -> Iterator[ModelRegistry]:
         def _blob(self, kind: str, name: str) -> None:
             is_direct = self.path.startswith("/direct/")
             if self.command == "GET" and not is_direct and kind != "served-directly":
-                port = self.server.server_address[1]
+                port = server.server_port
                 self._answer(307, b"", ("Location", f"http://localhost:{port}/direct{self.path}"))
                 return
             blob = blobs[name]
@@ -81,7 +81,7 @@ def model_registry() -> Iterator[ModelRegistry]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield ModelRegistry(server.server_address[1])
+        yield ModelRegistry(server.server_port)
     finally:
         server.shutdown()
         thread.join()
