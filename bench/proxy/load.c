@@ -40,7 +40,7 @@ typedef struct {
 static bool is_paced, is_burst, connects, is_plain;
 static struct sockaddr_in address;
 static int chunks, interval_us, epoll, open_connections;
-static int64_t requests, chunks_seen, errors, deadline, period;
+static int64_t requests, chunks_seen, reads, errors, deadline, period;
 static series_t ttft, lag, latency;
 static heap_t due;
 static char last_error[128];
@@ -215,6 +215,7 @@ static void receive(connection_t *c) {
     return;
   }
   c->received_at = now_ns();
+  reads++;
   if (c->state == HEAD) take_head(c, data, (size_t)got);
   else take_body(c, data, (size_t)got);
 }
@@ -278,10 +279,10 @@ int main(int argc, char **argv) {
   qsort(ttft.values, ttft.count, sizeof(double), compare);
   qsort(lag.values, lag.count, sizeof(double), compare);
   qsort(latency.values, latency.count, sizeof(double), compare);
-  printf("{\"requests\":%lld,\"chunks\":%lld,\"errors\":%lld,\"seconds\":%.3f,\"last_error\":\"%s\","
+  printf("{\"requests\":%lld,\"chunks\":%lld,\"reads\":%lld,\"errors\":%lld,\"seconds\":%.3f,\"last_error\":\"%s\","
          "\"ttft_p50_ms\":%.4f,\"ttft_p99_ms\":%.4f,\"lag_p50_ms\":%.4f,\"lag_p99_ms\":%.4f,\"lag_max_ms\":%.4f,"
          "\"latency_p50_ms\":%.4f,\"latency_p99_ms\":%.4f}\n",
-         (long long)requests, (long long)chunks_seen, (long long)errors, seconds, last_error, at(&ttft, 0.5), at(&ttft, 0.99),
+         (long long)requests, (long long)chunks_seen, (long long)reads, (long long)errors, seconds, last_error, at(&ttft, 0.5), at(&ttft, 0.99),
          at(&lag, 0.5), at(&lag, 0.99), at(&lag, 1), at(&latency, 0.5), at(&latency, 0.99));
   return 0;
 }

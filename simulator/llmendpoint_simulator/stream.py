@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from llmendpoint_simulator.faults import Fault
@@ -25,13 +25,14 @@ _NEVER = float("inf")
 
 
 class Parts(NamedTuple):
-    """The pieces of an answer that a client sees, each with the number of gaps before it.
+    """The pieces of an answer that a client sees, and the number of gaps before each, or None if each has one.
 
     Tokens that are held back, such as those of a tool call, take their time. `rest` is the number of gaps at the end.
     """
 
-    pieces: list[tuple[Piece, int]]
-    rest: int
+    pieces: Sequence[Piece]
+    gaps: Sequence[int] | None = None
+    rest: int = 0
 
 
 class Script(NamedTuple):
@@ -53,7 +54,8 @@ class Stream:
         self._shape = shape
         self._script = script
         self._timers = timers
-        self._pieces = script.parts.pieces
+        self._pieces, self._gaps, self._rest = script.parts
+        self._next_gap = script.pace.gap
         self._count = len(self._pieces)
         self._index = 0
         self._due = 0.0
@@ -63,9 +65,9 @@ class Stream:
 
     async def run(self, ttft: float) -> bool:
         """Send all chunks. Returns False if a fault is due before the end."""
-        gaps = self._pieces[0][1] if self._pieces else self._script.parts.rest
+        gaps = self._gaps[0] if self._gaps else self._rest
         # The first gap is the time to first token.
-        self._due = time.monotonic() + ttft + self._gaps(max(0, gaps - 1))
+        self._due = time.monotonic() + ttft + self._sum(gaps - 1)
         self._timers.at(self._due, self._step)
         return await self._done
 
@@ -102,7 +104,7 @@ class Stream:
                 self._done.set_result(True)
                 break
             if is_streamed:
-                data += framed(piece_of(work, self._pieces[index][0]))
+                data += framed(piece_of(work, self._pieces[index]))
             index += 1
             due = self._due = due + self._gap_after(index)
         self._index = index
@@ -125,22 +127,28 @@ class Stream:
         return True
 
     def _gap_after(self, index: int) -> float:
-        gaps = self._pieces[index][1] if index < self._count else self._script.parts.rest
-        return self._script.pace.gap() if gaps == 1 else self._gaps(gaps)
+        """Return the time from the chunk before a piece, or before the end, to it."""
+        if index == self._count:
+            return self._sum(self._rest)
+        return self._next_gap() if self._gaps is None else self._sum(self._gaps[index])
 
-    def _gaps(self, count: int) -> float:
-        return sum(self._script.pace.gap() for _ in range(count))
+    def _sum(self, gaps: int) -> float:
+        return sum(self._next_gap() for _ in range(gaps))
 
 
 def parts_of(work: Work, size: int) -> Parts:
     """Return the parts of an answer, with up to `size` tokens in each."""
     tokens = work.answer.tokens
-    pieces: list[tuple[Piece, int]] = []
-    gaps = 0
-    for first in range(0, len(tokens), size):
-        piece = tokens[first] if size == 1 else merge(tokens[first : first + size])
-        gaps += 1
+    merged = tokens if size == 1 else [merge(tokens[first : first + size]) for first in range(0, len(tokens), size)]
+    if not work.answer.is_held_back:
+        return Parts(merged)
+    pieces: list[Piece] = []
+    gaps: list[int] = []
+    rest = 0
+    for piece in merged:
+        rest += 1
         if piece.text or piece.thinking or piece.tool_calls:
-            pieces.append((piece, gaps))
-            gaps = 0
-    return Parts(pieces, gaps)
+            pieces.append(piece)
+            gaps.append(rest)
+            rest = 0
+    return Parts(pieces, gaps, rest)

@@ -33,10 +33,14 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The tokens of an answer. `complete` is False if the request's limit ends it early."""
+    """The tokens of an answer. `complete` is False if the request's limit ends it early.
+
+    If `is_held_back`, some tokens are empty pieces.
+    """
 
     tokens: tuple[Piece, ...]
     complete: bool = True
+    is_held_back: bool = False
 
     @property
     def calls_tools(self) -> bool:
