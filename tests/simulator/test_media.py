@@ -7,6 +7,7 @@ import base64
 from typing import Any
 
 import aiohttp
+import openai
 import pytest
 
 from support.servers import StartSimulator
@@ -34,6 +35,16 @@ async def test_a_transcription_is_json_or_text(start_simulator: StartSimulator, 
         )
     account = simulator.simulator.ledger.accounts["simulated:latest/openai_transcriptions"]
     assert (account.completed, account.reasons) == (2, {"text": 2})
+
+
+async def test_the_library_of_openai_reads_transcriptions_and_images(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(tokens=3, image_models=["painter"])
+    async with openai.AsyncOpenAI(base_url=f"{simulator.url}/v1", api_key="x", max_retries=0) as client:
+        heard = await client.audio.transcriptions.create(model="simulated", file=("speech.wav", b"RIFF"))
+        painted = await client.images.generate(model="painter", prompt="a fox", response_format="b64_json")
+    assert heard.text == "the quick brown"
+    assert painted.data is not None
+    assert base64.b64decode(painted.data[0].b64_json or "").startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
