@@ -53,7 +53,9 @@ class Completions:
     async def _answer(self, exchange: Exchange, shape: Shape) -> Response | None:
         world, request = self._world, exchange.request
         behaviour = world.behaviour
-        body = read_body(request.body, native=shape.is_ollama)
+        body = read_body(request.body, request.path, native=shape.is_ollama)
+        if body.get("stream") and shape.stream_fields:
+            exchange.add_fields(*shape.stream_fields)
         check(body, shape)
         name = str(body.get("model", ""))
         model = world.store.canonical(world.aliases.target_of(name))

@@ -88,7 +88,7 @@ class Embeddings:
 
     async def _embed(self, exchange: Exchange, operation: Operation, field: str) -> _Embedded:
         request = exchange.request
-        body = read_body(request.body, native=operation is not Operation.OPENAI_EMBEDDINGS)
+        body = read_body(request.body, request.path, native=operation is not Operation.OPENAI_EMBEDDINGS)
         name = str(body.get("model", ""))
         model = self._world.store.canonical(name)
         with self._world.counted(request, model, operation) as entry:

@@ -35,7 +35,7 @@ class Management:
 
     def show(self, exchange: Exchange) -> Response:
         """Describe a model."""
-        name = _name(read_body(exchange.request.body))
+        name = _name(_body(exchange))
         if not name:
             return failure(400, "model is required")
         model = self._store.canonical(name)
@@ -45,7 +45,7 @@ class Management:
 
     async def pull(self, exchange: Exchange) -> Response | None:
         """Pull a model, if the registry has it."""
-        body = read_body(exchange.request.body)
+        body = _body(exchange)
         name = _name(body)
         if not is_valid_name(name):
             return failure(400, "invalid model name")
@@ -53,7 +53,7 @@ class Management:
 
     async def push(self, exchange: Exchange) -> Response | None:
         """Push a model, if it is present."""
-        body = read_body(exchange.request.body)
+        body = _body(exchange)
         name = _name(body)
         if not name:
             return failure(400, "model is required")
@@ -61,7 +61,7 @@ class Management:
 
     async def create(self, exchange: Exchange) -> Response | None:
         """Create a model from another one, or from files, which are blobs."""
-        body = read_body(exchange.request.body)
+        body = _body(exchange)
         if not is_valid_name(_name(body)):
             return failure(400, "invalid model name")
         if not body.get("from") and not body.get("files"):
@@ -70,7 +70,7 @@ class Management:
 
     def copy(self, exchange: Exchange) -> Response:
         """Copy a model."""
-        body = read_body(exchange.request.body)
+        body = _body(exchange)
         source, destination = str(body.get("source") or ""), str(body.get("destination") or "")
         for kind, given in (("source", source), ("destination", destination)):
             if not is_valid_name(given):
@@ -82,7 +82,7 @@ class Management:
 
     def delete(self, exchange: Exchange) -> Response:
         """Delete a model."""
-        name = _name(read_body(exchange.request.body))
+        name = _name(_body(exchange))
         if not is_valid_name(name):
             return failure(400, f'name "{name}" is invalid')
         return Response(200) if self._store.remove(name) else failure(404, f"model '{name}' not found")
@@ -104,6 +104,10 @@ class Management:
         if self._world.is_embedding(model):
             return ["embedding"]
         return ["image"] if self._world.is_image(model) else ["completion", "tools", "thinking"]
+
+
+def _body(exchange: Exchange) -> dict[str, Any]:
+    return read_body(exchange.request.body, exchange.request.path)
 
 
 def _name(body: dict[str, Any]) -> str:

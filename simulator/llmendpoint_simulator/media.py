@@ -43,11 +43,11 @@ class Media:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def generate_image(self, exchange: Exchange) -> Response:
+    async def generate_image(self, exchange: Exchange) -> Response | None:
         """Answer `/v1/images/generations`."""
         return await self._image(exchange, Operation.OPENAI_IMAGE_GENERATIONS, ("prompt", "model"))
 
-    async def edit_image(self, exchange: Exchange) -> Response:
+    async def edit_image(self, exchange: Exchange) -> Response | None:
         """Answer `/v1/images/edits`."""
         return await self._image(exchange, Operation.OPENAI_IMAGE_EDITS, ("prompt", "model", "image"))
 
@@ -65,10 +65,10 @@ class Media:
             return Response(200, text.encode(), "text/plain; charset=utf-8")
         return json_response({"text": text}, charset=False)
 
-    async def _image(self, exchange: Exchange, operation: Operation, needed: tuple[str, ...]) -> Response:
+    async def _image(self, exchange: Exchange, operation: Operation, needed: tuple[str, ...]) -> Response | None:
         shape = _ImageShape(operation)
         try:
-            body = read_body(exchange.request.body, native=False)
+            body = read_body(exchange.request.body, exchange.request.path, native=False)
             for field in needed:
                 if not body.get(field):
                     raise RequestError(400, f"{field} is required", malformed=True)
@@ -76,7 +76,7 @@ class Media:
         except RequestError as error:
             return failure(error.status, error.sentence, shape, malformed=error.malformed)
 
-    async def _paint(self, exchange: Exchange, operation: Operation, body: dict[str, Any]) -> Response:
+    async def _paint(self, exchange: Exchange, operation: Operation, body: dict[str, Any]) -> Response | None:
         world = self._world
         name = str(body["model"])
         model = world.store.canonical(world.aliases.target_of(name))
@@ -86,7 +86,9 @@ class Media:
             world.ledger.close(entry, "completed", "image")
         if not world.is_image(model):
             # As in Ollama 0.17.4, which runs any model, and drops its text.
-            return Response(200, b"", "application/x-ndjson")
+            exchange.begin("application/x-ndjson")
+            exchange.end()
+            return None
         data = [{"b64_json": base64.b64encode(_png()).decode()}]
         return json_response({"created": int(time.time()), "data": data}, charset=False)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from llmendpoint_common.contracts.ollama import model_key
+from llmendpoint_common.contracts.ollama import model_key, parse_name
 from llmendpoint_simulator.faults import PULL_FAULTS, Fault
 from llmendpoint_simulator.injection import Injected
 from llmendpoint_simulator.requests import RequestError
@@ -25,6 +25,7 @@ _STEPS = 10
 #: Bytes of each layer that is not the weights: template, license, parameters and configuration.
 _SMALL = 500
 _BLOBS = "/root/.ollama/models/blobs"
+_MANIFESTS = "/root/.ollama/models/manifests"
 
 
 class Pulls:
@@ -96,7 +97,7 @@ class Pulls:
         yield {"status": "retrieving manifest"}
         if model not in store.present:
             yield {"status": "couldn't retrieve manifest"}
-            raise RequestError(500, f"model '{model}' not found")
+            raise RequestError(500, f"open {_MANIFESTS}/{_path_of(model)}: no such file or directory")
         digest, size = f"sha256:{store.present[model]}", store.size(model)
         for completed in (0, size):
             yield {"status": f"pushing {digest[7:19]}", "digest": digest, "total": size, "completed": completed}
@@ -132,3 +133,9 @@ class Pulls:
         digest = hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
         weights = base.weights if base else files[0].removeprefix("sha256:")
         return Content(digest, weights, str(body.get("system") or (base.system if base else "")))
+
+
+def _path_of(model: str) -> str:
+    """Return the path of a model's manifest."""
+    host, namespace, name, tag = parse_name(model)
+    return f"{host}/{namespace}/{name}/{tag}"

@@ -15,6 +15,26 @@ _MAX_DEPTH = 10_000
 #: Python's decoder is recursive. What is nested deeper than this is replaced by null, and no field is read so deep.
 _READ_DEPTH = 200
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+#: Types that Ollama names in its sentences, by path.
+_GO_TYPES = {
+    "/api/generate": "api.GenerateRequest",
+    "/api/chat": "api.ChatRequest",
+    "/api/embed": "api.EmbedRequest",
+    "/api/embeddings": "api.EmbeddingRequest",
+    "/api/show": "api.ShowRequest",
+    "/api/pull": "api.PullRequest",
+    "/api/push": "api.PushRequest",
+    "/api/create": "api.CreateRequest",
+    "/api/copy": "api.CopyRequest",
+    "/api/delete": "api.DeleteRequest",
+    "/v1/chat/completions": "openai.ChatCompletionRequest",
+    "/v1/completions": "openai.CompletionRequest",
+    "/v1/embeddings": "openai.EmbedRequest",
+    "/v1/responses": "openai.ResponsesRequest",
+    "/v1/messages": "anthropic.MessagesRequest",
+    "/v1/images/generations": "openai.ImageGenerationRequest",
+    "/v1/images/edits": "openai.ImageEditRequest",
+}
 
 
 class RequestError(Exception):
@@ -32,11 +52,11 @@ class RequestError(Exception):
         self.malformed = malformed
 
 
-def read_body(data: bytes, *, native: bool = True) -> dict[str, Any]:
+def read_body(data: bytes, path: str = "", *, native: bool = True) -> dict[str, Any]:
     """Return the JSON object of a body. Names of fields are compared in lower case, and the last of equal ones wins.
 
     Bytes that are not UTF-8 become U+FFFD, and bytes after the object are ignored. Raises RequestError with the
-    sentence of Ollama's native API, or of its other APIs if `native` is False.
+    sentence of Ollama's native API, or of its other APIs if `native` is False. `path` is that of the route.
     """
     text = _flatten(data).decode("utf-8", "replace").lstrip()
     if not text:
@@ -48,7 +68,8 @@ def read_body(data: bytes, *, native: bool = True) -> dict[str, Any]:
         raise RequestError(400, "unexpected EOF" if cut else f"invalid character: {error}", malformed=True) from error
     if not isinstance(body, dict):
         kind = {list: "array", str: "string", bool: "bool"}.get(type(body), "number")
-        raise RequestError(400, f"json: cannot unmarshal {kind} into Go value", malformed=True)
+        into = f" of type {_GO_TYPES[path]}" if path in _GO_TYPES else ""
+        raise RequestError(400, f"json: cannot unmarshal {kind} into Go value{into}", malformed=True)
     return {name.lower(): value for name, value in body.items()}
 
 

@@ -142,7 +142,7 @@ class Simulator:
         allowed = [method for method, known in self._routes if known == path]
         allowed += [method for method, prefix in self._prefixes if _has_rest(path, prefix)]
         if allowed:
-            return lambda _: _plain(405, "405 method not allowed", (("Allow", ", ".join(allowed)),))
+            return lambda _: _plain(405, "405 method not allowed", (("Allow", ", ".join(sorted(allowed))),))
         if path.rstrip("/") in self._paths and path.endswith("/"):
             return lambda _: _redirect(request, path[:-1])
         return lambda _: _plain(404, "404 page not found")

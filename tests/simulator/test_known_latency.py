@@ -170,7 +170,7 @@ async def test_a_client_that_leaves_frees_its_slot_and_its_place_in_the_queue(
 
 
 async def test_a_full_queue_answers_503(start_known_latency: StartKnownLatency, http: aiohttp.ClientSession) -> None:
-    server = await start_known_latency(ttft=0.05, tokens=1, parallel=1, max_queue=1)
+    server = await start_known_latency(ttft=0.5, tokens=1, parallel=1, max_queue=1)
 
     async def status() -> int:
         async with http.post(f"{server.url}/api/chat", json=CHAT) as response:
@@ -254,6 +254,25 @@ async def test_a_fault_is_refused_instead_of_ignored(
     async with http.put(f"{server.url}/simulator/behaviour", json={"fault": "reset"}) as response:
         assert response.status == 400
         assert "does not inject faults" in (await response.json())["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"faults": [{"fault": "reset"}]}, "does not inject faults"),
+        ({"jitter": 0.1}, "exact times"),
+        ({"load_factor": 2}, "exact times"),
+        ({"inter_token": {"distribution": "gamma", "mean": 1}}, "needs a constant inter_token"),
+        ({"ttft": {"distribution": "gamma", "mean": 1}, "ttft_cv": 1}, "a distribution already"),
+    ],
+)
+async def test_a_field_that_would_make_times_inexact_is_refused(
+    start_known_latency: StartKnownLatency, http: aiohttp.ClientSession, changes: dict[str, Any], sentence: str
+) -> None:
+    server = await start_known_latency()
+    async with http.put(f"{server.url}/simulator/behaviour", json=changes) as response:
+        assert response.status == 400
+        assert sentence in (await response.json())["error"]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,11 @@ class Exchange:
         self._is_chunked = request.version != "1.0"
         self._drained: asyncio.Future[None] | None = None
 
+    def add_fields(self, *fields: tuple[str, str]) -> None:
+        """Add headers to the response. `Connection` is left out if the connection will be closed."""
+        kept = self.request.keep_alive and self._is_chunked
+        self.fields += tuple(field for field in fields if kept or field[0] != "Connection")
+
     def respond(self, response: Response) -> None:
         """Send a whole response."""
         if self.is_ended:

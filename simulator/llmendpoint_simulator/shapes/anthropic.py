@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 from llmendpoint_common.contracts.sidecar import Operation
-from llmendpoint_simulator.shapes.base import Piece, Timings, ToolCall, Work, encode
+from llmendpoint_simulator.shapes.base import NAMED_EVENTS_FIELDS, Piece, Timings, ToolCall, Work, encode
 
 _EMPTY_BLOCKS = {"text": {"type": "text", "text": ""}, "thinking": {"type": "thinking", "thinking": ""}}
 
@@ -17,6 +17,7 @@ class MessagesShape:
     operation = Operation.ANTHROPIC_MESSAGES
     content_type = "text/event-stream"
     is_ollama = False
+    stream_fields: tuple[tuple[str, str], ...] = NAMED_EVENTS_FIELDS
 
     def __init__(self) -> None:
         self._id = f"msg_{secrets.token_hex(12)}"

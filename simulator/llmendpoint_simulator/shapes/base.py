@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -94,12 +95,18 @@ class Work(msgspec.Struct):
         return int(self.entry.prompt_tokens * self.cached_share)
 
 
+#: Headers of streams with named events.
+NAMED_EVENTS_FIELDS = (("Cache-Control", "no-cache"), ("Connection", "keep-alive"))
+
+
 class Shape(Protocol):
     """Format of the responses of one API. An instance serves one request."""
 
     operation: Operation
     content_type: str
     is_ollama: bool
+    #: Headers of the response if a stream is wanted.
+    stream_fields: tuple[tuple[str, str], ...]
 
     def piece(self, work: Work, piece: Piece) -> bytes:
         """Return one chunk of a stream."""
@@ -131,7 +138,7 @@ def failure(status: int, sentence: str, shape: Shape | None = None, *, malformed
     if shape is not None and shape.operation is Operation.ANTHROPIC_MESSAGES:
         kinds = {400: "invalid_request_error", 404: "not_found_error", 503: "overloaded_error"}
         error = {"type": kinds.get(status, "api_error"), "message": sentence}
-        body = {"type": "error", "error": error, "request_id": f"req_{time.time_ns():x}"}
+        body = {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"}
     elif shape is not None and not shape.is_ollama:
         kind = "invalid_request_error" if malformed else "api_error"
         body = {"error": {"message": sentence, "type": kind, "param": None, "code": None}}

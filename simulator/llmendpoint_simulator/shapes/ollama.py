@@ -13,6 +13,7 @@ class OllamaShape:
 
     content_type = "application/x-ndjson"
     is_ollama = True
+    stream_fields: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation

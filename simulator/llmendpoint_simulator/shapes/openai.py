@@ -18,6 +18,7 @@ class OpenAIShape:
     operation = Operation.OPENAI_CHAT
     content_type = "text/event-stream"
     is_ollama = False
+    stream_fields: tuple[tuple[str, str], ...] = ()
 
     _kind, _chunk_kind, _prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from llmendpoint_common.contracts.sidecar import Operation
-from llmendpoint_simulator.shapes.base import Piece, Timings, ToolCall, Work, encode
+from llmendpoint_simulator.shapes.base import NAMED_EVENTS_FIELDS, Piece, Timings, ToolCall, Work, encode
 from llmendpoint_simulator.shapes.openai import function_of
 
 
@@ -17,6 +17,7 @@ class ResponsesShape:
     operation = Operation.OPENAI_RESPONSES
     content_type = "text/event-stream"
     is_ollama = False
+    stream_fields: tuple[tuple[str, str], ...] = NAMED_EVENTS_FIELDS
 
     def __init__(self) -> None:
         number = secrets.randbelow(1_000_000)
