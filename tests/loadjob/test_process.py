@@ -256,12 +256,14 @@ async def test_a_run_that_is_killed_soon_has_a_summary_of_its_requests(
         found = tmp_path / "summary.json"
         return int(json.loads(found.read_bytes())["requests"]) if found.exists() else 0
 
-    # A partial summary used to be written at the start, and then every 10 seconds.
-    await eventually(lambda: summarized() >= 5, 6)
-    assert cli(["results", str(tmp_path)]) == exit_codes.INTERRUPTED
-    assert "None (Canceled): The run has not ended (0 % done)." in capsys.readouterr().out
-    process.kill()
-    await ended(process)
+    try:
+        # A partial summary used to be written at the start, and then every 10 seconds.
+        await eventually(lambda: summarized() >= 5, 6)
+        assert cli(["results", str(tmp_path)]) == exit_codes.INTERRUPTED
+        assert "None (Canceled): The run has not ended (0 % done)." in capsys.readouterr().out
+    finally:
+        process.kill()
+        await ended(process)
     assert cli(["results", str(tmp_path)]) == exit_codes.INTERRUPTED
     verdict = capsys.readouterr().out.splitlines()[-1]
     count = (tmp_path / "requests.jsonl").read_bytes().count(b"\n")

@@ -22,13 +22,15 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["llmendpoint_cli", "llmendpoint_loadjob"])
-def test_an_import_that_is_interrupted_prints_nothing(tmp_path: Path, module: str, number: signal.Signals) -> None:
+@pytest.mark.parametrize("arguments", [["llmendpoint_cli", "load"], ["llmendpoint_loadjob"]])
+def test_an_import_that_is_interrupted_prints_nothing(
+    tmp_path: Path, arguments: list[str], number: signal.Signals
+) -> None:
     marker = tmp_path / "importing"
     (tmp_path / "uvloop.py").write_text(_SLOW.format(marker=str(marker)))
     path = os.pathsep.join([str(tmp_path), *sys.path])
     process = subprocess.Popen(
-        [sys.executable, "-m", module, "--help"],
+        [sys.executable, "-m", *arguments, "--help"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
     wait_until(marker.exists, 30)
