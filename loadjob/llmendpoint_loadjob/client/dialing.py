@@ -93,8 +93,8 @@ class Dialer:
             if not handshake.done() and await self._speaks_plain_http():
                 raise DialError(
                     ErrorClass.TLS,
-                    f"no TLS connection to {self._target.address}: the server speaks HTTP without TLS; "
-                    "write http:// in the URL",
+                    f"no TLS connection to {self._target.address}: the server does not answer with TLS, "
+                    "but in HTTP; write http:// in the URL",
                 )
             _, made = await handshake
         finally:

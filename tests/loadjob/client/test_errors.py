@@ -201,7 +201,7 @@ async def test_tls_at_a_plain_port_that_waits_is_an_error_of_tls_within_seconds(
     server.close()
     assert {sample.error for sample in samples} == {ErrorClass.TLS}
     assert {sample.detail.partition(": ")[2] for sample in samples} == {
-        "the server speaks HTTP without TLS; write http:// in the URL"
+        "the server does not answer with TLS, but in HTTP; write http:// in the URL"
     }
 
 

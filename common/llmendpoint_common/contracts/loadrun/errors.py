@@ -85,8 +85,7 @@ def advice(error_class: ErrorClass | str, api: Api, target: str) -> str:
         return ""
     is_tls = target.startswith("https:")
     trust = (
-        "Set the certificate of its authority (--cacert), use a host name that the certificate has, or write http:// "
-        "if the server does not use TLS."
+        "Set the certificate of its authority (--cacert), or write http:// if the server does not use TLS."
         if is_tls
         else "The server expects TLS: write https:// in the URL."
     )
