@@ -56,5 +56,5 @@ function name(param, label) {
 function errors(outcomes) {
   const bad = Object.entries(outcomes).filter(([outcome, rate]) => isError(outcome) && rate > 0);
   if (bad.length === 0) return "none";
-  return bad.map(([outcome, rate]) => html`<span class="bad-text">${number(rate)} ${words(outcome)} </span>`);
+  return bad.map(([outcome, rate]) => html`<span class="bad-text line">${number(rate)} ${words(outcome)}</span>`);
 }
