@@ -160,6 +160,16 @@ def test_each_chart_has_a_table_with_the_same_values(machine: Pages, open_page: 
     assert tab.locator("canvas").count() == 0
 
 
+def test_charts_begin_when_something_is_known(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        pages.known_seconds = 200
+        tab = open_page(pages, "#/overview")
+        tab.wait_for_selector("canvas")
+        tab.locator("figure").first.get_by_role("button").click()
+        assert tab.locator("figure").first.locator("tbody tr").count() == 40
+        assert "Nothing is known before" in tab.inner_text("main")
+
+
 def test_charts_follow_the_theme(machine: Pages, open_page: OpenPage) -> None:
     tab = open_page(machine, "#/overview")
     tab.wait_for_selector("canvas")
