@@ -99,7 +99,7 @@ class Starter:
     async def stop(self, key: str) -> None:
         """Interrupt a run, which then writes its partial result. Raises RefusedError if it was not started here."""
         run = self._runs.get(key)
-        if run is None or not run.is_running:
+        if run is None or not run.is_running or await asyncio.to_thread(has_ended, self._folder / key):
             raise RefusedError(
                 "This load test is not running, or was not started by this dashboard.", status=HTTPStatus.CONFLICT
             )
