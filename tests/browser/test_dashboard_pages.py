@@ -340,3 +340,16 @@ def test_a_removed_row_vanishes(open_page: OpenPage) -> None:
         assert tab.locator(".finding").count() == 3
         pages.write(remove)
         tab.wait_for_function("() => document.querySelectorAll('.finding').length === 2")
+
+
+def test_a_quiet_server_is_not_taken_for_a_stream_that_is_held_back(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        tab = open_page(pages, "#/doctor")
+        asked = []
+        tab.on("request", lambda request: asked.append(request.url))
+        # Nothing changes for 15 s, after which the page asks once.
+        with tab.expect_response("**/api/v1/state", timeout=25_000) as answered:
+            pass
+        assert answered.value.status == 304
+        assert tab.get_attribute("#link", "data-link") == "live"
+        assert [url for url in asked if "events" in url] == []
