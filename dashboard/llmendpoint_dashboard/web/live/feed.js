@@ -77,6 +77,8 @@ function arrived(event, apply) {
   failures = 0;
   away = false;
   lastArrival.value = Date.now();
+  // The ID of an event is the version of the state, which is also its ETag.
+  if (event.lastEventId) etag = `"${event.lastEventId}"`;
   if (link.peek() !== "live") {
     link.value = "live";
     caughtUp.value++;
@@ -100,7 +102,8 @@ function onError() {
   clearTimeout(timers.silence);
   if (failures >= FAILURES_BEFORE_POLLING) usePolling();
   else {
-    if (link.peek() !== "polling") link.value = failures > 1 ? "lost" : "connecting";
+    // The server ends a stream from time to time, and the browser opens it again. That is not a loss.
+    if (failures > 1 && link.peek() !== "polling") link.value = "lost";
     if (source?.readyState === EventSource.CLOSED) later("retry", 1000 * 2 ** (failures - 1), open);
     else later("silence", FIRST_EVENT_MS, usePolling);
   }
