@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llmendpoint_cli.commands import demo, doctor, load, questions, results
 from llmendpoint_common.process.flags import Flags, Option
+from llmendpoint_dashboard import settings as dashboard
 from llmendpoint_loadjob import settings as loadjob
 from llmendpoint_operator import settings as operator
 from llmendpoint_sidecar import settings as sidecar
@@ -25,6 +26,7 @@ _PROGRAMS = (
     (sidecar.command_line(), ["python -m llmendpoint_sidecar", "llmendpoint sidecar"]),
     (loadjob.command_line(), ["python -m llmendpoint_loadjob"]),
     (simulator.command_line(), ["python -m llmendpoint_simulator", "llmendpoint simulate"]),
+    (dashboard.command_line(), ["python -m llmendpoint_dashboard"]),
     (demo.command_line(), ["llmendpoint demo"]),
     (load.command_line(), ["llmendpoint load", "llmendpoint traffic"]),
     (results.command_line(), ["llmendpoint results RUN"]),
