@@ -120,7 +120,9 @@ def test_a_header_is_trusted_from_the_addresses_of_the_proxy_alone() -> None:
 
 def test_without_authentication_only_the_cluster_reaches_it() -> None:
     flags = ("--set", "dashboard.auth.mode=None")
-    assert {"--auth=none", "--allow-unauthenticated", f"--allowed-host={NAME}.llmendpoint-system.svc"} <= set(arguments(*flags))
+    assert {"--auth=none", "--allow-unauthenticated", f"--allowed-host={NAME}.llmendpoint-system.svc"} <= set(
+        arguments(*flags)
+    )
     assert objects(*flags)[f"Service/{NAME}"]["spec"]["type"] == "ClusterIP"
     assert "--allow-unauthenticated" not in arguments()
 

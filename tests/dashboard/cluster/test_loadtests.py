@@ -122,7 +122,11 @@ def test_tests_that_have_not_ended_are_kept_longest_then_the_newest() -> None:
             "",
             "2 users for 30s, at most 9 requests, after a warm-up of 5s",
         ),
-        ({"stages": [{"rate": str(rate), "duration": "1s"} for rate in range(1, 9)]}, "", "1, 2, 3, 4, 5, … requests/s in 8s"),
+        (
+            {"stages": [{"rate": str(rate), "duration": "1s"} for rate in range(1, 9)]},
+            "",
+            "1, 2, 3, 4, 5, … requests/s in 8s",
+        ),
         ({"concurrency": 2, "duration": "soon", "warmup": []}, "", "2 users for 0us"),
         ({}, "Baseline", "the scenario Baseline"),
         ({}, "", ""),
