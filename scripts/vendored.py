@@ -1,11 +1,12 @@
 """Copy the dashboard's JavaScript libraries from `node_modules` into the package, or check what is there.
 
-Browsers resolve no package names, and an import map would need an inline script, which the page's policy forbids. So the
-names in imports are replaced by the names of the vendored files. Nothing else in the files is changed, other than that references to source maps are removed.
+Browsers resolve no package names, and an import map would need an inline script, which the page's policy forbids.
+Therefore the names in imports are replaced by the names of the vendored files, and references to source maps are
+removed. Nothing else in the files is changed.
 
-`vendor.json` has the version, the licence, npm's integrity hash of each package, and the SHA-256 of each file before and
-after. The check needs no npm: it compares the files with `vendor.json`, and `vendor.json` with the lock file. If the
-packages are installed, it also makes the files again and compares.
+`vendor.json` has the version, the licence, npm's integrity hash of each package, and the SHA-256 of each file before
+and after. The check needs no npm: it compares the files with `vendor.json`, and `vendor.json` with the lock file. If
+the packages are installed, it also makes the files again and compares.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     if parser.parse_args(arguments).check:
         found = list(problems(Places()))
         for problem in found:
-            print(problem, file=sys.stderr)  # noqa: T201
+            print(problem, file=sys.stderr)
         return 1 if found else 0
     copy(Places())
     return 0
@@ -106,7 +107,8 @@ def problems(places: Places) -> Iterator[str]:
     locked = _lock(places)
     for package in packages:
         if package["integrity"] != locked.get(package["name"], {}).get("integrity"):
-            yield f"vendor.json has another {package['name']} than {places.packages / 'package-lock.json'}; run scripts/vendor"
+            lock = places.packages / "package-lock.json"
+            yield f"vendor.json has another {package['name']} than {lock}; run scripts/vendor"
     if (places.packages / "node_modules/preact").is_dir():
         for name, data in _made(places):
             if (places.vendor / name).exists() and (places.vendor / name).read_bytes() != data:

@@ -95,7 +95,7 @@ def check_pages(tab: Any, axe: str, hashes: Mapping[str, str]) -> None:
     tab.evaluate(axe)
     for name, hash_ in hashes.items():
         tab.evaluate("hash => { location.hash = hash; }", hash_)
-        tab.wait_for_function("document.activeElement?.id === 'title'")
+        tab.wait_for_function("() => document.activeElement?.id === 'title'")
         tab.wait_for_selector(CONTENT, state="attached")
         tab.wait_for_selector(".starting", state="detached")
         if problems := problems_of(tab, axe):
@@ -175,14 +175,14 @@ def test_charts_follow_the_theme(machine: Pages, open_page: OpenPage) -> None:
 
 def test_filters_are_in_the_url_and_survive_a_reload(machine: Pages, open_page: OpenPage) -> None:
     tab = open_page(machine, "#/overview")
-    tab.get_by_label("Model", exact=True).select_option("llama3.2:3b")
+    tab.get_by_role("combobox", name="Model").select_option("llama3.2:3b")
     tab.get_by_label("1h", exact=True).check(force=True)
     assert tab.evaluate("location.hash") == "#/overview?model=llama3.2:3b&range=1h"
     tab.reload()
     tab.wait_for_selector(".tile")
-    assert tab.get_by_label("Model", exact=True).input_value() == "llama3.2:3b"
+    assert tab.get_by_role("combobox", name="Model").input_value() == "llama3.2:3b"
     assert tab.get_by_label("1h", exact=True).is_checked()
-    assert tab.locator(".tile .figure").first.inner_text() == "200 tok/s".replace(" ", "")
+    assert tab.locator(".tile .figure").first.inner_text() == "200tok/s"
 
 
 def test_long_ranges_need_prometheus(machine: Pages, cluster: Pages, open_page: OpenPage) -> None:
@@ -210,10 +210,12 @@ def test_another_page_begins_at_its_heading(machine: Pages, open_page: OpenPage)
     tab = open_page(machine, "#/overview")
     tab.get_by_role("link", name="Requests").focus()
     tab.keyboard.press("Enter")
-    tab.wait_for_function("document.activeElement.textContent === 'Requests' && document.activeElement.id === 'title'")
+    tab.wait_for_function(
+        "() => document.activeElement.textContent === 'Requests' && document.activeElement.id === 'title'"
+    )
     assert tab.title() == "Requests · llmendpoint"
     tab.go_back()
-    tab.wait_for_function("document.activeElement.textContent === 'Overview'")
+    tab.wait_for_function("() => document.activeElement.textContent === 'Overview'")
 
 
 def test_a_table_is_sorted_by_its_headings(machine: Pages, open_page: OpenPage) -> None:
@@ -273,7 +275,7 @@ def test_the_data_can_be_held_still(open_page: OpenPage) -> None:
         tab.wait_for_selector(".banner.warn")
         assert figure.inner_text() == "300tok/s"
         tab.get_by_role("button", name="Resume").click()
-        tab.wait_for_function("document.querySelector('.tile .figure').innerText.startsWith('600')")
+        tab.wait_for_function("() => document.querySelector('.tile .figure').innerText.startsWith('600')")
 
 
 def test_the_manifest_can_be_copied_on_a_cluster(cluster: Pages, open_page: OpenPage) -> None:
@@ -281,7 +283,7 @@ def test_the_manifest_can_be_copied_on_a_cluster(cluster: Pages, open_page: Open
     assert tab.get_by_role("button", name="Start the load test").count() == 0
     tab.get_by_role("button", name="Show the manifest").click()
     tab.get_by_role("button", name="Copy the manifest").click()
-    tab.wait_for_function("document.querySelector('#announcer').textContent === 'Copied the manifest.'")
+    tab.wait_for_function("() => document.querySelector('#announcer').textContent === 'Copied the manifest.'")
     assert tab.evaluate("navigator.clipboard.readText()").startswith("apiVersion: llmendpoint.dev")
 
 
@@ -295,11 +297,13 @@ def test_five_hundred_endpoints_stay_responsive(open_page: OpenPage) -> None:
         )
         for number in range(5):
             pages.write(lambda hub, n=number: hub.upsert("endpoints", states.endpoints(range(500), f"message {n}")))  # type: ignore[misc]
-            tab.wait_for_function("text => document.querySelector('tbody').textContent.includes(text)", arg=f"message {number}")
+            tab.wait_for_function(
+                "text => document.querySelector('tbody').textContent.includes(text)", arg=f"message {number}"
+            )
         # Every row changes five times. A task of more than 200 ms would be felt as a delay of the keyboard.
         assert max(tab.evaluate("window.slow"), default=0) < 200
         tab.get_by_label("Find").fill("assistant-499")
-        tab.wait_for_function("document.querySelectorAll('tbody tr').length === 1")
+        tab.wait_for_function("() => document.querySelectorAll('tbody tr').length === 1")
         assert tab.inner_text("caption") == "1 of 500 endpoints, 400 ready"
 
 
@@ -311,4 +315,4 @@ def test_a_removed_row_vanishes(open_page: OpenPage) -> None:
         tab = open_page(pages, "#/doctor")
         assert tab.locator(".finding").count() == 3
         pages.write(remove)
-        tab.wait_for_function("document.querySelectorAll('.finding').length === 2")
+        tab.wait_for_function("() => document.querySelectorAll('.finding').length === 2")

@@ -219,7 +219,7 @@ async def test_an_address_where_something_else_answers_is_down_with_the_reason(
     class Impostor:
         admin_port = simulator.port
 
-    dashboard, page = await start_dashboard(Impostor()), Page()  # type: ignore[arg-type]
+    dashboard, page = await start_dashboard(Impostor()), Page()
     async with reading(browser, dashboard, page):
         await eventually(lambda: bool(page.values.get("about", {}).get("sources")))
         source = page.values["about"]["sources"][0]

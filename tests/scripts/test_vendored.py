@@ -45,7 +45,10 @@ def test_another_version_in_the_lock_file_is_noticed(places: Places) -> None:
 
 def test_imports_become_names_of_files() -> None:
     source = b'import{h as r}from"preact";export{h}from "preact";import e from"htm";\n//# sourceMappingURL=a.map\n'
-    assert resolve_imports(source) == b'import{h as r}from"./preact.js";export{h}from "./preact.js";import e from"./htm.js";\n'
+    assert (
+        resolve_imports(source)
+        == b'import{h as r}from"./preact.js";export{h}from "./preact.js";import e from"./htm.js";\n'
+    )
 
 
 def test_an_import_that_is_not_vendored_is_an_error() -> None:

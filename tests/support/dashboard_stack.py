@@ -17,7 +17,7 @@ from typing import Any
 from support.control_plane import free_port
 from support.waiting import wait_until
 
-MODEL = "tiny:latest"
+MODEL = "simulated:latest"
 
 
 @dataclass
@@ -82,7 +82,9 @@ class Stack:
                 ("requests", "completed", "prompt_tokens", "generation_tokens")}  # fmt: skip
 
     def _post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=30) as response:
             last: dict[str, Any] = json.loads(response.read().splitlines()[-1])
         return last

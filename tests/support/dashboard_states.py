@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from llmendpoint_dashboard import contract as c
 from llmendpoint_dashboard.state import Hub
@@ -70,10 +71,14 @@ def busy_overview(rate: float = 4.0, now: float | None = None) -> c.Overview:
         window_seconds=30,
         total=_traffic(rate * 1.5, running=7, waiting=3, latency=0.31),
         models=tuple(
-            c.ModelTraffic(model=name, **_fields(rate / (index + 1), running=5 - index, waiting=3 * index, latency=0.31))
+            c.ModelTraffic(
+                model=name, **_fields(rate / (index + 1), running=5 - index, waiting=3 * index, latency=0.31)
+            )
             for index, name in enumerate(MODELS)
         ),
-        tenants=tuple(c.TenantTraffic(tenant=name, **_fields(rate / (index + 1))) for index, name in enumerate(TENANTS)),
+        tenants=tuple(
+            c.TenantTraffic(tenant=name, **_fields(rate / (index + 1))) for index, name in enumerate(TENANTS)
+        ),
     )
 
 
@@ -81,7 +86,9 @@ def _traffic(rate: float, running: int = 0, waiting: int = 0, latency: float | N
     return c.Traffic(**_fields(rate, running, waiting, latency))
 
 
-def _fields(rate: float, running: int | None = None, waiting: int | None = None, latency: float | None = None) -> dict:  # type: ignore[type-arg]
+def _fields(
+    rate: float, running: int | None = None, waiting: int | None = None, latency: float | None = None
+) -> dict[str, Any]:
     return {
         "prompt_tokens_per_second": rate * 26,
         "generation_tokens_per_second": rate * 50,
@@ -158,7 +165,7 @@ def load_tests(origin: c.Origin = c.Origin.MACHINE) -> Iterable[c.LoadTestRow]:
     """Return a load test that runs, one that passed, one that failed and one that is invalid."""
     now = time.time()
     prefix = "team-0/" if origin is c.Origin.CLUSTER else ""
-    common = {"origin": origin, "namespace": "team-0" if prefix else "", "target": "http://127.0.0.1:11435",
+    common: dict[str, Any] = {"origin": origin, "namespace": "team-0" if prefix else "", "target": "http://127.0.0.1:11435",
               "model": MODELS[0]}  # fmt: skip
     yield c.LoadTestRow(
         key=f"{prefix}evening", name="evening", state=c.RunState.RUNNING, started=now - 41, percent=68, in_flight=4,
@@ -188,7 +195,11 @@ def requests(count: int = 24) -> Iterable[c.RequestRow]:
     now = time.time()
     for number in range(count):
         outcome = "upstream_5xx" if number == 5 else "client_cancelled" if number == 11 else "ok"
-        load, queue, decode = (3.2 if number == 8 else 0.001), (1.4 if number == 15 else 0.02), 0.6 + (number % 7) * 0.35
+        load, queue, decode = (
+            (3.2 if number == 8 else 0.001),
+            (1.4 if number == 15 else 0.02),
+            0.6 + (number % 7) * 0.35,
+        )
         good = outcome == "ok"
         yield c.RequestRow(
             key=f"ollama/{number}", time=now - number * 2.7, source="ollama", request_id=f"req-{number}",

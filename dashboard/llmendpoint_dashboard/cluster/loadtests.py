@@ -23,7 +23,7 @@ from llmendpoint_dashboard.contract import (
     Percentiles,
     RunState,
 )
-from llmendpoint_dashboard.loadtests.words import objective_text
+from llmendpoint_dashboard.words import objective_text
 
 _NOT_SEEN = (
     "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."

@@ -30,7 +30,7 @@ class Events:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
-        return [web.get("/api/v1/events", self._events), web.get("/api/v1/state", self._state)]
+        return [web.get("/api/v1/events", self._events, allow_head=False), web.get("/api/v1/state", self._state)]
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
         state = self._hub.encoded()

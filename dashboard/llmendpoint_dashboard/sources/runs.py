@@ -35,9 +35,9 @@ from llmendpoint_dashboard.contract import (
     RunState,
     TableSection,
 )
-from llmendpoint_dashboard.sources.run_words import is_met, load_sentence, objective_text
 from llmendpoint_dashboard.sources.traffic import rounded
 from llmendpoint_dashboard.state import Hub, RowWriter
+from llmendpoint_dashboard.words import is_met, load_sentence, objective_text
 
 log = logging.getLogger(__name__)
 

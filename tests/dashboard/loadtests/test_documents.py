@@ -14,7 +14,7 @@ from llmendpoint_dashboard.contract import LoadTestRequest
 from llmendpoint_dashboard.loadtests.documents import longest_seconds, manifest, presets, run_document
 from llmendpoint_dashboard.loadtests.problems import RefusedError
 from llmendpoint_dashboard.settings import LoadLimits
-from llmendpoint_dashboard.sources.run_words import load_sentence
+from llmendpoint_dashboard.words import load_sentence
 from llmendpoint_loadjob.settings import parse_settings
 
 LIMITS = LoadLimits()

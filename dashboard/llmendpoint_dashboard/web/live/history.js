@@ -33,7 +33,8 @@ export function follow() {
     void caughtUp.value;
     clearTimeout(timer);
     running?.abort();
-    if (page === "overview" && !paused.value) void load(query(params));
+    const wanted = query(params);
+    if (page === "overview" && (!paused.value || shown.peek().wanted !== wanted)) void load(wanted);
   });
 }
 
@@ -62,5 +63,5 @@ async function load(wanted) {
       shown.value = { ...shown.peek(), error: error instanceof Error ? error.message : String(error) };
     }
   }
-  if (!mine.signal.aborted) timer = setTimeout(() => void load(wanted), wait);
+  if (!mine.signal.aborted && !paused.peek()) timer = setTimeout(() => void load(wanted), wait);
 }

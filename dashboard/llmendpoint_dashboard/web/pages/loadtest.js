@@ -77,7 +77,7 @@ function Facts({ row, summary }) {
     ["Tokens out", summary?.outputTokens == null ? "" : count(summary.outputTokens)],
     ["Tokens per second", summary?.outputTokensPerSecond ? `${number(summary.outputTokensPerSecond.value)} tok/s` : ""],
   ];
-  return html`<dl class="facts">
+  return html`<dl class="facts four">
     ${facts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}
     <div class="wide"><dt>Load</dt><dd>${row.load}</dd></div>
     ${row.target && html`<div class="wide"><dt>Target</dt><dd><code>${row.target}</code></dd></div>`}

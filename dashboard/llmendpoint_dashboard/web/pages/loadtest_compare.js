@@ -52,10 +52,10 @@ function RunSelect({ label, value, runs, onChange }) {
 
 /** @param {{result: import("../types.js").Comparison}} props */
 function Result({ result }) {
-  const rows = result.metrics.map((metric) => ({ ...metric, key: metric.name }));
+  const rows = result.metrics.filter((metric) => metric.a != null || metric.b != null).map((metric) => ({ ...metric, key: metric.name }));
   return html`<section class="card">
-    <dl class="facts"><div><dt>A: ${result.a.name}</dt><dd><${VerdictBadge} row=${result.a} /></dd></div>
-      <div><dt>B: ${result.b.name}</dt><dd><${VerdictBadge} row=${result.b} /></dd></div></dl><br />
+    <dl class="facts two"><div><dt>A: ${result.a.name}</dt><dd><${VerdictBadge} row=${result.a} /></dd></div>
+      <div><dt>B: ${result.b.name}</dt><dd><${VerdictBadge} row=${result.b} /></dd></div></dl>
     <${Table} caption="The better value has a check mark" columns=${COLUMNS} rows=${rows} order=${{ by: "", down: false }} />
   </section>`;
 }

@@ -13,8 +13,9 @@ export function Presets({ presets, kind, onChange }) {
   const options = [...presets.map((preset) => ({ ...preset, title: preset.name })), ...OWN];
   return html`<fieldset><legend>Load</legend><div class="presets">
     ${options.map((option) => html`<label class="preset" key=${option.name}>
-      <input type="radio" name="kind" value=${option.name} checked=${option.name === kind} onChange=${() => onChange(option.name)} />
-      <b>${option.title}</b><span>${option.description}</span></label>`)}
+      <input type="radio" name="kind" value=${option.name} checked=${option.name === kind}
+        aria-label=${option.title} aria-describedby="about-${option.name}" onChange=${() => onChange(option.name)} />
+      <b>${option.title}</b><span id="about-${option.name}">${option.description}</span></label>`)}
   </div></fieldset>`;
 }
 
