@@ -32,8 +32,9 @@ from llmendpoint_dashboard.sources.runs import DOCUMENT, Child, has_ended
 log = logging.getLogger(__name__)
 
 _LOG = "load.log"
-#: Time that a run gets to write its result after it was interrupted, before it is killed.
-STOP_SECONDS = 15.0
+#: Time that a run gets to write its result after it was interrupted, before it is killed. `llmendpoint down` kills the
+#: dashboard after 10 s.
+STOP_SECONDS = 7.0
 #: Time that a run takes at most from its last file to the end of its process.
 _ENDING_SECONDS = 5.0
 _MAX_LOG_BYTES = 4096
@@ -99,7 +100,7 @@ class Starter:
     async def stop(self, key: str) -> None:
         """Interrupt a run, which then writes its partial result. Raises RefusedError if it was not started here."""
         run = self._runs.get(key)
-        if run is None or not run.is_running:
+        if run is None or not run.is_running or await asyncio.to_thread(has_ended, self._folder / key):
             raise RefusedError(
                 "This load test is not running, or was not started by this dashboard.", status=HTTPStatus.CONFLICT
             )

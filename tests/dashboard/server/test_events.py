@@ -119,6 +119,17 @@ async def test_a_browser_that_does_not_read_is_disconnected_and_delays_nobody(
     writer.close()
 
 
+async def test_a_stream_ends_after_a_while_so_that_the_login_is_checked_again(
+    browser: aiohttp.ClientSession, start_dashboard: StartDashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "STREAM_SECONDS", 0.1)
+    monkeypatch.setattr("llmendpoint_dashboard.main.Events", lambda hub: events.Events(hub, heartbeat=0.02))
+    dashboard, page = await start_dashboard(), Page()
+    async with reading(browser, dashboard, page) as task:
+        await asyncio.wait_for(task, 5)
+    assert page.seen[0] == "state"
+
+
 async def test_the_number_of_browsers_is_bounded(
     browser: aiohttp.ClientSession, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
