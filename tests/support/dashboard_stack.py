@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,14 +45,14 @@ class Stack:
         _await_answer(f"http://127.0.0.1:{self.admin}/status")
         self.start_dashboard()
 
-    def start_dashboard(self) -> None:
-        """Start the dashboard and wait until it answers."""
+    def start_dashboard(self, *arguments: str) -> None:
+        """Start the dashboard, with more arguments, and wait until it answers."""
         runs = self.folder / "runs"
         runs.mkdir(exist_ok=True)
         self._start("dashboard", "llmendpoint_dashboard", "--listen", f"127.0.0.1:{self.dashboard}", "--sidecar",
                     f"ollama=http://127.0.0.1:{self.admin}", "--simulated", "ollama", "--runs", str(runs), "--load-url",
-                    f"ollama=http://127.0.0.1:{self.proxy}")  # fmt: skip
-        _await_answer(f"{self.url}api/v1/state")
+                    f"ollama=http://127.0.0.1:{self.proxy}", *arguments)  # fmt: skip
+        _await_answer(f"{self.url}livez")
 
     def stop_dashboard(self) -> None:
         """Kill the dashboard, as a crash would."""
@@ -118,10 +117,10 @@ def running_stack(folder: Path) -> Iterator[Stack]:
 def _await_answer(url: str) -> None:
     def answers() -> bool:
         try:
-            _get(url)
-        except (OSError, urllib.error.URLError):
+            with urllib.request.urlopen(url, timeout=5):
+                return True
+        except OSError:
             return False
-        return True
 
     assert wait_until(answers), f"{url} does not answer"
 

@@ -17,7 +17,7 @@ const NEGATIVE = new Set(["Degraded", "Stalled"]);
 const COLUMNS = [
   { id: "type", label: "Condition", value: (row) => row.type },
   { id: "status", label: "Status", value: (row) => row.status, cell: (row) => html`<${Badge} tone=${toneOf(row)}>${row.status}<//>` },
-  { id: "reason", label: "Reason", value: (row) => row.reason },
+  { id: "reason", label: "Reason", kind: "wide", value: (row) => row.reason },
   { id: "message", label: "Message", kind: "words", cell: (row) => row.message },
   { id: "since", label: "Since", kind: "tight", value: (row) => row.lastTransitionTime, cell: (row) => html`<${Since} time=${row.lastTransitionTime} />` },
 ];

@@ -14,7 +14,7 @@ const READY = ["False", "Unknown", "True"];
 /** @type {import("../ui/table.js").Column<EndpointRow>[]} */
 const COLUMNS = [
   { id: "name", label: "Endpoint", value: (row) => row.key, cell: Name },
-  { id: "ready", label: "Ready", value: (row) => READY.indexOf(row.ready), cell: Ready },
+  { id: "ready", label: "Ready", kind: "wide", value: (row) => READY.indexOf(row.ready), cell: Ready },
   { id: "replicas", label: "Replicas", kind: "end", value: (row) => row.replicas, cell: (row) => `${count(row.readyReplicas)} of ${count(row.replicas)}` },
   { id: "models", label: "Models", kind: "wide", value: (row) => row.models.join(", ") },
   { id: "gpu", label: "GPU per replica", kind: "tight", value: (row) => row.gpu },

@@ -52,7 +52,7 @@ function Tiles() {
   return html`<dl class="tiles ${isStale() ? "stale" : ""}" aria-label="Now">
     <${Tile} label="Tokens out" figure=${number(traffic.generationTokensPerSecond)} unit="tok/s" note="generated" />
     <${Tile} label="Tokens in" figure=${number(traffic.promptTokensPerSecond)} unit="tok/s" note="read from prompts" />
-    <${Tile} label="Requests" figure=${number(traffic.requestsPerSecond)} unit="req/s" note="ended, last ${span(state.windowSeconds)}" />
+    <${Tile} label="Requests" figure=${number(traffic.requestsPerSecond)} unit="req/s" note="ended, last ${span(Math.round(state.windowSeconds))}" />
     <${Tile} label="Running" figure=${count(traffic.running)} note=${traffic.running ? "being answered" : none} />
     <${Tile} label="Waiting" figure=${count(traffic.waiting)} note=${traffic.waiting ? "in the queue" : byTenant ? none : "no queue"} />
     <${Latency} label="Time to first token, p95" short="TTFT" value=${traffic.ttft} byTenant=${byTenant} />

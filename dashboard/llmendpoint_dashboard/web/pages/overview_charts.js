@@ -1,6 +1,6 @@
 /** The charts of the overview, of one history. */
 import { html, useMemo } from "../lib.js";
-import { duration, short, span, words } from "../format.js";
+import { clockTime, duration, short, span, words } from "../format.js";
 import { shown } from "../live/history.js";
 import { route } from "../route.js";
 import { Chart } from "../ui/chart.js";
@@ -34,7 +34,9 @@ const ERROR_COLOURS = ["bad", "wait", "load", "in", "out", "soft"];
 const ERROR_DASHES = [undefined, [6, 3], [2, 2], [9, 3, 2, 3]];
 
 export function Charts() {
-  const { data, error } = shown.value;
+  const { error } = shown.value;
+  const whole = shown.value.data;
+  const data = useMemo(() => whole && sinceKnown(whole), [whole]);
   const charts = useMemo(() => build(data), [data]);
   const { tenant } = route.value.params;
   return html`<div class="stack">
@@ -44,7 +46,8 @@ export function Charts() {
       ${charts.map((chart) => html`<${Chart} key=${chart.id} ...${chart} times=${data?.times ?? null}
         waiting=${waiting(data, chart, tenant)} />`)}
     </div>
-    ${data && html`<p class="soft small">One value per ${span(data.step)}, from ${data.source === "prometheus" ? "Prometheus" : "the sidecars"}.</p>`}
+    ${data && html`<p class="soft small">One value per ${span(data.step)}, from ${data.source === "prometheus" ? "Prometheus" : "the sidecars"}.
+      ${data !== whole && ` Nothing is known before ${clockTime(data.times[0])}.`}</p>`}
   </div>`;
 }
 
@@ -53,6 +56,25 @@ function waiting(data, chart, tenant) {
   if (!data) return "Waiting for the history…";
   if (tenant && !chart.perTenant) return "Not measured per tenant";
   return chart.id === "errors" ? "No errors in this range" : "Nothing measured in this range";
+}
+
+/** Points that charts show at least, so that a line can be seen. */
+const FEWEST = 24;
+
+/**
+ * The history since anything is known. A dashboard that has just started would otherwise show an empty range with a line
+ * at its end.
+ * @param {History} data @returns {History}
+ */
+function sinceKnown(data) {
+  const first = data.times.findIndex((_, index) => data.series.some((series) => series.values[index] != null));
+  const start = Math.max(0, Math.min(first, data.times.length - FEWEST));
+  if (start === 0) return data;
+  return {
+    ...data,
+    times: data.times.slice(start),
+    series: data.series.map((series) => ({ ...series, values: series.values.slice(start) })),
+  };
 }
 
 /** @param {History | null} data */

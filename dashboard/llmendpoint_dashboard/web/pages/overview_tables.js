@@ -36,10 +36,10 @@ export function TrafficTables() {
   const order = { by: "out", down: true };
   return html`<div class="stack">
     ${models.length > 0 && html`<section class="card"><h2>Models now</h2>
-      <${Table} caption="Traffic of each model in the last ${span(state.windowSeconds)}" rows=${models} order=${order}
+      <${Table} caption="Traffic of each model in the last ${span(Math.round(state.windowSeconds))}" rows=${models} order=${order}
         columns=${[name("model", "Model"), ...RATES, ...LATENCIES, ERRORS]} /></section>`}
     ${tenants.some((row) => row.key) && html`<section class="card"><h2>Tenants now</h2>
-      <${Table} caption="Traffic of each tenant in the last ${span(state.windowSeconds)}" rows=${tenants} order=${order}
+      <${Table} caption="Traffic of each tenant in the last ${span(Math.round(state.windowSeconds))}" rows=${tenants} order=${order}
         columns=${[name("tenant", "Tenant"), ...RATES, ERRORS]} /></section>`}
   </div>`;
 }
@@ -56,5 +56,5 @@ function name(param, label) {
 function errors(outcomes) {
   const bad = Object.entries(outcomes).filter(([outcome, rate]) => isError(outcome) && rate > 0);
   if (bad.length === 0) return "none";
-  return bad.map(([outcome, rate]) => html`<span class="bad-text">${number(rate)} ${words(outcome)} </span>`);
+  return bad.map(([outcome, rate]) => html`<span class="bad-text line">${number(rate)} ${words(outcome)}</span>`);
 }
