@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import secrets
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
 from support.cluster import NAMESPACE, ROOT, Namespace, Parameters, kubectl, new_namespace, sample_endpoint
+
+DASHBOARD = "llmendpoint-dashboard"
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -19,6 +25,17 @@ def manifests() -> Iterator[None]:
     kubectl("apply", "-k", str(ROOT / "manifests"))
     yield
     kubectl("delete", "-k", str(ROOT / "manifests"), "--timeout=120s")
+
+
+@pytest.fixture
+def token(manifests: None) -> Iterator[str]:
+    """The dashboard with this token, installed from the plain manifests."""
+    found = secrets.token_hex(16)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": DASHBOARD}, "stringData": {"token": found}}
+    Namespace(NAMESPACE).apply(secret)
+    kubectl("apply", "-k", str(ROOT / "manifests/dashboard"))
+    yield found
+    kubectl("delete", "-k", str(ROOT / "manifests/dashboard"), "--timeout=60s")
 
 
 def test_the_plain_install_makes_the_cpu_sample_ready(manifests: None, parameters: Parameters) -> None:
@@ -34,3 +51,13 @@ def test_the_plain_install_makes_the_cpu_sample_ready(manifests: None, parameter
     # The endpoint is deleted while the operator runs, and its pods later: neither waits for the other.
     namespace.run("delete", "llmendpoint/assistant", "--timeout=60s")
     kubectl("delete", "namespace", namespace.name, "--wait=false")
+
+
+def test_the_plain_dashboard_answers_with_its_token(token: str) -> None:
+    kubectl("--namespace", NAMESPACE, "rollout", "status", f"deployment/{DASHBOARD}", "--timeout=180s")
+    with Namespace(NAMESPACE).forward(f"service/{DASHBOARD}", 3001) as url:
+        request = urllib.request.Request(f"{url}/api/v1/state", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            assert json.loads(response.read())["sections"]["about"]["mode"] == "cluster"
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{url}/api/v1/state", timeout=30)

@@ -1,6 +1,6 @@
 """Describes the load of a LoadTest in one sentence, from `spec.load` or `status.resolvedLoad`. Has no side effects.
 
-The words are those for runs of a machine (`loadtests/words.py`), which have a run document instead.
+The words are those for runs of a machine (`words.py`), which have a run document instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MAX_LEVELS = 6
 
 
 def describe_load(load: Manifest, scenario: str) -> str:
-    """Return the sentence, such as `8 users for 5m00s`. The load is empty until the operator has resolved the scenario."""
+    """Return the sentence, such as `8 users for 5m00s`. Until the scenario is resolved, the load is empty."""
     words = _shape(load)
     if not words:
         return f"the scenario {scenario}" if scenario else ""

@@ -118,8 +118,10 @@ def _objective(item: Manifest) -> ObjectiveState:
     except ValueError:
         # A metric of a later version.
         words = f"{metric} {threshold}"
-    is_measured = bool(measured) and measured != NOTHING_MEASURED
-    return ObjectiveState(text=words, measured=measured, met=bool(item.get("met")) if is_measured else None)
+    met = item.get("met")
+    # An objective that was not judged has no `met`.
+    is_judged = isinstance(met, bool) and bool(measured) and measured != NOTHING_MEASURED
+    return ObjectiveState(text=words, measured=measured, met=met if is_judged else None)
 
 
 def _percentiles(latency: Manifest) -> Percentiles | None:

@@ -52,6 +52,10 @@ class Table(Generic[T]):
         """Yield all keys and values."""
         yield from self._values.items()
 
+    def values(self) -> Iterator[T]:
+        """Yield all values."""
+        yield from self._values.values()
+
     def begin(self, scope: str) -> None:
         """Start a listing of a namespace, or of all namespaces if `scope` is empty."""
         self._unseen[scope] = {key for key in self._values if not scope or key.startswith(f"{scope}/")}

@@ -119,7 +119,7 @@ class ClusterSource:
         self._doctor.replace(_rows(self._all_findings()))
         known = (
             tuple(address for address in addresses if address.endpoint in self._endpoints)
-            for _, addresses in self._slices.items()
+            for addresses in self._slices.values()
         )
         sidecars = chosen(known, MAX_SIDECARS)
         if sidecars != self._sidecars:
@@ -131,10 +131,10 @@ class ClusterSource:
         yield from self._refusals()
         for findings in self._findings.values():
             yield from findings
-        for _, view in self._loadtests.items():
+        for view in self._loadtests.values():
             if view.finding is not None:
                 yield view.finding
-        for _, finding in self._schedules.items():
+        for finding in self._schedules.values():
             if finding is not None:
                 yield finding
 
@@ -183,14 +183,14 @@ class ClusterSource:
             )
         where = f"in namespace {reflector.scope}" if reflector.scope else "in all namespaces"
         return (
-            f"The API server refuses to list {reflector.kind.plural} {where}: {reflector.trouble}. Give the dashboard's "
-            "ServiceAccount the rules of the chart (rbac.create)."
+            f"The API server refuses to list {reflector.kind.plural} {where}: {reflector.trouble}. Give the "
+            "dashboard's ServiceAccount the rules of the chart (rbac.create)."
         )
 
     def _silence(self, reflector: Reflector) -> str:
         return (
-            f"The API server {self._server.url} does not answer: {reflector.trouble}. What is shown of the cluster may be "
-            "out of date."
+            f"The API server {self._server.url} does not answer: {reflector.trouble}. What is shown of the cluster "
+            "may be out of date."
         )
 
 

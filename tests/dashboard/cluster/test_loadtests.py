@@ -74,6 +74,12 @@ def test_a_test_that_has_ended_has_its_verdict_summary_and_the_command_for_its_r
     assert found.summary == summary
 
 
+def test_an_objective_that_was_not_judged_is_neither_met_nor_missed() -> None:
+    slo = [{**SPEC["slo"][0], "measured": "1.2s"}]
+    (objective,) = view(conditions=PASSED, verdict="Invalid", slo=slo).row.objectives
+    assert (objective.measured, objective.met) == ("1.2s", None)
+
+
 def test_a_test_that_waits_has_no_verdict_and_says_what_it_waits_for() -> None:
     waiting = conditions(
         complete=("False", "Pending", "m"), passed=("Unknown", "Pending", "LLMEndpoint assistant is not Ready.")
