@@ -77,6 +77,7 @@ _FAULTS: dict[str, Fault] = {
     "supervisor": kill("supervisor"),
     "sidecar": kill("sidecar"),
     "simulator": kill("simulator"),
+    "dashboard": kill("dashboard"),
     "hung sidecar": kill("sidecar", signal.SIGSTOP),
     "hung supervisor": kill("supervisor", signal.SIGSTOP),
     "stack.json": damage("stack.json"),
@@ -96,15 +97,17 @@ def test_nothing_is_left_and_nothing_blocks(stack: LocalStack, capsys: pytest.Ca
     choice = random.Random(13)
     names = list(_FAULTS)
     for number in range(_ROUNDS):
-        # Each fault occurs, and often two of them together.
+        # Each fault occurs, and often two of them together. Every fifth stack has a dashboard, which is then killed.
         chosen = [names[number % len(names)], *choice.sample(names, choice.choice((0, 1)))]
-        assert up.main([*BARE]) == 0, (number, capsys.readouterr())
+        chosen += [] if number % 5 else ["dashboard"]
+        words = list(BARE) if number % 5 else ["--no-prometheus"]
+        assert up.main(words) == 0, (number, capsys.readouterr())
         addresses = [program.address for program in (read_stack(stack.folders) or pytest.fail("no stack")).programs]
         for name in chosen:
             with suppress(FileNotFoundError, AssertionError):
                 _FAULTS[name](stack)
         if choice.random() < 0.3:
-            up.main([*BARE])
+            up.main(words)
         code = down.main(["--timeout", "1s"])
         assert code == 0, (number, chosen, capsys.readouterr())
         assert not stack.processes(), (number, chosen)
