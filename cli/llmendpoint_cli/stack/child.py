@@ -48,6 +48,7 @@ class Child:
         self._ticks: int | None = None
         self._since = 0.0
         self._started = 0.0
+        self._asked_at = 0.0
         self._delay = _FIRST_DELAY
 
     @property
@@ -121,14 +122,15 @@ class Child:
             self.phase = Phase.ENDED
         elif self.phase is not Phase.STOPPING:
             self.phase = Phase.STOPPING
-            self.kill_at = time.monotonic() + self.program.stop_seconds
+            self._asked_at = time.monotonic()
+            self.kill_at = self._asked_at + self.program.stop_seconds
             self._process.terminate()
 
     def kill(self) -> None:
         """End the process and its group immediately."""
         if self._process is not None:
             self.kill_at = None
-            self.message = f"it did not end within {self.program.stop_seconds:g} s, and was killed"
+            self.message = f"it did not end within {time.monotonic() - self._asked_at:.0f} s, and was killed"
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -107,7 +108,8 @@ class _Planner:
         """Add the program of a model server that does not run yet, and return its address."""
         if upstream.is_running:
             return upstream
-        address = self._ports.free(Address("127.0.0.1", OLLAMA_PORT))
+        parts = urlsplit(upstream.url)
+        address = self._ports.free(Address(parts.hostname, parts.port or OLLAMA_PORT))
         url = f"http://{address}"
         if upstream.simulated:
             command = _python("llmendpoint_simulator", f"--listen={address}", *self._simulated_models())

@@ -130,6 +130,7 @@ class Supervisor:
         elif number in (signal.SIGTERM, signal.SIGINT):
             if self._stopping:
                 for child in self._all():
+                    child.stop()
                     child.kill()
             else:
                 self._say("stopping")

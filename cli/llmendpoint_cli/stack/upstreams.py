@@ -15,6 +15,9 @@ from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 _DEFAULT_URL = f"http://127.0.0.1:{OLLAMA_PORT}"
 
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
 class Upstream(NamedTuple):
     """A model server. Without `is_running`, the stack starts it. `program` is the path of Ollama, or empty."""
 
@@ -38,7 +41,7 @@ def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstr
         say(f"model server: the Ollama {version} at {url}")
         return [Upstream("ollama", url)]
     program = shutil.which("ollama")
-    if program is not None and url == _DEFAULT_URL:
+    if program is not None and urlsplit(url).hostname in _LOOPBACK:
         say(f"model server: Ollama is installed and does not run, so it is started ({program} serve)")
         return [Upstream("ollama", url, is_running=False, program=program)]
     say(

@@ -22,6 +22,7 @@ import pytest
 from llmendpoint_cli.stack.logfile import tail_of
 from llmendpoint_cli.stack.state import Phase, read_process, read_stack
 from support.local_stack import BARE, LocalStack, free_ports, local_stack
+from support.real_ollama import ollama_program
 from support.waiting import wait_until
 
 KEY = "sk-secret-of-team-a"
@@ -405,3 +406,27 @@ def test_down_without_a_stack_says_so(stack: LocalStack) -> None:
     assert stack.down().stdout == "Nothing runs.\n"
     assert stack.run("status").stdout == "No stack is up. `llmendpoint up` starts one.\n"
     assert stack.run("traffic", "--detach").returncode == 1
+
+
+def test_an_ollama_that_is_installed_is_started_with_the_environment_of_the_file(tmp_path: Path) -> None:
+    program = Path(ollama_program())
+    [port] = free_ports(1)
+    manifest = tmp_path / "e.yaml"
+    manifest.write_text("""apiVersion: llmendpoint.dev/v1alpha1
+kind: LLMEndpoint
+metadata: {name: a}
+spec:
+  models: [{name: "localhost:1/none/none:1", load: OnDemand}]
+  ollama: {numParallel: 3}
+""")
+    path = os.pathsep.join((str(program.parent), os.environ["PATH"]))
+    with local_stack(tmp_path / "state", PATH=path, HOME=str(tmp_path), OLLAMA_HOST=f"127.0.0.1:{port}") as stack:
+        done = stack.up("-f", str(manifest))
+        assert f"Ollama is installed and does not run, so it is started ({program} serve)" in done.stdout
+        assert "left out" not in done.stdout
+        assert process(stack, "ollama")["address"] == f"127.0.0.1:{port}"
+        assert "OLLAMA_NUM_PARALLEL:3" in tail_of(stack.folders.logs / "ollama.log", 100)
+        # The model cannot be pulled, which status says in the words of the sidecar.
+        assert process(stack, "sidecar")["message"].startswith("localhost:1/none/none:1 is ")
+        assert "ollama: ended with" in stack.down().stdout
+        assert not _answers(port)
