@@ -94,8 +94,18 @@ def test_it_installs_from_a_clone_and_uninstalls(tmp_path: Path) -> None:
     version = (ROOT / "VERSION").read_text().strip()
     assert f"installed llmendpoint {version} as {program}" in done.stdout
     assert f"try it: {program} up" in done.stdout
-    # An update replaces the environment, and leaves one.
-    assert install(tmp_path, **settings).returncode == 0
+    # An update replaces the environment, and leaves one. This one is the script from a pipe, with a downloaded source.
+    archive = tmp_path / "repository" / "archive" / "main.tar.gz"
+    archive.parent.mkdir(parents=True)
+    subprocess.run(["git", "archive", "--prefix=llmendpoint-main/", "-o", archive, "HEAD"], cwd=ROOT, check=True)
+    piped = subprocess.run(
+        ["sh", "-s", "--", "--prefix", str(tmp_path / "prefix")], input=(ROOT / "install.sh").read_text(), check=False,
+        capture_output=True, text=True, cwd=tmp_path, timeout=300,
+        env={"HOME": str(tmp_path), "PYTHON": sys.executable, **settings,
+             "LLMENDPOINT_REPOSITORY": f"file://{tmp_path}/repository"},
+    )  # fmt: skip
+    assert piped.returncode == 0, piped.stdout + piped.stderr
+    assert "downloading file://" in piped.stdout
     assert len(list((tmp_path / "prefix" / "share" / "llmendpoint").glob("environment-*"))) == 1
     environment = {
         "PATH": os.environ["PATH"],

@@ -102,8 +102,7 @@ class Child:
         """Notice the end of the process. Return whether it has ended just now."""
         if self._process is None:
             return False
-        # The ID is kept until the group has its signal, so that no other process can get it meanwhile.
-        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if not _has_ended(self._process):
             return False
         with contextlib.suppress(OSError):
             os.killpg(self._process.pid, signal.SIGTERM)
@@ -151,6 +150,16 @@ class Child:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLES)}
         return {**kept, **self.program.environment, MARK: str(self._folders.root)}
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a child has ended. Its ID is kept until `wait`, so that no other process gets it meanwhile.
+
+    Before Python 3.13, macOS has no `waitid`.
+    """
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def exit_text(code: int) -> str:
