@@ -27,12 +27,7 @@ def test_the_script_is_plain_shell() -> None:
         if shutil.which(shell):
             assert subprocess.run([shell, "-n", ROOT / "install.sh"], check=False).returncode == 0
     if shutil.which("shellcheck"):
-        assert (
-            subprocess.run(
-                ["shellcheck", "-o", "all", "-e", "SC2250,SC2310,SC2312", ROOT / "install.sh"], check=False
-            ).returncode
-            == 0
-        )
+        assert subprocess.run(["shellcheck", ROOT / "install.sh"], check=False).returncode == 0
 
 
 def test_help_says_what_it_does(tmp_path: Path) -> None:
@@ -82,8 +77,9 @@ def _can_install() -> bool:
 
 @pytest.mark.alone
 @pytest.mark.timeout(400)
-@pytest.mark.skipif(not _can_install(), reason="uv or a package index is missing")
 def test_it_installs_from_a_clone_and_uninstalls(tmp_path: Path) -> None:
+    if not _can_install():
+        pytest.skip("uv or a package index is missing")
     cache = subprocess.run([UV, "cache", "dir"], check=True, capture_output=True, text=True).stdout.strip()
     path = os.pathsep.join((str(UV.parent), os.environ["PATH"]))
     settings = {name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_", "SSL_"))}

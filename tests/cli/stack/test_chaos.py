@@ -90,7 +90,7 @@ _FAULTS: dict[str, Fault] = {
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)  # 60 s on two idle cores
 def test_nothing_is_left_and_nothing_blocks(stack: LocalStack, capsys: pytest.CaptureFixture[str]) -> None:
     choice = random.Random(13)
     names = list(_FAULTS)
