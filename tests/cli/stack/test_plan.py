@@ -93,6 +93,17 @@ spec: {models: [{name: "a:b"}], ollama: {numParallel: 3, keepAlive: 5m}}
     assert [line.partition(" ")[0] for line in made.stack.left_out][:1] == ["OLLAMA_NUM_PARALLEL=3"]
 
 
+def test_an_exporter_has_no_proxy(tmp_path: Path) -> None:
+    manifest = """apiVersion: llmendpoint.dev/v1alpha1
+kind: LLMEndpoint
+metadata: {name: a}
+spec: {models: [{name: "a:b"}], metering: {mode: Exporter}}
+"""
+    made, _ = plan(tmp_path, Request(dashboard=False, prometheus=False), manifest=manifest)
+    assert "--exporter" in program(made, "sidecar").command
+    assert made.stack.sidecars[0].proxy_url == OLLAMA.url
+
+
 def test_prometheus_scrapes_every_sidecar_and_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     made, _ = plan(tmp_path, Request(), OLLAMA, OLLAMA._replace(name="gpu2", url="http://10.0.0.2:11434"))
