@@ -16,7 +16,7 @@ from llmendpoint_cli.stack.ports import holder_of
 from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
 from llmendpoint_cli.stack.state import Program
 from llmendpoint_cli.stack.summary import exposure, where
-from llmendpoint_cli.stack.upstreams import Upstream
+from llmendpoint_cli.stack.upstreams import Upstream, url_of_machine
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.units import Address
 from support.local_stack import free_ports
@@ -156,3 +156,22 @@ def test_differences_are_named() -> None:
     assert differences(before, after) == [
         "--upstream was a=http://h:1 and is now a=http://h:2", "--simulator was not set and is now set"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("gpu.example:80", "http://gpu.example:80"),
+        ("http://10.0.0.1", "http://10.0.0.1:11434"),
+        ("[::1]:5000", "http://[::1]:5000"),
+        ("127.0.0.1:x", "http://127.0.0.1:11434"),
+        # That of clients of our proxy.
+        ("127.0.0.1:11435", "http://127.0.0.1:11434"),
+        ("http://localhost:11435", "http://127.0.0.1:11434"),
+        ("gpu.example:11435", "http://gpu.example:11435"),
+    ],
+)
+def test_the_ollama_of_the_machine_is_that_of_its_client_and_never_our_proxy(host: str, url: str) -> None:
+    assert url_of_machine(host, 11435) == url
