@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from http import HTTPStatus
 
 from aiohttp import web
@@ -19,6 +20,8 @@ _HEARTBEAT = Frame(b": heartbeat\n\n")
 #: Time after which a browser reconnects.
 _RETRY = Frame(b"retry: 1000\n\n")
 MAX_READERS = 100
+#: Time after which a stream ends, and the browser reconnects: then it is checked again whether the user is known.
+STREAM_SECONDS = 900.0
 
 
 class Events:
@@ -30,7 +33,7 @@ class Events:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
-        return [web.get("/api/v1/events", self._events), web.get("/api/v1/state", self._state)]
+        return [web.get("/api/v1/events", self._events, allow_head=False), web.get("/api/v1/state", self._state)]
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
         state = self._hub.encoded()
@@ -65,10 +68,11 @@ class Events:
 
         reader = self._hub.join(request.headers.get("Last-Event-ID", ""), drop, packed=packed)
         try:
-            await response.prepare(request)
             with contextlib.suppress(ConnectionError):
+                await response.prepare(request)
                 await response.write((GZIP_HEAD if packed else b"") + _bytes(_RETRY, packed=packed))
-                while not reader.is_dropped:
+                end = time.monotonic() + STREAM_SECONDS
+                while not reader.is_dropped and time.monotonic() < end:
                     data = await reader.take(self._heartbeat)
                     if not reader.is_dropped:
                         await response.write(data or _bytes(_HEARTBEAT, packed=packed))
