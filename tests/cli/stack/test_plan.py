@@ -175,3 +175,17 @@ def test_differences_are_named() -> None:
 )
 def test_the_ollama_of_the_machine_is_that_of_its_client_and_never_our_proxy(host: str, url: str) -> None:
     assert url_of_machine(host, 11435) == url
+
+
+def test_the_proxy_knows_how_many_requests_the_model_server_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OLLAMA_NUM_PARALLEL", raising=False)
+    request = Request(dashboard=False, prometheus=False)
+    simulator = Upstream("simulator", OLLAMA.url, is_running=False, simulated=True)
+    made, _ = plan(tmp_path, request, simulator)
+    assert "--parallel=4" in program(made, "sidecar").command
+    assert "--parallel=4" in program(made, "simulator").command
+    assert "--parallel=1" in program(plan(tmp_path, request)[0], "sidecar").command
+    monkeypatch.setenv("OLLAMA_NUM_PARALLEL", "8")
+    assert "--parallel=8" in program(plan(tmp_path, request)[0], "sidecar").command
