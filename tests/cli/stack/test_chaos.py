@@ -62,7 +62,7 @@ def leave_parts(stack: LocalStack) -> None:
 
 def interrupt_an_up(stack: LocalStack) -> None:
     """End the stack, start another one, and kill that `up` in the middle."""
-    down.main(["--timeout", "1s"])
+    down.main(["--timeout", "500ms"])
     process = subprocess.Popen(stack.command("up", *BARE), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     while not stack.processes() and time.monotonic() < deadline:
@@ -105,7 +105,7 @@ def test_nothing_is_left_and_nothing_blocks(stack: LocalStack, capsys: pytest.Ca
                 _FAULTS[name](stack)
         if choice.random() < 0.3:
             up.main(words)
-        code = down.main(["--timeout", "1s"])
+        code = down.main(["--timeout", "500ms"])
         assert code == 0, (number, chosen, capsys.readouterr())
         assert not stack.processes(), (number, chosen)
         assert not supervisor_runs(stack.folders)
