@@ -85,6 +85,9 @@ install() {
   if [ -d "$HOME_FOLDER" ] && [ ! -f "$HOME_FOLDER/.installed" ]; then
     fail "$HOME_FOLDER exists, and was not created by this installer; remove it, or choose another --prefix"
   fi
+  if [ -x "$LINK" ] && "$LINK" status --format json 2>/dev/null | grep -q '"up": true'; then
+    fail "llmendpoint is running, and its files would be replaced; end it with: $LINK down"
+  fi
   find_source
   say "installing into $HOME_FOLDER with $("$python" --version), a minute or two"
   mkdir -p "$HOME_FOLDER" "$PREFIX/bin"

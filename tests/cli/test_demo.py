@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from support.local_stack import local_stack
 
 
 @pytest.mark.alone
@@ -35,10 +38,25 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     for sock in taken:
         sock.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "port 11435 is in use: using" in done.stdout
+    assert re.search(r"port 11435 is in use( by .+ \(process \d+\))?: using", done.stdout)
     assert "Passed" in done.stdout
     assert "upstream: the" in done.stdout
+    assert re.search(r"the dashboard at http://127.0.0.1:\d+ ends now; `llmendpoint demo --keep`", done.stdout)
     assert not _with_environment(f"demo-{os.getpid()}")
+
+
+@pytest.mark.alone
+def test_the_demo_can_leave_everything_running(tmp_path: Path) -> None:
+    with local_stack(tmp_path / "state") as stack:
+        done = stack.run("demo", "--keep", "--duration", "1s")
+        # A run of a second has too few requests for a verdict.
+        assert done.returncode in (0, 98), done.stdout + done.stderr
+        assert "everything goes on; `llmendpoint down` (or make down) ends it" in done.stdout
+        assert re.search(r"dashboard: http://127.0.0.1:\d+\n", done.stdout)
+        assert len(list(stack.folders.runs.glob("*/report.html"))) == 1
+        assert stack.run("status").returncode == 0
+        stack.down()
+        assert stack.processes() == []
 
 
 @pytest.mark.alone

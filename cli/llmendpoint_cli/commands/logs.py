@@ -16,8 +16,8 @@ from llmendpoint_common.process.units import parse_positive
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_LOGS_"
 _DESCRIPTION = """Show the output of the programs that `llmendpoint up` started, in the order of time, each line with
-the name of its program. The logs stay after `llmendpoint down`, 50 MiB of each program at most. They contain no prompts
-and no responses."""
+the name of its program. The logs stay after `llmendpoint down`, 50 MiB of each program at most. Our
+programs write no prompts and no responses."""
 _NOTES = """examples:
   llmendpoint logs                       the last 100 lines of all programs
   llmendpoint logs -f sidecar            follow one program

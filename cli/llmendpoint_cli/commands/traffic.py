@@ -24,6 +24,7 @@ from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import InputError, StackError
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_loadjob import settings as loadjob
+from llmendpoint_loadjob.inputs import read_inputs
 from llmendpoint_loadjob.main import refuse, run_settings
 from llmendpoint_loadjob.report.streams import open_streams
 
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str], program: str = "llmendpoint traffic") -> int:
             return _detach(flags, options, [word for word in arguments if word not in _OWN])
         _fill(options)
         return run_settings(loadjob.settings_of(flags, options), program)
-    except InputError as error:
+    except (InputError, ValueError) as error:
         return refuse(program, error)
     except StackError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -88,7 +89,7 @@ def _detach(flags: Flags, options: Namespace, words: list[str]) -> int:
     with _stack(folders) as stack:
         programs = _programs(stack, options, words)
         # Errors in the options are reported here, and not in a log.
-        loadjob.settings_of(flags, flags.parse(programs[0].command[3:], environment={}))
+        read_inputs(loadjob.settings_of(flags, flags.parse(programs[0].command[3:], environment={})))
         kept = [program for program in stack.programs if program.kind is not Kind.TRAFFIC]
         _change(folders, msgspec.structs.replace(stack, programs=(*kept, *programs)))
         for program in programs:

@@ -30,7 +30,7 @@ from llmendpoint_cli.stack.upstreams import choose_upstreams
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ManifestError, StackError
 from llmendpoint_common.process.flags import Flags
-from llmendpoint_common.process.units import parse_address
+from llmendpoint_common.process.units import Address, parse_address
 from llmendpoint_loadjob.run_values import parse_rate
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_UP_"
@@ -91,7 +91,8 @@ def command_line(program: str = "llmendpoint up") -> Flags:
         ),
         ("prometheus-listen", "address of Prometheus (default: localhost:9090)"),
     ):
-        where_.option(name, parse_address, None, f"{text}; without a host: every interface")
+        where_.option(name, _parse_address, None, f"{text}; without a host: every interface",
+                      value="[HOST]:PORT")  # fmt: skip
     parts = flags.group("parts")
     parts.switch("no-dashboard", "do not start the dashboard")
     parts.switch("no-prometheus", "do not start Prometheus, even if it is installed")
@@ -100,6 +101,14 @@ def command_line(program: str = "llmendpoint up") -> Flags:
     process.switch("foreground", "stay, and end everything with Ctrl-C or SIGTERM; for systemd and containers")
     process.switch("service", "write a user unit of systemd with these options, and start nothing")
     return flags
+
+
+def _parse_address(text: str) -> Address:
+    """Return an address with a port of its own. Port 0 means any free port, which no client would know."""
+    address = parse_address(text)
+    if address.port == 0:
+        raise ValueError(f"{text!r} has no port; write it like :11435 or 127.0.0.1:11435")
+    return address
 
 
 def main(arguments: Sequence[str], program: str = "llmendpoint up") -> int:

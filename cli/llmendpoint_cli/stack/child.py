@@ -48,6 +48,7 @@ class Child:
         self._ticks: int | None = None
         self._since = 0.0
         self._started = 0.0
+        self._asked_at = 0.0
         self._delay = _FIRST_DELAY
 
     @property
@@ -101,8 +102,7 @@ class Child:
         """Notice the end of the process. Return whether it has ended just now."""
         if self._process is None:
             return False
-        # The ID is kept until the group has its signal, so that no other process can get it meanwhile.
-        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if not _has_ended(self._process):
             return False
         with contextlib.suppress(OSError):
             os.killpg(self._process.pid, signal.SIGTERM)
@@ -121,14 +121,15 @@ class Child:
             self.phase = Phase.ENDED
         elif self.phase is not Phase.STOPPING:
             self.phase = Phase.STOPPING
-            self.kill_at = time.monotonic() + self.program.stop_seconds
+            self._asked_at = time.monotonic()
+            self.kill_at = self._asked_at + self.program.stop_seconds
             self._process.terminate()
 
     def kill(self) -> None:
         """End the process and its group immediately."""
         if self._process is not None:
             self.kill_at = None
-            self.message = f"it did not end within {self.program.stop_seconds:g} s, and was killed"
+            self.message = f"it did not end within {time.monotonic() - self._asked_at:.0f} s, and was killed"
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -149,6 +150,16 @@ class Child:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLES)}
         return {**kept, **self.program.environment, MARK: str(self._folders.root)}
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a child has ended. Its ID is kept until `wait`, so that no other process gets it meanwhile.
+
+    Before Python 3.13, macOS has no `waitid`.
+    """
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def exit_text(code: int) -> str:

@@ -45,17 +45,23 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
+def wait_for_lock(folder: Path, seconds: float) -> int | None:
+    """Return a descriptor that holds the lock of a folder, or None if another process holds it for `seconds`."""
+    deadline = time.monotonic() + seconds
+    while (number := try_lock(folder)) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return number
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path, seconds: float = 60.0) -> Iterator[None]:
     """Hold the lock of a folder. Raises StackError if another command holds it for longer than `seconds`."""
-    deadline = time.monotonic() + seconds
-    while (number := try_lock(folder)) is None:
-        if time.monotonic() > deadline:
-            raise StackError(
-                f"another `llmendpoint up`, `down` or `traffic` has been using {folder} for {seconds:g} s; wait "
-                "for it, or end it"
-            )
-        time.sleep(0.05)
+    number = wait_for_lock(folder, seconds)
+    if number is None:
+        raise StackError(
+            f"another `llmendpoint up`, `down` or `traffic` has been using {folder} for {seconds:g} s; wait "
+            "for it, or end it"
+        )
     try:
         yield
     finally:

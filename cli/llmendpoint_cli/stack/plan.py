@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -20,6 +22,7 @@ from llmendpoint_cli.stack.request import Request, default_address
 from llmendpoint_cli.stack.state import Kind, Program, SidecarAddress, Stack
 from llmendpoint_cli.stack.traffic import traffic_programs
 from llmendpoint_cli.stack.upstreams import Upstream
+from llmendpoint_common.api import defaults
 from llmendpoint_common.api.endpoint.metering import MeteringMode
 from llmendpoint_common.api.translate.ollama_environment import ollama_environment
 from llmendpoint_common.api.translate.sidecar_arguments import SidecarAddresses, sidecar_arguments
@@ -30,6 +33,8 @@ from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.units import LOCALHOST, Address
 from llmendpoint_common.process.version import VERSION
 
+#: The default of the simulator.
+_SIMULATED_PARALLEL = 4
 #: How long a sidecar lets streams finish when the stack ends.
 DRAIN_SECONDS = 25
 #: The variables of Ollama that stay those of this machine.
@@ -107,10 +112,12 @@ class _Planner:
         """Add the program of a model server that does not run yet, and return its address."""
         if upstream.is_running:
             return upstream
-        address = self._ports.free(Address("127.0.0.1", OLLAMA_PORT))
+        parts = urlsplit(upstream.url)
+        address = self._ports.free(Address(parts.hostname, parts.port or OLLAMA_PORT))
         url = f"http://{address}"
         if upstream.simulated:
-            command = _python("llmendpoint_simulator", f"--listen={address}", *self._simulated_models())
+            command = _python("llmendpoint_simulator", f"--listen={address}", f"--parallel={self._parallel(upstream)}",
+                              *self._simulated_models())  # fmt: skip
             self._programs.append(Program(upstream.name, Kind.SIMULATOR, command, str(address), f"{url}/api/version",
                                           f"{url}/api/version"))  # fmt: skip
         else:
@@ -119,6 +126,16 @@ class _Planner:
             self._programs.append(Program(upstream.name, Kind.OLLAMA, command, str(address), f"{url}/api/version",
                                           f"{url}/api/version", variables))  # fmt: skip
         return upstream._replace(url=url)
+
+    def _parallel(self, upstream: Upstream) -> int:
+        """Return the number of requests that a model server runs at the same time for each model."""
+        if self._spec is not None:
+            return self._spec.ollama.num_parallel
+        if upstream.simulated:
+            return _SIMULATED_PARALLEL
+        # An Ollama that is started has the environment of `up`, and one that runs often has it too.
+        text = os.environ.get("OLLAMA_NUM_PARALLEL", "")
+        return int(text) if text.isdecimal() and int(text) > 0 else defaults.NUM_PARALLEL
 
     def _simulated_models(self) -> list[str]:
         models = self._spec.models if self._spec else []
@@ -137,7 +154,9 @@ class _Planner:
             is_given=first and request.metrics_listen is not None,
         )
         config = self._folders.configs / f"{name}.json"
-        arguments = self._sidecar_arguments(SidecarAddresses(str(proxy), str(admin), upstream.url), config)
+        arguments = self._sidecar_arguments(
+            SidecarAddresses(str(proxy), str(admin), upstream.url), config, self._parallel(upstream)
+        )
         admin_url = url_of(admin)
         if self._spec is not None:
             # Programs that we do not know may use the other models of this machine's Ollama.
@@ -151,11 +170,12 @@ class _Planner:
         proxy_url = upstream.url if is_exporter else url_of(proxy)
         self._sidecars.append(SidecarAddress(upstream.name, proxy_url, admin_url, upstream.url, upstream.simulated))
 
-    def _sidecar_arguments(self, addresses: SidecarAddresses, config: Path) -> list[str]:
+    def _sidecar_arguments(self, addresses: SidecarAddresses, config: Path, parallel: int) -> list[str]:
         keys = [str(self._folders.keys)] if self._request.keys else []
         if self._spec is None:
             arguments = [f"--listen={addresses.listen}", f"--admin-listen={addresses.admin_listen}",
-                         f"--upstream={addresses.upstream}", *(f"--keys={folder}" for folder in keys)]  # fmt: skip
+                         f"--upstream={addresses.upstream}", f"--parallel={parallel}",
+                         *(f"--keys={folder}" for folder in keys)]  # fmt: skip
         else:
             arguments = sidecar_arguments(self._spec, config_file=str(config), key_folders=keys, addresses=addresses)
         # On one machine, no load balancer has to notice the end first. The last value of an option counts.

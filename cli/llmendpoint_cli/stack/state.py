@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from enum import StrEnum
@@ -165,13 +166,8 @@ def remove_state(folders: Folders) -> None:
     _remove((first / _PROCESSES).glob("*"))
     _remove((first / _PROCESSES).glob(".*"))
     for place in others:
-        _remove((place / _PROCESSES).glob("*"))
-        _remove((place / _PROCESSES).glob(".*"))
-        _remove(place.glob("*.json"))
-        _remove(place.glob(".*"))
-        for folder in (place / _PROCESSES, place):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        # A folder of this user only, which has nothing but files of the stack.
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def write_file(folders: Folders, name: str, content: bytes) -> None:

@@ -51,7 +51,7 @@ def stop_stack(folders: Folders, say: Say, seconds: float | None = None) -> bool
     records = read_processes(folders)
     left = find_processes(folders)
     for process in left:
-        _end(process, say)
+        _end(process, say, _patience(seconds))
     _report(stack, records, {process.name for process in left}, say)
     remove_state(folders)
     return bool(found)
@@ -84,16 +84,21 @@ def _stop_supervisor(folders: Folders, stack: Stack | None, found: list[Process]
             continue
         # The second signal kills the programs.
         send(process.pid, process.ticks, signal.SIGTERM, process.command)
-        if not wait_until_ended(process.pid, process.ticks, _KILL_SECONDS, process.command):
+        if not wait_until_ended(process.pid, process.ticks, _patience(seconds), process.command):
             send(process.pid, process.ticks, signal.SIGKILL, process.command)
             wait_until_ended(process.pid, process.ticks, _KILL_SECONDS, process.command)
 
 
-def _end(process: Process, say: Say) -> None:
-    """End a process that no supervisor ended."""
+def _patience(seconds: float | None) -> float:
+    """Return how long a process may take after a signal that does not wait for requests."""
+    return _KILL_SECONDS if seconds is None else min(_KILL_SECONDS, max(seconds, 0.5))
+
+
+def _end(process: Process, say: Say, seconds: float) -> None:
+    """End a process that no supervisor ended. After `seconds`, it is killed."""
     if not send(process.pid, process.ticks, signal.SIGTERM, process.command):
         return
-    if wait_until_ended(process.pid, process.ticks, _KILL_SECONDS, process.command):
+    if wait_until_ended(process.pid, process.ticks, seconds, process.command):
         say(f"{process.name}: process {process.pid} was left over, and has ended")
         return
     send(process.pid, process.ticks, signal.SIGKILL, process.command)

@@ -28,7 +28,7 @@ from typing import cast
 from llmendpoint_cli.stack.child import Child, exit_text
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import start_ticks
-from llmendpoint_cli.stack.lock import try_lock
+from llmendpoint_cli.stack.lock import try_lock, wait_for_lock
 from llmendpoint_cli.stack.logfile import LogFile
 from llmendpoint_cli.stack.state import (
     Kind,
@@ -50,6 +50,8 @@ SUPERVISOR = "supervisor"
 _STAGES = {Kind.TRAFFIC: 0, Kind.DASHBOARD: 1, Kind.PROMETHEUS: 1, Kind.SIDECAR: 2}
 _LAST_STAGE = 3
 _CHECK_SECONDS = 2.0
+#: `status` and others hold the lock for a moment when they test it.
+_LOCK_SECONDS = 3.0
 
 
 def supervisor_command(folders: Folders) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ class Supervisor:
         self._stopping = False
         self._since = time.time()
         self._ticks = start_ticks(os.getpid())
-        self._lock = try_lock(folders.processes)
+        self._lock = wait_for_lock(folders.processes, _LOCK_SECONDS)
         self._next_check = 0.0
 
     def run(self) -> int:
@@ -130,6 +132,7 @@ class Supervisor:
         elif number in (signal.SIGTERM, signal.SIGINT):
             if self._stopping:
                 for child in self._all():
+                    child.stop()
                     child.kill()
             else:
                 self._say("stopping")

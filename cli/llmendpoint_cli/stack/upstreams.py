@@ -9,10 +9,14 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from llmendpoint_cli.stack.health import as_json, probe
-from llmendpoint_cli.stack.request import NamedUrl, Request
+from llmendpoint_cli.stack.request import NamedUrl, Request, default_address
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.process.units import Address
 
 _DEFAULT_URL = f"http://127.0.0.1:{OLLAMA_PORT}"
+
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Upstream(NamedTuple):
@@ -32,13 +36,13 @@ def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstr
     if request.simulator:
         say("model server: the simulator, as --simulator asks; its responses are made up, and so are its times")
         return [_simulator()]
-    url = _url_of_machine()
+    url = url_of_machine(os.environ.get("OLLAMA_HOST", "").strip(), (request.listen or default_address("listen")).port)
     version = ollama_version(url)
     if version:
         say(f"model server: the Ollama {version} at {url}")
         return [Upstream("ollama", url)]
     program = shutil.which("ollama")
-    if program is not None and url == _DEFAULT_URL:
+    if program is not None and urlsplit(url).hostname in _LOOPBACK:
         say(f"model server: Ollama is installed and does not run, so it is started ({program} serve)")
         return [Upstream("ollama", url, is_running=False, program=program)]
     say(
@@ -71,17 +75,19 @@ def _simulator() -> Upstream:
     return Upstream("simulator", _DEFAULT_URL, is_running=False, simulated=True)
 
 
-def _url_of_machine() -> str:
-    """Return the URL of this machine's Ollama: that of OLLAMA_HOST, as Ollama's own client reads it, or the default."""
-    text = os.environ.get("OLLAMA_HOST", "").strip()
-    if not text:
-        return _DEFAULT_URL
-    parts = urlsplit(text if "://" in text else f"http://{text}")
+def url_of_machine(host: str, proxy_port: int) -> str:
+    """Return the URL of this machine's Ollama: that of OLLAMA_HOST, as Ollama's own client reads it, or the default.
+
+    The address of our proxy is not used. Clients have it in OLLAMA_HOST, so that their requests are metered.
+    """
+    parts = urlsplit(host if "://" in host else f"http://{host}")
     try:
         port = parts.port or OLLAMA_PORT
     except ValueError:
         return _DEFAULT_URL
-    host = parts.hostname or "127.0.0.1"
-    if host in ("0.0.0.0", "::"):
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    name = parts.hostname or "127.0.0.1"
+    if name in ("0.0.0.0", "::"):
+        name = "127.0.0.1"
+    if name in _LOOPBACK and port == proxy_port:
+        return _DEFAULT_URL
+    return f"http://{Address(name, port)}"
