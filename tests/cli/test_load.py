@@ -146,7 +146,7 @@ def test_without_arguments_a_scenario_is_picked_explained_and_run(terminal_of: T
 
 @pytest.fixture
 def simulator() -> Iterator[str]:
-    """A simulator that takes a second for an answer, so that the live line is drawn several times."""
+    """A simulator that takes 300 ms for an answer, so that the live line is drawn several times."""
     port = free_port(11434, lambda _: None)
     url = f"http://127.0.0.1:{port}"
     arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "300ms", "--tokens", "2"]
