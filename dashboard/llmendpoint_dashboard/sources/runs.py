@@ -9,7 +9,6 @@ part of a row or an answer.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import re
@@ -27,6 +26,7 @@ import msgspec
 from llmendpoint_common.contracts.loadrun import RESULT_KEY, RunDocument, RunProgress, Summary
 from llmendpoint_common.contracts.loadrun.progress_file import PROGRESS_FILE
 from llmendpoint_common.contracts.loadrun.progress_file import RunState as FileState
+from llmendpoint_common.process.folder_lock import is_locked
 from llmendpoint_dashboard.contract import (
     LoadTestRow,
     ObjectiveState,
@@ -161,7 +161,8 @@ class RunsFolder:
             row = _with_summary(row, summary)
         if progress is not None and progress.state is not FileState.ENDED:
             updated = _unix(progress.updated_at) or self._wall()
-            if self._wall() - updated > _SILENT_SECONDS and not _is_locked(folder):
+            # The load generator holds a lock on the folder until it ends.
+            if self._wall() - updated > _SILENT_SECONDS and not is_locked(folder):
                 row = msgspec.structs.replace(row, message=_killed(row), state=RunState.ENDED, ended=updated)
                 updated = None
             else:
@@ -323,19 +324,6 @@ def _file_signature(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None
-
-
-def _is_locked(folder: Path) -> bool:
-    """Return whether a load generator is writing to a folder: it holds a lock on it (flock) until it ends."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-    return False
 
 
 def _unix(text: str) -> float | None:
