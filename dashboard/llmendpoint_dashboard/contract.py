@@ -55,8 +55,11 @@ class Mode(StrEnum):
 
 
 class SourceState(StrEnum):
-    """OK: answered at the last poll. STALE: did not, so its figures are those of its last answer. DOWN: no answer for
-    30 s, or never: it is not part of the overview.
+    """States of a source.
+
+    - OK: it answered the last poll.
+    - STALE: it did not, so its figures are those of its last answer.
+    - DOWN: it has not answered for 30 s, or never, so it is not part of the overview.
     """
 
     OK = "ok"
@@ -217,9 +220,9 @@ class Condition(_Value, frozen=True, kw_only=True):
 class EndpointRow(Row, frozen=True, kw_only=True):
     """Row of `endpoints`: an LLMEndpoint. The key is NAMESPACE/NAME.
 
-    `ready` is the status of the condition Ready (`True`, `False` or `Unknown`), `reason` and `message` are its own.
-    `models` are the declared names. `gpu` is what a replica requests, such as `1 nvidia.com/gpu`, or empty. `advice`
-    says what to do, and is empty if nothing is wrong.
+    `ready` is the status of the condition Ready (`True`, `False` or `Unknown`). `reason` and `message` are those of the
+    same condition, or of Reconciling if the endpoint has no replicas. `models` are the declared names. `gpu` is what a
+    replica requests, such as `1 nvidia.com/gpu`, or empty. `advice` says what to do, and is empty if nothing is wrong.
     """
 
     namespace: str
@@ -333,7 +336,7 @@ class RequestRow(Row, frozen=True, kw_only=True):
 
 
 class Severity(StrEnum):
-    """How bad a finding is."""
+    """Severities of findings."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -343,8 +346,8 @@ class Severity(StrEnum):
 class DoctorRow(Row, frozen=True, kw_only=True):
     """Row of `doctor`: a cause of a problem.
 
-    `subject` is what has the problem, `cause` its identifier, `sentence` says what is wrong, `advice` what to do, and
-    `command` is the command that mends it, or empty.
+    `subject` is the thing with the problem, and `cause` the identifier of the cause. `sentence` describes the problem,
+    and `advice` what to do. `command` is the command that mends it, or empty.
     """
 
     severity: Severity

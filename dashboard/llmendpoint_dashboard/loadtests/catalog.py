@@ -1,4 +1,4 @@
-"""The load tests that the page knows: runs of this machine, and LoadTests of a cluster."""
+"""Load tests by their keys: runs of this machine, and LoadTests of a cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _DEFAULT_NAMESPACE = "default"
 
 
 class Catalog:
-    """Answers questions about load tests. `cluster_summary` returns `status.summary` of a LoadTest by its key."""
+    """Details, reports, comparisons, starts and stops of load tests.
+
+    `cluster_summary` returns `status.summary` of a LoadTest by its key.
+    """
 
     def __init__(
         self,
