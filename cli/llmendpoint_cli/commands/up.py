@@ -104,7 +104,7 @@ def command_line(program: str = "llmendpoint up") -> Flags:
 
 
 def _parse_address(text: str) -> Address:
-    """Return an address with a port of its own. Port 0 means any free port, which no client would know."""
+    """Return an address whose port is not 0. Port 0 means any free port, and clients need to know the port."""
     address = parse_address(text)
     if address.port == 0:
         raise ValueError(f"{text!r} has no port; write it like :11435 or 127.0.0.1:11435")
@@ -235,5 +235,5 @@ def _printer(console: Console) -> Say:
 
 
 def _plain(text: str) -> str:
-    """Return a text in which square brackets are no markup."""
+    """Return a text in which rich does not take square brackets for markup."""
     return text.replace("[", r"\[")
