@@ -1,8 +1,8 @@
 """`llmendpoint demo`: starts the metering proxy in front of a model server, runs a short load test, and exits.
 
-With `--keep`, the programs are those of `llmendpoint up`, and go on. Otherwise they end with the demo, and leave the
-state folder alone. The demo passes all settings to the other programs as arguments, so that their environment variables
-have no effect.
+With `--keep`, the programs are those of `llmendpoint up`, and keep running. Otherwise they end with the demo, and leave
+the state folder alone. The demo passes all settings to the other programs as arguments, so that their environment
+variables have no effect.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _load(target: _Target, out: Path, say: Callable[[str], None], duration: str)
 
 
 def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -> int:
-    """Send the load through the stack of `llmendpoint up`, which is started if none is up, and goes on."""
+    """Send the load through the stack of `llmendpoint up`, which is started if none is up, and keeps running."""
     folders = Folders()
     if not supervisor_runs(folders) and (code := up.main([], "llmendpoint up")):
         return code
@@ -160,7 +160,7 @@ def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -
     say(f"report: {out}/report.html")
     if stack.dashboard_url:
         say(f"dashboard: {stack.dashboard_url}")
-    say("everything goes on; `llmendpoint down` (or make down) ends it")
+    say("everything keeps running; `llmendpoint down` (or make down) ends it")
     return code
 
 

@@ -69,11 +69,6 @@ class LogFile:
         except OSError:
             return
 
-    def tail(self, lines: int) -> str:
-        """Return the last lines, also those that could not be written."""
-        kept = b"".join(self._waiting)
-        return "\n".join((tail_of(self.path, lines) + kept.decode(errors="replace")).splitlines()[-lines:])
-
     def close(self) -> None:
         """Close the file."""
         if self._file >= 0:

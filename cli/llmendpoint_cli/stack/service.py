@@ -27,8 +27,8 @@ def write_service(request: Request, say: Callable[[str], None]) -> int:
     options = options_of(request)
     if sys.platform == "darwin":
         say(
-            "macOS has no systemd. The programs of `llmendpoint up` go on when the terminal closes. To start them when "
-            f"you log in, let a LaunchAgent (`man launchd.plist`) run: {' '.join(_command(options))}"
+            "macOS has no systemd. The programs of `llmendpoint up` keep running when the terminal closes. To start "
+            f"them when you log in, let a LaunchAgent (`man launchd.plist`) run: {' '.join(_command(options))}"
         )
         return exit_codes.ERROR
     path = unit_path()
