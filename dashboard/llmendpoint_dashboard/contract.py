@@ -243,7 +243,7 @@ class EndpointRow(Row, frozen=True, kw_only=True):
 
 
 class Origin(StrEnum):
-    """Where a load test comes from: the folder of runs of this machine, or a LoadTest of the cluster."""
+    """Origins of load tests: the folder of runs of this machine, or LoadTests of the cluster."""
 
     MACHINE = "machine"
     CLUSTER = "cluster"
@@ -269,7 +269,7 @@ class LoadTestRow(Row, frozen=True, kw_only=True):
     """Row of `loadtests`. The key is the name of the run's folder on a machine, and NAMESPACE/NAME in a cluster.
 
     `namespace` is empty on a machine. `load` describes the load in one sentence. `percent` (0 to 100) is the progress
-    of a run that goes on, `awaiting` says what the run waits for, and `in_flight` is the number of requests without a
+    of a run that continues, `awaiting` says what the run waits for, and `in_flight` is the number of requests without a
     complete response. `verdict` and `reason` are those of the result
     (contracts/loadrun, `Verdict` and `VerdictReason`), empty before the end. `ttft` is that of the whole run.
     `has_report` is whether `GET /api/v1/loadtests/KEY/report.html` answers. If it does not, `report_command` is the
@@ -407,7 +407,7 @@ class SeriesName(StrEnum):
 
 
 class HistorySource(StrEnum):
-    """Where a history comes from."""
+    """Sources of histories."""
 
     SIDECARS = "sidecars"
     PROMETHEUS = "prometheus"

@@ -180,7 +180,7 @@ def _source_options(flags: Flags) -> None:
     machine = flags.group("machine")
     machine.option("sidecar", parse_named_url, [], "name of a sidecar, and base URL of its admin port, such as "
                    f"ollama=http://127.0.0.1:{ADMIN_PORT}", value="NAME=URL")  # fmt: skip
-    machine.option("simulated", str, [], "name of a sidecar whose upstream is the simulator, which the page says",
+    machine.option("simulated", str, [], "name of a sidecar whose upstream is the simulator; the page has a notice",
                    value="NAME")  # fmt: skip
     machine.option("upstream", parse_named_url, [], "name of a sidecar, and base URL of its Ollama, such as "
                    f"ollama=http://127.0.0.1:{OLLAMA_PORT}; the doctor then also examines Ollama itself",

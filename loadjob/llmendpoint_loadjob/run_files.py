@@ -54,7 +54,7 @@ class Observed:
 
 
 class RunFiles:
-    """The files of one run in its folder. `failure` says why one could not be written, if one could not."""
+    """The files of one run in its folder. `failure` is the first error of a write, or empty."""
 
     def __init__(self, folder: OutputFolder, observed: Observed) -> None:
         self._folder = folder
@@ -112,7 +112,7 @@ class RunFiles:
         return f"In {folder}, {RESULT_KEY} {figures}, and {REQUESTS} has {lines.written} of {total} requests."
 
     def write_end(self, failure: str) -> None:
-        """Write that the run has ended. `failure` says why it could not be done, if it could not."""
+        """Write that the run has ended. `failure` is the reason for which it failed, or empty."""
         with suppress(OSError):
             self._folder.write_progress(self._progress(RunState.ENDED, failure or self.failure))
 

@@ -40,7 +40,7 @@ class LoadTestView:
     """Row, summary and finding of a LoadTest.
 
     `summary` is `status.summary`, None until the run has ended. `created` is a timestamp, whose order is that of the
-    times. `finding` says why the run cannot start, None if nothing is wrong.
+    times. `finding` has the reason for which the run cannot start, and is None if nothing is wrong.
     """
 
     row: LoadTestRow
@@ -53,7 +53,7 @@ def loadtest_view(body: Manifest) -> LoadTestView:
     """Return row, summary and finding of a LoadTest."""
     found = conditions(body)
     row = _row(body, found)
-    # A run that has ended is stalled if it has not passed, which its verdict says.
+    # A run that has ended without passing is stalled too, but its verdict already shows that.
     finding = None if row.state is RunState.ENDED else stalled_finding(LOADTEST, row.namespace, row.name, found)
     summary = section(body, "status").get("summary")
     return LoadTestView(row, summary, text(body["metadata"], "creationTimestamp"), finding)

@@ -47,7 +47,7 @@ class Catalog:
         self._cluster_summary = cluster_summary
 
     def row(self, key: str) -> LoadTestRow:
-        """Return the row of a load test. Raises RefusedError if there is none."""
+        """Return the row of a load test. Raises RefusedError if it does not exist."""
         row = self._hub.row(TableSection.LOADTESTS, key, LoadTestRow)
         if row is None:
             raise RefusedError("There is no such load test.", status=HTTPStatus.NOT_FOUND)
@@ -61,7 +61,7 @@ class Catalog:
         return LoadTestDetail(row=row, summary=self._cluster_summary(key) if self._cluster_summary else None)
 
     async def report(self, key: str) -> bytes:
-        """Return the report of a run as HTML. Raises RefusedError if there is none."""
+        """Return the report of a run as HTML. Raises RefusedError if it does not exist."""
         row = self.row(key)
         report = None
         if row.origin is Origin.MACHINE and self._runs is not None:

@@ -1,7 +1,7 @@
 """Histories for the charts: up to an hour from the sidecars, up to seven days from Prometheus.
 
 The last hour of the sidecars is finer than what Prometheus scrapes, so it is preferred while it covers the range. If
-Prometheus does not answer, the last hour is shown instead, and the history says so.
+Prometheus does not answer, the last hour is shown instead, and the history has a message.
 """
 
 from __future__ import annotations
