@@ -33,9 +33,7 @@ from llmendpoint_loadjob import main as loadjob
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DEMO_"
 
-_DESCRIPTION = (
-    "Run the metering proxy in front of a model server, the dashboard, and a short load test through the proxy."
-)
+_DESCRIPTION = "Run the metering proxy in front of a model server, the dashboard, and a short load test through it."
 _NOTES = """The demo uses the Ollama at 127.0.0.1:11434 if it has a local model that answers within 3 seconds, otherwise
 the simulator.
 

@@ -48,6 +48,7 @@ function Keys({ lines, times, at, format }) {
 
 /** The last value that was measured. @param {(number | null)[]} values @returns {number | null} */
 function lastOf(values) {
+  // The newest two steps may not be complete.
   return values.findLast((value) => value != null) ?? null;
 }
 
