@@ -8,6 +8,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+#: Model of the simulator.
+SIMULATED_MODEL = "simulated:latest"
 _PROBE_SECONDS = 3.0
 
 

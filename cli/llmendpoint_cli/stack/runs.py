@@ -25,7 +25,7 @@ def save_in_stack(options: Namespace) -> None:
     """Let a run without `--out` store its result in the state folder if a stack is up, and say so on stderr.
 
     Through a proxy of the stack, its records are used too (`--sidecar`). If the folder cannot be written, for example
-    because the disk is full, the run goes on without it.
+    because the disk is full, the run continues without it.
     """
     folders = Folders()
     stack = read_stack(folders) if supervisor_runs(folders) else None

@@ -6,10 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from llmendpoint_cli.stack.state import Kind, Program, SidecarAddress
-from llmendpoint_cli.upstream import Upstream, find_ollama
+from llmendpoint_cli.upstream import SIMULATED_MODEL, Upstream, find_ollama
 from llmendpoint_common.contracts.loadrun.presets import Scenario
-
-SIMULATED_MODEL = "simulated:latest"
 
 
 def traffic_programs(
@@ -18,7 +16,7 @@ def traffic_programs(
     """Return the programs that send requests through each of the sidecars.
 
     `arguments` are options of `llmendpoint load`. If `model` is empty, a model of the upstream is chosen; an upstream
-    without one gets no traffic, and `say` is told why.
+    without one gets no traffic, and `say` gets the reason.
     """
     programs = []
     for sidecar in sidecars:

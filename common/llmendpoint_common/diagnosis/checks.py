@@ -1,7 +1,7 @@
-"""What was checked, and how it is: one line for each part of a machine or a cluster.
+"""Checks: one line for each part of a machine or a cluster, with its result.
 
-Findings say what is wrong. Checks also say what is not, and what could not be checked, so that an empty list of
-findings can be trusted.
+Findings are only about faults. Checks also list the parts without a fault, and those that could not be checked. So an
+empty list of findings does not leave open whether anything was checked.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A part that was checked. `words` say what was seen, or why it could not be checked."""
+    """A part that was checked. `words` describe the observation, or the reason for which it could not be checked."""
 
     name: str
     state: CheckState
@@ -45,14 +45,14 @@ class Check:
 
 
 def machine_checks(facts: MachineFacts, findings: Iterable[Finding]) -> tuple[Check, ...]:
-    """Return what was checked on a machine."""
+    """Return the checks of a machine."""
     causes = _causes(findings)
     checks = (*_of_ollama(facts), *_of_processes(facts), _prometheus(facts), *_of_the_machine(facts))
     return tuple(_judged(name, words, of, causes, unknown=unknown) for name, words, of, unknown in checks)
 
 
 def cluster_checks(facts: ClusterFacts, findings: Iterable[Finding]) -> tuple[Check, ...]:
-    """Return what was checked in a cluster."""
+    """Return the checks of a cluster."""
     found = list(findings)
     causes = _causes(found)
     checks = [_judged("cluster", facts.url, (Cause.CLUSTER_UNREACHABLE,), causes)]
@@ -72,7 +72,7 @@ def cluster_checks(facts: ClusterFacts, findings: Iterable[Finding]) -> tuple[Ch
     return tuple(checks)
 
 
-#: A name, what was seen, the causes of findings about it, and whether it could not be checked.
+#: A name, the observation in words, the causes of findings about it, and whether it could not be checked.
 _Row = tuple[str, str, Sequence[str], bool]
 
 

@@ -1,4 +1,4 @@
-"""Whether another fault explains that a server does not answer. The rules are silent about consequences."""
+"""Finds the fault that explains why a server does not answer, so that the rules report only the cause."""
 
 from __future__ import annotations
 

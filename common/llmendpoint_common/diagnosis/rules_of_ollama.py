@@ -27,7 +27,7 @@ _ANY_MODEL = "llama3.2:1b"
 
 
 def ollama_faults(facts: MachineFacts) -> Iterator[Finding]:
-    """Yield what is wrong with each Ollama, and with the disk of its models."""
+    """Yield the findings about each Ollama, and about the disk of its models."""
     for ollama in facts.ollamas:
         if ollama.silence is not None:
             if not is_explained(ollama.url, facts):
@@ -143,7 +143,7 @@ def _model_missing(name: str, sentence: str, ollama: OllamaFacts) -> Finding:
 
 
 def _memory(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
-    """Yield that a part of a model runs on the CPU, and why."""
+    """Yield a finding if a part of a model runs on the CPU, with the reason."""
     if model.vram >= model.size or (model.vram == 0 and not (facts.has_gpu and ollama.is_local)):
         return
     why, advice, command = _why_on_cpu(model, ollama, facts)
@@ -193,7 +193,7 @@ def _fitting_context(model: LoadedModel, context: int, weights: int) -> int:
 
 
 def _context(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
-    """Yield that the context is shorter than somebody wants: Ollama cuts longer prompts without an error."""
+    """Yield a finding if the context is shorter than wanted. Ollama cuts longer prompts without an error."""
     wanted = model.wanted_context
     if wanted is None or not model.context or model.context >= wanted:
         return

@@ -15,7 +15,7 @@ _RESTART_STACK = "llmendpoint down && llmendpoint up"
 
 
 def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
-    """Yield what is wrong with Prometheus and its targets."""
+    """Yield the findings about Prometheus and its targets."""
     server = facts.prometheus
     if server is None:
         return

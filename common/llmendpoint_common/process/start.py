@@ -1,4 +1,4 @@
-"""Starts a program so that it ends quietly if it is interrupted before its own handlers of signals are there.
+"""Starts a program so that it ends quietly if it is interrupted before it has installed its signal handlers.
 
 The imports of a program take up to two seconds on a slow machine. Python would print a traceback of some import at
 SIGINT, and end without an exit code at SIGTERM. So this module imports almost nothing, and is imported first.
