@@ -114,6 +114,8 @@ class PrometheusFacts:
     is_expected: bool = True
     #: Path of the configuration file, if it is known.
     configuration: str = ""
+    #: Unix time of its start, by its own clock. Only known if it has no targets.
+    started: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,6 +258,11 @@ def test_servers_that_have_just_been_started_are_given_time() -> None:
     assert causes == {Cause.SIDECAR_NOT_RUNNING, Cause.PROMETHEUS_NOT_RUNNING}
 
 
+def test_a_prometheus_that_has_just_been_started_is_given_time_to_find_its_targets() -> None:
+    assert machine_findings(prometheus(targets=(), started=NOW - 3)) == ()
+    assert only(prometheus(targets=(), started=NOW - 60)).cause is Cause.PROMETHEUS_WITHOUT_TARGETS
+
+
 def test_a_context_is_short_enough_for_its_weights_to_fit() -> None:
     half = replace(HALF, size=5 * GIB, vram=4 * GIB, context=65536)
     assert only(loaded(half)).command == "OLLAMA_CONTEXT_LENGTH=49152 ollama serve"
