@@ -177,7 +177,7 @@ def test_the_time_since_which_something_is_known_is_that_of_the_first_value(open
         tab.wait_for_selector("canvas")
         tab.locator("figure").first.get_by_role("button").click()
         rows = tab.locator("figure").first.locator("tbody tr")
-        known = [row.split("\t") for row in rows.all_inner_texts() if "–" not in row]
+        known = [row.split("\t") for row in rows.all_inner_texts() if "\u2013" not in row]
         assert len(known) == 10
         assert f"Nothing is known before {known[-1][0]}." in tab.inner_text("main")
 
@@ -187,7 +187,7 @@ def test_a_legend_has_no_value_of_long_ago(open_page: OpenPage) -> None:
         pages.silent_seconds = 60
         tab = open_page(pages, "#/overview")
         tab.wait_for_selector("canvas")
-        assert set(tab.locator("figure").nth(2).locator(".keys b").all_inner_texts()) == {"–"}
+        assert set(tab.locator("figure").nth(2).locator(".keys b").all_inner_texts()) == {"\u2013"}
 
 
 def test_charts_follow_the_theme(machine: Pages, open_page: OpenPage) -> None:

@@ -415,7 +415,10 @@ def test_a_full_disk_does_not_keep_the_stack_from_starting(tmp_path: Path) -> No
             filler = disk / "filler"
             with pytest.raises(OSError, match="space"):
                 filler.write_bytes(bytes(1024 * 1024))
-            stack.up()
+            # With a key, files have to be written for the sidecar.
+            key = tmp_path / "key.txt"
+            key.write_text(KEY)
+            stack.up("--key", f"team-a={key}")
             assert status(stack)["healthy"]
             assert "proxy on" not in tail_of(stack.folders.logs / "sidecar.log", 9)
             filler.unlink()
