@@ -345,15 +345,17 @@ def test_several_ollamas_have_one_proxy_each(stack: LocalStack) -> None:
 def test_a_simulator_that_runs_already_is_not_taken_for_an_ollama(stack: LocalStack) -> None:
     port = free_ports(1)[0]
     simulator = subprocess.Popen(
-        [sys.executable, "-m", "llmendpoint_simulator", "--listen", f"127.0.0.1:{port}"], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "llmendpoint_simulator", "--listen", f"127.0.0.1:{port}", "--model", "other:1b"],
+        stderr=subprocess.DEVNULL,
     )
     try:
         wait_until(partial(_answers, port))
         stack.environment["OLLAMA_HOST"] = f"127.0.0.1:{port}"
-        done = stack.up()
+        done = stack.up("--traffic", "1")
         assert f"the simulator that runs at http://127.0.0.1:{port}" in done.stdout
         assert "no model runs, and all numbers are made up" in done.stdout
         assert [endpoint["simulated"] for endpoint in status(stack)["endpoints"]] == [True]
+        assert "--model=other:1b" in stack.record("traffic").command
         stack.down()
         assert simulator.poll() is None
     finally:
