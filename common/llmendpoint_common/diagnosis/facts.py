@@ -112,6 +112,8 @@ class PrometheusFacts:
     targets: tuple[Target, ...] = ()
     skew: float | None = None
     is_expected: bool = True
+    #: Unix time of its start, by its own clock. Only known if it has no targets.
+    started: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

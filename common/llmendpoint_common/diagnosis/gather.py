@@ -280,7 +280,15 @@ async def _prometheus(asker: _Asker, at: PrometheusPlace) -> PrometheusFacts:
         words = f"GET /api/v1/targets was answered with HTTP {answer.status}"
         return replace(facts, silence=Silence(SilenceKind.FOREIGN, words))
     rows = _rows(replace(answer, value=data), "activeTargets")
-    return replace(facts, targets=tuple(map(_target, rows)), skew=answer.skew)
+    started = None if rows else await _start(asker, at)
+    return replace(facts, targets=tuple(map(_target, rows)), skew=answer.skew, started=started)
+
+
+async def _start(asker: _Asker, at: PrometheusPlace) -> float | None:
+    """Return when Prometheus started, or None if it does not say it."""
+    answer = await asker.ask(f"{at.url}/api/v1/status/runtimeinfo")
+    data = answer.value.get("data") if isinstance(answer, _Answer) and isinstance(answer.value, dict) else None
+    return _timestamp(_text(data, "startTime")) if isinstance(data, dict) else None
 
 
 def _target(row: dict[str, Any]) -> Target:

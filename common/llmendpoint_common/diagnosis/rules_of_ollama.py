@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT, model_key
 from llmendpoint_common.diagnosis.explained import is_explained
@@ -29,16 +30,24 @@ _ANY_MODEL = "llama3.2:1b"
 def ollama_faults(facts: MachineFacts) -> Iterator[Finding]:
     """Yield the findings about each Ollama, and about the disk of its models."""
     for ollama in facts.ollamas:
-        if ollama.silence is not None:
-            if not is_explained(ollama.url, facts):
-                yield _silent(ollama, ollama.silence, facts)
-            continue
-        yield from _version(ollama)
-        yield from _missing(ollama, facts)
-        for model in ollama.loaded:
-            yield from _memory(model, ollama, facts)
-            yield from _context(model, ollama, facts)
+        for finding in _faults_of(ollama, facts):
+            # Findings with the same subject are the same fault, and two servers can have the same fault.
+            is_alone = len(facts.ollamas) == 1 or finding.cause == Cause.PORT_TAKEN
+            subject = finding.subject if is_alone else f"{finding.subject} at {host_and_port(ollama.url)}"
+            yield replace(finding, subject=subject)
     yield from _disk(facts)
+
+
+def _faults_of(ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
+    if ollama.silence is not None:
+        if not is_explained(ollama.url, facts):
+            yield _silent(ollama, ollama.silence, facts)
+        return
+    yield from _version(ollama)
+    yield from _missing(ollama, facts)
+    for model in ollama.loaded:
+        yield from _memory(model, ollama, facts)
+        yield from _context(model, ollama, facts)
 
 
 def command_for(url: str, command: str) -> str:

@@ -12,6 +12,8 @@ from llmendpoint_common.diagnosis.rules_of_processes import seconds_since_start
 
 _SUBJECT = "Prometheus"
 _RESTART_STACK = "llmendpoint down && llmendpoint up"
+#: Prometheus hands new targets to its scraper every 5 s (discovery.Manager, `updatert`), and lists none before.
+_DISCOVERY_SECONDS = 15.0
 
 
 def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
@@ -26,7 +28,8 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
         return
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]
     if not server.targets:
-        yield _without_targets(server, answering)
+        if not _is_young(server, facts.now):
+            yield _without_targets(server, answering)
         return
     for sidecar in answering:
         target = _target_of(sidecar, server)
@@ -34,6 +37,11 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
             yield _not_scraped(sidecar, server)
         elif target.health == "down":
             yield _down(target)
+
+
+def _is_young(server: PrometheusFacts, now: float) -> bool:
+    """Return whether Prometheus started so recently that it may not have read its list of targets."""
+    return server.started is not None and now - server.started < _DISCOVERY_SECONDS
 
 
 def _target_of(sidecar: SidecarFacts, server: PrometheusFacts) -> Target | None:

@@ -140,6 +140,17 @@ async def test_targets_of_prometheus(session: aiohttp.ClientSession) -> None:
     assert second.last_scrape == pytest.approx(1767323045.123456)
 
 
+async def test_a_prometheus_without_targets_says_when_it_started(session: aiohttp.ClientSession) -> None:
+    script = {
+        "/api/v1/targets": {"data": {"activeTargets": []}},
+        "/api/v1/status/runtimeinfo": {"data": {"startTime": "2026-01-02T03:04:05.123456789Z"}},
+    }
+    with scripted_server(script) as server:
+        facts = await gather(session, Places(prometheus=PrometheusPlace(server.url)))
+    assert facts.prometheus is not None
+    assert facts.prometheus.started == pytest.approx(1767323045.123456)
+
+
 @pytest.mark.parametrize("ahead", [-7200.0, 90.0])
 async def test_a_difference_of_clocks(session: aiohttp.ClientSession, ahead: float) -> None:
     with scripted_server({"/api/version": {"version": "0.17.4"}}) as server:

@@ -258,6 +258,23 @@ def test_servers_that_have_just_been_started_are_given_time() -> None:
     assert causes == {Cause.SIDECAR_NOT_RUNNING, Cause.PROMETHEUS_NOT_RUNNING}
 
 
+def test_a_prometheus_that_has_just_been_started_is_given_time_to_find_its_targets() -> None:
+    assert machine_findings(prometheus(targets=(), started=NOW - 3)) == ()
+    assert only(prometheus(targets=(), started=NOW - 60)).cause is Cause.PROMETHEUS_WITHOUT_TARGETS
+
+
+def test_two_ollamas_with_the_same_fault_have_a_finding_each() -> None:
+    [first] = ollama(silence=REFUSED).ollamas
+    facts = replace(HEALTHY, ollamas=tuple(replace(first, url=f"http://127.0.0.1:{port}") for port in (21998, 21999)),
+                    sidecars=())  # fmt: skip
+    findings = machine_findings(facts)
+    assert {finding.subject for finding in findings} == {"Ollama at 127.0.0.1:21998", "Ollama at 127.0.0.1:21999"}
+    assert {finding.command for finding in findings} == {
+        "OLLAMA_HOST=127.0.0.1:21998 ollama serve",
+        "OLLAMA_HOST=127.0.0.1:21999 ollama serve",
+    }
+
+
 def test_a_context_is_short_enough_for_its_weights_to_fit() -> None:
     half = replace(HALF, size=5 * GIB, vram=4 * GIB, context=65536)
     assert only(loaded(half)).command == "OLLAMA_CONTEXT_LENGTH=49152 ollama serve"
