@@ -21,7 +21,7 @@ def compare_runs(rows: tuple[LoadTestRow, LoadTestRow], summaries: tuple[Summary
         reason = "has no result yet" if len(missing) == 1 else "have no result yet"
         return Comparison(a=rows[0], b=rows[1], message=f"{' and '.join(missing)} {reason}.")
     comparison = compare(first, second, (rows[0].name, rows[1].name))
-    differences = [f"{name}: {one} in a, {two} in b" for name, one, two in comparison.settings[:_MAX_DIFFERENCES]]
+    differences = [setting.text for setting in comparison.settings[:_MAX_DIFFERENCES]]
     return Comparison(
         a=rows[0], b=rows[1], metrics=[_metric(item) for item in comparison.figures], differences=differences
     )
