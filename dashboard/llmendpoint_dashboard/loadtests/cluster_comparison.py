@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llmendpoint_common.process.units import format_duration, parse_duration, parse_share
@@ -27,7 +27,7 @@ def compare_loadtests(rows: tuple[LoadTestRow, LoadTestRow], summaries: tuple[An
     return Comparison(a=rows[0], b=rows[1], metrics=metrics, differences=[*_differences(*rows)], command=command)
 
 
-def _figures(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Figure]:
+def _figures(first: dict[str, Any], second: dict[str, Any]) -> Iterator[Figure]:
     for name, unit, get, shown, is_higher_better in _QUANTITIES:
         values = get(first), get(second)
         yield figure(name, values[0], values[1], shown, is_higher_better=is_higher_better)._replace(unit=unit)
@@ -45,16 +45,16 @@ def _differences(first: LoadTestRow, second: LoadTestRow) -> Iterator[str]:
             yield f"{name.capitalize()} {one or 'unknown'} → {two or 'unknown'}"
 
 
-def _number(field: str) -> Callable[[Mapping[str, Any]], float | None]:
+def _number(field: str) -> Callable[[dict[str, Any]], float | None]:
     return lambda summary: _read(str(summary.get(field, "")), float)
 
 
-def _error_rate(summary: Mapping[str, Any]) -> float | None:
+def _error_rate(summary: dict[str, Any]) -> float | None:
     requests, errors = (_number(field)(summary) for field in ("requests", "errors"))
     return errors / requests if requests and errors is not None else None
 
 
-def _attainment(summary: Mapping[str, Any]) -> float | None:
+def _attainment(summary: dict[str, Any]) -> float | None:
     return _read(text(summary, "attainment"), parse_share)
 
 
@@ -66,7 +66,7 @@ def _read(value: str, parse: Callable[[str], float]) -> float | None:
 
 
 _QUANTITIES: tuple[
-    tuple[str, str, Callable[[Mapping[str, Any]], float | None], Callable[[float], str], bool | None], ...
+    tuple[str, str, Callable[[dict[str, Any]], float | None], Callable[[float], str], bool | None], ...
 ] = (
     ("offered", "requests/s", _number("offeredRate"), number, None),
     ("requests", "", _number("requests"), number, None),
