@@ -80,7 +80,7 @@ async def test_a_run_is_started_followed_and_has_its_result_and_report(user: Use
         key = await user.start(concurrency=4, duration="3s", objectives=["ttft:p95=1s"], name="first")
         await eventually(lambda: user.row(key).get("state") == "running", 20)
         assert user.row(key)["canStop"] is True
-        assert user.row(key)["load"] == "4 users for 3s"
+        assert user.row(key)["load"] == "4 users for 3 s"
         await eventually(lambda: user.row(key)["requests"] > 0)
         await eventually(lambda: user.row(key)["state"] == "ended", 30)
         row = user.row(key)
