@@ -51,7 +51,7 @@ async def test_the_progress_of_a_run_is_in_its_folder_until_it_has_ended(
     assert (running["state"], running["pid"]) == ("running", process.pid)
     assert running["percent"] == 0
     assert running["requestsPerSecond"] > 0
-    assert running["objectives"][0]["text"] == "TTFT p50 ≤ 1s"
+    assert running["objectives"][0]["text"] == "TTFT p50 ≤ 1 s"
     assert running["objectives"][0]["met"] is True
     assert running["startedAt"] <= running["updatedAt"]
     process.send_signal(signal.SIGINT)

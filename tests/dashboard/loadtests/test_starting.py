@@ -178,7 +178,7 @@ async def test_two_runs_are_compared_with_the_better_value_marked(user: User) ->
     assert by_name["completed"]["b"] == pytest.approx(user.row(keys[1])["requestsPerSecond"], rel=1e-5)
     assert by_name["TTFT p95"]["unit"] == "s"
     assert by_name["requests"]["better"] is None
-    assert "run.load.concurrency: 1 in a, 4 in b" in comparison["differences"]
+    assert "Concurrency 1 → 4" in comparison["differences"]
     async with user.browser.get(
         url_of(user.dashboard, "/api/v1/loadtests/compare"), params={"a": keys[0], "b": "absent"}
     ) as response:
