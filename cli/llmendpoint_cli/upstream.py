@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from llmendpoint_common.api import defaults
+
 #: Model of the simulator.
 SIMULATED_MODEL = "simulated:latest"
 _PROBE_SECONDS = 3.0
+#: Requests that the simulator runs at the same time for each model.
+SIMULATED_PARALLEL = 4
+
+
+def ollama_parallel() -> int:
+    """Return the number of requests that an Ollama of this machine runs at the same time for each model.
+
+    Ollama does not report it. One that is started here has this environment, and one that runs often has it too.
+    """
+    text = os.environ.get("OLLAMA_NUM_PARALLEL", "")
+    return int(text) if text.isdecimal() and int(text) > 0 else defaults.NUM_PARALLEL
 
 
 @dataclass(frozen=True)

@@ -481,7 +481,8 @@ class Comparison(_Value, frozen=True, kw_only=True):
     """Answer of `GET /api/v1/loadtests/compare?a=KEY&b=KEY`.
 
     `differences` are the settings in which the runs differ, one sentence each: with any, the values are of different
-    tests. `message` is one sentence if the runs cannot be compared, and the metrics are empty then.
+    tests. `message` is one sentence if the runs cannot be compared, and the metrics are empty then. `command` compares
+    all that was measured, if the metrics are only those of two statuses. Otherwise it is empty.
     """
 
     a: LoadTestRow
@@ -489,6 +490,7 @@ class Comparison(_Value, frozen=True, kw_only=True):
     metrics: list[ComparedMetric] = []
     differences: list[str] = []
     message: str = ""
+    command: str = ""
 
 
 class LoadTestRequest(_Value, frozen=True, kw_only=True, forbid_unknown_fields=True):

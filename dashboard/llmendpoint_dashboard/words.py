@@ -1,22 +1,19 @@
-"""Sentences about load tests: the load of a run document, and its objectives."""
+"""Sentences about the load of a run document, and the state of its objectives."""
 
 from __future__ import annotations
 
 from llmendpoint_common.contracts.loadrun import (
-    METRICS,
     NOTHING_MEASURED,
-    MetricName,
     ObjectiveResult,
     RunDocument,
     RunLoad,
     RunStage,
 )
-from llmendpoint_common.process.units import format_duration
-from llmendpoint_common.results.words import plural
+from llmendpoint_common.results.words import plural, span
 
 
 def load_sentence(document: RunDocument) -> str:
-    """Return the load of a run, such as `4 users for 5m00s`."""
+    """Return the load of a run, such as `4 users for 5 min`."""
     if document.trace is not None:
         return "replay of a trace"
     load = document.load
@@ -24,14 +21,8 @@ def load_sentence(document: RunDocument) -> str:
     if load.max_requests is not None:
         text += f", at most {plural(load.max_requests, 'request')}"
     if load.warmup_seconds:
-        text += f", after a warm-up of {format_duration(load.warmup_seconds)}"
+        text += f", after a warm-up of {span(load.warmup_seconds)}"
     return text
-
-
-def objective_text(metric: MetricName, percentile: int | None, threshold: str) -> str:
-    """Return an objective, such as `TTFT p95 ≤ 2s`."""
-    name = f"{metric.value} p{percentile}" if percentile else metric.value
-    return f"{name} {'≥' if METRICS[metric].higher_is_better else '≤'} {threshold}"
 
 
 def is_met(result: ObjectiveResult, *, partial: bool) -> bool | None:
@@ -44,8 +35,8 @@ def _shape(load: RunLoad) -> str:
         return f"search for the highest rate from {load.sweep.min_rate:g} to {load.sweep.max_rate:g} requests/s"
     if load.stages:
         seconds = sum(stage.duration_seconds for stage in load.stages)
-        return f"{_stages(load.stages)} in {format_duration(seconds)}"
-    duration = format_duration(load.duration_seconds)
+        return f"{_stages(load.stages)} in {span(seconds)}"
+    duration = span(load.duration_seconds)
     if load.sessions is not None:
         return f"{plural(load.sessions.users, 'conversation')} for {duration}"
     if load.rate is not None:

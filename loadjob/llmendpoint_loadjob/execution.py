@@ -6,8 +6,11 @@ import asyncio
 import time
 from collections.abc import Awaitable
 
+import msgspec
+
 from llmendpoint_common.contracts.loadrun import ObjectiveProgress, Progress, Summary
 from llmendpoint_common.results.measurements import Measurements
+from llmendpoint_common.results.so_far import count_group
 from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.client.client import Client
 from llmendpoint_loadjob.client.target import parse_target
@@ -55,6 +58,11 @@ class Execution:
     def progress(self) -> Progress:
         """Return the progress of the run."""
         return self._run.progress()
+
+    def status(self) -> Progress:
+        """Return the progress with the objectives until now, from which the operator adds up those of all pods."""
+        counted = count_group(self._recorder.measurements.whole, self._document.objectives)
+        return msgspec.structs.replace(self._run.progress(), so_far=counted)
 
     def stop(self) -> None:
         """End the run immediately. Its result is partial."""

@@ -107,7 +107,7 @@ class Process:
     async def _run(self, execution: Execution, barrier: Barrier | None, stopping: asyncio.Event) -> Summary:
         async with contextlib.AsyncExitStack() as stack:
             if self._settings.status_listen is not None:
-                server = status_server(execution.progress, barrier)
+                server = status_server(execution.status, barrier)
                 await server.start(bind_sockets(self._settings.status_listen))
                 stack.push_async_callback(server.stop)
             await stack.enter_async_context(_background(show_progress(progress_console(), execution.progress)))

@@ -78,12 +78,15 @@ def test_requests_in_flight_appear_within_two_seconds(stack: Stack, open_page: C
     tile = "[...document.querySelectorAll('.tile')].find(t => t.textContent.startsWith('Running')).querySelector('.figure')"
     tab.wait_for_function(f"() => {tile}.textContent === '0'")
     stack.behave(ttft=6.0)
-    sender = threading.Thread(target=stack.chat)
+    senders = [threading.Thread(target=stack.chat) for _ in range(3)]
     try:
-        sender.start()
-        tab.wait_for_function(f"() => {tile}.textContent === '1'", timeout=PROMPTLY_MS)
+        for sender in senders:
+            sender.start()
+        # The simulator runs 4 requests at the same time, so none of them waits.
+        tab.wait_for_function(f"() => {tile}.textContent === '3'", timeout=PROMPTLY_MS)
     finally:
-        sender.join()
+        for sender in senders:
+            sender.join()
         stack.behave(ttft=0.03)
 
 
@@ -167,6 +170,26 @@ def test_the_form_starts_a_load_test_that_passes(open_page: Callable[[str], Any]
         tab.get_by_role("link", name="Open the report").click()
     assert "Passed" in opened.value.inner_text("body")
     assert tab.problems == []
+
+
+def test_the_form_marks_the_field_that_is_wrong(open_page: Callable[[str], Any]) -> None:
+    tab = open_page("#/loadtests?view=new")
+    tab.get_by_role("combobox", name="Model").fill(MODEL)
+    field = tab.get_by_label("Duration", exact=False)
+    field.fill("soon")
+    tab.get_by_role("button", name="Start the load test").click()
+    tab.wait_for_selector("[aria-invalid=true]")
+    assert field.get_attribute("aria-invalid") == "true"
+    sentence = tab.locator(f"#{field.get_attribute('aria-describedby')}")
+    assert "'soon' is not a duration" in sentence.inner_text()
+    assert tab.evaluate("document.activeElement.getAttribute('aria-invalid')") == "true"
+    field.fill("30s")
+    assert tab.locator("[aria-invalid=true]").count() == 0
+    tab.get_by_label("Objectives", exact=False).fill("speed=1s")
+    tab.get_by_role("button", name="Show the manifest").click()
+    tab.wait_for_selector("textarea[aria-invalid=true]")
+    # Browsers write each answer with an error to the console.
+    assert all("422" in problem for problem in tab.problems)
 
 
 def test_nothing_is_loaded_from_elsewhere(stack: Stack, open_page: Callable[[str], Any]) -> None:

@@ -42,6 +42,20 @@ def test_a_user_logs_in_with_the_token(browser: Any, url: str) -> None:
     context.close()
 
 
+def test_the_page_that_was_asked_for_opens_after_the_login(browser: Any, url: str) -> None:
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(f"{url}#/requests?outcome=errors")
+    tab.get_by_label("Token").fill("another-token-that-is-wrong")
+    tab.keyboard.press("Enter")
+    tab.get_by_text("The token is wrong.").wait_for()
+    tab.get_by_label("Token").fill(TOKEN)
+    tab.keyboard.press("Enter")
+    tab.get_by_role("heading", name="Requests", exact=True).wait_for()
+    assert tab.url.endswith("/#/requests?outcome=errors")
+    context.close()
+
+
 def test_a_page_whose_login_has_ended_asks_for_the_token(browser: Any, url: str) -> None:
     context = browser.new_context()
     tab = context.new_page()

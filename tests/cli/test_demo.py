@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from llmendpoint_cli.commands.demo import Target, sidecar_arguments
+from llmendpoint_cli.upstream import Upstream
 from support.local_stack import local_stack
 
 
@@ -60,6 +62,17 @@ def test_the_demo_can_leave_everything_running(tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
+def test_the_proxy_of_the_demo_knows_how_many_requests_the_model_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parallel(*, is_real: bool) -> str:
+        arguments = sidecar_arguments(Target(Upstream("http://127.0.0.1:11434", "m", is_real), 11435, 8001))
+        return arguments[arguments.index("--parallel") + 1]
+
+    monkeypatch.delenv("OLLAMA_NUM_PARALLEL", raising=False)
+    assert (parallel(is_real=False), parallel(is_real=True)) == ("4", "1")
+    monkeypatch.setenv("OLLAMA_NUM_PARALLEL", "8")
+    assert (parallel(is_real=False), parallel(is_real=True)) == ("4", "8")
+
+
 def test_variables_of_the_other_programs_do_not_reach_the_demo() -> None:
     variables = {
         "LLMENDPOINT_LOAD_RATE": "1",

@@ -166,7 +166,7 @@ def test_a_load_test_appears_with_its_progress_and_its_verdict(dashboard: Dashbo
     ended = wait_until(lambda: has_ended(dashboard.row("loadtests", key)), 180, every=1)
     status = team.get("loadtest", "smoke")["status"]
     assert (ended["verdict"], ended["requests"]) == (status["verdict"], status["summary"]["requests"])
-    assert [(item["text"], item["met"]) for item in ended["objectives"]] == [("ErrorRate ≤ 1%", True)]
+    assert [(item["text"], item["met"]) for item in ended["objectives"]] == [("error rate ≤ 1 %", True)]
     assert ended["reportCommand"] == f"llmendpoint results {team.name}/smoke --out smoke"
     detail = json.loads(dashboard.get(f"/api/v1/loadtests/{team.name}%2Fsmoke")[1])
     assert detail["summary"] == status["summary"]

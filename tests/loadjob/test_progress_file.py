@@ -51,7 +51,7 @@ async def test_the_progress_of_a_run_is_in_its_folder_until_it_has_ended(
     assert (running["state"], running["pid"]) == ("running", process.pid)
     assert running["percent"] == 0
     assert running["requestsPerSecond"] > 0
-    assert running["objectives"][0]["text"] == "TTFT p50 ≤ 1s"
+    assert running["objectives"][0]["text"] == "TTFT p50 ≤ 1 s"
     assert running["objectives"][0]["met"] is True
     assert running["startedAt"] <= running["updatedAt"]
     process.send_signal(signal.SIGINT)
@@ -134,14 +134,14 @@ def judged(requests: int, failures: int, *objectives: str) -> tuple[ObjectivePro
 
 def test_objectives_of_a_run_that_continues() -> None:
     (latency,) = judged(100, 0, "ttft:p95=250ms")
-    assert (latency.text, latency.measured, latency.met) == ("TTFT p95 ≤ 250ms", "200ms", True)
+    assert (latency.text, latency.measured, latency.met) == ("TTFT p95 ≤ 250 ms", "200 ms", True)
     (latency,) = judged(100, 10, "ttft:p95=250ms")
     assert (latency.measured, latency.met) == ("never answered", False)
     (latency,) = judged(10, 0, "ttft:p95=250ms")
-    assert (latency.measured, latency.met) == ("200ms", None)
+    assert (latency.measured, latency.met) == ("200 ms", None)
     errors, attained = judged(99, 1, "error_rate=1%", "attainment=99.5%")
-    assert (errors.text, errors.measured, errors.met) == ("ErrorRate ≤ 1%", "1%", True)
-    assert (attained.text, attained.measured, attained.met) == ("Attainment ≥ 99.5%", "99%", False)
+    assert (errors.text, errors.measured, errors.met) == ("error rate ≤ 1 %", "1 %", True)
+    assert (attained.text, attained.measured, attained.met) == ("attainment ≥ 99.5 %", "99 %", False)
 
 
 @pytest.mark.parametrize("objective", ["ttft:p95=1s", "error_rate=1%", "attainment=99%"])

@@ -38,9 +38,10 @@ class Stack:
     def start(self) -> None:
         """Start all programs and wait until they answer."""
         self._start("simulator", "llmendpoint_simulator", "--listen", f"127.0.0.1:{self.simulator}", "--ttft", "30ms",
-                    "--inter-token", "2ms", "--tokens", "20")  # fmt: skip
+                    "--inter-token", "2ms", "--tokens", "20", "--parallel", "4")  # fmt: skip
         self._start("sidecar", "llmendpoint_sidecar", "--listen", f"127.0.0.1:{self.proxy}", "--upstream",
-                    f"http://127.0.0.1:{self.simulator}", "--admin-listen", f"127.0.0.1:{self.admin}")  # fmt: skip
+                    f"http://127.0.0.1:{self.simulator}", "--admin-listen", f"127.0.0.1:{self.admin}",
+                    "--parallel", "4")  # fmt: skip
         _await_answer(f"http://127.0.0.1:{self.simulator}/api/version")
         _await_answer(f"http://127.0.0.1:{self.admin}/status")
         self.start_dashboard()

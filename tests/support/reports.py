@@ -70,7 +70,7 @@ def summary(*, scale: float = 1.0, seed: int = 1, model: str = "llama3.2:3b", **
     fields: dict[str, Any] = {
         "verdict": Verdict.FAILED,
         "reason": VerdictReason.OBJECTIVES_MISSED,
-        "message": "TTFT p95 was 612ms (objective: at most 500ms); ErrorRate was 6% (objective: at most 1%)",
+        "message": "TTFT p95 was 612ms (objective: at most 500ms); error rate was 6% (objective: at most 1%)",
         "target": "http://assistant.default.svc:11434",
         "model": model,
         "api": Api.OLLAMA_CHAT,

@@ -23,7 +23,7 @@ from llmendpoint_cli.stack.ports import free_port
 from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.stack.request import DASHBOARD_PORT
 from llmendpoint_cli.stack.runs import new_run
-from llmendpoint_cli.upstream import SIMULATED_MODEL, Upstream, find_ollama
+from llmendpoint_cli.upstream import SIMULATED_MODEL, SIMULATED_PARALLEL, Upstream, find_ollama, ollama_parallel
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT, Metric
 from llmendpoint_common.process.errors import StackError
@@ -88,15 +88,14 @@ def _duration(text: str) -> str:
 def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Console, duration: str) -> int:
     upstream = _upstream(stack, say)
     proxy, admin = free_port(PROXY_PORT, say), free_port(ADMIN_PORT, say)
-    arguments = ["--listen", f"127.0.0.1:{proxy}", "--admin-listen", f"127.0.0.1:{admin}",
-                 "--upstream", upstream.url, "--drain-delay", "0"]  # fmt: skip
+    arguments = sidecar_arguments(Target(upstream, proxy, admin))
     stack.enter_context(process("llmendpoint_sidecar", arguments, f"http://127.0.0.1:{admin}/readyz"))
     say(
         f"metering proxy: http://127.0.0.1:{proxy} (accepts any Ollama client), metrics: http://127.0.0.1:{admin}/metrics"
     )
     runs = demo_folder()
-    dashboard = _dashboard(stack, say, runs, _Target(upstream, proxy, admin))
-    code, out = _load(_Target(upstream, proxy, admin), runs / "demo", say, duration)
+    dashboard = _dashboard(stack, say, runs, Target(upstream, proxy, admin))
+    code, out = _load(Target(upstream, proxy, admin), runs / "demo", say, duration)
     _show_metrics(f"http://127.0.0.1:{admin}/metrics", console)
     say(f"report: {out}/report.html, results: summary.json, summary.csv and requests.jsonl beside it")
     say("next: `llmendpoint load --help`, or on a cluster `kubectl apply -k manifests/` (see README.md)")
@@ -104,7 +103,7 @@ def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Conso
     return code
 
 
-class _Target(NamedTuple):
+class Target(NamedTuple):
     """A model server, and the ports of the sidecar in front of it."""
 
     upstream: Upstream
@@ -112,7 +111,14 @@ class _Target(NamedTuple):
     admin: int
 
 
-def _dashboard(stack: contextlib.ExitStack, say: Callable[[str], None], runs: Path, target: _Target) -> str:
+def sidecar_arguments(target: Target) -> list[str]:
+    """Return the arguments of the sidecar, which has to know how many requests the model server runs."""
+    parallel = ollama_parallel() if target.upstream.is_real else SIMULATED_PARALLEL
+    return ["--listen", f"127.0.0.1:{target.proxy}", "--admin-listen", f"127.0.0.1:{target.admin}",
+            "--upstream", target.upstream.url, "--drain-delay", "0", "--parallel", str(parallel)]  # fmt: skip
+
+
+def _dashboard(stack: contextlib.ExitStack, say: Callable[[str], None], runs: Path, target: Target) -> str:
     """Start the dashboard, and return its URL."""
     port = free_port(DASHBOARD_PORT, say)
     url = f"http://127.0.0.1:{port}"
@@ -125,7 +131,7 @@ def _dashboard(stack: contextlib.ExitStack, say: Callable[[str], None], runs: Pa
     return url
 
 
-def _load(target: _Target, out: Path, say: Callable[[str], None], duration: str) -> tuple[int, Path]:
+def _load(target: Target, out: Path, say: Callable[[str], None], duration: str) -> tuple[int, Path]:
     """Send the load, and return the exit code and the folder of the result."""
     objectives = _REAL_OBJECTIVES if target.upstream.is_real else _SIMULATED_OBJECTIVES
     say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(objectives)}")
@@ -152,7 +158,7 @@ def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -
         if isinstance(found, str):
             raise StackError(f"no load test was sent, because {found}")
         upstream = found
-    target = _Target(upstream, _port(sidecar.proxy_url), _port(sidecar.admin_url))
+    target = Target(upstream, _port(sidecar.proxy_url), _port(sidecar.admin_url))
     code, out = _load(target, new_run(folders), say, duration)
     _show_metrics(f"{sidecar.admin_url}/metrics", console)
     say(f"report: {out}/report.html")
@@ -175,7 +181,8 @@ def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstre
     say(f"upstream: the simulator, because {found}")
     port = free_port(OLLAMA_PORT, say)
     url = f"http://127.0.0.1:{port}"
-    arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "100ms", "--inter-token", "10ms"]
+    arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "100ms", "--inter-token", "10ms",
+                 "--parallel", str(SIMULATED_PARALLEL)]  # fmt: skip
     stack.enter_context(process("llmendpoint_simulator", arguments, f"{url}/api/version"))
     return Upstream(url, SIMULATED_MODEL, is_real=False)
 

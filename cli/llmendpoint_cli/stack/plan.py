@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -22,7 +21,7 @@ from llmendpoint_cli.stack.request import Request, default_address
 from llmendpoint_cli.stack.state import Kind, Program, SidecarAddress, Stack
 from llmendpoint_cli.stack.traffic import traffic_programs
 from llmendpoint_cli.stack.upstreams import Upstream
-from llmendpoint_common.api import defaults
+from llmendpoint_cli.upstream import SIMULATED_PARALLEL, ollama_parallel
 from llmendpoint_common.api.endpoint.metering import MeteringMode
 from llmendpoint_common.api.translate.ollama_environment import ollama_environment
 from llmendpoint_common.api.translate.sidecar_arguments import SidecarAddresses, sidecar_arguments
@@ -33,8 +32,6 @@ from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.units import LOCALHOST, Address
 from llmendpoint_common.process.version import VERSION
 
-#: The default of the simulator.
-_SIMULATED_PARALLEL = 4
 #: How long a sidecar lets streams finish when the stack ends.
 DRAIN_SECONDS = 25
 #: The variables of Ollama that stay those of this machine.
@@ -131,10 +128,8 @@ class _Planner:
         if self._spec is not None:
             return self._spec.ollama.num_parallel
         if upstream.simulated:
-            return _SIMULATED_PARALLEL
-        # An Ollama that is started has the environment of `up`, and one that runs often has it too.
-        text = os.environ.get("OLLAMA_NUM_PARALLEL", "")
-        return int(text) if text.isdecimal() and int(text) > 0 else defaults.NUM_PARALLEL
+            return SIMULATED_PARALLEL
+        return ollama_parallel()
 
     def _simulated_models(self) -> list[str]:
         models = self._spec.models if self._spec else []

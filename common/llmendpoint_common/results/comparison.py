@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.figures import LATENCIES, latency_of, number, percent
+from llmendpoint_common.results.settings_text import setting_text
 
 #: A smaller relative difference is that of rounding: percentiles have three significant digits.
 _SAME = 0.001
@@ -41,14 +42,27 @@ class Figure(NamedTuple):
         return "same" if abs(self.change) < _SAME else f"{100 * self.change:+.1f} %"
 
 
+class Setting(NamedTuple):
+    """A setting that is not the same in two runs: its path in the run document, and its values as JSON or text."""
+
+    name: str
+    first: str
+    second: str
+
+    @property
+    def text(self) -> str:
+        """The difference in words, such as `Concurrency 4 → 6`."""
+        return setting_text(self.name, self.first, self.second)
+
+
 class Comparison(NamedTuple):
-    """Two runs with their names, their figures, and the settings in which they differ (name, first, second)."""
+    """Two runs with their names, their figures, and the settings in which they differ."""
 
     names: tuple[str, str]
     first: Summary
     second: Summary
     figures: tuple[Figure, ...]
-    settings: tuple[tuple[str, str, str], ...]
+    settings: tuple[Setting, ...]
 
 
 def compare(first: Summary, second: Summary, names: tuple[str, str] = ("A", "B")) -> Comparison:
@@ -116,13 +130,13 @@ _QUANTITIES: tuple[tuple[str, Callable[[Summary], float | None], Callable[[float
 )
 
 
-def _settings(first: Summary, second: Summary) -> Iterator[tuple[str, str, str]]:
+def _settings(first: Summary, second: Summary) -> Iterator[Setting]:
     """Yield the settings of the run document, and of the environment, that are not the same."""
     flat = [_flat(_described(summary)) for summary in (first, second)]
     for name in sorted(flat[0].keys() | flat[1].keys()):
         values = [side.get(name, "not set") for side in flat]
         if values[0] != values[1]:
-            yield name, values[0], values[1]
+            yield Setting(name, values[0], values[1])
 
 
 def _described(summary: Summary) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from llmendpoint_common.contracts.loadrun import (
 from llmendpoint_common.results.confidence import percentile_ranks, share_interval
 from llmendpoint_common.results.histogram import Histogram, needed_for, rank_of
 from llmendpoint_common.results.measurements import Group
-from llmendpoint_common.results.words import NEVER_ANSWERED, apart
+from llmendpoint_common.results.words import NEVER_ANSWERED, apart, objective_name
 
 #: Delay of the event loop above which it can decide a verdict, in seconds.
 MAX_LAG_P99 = 0.010
@@ -70,8 +70,7 @@ class Judged(NamedTuple):
     @property
     def name(self) -> str:
         """The metric with its percentile, such as `TTFT p95`."""
-        percentile = self.objective.percentile
-        return f"{self.metric.name.value} p{percentile}" if percentile else self.metric.name.value
+        return objective_name(self.metric.name, self.objective.percentile)
 
     @property
     def needed(self) -> int:

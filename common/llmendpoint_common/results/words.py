@@ -1,14 +1,53 @@
-"""Numbers as text, for verdicts and summaries."""
+"""Numbers, objectives and settings as text, for verdicts, summaries, pages and the terminal."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import inf
 
-from llmendpoint_common.contracts.loadrun import Metric
+from llmendpoint_common.contracts.loadrun import METRICS, Metric, MetricName
+from llmendpoint_common.process.units import format_duration
 
 #: Text of a latency percentile that so many requests missed that it has no value.
 NEVER_ANSWERED = "never answered"
+
+#: A number with its unit, as `format_duration` and `Metric.format` write it.
+_AMOUNT = re.compile(r"(?<![\w.])(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)(ms|us|%))?(?!\w)")
+
+
+def spaced(text: str) -> str:
+    """Return a text in which durations and percentages are written as in a sentence.
+
+    `1m30s` becomes `1 min 30 s`, `1m00s` becomes `1 min`, and `99.5%` becomes `99.5 %`.
+    """
+    return _AMOUNT.sub(_spaced, text)
+
+
+def span(seconds: float) -> str:
+    """Return a duration as in a sentence: `90 s` is `1 min 30 s`."""
+    return spaced(format_duration(seconds))
+
+
+def _spaced(match: re.Match[str]) -> str:
+    hours, minutes, seconds, amount, unit = match.groups()
+    parts = [(hours, "h"), (minutes, "min"), (seconds, "s"), (amount, unit)]
+    given = [(float(value), value, name) for value, name in parts if value is not None]
+    # Zeros of a duration say nothing, unless it has nothing else.
+    shown = [part for part in given if part[0]] or given[-1:]
+    return " ".join(f"{value if '.' in value else int(value)} {name}" for _, value, name in shown)
+
+
+def objective_name(metric: MetricName, percentile: int | None) -> str:
+    """Return the metric of an objective with its percentile, such as `TTFT p95` or `error rate`."""
+    title = METRICS[metric].title
+    return f"{title} p{percentile}" if percentile else title
+
+
+def objective_text(metric: MetricName, percentile: int | None, threshold: str) -> str:
+    """Return an objective, such as `TTFT p95 ≤ 2 s` or `error rate ≤ 1 %`."""
+    sign = "≥" if METRICS[metric].higher_is_better else "≤"
+    return f"{objective_name(metric, percentile)} {sign} {spaced(threshold)}"
 
 
 def apart(metric: Metric, value: float | None, threshold: float) -> tuple[str, str]:

@@ -110,7 +110,9 @@ class ApiServer:
 
     async def read(self, path: str, query: Iterable[tuple[str, str]] = ()) -> bytes:
         """Send one GET request and return the body of the response. Does not retry."""
-        response = await self._get(path, query, aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS))
+        response = await self._get(
+            path, query, aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS, sock_connect=_CONNECT_SECONDS)
+        )
         return await response.read()
 
     @asynccontextmanager

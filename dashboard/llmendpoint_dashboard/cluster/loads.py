@@ -5,8 +5,8 @@ The words are those for runs of a machine (`words.py`), which have a run documen
 
 from __future__ import annotations
 
-from llmendpoint_common.process.units import format_duration, parse_duration
-from llmendpoint_common.results.words import plural
+from llmendpoint_common.process.units import parse_duration
+from llmendpoint_common.results.words import plural, span
 from llmendpoint_dashboard.cluster.reading import items, number, section, text
 from llmendpoint_dashboard.cluster.reflector import Manifest
 
@@ -15,19 +15,19 @@ _MAX_LEVELS = 6
 
 
 def describe_load(load: Manifest, scenario: str) -> str:
-    """Return the sentence, such as `8 users for 5m00s`. Until the scenario is resolved, the load is empty."""
+    """Return the sentence, such as `8 users for 5 min`. Until the scenario is resolved, the load is empty."""
     words = _shape(load)
     if not words:
         return f"the scenario {scenario}" if scenario else ""
     if load.get("duration") and not (load.get("stages") or load.get("sweep")):
-        words += f" for {format_duration(_seconds(text(load, 'duration')))}"
+        words += f" for {span(_seconds(text(load, 'duration')))}"
     pods, warmup = number(load, "parallelism"), _seconds(text(load, "warmup"))
     if pods > 1:
         words += f" from {pods} pods"
     if load.get("maxRequests") is not None:
         words += f", at most {plural(number(load, 'maxRequests'), 'request')}"
     if warmup:
-        words += f", after a warm-up of {format_duration(warmup)}"
+        words += f", after a warm-up of {span(warmup)}"
     return f"{scenario}: {words}" if scenario else words
 
 
@@ -51,7 +51,7 @@ def _stages(stages: list[Manifest]) -> str:
     levels = [text(stage, name) for stage in stages]
     shown = levels if len(levels) <= _MAX_LEVELS else [*levels[: _MAX_LEVELS - 1], "…"]
     total = sum(_seconds(text(stage, "duration")) for stage in stages)
-    return f"{', '.join(shown)} {unit} in {format_duration(total)}"
+    return f"{', '.join(shown)} {unit} in {span(total)}"
 
 
 def _seconds(duration: str) -> float:

@@ -10,6 +10,7 @@ from llmendpoint_common.contracts.cluster import LOADTEST, LoadTestCondition, Lo
 from llmendpoint_common.contracts.loadrun import NOTHING_MEASURED, MetricName
 from llmendpoint_common.diagnosis.findings import Finding
 from llmendpoint_common.process.units import parse_duration
+from llmendpoint_common.results.words import objective_text, spaced
 from llmendpoint_dashboard.cluster.loads import describe_load
 from llmendpoint_dashboard.cluster.reading import (
     NOT_SEEN,
@@ -32,7 +33,6 @@ from llmendpoint_dashboard.contract import (
     Percentiles,
     RunState,
 )
-from llmendpoint_dashboard.words import objective_text
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def _row(body: Manifest, found: Sequence[Condition]) -> LoadTestRow:
     metadata, spec, status = body["metadata"], section(body, "spec"), section(body, "status")
     namespace, name = str(metadata["namespace"]), str(metadata["name"])
     summary = section(status, "summary")
+    # The operator replaces the progress by the summary when the run ends.
+    counted = summary or section(status, "progress")
     passed = condition(found, LoadTestCondition.PASSED)
     state = _state(found)
     has_ended = state is RunState.ENDED
@@ -83,10 +85,11 @@ def _row(body: Manifest, found: Sequence[Condition]) -> LoadTestRow:
         model=text(status, "model") or text(spec, "model"),
         load=describe_load(section(status, "resolvedLoad") or section(spec, "load"), text(spec, "scenario")),
         percent=number(status, "progressPercent"),
-        awaiting=passed.message if state is RunState.WAITING else "",
-        requests=number(summary, "requests"),
-        errors=number(summary, "errors"),
-        requests_per_second=_float(text(summary, "requestsPerSecond")),
+        awaiting=passed.message if state is RunState.WAITING else text(counted, "awaiting"),
+        in_flight=number(counted, "inFlight"),
+        requests=number(counted, "requests"),
+        errors=number(counted, "errors"),
+        requests_per_second=_float(text(counted, "requestsPerSecond")),
         objectives=_objectives(spec, status),
         verdict=text(status, "verdict") if has_ended else "",
         reason=passed.reason if has_ended else "",
@@ -111,8 +114,8 @@ def _target(namespace: str, spec: Manifest, status: Manifest) -> str:
 
 
 def _objectives(spec: Manifest, status: Manifest) -> tuple[ObjectiveState, ...]:
-    """Return the objectives with what was measured. Until the run has ended, only the spec has them."""
-    measured = items(status, "slo")
+    """Return the objectives with what was measured, or until now. Before the load, only the spec has them."""
+    measured = items(status, "slo") or items(section(status, "progress"), "slo")
     return tuple(_objective(item) for item in measured or items(spec, "slo"))
 
 
@@ -122,11 +125,11 @@ def _objective(item: Manifest) -> ObjectiveState:
         words = objective_text(MetricName(metric), number(item, "percentile"), threshold)
     except ValueError:
         # A metric of a later version.
-        words = f"{metric} {threshold}"
+        words = f"{metric} {spaced(threshold)}"
     met = item.get("met")
     # An objective that was not judged has no `met`.
     is_judged = isinstance(met, bool) and bool(measured) and measured != NOTHING_MEASURED
-    return ObjectiveState(text=words, measured=measured, met=met if is_judged else None)
+    return ObjectiveState(text=words, measured=spaced(measured), met=met if is_judged else None)
 
 
 def _percentiles(latency: Manifest) -> Percentiles | None:

@@ -15,6 +15,7 @@ from llmendpoint_dashboard.contract import (
     Origin,
     TableSection,
 )
+from llmendpoint_dashboard.loadtests.cluster_comparison import compare_loadtests
 from llmendpoint_dashboard.loadtests.comparison import compare_runs
 from llmendpoint_dashboard.loadtests.documents import manifest
 from llmendpoint_dashboard.loadtests.problems import RefusedError
@@ -71,16 +72,15 @@ class Catalog:
         return report
 
     async def compare(self, first: str, second: str) -> Comparison:
-        """Return the comparison of two runs of this machine."""
+        """Return the comparison of two runs of this machine, or of two LoadTests."""
         rows = self.row(first), self.row(second)
-        if self._runs is None or any(row.origin is Origin.CLUSTER for row in rows):
-            return Comparison(
-                a=rows[0],
-                b=rows[1],
-                message="Runs of a cluster keep the measurements that a comparison needs outside of their status. "
-                f"Compare them with: llmendpoint results compare {first} {second}",
-            )
-        return compare_runs(rows, (await self._runs.result(first), await self._runs.result(second)))
+        origins = {row.origin for row in rows}
+        if origins == {Origin.MACHINE} and self._runs is not None:
+            return compare_runs(rows, (await self._runs.result(first), await self._runs.result(second)))
+        if origins == {Origin.CLUSTER} and self._cluster_summary is not None:
+            return compare_loadtests(rows, (self._cluster_summary(first), self._cluster_summary(second)))
+        message = "A run of this machine and a load test of a cluster cannot be compared."
+        return Comparison(a=rows[0], b=rows[1], message=message)
 
     async def start(self, request: LoadTestRequest) -> str:
         """Start a run, and return its key. Raises RefusedError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_common.results.comparison import Figure, compare
@@ -16,18 +17,23 @@ _MAX_DIFFERENCES = 40
 def compare_runs(rows: tuple[LoadTestRow, LoadTestRow], summaries: tuple[Summary | None, Summary | None]) -> Comparison:
     """Return the comparison of two runs."""
     first, second = summaries
-    missing = [row.name for row, summary in zip(rows, summaries, strict=True) if summary is None]
     if first is None or second is None:
-        reason = "has no result yet" if len(missing) == 1 else "have no result yet"
-        return Comparison(a=rows[0], b=rows[1], message=f"{' and '.join(missing)} {reason}.")
+        return Comparison(a=rows[0], b=rows[1], message=no_result(rows, summaries))
     comparison = compare(first, second, (rows[0].name, rows[1].name))
-    differences = [f"{name}: {one} in a, {two} in b" for name, one, two in comparison.settings[:_MAX_DIFFERENCES]]
+    differences = [setting.text for setting in comparison.settings[:_MAX_DIFFERENCES]]
     return Comparison(
-        a=rows[0], b=rows[1], metrics=[_metric(item) for item in comparison.figures], differences=differences
+        a=rows[0], b=rows[1], metrics=[compared_metric(item) for item in comparison.figures], differences=differences
     )
 
 
-def _metric(figure: Figure) -> ComparedMetric:
+def no_result(rows: tuple[LoadTestRow, LoadTestRow], summaries: tuple[Any, Any]) -> str:
+    """Return which of two runs have no result yet, or nothing."""
+    missing = [row.name for row, summary in zip(rows, summaries, strict=True) if summary is None]
+    return f"{' and '.join(missing)} {'has' if len(missing) == 1 else 'have'} no result yet." if missing else ""
+
+
+def compared_metric(figure: Figure) -> ComparedMetric:
+    """Return a figure of two runs for the page."""
     return ComparedMetric(
         name=figure.name.partition(", ")[0],
         unit=figure.unit,

@@ -282,6 +282,8 @@ def _unauthorized(sentence: str) -> web.Response:
     return problem(HTTPStatus.UNAUTHORIZED, sentence, headers={"WWW-Authenticate": 'Bearer realm="llmendpoint"'})
 
 
+# The form has no action, so that it is sent to the URL of the page with its fragment, which browsers keep through both
+# redirects (HTML, "form submission algorithm"; Fetch, "HTTP-redirect fetch"). The page that was asked for opens then.
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -295,7 +297,7 @@ _PAGE = """<!doctype html>
 <body>
 <main>
 <h1>llmendpoint</h1>
-<form method="post" action="/login">
+<form method="post">
 <p role="alert">{sentence}</p>
 <label for="token">Token of the dashboard</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>

@@ -188,9 +188,12 @@ class ClusterSource:
         )
 
     def _silence(self, reflector: Reflector) -> str:
+        silence = f"The API server {self._server.url} does not answer: {reflector.trouble}."
+        if any(other.listed.is_set() for other in self._reflectors):
+            return f"{silence} What is shown of the cluster may be out of date."
         return (
-            f"The API server {self._server.url} does not answer: {reflector.trouble}. What is shown of the cluster "
-            "may be out of date."
+            f"{silence} Nothing is known of the cluster yet. If a NetworkPolicy limits the dashboard, it has to allow "
+            "the port that `kubectl get endpointslices kubernetes` shows (networkPolicy.apiServerPorts of the chart)."
         )
 
 

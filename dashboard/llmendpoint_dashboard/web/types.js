@@ -135,7 +135,7 @@
  *
  * @typedef {{name: string, unit: string, a: number | null, b: number | null, change: number | null,
  *   better: "a" | "b" | null}} ComparedMetric
- * @typedef {{a: LoadTestRow, b: LoadTestRow, metrics: ComparedMetric[], differences: string[], message: string}} Comparison
+ * @typedef {{a: LoadTestRow, b: LoadTestRow, metrics: ComparedMetric[], differences: string[], message: string, command: string}} Comparison
  * @typedef {{row: LoadTestRow, summary: Record<string, any> | null}} LoadTestDetail
  * @typedef {{name: string, description: string}} Preset
  * @typedef {{manifest: string, command: string, local: string}} Manifest

@@ -43,6 +43,6 @@ def _print_table(comparison: Comparison) -> None:
         console.print(
             Text(f"{name}: {summary.verdict.value} ({summary.reason.value}): {summary.message}"), soft_wrap=True
         )
-    for name, one, two in comparison.settings:
-        console.print(Text(f"differs: {name}: {one} -> {two}", "yellow"), soft_wrap=True)
+    for setting in comparison.settings:
+        console.print(Text(f"differs: {setting.text}", "yellow"), soft_wrap=True)
     console.print(Text("★ marks the better value", "dim"))

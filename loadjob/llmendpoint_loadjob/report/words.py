@@ -15,6 +15,7 @@ from llmendpoint_common.contracts.loadrun import (
 )
 from llmendpoint_common.results.figures import number, percent
 from llmendpoint_common.results.words import NEVER_ANSWERED
+from llmendpoint_common.results.words import objective_name as name_of
 
 #: How a verdict is shown: good, bad, warn or nothing.
 KINDS = {Verdict.PASSED: "good", Verdict.FAILED: "bad", Verdict.ERROR: "bad", Verdict.INVALID: "warn"}
@@ -43,7 +44,7 @@ def rate(quantity: Quantity | None) -> str:
 
 def objective_name(result: ObjectiveResult) -> str:
     """Return the metric of an objective with its percentile: `TTFT p95`."""
-    return f"{result.metric.value} p{result.percentile}" if result.percentile else result.metric.value
+    return name_of(result.metric, result.percentile)
 
 
 def result_of(summary: Summary, result: ObjectiveResult) -> str:

@@ -25,6 +25,8 @@ from llmendpoint_operator.loadtest.starter import Starter
 #: Time for the partial result of an interrupted run: the grace period of its pods, and a margin. The pod of a node that
 #: is lost stays in the API for minutes.
 _PARTIAL_SECONDS = 45.0
+#: A run whose requests go on is written to etcd this often at most. Its pods are asked every `POLL_SECONDS`.
+WRITE_SECONDS = 5.0
 _STARTING = "The pod of the run is starting."
 
 
@@ -37,10 +39,13 @@ class Following:
         self._starter = Starter(context.cluster.pods)
         #: The time at which the interruption of a run was seen.
         self._interrupted: dict[Key, datetime] = {}
+        #: The time at which the progress of a run was written last, and the note that was in its message.
+        self._written: dict[Key, tuple[datetime, str]] = {}
 
     def forget(self, key: Key) -> None:
         """Forget a LoadTest that no longer exists."""
         self._interrupted.pop(key, None)
+        self._written.pop(key, None)
 
     async def conclude(self, run: Run, _: tuple[Fault, ...]) -> float:
         """Go on with a run, or end it."""
@@ -49,6 +54,7 @@ class Following:
         view = context.view(run)
         ending = await self._ending.phase(run, tended.bodies, view, is_over=self._is_over(run, view))
         if ending is not None:
+            self._written.pop(run.key, None)
             return await context.finish(run, ending)
         if context.unwatched(run):
             return await context.report_unwatched(run)
@@ -110,8 +116,21 @@ class Following:
             obstacle = await self._starter.start(run.owner, progress)
             if obstacle:
                 return await self._delay(run, LoadTestReason.PENDING, obstacle)
-        await context.write(run, phases.running(progress.percent, progress.message(self._lost_endpoint(run))))
+        await self._write_progress(run, progress)
         return POLL_SECONDS
+
+    async def _write_progress(self, run: Run, progress: RunProgress) -> None:
+        """Write the progress of a run, unless the last one is recent and only numbers have changed."""
+        context, note, now = self._context, self._lost_endpoint(run), self._context.now()
+        written, last_note = self._written.get(run.key, (None, ""))
+        is_recent = written is not None and (now - written).total_seconds() < WRITE_SECONDS and note == last_note
+        if is_recent and phases.is_running(context.status(run)):
+            return
+        state = progress.state(run.spec.resolved.objectives)
+        await context.write(run, phases.running(progress.percent, progress.message(note), state))
+        # A progress in which nothing has begun is followed by the first numbers as soon as there are some.
+        if progress.has_begun:
+            self._written[run.key] = now, note
 
     def _is_over(self, run: Run, view: RunView) -> bool:
         """Return whether no load generator will write a result any more."""

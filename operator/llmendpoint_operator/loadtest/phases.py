@@ -58,7 +58,7 @@ class Phase:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-_NOT_STARTED: dict[str, Any] = {"progressPercent": 0}
+_NOT_STARTED: dict[str, Any] = {"progressPercent": 0, "progress": None}
 
 
 def suspended() -> Phase:
@@ -131,10 +131,16 @@ def not_running(reason: str, message: str) -> Phase:
     return Phase(reason, message, fields=_NOT_STARTED)
 
 
-def running(percent: int | None, message: str) -> Phase:
-    """Return the phase of a run whose pod runs. `percent` is None if its progress is not known."""
-    progress = {} if percent is None else {"progressPercent": percent}
+def running(percent: int | None, message: str, state: dict[str, Any] | None = None) -> Phase:
+    """Return the phase of a run whose pod runs. `percent` and `state` are None if its progress is not known."""
+    progress: dict[str, Any] = {} if percent is None else {"progressPercent": percent}
+    progress |= {} if state is None else {"progress": state}
     return Phase(LoadTestReason.RUNNING, message, fields=progress | {"startDeadline": None})
+
+
+def is_running(status: Mapping[str, Any]) -> bool:
+    """Return whether a status is that of a run whose pod runs."""
+    return any(condition["reason"] == LoadTestReason.RUNNING for condition in status.get("conditions") or [])
 
 
 def finished(summary: Summary, now: datetime, cause: str = "", kept: dict[str, str] | None = None) -> Phase:
@@ -201,7 +207,8 @@ def observed(manifest: Manifest) -> dict[str, Any]:
 
 
 def _ended(verdict: Verdict, now: datetime) -> dict[str, Any]:
-    return {"verdict": verdict.value, "completionTime": timestamp(now), "startDeadline": None}
+    # The summary replaces the progress.
+    return {"verdict": verdict.value, "completionTime": timestamp(now), "startDeadline": None, "progress": None}
 
 
 def _conditions(phase: Phase) -> list[Condition]:

@@ -117,7 +117,7 @@ def test_one_missed_objective_fails_the_run_although_another_cannot_be_told() ->
     samples = [answered(is_spread=False)] * 15 + [failed()] * 5
     summary = run(samples, "tpot:p95=1s", "error_rate=1%", "ttft:p99=1s")
     assert outcome(summary) == MISSED
-    assert "ErrorRate was 25%" in summary.message
+    assert "Error rate was 25%" in summary.message
     assert "TTFT p99 needs at least 100 requests, and there were 20" in summary.message
 
 
@@ -151,7 +151,7 @@ def test_thresholds_are_exact_to_the_microsecond_at_every_edge_of_a_bucket(micro
 def test_too_few_requests_say_how_many_are_needed() -> None:
     summary = run([answered()] * 5, "error_rate=1%", "ttft:p99=1s")
     assert summary.message == (
-        "ErrorRate needs at least 20 requests, and there were 5. TTFT p99 needs at least 100 requests, and there were 5."
+        "Error rate needs at least 20 requests, and there were 5. TTFT p99 needs at least 100 requests, and there were 5."
     )
     assert [result.needed for result in summary.slo] == [20, 100]
     one = run([answered()], "attainment=90%")

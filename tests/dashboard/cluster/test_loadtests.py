@@ -44,11 +44,27 @@ def test_a_running_test_has_its_progress_and_its_objectives() -> None:
         started=1795701605.0,
         target="team-a/assistant",
         model="tiny:latest",
-        load="2 users for 30s",
+        load="2 users for 30 s",
         percent=40,
-        objectives=(ObjectiveState(text="TTFT p95 ≤ 2s"), ObjectiveState(text="Attainment ≥ 95%")),
+        objectives=(ObjectiveState(text="TTFT p95 ≤ 2 s"), ObjectiveState(text="attainment ≥ 95 %")),
         message="12 requests, 0 errors.",
     )
+
+
+def test_the_numbers_of_a_running_test_are_those_of_its_progress() -> None:
+    slo = [
+        {**SPEC["slo"][0], "measured": "200ms to 240ms", "met": True},
+        {**SPEC["slo"][1], "measured": "nothing measured"},
+    ]
+    progress = {"requests": 12, "errors": 1, "inFlight": 2, "requestsPerSecond": "2.5", "slo": slo}
+    row = view(conditions=RUNNING, progressPercent=40, progress=progress).row
+    assert (row.requests, row.errors, row.in_flight, row.requests_per_second) == (12, 1, 2, 2.5)
+    assert row.objectives == (
+        ObjectiveState(text="TTFT p95 ≤ 2 s", measured="200 ms to 240 ms", met=True),
+        ObjectiveState(text="attainment ≥ 95 %", measured="nothing measured"),
+    )
+    opening = {"requests": 0, "errors": 0, "inFlight": 0, "awaiting": "opening connections"}
+    assert view(conditions=RUNNING, progress=opening).row.awaiting == "opening connections"
 
 
 def test_a_test_that_has_ended_has_its_verdict_summary_and_the_command_for_its_report() -> None:
@@ -68,7 +84,7 @@ def test_a_test_that_has_ended_has_its_verdict_summary_and_the_command_for_its_r
     assert (row.requests, row.errors, row.requests_per_second) == (60, 1, 2.5)
     assert row.ttft == Percentiles(p50=0.08, p95=1.2, p99=125.0)
     assert row.ended == 1795701660.0
-    assert [(item.measured, item.met) for item in row.objectives] == [("1.2s", True), ("nothing measured", None)]
+    assert [(item.measured, item.met) for item in row.objectives] == [("1.2 s", True), ("nothing measured", None)]
     assert not row.has_report
     assert row.report_command == "llmendpoint results team-a/nightly --out nightly"
     assert found.summary == summary
@@ -77,7 +93,7 @@ def test_a_test_that_has_ended_has_its_verdict_summary_and_the_command_for_its_r
 def test_an_objective_that_was_not_judged_is_neither_met_nor_missed() -> None:
     slo = [{**SPEC["slo"][0], "measured": "1.2s"}]
     (objective,) = view(conditions=PASSED, verdict="Invalid", slo=slo).row.objectives
-    assert (objective.measured, objective.met) == ("1.2s", None)
+    assert (objective.measured, objective.met) == ("1.2 s", None)
 
 
 def test_a_test_that_waits_has_no_verdict_and_says_what_it_waits_for() -> None:
@@ -108,10 +124,10 @@ def test_tests_that_have_not_ended_are_kept_longest_then_the_newest() -> None:
 @pytest.mark.parametrize(
     ("load", "scenario", "sentence"),
     [
-        ({"concurrency": 1, "duration": "5m"}, "", "1 user for 5m00s"),
-        ({"concurrency": 8, "duration": "30s", "parallelism": 2}, "", "8 users for 30s from 2 pods"),
-        ({"rate": "0.5", "duration": "2m", "parallelism": 1}, "", "0.5 requests/s for 2m00s"),
-        ({"sessions": {"users": 3}, "duration": "1m"}, "", "3 conversations for 1m00s"),
+        ({"concurrency": 1, "duration": "5m"}, "", "1 user for 5 min"),
+        ({"concurrency": 8, "duration": "30s", "parallelism": 2}, "", "8 users for 30 s from 2 pods"),
+        ({"rate": "0.5", "duration": "2m", "parallelism": 1}, "", "0.5 requests/s for 2 min"),
+        ({"sessions": {"users": 3}, "duration": "1m"}, "", "3 conversations for 1 min"),
         (
             {"sweep": {"minRate": "1", "maxRate": "50", "stepDuration": "60s"}},
             "",
@@ -120,20 +136,20 @@ def test_tests_that_have_not_ended_are_kept_longest_then_the_newest() -> None:
         (
             {"stages": [{"rate": "9", "duration": "1m"}, {"rate": "20", "duration": "30s"}]},
             "Spike",
-            "Spike: 9, 20 requests/s in 1m30s",
+            "Spike: 9, 20 requests/s in 1 min 30 s",
         ),
-        ({"stages": [{"concurrency": 4, "duration": "10s"}]}, "", "4 users in 10s"),
+        ({"stages": [{"concurrency": 4, "duration": "10s"}]}, "", "4 users in 10 s"),
         (
             {"concurrency": 2, "duration": "30s", "maxRequests": 9, "warmup": "5s"},
             "",
-            "2 users for 30s, at most 9 requests, after a warm-up of 5s",
+            "2 users for 30 s, at most 9 requests, after a warm-up of 5 s",
         ),
         (
             {"stages": [{"rate": str(rate), "duration": "1s"} for rate in range(1, 9)]},
             "",
-            "1, 2, 3, 4, 5, … requests/s in 8s",
+            "1, 2, 3, 4, 5, … requests/s in 8 s",
         ),
-        ({"concurrency": 2, "duration": "soon", "warmup": []}, "", "2 users for 0us"),
+        ({"concurrency": 2, "duration": "soon", "warmup": []}, "", "2 users for 0 us"),
         ({}, "Baseline", "the scenario Baseline"),
         ({}, "", ""),
     ],

@@ -34,13 +34,13 @@ def refused(**fields: Any) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("fields", "load"),
     [
-        ({"duration": "30s"}, "1 user for 30s"),
-        ({"duration": "5m", "concurrency": 4}, "4 users for 5m00s"),
-        ({"duration": "90s", "rate": 2.5}, "2.5 requests/s for 1m30s"),
-        ({"scenario": "Smoke"}, "1 user for 5m00s, at most 5 requests"),
-        ({"scenario": "Baseline", "duration": "1m"}, "4 users for 1m00s, after a warm-up of 30s"),
-        ({"scenario": "Ramp", "concurrency": 8}, "rising to 8 users in 10m00s"),
-        ({"scenario": "Spike"}, "2, 20, 2 users in 5m00s"),
+        ({"duration": "30s"}, "1 user for 30 s"),
+        ({"duration": "5m", "concurrency": 4}, "4 users for 5 min"),
+        ({"duration": "90s", "rate": 2.5}, "2.5 requests/s for 1 min 30 s"),
+        ({"scenario": "Smoke"}, "1 user for 5 min, at most 5 requests"),
+        ({"scenario": "Baseline", "duration": "1m"}, "4 users for 1 min, after a warm-up of 30 s"),
+        ({"scenario": "Ramp", "concurrency": 8}, "rising to 8 users in 10 min"),
+        ({"scenario": "Spike"}, "2, 20, 2 users in 5 min"),
     ],
 )
 def test_a_form_becomes_a_load(fields: dict[str, Any], load: str) -> None:

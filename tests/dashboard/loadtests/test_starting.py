@@ -80,7 +80,7 @@ async def test_a_run_is_started_followed_and_has_its_result_and_report(user: Use
         key = await user.start(concurrency=4, duration="3s", objectives=["ttft:p95=1s"], name="first")
         await eventually(lambda: user.row(key).get("state") == "running", 20)
         assert user.row(key)["canStop"] is True
-        assert user.row(key)["load"] == "4 users for 3s"
+        assert user.row(key)["load"] == "4 users for 3 s"
         await eventually(lambda: user.row(key)["requests"] > 0)
         await eventually(lambda: user.row(key)["state"] == "ended", 30)
         row = user.row(key)
@@ -178,7 +178,7 @@ async def test_two_runs_are_compared_with_the_better_value_marked(user: User) ->
     assert by_name["completed"]["b"] == pytest.approx(user.row(keys[1])["requestsPerSecond"], rel=1e-5)
     assert by_name["TTFT p95"]["unit"] == "s"
     assert by_name["requests"]["better"] is None
-    assert "run.load.concurrency: 1 in a, 4 in b" in comparison["differences"]
+    assert "Concurrency 1 → 4" in comparison["differences"]
     async with user.browser.get(
         url_of(user.dashboard, "/api/v1/loadtests/compare"), params={"a": keys[0], "b": "absent"}
     ) as response:

@@ -52,7 +52,7 @@ class Folder:
         values: dict[str, Any] = {
             "percent": 40, "requests": 12, "errors": 1, "in_flight": 3, "output_tokens": 100, "elapsed_seconds": 4.0,
             "state": state, "started_at": at(NOW - 10), "updated_at": at(NOW), "pid": 1,
-            "requests_per_second": 2.5, "objectives": (ObjectiveProgress("TTFT p95 ≤ 1s", "200ms", True),),
+            "requests_per_second": 2.5, "objectives": (ObjectiveProgress("TTFT p95 ≤ 1 s", "200 ms", True),),
         }  # fmt: skip
         self.write(key, "progress.json", msgspec.json.encode(RunProgress(**{**values, **fields})))
 
@@ -74,8 +74,8 @@ async def test_a_run_that_ended_has_its_result(folder: Folder) -> None:
     assert (row.state, row.verdict, row.reason) == (RunState.ENDED, "Passed", "ObjectivesMet")
     assert (row.requests, row.errors, row.percent, row.has_report) == (100, 0, 100, True)
     assert [(item.text, item.measured, item.met) for item in row.objectives] == [
-        ("TTFT p95 ≤ 1s", "100ms", True),
-        ("ErrorRate ≤ 1%", "0%", True),
+        ("TTFT p95 ≤ 1 s", "100 ms", True),
+        ("error rate ≤ 1 %", "0 %", True),
     ]
     assert row.ttft is not None
     assert row.ttft.p95 == pytest.approx(0.1, rel=0.01)
@@ -94,7 +94,7 @@ async def test_a_run_that_goes_shows_its_progress_and_no_verdict(folder: Folder)
     assert (row.awaiting, row.message, row.verdict, row.requests_per_second) == (
         "opening connections", "3 times 503: busy", "", 2.5,
     )  # fmt: skip
-    assert [(item.text, item.measured, item.met) for item in row.objectives] == [("TTFT p95 ≤ 1s", "200ms", True)]
+    assert [(item.text, item.measured, item.met) for item in row.objectives] == [("TTFT p95 ≤ 1 s", "200 ms", True)]
 
 
 async def test_progress_is_followed(folder: Folder) -> None:
@@ -125,7 +125,7 @@ async def test_a_run_of_this_dashboard_that_did_not_start_says_why(folder: Folde
     folder.write("a", "run.json", json.dumps({"target": {"url": "http://x"}, "model": "m", "load": {"concurrency": 2}}))
     folder.children["a"] = Child(is_running=True)
     row = (await folder.rows())["a"]
-    assert (row.state, row.can_stop, row.load, row.target) == (RunState.WAITING, True, "2 users for 30s", "http://x")
+    assert (row.state, row.can_stop, row.load, row.target) == (RunState.WAITING, True, "2 users for 30 s", "http://x")
     folder.children["a"] = Child(is_running=False, failure=f"exit code 2: {folder.path}/a: No space left")
     row = (await folder.rows())["a"]
     assert (row.state, row.can_stop, row.message) == (RunState.ENDED, False, "exit code 2: RUNS/a: No space left")

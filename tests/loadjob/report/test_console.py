@@ -149,5 +149,5 @@ def test_an_objective_that_was_not_judged_says_why() -> None:
     few = ObjectiveResult(MetricName.ERROR_RATE, "1%", "0%", False, requests=5, judged=False, needed=20)
     doubtful = ObjectiveResult(MetricName.TTFT, "1s", "900ms", False, 95, requests=50, judged=False)
     text = printed(summary(slo=(few, doubtful)), 200)
-    assert re.search(r"ErrorRate .* too few requests: 20 needed", text)
+    assert re.search(r"error rate .* too few requests: 20 needed", text)
     assert re.search(r"TTFT p95 .* not judged", text)

@@ -171,7 +171,7 @@ async def test_load_tests_appear_with_progress_and_verdict(api: Any, proxy: Faul
         row = world.loadtest()
         assert row is not None
         assert row.state == "running"
-        assert [item.text for item in row.objectives] == ["TTFT p95 ≤ 2s"]
+        assert [item.text for item in row.objectives] == ["TTFT p95 ≤ 2 s"]
         assert world.source.summary(row.key) is None
         summary = {"requests": 60, "errors": 0, "requestsPerSecond": "2"}
         ended = [

@@ -224,3 +224,4 @@ def test_progress_comes_from_the_pod_of_the_job_alone(api: Any, operator: Any, r
     api.apply(load_pod("real", {**job, "uid": api.get("Job", "smoke")["metadata"]["uid"]}))
     api.apply_status({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "real"}, "status": status})
     wait_until(lambda: api.get(LOADTEST, "smoke")["status"].get("progressPercent") == 40)
+    assert api.get(LOADTEST, "smoke")["status"]["progress"] == {"requests": 4, "errors": 0, "inFlight": 1}

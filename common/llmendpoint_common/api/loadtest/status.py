@@ -187,6 +187,46 @@ class SloState(ApiModel):
     )
 
 
+class ObjectiveProgressState(ApiModel):
+    """An objective with the value that was measured until now."""
+
+    metric: MetricName = Field(description="Metric of the objective.")
+    percentile: int | None = Field(None, description="Percentile of the latency. Absent for ErrorRate and Attainment.")
+    threshold: str = Field(description="Threshold, as a duration such as 1s or a percentage such as 1%.")
+    measured: str = Field(
+        description="Value measured until now, as a duration such as 212ms or a percentage such as 0.5%, or the text "
+        f"{NOTHING_MEASURED}. With several load pods, a latency is a range such as 212ms to 240ms, from the lowest to "
+        "the highest percentile of a pod. The percentile of all requests is within it."
+    )
+    met: bool | None = Field(
+        None,
+        description="Whether the requests until now meet the threshold. This is not a verdict. Absent if they are too "
+        "few to tell, nothing was measured, or a load pod does not answer.",
+    )
+
+
+class ProgressState(ApiModel):
+    """Numbers of a run that has not ended, added up over its load pods. They include the warm-up, except slo."""
+
+    requests: int = Field(
+        description="Number of requests that have ended, including failed ones.", json_schema_extra={"format": "int64"}
+    )
+    errors: int = Field(description="Number of requests that have failed.", json_schema_extra={"format": "int64"})
+    in_flight: int = Field(description="Number of requests that are in flight.", json_schema_extra={"format": "int64"})
+    requests_per_second: str | None = Field(
+        None,
+        description="Number of requests per second that were answered lately. Absent before the load.",
+    )
+    awaiting: str | None = Field(
+        None, description="What the load pods wait for, for example the start signal. Absent once they send requests."
+    )
+    slo: list[ObjectiveProgressState] = Field(
+        default_factory=list,
+        description="Objectives of the run with what was measured until now. The warm-up does not count. Empty if the "
+        "run has no objectives.",
+    )
+
+
 class ResultReference(ApiModel):
     """A ConfigMap that receives the result of a run or of one of its pods."""
 
@@ -256,6 +296,11 @@ class LoadTestStatus(ApiModel):
         "value of status.configurationHash of the LLMEndpoint. Absent for other servers.",
     )
     progress_percent: int = Field(0, description="Progress of the run, in percent.")
+    progress: ProgressState | None = Field(
+        None,
+        description="What the load pods report while the run goes on, every 5 seconds. Removed when the run ends; "
+        "summary and slo then have its result. Absent if no load pod has answered yet.",
+    )
     verdict: Verdict | None = Field(
         None,
         description="Passed: all objectives were met. Failed: at least one was missed, there was a regression, or the "

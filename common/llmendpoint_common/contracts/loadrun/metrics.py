@@ -31,12 +31,13 @@ class Unit(StrEnum):
 class Metric(NamedTuple):
     """A row of the table.
 
-    `flag` is the name in `--slo`. `field` is the field of a latency in the summary and in a sample, and empty for a
-    share. A value in seconds has percentiles; a share is one number for the whole run.
+    `flag` is the name in `--slo`, and `title` the name in a sentence. `field` is the field of a latency in the summary
+    and in a sample, and empty for a share. A value in seconds has percentiles; a share is one number for the whole run.
     """
 
     name: MetricName
     flag: str
+    title: str
     field: str
     unit: Unit
     higher_is_better: bool = False
@@ -60,11 +61,11 @@ class Metric(NamedTuple):
 
 
 _TABLE = (
-    Metric(MetricName.TTFT, "ttft", "ttft", Unit.SECONDS),
-    Metric(MetricName.TPOT, "tpot", "tpot", Unit.SECONDS),
-    Metric(MetricName.REQUEST_LATENCY, "request_latency", "request_latency", Unit.SECONDS),
-    Metric(MetricName.ERROR_RATE, "error_rate", "", Unit.SHARE),
-    Metric(MetricName.ATTAINMENT, "attainment", "", Unit.SHARE, higher_is_better=True),
+    Metric(MetricName.TTFT, "ttft", "TTFT", "ttft", Unit.SECONDS),
+    Metric(MetricName.TPOT, "tpot", "TPOT", "tpot", Unit.SECONDS),
+    Metric(MetricName.REQUEST_LATENCY, "request_latency", "request latency", "request_latency", Unit.SECONDS),
+    Metric(MetricName.ERROR_RATE, "error_rate", "error rate", "", Unit.SHARE),
+    Metric(MetricName.ATTAINMENT, "attainment", "attainment", "", Unit.SHARE, higher_is_better=True),
 )
 
 METRICS = {metric.name: metric for metric in _TABLE}

@@ -30,6 +30,8 @@ MAX_RESULT_BYTES = 1024 * 1024
 #: Bounds of the categories of a run, and of the name of one.
 MAX_CATEGORIES = 256
 MAX_CATEGORY_LENGTH = 64
+#: Maximum number of objectives that a load pod reports while it runs.
+MAX_OBJECTIVES = 256
 #: A text of one line, without control characters.
 LINE_PATTERN = r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
 
@@ -342,6 +344,22 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
             raise ValueError(f"a partial result has the verdict {self.verdict}")
 
 
+class ObjectiveSoFar(msgspec.Struct, frozen=True, rename="camel"):
+    """An objective on the requests of one load pod until now. Counts of several pods can be added, percentiles cannot.
+
+    `met` is the number of requests within the threshold (for ErrorRate, that did not fail), and `unknown` the number of
+    those that cannot be judged. `value` is the percentile of a latency in seconds. It is None for shares, if nothing
+    was measured, and if too many requests were never answered.
+    """
+
+    metric: MetricName
+    percentile: Annotated[int, Meta(ge=1, le=99)] | None
+    requests: _Count
+    met: _Count
+    unknown: _Count = 0
+    value: _Number | None = None
+
+
 class Progress(msgspec.Struct, frozen=True, rename="camel"):
     """Progress of a run: the body of the load pod's `/status`."""
 
@@ -361,6 +379,8 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     error: _Line = ""
     #: Whether a pod of a run with several pods has started its load, or waits for the order to start.
     start: StartState = StartState.STARTED
+    #: The objectives of the run document, in its order. Empty elsewhere than in `/status`.
+    so_far: Annotated[tuple[ObjectiveSoFar, ...], Meta(max_length=MAX_OBJECTIVES)] = ()
 
 
 def parse_result(text: str) -> Summary:

@@ -1,5 +1,14 @@
 /** Requests to the dashboard's own server. Errors carry the server's sentence. */
 
+/** An answer that refuses a request. `field` is the field of the body that is wrong, or empty. */
+export class RefusedError extends Error {
+  /** @param {string} message @param {string} field */
+  constructor(message, field) {
+    super(message);
+    this.field = field;
+  }
+}
+
 /** @param {string} path @param {AbortSignal} [signal] @returns {Promise<any>} */
 export async function getJson(path, signal) {
   return read(await fetch(path, { signal, cache: "no-store" }));
@@ -41,15 +50,16 @@ function post(path, body, value) {
 async function read(response) {
   const text = await response.text();
   if (response.ok) return text ? JSON.parse(text) : null;
-  throw new Error(sentence(text) || `The server answered ${response.status} ${response.statusText}.`);
+  const { message, field } = problem(text);
+  throw new RefusedError(message || `The server answered ${response.status} ${response.statusText}.`, field);
 }
 
-/** @param {string} text @returns {string} */
-function sentence(text) {
+/** @param {string} text @returns {{message: string, field: string}} */
+function problem(text) {
   try {
     const body = JSON.parse(text);
-    return body.error?.message ?? body.error ?? body.message ?? "";
+    return { message: body.error?.message ?? body.error ?? body.message ?? "", field: String(body.field ?? "") };
   } catch {
-    return text.length < 300 && !text.startsWith("<") ? text : "";
+    return { message: text.length < 300 && !text.startsWith("<") ? text : "", field: "" };
   }
 }

@@ -4,7 +4,7 @@ import { dateTime, duration, number, percent } from "../format.js";
 import { getJson } from "../live/http.js";
 import { loadtests } from "../live/store.js";
 import { href, setParams } from "../route.js";
-import { Badge, Banner, Head, Loading } from "../ui/parts.js";
+import { Badge, Banner, Command, Head, Loading } from "../ui/parts.js";
 import { Table } from "../ui/table.js";
 import { VerdictBadge } from "./loadtest_parts.js";
 
@@ -37,8 +37,11 @@ export function CompareView({ a, b }) {
     ${(!a || !b) && html`<p class="soft">Choose two runs.</p>`}
     ${fault && html`<${Banner} tone="bad" title="Not compared">${fault}<//>`}
     ${result?.message && html`<${Banner} tone="warn" title="Not compared">${result.message}<//>`}
-    ${result && result.differences.length > 0 && html`<${Banner} tone="warn" title="Different tests">${result.differences.join(" ")}<//>`}
-    ${result && result.metrics.length > 0 && html`<${Result} result=${result} />`}`;
+    ${result && result.differences.length > 0 && html`<${Banner} tone="warn" title="Different tests">${result.differences.join("; ")}<//>`}
+    ${result && result.metrics.length > 0 && html`<${Result} result=${result} />`}
+    ${result?.command && html`<section class="card"><h2>All that was measured</h2>
+      <p>The table has what the statuses hold. This command compares everything, with the settings:</p>
+      <${Command} text=${result.command} /></section>`}`;
 }
 
 /** @param {{label: string, value: string, runs: LoadTestRow[], onChange: (key: string) => void}} props */

@@ -2,6 +2,19 @@
 import { html } from "../lib.js";
 
 /** @typedef {import("./loadtest_start.js").Form} Form */
+/** @typedef {import("./loadtest_start.js").Fault} Fault */
+
+/** The attributes of a field that the server has refused. @param {string} name @param {Fault | null} fault
+ * @param {string} [help] the ID of its description */
+export function marks(name, fault, help) {
+  if (fault?.field !== name) return { "aria-describedby": help };
+  return { "aria-invalid": "true", "aria-describedby": [`fault-${name}`, help].filter(Boolean).join(" ") };
+}
+
+/** The sentence beside a field that the server has refused. @param {{name: string, fault: Fault | null}} props */
+export function FieldFault({ name, fault }) {
+  return fault?.field === name ? html`<p class="fault" id="fault-${name}" role="alert">${fault.text}</p>` : null;
+}
 
 const OWN = [
   { name: "concurrency", title: "Users", description: "A fixed number of users. Each sends its next request after the answer to the last one." },
@@ -19,28 +32,30 @@ export function Presets({ presets, kind, onChange }) {
   </div></fieldset>`;
 }
 
-/** @param {{form: Form, onChange: (changes: Partial<Form>) => void}} props */
-export function LoadFields({ form, onChange }) {
+/** @param {{form: Form, fault: Fault | null, onChange: (changes: Partial<Form>) => void}} props */
+export function LoadFields({ form, fault, onChange }) {
   const own = form.kind === "concurrency" || form.kind === "rate";
   return html`
     <div class="row">
-      ${own && html`<${Text} label=${form.kind === "rate" ? "Requests per second" : "Users"} value=${form.level} type="number"
+      ${own && html`<${Text} label=${form.kind === "rate" ? "Requests per second" : "Users"} name=${form.kind} fault=${fault} value=${form.level} type="number"
         onChange=${(/** @type {string} */ level) => onChange({ level })} />`}
-      <${Text} label="Duration, such as 30s or 5m" value=${form.duration} placeholder=${own ? "1m" : "that of the preset"}
+      <${Text} label="Duration, such as 30s or 5m" name="duration" fault=${fault} value=${form.duration} placeholder=${own ? "1m" : "that of the preset"}
         onChange=${(/** @type {string} */ duration) => onChange({ duration })} />
-      <${Text} label="Name (optional)" value=${form.name} onChange=${(/** @type {string} */ name) => onChange({ name })} />
+      <${Text} label="Name (optional)" name="name" fault=${fault} value=${form.name} onChange=${(/** @type {string} */ name) => onChange({ name })} />
     </div>
     <label class="field"><span>Objectives, one per line. Without any, the run has no verdict.</span>
-      <textarea rows="3" spellcheck=${false} value=${form.objectives} aria-describedby="objectives-help"
-        onInput=${(/** @type {any} */ event) => onChange({ objectives: event.currentTarget.value })}></textarea></label>
+      <textarea rows="3" spellcheck=${false} value=${form.objectives} ...${marks("objectives", fault, "objectives-help")}
+        onInput=${(/** @type {any} */ event) => onChange({ objectives: event.currentTarget.value })}></textarea>
+      <${FieldFault} name="objectives" fault=${fault} /></label>
     <p class="soft small" id="objectives-help">Metrics: <code>ttft:p95=2s</code>, <code>tpot:p95=50ms</code>,${" "}
       <code>request_latency:p99=30s</code>, <code>error_rate=1%</code>.</p>`;
 }
 
-/** @param {{label: string, value: string, type?: string, placeholder?: string, onChange: (value: string) => void}} props */
-function Text({ label, value, type = "text", placeholder, onChange }) {
+/** @param {{label: string, name: string, fault: Fault | null, value: string, type?: string, placeholder?: string, onChange: (value: string) => void}} props */
+function Text({ label, name, fault, value, type = "text", placeholder, onChange }) {
   return html`<label class="field"><span>${label}</span>
     <input type=${type} value=${value} placeholder=${placeholder} min=${type === "number" ? "0.01" : undefined}
-      step=${type === "number" ? "any" : undefined} required=${type === "number"} autocomplete="off" spellcheck=${false}
-      onInput=${(/** @type {any} */ event) => onChange(event.currentTarget.value)} /></label>`;
+      step=${type === "number" ? "any" : undefined} required=${type === "number"} autocomplete="off" spellcheck=${false} ...${marks(name, fault)}
+      onInput=${(/** @type {any} */ event) => onChange(event.currentTarget.value)} />
+    <${FieldFault} name=${name} fault=${fault} /></label>`;
 }

@@ -1,11 +1,11 @@
 /** A new load test: a form that starts it on one machine, and shows the manifest and the command for a cluster. */
-import { html, useEffect, useState } from "../lib.js";
-import { getJson, postJson } from "../live/http.js";
+import { html, useEffect, useRef, useState } from "../lib.js";
+import { getJson, postJson, RefusedError } from "../live/http.js";
 import { about, endpoints, models } from "../live/store.js";
 import { go, href } from "../route.js";
 import { say } from "../ui/announce.js";
 import { Banner, Command, Head, Loading } from "../ui/parts.js";
-import { LoadFields, Presets } from "./loadtest_fields.js";
+import { FieldFault, LoadFields, Presets, marks } from "./loadtest_fields.js";
 
 /** @typedef {import("../types.js").Manifest} Manifest */
 /**
@@ -18,6 +18,8 @@ import { LoadFields, Presets } from "./loadtest_fields.js";
  * @property {string} objectives
  * @property {string} name
  */
+
+/** @typedef {{text: string, field: string}} Fault a sentence, and the field of the form that is wrong, or empty */
 
 /** @type {Form} */
 const FIRST = { source: "", model: "", kind: "Smoke", level: "4", duration: "", objectives: "ttft:p95=2s\nerror_rate=1%", name: "" };
@@ -41,22 +43,24 @@ export function StartView() {
 function StartForm({ presets, canStart }) {
   const [form, setForm] = useState(FIRST);
   const [busy, setBusy] = useState(false);
-  const [fault, setFault] = useState("");
+  const [fault, setFault] = useState(/** @type {Fault | null} */ (null));
+  const place = useRef(/** @type {HTMLFormElement | null} */ (null));
   const [manifest, setManifest] = useState(/** @type {Manifest | null} */ (null));
   const sources = sourceNames();
   const source = form.source || sources[0] || "";
   const names = modelNames(source);
   const filled = { ...form, source, model: form.model || names[0] || "" };
   /** @param {Partial<Form>} changes */
-  const change = (changes) => { setForm({ ...form, ...changes }); setManifest(null); };
+  const change = (changes) => { setForm({ ...form, ...changes }); setManifest(null); setFault(null); };
+  useEffect(() => { /** @type {HTMLElement | null | undefined} */ (place.current?.querySelector("[aria-invalid=true]"))?.focus(); }, [fault]);
   /** @param {(body: object) => Promise<void>} action */
   const run = async (action) => {
     setBusy(true);
-    setFault("");
+    setFault(null);
     try {
       await action(body(filled));
     } catch (error) {
-      setFault(error instanceof Error ? error.message : String(error));
+      setFault({ text: error instanceof Error ? error.message : String(error), field: shownField(error, form.kind) });
     }
     setBusy(false);
   };
@@ -73,14 +77,14 @@ function StartForm({ presets, canStart }) {
     event.preventDefault();
     void run(canStart ? start : write);
   };
-  return html`<form class="form" onSubmit=${submit} aria-label="New load test">
+  return html`<form class="form" ref=${place} onSubmit=${submit} aria-label="New load test">
     <div class="row">
-      <${Choice} label=${about.value?.mode === "cluster" ? "Endpoint" : "Ollama"} value=${source} options=${sources} onChange=${(/** @type {string} */ value) => change({ source: value, model: "" })} />
-      <${Choice} label="Model" value=${filled.model} options=${names} onChange=${(/** @type {string} */ value) => change({ model: value })} />
+      <${Choice} label=${about.value?.mode === "cluster" ? "Endpoint" : "Ollama"} name="source" fault=${fault} value=${source} options=${sources} onChange=${(/** @type {string} */ value) => change({ source: value, model: "" })} />
+      <${Choice} label="Model" name="model" fault=${fault} value=${filled.model} options=${names} onChange=${(/** @type {string} */ value) => change({ model: value })} />
     </div>
     <${Presets} presets=${presets} kind=${form.kind} onChange=${(/** @type {string} */ kind) => change({ kind })} />
-    <${LoadFields} form=${form} onChange=${change} />
-    ${fault && html`<p class="fault" role="alert">${fault}</p>`}
+    <${LoadFields} form=${form} fault=${fault} onChange=${change} />
+    ${fault && !fault.field && html`<p class="fault" role="alert">${fault.text}</p>`}
     <div class="fields">
       ${canStart && html`<button class="primary" disabled=${busy}>${busy ? "Starting…" : "Start the load test"}</button>`}
       <button class=${canStart ? "" : "primary"} type=${canStart ? "button" : "submit"} disabled=${busy}
@@ -90,13 +94,20 @@ function StartForm({ presets, canStart }) {
   </form>`;
 }
 
-/** @param {{label: string, value: string, options: string[], onChange: (value: string) => void}} props */
-function Choice({ label, value, options, onChange }) {
+/** The field that a refusal is about, if the form shows it. @param {unknown} error @param {string} kind @returns {string} */
+function shownField(error, kind) {
+  const field = error instanceof RefusedError ? error.field : "";
+  return ["source", "model", "duration", "name", "objectives", kind].includes(field) ? field : "";
+}
+
+/** @param {{label: string, name: string, fault: Fault | null, value: string, options: string[], onChange: (value: string) => void}} props */
+function Choice({ label, name: field, fault, value, options, onChange }) {
   const id = `choice-${label}`;
   return html`<label class="field"><span>${label}</span>
-    <input required value=${value} list=${id} autocomplete="off" spellcheck=${false}
+    <input required value=${value} list=${id} autocomplete="off" spellcheck=${false} ...${marks(field, fault)}
       onInput=${(/** @type {any} */ event) => onChange(event.currentTarget.value)} />
     <datalist id=${id}>${options.map((name) => html`<option key=${name} value=${name} />`)}</datalist>
+    <${FieldFault} name=${field} fault=${fault} />
   </label>`;
 }
 
