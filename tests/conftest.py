@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,23 @@ LOOPBACK = Address("127.0.0.1", 0)
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the tests on uvloop, as the programs do."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a skipped test fail in CI, so that a missing tool is noticed there.
+
+    Tests of a cluster skip what a cluster does not have. Others that may be skipped have the marker `optional`.
+    """
+    report = yield
+    may_skip = any(item.get_closest_marker(name) for name in ("optional", "cluster", "keda"))
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail") and not may_skip:
+        report.outcome = "failed"
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.longrepr = f"IN CI, NO TEST MAY BE SKIPPED: {reason}"
+    return report
 
 
 @pytest.fixture
