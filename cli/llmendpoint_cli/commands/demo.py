@@ -36,8 +36,8 @@ from llmendpoint_loadjob import main as loadjob
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DEMO_"
 
 _DESCRIPTION = "Run the metering proxy in front of a model server, the dashboard, and a short load test through it."
-_NOTES = """The demo uses the Ollama of this machine (OLLAMA_HOST, unless that is the proxy, or port 11434) if it has a local model
-that answers within 3 seconds, otherwise the simulator.
+_NOTES = """The demo uses the Ollama of this machine (OLLAMA_HOST, unless that is the proxy, or port 11434) if it has a
+local model that answers within 3 seconds, otherwise the simulator.
 
 exit codes: 0 the objectives were met, 99 one was missed, 98 the load generator was the bottleneck, 1 the demo failed,
 2 invalid option, 130 interrupted
