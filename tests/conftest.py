@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AsyncExitStack
@@ -27,10 +28,12 @@ from llmendpoint_simulator.known.server import KnownLatencyServer
 from llmendpoint_simulator.server import Simulator
 from support.servers import RunningKnownLatency, RunningSimulator, StartKnownLatency, StartSidecar, StartSimulator
 
-# A time limit for each example would make tests depend on how busy the machine is. Bounds of time have tests of their
-# own.
-hypothesis.settings.register_profile("without deadline", deadline=None)
-hypothesis.settings.load_profile("without deadline")
+# Time limits for examples, and for what generates them, would make tests depend on how busy the machine is. Bounds of
+# time have tests of their own.
+hypothesis.settings.register_profile(
+    "without limits of time", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("without limits of time")
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -38,6 +41,15 @@ LOOPBACK = Address("127.0.0.1", 0)
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the tests on uvloop, as the programs do."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start be interrupted, also if the tests run in the background of a shell.
+
+    Such a shell ignores SIGINT, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
