@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -26,10 +28,12 @@ from llmendpoint_simulator.known.server import KnownLatencyServer
 from llmendpoint_simulator.server import Simulator
 from support.servers import RunningKnownLatency, RunningSimulator, StartKnownLatency, StartSidecar, StartSimulator
 
-# A time limit for each example would make tests depend on how busy the machine is. Bounds of time have tests of their
-# own.
-hypothesis.settings.register_profile("without deadline", deadline=None)
-hypothesis.settings.load_profile("without deadline")
+# Time limits for examples, and for what generates them, would make tests depend on how busy the machine is. Bounds of
+# time have tests of their own.
+hypothesis.settings.register_profile(
+    "without limits of time", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("without limits of time")
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -37,6 +41,32 @@ LOOPBACK = Address("127.0.0.1", 0)
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the tests on uvloop, as the programs do."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start be interrupted, also if the tests run in the background of a shell.
+
+    Such a shell ignores SIGINT, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a skipped test fail in CI, so that a missing tool is noticed there.
+
+    Tests of a cluster skip what a cluster does not have. Others that may be skipped have the marker `optional`.
+    """
+    report = yield
+    may_skip = any(item.get_closest_marker(name) for name in ("optional", "cluster", "keda"))
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail") and not may_skip:
+        report.outcome = "failed"
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.longrepr = f"IN CI, NO TEST MAY BE SKIPPED: {reason}"
+    return report
 
 
 @pytest.fixture

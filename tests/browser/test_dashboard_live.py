@@ -63,6 +63,7 @@ def test_the_numbers_of_requests_equal_the_ledger(stack: Stack, open_page: Calla
     assert tab.problems == []
 
 
+@pytest.mark.alone
 def test_a_request_appears_within_two_seconds(stack: Stack, open_page: Callable[[str], Any]) -> None:
     tab = open_page("#/requests")
     tab.wait_for_selector("caption")
@@ -73,6 +74,7 @@ def test_a_request_appears_within_two_seconds(stack: Stack, open_page: Callable[
     )
 
 
+@pytest.mark.alone
 def test_requests_in_flight_appear_within_two_seconds(stack: Stack, open_page: Callable[[str], Any]) -> None:
     tab = open_page("#/overview")
     tile = "[...document.querySelectorAll('.tile')].find(t => t.textContent.startsWith('Running')).querySelector('.figure')"
@@ -116,6 +118,7 @@ def test_the_page_reconnects_after_a_restart_of_the_server(stack: Stack, open_pa
     )
 
 
+@pytest.mark.alone
 def test_a_hidden_page_catches_up(stack: Stack, open_page: Callable[[str], Any]) -> None:
     tab = open_page("#/requests")
     tab.wait_for_selector("caption")
@@ -136,6 +139,7 @@ def test_a_hidden_page_catches_up(stack: Stack, open_page: Callable[[str], Any])
     )  # fmt: skip
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["refused", "held back"])
 def test_polling_replaces_events_that_do_not_come_through(browser: Any, stack: Stack, fault: str) -> None:
     context = browser.new_context()
@@ -197,6 +201,6 @@ def test_nothing_is_loaded_from_elsewhere(stack: Stack, open_page: Callable[[str
     tab.wait_for_selector(".tile")
     urls = tab.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     assert all(url.startswith(stack.url) for url in urls)
-    with urllib.request.urlopen(stack.url, timeout=5) as response:
+    with urllib.request.urlopen(stack.url, timeout=30) as response:
         assert "default-src 'self'" in response.headers["Content-Security-Policy"]
     assert Path(stack.folder / "dashboard.log").exists()

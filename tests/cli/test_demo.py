@@ -15,6 +15,9 @@ from llmendpoint_cli.commands.demo import Target, sidecar_arguments
 from llmendpoint_cli.upstream import Upstream
 from support.local_stack import local_stack
 
+#: The demo does not use an Ollama that runs on the machine of the tests.
+NO_OLLAMA = {"OLLAMA_HOST": "127.0.0.1:1"}
+
 
 @pytest.mark.alone
 def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
@@ -33,7 +36,8 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-m", "llmendpoint_cli.main", "demo", "--duration", "4s"],
-            check=False, capture_output=True, text=True, timeout=60, env={**os.environ, "MARK": f"demo-{os.getpid()}"},
+            check=False, capture_output=True, text=True, timeout=60,
+            env={**os.environ, **NO_OLLAMA, "MARK": f"demo-{os.getpid()}"},
         )  # fmt: skip
         if "Invalid" not in done.stdout:
             break
@@ -42,7 +46,7 @@ def test_the_demo_passes_on_other_ports_and_leaves_nothing_behind() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"port 11435 is in use( by .+ \(process \d+\))?: using", done.stdout)
     assert "Passed" in done.stdout
-    assert "upstream: the" in done.stdout
+    assert "upstream: the simulator, because nothing answers at http://127.0.0.1:1 " in done.stdout
     assert re.search(r"the dashboard at http://127.0.0.1:\d+ ends now; `llmendpoint demo --keep`", done.stdout)
     assert not _with_environment(f"demo-{os.getpid()}")
 
@@ -75,6 +79,7 @@ def test_the_proxy_of_the_demo_knows_how_many_requests_the_model_server_runs(mon
 
 def test_variables_of_the_other_programs_do_not_reach_the_demo() -> None:
     variables = {
+        **NO_OLLAMA,
         "LLMENDPOINT_LOAD_RATE": "1",
         "LLMENDPOINT_SIDECAR_KEYS": "/nowhere",
         "LLMENDPOINT_SIMULATOR_LISTEN": "127.0.0.1:1",

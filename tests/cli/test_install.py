@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support.local_stack import NO_OLLAMA
+
 ROOT = Path(__file__).parents[2]
 #: uv is a package of the development environment.
 UV = Path(sys.executable).with_name("uv")
@@ -106,7 +108,7 @@ def test_it_installs_from_a_clone_and_uninstalls(tmp_path: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "LLMENDPOINT_STATE_DIR": str(tmp_path / "state"),
-        "OLLAMA_HOST": "127.0.0.1:1",
+        "OLLAMA_HOST": NO_OLLAMA,
     }
     run = subprocess.run(
         [program, "up", "--no-prometheus"], check=False, capture_output=True, text=True, env=environment

@@ -49,6 +49,7 @@ def total(page: Page, field: str) -> float:
     return float(overview["total"][field] * overview["windowSeconds"])
 
 
+@pytest.mark.alone
 async def test_rates_times_the_window_are_the_counts_of_the_ledger(
     start_simulator: StartSimulator,
     start_sidecar: StartSidecar,
@@ -93,6 +94,7 @@ async def test_rates_times_the_window_are_the_counts_of_the_ledger(
             )
 
 
+@pytest.mark.alone
 async def test_what_happens_is_on_the_page_within_two_seconds(
     start_simulator: StartSimulator,
     start_sidecar: StartSidecar,

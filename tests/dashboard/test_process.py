@@ -42,14 +42,14 @@ class Started:
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
 
     def get(self, path: str) -> Any:
-        with self._opener.open(self.url + path, timeout=5) as response:
+        with self._opener.open(self.url + path, timeout=30) as response:
             text = response.read().decode()
         return json.loads(text) if path.startswith("/api") else text
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         headers = {"X-CSRF-Token": self.get("/api/v1/session")["csrf"], "Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
-        with self._opener.open(request, timeout=10) as response:
+        with self._opener.open(request, timeout=30) as response:
             return json.loads(response.read())
 
     def answers(self) -> bool:
@@ -142,6 +142,7 @@ def test_settings_come_from_flags_and_variables() -> None:
     assert not parse_settings(["--cluster"], environment={}).can_start_load_tests
 
 
+@pytest.mark.alone
 def test_it_starts_answers_and_stops_on_a_signal(start: Callable[..., Started]) -> None:
     started = start(SIDECAR, "--simulated=ollama")
     assert started.get("/livez") == "ok\n"
@@ -149,7 +150,7 @@ def test_it_starts_answers_and_stops_on_a_signal(start: Callable[..., Started]) 
     assert about["mode"] == "machine"
     begun = time.monotonic()
     started.process.send_signal(signal.SIGTERM)
-    _, log = started.process.communicate(timeout=10)
+    _, log = started.process.communicate(timeout=30)
     assert started.process.returncode == 0
     assert time.monotonic() - begun < 5
     lines = [json.loads(line) for line in log.splitlines()]

@@ -43,7 +43,7 @@ async def test_a_signal_ends_a_run_with_a_partial_report(
 ) -> None:
     simulator = await start_simulator(ttft=0.01, tokens=1)
     process = await start(simulator, "--concurrency=2", "--duration=1h", "--slo=error_rate=50%", f"--out={tmp_path}")
-    await eventually(lambda: answered(simulator) >= 5, 30)
+    await eventually(lambda: answered(simulator) >= 5)
     simulator.behave(ttft=3600)
     process.send_signal(number)
     code, output, _ = await ended(process, 5)
@@ -60,7 +60,7 @@ async def test_a_second_signal_ends_the_process_and_leaves_files(
 ) -> None:
     simulator = await start_simulator(ttft=0.01, tokens=1)
     process = await start(simulator, "--concurrency=2", "--duration=1h", f"--out={tmp_path}")
-    await eventually(lambda: answered(simulator) >= 5, 30)
+    await eventually(lambda: answered(simulator) >= 5)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     code, _, _ = await ended(process, 5)
@@ -73,7 +73,7 @@ async def test_a_run_that_is_killed_leaves_what_was_measured(start_simulator: St
     simulator = await start_simulator(ttft=0.01, tokens=1)
     process = await start(simulator, "--concurrency=2", "--duration=1h", f"--out={tmp_path}")
     lines = tmp_path / "requests.jsonl"
-    await eventually(lambda: lines.exists() and lines.read_text().count("\n") >= 5, 30)
+    await eventually(lambda: lines.exists() and lines.read_text().count("\n") >= 5)
     process.kill()
     await ended(process)
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -192,7 +192,7 @@ async def test_a_disk_that_becomes_full_is_the_verdict_and_is_said_first(
         simulator, "--concurrency=2", "--max-requests=200", "--slo=error_rate=50%", f"--out={tmp_path}"
     )
     lines = tmp_path / "requests.jsonl"
-    await eventually(lambda: lines.exists() and lines.read_text().count("\n") >= 5, 30)
+    await eventually(lambda: lines.exists() and lines.read_text().count("\n") >= 5)
     # The next line does not fit as a whole.
     limit_files(process, lines.stat().st_size + 100)
     code, output, error = await ended(process)
@@ -216,7 +216,7 @@ async def test_a_folder_that_was_removed_during_the_run_is_the_verdict(
     simulator = await start_simulator(ttft=0.01, tokens=1)
     out = tmp_path / "out"
     process = await start(simulator, "--concurrency=1", "--max-requests=100", "--slo=error_rate=50%", f"--out={out}")
-    await eventually(lambda: answered(simulator) >= 5, 30)
+    await eventually(lambda: answered(simulator) >= 5)
     shutil.rmtree(out)
     code, output, error = await ended(process)
     assert code == exit_codes.ERROR
@@ -234,7 +234,7 @@ async def test_a_file_that_cannot_be_written_at_the_end_changes_the_verdict_in_t
     process = await start(
         simulator, "--concurrency=1", "--max-requests=100", "--slo=error_rate=50%", f"--out={tmp_path}"
     )
-    await eventually(lambda: answered(simulator) >= 1, 30)
+    await eventually(lambda: answered(simulator) >= 1)
     (tmp_path / "report.html").mkdir()
     (tmp_path / "report.html/x").touch()
     code, output, _ = await ended(process)
@@ -250,7 +250,7 @@ async def test_a_run_that_is_killed_soon_has_a_summary_of_its_requests(
 ) -> None:
     simulator = await start_simulator(ttft=0.01, tokens=1)
     process = await start(simulator, "--concurrency=2", "--duration=1h", f"--out={tmp_path}")
-    await eventually(lambda: answered(simulator) >= 1, 30)
+    await eventually(lambda: answered(simulator) >= 1)
 
     def summarized() -> int:
         found = tmp_path / "summary.json"

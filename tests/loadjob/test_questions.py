@@ -170,10 +170,10 @@ def test_a_wrong_file_is_refused_with_file_line_and_reason(
     monkeypatch: pytest.MonkeyPatch, loader: str, text: str, line: int, reason: str
 ) -> None:
     monkeypatch.setattr(question_file, "_LOADER", getattr(yaml, loader))
-    start = time.monotonic()
+    start = time.thread_time()
     with pytest.raises(QuestionError, match=rf"^mine\.yaml:{line}: .*{reason}"):
         parse_questions(text, "mine.yaml")
-    assert time.monotonic() - start < 5
+    assert time.thread_time() - start < 5
 
 
 _FRAGMENTS = ["category: X\n", "questions:\n", "  - id: a\n", "    prompt: p\n", "    expect: '('\n", "? [", "{a: ", "&a ", "*a",
@@ -317,9 +317,9 @@ def test_the_number_of_questions_has_a_limit(tmp_path: Path) -> None:
 )
 def test_no_expectation_delays_the_other_requests(pattern: str, text: str) -> None:
     (question,) = parse_questions(f"{HEAD}  - {{id: a, prompt: p, expect: '{pattern}'}}\n", "mine.yaml")
-    start = time.monotonic()
+    start = time.thread_time()
     matches(question, text)
-    assert time.monotonic() - start < 1
+    assert time.thread_time() - start < 1
 
 
 def test_both_ends_of_a_long_response_are_searched() -> None:

@@ -221,6 +221,7 @@ def test_a_replay_has_offsets_and_output_limits(path: Path, text: Text) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize("file", ["mooncake-conversation-600.jsonl", "azure-llm-2023-code-1500.csv"])
 def test_a_published_trace_is_replayed_as_it_is(text: Text, file: str) -> None:
     folder = os.environ.get("LLMENDPOINT_TRACES")

@@ -204,7 +204,7 @@ async def test_a_handshake_that_is_not_completed_is_ended(
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
     await eventually(lambda: len(proxy.connections) == 1)
     proxy.timeouts = proxy.timeouts._replace(handshake=0.01)
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), 30) == b""
     await eventually(lambda: len(proxy.connections) == 0)
     writer.close()
 
@@ -239,7 +239,7 @@ async def test_a_stop_and_a_drain_end_handshakes(
     reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
     await eventually(lambda: len(sidecar.proxy_service.proxy.connections) == 1)
     await (sidecar.stop() if at_once else sidecar.drain())
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), 30) == b""
     writer.close()
 
 

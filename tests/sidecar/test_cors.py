@@ -74,7 +74,7 @@ async def ask(port: int, data: bytes) -> tuple[int, dict[str, str], bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(data)
-        start, *lines = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode().strip().split("\r\n")
+        start, *lines = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).decode().strip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         return int(start.split(" ")[1]), headers, body
@@ -256,7 +256,7 @@ async def test_a_refusal_whose_client_leaves_meanwhile_is_counted_as_one(
     monkeypatch.setattr(sidecar.proxy_service.proxy.cors, "_ask", never)
     _, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
     writer.write(REFUSED[429])
-    await asyncio.wait_for(asked.wait(), 5)
+    await asyncio.wait_for(asked.wait(), 30)
     writer.transport.abort()
     await eventually(lambda: sidecar.runtime.metrics.totals_by("requests", "outcome").get("rejected_quota") == 1)
 
@@ -374,5 +374,5 @@ async def test_an_unexpected_failure_leaves_no_response_waiting(caplog: pytest.L
 
     asker = Asker()
     asker.cors = CorsHeaders(broken, asker.clock)
-    assert await asyncio.wait_for(asker("https://a"), 5) == []
+    assert await asyncio.wait_for(asker("https://a"), 30) == []
     assert "RuntimeError" in caplog.text

@@ -38,15 +38,15 @@ class Connection:
         self.writer.write(request)
 
     async def head(self) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
+        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 30)
 
     async def rest_of_stream(self) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(b"\r\n0\r\n\r\n"), 10)
+        return await asyncio.wait_for(self.reader.readuntil(b"\r\n0\r\n\r\n"), 30)
 
     async def answered_and_closed(self) -> bool:
         """Return whether one more response arrives, announces the end of the connection, and is followed by it."""
         head = await self.head()
-        rest = await asyncio.wait_for(self.reader.read(), 10)
+        rest = await asyncio.wait_for(self.reader.read(), 30)
         return head.startswith(b"HTTP/1.1 200") and b"\r\nConnection: close\r\n" in head and bool(rest)
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ async def test_the_request_after_a_stream_from_before_the_drain_is_answered(
     client.send(GET)
     assert await client.answered_and_closed()
     client.close()
-    await asyncio.wait_for(drain, 5)
+    await asyncio.wait_for(drain, 30)
 
 
 async def test_a_pipelined_request_behind_a_stream_from_before_the_drain_is_answered(
@@ -172,8 +172,8 @@ async def test_an_idle_connection_is_open_during_the_delay_and_closed_after_it(
     assert await asking.answered_and_closed()
     asking.close()
     assert open_connections(sidecar) >= 1
-    assert await asyncio.wait_for(idle.reader.read(), 10) == b""
-    await asyncio.wait_for(drain, 5)
+    assert await asyncio.wait_for(idle.reader.read(), 30) == b""
+    await asyncio.wait_for(drain, 30)
     idle.close()
 
 
@@ -231,7 +231,7 @@ async def test_a_response_is_not_lost_if_its_client_sends_more_requests(
         await eventually(lambda: sidecar.runtime.metrics.totals_by("requests", "outcome") == {"ok": 1})
         await loop.sock_sendall(client, GET)
         received = b""
-        while piece := await asyncio.wait_for(loop.sock_recv(client, 65536), 10):
+        while piece := await asyncio.wait_for(loop.sock_recv(client, 65536), 30):
             received += piece
     assert b"\r\nConnection: close\r\n" in received
     assert received.endswith(b"\r\n0\r\n\r\n")

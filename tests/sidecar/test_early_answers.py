@@ -104,7 +104,7 @@ async def upload(port: int, path: bytes, body: bytes, until: bytes = BODY) -> by
         for at in range(0, len(body), 65536):
             writer.write(body[at : at + 65536])
             await writer.drain()
-        return await asyncio.wait_for(reader.readuntil(until), 10)
+        return await asyncio.wait_for(reader.readuntil(until), 30)
     finally:
         writer.close()
 
@@ -140,7 +140,7 @@ async def test_the_connection_of_the_client_can_be_used_again(
     for _ in range(3):
         writer.write(HEAD % (BLOB, SIZE) + bytes(SIZE))
         await writer.drain()
-        answer = await asyncio.wait_for(reader.readuntil(BODY), 10)
+        answer = await asyncio.wait_for(reader.readuntil(BODY), 30)
         assert answer.startswith(b"HTTP/1.1 413 ")
     writer.close()
 

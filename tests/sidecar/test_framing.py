@@ -110,7 +110,7 @@ async def test_pipelined_requests_are_neither_mixed_nor_moved(
         writer.write(part)
         if source.random() < 0.1:
             await asyncio.sleep(0)
-    answers = [await asyncio.wait_for(read_answer(reader), 10) for _ in requests]
+    answers = [await asyncio.wait_for(read_answer(reader), 30) for _ in requests]
     writer.close()
     assert answers == [" ".join(expected) for _, expected in requests]
     assert echo.seen == [expected for _, expected in requests]

@@ -71,7 +71,7 @@ async def ask(port: int, request: bytes, size: int) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             answer = await reader.readexactly(size)
         behind = b""
         with contextlib.suppress(TimeoutError):

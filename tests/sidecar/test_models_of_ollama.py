@@ -84,7 +84,7 @@ async def test_a_model_is_created_as_ollama_itself_creates_it(
     assert models["by-us:1"]["digest"] == models["by-ollama:1"]["digest"]
     # The name under which it was created goes when the pod has no requests.
     watch = sidecar.runtime.watch
-    await eventually(lambda: not any(name.startswith("llmendpoint/") for name in watch.listed), 20)
+    await eventually(lambda: not any(name.startswith("llmendpoint/") for name in watch.listed))
 
 
 async def test_a_restarted_sidecar_creates_nothing_again(
@@ -171,7 +171,7 @@ async def test_a_changed_file_replaces_the_model_without_a_lost_request(
 
 async def eventually_only(http: aiohttp.ClientSession, ollama: RealOllama, digest: str) -> None:
     """Wait until the swapped model is in memory, and its predecessor is not."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             loaded = await listed(http, ollama, "ps")
             digests = {model["digest"] for name, model in loaded.items() if name != f"{MODEL}:latest"}

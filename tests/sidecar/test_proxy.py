@@ -135,7 +135,7 @@ async def raw_server() -> object:
 async def exchange(port: int, request: bytes, *, until_eof: bool = True) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    data = await asyncio.wait_for(reader.read() if until_eof else reader.readuntil(b"0\r\n\r\n"), 10)
+    data = await asyncio.wait_for(reader.read() if until_eof else reader.readuntil(b"0\r\n\r\n"), 30)
     writer.close()
     return data
 

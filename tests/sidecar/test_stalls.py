@@ -57,7 +57,7 @@ class Hung:
 
     async def has_counted(self, name: str) -> None:
         """Wait until a counter is more than 0."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await self.metric(name):  # noqa: ASYNC110 - the metrics are behind HTTP
                 await asyncio.sleep(0.02)
 

@@ -102,7 +102,7 @@ async def test_a_stopped_runner_is_noticed_and_ollama_recovers(stalled: Stalled)
         with_runner = runner in runners()
         if with_runner:
             os.kill(runner, signal.SIGCONT)
-    await eventually(lambda: stalled.sidecar.status().ready, 30)
+    await eventually(lambda: stalled.sidecar.status().ready)
     print(f"noticed after {noticed:.1f} s, ready after {clock() - began:.1f} s")
     assert await stalled.ask() == 200
 
@@ -120,7 +120,7 @@ async def test_with_a_free_slot_it_is_noticed_earlier(stalled: Stalled) -> None:
     finally:
         if runner in runners():
             os.kill(runner, signal.SIGCONT)
-    await eventually(lambda: stalled.sidecar.status().ready, 30)
+    await eventually(lambda: stalled.sidecar.status().ready)
 
 
 async def test_healthy_work_of_a_real_ollama_is_never_a_hang(stalled: Stalled) -> None:

@@ -73,7 +73,7 @@ class Stack:
         """Change fields of the simulator's behaviour."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.simulator}/simulator/behaviour", method="PUT",
                                          data=json.dumps(changes).encode())  # fmt: skip
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=30).close()
 
     def ledger(self) -> dict[str, int]:
         """Return the sums of all accounts of the simulator."""
@@ -118,7 +118,7 @@ def running_stack(folder: Path) -> Iterator[Stack]:
 def _await_answer(url: str) -> None:
     def answers() -> bool:
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with urllib.request.urlopen(url, timeout=30):
                 return True
         except OSError:
             return False
@@ -127,6 +127,6 @@ def _await_answer(url: str) -> None:
 
 
 def _get(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=30) as response:
         answer: dict[str, Any] = json.load(response)
     return answer

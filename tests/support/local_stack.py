@@ -16,6 +16,9 @@ from llmendpoint_cli.stack.identity import marked, start_ticks
 from llmendpoint_cli.stack.state import ProcessRecord, read_process
 from support.waiting import wait_until
 
+#: An address at which no Ollama answers. It is not one of this machine for `up`, which would start Ollama there if it is
+#: installed.
+NO_OLLAMA = "127.0.0.2:1"
 #: No Ollama of this machine, and no Prometheus or dashboard unless a test is about them.
 BARE = ("--no-dashboard", "--no-prometheus")
 
@@ -26,7 +29,7 @@ class LocalStack:
     def __init__(self, root: Path, **environment: str) -> None:
         self.folders = Folders(root)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("LLMENDPOINT_")}
-        self.environment = {**kept, "LLMENDPOINT_STATE_DIR": str(root), "OLLAMA_HOST": "127.0.0.1:1",
+        self.environment = {**kept, "LLMENDPOINT_STATE_DIR": str(root), "OLLAMA_HOST": NO_OLLAMA,
                             "NO_COLOR": "1", **environment}  # fmt: skip
 
     def command(self, *words: str) -> list[str]:

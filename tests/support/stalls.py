@@ -56,6 +56,7 @@ class World:
         self.loading: tuple[str, float] | None = None
         self.test: tuple[Work, float] | None = None
         self.last_bytes: dict[str, float] = {}
+        self._present: list[Work] = []
         self.given_up: dict[str, int] = {}
         #: Number of requests that were refused while the detector wanted that none is forwarded.
         self.refused = 0
@@ -69,6 +70,8 @@ class World:
         end = self.now + seconds
         while self.now < end:
             self.now += self.detector.times.interval
+            # Thousands of works are looked at once per step, and not for each of those that are there.
+            self._present = [one for one in self.works if one.at <= self.now and one.ended is None]
             self._leave()
             self._refuse()
             if not self.is_hung:
@@ -82,7 +85,7 @@ class World:
     # ---- Ollama
 
     def _active(self) -> list[Work]:
-        return [one for one in self.works if one.at <= self.now and one.ended is None]
+        return [one for one in self._present if one.ended is None]
 
     def _load(self) -> None:
         if self.loading is not None:

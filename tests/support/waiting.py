@@ -1,4 +1,7 @@
-"""Waiting for a condition instead of a fixed time."""
+"""Waiting for a condition instead of a fixed time.
+
+The limits only end a test that has failed. They are long, because other tests may keep both cores busy.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def wait_until(check: Callable[[], Any], seconds: float = 20.0, every: float = 0.05) -> Any:
+def wait_until(check: Callable[[], Any], seconds: float = 60.0, every: float = 0.05) -> Any:
     """Call `check` until its result is true, and return the result. Raises AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -19,7 +22,7 @@ def wait_until(check: Callable[[], Any], seconds: float = 20.0, every: float = 0
     raise AssertionError(f"the condition did not hold within {seconds:g} s")
 
 
-async def eventually(check: Callable[[], bool], seconds: float = 10.0) -> None:
+async def eventually(check: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until `check` returns True, while the event loop runs. Raises AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not check():

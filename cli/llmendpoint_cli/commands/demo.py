@@ -8,6 +8,7 @@ variables have no effect.
 from __future__ import annotations
 
 import contextlib
+import os
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from llmendpoint_cli.stack.ports import free_port
 from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.stack.request import DASHBOARD_PORT
 from llmendpoint_cli.stack.runs import new_run
+from llmendpoint_cli.stack.upstreams import url_of_machine
 from llmendpoint_cli.upstream import SIMULATED_MODEL, SIMULATED_PARALLEL, Upstream, find_ollama, ollama_parallel
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT, Metric
@@ -34,8 +36,8 @@ from llmendpoint_loadjob import main as loadjob
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DEMO_"
 
 _DESCRIPTION = "Run the metering proxy in front of a model server, the dashboard, and a short load test through it."
-_NOTES = """The demo uses the Ollama at 127.0.0.1:11434 if it has a local model that answers within 3 seconds, otherwise
-the simulator.
+_NOTES = """The demo uses the Ollama of this machine (OLLAMA_HOST, unless that is the proxy, or port 11434) if it has a
+local model that answers within 3 seconds, otherwise the simulator.
 
 exit codes: 0 the objectives were met, 99 one was missed, 98 the load generator was the bottleneck, 1 the demo failed,
 2 invalid option, 130 interrupted
@@ -174,7 +176,7 @@ def _port(url: str) -> int:
 
 def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstream:
     """Return the Ollama on this machine if it answers, otherwise start the simulator and return its address."""
-    found = find_ollama(f"http://127.0.0.1:{OLLAMA_PORT}")
+    found = find_ollama(url_of_machine(os.environ.get("OLLAMA_HOST", "").strip(), PROXY_PORT))
     if isinstance(found, Upstream):
         say(f"upstream: the Ollama at {found.url}, model {found.model}")
         return found

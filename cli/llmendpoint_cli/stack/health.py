@@ -15,7 +15,7 @@ from llmendpoint_cli.stack.state import Kind, Phase, ProcessRecord, Program, Sta
 from llmendpoint_cli.stack.supervisor import SUPERVISOR
 from llmendpoint_common.process.folder_lock import is_locked
 
-_PROBE_SECONDS = 2.0
+_PROBE_SECONDS = 5.0
 #: Our own checks must not go through a proxy of the user.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from llmendpoint_common.process.errors import StackError
 
-_START_SECONDS = 20.0
+_START_SECONDS = 40.0
 _STOP_SECONDS = 5.0
 #: Prefix of the variables with settings of our programs.
 _VARIABLES = "LLMENDPOINT_"

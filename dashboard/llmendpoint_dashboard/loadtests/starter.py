@@ -37,7 +37,7 @@ _LOG = "load.log"
 #: dashboard after 10 s.
 STOP_SECONDS = 7.0
 #: Time that a run takes at most from its last file to the end of its process.
-_ENDING_SECONDS = 5.0
+_ENDING_SECONDS = 10.0
 _MAX_LOG_BYTES = 4096
 #: Prefix of the variables with settings of our programs.
 _VARIABLES = "LLMENDPOINT_"

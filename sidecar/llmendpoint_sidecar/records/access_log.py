@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import sys
+import threading
 from collections import deque
 from typing import BinaryIO
 
@@ -25,6 +26,8 @@ class AccessLog:
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._stream = stream or sys.stdout.buffer
         self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING)
+        # When the process stops, the last records are written while a thread may still write those before them.
+        self._writing = threading.Lock()
 
     def add(self, record: RequestRecord) -> None:
         """Add a record to the buffer."""
@@ -41,11 +44,12 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write all buffered records. This call blocks."""
-        lines = deque(self._waiting.popleft() + b"\n" for _ in range(len(self._waiting)))
-        while lines:
-            whole = b""
-            while lines and len(whole) + len(lines[0]) <= _ATOMIC_BYTES:
-                whole += lines.popleft()
-            self._stream.write(whole or lines.popleft())
-            self._stream.flush()
+        """Write all buffered records, after those that another thread is writing. This call blocks."""
+        with self._writing:
+            lines = deque(self._waiting.popleft() + b"\n" for _ in range(len(self._waiting)))
+            while lines:
+                whole = b""
+                while lines and len(whole) + len(lines[0]) <= _ATOMIC_BYTES:
+                    whole += lines.popleft()
+                self._stream.write(whole or lines.popleft())
+                self._stream.flush()

@@ -165,7 +165,7 @@ def test_a_context_that_is_shorter_than_the_model_wants(machine: Machine, ollama
     finally:
         fetch(f"{ollama.url}/api/generate", {"model": "wide", "keep_alive": 0, "stream": False})
         delete = urllib.request.Request(f"{ollama.url}/api/delete", b'{"model": "wide"}', method="DELETE")
-        urllib.request.urlopen(delete, timeout=10).close()
+        urllib.request.urlopen(delete, timeout=30).close()
 
 
 # The sidecar, ports and processes
@@ -212,7 +212,7 @@ def test_an_ollama_that_is_hung(machine: Machine) -> None:
     request = {"model": "a", "messages": [{"role": "user", "content": "a"}], "stream": False}
     fetch(f"{sidecar.proxy_url}/api/chat", request)
     behaviour = urllib.request.Request(f"{url(port)}/simulator/behaviour", b'{"fault": "hang"}', method="PUT")
-    urllib.request.urlopen(behaviour, timeout=10).close()
+    urllib.request.urlopen(behaviour, timeout=30).close()
 
     def ask() -> None:
         # The sidecar ends the request.

@@ -84,6 +84,7 @@ def test_a_damaged_file_counts_as_absent(folders: Folders, text: str) -> None:
     assert read_stack(folders) == STACK
 
 
+@pytest.mark.optional
 def test_on_a_full_disk_the_state_is_in_memory(full_disk: Path) -> None:
     folders = Folders(full_disk)
     folders.create()

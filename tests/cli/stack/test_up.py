@@ -54,7 +54,7 @@ def process(stack: LocalStack, name: str) -> dict[str, Any]:
 
 def get(url: str, **headers: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -65,7 +65,7 @@ def generate(stack: LocalStack) -> int:
     body = json.dumps({"model": "tiny:1b", "prompt": "hi", "stream": False}).encode()
     request = urllib.request.Request(f"{proxy_url(stack)}/api/generate", body, {"Authorization": f"Bearer {KEY}"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -403,6 +403,7 @@ def test_files_that_somebody_damaged_are_mended(stack: LocalStack) -> None:
     stack.down()
 
 
+@pytest.mark.optional
 def test_a_full_disk_does_not_keep_the_stack_from_starting(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -17,6 +17,7 @@ from support.control_plane import free_port
 from support.doctor_machine import scripted_server
 from support.fault_server import Exchange, answering, fault_server, plain
 from support.servers import StartSidecar, StartSimulator
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ async def test_a_simulator_and_its_sidecar(
 ) -> None:
     simulator = await start_simulator()
     sidecar = await start_sidecar(simulator.port)
+    await eventually(lambda: sidecar.status().ready)
     admin = f"http://127.0.0.1:{sidecar.admin_port}"
     places = Places((OllamaPlace(simulator.url),), (SidecarPlace("a", admin, upstream=simulator.url),))
     facts = await gather(session, places)

@@ -33,7 +33,7 @@ def test_an_import_that_is_interrupted_prints_nothing(
         [sys.executable, "-m", *arguments, "--help"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
-    wait_until(marker.exists, 30)
+    wait_until(marker.exists)
     process.send_signal(number)
     output, error = process.communicate(timeout=30)
     assert (process.returncode, output, error) == (exit_codes.INTERRUPTED, b"", b"")
@@ -63,7 +63,7 @@ def started(folder: Path, before: str = "") -> subprocess.Popen[bytes]:
         [sys.executable, "-c", _PROGRAM.format(before=before)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
-    wait_until(marker.exists, 30)
+    wait_until(marker.exists)
     return process
 
 

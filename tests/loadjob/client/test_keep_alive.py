@@ -192,7 +192,7 @@ async def test_abort_ends_all_streams_immediately_as_unfinished(client_of: Clien
         await eventually(lambda: all(sample.first for sample in samples))
         assert client.in_flight == 50
         client.abort()
-        await asyncio.wait_for(asyncio.gather(*tasks), 1)
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
         assert client.in_flight == 0
         await eventually(lambda: server.is_abandoned)
     assert {sample.error for sample in samples} == {ErrorClass.UNFINISHED}
@@ -206,7 +206,7 @@ async def test_abort_ends_requests_that_are_connecting(client_of: Clients) -> No
         tasks, samples = await streams(client, 3)
         await eventually(lambda: server.connections == 3)
         client.abort()
-        await asyncio.wait_for(asyncio.gather(*tasks), 1)
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
     assert [sample.error for sample in samples] == [ErrorClass.UNFINISHED] * 3
 
 

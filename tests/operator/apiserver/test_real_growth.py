@@ -20,6 +20,9 @@ from support.killing_proxy import KillingProxy, Point
 from support.manifests import endpoint
 from support.waiting import wait_until
 
+# The API servers of envtest come without a controller manager.
+pytestmark = pytest.mark.optional
+
 REPLICAS = 2
 PODS = [f"assistant-{number}" for number in range(REPLICAS)]
 

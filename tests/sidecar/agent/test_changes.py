@@ -34,7 +34,7 @@ async def until_settled(sidecar: Sidecar) -> None:
     def settled() -> bool:
         return all(model.phase is ModelPhase.READY and model.serving for model in sidecar.status().models)
 
-    await eventually(settled, 20)
+    await eventually(settled)
 
 
 class Clients:
@@ -50,7 +50,7 @@ class Clients:
     async def finish(self) -> None:
         """Ask a few times more, and stop."""
         count = len(self.answers)
-        await eventually(lambda: len(self.answers) > count + 10, 20)
+        await eventually(lambda: len(self.answers) > count + 10)
         self._done.set()
         await asyncio.gather(*self._tasks)
 
@@ -87,10 +87,10 @@ async def test_a_removed_model_leaves_memory_when_the_new_ones_are_ready(
     sidecar = await start_sidecar(simulator.port, config(OLD))
     await until_settled(sidecar)
     sidecar.configure(Inputs(config(NEW)))
-    await eventually(lambda: loaded(simulator) == {"new:1"}, 20)
+    await eventually(lambda: loaded(simulator) == {"new:1"})
     assert names(simulator) == {"old:1", "new:1"}
     sidecar.configure(Inputs(config(msgspec.structs.replace(NEW, load=Load.ON_DEMAND))))
-    await eventually(lambda: loaded(simulator) == set(), 20)
+    await eventually(lambda: loaded(simulator) == set())
 
 
 async def test_a_new_version_is_loaded_before_it_gets_the_name(
@@ -119,7 +119,7 @@ async def test_a_new_version_is_loaded_before_it_gets_the_name(
     assert slowest < 0.4
     await eventually(lambda: len(store.loaded_listing()) == 1)
     # The names of the replacement go when the pod has no requests.
-    await eventually(lambda: not any(name.startswith("llmendpoint/") for name in names(simulator)), 20)
+    await eventually(lambda: not any(name.startswith("llmendpoint/") for name in names(simulator)))
 
 
 @pytest.mark.parametrize("others", [(), (DeclaredModel("kept:1"),)])
@@ -130,7 +130,7 @@ async def test_a_new_model_that_fails_does_not_take_the_old_ones_away(
     sidecar = await start_sidecar(simulator.port, config(OLD, *others))
     await until_settled(sidecar)
     sidecar.configure(Inputs(config(NEW, *others, remove_undeclared=True)))
-    await eventually(lambda: sidecar.status().models[0].reason == "ModelNotFound", 20)
+    await eventually(lambda: sidecar.status().models[0].reason == "ModelNotFound")
     assert sidecar.status().ready
     assert "old:1" in names(simulator) & loaded(simulator)
 
@@ -167,7 +167,7 @@ async def test_a_tag_that_moved_does_not_replace_a_pinned_version(
     before = simulator.simulator.store.present["old:1"]
     other = msgspec.structs.replace(OLD, digest="sha256:" + "0" * 64)
     sidecar.configure(Inputs(config(other)))
-    await eventually(lambda: sidecar.status().models[0].reason == "DigestMismatch", 20)
+    await eventually(lambda: sidecar.status().models[0].reason == "DigestMismatch")
     assert sidecar.status().ready
     assert simulator.simulator.store.present["old:1"] == before
 
@@ -180,10 +180,10 @@ async def test_undeclared_models_are_deleted_only_if_asked_and_only_when_all_are
     sidecar = await start_sidecar(simulator.port, config(OLD, brief))
     await until_settled(sidecar)
     sidecar.configure(Inputs(config(NEW, brief, remove_undeclared=True)))
-    await eventually(lambda: sidecar.status().models[0].reason == "ModelNotFound", 20)
+    await eventually(lambda: sidecar.status().models[0].reason == "ModelNotFound")
     assert names(simulator) >= {"old:1", "stranger:1", "base:1", "brief:1"}
     simulator.behave(registry=["new:1"])
-    await eventually(lambda: names(simulator) == {"new:1", "base:1", "brief:1"}, 20)
+    await eventually(lambda: names(simulator) == {"new:1", "base:1", "brief:1"})
     assert loaded(simulator) == {"new:1", "brief:1"}
 
 
@@ -202,6 +202,6 @@ async def test_models_that_share_weights_are_loaded_once(
     assert len(simulator.simulator.ledger.entries) == loads == 2
     # Without the first name, the weights stay in memory.
     sidecar.configure(Inputs(config(models[1], DeclaredModel("marker:1"))))
-    await eventually(lambda: "marker:1" in loaded(simulator), 20)
+    await eventually(lambda: "marker:1" in loaded(simulator))
     await until_settled(sidecar)
     assert simulator.simulator.store.is_loaded("brief:1")

@@ -38,7 +38,7 @@ async def until_settled(sidecar: Sidecar) -> None:
     def settled() -> bool:
         return all(model.phase is ModelPhase.READY and model.serving for model in sidecar.status().models)
 
-    await eventually(settled, 20)
+    await eventually(settled)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def test_a_model_is_created_from_a_base_that_is_pulled_first(
     sidecar = await start_sidecar(simulator.port, config(BRIEF))
     await until_settled(sidecar)
     assert simulator.simulator.store.content("brief:1").system == "Be brief."
-    await eventually(lambda: names(simulator) == {"base:1", "brief:1"}, 20)
+    await eventually(lambda: names(simulator) == {"base:1", "brief:1"})
 
 
 async def test_a_base_that_is_declared_too_is_awaited_and_not_pulled(
@@ -80,7 +80,7 @@ async def test_a_new_version_of_a_declared_base_changes_what_was_made_from_it(
     before = digest(simulator, "brief:1")
     second = with_fields(BASE, registry=Registry("two", "base:1"))
     sidecar.configure(Inputs(config(second, BRIEF)))
-    await eventually(lambda: digest(simulator, "brief:1") != before, 20)
+    await eventually(lambda: digest(simulator, "brief:1") != before)
     store = simulator.simulator.store
     assert store.content("brief:1").weights == store.content("base:1").weights == digest(simulator, "two/base:1")
 
@@ -105,7 +105,7 @@ async def test_a_model_that_somebody_else_changed_is_made_again(
     await until_settled(sidecar)
     store = simulator.simulator.store
     store.add("brief:1", store.content("other:1"))
-    await eventually(lambda: store.content("brief:1").system == "Be brief.", 20)
+    await eventually(lambda: store.content("brief:1").system == "Be brief.")
 
 
 async def test_a_file_is_uploaded_once(
@@ -135,7 +135,7 @@ async def test_a_file_that_changed_is_read_again_when_the_pod_restarts(
     await first.stop()
     Path(gguf.file).write_bytes(b"GGUF and something else")
     await start_sidecar(simulator.port, config(model), state_folder=tmp_path / "state")
-    await eventually(lambda: digest(simulator, "file:1") != before, 20)
+    await eventually(lambda: digest(simulator, "file:1") != before)
 
 
 async def test_a_file_that_is_missing_is_named_as_users_know_it(
@@ -184,7 +184,7 @@ async def test_a_pinned_digest_holds_for_every_source(
         DeclaredModel("c:1", digest=wrong),
     )
     sidecar = await start_sidecar(simulator.port, config(*models))
-    await eventually(lambda: {model.reason for model in sidecar.status().models} == {"DigestMismatch"}, 20)
+    await eventually(lambda: {model.reason for model in sidecar.status().models} == {"DigestMismatch"})
     assert not sidecar.status().ready
     # What has another digest never gets the declared name, except by a pull of that name.
     assert {name for name in names(simulator) if not name.startswith("llmendpoint/")} == {"base:1", "reg/a:1", "c:1"}
