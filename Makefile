@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test gitops clients check generate lock e2e e2e-keda bench bench-loadgen bench-operator images kind-load clean
+.PHONY: help setup demo up down test gitops clients check generate lock e2e e2e-keda bench bench-loadgen bench-operator images kind-load clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -16,8 +16,14 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml VERSION
 	@scripts/setup $(PYTHON) $(VENV)
 	@touch $@
 
-demo: $(VENV)/.ready ## run the metering proxy and a short load test on this machine
-	@$(BIN)/llmendpoint demo
+demo: $(VENV)/.ready ## run the metering proxy, the dashboard and a short load test on this machine (KEEP=1: leave them up)
+	@$(BIN)/llmendpoint demo $(if $(filter-out 0 no false,$(KEEP)),--keep)
+
+up: $(VENV)/.ready ## start proxy, metrics, dashboard and Prometheus on this machine (UP='--traffic 1': more options)
+	@$(BIN)/llmendpoint up $(UP)
+
+down: $(VENV)/.ready ## end what up or demo KEEP=1 started
+	@$(BIN)/llmendpoint down
 
 test: $(VENV)/.ready ## run unit, component and API tests
 	@scripts/test $(BIN)
@@ -62,7 +68,7 @@ images: ## build the images (IMAGE_BUILDER=docker|podman)
 	@scripts/images $(IMAGE_BUILDER)
 
 kind-load: ## load the images into the kind cluster
-	@for name in operator sidecar loadjob; do kind load docker-image ghcr.io/llmendpoint/$$name:$$(cat VERSION); done
+	@for name in operator sidecar loadjob dashboard; do kind load docker-image ghcr.io/llmendpoint/$$name:$$(cat VERSION); done
 
 clean: ## remove everything that the targets created
 	rm -rf $(VENV) build dist results .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,10 +16,10 @@ import pytest
 import uvloop
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
+from llmendpoint_common.process.hosts import ANY_HOST
 from llmendpoint_common.process.sockets import bind_sockets, port_of
 from llmendpoint_common.process.units import Address
 from llmendpoint_sidecar.main import Sidecar
-from llmendpoint_sidecar.policy.hosts import ANY_HOST
 from llmendpoint_sidecar.settings import parse_settings
 from llmendpoint_simulator.behaviour import Behaviour
 from llmendpoint_simulator.known.server import KnownLatencyServer

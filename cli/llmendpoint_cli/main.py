@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 
-from llmendpoint_cli.commands import demo, load, questions, results, traffic
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.version import VERSION
-from llmendpoint_sidecar import main as sidecar
-from llmendpoint_simulator import main as simulator
 
 _PROGRAM = "llmendpoint"
+#: The module of each command.
+_COMMANDS = {
+    "up": "llmendpoint_cli.commands.up",
+    "status": "llmendpoint_cli.commands.status",
+    "logs": "llmendpoint_cli.commands.logs",
+    "down": "llmendpoint_cli.commands.down",
+    "demo": "llmendpoint_cli.commands.demo",
+    "load": "llmendpoint_cli.commands.load",
+    "traffic": "llmendpoint_cli.commands.traffic",
+    "results": "llmendpoint_cli.commands.results",
+    "doctor": "llmendpoint_cli.commands.doctor",
+    "questions": "llmendpoint_cli.commands.questions",
+    "sidecar": "llmendpoint_sidecar.main",
+    "simulate": "llmendpoint_simulator.main",
+}
 _HELP = """usage: llmendpoint COMMAND [options]
 
-Run a metered, load-tested Ollama endpoint on one machine, without a cluster.
+Run a metered, load-tested Ollama endpoint on one machine, without a cluster. Begin with `llmendpoint up`.
 
 commands:
-  demo       run the metering proxy in front of a model server and a short load test through it
+  up         start a metered endpoint on this machine: proxy, metrics, dashboard and Prometheus
+  status     show what runs, since when, where, and whether it is healthy
+  logs       show the output of what runs
+  down       end what `up` started
+  demo       show all of it in a few seconds: start it, send a short load test through it, and end it
   load       send requests to a model server and check the responses against objectives
-  traffic    send requests at a low rate until it is stopped
+  traffic    send requests at a low rate until it is stopped, also in the background
   results    show the result of a load test, fetch it from a cluster, or compare two
+  doctor     say what is wrong with this machine or with endpoints of a cluster, and how to mend it
   questions  list, check and sample the questions of load tests
   sidecar    run the metering proxy in front of Ollama
   simulate   run a simulated Ollama
@@ -33,7 +51,7 @@ options:
 
 exit codes:
   0    success; for demo, load and results: the objectives were met, or there were none
-  1    the command failed
+  1    the command failed; for doctor: something is wrong
   2    invalid command, option or file
   98   demo, load, results: the run cannot tell, for example because the load generator was the bottleneck
   99   demo, load, results: an objective was missed
@@ -44,27 +62,20 @@ exit codes:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. If `arguments` is None, the command line of the process is used."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[Sequence[str], str], int]] = {
-        "demo": demo.main,
-        "load": load.main,
-        "traffic": traffic.main,
-        "results": results.main,
-        "questions": questions.main,
-        "sidecar": sidecar.main,
-        "simulate": simulator.main,
-    }
     if not words or words[0] in ("-h", "--help", "help"):
         print(_HELP, end="")
         return exit_codes.OK
     if words[0] == "--version":
         print(f"{_PROGRAM} {VERSION}")
         return exit_codes.OK
-    command = commands.get(words[0])
-    if command is None:
-        sentence = f"{words[0]!r} is not a command; the commands are {', '.join(commands)}"
+    module = _COMMANDS.get(words[0])
+    if module is None:
+        sentence = f"{words[0]!r} is not a command; the commands are {', '.join(_COMMANDS)}"
         print(f"{_PROGRAM}: {sentence}\nSee --help for all commands.", file=sys.stderr)
         return exit_codes.USAGE
-    return command(words[1:], f"{_PROGRAM} {words[0]}")
+    # Each command is imported when it runs: all of them together take a second to load.
+    run: Callable[[Sequence[str], str], int] = importlib.import_module(module).main
+    return run(words[1:], f"{_PROGRAM} {words[0]}")
 
 
 if __name__ == "__main__":

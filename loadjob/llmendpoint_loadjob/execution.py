@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable
-from contextlib import suppress
 
-from llmendpoint_common.contracts.loadrun import Progress, Summary
+from llmendpoint_common.contracts.loadrun import ObjectiveProgress, Progress, Summary
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.client.client import Client
@@ -17,16 +15,13 @@ from llmendpoint_loadjob.environment import environment, utc_now
 from llmendpoint_loadjob.inputs import Inputs
 from llmendpoint_loadjob.load.run import LoadRun
 from llmendpoint_loadjob.load.window import Ending
-from llmendpoint_loadjob.report.files import REQUESTS
-from llmendpoint_loadjob.report.lines import RequestLines
+from llmendpoint_loadjob.result.live import live_objectives
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import Sample
+from llmendpoint_loadjob.run_files import Observed, RunFiles
 from llmendpoint_loadjob.settings import Settings
 from llmendpoint_loadjob.sidecar_join import SidecarJoin
 
-log = logging.getLogger(__name__)
-
-PARTIAL_SECONDS = 10.0
 _clock = time.perf_counter
 
 
@@ -39,10 +34,8 @@ class Execution:
     def __init__(self, settings: Settings, inputs: Inputs, barrier: Awaitable[object] | None = None) -> None:
         self._document = document = settings.document
         self._baseline = inputs.baseline
-        self._folder = inputs.folder
         self._environment = environment()
         self._recorder = Recorder(document)
-        self._lines = RequestLines(None if self._folder is None else self._folder.path / REQUESTS, _clock)
         self._client = Client(
             parse_target(document.target.url), document, api_key=settings.api_key, cacert=settings.cacert, clock=_clock
         )
@@ -52,9 +45,12 @@ class Execution:
         )  # fmt: skip
         self._join = None if settings.sidecar is None else SidecarJoin(settings.sidecar, self._recorder)
         self._started_at = utc_now()
-        self._is_finished = False
-        #: Why a file could not be written, if one could not.
-        self.failure = ""
+        self._files = None if inputs.folder is None else RunFiles(inputs.folder, self._observed())
+
+    @property
+    def failure(self) -> str:
+        """Why a file could not be written, if one could not."""
+        return "" if self._files is None else self._files.failure
 
     def progress(self) -> Progress:
         """Return the progress of the run."""
@@ -66,54 +62,62 @@ class Execution:
 
     async def run(self) -> Summary:
         """Send the load, write all files, and return the summary."""
+        failure = ""
+        try:
+            return await self._measure()
+        except Exception as error:
+            failure = str(error) or type(error).__name__
+            raise
+        finally:
+            if self._files is not None:
+                self._files.write_end(failure)
+
+    def save(self) -> None:
+        """Write what has been measured until now. The process is about to end."""
+        if self._files is not None:
+            self._files.save()
+
+    async def _measure(self) -> Summary:
         self._started_at = utc_now()
-        self._lines.begin()
-        tasks = [asyncio.create_task(self._lines.keep_flushing()), asyncio.create_task(self._keep_partial())]
+        work = [] if self._files is None else self._files.tasks()
+        if self._files is not None:
+            self._files.begin()
         if self._join is not None:
-            tasks.append(asyncio.create_task(self._join.run()))
+            work.append(self._join.run())
+        tasks = [asyncio.create_task(coroutine) for coroutine in work]
         try:
             await self._run.run()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._lines.close()
-        self._is_finished = True
+            if self._files is not None:
+                self._files.close_lines()
         self._recorder.measurements.interrupted = self._run.ending is Ending.STOPPED
-        self._note(self._lines.failure)
         if self._join is not None and not self._recorder.measurements.interrupted:
             await self._join.finish()
         summary = self._summary(self._recorder.measurements)
-        await asyncio.to_thread(self._write, summary)
+        if self._files is not None:
+            await asyncio.to_thread(self._files.write, summary)
         return summary
 
     def _ended(self, sample: Sample) -> None:
-        self._lines.write(sample)
+        if self._files is not None:
+            self._files.add(sample)
         if self._join is not None:
             self._join.add(sample)
 
-    def save(self) -> None:
-        """Write what has been measured until now. The process is about to end."""
-        self._lines.close()
-        if self._folder is not None and not self._is_finished:
-            with suppress(OSError):
-                self._write_partial(self._recorder.snapshot(_clock()))
+    def _observed(self) -> Observed:
+        return Observed(
+            progress=self._run.progress,
+            objectives=self._objectives,
+            has_begun=lambda: self._run.has_begun,
+            snapshot=lambda: self._recorder.snapshot(_clock()),
+            summarize=self._summary,
+        )
 
-    async def _keep_partial(self) -> None:
-        """Write a partial summary now and every 10 seconds: what remains if the process is killed.
-
-        It is computed in a thread from a copy. On the event loop, it would be in every latency that is measured then.
-        """
-        while self._folder is not None:
-            try:
-                await asyncio.to_thread(self._write_partial, self._recorder.snapshot(_clock()))
-            except OSError as error:
-                log.warning("could not write a partial summary: %s", error.strerror)
-            await asyncio.sleep(PARTIAL_SECONDS)
-
-    def _write_partial(self, measurements: Measurements) -> None:
-        if self._folder is not None:
-            self._folder.write_partial(self._summary(measurements))
+    def _objectives(self) -> tuple[ObjectiveProgress, ...]:
+        return live_objectives(self._recorder.measurements.whole, self._document.objectives)
 
     def _summary(self, measurements: Measurements) -> Summary:
         return summarize(
@@ -124,16 +128,3 @@ class Execution:
             ended_at=utc_now(),
             baseline=self._baseline,
         )
-
-    def _write(self, summary: Summary) -> None:
-        if self._folder is None:
-            return
-        try:
-            self._folder.write(summary)
-        except OSError as error:
-            self._note(f"{self._folder.path}: {error.strerror}")
-
-    def _note(self, failure: str) -> None:
-        if failure:
-            self.failure = failure
-            log.error("results could not be written: %s", failure)

@@ -68,6 +68,18 @@ class Process:
 
     async def serve(self, stopping: asyncio.Event) -> int:
         """Run the load until its end or until `stopping` is set, and return the exit code."""
+        try:
+            return await self._serve(stopping)
+        finally:
+            if self._inputs.folder is not None:
+                self._inputs.folder.release()
+
+    def save(self) -> None:
+        """Write the files of a run that is not finished, because the process is about to end."""
+        if self._execution is not None:
+            self._execution.save()
+
+    async def _serve(self, stopping: asyncio.Event) -> int:
         barrier = barrier_of(self._settings)
         try:
             self._execution = Execution(self._settings, self._inputs, None if barrier is None else barrier.wait())
@@ -89,11 +101,6 @@ class Process:
             # The verdict is that of the run. A Job would report a pod with the exit code of a verdict as failed.
             return exit_codes.OK
         return exit_code_of(summary.verdict, summary.reason)
-
-    def save(self) -> None:
-        """Write the files of a run that is not finished, because the process is about to end."""
-        if self._execution is not None:
-            self._execution.save()
 
     async def _run(self, execution: Execution, barrier: Barrier | None, stopping: asyncio.Event) -> Summary:
         async with contextlib.AsyncExitStack() as stack:

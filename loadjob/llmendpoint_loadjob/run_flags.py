@@ -20,11 +20,11 @@ from llmendpoint_common.contracts.loadrun import (
     RunSweep,
     RunTarget,
 )
+from llmendpoint_common.contracts.loadrun.notation import parse_objective
 from llmendpoint_common.contracts.loadrun.presets import Scenario
 from llmendpoint_common.contracts.sidecar import PROXY_PORT
 from llmendpoint_common.process.flags import Flags, Group, choice, one_of
 from llmendpoint_common.process.units import parse_integer, parse_positive
-from llmendpoint_loadjob.result.objectives import parse_objective
 from llmendpoint_loadjob.run_values import (
     parse_burstiness,
     parse_factor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmendpoint_cli.commands import demo, load, questions, results
+from llmendpoint_cli.commands import demo, doctor, down, load, logs, questions, results, status, traffic, up
 from llmendpoint_common.process.flags import Flags, Option
 from llmendpoint_loadjob import settings as loadjob
 from llmendpoint_operator import settings as operator
@@ -25,10 +25,16 @@ _PROGRAMS = (
     (sidecar.command_line(), ["python -m llmendpoint_sidecar", "llmendpoint sidecar"]),
     (loadjob.command_line(), ["python -m llmendpoint_loadjob"]),
     (simulator.command_line(), ["python -m llmendpoint_simulator", "llmendpoint simulate"]),
+    (up.command_line(), ["llmendpoint up"]),
+    (status.command_line(), ["llmendpoint status"]),
+    (logs.command_line(), ["llmendpoint logs"]),
+    (down.command_line(), ["llmendpoint down"]),
     (demo.command_line(), ["llmendpoint demo"]),
-    (load.command_line(), ["llmendpoint load", "llmendpoint traffic"]),
+    (load.command_line(), ["llmendpoint load"]),
+    (traffic.command_line(), ["llmendpoint traffic"]),
     (results.command_line(), ["llmendpoint results RUN"]),
     (results.compare_command_line(), ["llmendpoint results compare BASELINE RUN"]),
+    (doctor.command_line(), ["llmendpoint doctor"]),
     (questions.list_command_line(), ["llmendpoint questions list"]),
     (questions.validate_command_line(), ["llmendpoint questions validate"]),
     (questions.sample_command_line(), ["llmendpoint questions sample"]),

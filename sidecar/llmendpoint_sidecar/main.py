@@ -15,6 +15,7 @@ from llmendpoint_common.process import exit_codes, exposition, lifecycle
 from llmendpoint_common.process.errors import ConfigError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets, names_of, port_of
+from llmendpoint_sidecar.admin.server import Records
 from llmendpoint_sidecar.admin.service import AdminService
 from llmendpoint_sidecar.budget import raise_file_limit
 from llmendpoint_sidecar.config import read_config
@@ -40,7 +41,8 @@ class Sidecar:
         self.inputs = InputWatch(files, files.load(config), self._configure)
         self.runtime = Runtime(settings)
         self.proxy_service = ProxyService(settings, self.runtime, self.inputs.current)
-        self.admin_service = AdminService(self.runtime, self.inputs.current, exposition.no_refresh, self._find)
+        records = Records(self._find, self._last)
+        self.admin_service = AdminService(self.runtime, self.inputs.current, exposition.no_refresh, records)
         self.stall_watch = StallWatch(
             settings,
             self.runtime,
@@ -105,6 +107,9 @@ class Sidecar:
 
     async def _find(self, request_id: str, tenant: str | None) -> list[RequestRecord]:
         return self.runtime.meter.find(request_id, tenant)
+
+    async def _last(self, after: float, limit: int) -> list[RequestRecord]:
+        return self.runtime.meter.last(after, limit)
 
 
 async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[str], stopping: asyncio.Event) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_loadjob.report.compare import compare
+from llmendpoint_common.results.comparison import compare
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
 from llmendpoint_loadjob.report.page.page import report_page
 from support.reports import HOSTILE, smallest, summary

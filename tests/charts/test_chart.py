@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llmendpoint_common.contracts.cluster import OPERATOR_LABEL
+from llmendpoint_common.contracts.cluster import COMPONENT_LABEL, OPERATOR_LABEL
 from llmendpoint_operator.kube.pod_security import USER_ID
 from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
 from llmendpoint_operator.settings import Settings, parse_settings
@@ -28,6 +28,13 @@ def pod(*flags: str) -> dict[str, Any]:
     return dict(deployment["spec"]["template"]["spec"])
 
 
+def of_operator(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """Return the operator's object of a kind."""
+    labelled = [item for item in objects if item["metadata"]["labels"].get(COMPONENT_LABEL) == "operator"]
+    (found,) = [item for item in labelled if item["kind"] == kind]
+    return found
+
+
 def settings(*flags: str) -> Settings:
     """Return the settings of the operator that the chart starts."""
     (container,) = pod(*flags)["containers"]
@@ -36,8 +43,7 @@ def settings(*flags: str) -> Settings:
 
 @pytest.mark.parametrize("values", SCENARIOS, ids=lambda path: path.stem)
 def test_the_operator_understands_its_flags(values: Path) -> None:
-    objects = rendered("--values", str(values))
-    (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
+    deployment = of_operator(rendered("--values", str(values)), "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     parse_settings([item for item in container["args"] if not item.startswith("--policy=")])
 
@@ -204,7 +210,7 @@ def test_a_scrape_limited_to_prometheus_allows_the_test_of_the_release() -> None
 def test_the_test_of_a_release_is_a_restricted_pod_of_the_operators_image(values: Path) -> None:
     objects = rendered("--values", str(values))
     (test,) = [item for item in objects if item["kind"] == "Pod"]
-    (deployment,) = [item["spec"]["template"]["spec"] for item in objects if item["kind"] == "Deployment"]
+    deployment = of_operator(objects, "Deployment")["spec"]["template"]["spec"]
     assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
     # It reads the kinds that the API server serves, for which it needs the token.
     assert_restricted({**test["spec"], "automountServiceAccountToken": False})
@@ -212,7 +218,7 @@ def test_the_test_of_a_release_is_a_restricted_pod_of_the_operators_image(values
     assert "$(" not in json.dumps(test["spec"])
     assert test["spec"]["containers"][0]["image"] == deployment["containers"][0]["image"]
     assert test["spec"].get("imagePullSecrets") == deployment.get("imagePullSecrets")
-    (service,) = [item for item in objects if item["kind"] == "Service"]
+    service = of_operator(objects, "Service")
     assert not service["spec"]["selector"].items() <= test["metadata"]["labels"].items()
     assert f"http://{service['metadata']['name']}." in json.dumps(test["spec"])
 

@@ -77,7 +77,10 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_an_unknown_command_names_those_there_are() -> None:
     done = run("fly")
     assert done.returncode == 2
-    assert "the commands are demo, load, traffic, results, questions, sidecar, simulate" in done.stderr
+    assert (
+        "the commands are up, status, logs, down, demo, load, traffic, results, doctor, questions, sidecar, simulate"
+        in done.stderr
+    )
     assert len(done.stderr.splitlines()) == 2
 
 

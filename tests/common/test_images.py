@@ -21,14 +21,26 @@ COMPONENTS = {
     "loadjob": "llmendpoint_loadjob",
     "simulator": "llmendpoint_simulator",
     "operator": "llmendpoint_operator",
+    "dashboard": "llmendpoint_dashboard",
     "cli": "llmendpoint_cli",
 }
 SMALL = ("sidecar", "loadjob", "simulator")
 
 
+def required_by(component: str) -> set[str]:
+    """Return the names of the packages in the requirements of an image."""
+    text = (ROOT / "requirements" / f"{component}.txt").read_text(encoding="utf-8")
+    return {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)}
+
+
 def imported_by(module: str) -> set[str]:
     """Return the top-level packages that a new interpreter has loaded after importing a module."""
-    code = f"import {module}, sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    return {name.partition(".")[0] for name in modules_of(module)}
+
+
+def modules_of(module: str) -> set[str]:
+    """Return the modules that a new interpreter has loaded after importing a module."""
+    code = f"import {module}, sys; print(*sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60, env=environment
@@ -54,9 +66,27 @@ def test_the_operator_imports_no_other_component() -> None:
     assert not found & {name for other, name in COMPONENTS.items() if other != "operator"}
 
 
+def test_the_dashboard_imports_no_other_component_and_neither_kopf_nor_pydantic() -> None:
+    found = imported_by("llmendpoint_dashboard.main")
+    assert not found & ({"kopf", "pydantic"} | {name for other, name in COMPONENTS.items() if other != "dashboard"})
+
+
+def test_the_dashboard_loads_the_client_of_clusters_without_its_generated_classes() -> None:
+    found = modules_of("llmendpoint_dashboard.sources.cluster")
+    assert "kubernetes.aio.client.configuration" in found
+    assert not [
+        name for name in found if name.startswith(("kubernetes.aio.client.api.", "kubernetes.aio.client.models."))
+    ]
+
+
+def test_the_requirements_of_the_dashboard_contain_neither_kopf_nor_pydantic() -> None:
+    found = required_by("dashboard")
+    assert {"aiohttp", "kubernetes"} <= found
+    assert not found & {"kopf", "pydantic", "httptools"}
+
+
 @pytest.mark.parametrize("component", ["sidecar", "loadjob"])
 def test_the_requirements_of_a_small_image_contain_no_kubernetes_client(component: str) -> None:
-    text = (ROOT / "requirements" / f"{component}.txt").read_text(encoding="utf-8")
-    packages = {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)}
+    packages = required_by(component)
     assert "aiohttp" in packages
     assert not {name for name in packages if name.split("-")[0] in OPERATOR_PACKAGES}

@@ -19,8 +19,8 @@ from llmendpoint_common.contracts.loadrun import (
     RunRequest,
     RunTarget,
 )
+from llmendpoint_common.contracts.loadrun.notation import parse_objective
 from llmendpoint_loadjob.load.window import Ending
-from llmendpoint_loadjob.result.objectives import parse_objective
 from support import load_runs
 from support.load_runs import Driven
 from support.servers import StartSimulator

@@ -23,10 +23,10 @@ from llmendpoint_common.contracts.loadrun import (
     parse_run_document,
     write_run_document,
 )
+from llmendpoint_common.contracts.loadrun.notation import parse_objective
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import RunDocumentError
 from llmendpoint_loadjob.main import main
-from llmendpoint_loadjob.result.objectives import parse_objective
 from llmendpoint_loadjob.settings import parse_settings
 from support.servers import StartSimulator
 

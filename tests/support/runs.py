@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llmendpoint_common.contracts.loadrun import RunBaseline, RunDocument, RunLoad, RunRequest, RunTarget, Summary
+from llmendpoint_common.contracts.loadrun.notation import parse_objective
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.summary import summarize
-from llmendpoint_loadjob.result.objectives import parse_objective
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample
 

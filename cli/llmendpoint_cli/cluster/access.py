@@ -96,10 +96,17 @@ async def cluster_of(kubeconfig: Path | None, context: str | None) -> AsyncItera
 
     Raises ClusterError if there is neither.
     """
+    async with server_of(kubeconfig, context) as (server, namespace, _):
+        yield Cluster(server, namespace)
+
+
+@asynccontextmanager
+async def server_of(kubeconfig: Path | None, context: str | None) -> AsyncIterator[tuple[ApiServer, str, str]]:
+    """Return a client of the API server, the namespace of the context, and the URL. Raises ClusterError."""
     configuration, namespace = await _configuration(kubeconfig, context)
     server = ApiServer(configuration)
     try:
-        yield Cluster(server, namespace)
+        yield server, namespace, str(configuration.host)
     finally:
         await server.close()
 

@@ -1,6 +1,8 @@
 """`llmendpoint demo`: starts the metering proxy in front of a model server, runs a short load test, and exits.
 
-The demo passes all settings to the other programs as arguments, so that their environment variables have no effect.
+With `--keep`, the programs are those of `llmendpoint up`, and go on. Otherwise they end with the demo, and leave the
+state folder alone. The demo passes all settings to the other programs as arguments, so that their environment variables
+have no effect.
 """
 
 from __future__ import annotations
@@ -8,11 +10,19 @@ from __future__ import annotations
 import contextlib
 import urllib.request
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from llmendpoint_cli.commands import up
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.health import supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.ports import free_port
 from llmendpoint_cli.stack.process import demo_folder, process
+from llmendpoint_cli.stack.request import DASHBOARD_PORT
+from llmendpoint_cli.stack.runs import new_run
 from llmendpoint_cli.upstream import Upstream, find_ollama
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT, Metric
@@ -23,7 +33,7 @@ from llmendpoint_loadjob import main as loadjob
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DEMO_"
 
-_DESCRIPTION = "Run the metering proxy in front of a model server, and a short load test through the proxy."
+_DESCRIPTION = "Run the metering proxy in front of a model server, the dashboard, and a short load test through it."
 _NOTES = """The demo uses the Ollama at 127.0.0.1:11434 if it has a local model that answers within 3 seconds, otherwise
 the simulator.
 
@@ -46,18 +56,22 @@ def command_line(program: str = "llmendpoint demo") -> Flags:
     """Return the options of the demo. `program` is the name in messages."""
     flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, _NOTES)
     flags.group("load").option("duration", _duration, "8s", "duration of the load", value="DURATION")
+    flags.group("process").switch("keep", "leave everything running, until `llmendpoint down`")
     return flags
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint demo") -> int:
     """Run the demo and return the exit code of the load generator, or 1 if a process did not start."""
-    duration: str = command_line(program).parse(arguments).duration
+    options = command_line(program).parse(arguments)
+    duration: str = options.duration
     console = Console()
 
     def say(sentence: str) -> None:
         console.print(f"[bold cyan]•[/] {sentence}", highlight=False, soft_wrap=True)
 
     try:
+        if options.keep:
+            return _run_in_stack(say, console, duration)
         with contextlib.ExitStack() as stack:
             return _run(stack, say, console, duration)
     except StackError as error:
@@ -80,19 +94,76 @@ def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Conso
     say(
         f"metering proxy: http://127.0.0.1:{proxy} (accepts any Ollama client), metrics: http://127.0.0.1:{admin}/metrics"
     )
-    out = demo_folder()
-    objectives = _REAL_OBJECTIVES if upstream.is_real else _SIMULATED_OBJECTIVES
-    say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(objectives)}")
-    load = ["--url", f"http://127.0.0.1:{proxy}", "--model", upstream.model, "--concurrency", "4",
-            "--duration", duration, "--max-tokens", "32", "--out", str(out), "--log-level", "warning",
-            "--sidecar", f"http://127.0.0.1:{admin}"]  # fmt: skip
-    for objective in objectives:
-        load += ["--slo", objective]
-    code = loadjob.main(load, "llmendpoint demo", environment={})
+    runs = demo_folder()
+    dashboard = _dashboard(stack, say, runs, _Target(upstream, proxy, admin))
+    code, out = _load(_Target(upstream, proxy, admin), runs / "demo", say, duration)
     _show_metrics(f"http://127.0.0.1:{admin}/metrics", console)
     say(f"report: {out}/report.html, results: summary.json, summary.csv and requests.jsonl beside it")
     say("next: `llmendpoint load --help`, or on a cluster `kubectl apply -k manifests/` (see README.md)")
+    say(f"the dashboard at {dashboard} ends now; `llmendpoint demo --keep`, or make demo KEEP=1, leaves it running")
     return code
+
+
+class _Target(NamedTuple):
+    """A model server, and the ports of the sidecar in front of it."""
+
+    upstream: Upstream
+    proxy: int
+    admin: int
+
+
+def _dashboard(stack: contextlib.ExitStack, say: Callable[[str], None], runs: Path, target: _Target) -> str:
+    """Start the dashboard, and return its URL."""
+    port = free_port(DASHBOARD_PORT, say)
+    url = f"http://127.0.0.1:{port}"
+    name = "ollama" if target.upstream.is_real else "simulator"
+    arguments = [f"--listen=127.0.0.1:{port}", f"--sidecar={name}=http://127.0.0.1:{target.admin}", f"--runs={runs}",
+                 f"--load-url={name}=http://127.0.0.1:{target.proxy}", f"--upstream={name}={target.upstream.url}",
+                 *([] if target.upstream.is_real else [f"--simulated={name}"])]  # fmt: skip
+    stack.enter_context(process("llmendpoint_dashboard", arguments, f"{url}/livez"))
+    say(f"dashboard: {url}")
+    return url
+
+
+def _load(target: _Target, out: Path, say: Callable[[str], None], duration: str) -> tuple[int, Path]:
+    """Send the load, and return the exit code and the folder of the result."""
+    objectives = _REAL_OBJECTIVES if target.upstream.is_real else _SIMULATED_OBJECTIVES
+    say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(objectives)}")
+    load = ["--url", f"http://127.0.0.1:{target.proxy}", "--model", target.upstream.model, "--concurrency", "4",
+            "--duration", duration, "--max-tokens", "32", "--out", str(out), "--log-level", "warning",
+            "--sidecar", f"http://127.0.0.1:{target.admin}"]  # fmt: skip
+    for objective in objectives:
+        load += ["--slo", objective]
+    return loadjob.main(load, "llmendpoint demo", environment={}), out
+
+
+def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -> int:
+    """Send the load through the stack of `llmendpoint up`, which is started if none is up, and goes on."""
+    folders = Folders()
+    if not supervisor_runs(folders) and (code := up.main([], "llmendpoint up")):
+        return code
+    stack = wait_for_stack(folders)
+    if stack is None or not stack.sidecars:
+        raise StackError("the stack cannot be used; `llmendpoint down` ends it")
+    sidecar = stack.sidecars[0]
+    upstream = Upstream(sidecar.upstream_url, _SIMULATED_MODEL, is_real=False)
+    if not sidecar.simulated:
+        found = find_ollama(sidecar.upstream_url)
+        if isinstance(found, str):
+            raise StackError(f"no load test was sent, because {found}")
+        upstream = found
+    target = _Target(upstream, _port(sidecar.proxy_url), _port(sidecar.admin_url))
+    code, out = _load(target, new_run(folders), say, duration)
+    _show_metrics(f"{sidecar.admin_url}/metrics", console)
+    say(f"report: {out}/report.html")
+    if stack.dashboard_url:
+        say(f"dashboard: {stack.dashboard_url}")
+    say("everything goes on; `llmendpoint down` (or make down) ends it")
+    return code
+
+
+def _port(url: str) -> int:
+    return urlsplit(url).port or 80
 
 
 def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstream:

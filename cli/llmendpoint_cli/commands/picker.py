@@ -18,7 +18,7 @@ from llmendpoint_common.contracts.loadrun import Api, RunDocument
 from llmendpoint_common.contracts.loadrun.presets import PRESETS, Scenario
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_loadjob.report.words import number
+from llmendpoint_common.results.figures import number
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
 from llmendpoint_loadjob.run_values import parse_url
 from llmendpoint_loadjob.settings import parse_settings

@@ -15,7 +15,7 @@ from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.flags import Flags, choice, one_of
-from llmendpoint_loadjob.report.compare import compare
+from llmendpoint_common.results.comparison import compare
 from llmendpoint_loadjob.report.comparison_output import ComparisonFormat, print_comparison
 from llmendpoint_loadjob.report.files import REQUESTS, OutputFolder
 from llmendpoint_loadjob.report.flat import requests_csv
@@ -106,6 +106,8 @@ def _write(path: Path, summary: Summary) -> None:
         folder.write(summary)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}") from error
+    finally:
+        folder.release()
 
 
 def _print_requests(run: Run) -> None:

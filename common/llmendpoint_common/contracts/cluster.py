@@ -18,6 +18,8 @@ SCHEDULE_LABEL = f"{GROUP}/schedule"
 SCRAPE_LABEL = f"{GROUP}/scrape"
 #: Label of the pods of the operator, for NetworkPolicies.
 OPERATOR_LABEL = f"{GROUP}/operator"
+#: Label of the pods of the dashboard, for NetworkPolicies.
+DASHBOARD_LABEL = f"{GROUP}/dashboard"
 QUESTIONS_LABEL = f"{GROUP}/questions"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"

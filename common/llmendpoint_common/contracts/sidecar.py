@@ -292,7 +292,8 @@ class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
     """A declared model in `/status`. Sizes are in bytes.
 
     `serving` is whether the declared version of the model has been made ready; until then, an earlier version may
-    answer requests under its name. `bytesPerSecond` and `remainingSeconds` are 0 unless the model is being pulled.
+    answer requests under its name. `bytesPerSecond`, `remainingSeconds`, `pulledBytes` and `pullBytes` are 0 unless the
+    model is being pulled. `pullBytes` is the size of the layers that are known until then.
     `reason` is a ModelReason, or empty if nothing failed. Its type is `str`, so that the operator accepts the reasons
     of newer sidecars. The bounds are checked when the operator reads the status, because a pod may answer anything.
     """
@@ -311,6 +312,8 @@ class ModelStatus(msgspec.Struct, frozen=True, rename="camel"):
     bytes_per_second: _Size = 0
     remaining_seconds: _Size = 0
     serving: bool = True
+    pulled_bytes: _Size = 0
+    pull_bytes: _Size = 0
 
 
 class Totals(msgspec.Struct, frozen=True, rename="camel"):
@@ -386,3 +389,18 @@ class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
     trace_parent: str = ""
     time_per_output_token: float | None = None
     refusal_reason: RefusalReason | None = None
+
+
+#: Number of the last requests that a sidecar lists.
+MAX_LISTED_REQUESTS = 200
+
+
+class RequestList(msgspec.Struct, frozen=True, rename="camel"):
+    """Body of `GET /status/requests?after=TIME&limit=N`: the last requests that have ended, the last one at the end.
+
+    `after` is a Unix time: only requests that ended later are listed. A record may be listed up to a second after the
+    request has ended, and then after records of later requests. Therefore a program that polls asks again for some
+    seconds that it knows already. `limit` is at most 200, which is also its default.
+    """
+
+    requests: tuple[RequestRecord, ...]

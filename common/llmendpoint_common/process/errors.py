@@ -8,6 +8,7 @@
           RunDocumentError        a run document
           APIKeyError             a file with an API key
           PolicyError             the operator's policy file
+          ManifestError           the file of an LLMEndpoint on one machine
           OutputError             a folder for results, or a file with a result
               StdoutError         a result that could not be written to stdout
           TargetError             the URL, the headers, the key or the certificates of a load run
@@ -28,7 +29,7 @@
       x NotReadyError             a load run cannot start yet
       x RunRefusedError           a load run cannot start with its spec
       x NotLeaderError            another operator process may serve the namespace of a write
-      x StackError                a process of the local stack did not start
+      x StackError                the local stack, or a process of it, did not start or end
       x ClusterError              the command line cannot read or write an object of a cluster
       x QueueFullError            the simulator's queue is full
 
@@ -92,6 +93,10 @@ class ModelfileError(LLMEndpointError, ValueError):
 
 class PolicyError(InputError):
     """The operator's policy file cannot be read or is invalid. The message names the file, and the field or line."""
+
+
+class ManifestError(InputError):
+    """A manifest cannot be read or is invalid. The message has one line per error: `FILE:LINE: FIELD: SENTENCE`."""
 
 
 class OutputError(InputError):
@@ -193,7 +198,10 @@ class NotLeaderError(LLMEndpointError):
 
 
 class StackError(LLMEndpointError):
-    """A process of the local stack did not start. The message contains the end of its log."""
+    """The local stack, or a process of it, did not start or end.
+
+    The message says why, and may have the end of a log.
+    """
 
 
 class ClusterError(LLMEndpointError):

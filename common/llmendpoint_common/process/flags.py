@@ -152,16 +152,16 @@ class Group:
 
         `default` is text, as on the command line. If it is a list, the option is repeatable. `text` is the help text,
         with the unit; the default is added to it. `value` is the placeholder of the value in the help text. `alias` is
-        another spelling of the option, which has no variable.
+        another spelling of the option, which has no variable; with one letter, it is written with one dash.
         """
         repeatable = default is not None and not isinstance(default, str)
         if repeatable:
             self._lists[name.replace("-", "_")] = [parse(item) for item in default or ()]
         metavar = value or _VALUE_NAMES.get(parse, "VALUE")
-        text += f"; also --{alias}" if alias else ""
+        spellings = _spellings(name, alias)
+        text += f"; also {spellings[1]}" if alias else ""
         self._group.add_argument(
-            f"--{name}",
-            *((f"--{alias}",) if alias else ()),
+            *spellings,
             env_var=self._variable(name),
             dest=name.replace("-", "_"),
             type=_typed(parse),
@@ -175,10 +175,10 @@ class Group:
 
     def switch(self, name: str, text: str, *, alias: str | None = None) -> None:
         """Add `--name`, which takes no value and is off by default. Its variable is `true` or `false`."""
-        text += f"; also --{alias}" if alias else ""
+        spellings = _spellings(name, alias)
+        text += f"; also {spellings[1]}" if alias else ""
         self._group.add_argument(
-            f"--{name}",
-            *((f"--{alias}",) if alias else ()),
+            *spellings,
             env_var=self._variable(name),
             dest=name.replace("-", "_"),
             action="store_true",
@@ -191,6 +191,12 @@ class Group:
 
     def _variable(self, name: str) -> str:
         return self._prefix + name.upper().replace("-", "_")
+
+
+def _spellings(name: str, alias: str | None) -> tuple[str, ...]:
+    if alias is None:
+        return (f"--{name}",)
+    return f"--{name}", f"-{alias}" if len(alias) == 1 else f"--{alias}"
 
 
 def choice(kind: type[E]) -> Callable[[str], E]:

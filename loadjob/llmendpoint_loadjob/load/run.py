@@ -95,6 +95,13 @@ class LoadRun:
         self._awaiting = "opening connections"
         self._drain_until = math.inf
         self._is_finished = False
+        #: The share that was done when the run was stopped.
+        self._share_at_stop: float | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the load has begun: connections are open, and every pod of the run is ready."""
+        return self._window.has_begun
 
     @property
     def ending(self) -> Ending:
@@ -121,6 +128,7 @@ class LoadRun:
     def stop(self) -> None:
         """End the run immediately. Requests in flight are abandoned."""
         if not self._stopped.is_set() and not self._is_finished:
+            self._share_at_stop = self._share_done(self._elapsed)
             self._stopped.set()
             self._sender.is_dropping = True
             # Before the abort: otherwise users would send their next request.
@@ -129,8 +137,8 @@ class LoadRun:
 
     def progress(self) -> Progress:
         """Return the progress. Its percentage is that of the time, or of the maximum of requests if it is larger."""
-        counters, window = self._sender.counters, self._window
-        elapsed = self.clock() - window.begin if window.has_begun else 0.0
+        counters = self._sender.counters
+        elapsed = self._elapsed
         return Progress(
             percent=int(100 * self._share_done(elapsed)),
             requests=counters.finished,
@@ -349,8 +357,14 @@ class LoadRun:
 
     # ---- progress
 
+    @property
+    def _elapsed(self) -> float:
+        return self.clock() - self._window.begin if self._window.has_begun else 0.0
+
     def _share_done(self, elapsed: float) -> float:
         load = self.document.load
+        if self._share_at_stop is not None:
+            return self._share_at_stop
         if self._window.is_over or not self._window.has_begun:
             return 1.0 if self._window.is_over else 0.0
         shares = [self._context.share_done if self._context is not None else 0.0]

@@ -12,18 +12,15 @@ from rich.text import Text
 
 from llmendpoint_common.contracts.loadrun import Percentiles, StepResult, Summary, Verdict
 from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.figures import LATENCIES, latency_of, number, percent
 from llmendpoint_loadjob.report.words import (
-    LATENCIES,
     SHOWN,
     bound,
     count_of,
     errors_of,
     interval,
     is_repeated,
-    latency_of,
-    number,
     objective_name,
-    percent,
     rate,
     result_of,
 )

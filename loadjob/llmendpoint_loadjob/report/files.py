@@ -1,4 +1,4 @@
-"""Result files: `summary.json`, `report.html` and `summary.csv`, beside `requests.jsonl`.
+"""Result files: `summary.json`, `report.html`, `summary.csv` and `progress.json`, beside `requests.jsonl`.
 
 They contain no text of prompts or responses. Each is replaced as a whole, so that a reader never sees half of one,
 and a run that is killed leaves its last partial summary.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from llmendpoint_common.contracts.loadrun import RESULT_KEY, Summary
+from llmendpoint_common.contracts.loadrun import PROGRESS_FILE, RESULT_KEY, RunProgress, RunState, Summary
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_loadjob.dataset.files import open_regular
 from llmendpoint_loadjob.report.flat import summary_csv
+from llmendpoint_loadjob.report.folder_lock import FolderLock
 from llmendpoint_loadjob.report.page.page import report_page
 
 REQUESTS, REPORT, TABLE = "requests.jsonl", "report.html", "summary.csv"
@@ -25,18 +28,24 @@ _UNREADABLE = "the file cannot be read: "
 
 
 class OutputFolder:
-    """The folder of a run's result files."""
+    """The folder of a run's result files. Threads may write to it: what was written last for a file stays."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = FolderLock(path)
+        self._writing = threading.Lock()
+        self._has_result = False
+        self._has_ended = False
 
     def prepare(self) -> None:
         """Create the folder, and check that files can be written. Raises OutputError with the reason.
 
-        Files of an earlier run are removed, because they would stand beside those of this one.
+        Files of an earlier run are removed, because they would stand beside those of this one. No other run can use
+        the folder until `release`, or until the process ends.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.take()
             with tempfile.NamedTemporaryFile(dir=self.path, prefix=".llmendpoint-") as probe:
                 probe.write(bytes(64 * 1024))
                 probe.flush()
@@ -44,30 +53,63 @@ class OutputFolder:
             free = os.statvfs(self.path)
             if free.f_bavail * free.f_frsize < _MIN_FREE_BYTES:
                 raise OutputError(f"{self.path}: less than {_MIN_FREE_BYTES // 2**20} MiB are free")
-            for name in (RESULT_KEY, REPORT, TABLE):
+            for name in (RESULT_KEY, REPORT, TABLE, PROGRESS_FILE):
                 (self.path / name).unlink(missing_ok=True)
         except FileExistsError:
             raise OutputError(f"{self.path}: a file with this name exists; --out names a folder") from None
         except OSError as error:
             raise OutputError(f"{self.path}: cannot write results: {error.strerror}") from error
 
+    def release(self) -> None:
+        """Let other runs use the folder."""
+        self._lock.release()
+
     def write_partial(self, summary: Summary) -> None:
-        """Replace `summary.json` while the run continues. Raises OSError."""
-        self._replace(RESULT_KEY, encode_summary(summary))
+        """Replace `summary.json` while the run continues, but never the result of one that has ended. Raises OSError."""
+        content = encode_summary(summary)
+        with self._writing:
+            if not self._has_result:
+                self._replace(RESULT_KEY, content)
+
+    def write_progress(self, progress: RunProgress) -> None:
+        """Replace `progress.json`, but never that of a run that has ended. Raises OSError."""
+        content = msgspec.json.encode(progress) + b"\n"
+        with self._writing:
+            if self._has_ended:
+                return
+            self._has_ended = progress.state is RunState.ENDED
+            try:
+                self._replace(PROGRESS_FILE, content, is_durable=self._has_ended)
+            except OSError:
+                if not self._has_ended:
+                    raise
+                # A file of one block can be overwritten on a full disk. Half of it does not harm as much as the claim
+                # that the run continues.
+                with (self.path / PROGRESS_FILE).open("r+b") as file:
+                    file.write(content)
+                    file.truncate()
 
     def write(self, summary: Summary) -> None:
         """Write all files of a run that has ended. Raises OSError."""
-        self._replace(RESULT_KEY, encode_summary(summary))
-        self._replace(REPORT, report_page(summary).encode())
-        self._replace(TABLE, summary_csv([summary]).encode())
+        with self._writing:
+            self._has_result = True
+            self._replace(RESULT_KEY, encode_summary(summary))
+            self._replace(REPORT, report_page(summary).encode())
+            self._replace(TABLE, summary_csv([summary]).encode())
 
-    def _replace(self, name: str, content: bytes) -> None:
+    def _replace(self, name: str, content: bytes, *, is_durable: bool = True) -> None:
         waiting = self.path / f".{name}.part"
-        with waiting.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        waiting.replace(self.path / name)
+        try:
+            with waiting.open("wb") as file:
+                file.write(content)
+                file.flush()
+                if is_durable:
+                    os.fsync(file.fileno())
+            waiting.replace(self.path / name)
+        except OSError:
+            with suppress(OSError):
+                waiting.unlink()
+            raise
 
 
 def encode_summary(summary: Summary) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import Summary
-from llmendpoint_loadjob.report.words import LATENCIES, latency_of
+from llmendpoint_common.results.figures import LATENCIES, latency_of
 
 _PERCENTILES = ("count", "mean", "p50", "p90", "p95", "p99", "max")
 _RATES = ("requests_per_second", "goodput", "attainment", "output_tokens_per_second", "offered_rate", "sent_rate")

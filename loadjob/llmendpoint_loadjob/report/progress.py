@@ -13,7 +13,8 @@ from rich.text import Text
 
 from llmendpoint_common.contracts.loadrun import Progress
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_loadjob.report.words import count_of, number
+from llmendpoint_common.results.figures import number
+from llmendpoint_loadjob.report.words import count_of
 
 _LIVE_SECONDS = 0.2
 PLAIN_SECONDS = 10.0

@@ -2,70 +2,30 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from llmendpoint_common.contracts.loadrun import (
     METRICS,
     NOTHING_MEASURED,
     ErrorResult,
     ObjectiveResult,
-    Percentiles,
     Quantity,
     Summary,
     Verdict,
     advice,
 )
+from llmendpoint_common.results.figures import number, percent
 from llmendpoint_common.results.words import NEVER_ANSWERED
 
 #: How a verdict is shown: good, bad, warn or nothing.
 KINDS = {Verdict.PASSED: "good", Verdict.FAILED: "bad", Verdict.ERROR: "bad", Verdict.INVALID: "warn"}
 
 
-class Latency(NamedTuple):
-    """A latency of the summary: its name, field, and formula."""
-
-    name: str
-    field: str
-    formula: str
-
-
-LATENCIES = (
-    Latency("TTFT", "ttft", "first chunk with content - request handed over"),
-    Latency("TTFO", "ttfo", "the same, to the first chunk that is not thinking"),
-    Latency("TPOT", "tpot", "(last content - first content) / (output tokens - 1)"),
-    Latency("gap", "inter_chunk_latency", "gap between two chunks with content"),
-    Latency("request", "request_latency", "end of the response - request handed over"),
-    Latency("connect", "connect", "opening a connection, with TLS"),
-    Latency("queue delay", "queue_delay", "request handed over - scheduled"),
-    Latency("TTFT sched.", "ttft_scheduled", "first chunk with content - scheduled"),
-    Latency("request sched.", "request_latency_scheduled", "end of the response - scheduled"),
-    Latency("server queue", "server_queue", "waiting in the server, from the sidecar's record"),
-    Latency("server load", "server_load", "loading the model, as the server reports it"),
-    Latency("server prefill", "server_prefill", "evaluating the prompt, as the server reports it"),
-    Latency("server decode", "server_decode", "generating the response, as the server reports it"),
-    Latency("server TPOT", "server_tpot", "server decode / output tokens"),
-    Latency("client lag", "client_lag", "delay of the load generator's event loop"),
-)  # fmt: skip
 #: The latencies of the table on the terminal. The other ones are in the files.
 SHOWN = ("ttft", "ttfo", "tpot", "request_latency", "connect", "queue_delay", "server_queue", "client_lag")
-
-
-def latency_of(summary: Summary, field: str) -> Percentiles | None:
-    """Return the percentiles of a latency."""
-    value: Percentiles | None = getattr(summary, field)
-    return value
 
 
 def is_repeated(summary: Summary, field: str) -> bool:
     """Return whether a latency says nothing new: without thinking, the first output is the first token."""
     return field == "ttfo" and summary.ttfo == summary.ttft
-
-
-def number(value: float) -> str:
-    """Return a number with three significant digits and without an exponent: `0.25`, `12.3`, `1,234`."""
-    if value >= 999.5:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if value == 0 or value >= 1e-4 else "0"
 
 
 def count_of(amount: int, noun: str) -> str:
@@ -78,15 +38,6 @@ def rate(quantity: Quantity | None) -> str:
     if quantity is None:
         return "unknown"
     return percent(quantity.value) if quantity.unit == "ratio" else f"{number(quantity.value)} {quantity.unit}"
-
-
-def percent(share: float) -> str:
-    """Return a fraction as a percentage. One that is not whole is shown as neither 0 nor 100 %."""
-    if 0 < share < 0.00005:
-        return "<0.01 %"
-    if 0.9999 < share < 1:
-        return ">99.99 %"
-    return f"{100 * share:.4g} %"
 
 
 def objective_name(result: ObjectiveResult) -> str:

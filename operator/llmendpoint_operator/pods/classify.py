@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from llmendpoint_common.contracts.cluster import PodReason
+from llmendpoint_common.diagnosis.sentences import WAITS_FOR_CLAIM
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.kube.admission import quoted_refusal
 from llmendpoint_operator.kube.owner import Manifest
@@ -161,7 +162,7 @@ def _claim_trouble(pod: Manifest, warnings: Iterable[WarningEvent]) -> Trouble |
             if _NO_CLASS.search(event.message)
             else "Check the StorageClass, its provisioner and its quota (kubectl describe pvc)."
         )
-        words = f"{name} waits for PersistentVolumeClaim {event.name}: {quoted(event.message)}. {advice}"
+        words = f"{name} {WAITS_FOR_CLAIM} {event.name}: {quoted(event.message)}. {advice}"
         return Trouble(PodReason.VOLUME_NOT_READY, words)
     return None
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from llmendpoint_common.contracts.cluster import PodReason
+from llmendpoint_common.diagnosis.sentences import image_cannot_be_pulled
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.pods.trouble import RECENT, Origin, Trouble, quoted
 
@@ -104,11 +105,7 @@ def _out_of_memory(container: Container, ended: dict[str, Any], origin: Origin) 
 
 def _image(container: Container, waiting: dict[str, Any]) -> str:
     image = container.get("image") or "the image"
-    text = quoted(str(waiting.get("message") or waiting.get("reason")))
-    return (
-        f"the image {image} cannot be pulled. Check its name, whether the node can reach the registry, and the "
-        f"credentials (spec.pod.imagePullSecrets). Kubernetes: {text}."
-    )
+    return image_cannot_be_pulled(image, quoted(str(waiting.get("message") or waiting.get("reason"))))
 
 
 def _crash(ended: dict[str, Any]) -> str:

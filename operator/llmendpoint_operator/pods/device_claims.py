@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from llmendpoint_common.contracts.cluster import PodReason
+from llmendpoint_common.diagnosis.sentences import RESOURCE_CLAIM_NOT_CREATED, RESOURCE_CLAIMS_MUST_EXIST
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.pods.trouble import Origin, Trouble, quoted
@@ -29,15 +30,14 @@ def claim_trouble(pod: Manifest, mine: Iterable[WarningEvent], origin: Origin, n
     for event in mine:
         if event.uid == metadata["uid"] and event.reason == "FailedResourceClaimCreation":
             words = (
-                f"{name} cannot be scheduled: its ResourceClaim could not be created: {quoted(event.message)}. Create "
-                "the ResourceClaimTemplate, or correct spec.gpu.resourceClaims."
+                f"{name} cannot be scheduled: {RESOURCE_CLAIM_NOT_CREATED}: {quoted(event.message)}. Create the "
+                "ResourceClaimTemplate, or correct spec.gpu.resourceClaims."
             )
             return Trouble(PodReason.UNSCHEDULABLE, words, created)
     if now - created < CONSIDERED:
         return None
     words = (
-        f"{name} waits for {', '.join(origin.claims)}: the scheduler does not consider a pod before all its "
-        "ResourceClaims exist. Create what is missing (kubectl get resourceclaims,resourceclaimtemplates), or correct "
-        "spec.gpu.resourceClaims."
+        f"{name} waits for {', '.join(origin.claims)}: {RESOURCE_CLAIMS_MUST_EXIST}. Create what is missing (kubectl "
+        "get resourceclaims,resourceclaimtemplates), or correct spec.gpu.resourceClaims."
     )
     return Trouble(PodReason.UNSCHEDULABLE, words, created)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from llmendpoint_common.contracts.cluster import PodReason
+from llmendpoint_common.diagnosis import sentences
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.pods.trouble import Origin, Trouble, quoted
 
@@ -73,19 +74,19 @@ _NODES: tuple[tuple[str, _Words], ...] = (
     (
         "didn't find available persistent volumes",
         _Words(
-            "no volume for its claim",
+            sentences.NO_VOLUME_FOR_ITS_CLAIM,
             "Create a PersistentVolume, or set spec.storage.storageClassName to a StorageClass that provisions "
             "volumes.",
         ),
     ),
     (
         "did not have enough free storage",
-        _Words("not enough free storage for its claim", "Free storage, or request less with spec.storage.size."),
+        _Words(sentences.NOT_ENOUGH_STORAGE, "Free storage, or request less with spec.storage.size."),
     ),
     (
         "cannot allocate all claims",
         _Words(
-            "no free GPU for the claims of spec.gpu.resourceClaims",
+            sentences.NO_GPU_FOR_THE_CLAIMS,
             "Free a GPU, add a node, or check the selectors of the ResourceClaimTemplate and the devices that the DRA "
             "driver offers (kubectl get resourceslices).",
         ),
@@ -134,7 +135,7 @@ def _trouble(name: str, condition: dict[str, Any], origin: Origin) -> Trouble:
     missing = _CLAIM.search(text)
     if missing:
         message = (
-            f"{name} cannot be scheduled: PersistentVolumeClaim {missing['name']} does not exist. Create it, or "
+            f"{name} {sentences.CLAIM_DOES_NOT_EXIST} {missing['name']} does not exist. Create it, or "
             f"correct spec.storage.claimName. Kubernetes: {quoted(text)}."
         )
         return Trouble(PodReason.UNSCHEDULABLE, message, begun)
@@ -161,7 +162,7 @@ def _explained(text: str, origin: Origin) -> list[_Words]:
             "storageclass). If it is set, check this StorageClass. If it is empty, create a PersistentVolume without a "
             "class. The events of the claim say more (kubectl describe pvc)."
         )
-        return [_Words("its claim is not bound to a volume yet", advice)]
+        return [_Words(sentences.CLAIM_IS_NOT_BOUND, advice)]
     sentence = _SENTENCE.search(text)
     if sentence is None:
         return []
@@ -187,11 +188,7 @@ def _of_nodes(reason: str, origin: Origin) -> _Words | None:
 
 def _insufficient(resource: str, origin: Origin) -> _Words:
     if resource == origin.gpu or "gpu" in resource.lower() or "/mig-" in resource:
-        return _Words(
-            f"{'not enough GPUs are' if origin.gpus > 1 else 'no GPU is'} free, the pod needs {max(1, origin.gpus)} "
-            f"{resource}",
-            "Free a GPU, add a node, or check that the device plugin of the GPU runs.",
-        )
+        return _Words(sentences.gpus_are_short(origin.gpus, resource), sentences.FREE_A_GPU)
     fields = " and ".join(origin.fields.values()) or "spec.pod.resources"
     return _Words(f"not enough free {resource}", f"Request less {resource} in {fields}, or add a node.")
 
@@ -199,8 +196,7 @@ def _insufficient(resource: str, origin: Origin) -> _Words:
 def _unselected(origin: Origin) -> _Words:
     if origin.products:
         return _Words(
-            f"no GPU of the product {' or '.join(origin.products)} (label {origin.product_label}), or no match for "
-            "spec.pod.nodeSelector",
+            sentences.no_gpu_of_the_product(origin.products, origin.product_label),
             "Correct spec.gpu.products or spec.pod.nodeSelector, or add such a node.",
         )
     return _Words("no match for spec.pod.nodeSelector", "Correct spec.pod.nodeSelector, or label a node.")

@@ -7,14 +7,14 @@ import time
 from collections.abc import Awaitable, Callable
 
 from llmendpoint_common.contracts.sidecar import Outcome, SidecarStatus, Stall, Totals
+from llmendpoint_common.process.hosts import HostRule, admin_host_rule
 from llmendpoint_common.process.sockets import are_loopback
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_sidecar.admin.gauges import Gauges
-from llmendpoint_sidecar.admin.server import Find, Health, admin_server
+from llmendpoint_sidecar.admin.server import Health, Records, admin_server
 from llmendpoint_sidecar.agent.memory import Memory
 from llmendpoint_sidecar.agent.model_agent import ModelAgent
 from llmendpoint_sidecar.inputs.files import Inputs
-from llmendpoint_sidecar.policy.hosts import HostRule, admin_host_rule
 from llmendpoint_sidecar.proxy.service import Job
 from llmendpoint_sidecar.runtime import Runtime
 
@@ -25,7 +25,7 @@ _GOOD = frozenset({Outcome.OK, Outcome.LENGTH, Outcome.LOAD, Outcome.UNLOAD})
 class AdminService:
     """Serves metrics and status, and has the model agent. The caller runs the jobs that `start` returns.
 
-    `refresh` is awaited before metrics and status are read. `find` returns the records of a request ID.
+    `refresh` is awaited before metrics and status are read. `records` are those of ended requests.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class AdminService:
         runtime: Runtime,
         inputs: Inputs,
         refresh: Callable[[], Awaitable[None]],
-        find: Find,
+        records: Records,
     ) -> None:
         self._runtime = runtime
         self.health = Health()
@@ -44,7 +44,7 @@ class AdminService:
         self._loopback = False
         self._hosts: HostRule | None = None
         runtime.metrics.registry.register(Gauges(runtime.meter, runtime.watch, self.agent, self._stalled))
-        self._server = admin_server(runtime.metrics, self.status, find, refresh, self.health, self._is_served)
+        self._server = admin_server(runtime.metrics, self.status, records, refresh, self.health, self._is_served)
 
     def configure(self, inputs: Inputs) -> None:
         """Apply a configuration. If it has not changed, pending retries of the model agent keep their times."""

@@ -227,11 +227,13 @@ class Builder:
                     progress_percent=totals.percent,
                     bytes_per_second=totals.bytes_per_second,
                     remaining_seconds=totals.remaining_seconds,
+                    pulled_bytes=totals.done,
+                    pull_bytes=totals.total,
                 )
         except OllamaError as error:
             raise _pull_failure(model, source, error) from error
         finally:
-            self._report(model, bytes_per_second=0, remaining_seconds=0)
+            self._report(model, bytes_per_second=0, remaining_seconds=0, pulled_bytes=0, pull_bytes=0)
 
     async def _load(self, model: DeclaredModel, name: str) -> None:
         message = "loading the new version into memory"

@@ -33,8 +33,8 @@ class PullTotals:
             self._layers[progress.digest] = (progress.completed, progress.total)
             self._note()
             # Ollama verifies the layers and writes the manifest after the last byte, so only `success` means 100.
-            self.percent = max(self.percent, min(99, 100 * self._done // self._total))
-            return f"pulled {size_text(self._done)} of {size_text(self._total)}"
+            self.percent = max(self.percent, min(99, 100 * self.done // self.total))
+            return f"pulled {size_text(self.done)} of {size_text(self.total)}"
         return progress.status
 
     @property
@@ -47,14 +47,16 @@ class PullTotals:
     def remaining_seconds(self) -> int:
         """The time until all layers that are known have arrived, or 0 if it is not known."""
         speed = self.bytes_per_second
-        return -(-(self._total - self._done) // speed) if speed else 0
+        return -(-(self.total - self.done) // speed) if speed else 0
 
     @property
-    def _done(self) -> int:
+    def done(self) -> int:
+        """Bytes that are there, of all layers that are known."""
         return sum(completed for completed, _ in self._layers.values())
 
     @property
-    def _total(self) -> int:
+    def total(self) -> int:
+        """Size of all layers that are known, in bytes."""
         return sum(total for _, total in self._layers.values())
 
     def _note(self) -> None:

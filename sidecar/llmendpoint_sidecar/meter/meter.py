@@ -76,3 +76,8 @@ class Meter:
         """Return the records of requests that ended within the last two minutes, at most one for each tenant."""
         self.settle()
         return self.journal.find(request_id, tenant)
+
+    def last(self, after: float, limit: int) -> list[RequestRecord]:
+        """Return the last records of requests that ended after a Unix time, at most `limit`, in order of their ends."""
+        self.settle()
+        return self.journal.last(after, limit)

@@ -19,13 +19,13 @@ from llmendpoint_common.contracts.sidecar import (
     SidecarConfig,
     TenantLimits,
 )
+from llmendpoint_common.process.hosts import HostRule, host_rule
 from llmendpoint_common.wire.request_body import RequestFacts
 from llmendpoint_common.wire.routes import USAGE_ON_REQUEST, RouteClass, route_class
 from llmendpoint_sidecar.budget import DEFAULT_BUDGET, Budget
 from llmendpoint_sidecar.meter.exchange import Spent
 from llmendpoint_sidecar.meter.in_flight import InFlight
 from llmendpoint_sidecar.policy.held_memory import HeldMemory
-from llmendpoint_sidecar.policy.hosts import HostRule, host_rule
 from llmendpoint_sidecar.policy.hung import HungNotice
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.policy.limits import Allowance, prompt_estimate, retry_after, tokens_used

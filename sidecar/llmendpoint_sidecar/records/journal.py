@@ -3,16 +3,18 @@
 Clients choose request IDs, so a record belongs to a tenant and an ID: a tenant cannot replace the record of another
 one, and the first record of a tenant and an ID stays. The journal is bounded in number and age, contains no content,
 and covers only this process.
+
+Besides, the last 200 records are kept in the order in which they were added, for those who want to see what happens.
 """
 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from llmendpoint_common.contracts.sidecar import RequestRecord
+from llmendpoint_common.contracts.sidecar import MAX_LISTED_REQUESTS, RequestRecord
 
 #: A record takes less than 2 KiB.
 _MAX_RECORDS = 4096
@@ -36,15 +38,17 @@ class Journal:
         self.listeners: list[Callable[[RequestRecord], None]] = []
         self._clock = clock
         self._by_tenant: dict[str, _TenantRecords] = {}
+        self._last: deque[RequestRecord] = deque(maxlen=MAX_LISTED_REQUESTS)
         self._count = 0
         self._max_records = max_records
 
     def add(self, record: RequestRecord, now: float) -> None:
         """Add the record of an ended request, unless there is one of the same tenant and request ID.
 
-        A record without a request ID is passed to the listeners, but not kept. Raises the first exception of a
-        listener after all listeners were called.
+        A record without a request ID cannot be found, but is passed to the listeners and is among the last ones. Raises
+        the first exception of a listener after all listeners were called.
         """
+        self._last.append(record)
         if record.request_id:
             self._keep(record, now)
         if self.listeners:
@@ -59,6 +63,11 @@ class Journal:
         oldest = self._clock() - _KEPT_SECONDS
         found = (self._by_tenant[name].get(request_id) for name in tenants if name in self._by_tenant)
         return [kept[1] for kept in found if kept is not None and kept[0] >= oldest]
+
+    def last(self, after: float, limit: int) -> list[RequestRecord]:
+        """Return the last records of requests that ended after a Unix time, at most `limit`, in order of their ends."""
+        found = sorted((record for record in self._last if record.time > after), key=lambda record: record.time)
+        return found[-limit:]
 
     def _tell(self, record: RequestRecord) -> None:
         failure: Exception | None = None

@@ -55,6 +55,13 @@ class AskRecord(msgspec.Struct, frozen=True, tag=True):
     tenant: str | None
 
 
+class AskLast(msgspec.Struct, frozen=True, tag=True):
+    """Request for the last records of requests that ended after a Unix time. The response is `Found`."""
+
+    after: float
+    limit: int
+
+
 class AskTraffic(msgspec.Struct, frozen=True, tag=True):
     """Question for the requests in flight of a worker. The response is `WorkerTraffic`."""
 
@@ -83,7 +90,7 @@ class WorkerMetrics(msgspec.Struct, frozen=True, tag=True):
 
 
 class Found(msgspec.Struct, frozen=True, tag=True):
-    """Response to `AskRecord`: at most one record for each tenant."""
+    """Response to `AskRecord`, with at most one record for each tenant, and to `AskLast`."""
 
     records: list[RequestRecord]
 
@@ -94,6 +101,7 @@ Message: TypeAlias = (
     | Done
     | AskMetrics
     | AskRecord
+    | AskLast
     | AskTraffic
     | NoteHung
     | Serving

@@ -17,6 +17,7 @@ from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.meter.traffic import Traffic
 from llmendpoint_sidecar.policy.hung import HungNotice
 from llmendpoint_sidecar.workers.channel import (
+    AskLast,
     AskMetrics,
     AskRecord,
     AskTraffic,
@@ -108,6 +109,11 @@ class WorkerProcess:
     async def find(self, request_id: str, tenant: str | None) -> list[RequestRecord]:
         """Return the records of a request ID. Empty if the worker has none, or does not answer within 2 s."""
         answer = await self._ask(AskRecord(request_id, tenant))
+        return answer.records if isinstance(answer, Found) else []
+
+    async def last(self, after: float, limit: int) -> list[RequestRecord]:
+        """Return the last records of requests. Empty if the worker has none, or does not answer within 2 s."""
+        answer = await self._ask(AskLast(after, limit))
         return answer.records if isinstance(answer, Found) else []
 
     async def traffic(self) -> Traffic | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig
 from llmendpoint_common.process.sockets import bind_sockets, port_of
+from llmendpoint_sidecar.admin.server import Records
 from llmendpoint_sidecar.admin.service import AdminService
 from llmendpoint_sidecar.inputs.files import InputFiles, Inputs
 from llmendpoint_sidecar.inputs.watch import InputWatch
@@ -46,7 +47,8 @@ class Supervisor:
         self.runtime = Runtime(settings)
         files = InputFiles(settings)
         self._inputs = InputWatch(files, files.load(config), self.configure)
-        self._admin_service = AdminService(self.runtime, self._inputs.current, self.refresh, self.find)
+        records = Records(self.find, self.last)
+        self._admin_service = AdminService(self.runtime, self._inputs.current, self.refresh, records)
         self._totals = Totals(self.runtime.meter)
         self._stall_watch = StallWatch(
             settings,
@@ -130,6 +132,14 @@ class Supervisor:
         for record in sorted(itertools.chain.from_iterable(answers), key=lambda record: record.time):
             first.setdefault(record.tenant, record)
         return list(first.values())
+
+    async def last(self, after: float, limit: int) -> list[RequestRecord]:
+        """Return the last records of requests that ended after a Unix time, of all workers.
+
+        Those of a worker that has ended are lost.
+        """
+        answers = await asyncio.gather(*(worker.last(after, limit) for worker in self._workers()))
+        return sorted(itertools.chain.from_iterable(answers), key=lambda record: record.time)[-limit:]
 
     def _workers(self) -> list[WorkerProcess]:
         return [keeper.worker for keeper in self._keepers if keeper.worker is not None]

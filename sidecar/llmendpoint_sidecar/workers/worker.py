@@ -11,12 +11,14 @@ import contextlib
 import logging
 import socket
 
+from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ChannelClosedError
 from llmendpoint_sidecar.proxy.service import Job, ProxyService
 from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
 from llmendpoint_sidecar.workers.channel import (
+    AskLast,
     AskMetrics,
     AskRecord,
     AskTraffic,
@@ -112,6 +114,13 @@ def _answer(runtime: Runtime, service: ProxyService, question: Message) -> Messa
         case NoteHung(notice):
             service.note_hung(notice)
             return Done()
+    return Found(_records(runtime, question))
+
+
+def _records(runtime: Runtime, question: Message) -> list[RequestRecord]:
+    match question:
         case AskRecord(request_id, tenant):
-            return Found(runtime.meter.find(request_id, tenant))
+            return runtime.meter.find(request_id, tenant)
+        case AskLast(after, limit):
+            return runtime.meter.last(after, limit)
     raise TypeError(f"{type(question).__name__} is not a question")

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from llmendpoint_common.contracts.loadrun import Summary, Verdict, VerdictReason
-from llmendpoint_loadjob.report.compare import compare
+from llmendpoint_common.results.comparison import compare
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
 from llmendpoint_loadjob.report.page.page import report_page
 from llmendpoint_loadjob.report.page.scales import linear, logarithmic

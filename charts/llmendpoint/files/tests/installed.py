@@ -1,4 +1,4 @@
-"""Checks an installation: the operator is ready, and the API server serves its kinds. `helm test` runs this in a pod.
+"""Checks an installation: its programs are ready, and the API server serves its kinds. `helm test` runs this in a pod.
 
 It needs no rights: every ServiceAccount may read which kinds the API server serves. Exits with 1 and one sentence if a
 check fails.
@@ -42,16 +42,16 @@ def get(url: str, credentials: Path | None = None) -> str:
         raise OSError(f"{error.reason}{advice}") from None
 
 
-def wait_until_ready(url: str, seconds: float) -> None:
-    """Wait until the operator is ready. Raises OSError with its last answer."""
+def wait_until_ready(program: str, url: str, seconds: float) -> None:
+    """Wait until a program is ready. Raises OSError with its last answer."""
     end = time.monotonic() + seconds
     while True:
         try:
-            print(f"The operator is ready: {get(url).strip()}")
+            print(f"The {program} is ready: {get(url).strip()}")
             return
         except OSError as error:
             if time.monotonic() > end:
-                raise OSError(f"The operator is not ready after {seconds:g} s. {url} says: {error}") from None
+                raise OSError(f"The {program} is not ready after {seconds:g} s. {url} says: {error}") from None
             time.sleep(1)
 
 
@@ -71,13 +71,16 @@ def main() -> int:
     """Run the checks. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--operator", required=True, help="URL of /readyz of the operator")
+    parser.add_argument("--dashboard", default="", help="URL of /readyz of the dashboard, if it is installed")
     parser.add_argument("--api", required=True, help="URL of the API group, with its version")
     parser.add_argument("--kind", action="append", default=[], help="kind that the API server must serve (repeatable)")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds until the operator must be ready")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds until each must be ready")
     parser.add_argument("--credentials", type=Path, default=CREDENTIALS, help="folder with token and ca.crt")
     options = parser.parse_args()
     try:
-        wait_until_ready(options.operator, options.timeout)
+        wait_until_ready("operator", options.operator, options.timeout)
+        if options.dashboard:
+            wait_until_ready("dashboard", options.dashboard, options.timeout)
         check_kinds(options.api, options.kind, options.credentials)
     except OSError as error:
         print(error, file=sys.stderr)

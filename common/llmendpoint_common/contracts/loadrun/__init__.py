@@ -33,6 +33,12 @@ from llmendpoint_common.contracts.loadrun.errors import ErrorClass, advice, erro
 from llmendpoint_common.contracts.loadrun.headers import header_problem
 from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
 from llmendpoint_common.contracts.loadrun.presets import PRESETS, Preset, ResolvedLoad, Scenario, apply_preset
+from llmendpoint_common.contracts.loadrun.progress_file import (
+    PROGRESS_FILE,
+    ObjectiveProgress,
+    RunProgress,
+    RunState,
+)
 from llmendpoint_common.contracts.loadrun.result import (
     LINE_PATTERN,
     MAX_CATEGORIES,
@@ -78,6 +84,7 @@ __all__ = [
     "METRICS",
     "NOTHING_MEASURED",
     "PRESETS",
+    "PROGRESS_FILE",
     "RESULT_KEY",
     "RUN_KEY",
     "START_PATH",
@@ -92,6 +99,7 @@ __all__ = [
     "Metric",
     "MetricName",
     "Objective",
+    "ObjectiveProgress",
     "ObjectiveResult",
     "Order",
     "Percentiles",
@@ -104,10 +112,12 @@ __all__ = [
     "RunBaseline",
     "RunDocument",
     "RunLoad",
+    "RunProgress",
     "RunQuestions",
     "RunRequest",
     "RunSessions",
     "RunStage",
+    "RunState",
     "RunSweep",
     "RunSynthetic",
     "RunTarget",

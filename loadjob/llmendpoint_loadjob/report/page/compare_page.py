@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from llmendpoint_common.contracts.loadrun import Summary
-from llmendpoint_loadjob.report.compare import Comparison
+from llmendpoint_common.results.comparison import Comparison
 from llmendpoint_loadjob.report.page import sections
 from llmendpoint_loadjob.report.page.latencies import distributions
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llmendpoint_common.contracts.loadrun import METRICS, MetricName, Summary
 from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.figures import LATENCIES, latency_of
 from llmendpoint_loadjob.report.distribution import Distribution, distribution
 from llmendpoint_loadjob.report.page.chart import (
     Axis,
@@ -22,7 +23,7 @@ from llmendpoint_loadjob.report.page.chart import (
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.scales import Scale, linear, logarithmic
 from llmendpoint_loadjob.report.page.tables import PERCENTILES, Cell, percentile_cells, table
-from llmendpoint_loadjob.report.words import LATENCIES, bound, is_repeated, latency_of
+from llmendpoint_loadjob.report.words import bound, is_repeated
 
 _CURVES = (("ttft", "Time to first token (TTFT)", MetricName.TTFT),
            ("request_latency", "Request latency (end to end)", MetricName.REQUEST_LATENCY))  # fmt: skip

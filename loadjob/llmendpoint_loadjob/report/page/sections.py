@@ -6,19 +6,10 @@ import json
 
 from llmendpoint_common.contracts.loadrun import Summary, Verdict
 from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.figures import number, percent
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.tables import UNKNOWN, Cell, percentile_cells, table
-from llmendpoint_loadjob.report.words import (
-    KINDS,
-    bound,
-    errors_of,
-    interval,
-    number,
-    objective_name,
-    percent,
-    rate,
-    result_of,
-)
+from llmendpoint_loadjob.report.words import KINDS, bound, errors_of, interval, objective_name, rate, result_of
 
 _SIGNS = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.ERROR: "✗", Verdict.INVALID: "?", Verdict.NONE: "-"}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from llmendpoint_common.contracts.loadrun import StepResult, Summary
 from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.figures import number
 from llmendpoint_loadjob.report.page.chart import Axis, Frame, Legend, Series, axes, bar, figure, line, words
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.scales import Scale, linear
 from llmendpoint_loadjob.report.page.tables import Cell, percentile_cells, table
-from llmendpoint_loadjob.report.words import number
 
 _MOST_LABELS = 12
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from llmendpoint_common.contracts.loadrun import Summary, TimelineBucket
 from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.figures import number
 from llmendpoint_loadjob.report.page.chart import Axis, Frame, Legend, Series, axes, bar, failure, figure, line
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.scales import Scale, linear
 from llmendpoint_loadjob.report.page.tables import percentile_cells, table
-from llmendpoint_loadjob.report.words import number
 
 
 def timeline(summary: Summary) -> Markup:

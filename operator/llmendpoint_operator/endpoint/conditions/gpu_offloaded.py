@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
+from llmendpoint_common.diagnosis.sentences import partly_on_cpu
 from llmendpoint_operator.endpoint.conditions.model_reports import reports
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
 
 _TYPE = EndpointCondition.GPU_OFFLOADED
+_ADVICE = (
+    "Use a GPU with more memory, a smaller model, or smaller values of spec.ollama.contextLength and "
+    "spec.ollama.numParallel."
+)
 
 
 def gpu_offloaded(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
@@ -22,9 +27,5 @@ def gpu_offloaded(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
     partly = next((model for model in loaded if model.vram_bytes < model.loaded_bytes), None)
     if partly is None:
         return Condition(_TYPE, True, EndpointReason.WHOLLY_ON_GPU, "All loaded models are entirely in GPU memory.")
-    share = 100 * partly.vram_bytes // max(1, partly.loaded_bytes)
-    message = (
-        f"Only {share} % of {partly.name} is in GPU memory. The rest runs on the CPU, which is much slower. Use a GPU "
-        "with more memory, a smaller model, or smaller values of spec.ollama.contextLength and spec.ollama.numParallel."
-    )
+    message = f"{partly_on_cpu(partly.name, partly.vram_bytes, partly.loaded_bytes)} {_ADVICE}"
     return Condition(_TYPE, False, EndpointReason.PARTLY_ON_CPU, message)

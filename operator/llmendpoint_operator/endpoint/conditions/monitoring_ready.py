@@ -11,6 +11,7 @@ from llmendpoint_common.api.endpoint.monitoring import MonitoringMode
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_common.contracts.cluster import EndpointCondition, EndpointReason
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT
+from llmendpoint_common.diagnosis.sentences import monitors_selected_by, not_selected
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.conditions import Condition
 from llmendpoint_operator.kube.fault import condition_of, is_lacking_kind
@@ -43,11 +44,6 @@ _UNCLEAR = (
 _NO_SERVER = (
     "The endpoint has a {kind}, but the cluster does not have a Prometheus object that could select it. If an agent "
     "scrapes {kind}s, nothing has to be done."
-)
-_NOT_SELECTED = (
-    "No Prometheus selects the {kind}: {names}. Set these labels in spec.monitoring.labels or, for all endpoints, in "
-    "the chart's value monitoring.labels, or change {selector}Selector or {selector}NamespaceSelector of the "
-    "Prometheus."
 )
 _UNAVAILABLE = (
     "Nothing scrapes the pods: Prometheus {why}. See the conditions of this Prometheus object and the logs of its pods."
@@ -109,8 +105,7 @@ def _selection(mode: MonitoringMode, scraping: Scraping | None) -> Condition:
     if not scraping.others:
         return Condition(_TYPE, None, unknown, _NO_SERVER.format(kind=kind))
     wanted = "; ".join(_selects(server, kind) for server in scraping.others[:_MAX_NAMES])
-    message = _NOT_SELECTED.format(kind=kind, names=wanted, selector=selector)
-    return Condition(_TYPE, False, EndpointReason.NOT_SELECTED, message)
+    return Condition(_TYPE, False, EndpointReason.NOT_SELECTED, not_selected(kind, wanted, selector))
 
 
 def _selected(mode: MonitoringMode, servers: Sequence[PrometheusServer]) -> Condition:
@@ -130,7 +125,7 @@ def _selected(mode: MonitoringMode, servers: Sequence[PrometheusServer]) -> Cond
 def _selects(server: PrometheusServer, kind: str) -> str:
     """Return the monitors that a server selects, in words."""
     monitors, namespaces = server.selectors[kind]
-    return f"{server} selects {_labels(monitors, kind)} in {_namespaces(namespaces)}"
+    return monitors_selected_by(str(server), _labels(monitors, kind), _namespaces(namespaces))
 
 
 def _labels(selector: Selector | None, kind: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from llmendpoint_common.api.endpoint.metering import MeteringMode
 from llmendpoint_common.api.endpoint.network_policy import NetworkPeer
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
-from llmendpoint_common.contracts.cluster import LOADTEST_LABEL, OPERATOR_LABEL
+from llmendpoint_common.contracts.cluster import DASHBOARD_LABEL, LOADTEST_LABEL, OPERATOR_LABEL
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_operator.endpoint import layout
@@ -54,16 +54,22 @@ def _clients(peers: Sequence[NetworkPeer] | None) -> Manifest:
 def _readers(access: MetricsAccess) -> list[Manifest]:
     """Return the sources that may connect to the port for metrics and status.
 
-    Load pods of the namespace read the records of their own requests there.
+    Load pods of the namespace read the records of their own requests there. The dashboard is in the namespace of the
+    operator; whoever may create pods there could also give them the label of the operator.
     """
     names = sorted(access.namespaces)
-    operator = {
-        "namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: access.operator_namespace}},
-        "podSelector": {"matchLabels": {OPERATOR_LABEL: "true"}},
-    }
+    own = [_labelled(access.operator_namespace, label) for label in (OPERATOR_LABEL, DASHBOARD_LABEL)]
     if not names:
-        return [operator, _LOAD_PODS]
+        return [*own, _LOAD_PODS]
     if access.all_namespaces:
         return [{"namespaceSelector": {}}]
     named = {"key": _NAMESPACE_NAME, "operator": "In", "values": names}
-    return [{"namespaceSelector": {"matchExpressions": [named]}}, operator, _LOAD_PODS]
+    return [{"namespaceSelector": {"matchExpressions": [named]}}, *own, _LOAD_PODS]
+
+
+def _labelled(namespace: str, label: str) -> Manifest:
+    """Return the pods of a namespace that have a label with the value `true`."""
+    return {
+        "namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: namespace}},
+        "podSelector": {"matchLabels": {label: "true"}},
+    }

@@ -14,6 +14,10 @@ OPERATOR = {
     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "llmendpoint-system"}},
     "podSelector": {"matchLabels": {"llmendpoint.dev/operator": "true"}},
 }
+DASHBOARD = {
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "llmendpoint-system"}},
+    "podSelector": {"matchLabels": {"llmendpoint.dev/dashboard": "true"}},
+}
 LOAD_PODS = {"podSelector": {"matchExpressions": [{"key": "llmendpoint.dev/loadtest", "operator": "Exists"}]}}
 
 
@@ -48,7 +52,7 @@ def test_given_sources_and_load_tests_of_the_namespace_may_connect() -> None:
 @pytest.mark.parametrize(
     ("flags", "readers"),
     [
-        ([], [OPERATOR, LOAD_PODS]),
+        ([], [OPERATOR, DASHBOARD, LOAD_PODS]),
         (
             ["--monitoring-namespace=monitoring", "--monitoring-namespace=agents"],
             [
@@ -60,13 +64,14 @@ def test_given_sources_and_load_tests_of_the_namespace_may_connect() -> None:
                     }
                 },
                 OPERATOR,
+                DASHBOARD,
                 LOAD_PODS,
             ],
         ),
         (["--monitoring-namespace=*"], [{"namespaceSelector": {}}]),
     ],
 )
-def test_only_the_operator_the_monitoring_and_load_pods_read_metrics(
+def test_only_operator_dashboard_monitoring_and_load_pods_read_metrics(
     flags: list[str], readers: list[dict[str, Any]]
 ) -> None:
     access = parse_settings(["--own-namespace=llmendpoint-system", *flags]).children.metrics_access
@@ -75,10 +80,11 @@ def test_only_the_operator_the_monitoring_and_load_pods_read_metrics(
 
 def test_the_policy_selects_by_labels_that_pods_cannot_be_given() -> None:
     selector = policy()["podSelector"]["matchLabels"]
-    stolen = dict.fromkeys(selector, "another") | {"llmendpoint.dev/operator": "true", "llmendpoint.dev/loadtest": "x"}
+    reserved = ("llmendpoint.dev/operator", "llmendpoint.dev/dashboard", "llmendpoint.dev/loadtest")
+    stolen = dict.fromkeys(selector, "another") | dict.fromkeys(reserved, "true")
     labels = children(pod={"labels": stolen})["StatefulSet/assistant"]["spec"]["template"]["metadata"]["labels"]
     assert selector.items() <= labels.items()
-    assert not {"llmendpoint.dev/operator", "llmendpoint.dev/loadtest"} & labels.keys()
+    assert not set(reserved) & labels.keys()
 
 
 def test_connections_from_the_pods_are_not_restricted() -> None:

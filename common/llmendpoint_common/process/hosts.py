@@ -1,9 +1,10 @@
 """Decides which Host header fields are served.
 
 A web page can let its own host name resolve to 127.0.0.1, and then read from a server on the visitor's machine (DNS
-rebinding). The browser still sends the page's host name as Host. Therefore a sidecar that listens on the loopback
+rebinding). The browser still sends the page's host name as Host. Therefore a server that listens on the loopback
 interface serves only names of this machine, by the rules of Ollama (`allowedHostsMiddleware` in `server/routes.go` of
-0.17.4). `allowedHosts` in the configuration file replaces these names, and also applies beyond loopback.
+0.17.4). Names that the user allows (`allowedHosts` in the sidecar's configuration file, `--allowed-host` of the
+dashboard) also apply beyond loopback.
 """
 
 from __future__ import annotations

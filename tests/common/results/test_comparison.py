@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from llmendpoint_loadjob.report.compare import as_json, compare, figure
-from llmendpoint_loadjob.report.words import number
+from llmendpoint_common.results.comparison import as_json, compare, figure
+from llmendpoint_common.results.figures import number
 from support.reports import smallest, summary
 
 

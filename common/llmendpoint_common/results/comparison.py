@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_loadjob.report.words import LATENCIES, latency_of, number, percent
+from llmendpoint_common.results.figures import LATENCIES, latency_of, number, percent
 
 #: A smaller relative difference is that of rounding: percentiles have three significant digits.
 _SAME = 0.001
@@ -23,6 +23,8 @@ class Figure(NamedTuple):
     first_text: str
     second_text: str
     better: int | None
+    #: `s` for seconds, `share` for a fraction, `requests/s` or `tokens/s` for a rate, and else empty.
+    unit: str = ""
 
     @property
     def change(self) -> float | None:
@@ -56,14 +58,16 @@ def compare(first: Summary, second: Summary, names: tuple[str, str] = ("A", "B")
 
 def _figures(first: Summary, second: Summary) -> Iterator[Figure]:
     for name, get, text, is_higher_better in _QUANTITIES:
-        yield figure(name, get(first), get(second), text, is_higher_better=is_higher_better)
+        unit = "share" if text is percent else name.partition(", ")[2]
+        yield figure(name, get(first), get(second), text, is_higher_better=is_higher_better)._replace(unit=unit)
     for latency in LATENCIES:
         rows = latency_of(first, latency.field), latency_of(second, latency.field)
         if rows == (None, None):
             continue
         for percentile in ("p50", "p95", "p99"):
             values = [None if row is None else float(getattr(row, percentile)) for row in rows]
-            yield figure(f"{latency.name} {percentile}", values[0], values[1], format_duration, is_higher_better=False)
+            name = f"{latency.name} {percentile}"
+            yield figure(name, values[0], values[1], format_duration, is_higher_better=False)._replace(unit="s")
 
 
 def figure(
@@ -95,6 +99,10 @@ def _attainment(summary: Summary) -> float | None:
     return summary.attainment.value if summary.requests and summary.slo else None
 
 
+def _sweep_rate(summary: Summary) -> float | None:
+    return summary.sweep.rate if summary.sweep else None
+
+
 _QUANTITIES: tuple[tuple[str, Callable[[Summary], float | None], Callable[[float], str], bool | None], ...] = (
     ("offered, requests/s", _value("offered_rate"), number, None),
     ("requests", lambda summary: float(summary.requests), number, None),
@@ -103,7 +111,12 @@ _QUANTITIES: tuple[tuple[str, Callable[[Summary], float | None], Callable[[float
     ("attainment", _attainment, percent, True),
     ("goodput, requests/s", _value("goodput"), number, True),
     ("output, tokens/s", _value("output_tokens_per_second"), number, True),
-    ("highest rate of the sweep", lambda summary: summary.sweep.rate if summary.sweep else None, number, True),
+    (
+        "highest rate of the sweep, requests/s",
+        lambda summary: summary.sweep.rate if summary.sweep else None,
+        number,
+        True,
+    ),
     ("input from the prefix cache", lambda summary: summary.cached_input_ratio, percent, None),
 )
 

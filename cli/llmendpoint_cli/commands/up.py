@@ -1,0 +1,239 @@
+"""`llmendpoint up`: starts the metering proxy, metrics, the dashboard and Prometheus on one machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from llmendpoint_cli.manifest.endpoint import Endpoint, read_endpoint
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.foreground import wait_for_end
+from llmendpoint_cli.stack.health import health_of, supervisor_runs, wait_for_stack
+from llmendpoint_cli.stack.lock import exclusive
+from llmendpoint_cli.stack.plan import Plan, make_plan
+from llmendpoint_cli.stack.ports import is_taken
+from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
+from llmendpoint_cli.stack.service import write_service
+from llmendpoint_cli.stack.start import start_stack
+from llmendpoint_cli.stack.state import Stack
+from llmendpoint_cli.stack.stop import stop_stack
+from llmendpoint_cli.stack.summary import exposure, where
+from llmendpoint_cli.stack.upstreams import choose_upstreams
+from llmendpoint_common.process import exit_codes
+from llmendpoint_common.process.errors import ManifestError, StackError
+from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.units import Address, parse_address
+from llmendpoint_loadjob.run_values import parse_rate
+
+ENVIRONMENT_PREFIX = "LLMENDPOINT_UP_"
+Say = Callable[[str], None]
+_ATTEMPTS = 3
+
+_DESCRIPTION = """Start a metered Ollama endpoint on this machine: the metering proxy, its metrics, the dashboard and,
+if it is installed, Prometheus. The programs go on when the terminal closes, and are started again if they end. They
+listen on loopback unless told otherwise."""
+_NOTES = """model server:
+  Without --upstream, it is the Ollama of this machine. If none answers and Ollama is installed, it is started, and
+  otherwise the simulator takes its place, whose responses are made up.
+
+examples:
+  llmendpoint up
+      start everything; then `ollama run llama3.2:3b` with OLLAMA_HOST=127.0.0.1:11435 is metered
+  llmendpoint up -f llmendpoint.yaml
+      as an LLMEndpoint says: models are pulled and loaded, limits and timeouts apply. What has no meaning on one
+      machine is named, with the reason.
+  llmendpoint up --upstream gpu1=http://10.0.0.5:11434 --upstream gpu2=http://10.0.0.6:11434
+      one proxy for each Ollama, on ports 11435 and 11436, and one dashboard over all
+  llmendpoint up --listen :11435 --key team-a=keys/team-a.txt
+      also serve other machines; each client needs an API key
+  llmendpoint up --service
+      write a unit of systemd that starts it when you log in
+
+then:
+  llmendpoint status    what runs, and whether it is healthy
+  llmendpoint logs -f   the output of all programs
+  llmendpoint load      send a load test through the proxy
+  llmendpoint down      end everything
+
+files:
+  ~/.local/state/llmendpoint has the state, the logs and the results of load tests. LLMENDPOINT_STATE_DIR names another
+  folder, for a second stack beside the first one.
+
+exit codes: 0 everything runs, 1 a program did not start, 2 invalid option or file
+"""
+
+
+def command_line(program: str = "llmendpoint up") -> Flags:
+    """Return the options of `up`. `program` is the name in messages."""
+    flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, _NOTES)
+    what = flags.group("model server")
+    what.option("file", Path, None, "manifest with an LLMEndpoint, as for a cluster", alias="f")
+    what.option("upstream", parse_upstream, [], "an Ollama and its name; without a name, it is called ollama",
+                value="[NAME=]URL")  # fmt: skip
+    what.switch("simulator", "use the simulator, even if an Ollama answers")
+    what.option("key", parse_key, [], "file with the API key of a tenant; with one or more, every request needs a key",
+                value="TENANT=FILE")  # fmt: skip
+    where_ = flags.group("addresses")
+    for name, text in (
+        ("listen", "address of the proxy (default: localhost:11435); further proxies have the next ports"),
+        ("metrics-listen", "address of metrics and status of the proxy (default: localhost:8001)"),
+        (
+            "dashboard-listen",
+            "address of the dashboard (default: localhost:3001); if others can reach it, it needs a token",
+        ),
+        ("prometheus-listen", "address of Prometheus (default: localhost:9090)"),
+    ):
+        where_.option(name, _parse_address, None, f"{text}; without a host: every interface",
+                      value="[HOST]:PORT")  # fmt: skip
+    parts = flags.group("parts")
+    parts.switch("no-dashboard", "do not start the dashboard")
+    parts.switch("no-prometheus", "do not start Prometheus, even if it is installed")
+    parts.option("traffic", parse_rate, None, "also send background traffic, in requests per second", value="RATE")
+    process = flags.group("process")
+    process.switch("foreground", "stay, and end everything with Ctrl-C or SIGTERM; for systemd and containers")
+    process.switch("service", "write a user unit of systemd with these options, and start nothing")
+    return flags
+
+
+def _parse_address(text: str) -> Address:
+    """Return an address with a port of its own. Port 0 means any free port, which no client would know."""
+    address = parse_address(text)
+    if address.port == 0:
+        raise ValueError(f"{text!r} has no port; write it like :11435 or 127.0.0.1:11435")
+    return address
+
+
+def main(arguments: Sequence[str], program: str = "llmendpoint up") -> int:
+    """Start the stack, and return the exit code."""
+    flags = command_line(program)
+    options = flags.parse(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        endpoint = None if options.file is None else read_endpoint(options.file)
+        request = _request(flags, options, endpoint)
+        if options.service:
+            return write_service(request, _printer(console))
+        return _up(request, endpoint, console, is_foreground=options.foreground)
+    except ManifestError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except StackError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; nothing was left running", file=sys.stderr)
+        return exit_codes.INTERRUPTED
+
+
+def _request(flags: Flags, options: Namespace, endpoint: Endpoint | None) -> Request:
+    names = [upstream.name for upstream in options.upstream]
+    if len(set(names)) < len(names):
+        flags.refuse("two --upstream have the same name; give each its own: --upstream gpu1=URL --upstream gpu2=URL")
+    tenants = [key.tenant for key in options.key]
+    if len(set(tenants)) < len(tenants):
+        flags.refuse("two --key have the same tenant")
+    if options.simulator and options.upstream:
+        flags.refuse("--simulator cannot be combined with --upstream")
+    if options.service and options.foreground:
+        flags.refuse("--service cannot be combined with --foreground")
+    return Request(
+        upstreams=tuple(options.upstream),
+        simulator=options.simulator,
+        file=None if options.file is None else options.file.absolute(),
+        manifest="" if endpoint is None else endpoint.digest,
+        keys=tuple(options.key),
+        listen=options.listen,
+        metrics_listen=options.metrics_listen,
+        dashboard_listen=options.dashboard_listen,
+        prometheus_listen=options.prometheus_listen,
+        dashboard=not options.no_dashboard,
+        prometheus=not options.no_prometheus,
+        traffic=options.traffic,
+    )
+
+
+def _up(request: Request, endpoint: Endpoint | None, console: Console, *, is_foreground: bool) -> int:
+    def say(sentence: str) -> None:
+        console.print(f"[bold cyan]•[/] {_plain(sentence)}")
+
+    folders = Folders()
+    folders.create()
+    supervisor: subprocess.Popen[bytes] | None = None
+    with exclusive(folders.root):
+        running = wait_for_stack(folders) if supervisor_runs(folders) else None
+        if running is not None and is_foreground:
+            raise StackError("a stack runs already, and not in this terminal; `llmendpoint down` ends it")
+        if running is not None:
+            return _already(folders, running, request, console)
+        stop_stack(folders, say)
+        plan, supervisor = _start(request, endpoint, folders, say)
+    _show(folders, plan.stack, request, console)
+    if is_foreground:
+        return wait_for_end(folders, supervisor, say)
+    # The supervisor outlives this process.
+    supervisor.returncode = 0
+    return exit_codes.OK
+
+
+def _start(
+    request: Request, endpoint: Endpoint | None, folders: Folders, say: Say
+) -> tuple[Plan, subprocess.Popen[bytes]]:
+    """Start the stack. If another program takes one of the chosen ports meanwhile, choose again."""
+    upstreams = choose_upstreams(request, say)
+    for attempt in range(1, _ATTEMPTS + 1):
+        plan = make_plan(request, endpoint, upstreams, folders, say)
+        if attempt == 1:
+            for sentence in plan.stack.left_out:
+                say(f"left out: {sentence}")
+        try:
+            return plan, start_stack(folders, plan, say)
+        except StackError as error:
+            addresses = [parse_address(program.address) for program in plan.stack.programs if program.address]
+            # The other program may be gone already, or may not accept connections yet.
+            was_taken = any(map(is_taken, addresses)) or os.strerror(errno.EADDRINUSE) in str(error)
+            if not was_taken or attempt == _ATTEMPTS:
+                raise
+            say("another program has taken one of the ports meanwhile: choosing again")
+    raise AssertionError("unreachable")
+
+
+def _already(folders: Folders, running: Stack, request: Request, console: Console) -> int:
+    found = differences(running.request, request.document())
+    if found:
+        raise StackError(
+            f"a stack runs already, with other options: {'; '.join(found)}. `llmendpoint down` ends it, and then "
+            "`llmendpoint up` starts the new one. For a second stack beside it, set LLMENDPOINT_STATE_DIR to "
+            "another folder"
+        )
+    console.print("The stack runs already, with the same options.")
+    _show(folders, running, request, console)
+    sick = [health.name for health in health_of(folders, running) if not health.healthy]
+    if sick:
+        console.print(f"Not healthy: {', '.join(sick)}. `llmendpoint status` says why.")
+    return exit_codes.OK
+
+
+def _show(folders: Folders, stack: Stack, request: Request, console: Console) -> None:
+    console.print()
+    width = console.width if console.is_terminal else shutil.get_terminal_size((100, 24)).columns
+    for line in where(folders, stack, width):
+        console.print(_plain(line))
+    for sentence in exposure(stack, request):
+        console.print(f"[yellow]open:[/] {_plain(sentence)}")
+
+
+def _printer(console: Console) -> Say:
+    return lambda sentence: console.print(_plain(sentence))
+
+
+def _plain(text: str) -> str:
+    """Return a text in which square brackets are no markup."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,173 @@
+"""Gathers the facts about this machine: its servers, and what `llmendpoint up` has started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+
+import aiohttp
+
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.identity import is_running
+from llmendpoint_cli.stack.state import (
+    Kind,
+    Phase,
+    ProcessRecord,
+    Program,
+    Stack,
+    read_process,
+    read_processes,
+    read_stack,
+)
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
+from llmendpoint_common.diagnosis.facts import MachineFacts, ProcessFacts
+from llmendpoint_common.diagnosis.gather import (
+    OllamaPlace,
+    Places,
+    PrometheusPlace,
+    SidecarPlace,
+    gather,
+)
+from llmendpoint_common.diagnosis.host import NeededPort, observe
+from llmendpoint_common.diagnosis.places import is_local, place
+
+_DASHBOARD_PORT = 3001
+_PROMETHEUS_URL = "http://127.0.0.1:9090"
+_SIDECAR_URL = f"http://127.0.0.1:{ADMIN_PORT}"
+_CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH"
+_LAST_WORDS = 200
+_LOG_BYTES = 8192
+_OLLAMA, _OURS, _PROMETHEUS = ("ollama", "llmendpoint"), ("llmendpoint",), ("prometheus",)
+
+
+async def machine_facts(options: Namespace) -> MachineFacts:
+    """Return the facts about this machine.
+
+    Servers are those of the options, otherwise those of the stack, and otherwise those at the usual ports.
+    """
+    folders = Folders()
+    stack = await asyncio.to_thread(read_stack, folders)
+    records = await asyncio.to_thread(read_processes, folders)
+    places = places_of(options, stack)
+    # The servers are on this machine, or named by the user: a proxy of the environment does not apply.
+    async with aiohttp.ClientSession() as session:
+        facts = await gather(session, places)
+    facts = await asyncio.to_thread(observe, facts, list(_needed(places, stack)), _sidecar_pid(stack, records))
+    if stack is None:
+        return facts
+    return replace(facts, processes=tuple(await asyncio.to_thread(_processes, folders, stack)))
+
+
+def places_of(options: Namespace, stack: Stack | None) -> Places:
+    """Return which servers are asked. A server that nobody has named and `up` has not started may be absent."""
+    sidecars = tuple(SidecarPlace(name, url) for name, url in options.sidecar)
+    if not sidecars and stack is not None:
+        sidecars = tuple(SidecarPlace(one.name, one.admin_url, True, one.upstream_url) for one in stack.sidecars)
+    upstreams = [sidecar.upstream for sidecar in sidecars if sidecar.upstream]
+    urls = dict.fromkeys(options.ollama or upstreams or [ollama_url()])
+    wanted, by = _wanted_context(options, stack)
+    ollamas = tuple(OllamaPlace(url, tuple(options.model), wanted, by) for url in urls)
+    return Places(
+        ollamas, sidecars or (SidecarPlace("ollama", _SIDECAR_URL, False),), _prometheus_place(options, stack)
+    )
+
+
+def ollama_url() -> str:
+    """Return the address of Ollama as its own commands find it: OLLAMA_HOST, otherwise port 11434 of this machine."""
+    text = os.environ.get("OLLAMA_HOST", "").strip().strip("\"'")
+    if not text:
+        return f"http://127.0.0.1:{OLLAMA_PORT}"
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    rest = rest.rstrip("/")
+    host, colon, port = rest.rpartition(":") if not rest.endswith("]") else (rest, "", "")
+    if not colon:
+        host, port = rest, str(OLLAMA_PORT)
+    # A server listens on these; its clients connect to the loopback address.
+    host = "127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host
+    return f"{scheme}://{host}:{port}"
+
+
+def _wanted_context(options: Namespace, stack: Stack | None) -> tuple[int | None, str]:
+    if options.context_length is not None:
+        return options.context_length, "you ask"
+    for program in stack.programs if stack is not None else ():
+        length = program.environment.get(_CONTEXT_VARIABLE, "")
+        if program.kind is Kind.OLLAMA and length.isdecimal():
+            return int(length), "the stack asks"
+    return None, ""
+
+
+def _prometheus_place(options: Namespace, stack: Stack | None) -> PrometheusPlace:
+    if options.prometheus:
+        return PrometheusPlace(options.prometheus, is_expected=True)
+    if stack is not None and stack.prometheus_url:
+        return PrometheusPlace(stack.prometheus_url, is_expected=True)
+    return PrometheusPlace(_PROMETHEUS_URL, is_expected=False)
+
+
+def _needed(places: Places, stack: Stack | None) -> Iterator[NeededPort]:
+    """Yield the ports of this machine that are needed, with the programs that may have them."""
+    for ollama in places.ollamas:
+        if is_local(ollama.url):
+            yield NeededPort(place(ollama.url)[1], "Ollama", _OLLAMA)
+    for sidecar in places.sidecars:
+        if is_local(sidecar.url):
+            yield NeededPort(place(sidecar.url)[1], "the metering sidecar", _OURS)
+    if places.prometheus is not None and places.prometheus.is_expected and is_local(places.prometheus.url):
+        yield NeededPort(place(places.prometheus.url)[1], "Prometheus", _PROMETHEUS)
+    yield from _ports_of_the_stack(stack)
+
+
+def _ports_of_the_stack(stack: Stack | None) -> Iterator[NeededPort]:
+    if stack is None:
+        yield NeededPort(PROXY_PORT, "the metering sidecar", _OURS)
+        yield NeededPort(_DASHBOARD_PORT, "the dashboard", _OURS)
+        return
+    for sidecar in stack.sidecars:
+        yield NeededPort(place(sidecar.proxy_url)[1], "the metering sidecar", _OURS)
+    if stack.dashboard_url:
+        yield NeededPort(place(stack.dashboard_url)[1], "the dashboard", _OURS)
+
+
+def _sidecar_pid(stack: Stack | None, records: dict[str, ProcessRecord]) -> int | None:
+    if stack is None:
+        return None
+    running = (record for record in records.values() if record.kind is Kind.SIDECAR and _runs(record))
+    return next((record.pid for record in running), None)
+
+
+def _processes(folders: Folders, stack: Stack) -> Iterator[ProcessFacts]:
+    supervisors = [one for one in read_processes(folders).values() if one.kind is Kind.SUPERVISOR]
+    is_supervised = any(map(_runs, supervisors))
+    for program in stack.programs:
+        yield _process(folders, program, read_process(folders, program.name), is_supervised=is_supervised)
+
+
+def _process(folders: Folders, program: Program, record: ProcessRecord | None, *, is_supervised: bool) -> ProcessFacts:
+    running = record is not None and record.phase in (Phase.RUNNING, Phase.STOPPING) and _runs(record)
+    facts = ProcessFacts(program.name, running, program.ready_url or program.live_url, is_supervised=is_supervised)
+    if record is None:
+        return replace(facts, last_words=_last_words(folders, program.name))
+    words = "" if running and not record.restarts else record.message or _last_words(folders, program.name)
+    return replace(facts, since=record.since, restarts=record.restarts, exit_code=record.exit_code, last_words=words)
+
+
+def _runs(record: ProcessRecord) -> bool:
+    return is_running(record.pid, record.start_ticks, record.command)
+
+
+def _last_words(folders: Folders, name: str) -> str:
+    """Return the last line of a log that is not empty."""
+    try:
+        with (folders.logs / f"{name}.log").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip()[:_LAST_WORDS] for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,125 @@
+"""Checks whether the programs of the stack are healthy. All checks run at the same time, within about two seconds."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.identity import is_running
+from llmendpoint_cli.stack.lock import is_locked
+from llmendpoint_cli.stack.state import Kind, Phase, ProcessRecord, Program, Stack, read_process, read_stack
+from llmendpoint_cli.stack.supervisor import SUPERVISOR
+
+_PROBE_SECONDS = 2.0
+#: Our own checks must not go through a proxy of the user.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Health(NamedTuple):
+    """A row of `status`. `since` is a Unix time, or None if nothing runs. `message` is empty if all is well."""
+
+    name: str
+    healthy: bool
+    state: str
+    address: str
+    pid: int | None
+    since: float | None
+    restarts: int
+    message: str
+
+
+def health_of(folders: Folders, stack: Stack) -> list[Health]:
+    """Return the state of the supervisor and of each program, in the order in which they start."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return [_supervisor(folders), *pool.map(lambda program: _program(folders, program), stack.programs)]
+
+
+def supervisor_runs(folders: Folders) -> bool:
+    """Return whether a supervisor runs. It holds a lock, so this does not depend on state files."""
+    return is_locked(folders.processes)
+
+
+def wait_for_stack(folders: Folders, seconds: float = 6.0) -> Stack | None:
+    """Return the stack of a supervisor that runs. It writes a damaged file again within a few seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        stack = read_stack(folders)
+        if stack is not None or time.monotonic() > deadline or not supervisor_runs(folders):
+            return stack
+        time.sleep(0.1)
+
+
+def answers(url: str, seconds: float = _PROBE_SECONDS) -> bool:
+    """Return whether a server answers at a URL, with any status."""
+    return probe(url, seconds) is not None
+
+
+def probe(url: str, seconds: float = _PROBE_SECONDS) -> tuple[int, str] | None:
+    """Return status and body of a response, or None if nothing answers."""
+    try:
+        with _OPENER.open(url, timeout=seconds) as response:
+            return response.status, response.read(65536).decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(65536).decode(errors="replace")
+    except (OSError, ValueError):
+        return None
+
+
+def as_json(body: str) -> dict[str, Any]:
+    """Return a JSON object, or an empty one if the text is none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _supervisor(folders: Folders) -> Health:
+    record = read_process(folders, SUPERVISOR)
+    if not supervisor_runs(folders):
+        message = "it was killed; llmendpoint up starts the stack again"
+        return Health(SUPERVISOR, False, "dead", "", None, None, 0, message)
+    if record is None:
+        return Health(SUPERVISOR, True, "running", "", None, None, 0, "")
+    stopping = record.phase is Phase.STOPPING
+    return Health(SUPERVISOR, not stopping, str(record.phase), "", record.pid, record.since, 0,
+                  "llmendpoint down is ending the stack" if stopping else "")  # fmt: skip
+
+
+def _program(folders: Folders, program: Program) -> Health:
+    record = read_process(folders, program.name)
+    if record is None or not is_running(record.pid, record.start_ticks, record.command):
+        return _not_running(program, record)
+    message = _problem(program)
+    state = "healthy" if not message else "unhealthy"
+    return Health(program.name, not message, state, program.address, record.pid, record.since, record.restarts, message)
+
+
+def _not_running(program: Program, record: ProcessRecord | None) -> Health:
+    state, message, restarts = "dead", f"it does not run; llmendpoint logs {program.name}", 0
+    if record is not None:
+        restarts = record.restarts
+        if record.phase is Phase.RESTARTING:
+            state, message = "restarting", f"{record.message}; llmendpoint logs {program.name}"
+    return Health(program.name, False, state, program.address, None, None, restarts, message)
+
+
+def _problem(program: Program) -> str:
+    """Return what is wrong with a program that runs, or an empty text."""
+    if not program.ready_url:
+        return ""
+    answer = probe(program.ready_url)
+    if answer is None:
+        return f"nothing answers at {program.ready_url}"
+    status, body = answer
+    if status < 400:
+        return ""
+    if program.kind is Kind.SIDECAR:
+        return body.strip().removeprefix("not ready: ").partition("\n")[0] or f"HTTP {status}"
+    return f"{program.ready_url} answers with HTTP {status}"

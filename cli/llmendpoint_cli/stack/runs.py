@@ -1,0 +1,77 @@
+"""Results of load tests in the state folder: those of `llmendpoint load` while a stack is up, for the dashboard."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.health import as_json, supervisor_runs
+from llmendpoint_cli.stack.state import Stack, read_stack
+from llmendpoint_common.process.errors import OutputError
+from llmendpoint_loadjob.report.files import OutputFolder
+from llmendpoint_loadjob.run_flags import DEFAULT_URL
+
+KEPT_RUNS = 100
+
+
+def save_in_stack(options: Namespace) -> None:
+    """Let a run without `--out` store its result in the state folder if a stack is up, and say so on stderr.
+
+    Through a proxy of the stack, its records are used too (`--sidecar`). If the folder cannot be written, for example
+    because the disk is full, the run goes on without it.
+    """
+    folders = Folders()
+    stack = read_stack(folders) if supervisor_runs(folders) else None
+    if stack is None:
+        return
+    if options.sidecar is None and options.run is None:
+        options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
+    if options.out is not None:
+        return
+    try:
+        folder = new_run(folders)
+        OutputFolder(folder).prepare()
+    except (OSError, OutputError) as error:
+        print(f"the result is not stored: {error}", file=sys.stderr)
+        return
+    options.out = folder
+    print(f"the result is stored in {folder}", file=sys.stderr)
+
+
+def new_run(folders: Folders) -> Path:
+    """Return the folder of a new run, which does not exist yet. The oldest runs are removed. Raises OSError."""
+    remove_old_runs(folders.runs, KEPT_RUNS - 1)
+    return folders.runs / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def remove_old_runs(folder: Path, kept: int) -> None:
+    """Remove the oldest runs in a folder, except `kept` of them and those that still run. Raises OSError."""
+    if not folder.is_dir():
+        return
+    runs = sorted((run for run in folder.iterdir() if run.is_dir() and not run.is_symlink()),
+                  key=lambda run: run.stat().st_mtime, reverse=True)  # fmt: skip
+    for run in runs[kept:]:
+        if not _is_running(run):
+            shutil.rmtree(run, ignore_errors=True)
+
+
+def _is_running(run: Path) -> bool:
+    with contextlib.suppress(OSError, UnicodeError):
+        progress = as_json((run / "progress.json").read_text(encoding="utf-8"))
+        pid = progress.get("pid")
+        if progress.get("state") in ("waiting", "running") and isinstance(pid, int) and pid > 0:
+            os.kill(pid, 0)
+            return True
+    return False
+
+
+def _admin_url(stack: Stack, url: str) -> str | None:
+    found = (each for each in stack.sidecars if each.proxy_url == url.replace("localhost", "127.0.0.1").rstrip("/"))
+    return next((sidecar.admin_url for sidecar in found), None)

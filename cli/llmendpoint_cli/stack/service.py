@@ -1,0 +1,100 @@
+"""Writes a user unit of systemd that starts the stack (systemd.unit(5), systemd.service(5))."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import platformdirs
+
+from llmendpoint_cli.stack.folders import STATE_VARIABLE
+from llmendpoint_cli.stack.request import Request
+from llmendpoint_cli.stack.state import replace_file
+from llmendpoint_common.process import exit_codes
+from llmendpoint_common.process.errors import StackError
+
+_UNIT = "llmendpoint.service"
+#: Longer than all programs of a stack may take to end.
+_STOP_SECONDS = 90
+#: Variables of the environment that a unit keeps. PATH is needed to find Ollama and Prometheus.
+_KEPT = (STATE_VARIABLE, "OLLAMA_HOST", "PATH")
+
+
+def write_service(request: Request, say: Callable[[str], None]) -> int:
+    """Write the unit for a request, and say how it is enabled. Return the exit code."""
+    options = options_of(request)
+    if sys.platform == "darwin":
+        say(
+            "macOS has no systemd. The programs of `llmendpoint up` go on when the terminal closes. To start them when "
+            f"you log in, let a LaunchAgent (`man launchd.plist`) run: {' '.join(_command(options))}"
+        )
+        return exit_codes.ERROR
+    path = unit_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, unit_text(options, os.environ).encode())
+    except OSError as error:
+        raise StackError(f"{path}: the unit cannot be written: {error.strerror}") from error
+    say(f"wrote {path}")
+    say("enable and start it:  systemctl --user daemon-reload && systemctl --user enable --now llmendpoint")
+    say("its output:           journalctl --user -u llmendpoint, and llmendpoint logs")
+    say("end it:               systemctl --user stop llmendpoint")
+    say("start it at boot, without a login:  loginctl enable-linger")
+    return exit_codes.OK
+
+
+def unit_path() -> Path:
+    """Return the path of the unit."""
+    configs = os.environ.get("XDG_CONFIG_HOME", "") or str(platformdirs.user_config_path())
+    return Path(configs) / "systemd" / "user" / _UNIT
+
+
+def unit_text(options: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Return the unit. Some variables of the environment are kept, so that the unit finds the same programs."""
+    kept = [f"Environment={_quoted(f'{name}={environment[name]}')}" for name in _KEPT if environment.get(name)]
+    lines = [
+        "# Written by `llmendpoint up --service`.",
+        "[Unit]",
+        "Description=llmendpoint: a metered Ollama endpoint",
+        "Documentation=https://github.com/llmendpoint/llmendpoint",
+        "",
+        "[Service]",
+        "Type=exec",
+        f"ExecStart={' '.join(_quoted(word).replace('$', '$$') for word in _command(options))}",
+        *kept,
+        "Restart=on-failure",
+        "RestartSec=5s",
+        # Only `up` gets SIGTERM. It ends the others in order, so that streams can finish.
+        "KillMode=mixed",
+        f"TimeoutStopSec={_STOP_SECONDS}s",
+        "NoNewPrivileges=yes",
+        "",
+        "[Install]",
+        "WantedBy=default.target",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def options_of(request: Request) -> list[str]:
+    """Return the command line of a request. Paths are absolute, because the unit has another working directory."""
+    words = []
+    for name, value in request.document().items():
+        if not name.startswith("--"):
+            continue
+        if value is True:
+            words.append(name)
+        else:
+            words += [f"{name}={item}" for item in (value if isinstance(value, list) else [value])]
+    return words
+
+
+def _command(options: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "llmendpoint_cli", "up", "--foreground", *options]
+
+
+def _quoted(word: str) -> str:
+    """Return a word in the notation of systemd.syntax(7), with `%` doubled. In commands, `$` is doubled too."""
+    text = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
+    return f'"{text}"' if not text or any(letter in text for letter in " \t\"'\\;#") else text

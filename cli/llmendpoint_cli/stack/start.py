@@ -1,0 +1,141 @@
+"""Starts a stack: its files, its supervisor, and the wait until its programs answer."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.health import answers
+from llmendpoint_cli.stack.identity import MARK
+from llmendpoint_cli.stack.logfile import tail_of
+from llmendpoint_cli.stack.plan import Plan
+from llmendpoint_cli.stack.state import (
+    Kind,
+    Phase,
+    Program,
+    Stack,
+    read_process,
+    replace_file,
+    write_stack,
+)
+from llmendpoint_cli.stack.stop import stop_stack
+from llmendpoint_cli.stack.supervisor import SUPERVISOR, supervisor_command
+from llmendpoint_common.process.errors import StackError
+
+Say = Callable[[str], None]
+#: Programs without which the stack is of no use. If one of them does not start, nothing is left running.
+_NEEDED = (Kind.OLLAMA, Kind.SIMULATOR, Kind.SIDECAR)
+_START_SECONDS = 40.0
+_SHOWN_LINES = 12
+
+
+def start_stack(folders: Folders, plan: Plan, say: Say) -> subprocess.Popen[bytes]:
+    """Start the programs of a plan, wait until they answer, and return the supervisor.
+
+    Raises StackError if a needed program does not start; then none is left running. A program that is not needed, such
+    as the dashboard, is only reported, and started again by the supervisor.
+    """
+    _write_files(folders, plan)
+    try:
+        write_stack(folders, plan.stack)
+    except OSError as error:
+        raise StackError(f"{folders.root}: the state of the stack cannot be written: {error.strerror}") from error
+    supervisor = subprocess.Popen(  # noqa: S603 - the command is ours
+        supervisor_command(folders), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True, cwd=folders.root, env=_environment(folders),
+    )  # fmt: skip
+    try:
+        _wait(folders, plan.stack, supervisor, say)
+    except BaseException:
+        stop_stack(folders, _silent, seconds=5.0)
+        supervisor.wait()
+        raise
+    return supervisor
+
+
+def _write_files(folders: Folders, plan: Plan) -> None:
+    """Write configuration files, links to API keys and the token of the dashboard."""
+    try:
+        for name, text in plan.files.items():
+            replace_file(folders.configs / name, text.encode())
+        _link_keys(folders, plan)
+        if plan.token and not folders.token.is_file():
+            replace_file(folders.token, secrets.token_urlsafe(32).encode() + b"\n")
+    except OSError as error:
+        raise StackError(f"{folders.root}: a configuration file cannot be written: {error.strerror}") from error
+
+
+def _link_keys(folders: Folders, plan: Plan) -> None:
+    """Link the files of API keys into one folder, as the sidecar reads them. Keys are not copied."""
+    for link in folders.keys.iterdir() if folders.keys.is_dir() else ():
+        link.unlink()
+    for tenant, path in plan.keys.items():
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise StackError(f"--key {tenant}={path}: the file does not exist, or you cannot read it")
+        folders.keys.mkdir(mode=0o700, exist_ok=True)
+        (folders.keys / tenant).symlink_to(path)
+
+
+def _environment(folders: Folders) -> dict[str, str]:
+    environment = {**os.environ, MARK: str(folders.root)}
+    if "PYTHONPATH" in environment:
+        # The working directory of the programs is another one.
+        paths = environment["PYTHONPATH"].split(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in paths if path)
+    return environment
+
+
+def _wait(folders: Folders, stack: Stack, supervisor: subprocess.Popen[bytes], say: Say) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    waiting = {program.name: program for program in stack.programs}
+    while waiting:
+        if supervisor.poll() is not None:
+            raise StackError(
+                f"the supervisor ended with exit code {supervisor.returncode}:\n{_tail(folders, SUPERVISOR)}"
+            )
+        for program in list(waiting.values()):
+            if _has_started(folders, program):
+                del waiting[program.name]
+            elif _has_failed(folders, program):
+                _fail(folders, program, say, "ended")
+                del waiting[program.name]
+        if time.monotonic() > deadline:
+            for program in waiting.values():
+                _fail(folders, program, say, f"did not answer within {_START_SECONDS:g} s")
+            return
+        time.sleep(0.02)
+
+
+def _has_started(folders: Folders, program: Program) -> bool:
+    record = read_process(folders, program.name)
+    if record is None or record.phase is not Phase.RUNNING:
+        return False
+    return not program.live_url or answers(program.live_url, 1.0)
+
+
+def _has_failed(folders: Folders, program: Program) -> bool:
+    record = read_process(folders, program.name)
+    return record is not None and record.phase is Phase.RESTARTING
+
+
+def _fail(folders: Folders, program: Program, say: Say, what: str) -> None:
+    record = read_process(folders, program.name)
+    reason = f": {record.message}" if record is not None and record.message else ""
+    log = _tail(folders, program.name)
+    sentence = f"{program.name} {what}{reason}" + (f"\n{log}" if log else "")
+    if program.kind in _NEEDED:
+        raise StackError(sentence)
+    say(f"{sentence}\nIt is started again. `llmendpoint logs {program.name}` shows its output.")
+
+
+def _tail(folders: Folders, name: str) -> str:
+    return "\n".join(f"  {name} | {line}" for line in tail_of(folders.logs / f"{name}.log", _SHOWN_LINES).splitlines())
+
+
+def _silent(_: str) -> None:
+    """Drop a sentence."""

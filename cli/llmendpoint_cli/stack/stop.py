@@ -1,0 +1,132 @@
+"""Ends a stack: asks its supervisor, waits until the sidecars have drained, and kills what does not end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from llmendpoint_cli.stack.child import exit_text
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.health import supervisor_runs
+from llmendpoint_cli.stack.identity import is_running, marked, send, start_ticks, wait_until_ended
+from llmendpoint_cli.stack.state import (
+    Phase,
+    ProcessRecord,
+    Stack,
+    read_process,
+    read_processes,
+    read_stack,
+    remove_state,
+)
+from llmendpoint_cli.stack.supervisor import SUPERVISOR, supervisor_command
+
+Say = Callable[[str], None]
+#: Time for the supervisor itself, beside that of its programs.
+_SUPERVISOR_SECONDS = 5.0
+_KILL_SECONDS = 5.0
+
+
+class Process(NamedTuple):
+    """A process that belongs to the stack."""
+
+    name: str
+    pid: int
+    ticks: int | None
+    command: tuple[str, ...] = ()
+
+
+def stop_stack(folders: Folders, say: Say, seconds: float | None = None) -> bool:
+    """End all processes of the stack, and remove its state files. Return whether there was anything to end.
+
+    If `seconds` is set, programs that still run after this time are killed. Otherwise each program has its own time.
+    """
+    stack = read_stack(folders)
+    found = find_processes(folders)
+    if supervisor_runs(folders) or any(process.name == SUPERVISOR for process in found):
+        _stop_supervisor(folders, stack, found, seconds)
+    records = read_processes(folders)
+    left = find_processes(folders)
+    for process in left:
+        _end(process, say)
+    _report(stack, records, {process.name for process in left}, say)
+    remove_state(folders)
+    return bool(found)
+
+
+def find_processes(folders: Folders) -> list[Process]:
+    """Return the processes of the stack that run: those in the state files, and on Linux also those without a file.
+
+    The supervisor is the first one, because it would start the others again.
+    """
+    found: dict[int, Process] = {}
+    for record in read_processes(folders).values():
+        if is_running(record.pid, record.start_ticks, record.command):
+            found[record.pid] = Process(record.name, record.pid, record.start_ticks, record.command)
+    for pid in marked(folders.root):
+        ticks = start_ticks(pid)
+        if ticks is not None and pid not in found:
+            found[pid] = Process(_name(folders, pid), pid, ticks)
+    return sorted(found.values(), key=lambda process: (process.name != SUPERVISOR, process.name, process.pid))
+
+
+def _stop_supervisor(folders: Folders, stack: Stack | None, found: list[Process], seconds: float | None) -> None:
+    supervisors = [process for process in found if process.name == SUPERVISOR]
+    limit = _seconds(stack) if seconds is None else seconds
+    for process in supervisors:
+        send(process.pid, process.ticks, signal.SIGTERM, process.command)
+    deadline = time.monotonic() + limit
+    for process in supervisors:
+        if wait_until_ended(process.pid, process.ticks, max(0.0, deadline - time.monotonic()), process.command):
+            continue
+        # The second signal kills the programs.
+        send(process.pid, process.ticks, signal.SIGTERM, process.command)
+        if not wait_until_ended(process.pid, process.ticks, _KILL_SECONDS, process.command):
+            send(process.pid, process.ticks, signal.SIGKILL, process.command)
+            wait_until_ended(process.pid, process.ticks, _KILL_SECONDS, process.command)
+
+
+def _end(process: Process, say: Say) -> None:
+    """End a process that no supervisor ended."""
+    if not send(process.pid, process.ticks, signal.SIGTERM, process.command):
+        return
+    if wait_until_ended(process.pid, process.ticks, _KILL_SECONDS, process.command):
+        say(f"{process.name}: process {process.pid} was left over, and has ended")
+        return
+    send(process.pid, process.ticks, signal.SIGKILL, process.command)
+    wait_until_ended(process.pid, process.ticks, _KILL_SECONDS, process.command)
+    say(f"{process.name}: process {process.pid} was left over, did not end, and was killed")
+
+
+def _report(stack: Stack | None, records: dict[str, ProcessRecord], left: set[str], say: Say) -> None:
+    for program in reversed(stack.programs if stack else ()):
+        record = records.get(program.name)
+        if record is None or program.name in left or record.phase is not Phase.ENDED:
+            continue
+        say(f"{program.name}: {record.message or f'ended with {exit_text(record.exit_code or 0)}'}")
+
+
+def _seconds(stack: Stack | None) -> float:
+    """Return how long the stages of a stack may take together."""
+    return _SUPERVISOR_SECONDS + sum(program.stop_seconds for program in (stack.programs if stack else ())) + 30.0
+
+
+def _name(folders: Folders, pid: int) -> str:
+    """Return the name of a process without a readable file."""
+    try:
+        words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
+    except OSError:
+        return f"process {pid}"
+    is_supervisor = tuple(words[1:4]) == supervisor_command(folders)[1:]
+    return SUPERVISOR if is_supervisor else " ".join(words[:3]).strip() or f"process {pid}"
+
+
+def supervisor_of(folders: Folders) -> ProcessRecord | None:
+    """Return the record of the supervisor, if its process runs."""
+    record = read_process(folders, SUPERVISOR)
+    if record is not None and is_running(record.pid, record.start_ticks, record.command):
+        return record
+    return None

@@ -1,0 +1,93 @@
+"""Chooses the model servers of the stack: those that were named, the Ollama of this machine, or the simulator."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from llmendpoint_cli.stack.health import as_json, probe
+from llmendpoint_cli.stack.request import NamedUrl, Request, default_address
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.process.units import Address
+
+_DEFAULT_URL = f"http://127.0.0.1:{OLLAMA_PORT}"
+
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Upstream(NamedTuple):
+    """A model server. Without `is_running`, the stack starts it. `program` is the path of Ollama, or empty."""
+
+    name: str
+    url: str
+    is_running: bool = True
+    simulated: bool = False
+    program: str = ""
+
+
+def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstream]:
+    """Return the model servers of a stack, and say which they are and why."""
+    if request.upstreams:
+        return [_named(upstream, say) for upstream in request.upstreams]
+    if request.simulator:
+        say("model server: the simulator, as --simulator asks; its responses are made up, and so are its times")
+        return [_simulator()]
+    url = url_of_machine(os.environ.get("OLLAMA_HOST", "").strip(), (request.listen or default_address("listen")).port)
+    version = ollama_version(url)
+    if version:
+        say(f"model server: the Ollama {version} at {url}")
+        return [Upstream("ollama", url)]
+    program = shutil.which("ollama")
+    if program is not None and urlsplit(url).hostname in _LOOPBACK:
+        say(f"model server: Ollama is installed and does not run, so it is started ({program} serve)")
+        return [Upstream("ollama", url, is_running=False, program=program)]
+    say(
+        f"model server: the simulator, because no Ollama answers at {url}; its responses are made up, and so are its "
+        "times (install Ollama from https://ollama.com/download, or name another one with --upstream NAME=URL)"
+    )
+    return [_simulator()]
+
+
+def ollama_version(url: str) -> str:
+    """Return the version of the Ollama that answers at a URL, or an empty text."""
+    answer = probe(f"{url}/api/version")
+    if answer is None or answer[0] != 200:
+        return ""
+    version = as_json(answer[1]).get("version")
+    return version if isinstance(version, str) else ""
+
+
+def _named(upstream: NamedUrl, say: Callable[[str], None]) -> Upstream:
+    version = ollama_version(upstream.url)
+    if version:
+        say(f"model server {upstream.name}: the Ollama {version} at {upstream.url}")
+    else:
+        say(f"model server {upstream.name}: nothing answers at {upstream.url} yet; the proxy connects when it does")
+    simulated = (probe(f"{upstream.url}/simulator/ledger") or (0, ""))[0] == 200 if version else False
+    return Upstream(upstream.name, upstream.url, simulated=simulated)
+
+
+def _simulator() -> Upstream:
+    return Upstream("simulator", _DEFAULT_URL, is_running=False, simulated=True)
+
+
+def url_of_machine(host: str, proxy_port: int) -> str:
+    """Return the URL of this machine's Ollama: that of OLLAMA_HOST, as Ollama's own client reads it, or the default.
+
+    The address of our proxy is not used. Clients have it in OLLAMA_HOST, so that their requests are metered.
+    """
+    parts = urlsplit(host if "://" in host else f"http://{host}")
+    try:
+        port = parts.port or OLLAMA_PORT
+    except ValueError:
+        return _DEFAULT_URL
+    name = parts.hostname or "127.0.0.1"
+    if name in ("0.0.0.0", "::"):
+        name = "127.0.0.1"
+    if name in _LOOPBACK and port == proxy_port:
+        return _DEFAULT_URL
+    return f"http://{Address(name, port)}"

@@ -1,0 +1,62 @@
+"""Sentences that conditions of endpoints, the doctor and the dashboard share.
+
+The operator composes the messages of its conditions from them, and the rules recognize the causes in such messages.
+Each function or constant is a part of a message that names its object in front of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# What is missing on the nodes of a cluster, for a pod that is not scheduled.
+NO_GPU_IS_FREE = "no GPU is free"
+NOT_ENOUGH_GPUS_ARE_FREE = "not enough GPUs are free"
+NO_GPU_FOR_THE_CLAIMS = "no free GPU for the claims of spec.gpu.resourceClaims"
+NO_GPU_OF_THE_PRODUCT = "no GPU of the product"
+CLAIM_IS_NOT_BOUND = "its claim is not bound to a volume yet"
+NO_VOLUME_FOR_ITS_CLAIM = "no volume for its claim"
+NOT_ENOUGH_STORAGE = "not enough free storage for its claim"
+WAITS_FOR_CLAIM = "waits for PersistentVolumeClaim"
+RESOURCE_CLAIM_NOT_CREATED = "its ResourceClaim could not be created"
+RESOURCE_CLAIMS_MUST_EXIST = "the scheduler does not consider a pod before all its ResourceClaims exist"
+CLAIM_DOES_NOT_EXIST = "cannot be scheduled: PersistentVolumeClaim"
+FREE_A_GPU = "Free a GPU, add a node, or check that the device plugin of the GPU runs."
+
+
+def gpus_are_short(needed: int, resource: str) -> str:
+    """Return that nodes lack `needed` free GPUs, which have the name `resource` in a container's resources."""
+    missing = NOT_ENOUGH_GPUS_ARE_FREE if needed > 1 else NO_GPU_IS_FREE
+    return f"{missing}, the pod needs {max(1, needed)} {resource}"
+
+
+def no_gpu_of_the_product(products: Sequence[str], label: str) -> str:
+    """Return that no node has the label with one of these values, or that the node selector matches none."""
+    return f"{NO_GPU_OF_THE_PRODUCT} {' or '.join(products)} (label {label}), or no match for spec.pod.nodeSelector"
+
+
+def image_cannot_be_pulled(image: str, quote: str) -> str:
+    """Return that a container waits for its image. `quote` is what Kubernetes says about it."""
+    return (
+        f"the image {image} cannot be pulled. Check its name, whether the node can reach the registry, and the "
+        f"credentials (spec.pod.imagePullSecrets). Kubernetes: {quote}."
+    )
+
+
+def partly_on_cpu(name: str, on_gpu: int, size: int) -> str:
+    """Return which share of a model is in GPU memory. Sizes are in bytes."""
+    share = 100 * on_gpu // max(1, size)
+    return f"Only {share} % of {name} is in GPU memory. The rest runs on the CPU, which is much slower."
+
+
+def monitors_selected_by(server: str, monitors: str, namespaces: str) -> str:
+    """Return what a Prometheus object selects, for example "ServiceMonitors with team=a" in "all namespaces"."""
+    return f"{server} selects {monitors} in {namespaces}"
+
+
+def not_selected(kind: str, servers: str, selector: str) -> str:
+    """Return that no Prometheus selects a monitor. `selector` is the prefix of the selectors of its kind."""
+    return (
+        f"No Prometheus selects the {kind}: {servers}. Set these labels in spec.monitoring.labels or, for all "
+        f"endpoints, in the chart's value monitoring.labels, or change {selector}Selector or "
+        f"{selector}NamespaceSelector of the Prometheus."
+    )

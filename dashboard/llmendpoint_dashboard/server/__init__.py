@@ -1,0 +1,1 @@
+"""HTTP server of the dashboard: pages, state, events, and who may use them."""

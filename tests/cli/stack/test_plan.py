@@ -1,0 +1,177 @@
+"""Plans of stacks: ports, command lines and files, without starting anything."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmendpoint_cli.manifest.endpoint import read_endpoint
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.plan import Plan, make_plan
+from llmendpoint_cli.stack.ports import holder_of
+from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
+from llmendpoint_cli.stack.state import Program
+from llmendpoint_cli.stack.summary import exposure, where
+from llmendpoint_cli.stack.upstreams import Upstream, url_of_machine
+from llmendpoint_common.process.errors import StackError
+from llmendpoint_common.process.units import Address
+from support.local_stack import free_ports
+
+OLLAMA = Upstream("ollama", "http://127.0.0.1:11434")
+
+
+def plan(tmp_path: Path, request: Request, *upstreams: Upstream, manifest: str = "") -> tuple[Plan, list[str]]:
+    """Return the plan for a request on free ports, and what was said."""
+    endpoint = None
+    if manifest:
+        (tmp_path / "e.yaml").write_text(manifest)
+        endpoint = read_endpoint(tmp_path / "e.yaml")
+    said: list[str] = []
+    return make_plan(request, endpoint, upstreams or (OLLAMA,), Folders(tmp_path / "state"), said.append), said
+
+
+def program(made: Plan, name: str) -> Program:
+    found = made.stack.program(name)
+    assert found is not None
+    return found
+
+
+def test_everything_listens_on_loopback_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    made, _ = plan(tmp_path, Request())
+    for each in made.stack.programs:
+        listening = [word for word in each.command if "listen" in word.partition("=")[0]]
+        assert listening
+        assert all("=localhost:" in word or "=127.0.0.1:" in word for word in listening)
+    assert list(exposure(made.stack, Request())) == []
+
+
+def test_what_is_open_is_said(tmp_path: Path) -> None:
+    first, second, third = free_ports(3)
+    request = Request(listen=Address(None, first), metrics_listen=Address("0.0.0.0", second),
+                      dashboard_listen=Address(None, third), prometheus=False)  # fmt: skip
+    made, _ = plan(tmp_path, request)
+    assert list(exposure(made.stack, request)) == [
+        f"everyone who can reach port {first} of this machine can use models, and pull, push, create, copy and delete them, "
+        "without an API key",
+        f"everyone who can reach 0.0.0.0:{second} can read metrics, the status and records of requests",
+        f"everyone who can reach port {third} of this machine and has the token can use the dashboard",
+    ]
+    assert made.token
+    assert "--auth=token" in program(made, "dashboard").command
+
+
+def test_an_open_proxy_never_loses_the_keys_that_the_file_asks_for(tmp_path: Path) -> None:
+    manifest = """apiVersion: llmendpoint.dev/v1alpha1
+kind: LLMEndpoint
+metadata: {name: a}
+spec: {models: [{name: "a:b"}], metering: {auth: {secretRefs: [{name: keys}]}}}
+"""
+    [port] = free_ports(1)
+    with pytest.raises(StackError, match="name a file for each tenant with --key TENANT=FILE"):
+        plan(tmp_path, Request(listen=Address(None, port)), manifest=manifest)
+
+
+def test_an_ollama_that_is_started_has_the_environment_of_the_file(tmp_path: Path) -> None:
+    manifest = """apiVersion: llmendpoint.dev/v1alpha1
+kind: LLMEndpoint
+metadata: {name: a}
+spec: {models: [{name: "a:b"}], ollama: {numParallel: 3, keepAlive: 5m}}
+"""
+    request = Request(dashboard=False, prometheus=False)
+    made, _ = plan(tmp_path, request, OLLAMA._replace(is_running=False, program="/bin/ollama"), manifest=manifest)
+    ollama = program(made, "ollama")
+    assert ollama.command == ("/bin/ollama", "serve")
+    assert ollama.environment["OLLAMA_NUM_PARALLEL"] == "3"
+    assert not {"HOME", "OLLAMA_MODELS"} & ollama.environment.keys()
+    assert made.stack.left_out == ()
+    made, _ = plan(tmp_path, request, OLLAMA, manifest=manifest)
+    assert [line.partition(" ")[0] for line in made.stack.left_out][:1] == ["OLLAMA_NUM_PARALLEL=3"]
+
+
+def test_an_exporter_has_no_proxy(tmp_path: Path) -> None:
+    manifest = """apiVersion: llmendpoint.dev/v1alpha1
+kind: LLMEndpoint
+metadata: {name: a}
+spec: {models: [{name: "a:b"}], metering: {mode: Exporter}}
+"""
+    made, _ = plan(tmp_path, Request(dashboard=False, prometheus=False), manifest=manifest)
+    assert "--exporter" in program(made, "sidecar").command
+    assert made.stack.sidecars[0].proxy_url == OLLAMA.url
+
+
+def test_prometheus_scrapes_every_sidecar_and_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    made, _ = plan(tmp_path, Request(), OLLAMA, OLLAMA._replace(name="gpu2", url="http://10.0.0.2:11434"))
+    config = yaml.safe_load(made.files["prometheus.yml"])
+    targets = config["scrape_configs"][0]["static_configs"]
+    assert [target["labels"]["llmendpoint"] for target in targets] == ["ollama", "gpu2"]
+    assert {f"http://{target['targets'][0]}" for target in targets} == {each.admin_url for each in made.stack.sidecars}
+    assert all(Path(file).is_file() for file in config["rule_files"])
+    assert config["rule_files"]
+    command = program(made, "prometheus").command
+    assert "--storage.tsdb.retention.time=7d" in command
+    assert "--storage.tsdb.retention.size=1GB" in command
+    assert any(word.startswith(f"--storage.tsdb.path={tmp_path}") for word in command)
+
+
+def test_a_port_in_use_is_replaced_by_the_next_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"(process {os.getpid()})" in holder_of(port)
+        with pytest.raises(StackError, match=f"port {port} is in use by "):
+            plan(tmp_path, Request(metrics_listen=Address("localhost", port), dashboard=False, prometheus=False))
+
+
+@pytest.mark.parametrize("width", [40, 100])
+def test_the_summary_fits_and_names_the_next_steps(tmp_path: Path, width: int) -> None:
+    made, _ = plan(tmp_path, Request(prometheus=False), OLLAMA._replace(simulated=True))
+    text = "\n".join(where(Folders(tmp_path), made.stack, width))
+    assert made.stack.sidecars[0].proxy_url in text
+    assert "llmendpoint load --url" in text
+    assert "ollama is simulated" in text
+
+
+@pytest.mark.parametrize(
+    "text", ["gpu1", "gpu 1=http://h:1", "a=https://h", "a=http://h/path", "a=http://u:p@h", "=http://h"]
+)
+def test_a_wrong_upstream_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"write it like|use lowercase letters"):
+        parse_upstream(text)
+
+
+@pytest.mark.parametrize("text", ["team-a", "=f", "../x=f", ".hidden=f", "a/b=f", "a="])
+def test_a_tenant_cannot_leave_the_folder_of_keys(text: str) -> None:
+    with pytest.raises(ValueError, match="does not name a file of a tenant"):
+        parse_key(text)
+
+
+def test_differences_are_named() -> None:
+    before = Request(upstreams=(parse_upstream("a=http://h:1"),)).document()
+    after = Request(upstreams=(parse_upstream("a=http://h:2"),), simulator=True).document()
+    assert differences(before, after) == [
+        "--upstream was a=http://h:1 and is now a=http://h:2", "--simulator was not set and is now set"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("gpu.example:80", "http://gpu.example:80"),
+        ("http://10.0.0.1", "http://10.0.0.1:11434"),
+        ("[::1]:5000", "http://[::1]:5000"),
+        ("127.0.0.1:x", "http://127.0.0.1:11434"),
+        # That of clients of our proxy.
+        ("127.0.0.1:11435", "http://127.0.0.1:11434"),
+        ("http://localhost:11435", "http://127.0.0.1:11434"),
+        ("gpu.example:11435", "http://gpu.example:11435"),
+    ],
+)
+def test_the_ollama_of_the_machine_is_that_of_its_client_and_never_our_proxy(host: str, url: str) -> None:
+    assert url_of_machine(host, 11435) == url

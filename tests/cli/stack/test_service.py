@@ -1,0 +1,63 @@
+"""The unit of systemd that `llmendpoint up --service` writes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmendpoint_cli.commands import up
+from llmendpoint_cli.stack.request import KeyFile, NamedUrl, Request
+from llmendpoint_cli.stack.service import options_of, unit_text, write_service
+from llmendpoint_common.process.units import Address
+
+
+def test_the_unit_has_the_options_with_absolute_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("LLMENDPOINT_UP_TRAFFIC", "2")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key").write_text("sk-1")
+    assert up.main(["--service", "--listen", ":11435", "--key", "team-a=key"]) == 0
+    unit = (tmp_path / "systemd" / "user" / "llmendpoint.service").read_text()
+    start = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
+    assert start == (
+        f"ExecStart={sys.executable} -m llmendpoint_cli up --foreground --key=team-a={tmp_path}/key --listen=:11435 --traffic=2"
+    )
+    assert "systemctl --user enable --now llmendpoint" in capsys.readouterr().out
+    assert "sk-1" not in unit
+
+
+def test_a_request_is_the_same_after_its_command_line() -> None:
+    request = Request(upstreams=(NamedUrl("a", "http://h:1"), NamedUrl("b", "http://h:2")), keys=(KeyFile("t", Path("/k y")),),
+                      listen=Address(None, 1), dashboard=False, traffic=0.5)  # fmt: skip
+    flags = up.command_line()
+    options = flags.parse(options_of(request), environment={})
+    assert up._request(flags, options, None) == request
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "llmendpoint.service"
+    options = options_of(Request(keys=(KeyFile("t", Path('/a folder/100% "x" $HOME;')),)))
+    unit.write_text(unit_text(options, {"PATH": "/usr/bin:/a b", "OLLAMA_HOST": "127.0.0.1:1", "HOME": "/root"}))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", str(unit)], check=False, capture_output=True, text=True
+    )
+    # Without a session of systemd, its other units may be missing. Only complaints about ours count.
+    complaints = [line for line in done.stderr.splitlines() if "llmendpoint.service" in line or str(unit) in line]
+    assert complaints == []
+    assert 'Environment="PATH=/usr/bin:/a b"' in unit.read_text()
+    assert '"--key=t=/a folder/100%% \\"x\\" $$HOME;"' in unit.read_text()
+    assert "HOME=/root" not in unit.read_text()
+
+
+def test_macos_is_told_what_is_there_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    said: list[str] = []
+    assert write_service(Request(), said.append) == 1
+    assert "LaunchAgent" in said[0]

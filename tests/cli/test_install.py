@@ -1,0 +1,124 @@
+"""`install.sh`: installs from a clone, replaces an earlier installation, and removes everything again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: uv is a package of the development environment.
+UV = Path(sys.executable).with_name("uv")
+
+
+def install(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run install.sh with a prefix, and a home without anything in it."""
+    variables = {"HOME": str(folder / "home"), "PATH": os.environ["PATH"], "PYTHON": sys.executable, **environment}
+    command = ["sh", str(ROOT / "install.sh"), "--prefix", str(folder / "prefix"), *words]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=variables, cwd=folder, timeout=300)
+
+
+def test_the_script_is_plain_shell() -> None:
+    for shell in ("dash", "sh"):
+        if shutil.which(shell):
+            assert subprocess.run([shell, "-n", ROOT / "install.sh"], check=False).returncode == 0
+    if shutil.which("shellcheck"):
+        assert subprocess.run(["shellcheck", ROOT / "install.sh"], check=False).returncode == 0
+
+
+def test_help_says_what_it_does(tmp_path: Path) -> None:
+    done = install(tmp_path, "--help")
+    assert done.returncode == 0
+    assert "sh install.sh --uninstall" in done.stdout
+    assert "set -eu" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "code", "sentence"),
+    [
+        (["--prefixx"], {}, 2, "--prefixx is not an option; see --help"),
+        ([], {"PYTHON": "/bin/false"}, 1, "Python 3.11 to 3.14 is needed"),
+        (["--uninstall"], {}, 1, "there is nothing to remove"),
+    ],
+)
+def test_what_is_missing_is_said(
+    tmp_path: Path, words: list[str], environment: dict[str, str], code: int, sentence: str
+) -> None:
+    done = install(tmp_path, *words, **environment)
+    assert done.returncode == code
+    assert sentence in done.stderr
+    assert not (tmp_path / "prefix").exists()
+
+
+def test_files_of_others_are_not_touched(tmp_path: Path) -> None:
+    program = tmp_path / "prefix" / "bin" / "llmendpoint"
+    program.parent.mkdir(parents=True)
+    program.write_text("mine")
+    assert "is not a link of this installer" in install(tmp_path).stderr
+    program.unlink()
+    folder = tmp_path / "prefix" / "share" / "llmendpoint"
+    folder.mkdir(parents=True)
+    assert "was not created by this installer" in install(tmp_path).stderr
+    assert "was not created by this installer" in install(tmp_path, "--uninstall").stderr
+    assert folder.is_dir()
+
+
+def _can_install() -> bool:
+    """Return whether the packages can be downloaded, or are in the cache of uv."""
+    if not UV.exists():
+        return False
+    command = [str(UV), "pip", "install", "--dry-run", "--quiet", "--python", sys.executable, "hatchling"]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(400)
+def test_it_installs_from_a_clone_and_uninstalls(tmp_path: Path) -> None:
+    if not _can_install():
+        pytest.skip("uv or a package index is missing")
+    cache = subprocess.run([UV, "cache", "dir"], check=True, capture_output=True, text=True).stdout.strip()
+    path = os.pathsep.join((str(UV.parent), os.environ["PATH"]))
+    settings = {name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_", "SSL_"))}
+    settings |= {"PATH": path, "UV_CACHE_DIR": cache}
+    done = install(tmp_path, **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    program = tmp_path / "prefix" / "bin" / "llmendpoint"
+    version = (ROOT / "VERSION").read_text().strip()
+    assert f"installed llmendpoint {version} as {program}" in done.stdout
+    assert f"try it: {program} up" in done.stdout
+    # An update replaces the environment, and leaves one. This one is the script from a pipe, with a downloaded source.
+    archive = tmp_path / "repository" / "archive" / "main.tar.gz"
+    archive.parent.mkdir(parents=True)
+    subprocess.run(["git", "archive", "--prefix=llmendpoint-main/", "-o", archive, "HEAD"], cwd=ROOT, check=True)
+    piped = subprocess.run(
+        ["sh", "-s", "--", "--prefix", str(tmp_path / "prefix")], input=(ROOT / "install.sh").read_text(), check=False,
+        capture_output=True, text=True, cwd=tmp_path, timeout=300,
+        env={"HOME": str(tmp_path), "PYTHON": sys.executable, **settings,
+             "LLMENDPOINT_REPOSITORY": f"file://{tmp_path}/repository"},
+    )  # fmt: skip
+    assert piped.returncode == 0, piped.stdout + piped.stderr
+    assert "downloading file://" in piped.stdout
+    assert len(list((tmp_path / "prefix" / "share" / "llmendpoint").glob("environment-*"))) == 1
+    environment = {
+        "PATH": os.environ["PATH"],
+        "LLMENDPOINT_STATE_DIR": str(tmp_path / "state"),
+        "OLLAMA_HOST": "127.0.0.1:1",
+    }
+    run = subprocess.run(
+        [program, "up", "--no-prometheus"], check=False, capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    rules = next((tmp_path / "prefix").rglob("data/rules/records.yaml"))
+    assert "llmendpoint:requests:rate5m" in rules.read_text()
+    # An update would replace files that are in use.
+    settings["LLMENDPOINT_STATE_DIR"] = str(tmp_path / "state")
+    assert "llmendpoint is running, and its files would be replaced" in install(tmp_path, **settings).stderr
+    removed = install(tmp_path, "--uninstall", **settings)
+    assert removed.returncode == 0, removed.stdout + removed.stderr
+    assert "Nothing runs any more." in removed.stdout
+    assert f"results of load tests are still in {tmp_path / 'state'}" in removed.stdout
+    assert not list((tmp_path / "prefix").rglob("*llmendpoint*"))

@@ -1,0 +1,232 @@
+"""Rules about a machine: each fault gives exactly its cause, although other parts suffer from it too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus, SidecarStatus, Stall, Totals
+from llmendpoint_common.diagnosis.checks import CheckState, machine_checks
+from llmendpoint_common.diagnosis.facts import (
+    DiskFacts,
+    LoadedModel,
+    LocalModel,
+    MachineFacts,
+    OllamaFacts,
+    PortFacts,
+    PortOwner,
+    ProcessFacts,
+    PrometheusFacts,
+    SidecarFacts,
+    Silence,
+    SilenceKind,
+    Target,
+)
+from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity, is_wrong
+from llmendpoint_common.diagnosis.rules import machine_findings
+
+GIB = 2**30
+NOW = 1_800_000_000.0
+OLLAMA_URL, SIDECAR_URL, PROMETHEUS_URL = "http://127.0.0.1:11434", "http://localhost:8001", "http://127.0.0.1:9090"
+REFUSED = Silence(SilenceKind.REFUSED, "connection refused")
+TIMEOUT = Silence(SilenceKind.TIMEOUT, "no answer within 3 s")
+FOREIGN = Silence(SilenceKind.FOREIGN, "GET /status was answered with HTTP 404")
+STATUS = SidecarStatus("1", True, False, True, "0.17.4", (), Totals())
+UNREADY = SidecarStatus("1", False, False, True, "0.17.4", (), Totals())
+CUT_OFF = SidecarStatus("1", False, False, False, "", (), Totals())
+FITS = LoadedModel("a:latest", 2 * GIB, 2 * GIB, context=4096)
+OLLAMA = OllamaFacts(
+    OLLAMA_URL, version="0.17.4", models=(LocalModel("a:latest", GIB), LocalModel("b:latest", 3 * GIB)), loaded=(FITS,)
+)
+SIDECAR = SidecarFacts("ollama", SIDECAR_URL, STATUS, upstream=OLLAMA_URL)
+TARGET = Target("http://127.0.0.1:8001/metrics", "up", last_scrape=NOW - 5)
+PROMETHEUS = PrometheusFacts(PROMETHEUS_URL, targets=(TARGET,), skew=0.2)
+PROCESSES = (ProcessFacts("sidecar-ollama", True, f"{SIDECAR_URL}/readyz", NOW - 60), ProcessFacts("dashboard", True))
+HEALTHY = MachineFacts(
+    NOW,
+    ollamas=(OLLAMA,),
+    sidecars=(SIDECAR,),
+    prometheus=PROMETHEUS,
+    processes=PROCESSES,
+    disk=DiskFacts("/models", 100 * GIB, 500 * GIB),
+    file_limit=1_048_576,
+    has_gpu=True,
+)
+
+
+def only(facts: MachineFacts) -> Finding:
+    """Return the only finding."""
+    findings = machine_findings(facts)
+    assert len(findings) == 1, findings
+    return findings[0]
+
+
+def ollama(**changes: Any) -> MachineFacts:
+    return replace(HEALTHY, ollamas=(replace(OLLAMA, **changes),))
+
+
+def sidecar(**changes: Any) -> MachineFacts:
+    return replace(HEALTHY, sidecars=(replace(SIDECAR, **changes),))
+
+
+def prometheus(**changes: Any) -> MachineFacts:
+    return replace(HEALTHY, prometheus=replace(PROMETHEUS, **changes))
+
+
+def without_ollama(silence: Silence) -> MachineFacts:
+    """Return the facts of a machine whose Ollama does not answer, so that its sidecar is not ready."""
+    silent = OllamaFacts(OLLAMA_URL, silence)
+    return replace(HEALTHY, ollamas=(silent,), sidecars=(replace(SIDECAR, status=CUT_OFF),))
+
+
+def loaded(*models: LoadedModel) -> MachineFacts:
+    return ollama(loaded=models)
+
+
+FAILED = ModelStatus("a:latest", ModelPhase.FAILED, ModelReason.PULL_FAILED, "a:latest cannot be pulled: no route")
+WITH_FAILED_MODEL = SidecarStatus("1", False, False, True, "0.17.4", (FAILED,), Totals())
+HUNG = SidecarStatus("1", False, False, True, "0.17.4", (), Totals(), stalled=Stall(1.0, "Ollama is hung: a:latest."))
+PORT_8001 = PortFacts(8001, "the metering sidecar", PortOwner(77, "python -m http.server"))
+CRASHED = ProcessFacts("sidecar-ollama", False, f"{SIDECAR_URL}/readyz", exit_code=-9, last_words="out of memory")
+ENDED_STACK = tuple(replace(process, is_running=False, is_supervised=False) for process in PROCESSES)
+HALF = LoadedModel("a:latest", 4 * GIB, 2 * GIB, context=4096)
+
+
+def test_nothing_is_wrong_with_a_healthy_machine() -> None:
+    assert machine_findings(HEALTHY) == ()
+    assert all(check.state is CheckState.OK for check in machine_checks(HEALTHY, ()))
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause", "command"),
+    [
+        (without_ollama(REFUSED), Cause.OLLAMA_NOT_RUNNING, "ollama serve"),
+        (without_ollama(TIMEOUT), Cause.OLLAMA_NOT_ANSWERING, "sudo systemctl restart ollama"),
+        (without_ollama(FOREIGN), Cause.PORT_TAKEN, "sudo lsof -nP -iTCP:11434 -sTCP:LISTEN"),
+        (ollama(version="0.17.3"), Cause.OLLAMA_VERSION_UNSUPPORTED, "curl -fsSL https://ollama.com/install.sh | sh"),
+        (ollama(version="0.34.0"), Cause.OLLAMA_VERSION_UNSUPPORTED,
+         "curl -fsSL https://ollama.com/install.sh | OLLAMA_VERSION=0.33.0 sh"),
+        (ollama(models=(), loaded=()), Cause.MODEL_MISSING, "ollama pull llama3.2:1b"),
+        (ollama(wanted_models=("A", "c")), Cause.MODEL_MISSING, "ollama pull c"),
+        (loaded(HALF, LoadedModel("b:latest", 3 * GIB, 3 * GIB)), Cause.PARTLY_ON_CPU, "ollama stop b:latest"),
+        (loaded(HALF), Cause.PARTLY_ON_CPU, "OLLAMA_CONTEXT_LENGTH=1024 ollama serve"),
+        (loaded(replace(HALF, vram=GIB // 2)), Cause.PARTLY_ON_CPU, "ollama show a:latest"),
+        (loaded(replace(HALF, vram=0)), Cause.PARTLY_ON_CPU, "journalctl -u ollama | grep -i gpu"),
+        (loaded(replace(FITS, wanted_context=8192, wanted_by="you ask")), Cause.CONTEXT_CUT,
+         "OLLAMA_CONTEXT_LENGTH=8192 ollama serve"),
+        (loaded(replace(FITS, wanted_context=8192, longest_context=4096)), Cause.CONTEXT_CUT, "ollama show a:latest"),
+        (replace(HEALTHY, disk=DiskFacts("/models", 2 * GIB, 500 * GIB)), Cause.DISK_NEARLY_FULL, "ollama rm b:latest"),
+        (replace(sidecar(status=None, silence=FOREIGN), ports=(PORT_8001,)), Cause.PORT_TAKEN, "kill 77"),
+        (sidecar(status=None, silence=REFUSED), Cause.SIDECAR_NOT_RUNNING, "llmendpoint up"),
+        (sidecar(status=None, silence=TIMEOUT), Cause.SIDECAR_NOT_ANSWERING, "llmendpoint down && llmendpoint up"),
+        (sidecar(status=CUT_OFF), Cause.SIDECAR_NOT_READY, f"llmendpoint up --upstream {OLLAMA_URL}"),
+        (sidecar(status=UNREADY), Cause.SIDECAR_NOT_READY, "llmendpoint logs"),
+        (sidecar(status=WITH_FAILED_MODEL), ModelReason.PULL_FAILED, "ollama pull a:latest"),
+        (sidecar(status=HUNG), Cause.OLLAMA_HUNG, "sudo systemctl restart ollama"),
+        (replace(sidecar(status=None, silence=REFUSED), processes=(CRASHED, *PROCESSES[1:])), Cause.PROCESS_CRASHED,
+         "llmendpoint logs sidecar-ollama"),
+        (replace(sidecar(status=None, silence=REFUSED), processes=ENDED_STACK), Cause.PROCESS_CRASHED, "llmendpoint up"),
+        (replace(HEALTHY, processes=(replace(PROCESSES[0], restarts=5, exit_code=1),)), Cause.PROCESS_CRASHED,
+         "llmendpoint logs sidecar-ollama"),
+        (replace(HEALTHY, file_limit=1024), Cause.FILE_LIMIT_LOW,
+         "sudo prlimit --pid $$ --nofile=65536 && llmendpoint down && llmendpoint up"),
+        (prometheus(skew=-120.0), Cause.CLOCK_SKEW, "sudo timedatectl set-ntp true"),
+        (replace(HEALTHY, clock_step=-30.0), Cause.CLOCK_JUMPED, "sudo timedatectl set-ntp true"),
+        (prometheus(targets=(replace(TARGET, last_scrape=NOW + 900),)), Cause.CLOCK_JUMPED,
+         "sudo timedatectl set-ntp true"),
+        (prometheus(targets=(), silence=REFUSED), Cause.PROMETHEUS_NOT_RUNNING, "llmendpoint up"),
+        (prometheus(targets=()), Cause.PROMETHEUS_WITHOUT_TARGETS, "llmendpoint down && llmendpoint up"),
+        (prometheus(targets=(Target("http://127.0.0.1:9090/metrics", "up"),)), Cause.SIDECAR_NOT_SCRAPED,
+         "llmendpoint down && llmendpoint up"),
+        (prometheus(targets=(replace(TARGET, health="down", error="server returned 404"),)), Cause.TARGET_DOWN,
+         "curl http://127.0.0.1:8001/metrics"),
+    ],
+)  # fmt: skip
+def test_each_fault_gives_exactly_its_cause(facts: MachineFacts, cause: str, command: str) -> None:
+    finding = only(facts)
+    assert (finding.cause, finding.command) == (cause, command)
+    assert is_wrong([finding])
+    wrong = [check for check in machine_checks(facts, [finding]) if check.state is CheckState.WRONG]
+    assert len(wrong) == 1
+
+
+def test_a_sidecar_that_does_not_run_explains_a_target_that_is_down() -> None:
+    down = replace(PROMETHEUS, targets=(replace(TARGET, health="down", error="connection refused"),))
+    facts = replace(sidecar(status=None, silence=REFUSED), prometheus=down)
+    assert only(facts).cause == Cause.SIDECAR_NOT_RUNNING
+
+
+def test_servers_that_nobody_asked_for_may_be_absent() -> None:
+    facts = replace(
+        HEALTHY,
+        sidecars=(replace(SIDECAR, status=None, silence=REFUSED, is_expected=False),),
+        prometheus=PrometheusFacts(PROMETHEUS_URL, REFUSED, is_expected=False),
+        processes=(),
+    )
+    assert machine_findings(facts) == ()
+    states = {check.name: check.state for check in machine_checks(facts, ())}
+    assert states["sidecar"] is states["Prometheus"] is states["processes"] is CheckState.NOT_CHECKED
+
+
+def test_models_on_the_cpu_of_a_machine_without_gpu_are_not_a_fault() -> None:
+    facts = replace(loaded(replace(HALF, vram=0)), has_gpu=False)
+    assert machine_findings(facts) == ()
+    memory = next(check for check in machine_checks(facts, ()) if check.name == "memory")
+    assert memory.words == "models run on the CPU: no GPU was found"
+
+
+def test_a_model_that_is_being_pulled_is_not_a_fault() -> None:
+    pulling = ModelStatus("c", ModelPhase.PULLING, message="pulling 30 %")
+    status = SidecarStatus("1", False, False, True, "0.17.4", (pulling,), Totals())
+    facts = replace(ollama(wanted_models=("c",)), sidecars=(replace(SIDECAR, status=status),))
+    finding = only(facts)
+    assert (finding.severity, finding.cause) == (Severity.INFO, Cause.SIDECAR_NOT_READY)
+    assert "c: pulling 30 %" in finding.sentence
+    assert not is_wrong([finding])
+
+
+def test_the_sidecar_tells_that_ollama_does_not_run_if_nobody_knows_its_address() -> None:
+    facts = replace(HEALTHY, ollamas=(), sidecars=(replace(SIDECAR, status=CUT_OFF, upstream=""),))
+    assert only(facts).cause == Cause.OLLAMA_NOT_RUNNING
+
+
+def test_the_cause_of_a_taken_port_is_named_once() -> None:
+    port = PortFacts(11434, "Ollama", PortOwner(77, "nc -l 11434"))
+    finding = only(replace(without_ollama(TIMEOUT), ports=(port,)))
+    assert finding.cause == Cause.PORT_TAKEN
+    assert "by nc -l 11434 (process 77)" in finding.sentence
+
+
+def test_the_owner_of_a_port_may_be_unknown() -> None:
+    port = PortFacts(3001, "the dashboard", PortOwner())
+    finding = only(replace(HEALTHY, ports=(port,)))
+    assert "by a process of another user" in finding.sentence
+    assert finding.command == "sudo lsof -nP -iTCP:3001 -sTCP:LISTEN"
+
+
+def test_a_context_is_short_enough_for_its_weights_to_fit() -> None:
+    half = replace(HALF, size=5 * GIB, vram=4 * GIB, context=65536)
+    assert only(loaded(half)).command == "OLLAMA_CONTEXT_LENGTH=49152 ollama serve"
+
+
+def test_a_foreign_prometheus_is_given_the_item_of_its_configuration() -> None:
+    finding = only(prometheus(targets=(), is_expected=False))
+    assert "{job_name: llmendpoint, static_configs: [{targets: ['localhost:8001']}]}" in finding.advice
+    assert finding.command == "sudo systemctl restart prometheus"
+
+
+@pytest.mark.parametrize("version", ["0.17.4", "0.17.10", "0.33.7", "0.0.0", "nightly", ""])
+def test_supported_and_unknown_versions_are_accepted(version: str) -> None:
+    assert machine_findings(ollama(version=version)) == ()
+
+
+def test_commands_are_those_of_the_system() -> None:
+    finding = only(replace(without_ollama(TIMEOUT), is_macos=True))
+    assert finding.command == "osascript -e 'quit app \"Ollama\"'; open -a Ollama"
+
+
+def test_errors_come_first() -> None:
+    facts = replace(sidecar(status=None, silence=REFUSED), file_limit=1024)
+    assert [finding.severity for finding in machine_findings(facts)] == [Severity.ERROR, Severity.WARNING]
