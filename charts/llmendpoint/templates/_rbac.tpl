@@ -418,3 +418,21 @@
   verbs:
     - create
 {{- end -}}
+{{- define "llmendpoint.dashboardRules" -}}
+- apiGroups:
+    - llmendpoint.dev
+  resources:
+    - llmendpoints
+    - loadtests
+    - loadtestschedules
+  verbs:
+    - list
+    - watch
+- apiGroups:
+    - discovery.k8s.io
+  resources:
+    - endpointslices
+  verbs:
+    - list
+    - watch
+{{- end -}}

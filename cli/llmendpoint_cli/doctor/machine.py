@@ -103,11 +103,12 @@ def _wanted_context(options: Namespace, stack: Stack | None) -> tuple[int | None
     return None, ""
 
 
-def _prometheus_place(options: Namespace, stack: Stack | None) -> PrometheusPlace:
+def _prometheus_place(options: Namespace, stack: Stack | None) -> PrometheusPlace | None:
+    """Return the Prometheus that is asked. One that a stack does not have is not looked for beside it."""
     if options.prometheus:
         return PrometheusPlace(options.prometheus, is_expected=True)
-    if stack is not None and stack.prometheus_url:
-        return PrometheusPlace(stack.prometheus_url, is_expected=True)
+    if stack is not None:
+        return PrometheusPlace(stack.prometheus_url, is_expected=True) if stack.prometheus_url else None
     return PrometheusPlace(_PROMETHEUS_URL, is_expected=False)
 
 
@@ -118,21 +119,23 @@ def _needed(places: Places, stack: Stack | None) -> Iterator[NeededPort]:
             yield NeededPort(place(ollama.url)[1], "Ollama", _OLLAMA)
     for sidecar in places.sidecars:
         if is_local(sidecar.url):
-            yield NeededPort(place(sidecar.url)[1], "the metering sidecar", _OURS)
+            yield NeededPort(
+                place(sidecar.url)[1], "the metering sidecar", _OURS, "--metrics-listen", sidecar.is_expected
+            )
     if places.prometheus is not None and places.prometheus.is_expected and is_local(places.prometheus.url):
-        yield NeededPort(place(places.prometheus.url)[1], "Prometheus", _PROMETHEUS)
+        yield NeededPort(place(places.prometheus.url)[1], "Prometheus", _PROMETHEUS, "--prometheus-listen")
     yield from _ports_of_the_stack(stack)
 
 
 def _ports_of_the_stack(stack: Stack | None) -> Iterator[NeededPort]:
     if stack is None:
-        yield NeededPort(PROXY_PORT, "the metering sidecar", _OURS)
-        yield NeededPort(_DASHBOARD_PORT, "the dashboard", _OURS)
+        yield NeededPort(PROXY_PORT, "the metering sidecar", _OURS, "--listen", is_in_use=False)
+        yield NeededPort(_DASHBOARD_PORT, "the dashboard", _OURS, "--dashboard-listen", is_in_use=False)
         return
     for sidecar in stack.sidecars:
-        yield NeededPort(place(sidecar.proxy_url)[1], "the metering sidecar", _OURS)
+        yield NeededPort(place(sidecar.proxy_url)[1], "the metering sidecar", _OURS, "--listen")
     if stack.dashboard_url:
-        yield NeededPort(place(stack.dashboard_url)[1], "the dashboard", _OURS)
+        yield NeededPort(place(stack.dashboard_url)[1], "the dashboard", _OURS, "--dashboard-listen")
 
 
 def _sidecar_pid(stack: Stack | None, records: dict[str, ProcessRecord]) -> int | None:

@@ -90,7 +90,8 @@ def _wrapped(words: str, width: int, indent: int) -> list[str]:
 
 
 def _say(console: Console, line: Text) -> None:
-    """Print a line as it is."""
+    """Print a line, without spaces at its end."""
+    line.rstrip()
     console.print(line, soft_wrap=True)
 
 

@@ -47,6 +47,7 @@ class LoadedModel:
 
     `context` is the number of tokens of its context, and `longest_context` the number for which it was trained.
     `wanted_context` is the number that its parameters, the stack or the user ask for, and `wanted_by` says who.
+    `gpu_layers` is the number of layers to which its parameter `num_gpu` limits the GPU.
     """
 
     name: str
@@ -56,6 +57,7 @@ class LoadedModel:
     longest_context: int | None = None
     wanted_context: int | None = None
     wanted_by: str = ""
+    gpu_layers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +128,15 @@ class PortOwner:
 class PortFacts:
     """A port that one of our processes needs, and on which another process listens.
 
-    `option` is the option of `llmendpoint up` that selects another port.
+    `option` is the option of `llmendpoint up` that selects another port. `is_in_use` is whether the process should have
+    the port now, and not only when the stack is started.
     """
 
     port: int
     needed_by: str
     owner: PortOwner
     option: str = ""
+    is_in_use: bool = True
 
 
 @dataclass(frozen=True, slots=True)

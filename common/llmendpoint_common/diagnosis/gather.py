@@ -6,6 +6,7 @@ Each request has a timeout, and none of them changes anything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +33,9 @@ from llmendpoint_common.diagnosis.facts import (
 from llmendpoint_common.diagnosis.places import is_local
 
 _TIMEOUT_SECONDS = 3.0
+#: How often, and at which interval, a sidecar is asked that has never reached its upstream.
+_UPSTREAM_ATTEMPTS = 5
+_UPSTREAM_SECONDS = 0.4
 _MAX_BYTES = 8 * 1024 * 1024
 #: The header Date is cut off to whole seconds, so it is half a second late on average.
 _HALF_SECOND = 0.5
@@ -222,6 +226,7 @@ async def _loaded(asker: _Asker, at: OllamaPlace, row: dict[str, Any]) -> Loaded
         longest_context=_trained_context(value),
         wanted_context=wanted,
         wanted_by=by,
+        gpu_layers=_parameter(value, "num_gpu"),
     )
 
 
@@ -229,8 +234,10 @@ def _parameter(shown: dict[str, Any], name: str) -> int | None:
     """Return an integer among the parameters of a model, which `/api/show` has as lines of a name and a value."""
     for line in _text(shown, "parameters").splitlines():
         words = line.split()
-        if len(words) == 2 and words[0] == name and words[1].isdecimal():
-            return int(words[1])
+        if len(words) == 2 and words[0] == name:
+            # Ollama writes large numbers like 1e+07.
+            with contextlib.suppress(ValueError, OverflowError):
+                return int(float(words[1]))
     return None
 
 
@@ -241,6 +248,16 @@ def _trained_context(shown: dict[str, Any]) -> int | None:
 
 
 async def _sidecar(asker: _Asker, at: SidecarPlace) -> SidecarFacts:
+    """Return the facts about a sidecar. One that has just been started is given time to reach its upstream."""
+    for _ in range(_UPSTREAM_ATTEMPTS):
+        facts = await _sidecar_now(asker, at)
+        if facts.status is None or facts.status.upstream_up or facts.status.upstream_version:
+            break
+        await asyncio.sleep(_UPSTREAM_SECONDS)
+    return facts
+
+
+async def _sidecar_now(asker: _Asker, at: SidecarPlace) -> SidecarFacts:
     facts = SidecarFacts(at.name, at.url, is_expected=at.is_expected, upstream=at.upstream)
     answer = await asker.ask(f"{at.url}/status")
     if isinstance(answer, Silence):

@@ -40,13 +40,14 @@ class NeededPort:
     """A port that one of our processes needs.
 
     `programs` are beginnings of the names of programs that may listen on it. `option` is the option of
-    `llmendpoint up` that selects another port.
+    `llmendpoint up` that selects another port. `is_in_use` is whether the process should run now.
     """
 
     port: int
     needed_by: str
     programs: tuple[str, ...]
     option: str = ""
+    is_in_use: bool = True
 
 
 def observe(facts: MachineFacts, needed: Sequence[NeededPort] = (), sidecar_pid: int | None = None) -> MachineFacts:
@@ -111,7 +112,7 @@ def _taken(facts: MachineFacts, needed: Sequence[NeededPort]) -> Iterator[PortFa
             continue
         is_foreign = silent.get(want.port) is SilenceKind.FOREIGN if owner.pid is None else not _is(owner, want)
         if is_foreign:
-            yield PortFacts(want.port, want.needed_by, _shown(owner), want.option)
+            yield PortFacts(want.port, want.needed_by, _shown(owner), want.option, want.is_in_use)
 
 
 def _is(owner: PortOwner, want: NeededPort) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llmendpoint_common.contracts.ollama import model_key
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT, model_key
+from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import LoadedModel, MachineFacts, OllamaFacts, Silence, SilenceKind
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
@@ -21,6 +22,7 @@ _LITTLE_DISK = 5 * _GIB
 _VERY_LITTLE_DISK = _GIB
 #: Contexts are rounded down to a multiple of this number of tokens.
 _CONTEXT_STEP = 1024
+_USUAL_PLACE = ("localhost", OLLAMA_PORT)
 _ANY_MODEL = "llama3.2:1b"
 
 
@@ -28,22 +30,20 @@ def ollama_faults(facts: MachineFacts) -> Iterator[Finding]:
     """Yield what is wrong with each Ollama, and with the disk of its models."""
     for ollama in facts.ollamas:
         if ollama.silence is not None:
-            if not _is_explained(ollama, facts):
+            if not is_explained(ollama.url, facts):
                 yield _silent(ollama, ollama.silence, facts)
             continue
         yield from _version(ollama)
         yield from _missing(ollama, facts)
         for model in ollama.loaded:
             yield from _memory(model, ollama, facts)
-            yield from _context(model, facts)
+            yield from _context(model, ollama, facts)
     yield from _disk(facts)
 
 
-def _is_explained(ollama: OllamaFacts, facts: MachineFacts) -> bool:
-    """Return whether a crashed process or a taken port is the cause."""
-    mine = place(ollama.url)
-    crashed = any(process.url and place(process.url) == mine and not process.is_running for process in facts.processes)
-    return crashed or (mine[0] == "localhost" and any(port.port == mine[1] for port in facts.ports))
+def command_for(url: str, command: str) -> str:
+    """Return a command of Ollama for the server at a URL. Only a server at another address has to be named."""
+    return command if place(url) == _USUAL_PLACE else f"OLLAMA_HOST={host_and_port(url)} {command}"
 
 
 def restart_command(facts: MachineFacts) -> str:
@@ -53,7 +53,7 @@ def restart_command(facts: MachineFacts) -> str:
 
 def _silent(ollama: OllamaFacts, silence: Silence, facts: MachineFacts) -> Finding:
     where = host_and_port(ollama.url)
-    if silence.kind is SilenceKind.REFUSED:
+    if silence.kind is SilenceKind.REFUSED and ollama.is_local:
         return Finding(
             Severity.ERROR,
             Cause.OLLAMA_NOT_RUNNING,
@@ -61,7 +61,7 @@ def _silent(ollama: OllamaFacts, silence: Silence, facts: MachineFacts) -> Findi
             f"Ollama does not run: nothing listens on {where}.",
             "Start it. If the command is not found, install it from https://ollama.com/download. If Ollama listens "
             "elsewhere, name the address with --ollama.",
-            "ollama serve",
+            command_for(ollama.url, "ollama serve"),
         )
     if silence.kind is SilenceKind.TIMEOUT:
         return Finding(
@@ -86,7 +86,8 @@ def _silent(ollama: OllamaFacts, silence: Silence, facts: MachineFacts) -> Findi
         Cause.OLLAMA_NOT_RUNNING,
         "Ollama",
         f"Ollama at {where} cannot be reached: {silence.error}.",
-        "Check the address and the network.",
+        "Start it on that machine, and let it listen on an address that others can reach (OLLAMA_HOST). Check the "
+        "network.",
         f"curl {ollama.url}/api/version",
     )
 
@@ -136,7 +137,9 @@ def _model_missing(name: str, sentence: str, ollama: OllamaFacts) -> Finding:
     advice = "Pull it, or correct its name: `ollama list` shows the models that are present."
     if not ollama.models:
         advice = f"Pull one, for example {name}." if name == _ANY_MODEL else "Pull it."
-    return Finding(Severity.ERROR, Cause.MODEL_MISSING, name, sentence, advice, f"ollama pull {name}")
+    return Finding(
+        Severity.ERROR, Cause.MODEL_MISSING, name, sentence, advice, command_for(ollama.url, f"ollama pull {name}")
+    )
 
 
 def _memory(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
@@ -150,6 +153,10 @@ def _memory(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> Ite
 
 def _why_on_cpu(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> tuple[str, str, str]:
     """Return the cause, advice and a command."""
+    if model.gpu_layers is not None:
+        why = f"Its parameter num_gpu puts only {model.gpu_layers} of its layers on the GPU."
+        show = command_for(ollama.url, f"ollama show --modelfile {model.name}")
+        return why, "Create the model again without this parameter.", show
     others = sorted((other for other in ollama.loaded if other.name != model.name and other.vram), key=_by_vram)
     if model.vram == 0 and not others:
         why = "Ollama does not use the GPU of this machine."
@@ -159,15 +166,19 @@ def _why_on_cpu(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) ->
     if others and model.vram + sum(other.vram for other in others) >= model.size:
         names = ", ".join(other.name for other in others)
         why = f"Other models are in the memory of the GPU: {names}."
-        return why, "Unload them, and load this model again.", f"ollama stop {others[-1].name}"
+        return why, "Unload them, and load this model again.", command_for(ollama.url, f"ollama stop {others[-1].name}")
     weights = next((one.size for one in ollama.models if model_key(one.name) == model_key(model.name)), 0)
     if model.context and weights and weights <= model.vram:
         fitting = _fitting_context(model, model.context, weights)
         why = f"Its weights fit, but not with a context of {model.context} tokens."
-        advice = "Set a shorter context, and restart Ollama."
-        return why, advice, f"OLLAMA_CONTEXT_LENGTH={fitting} ollama serve"
+        advice = "Set a shorter context, and restart Ollama. For a service, set the variable in its unit."
+        return why, advice, command_for(ollama.url, f"OLLAMA_CONTEXT_LENGTH={fitting} ollama serve")
     why = "It is larger than the memory of the GPU that is free."
-    return why, "Use a smaller model, or one with a stronger quantization.", f"ollama show {model.name}"
+    return (
+        why,
+        "Use a smaller model, or one with a stronger quantization.",
+        command_for(ollama.url, f"ollama show {model.name}"),
+    )
 
 
 def _by_vram(model: LoadedModel) -> int:
@@ -181,7 +192,7 @@ def _fitting_context(model: LoadedModel, context: int, weights: int) -> int:
     return max(_CONTEXT_STEP, fitting // _CONTEXT_STEP * _CONTEXT_STEP)
 
 
-def _context(model: LoadedModel, facts: MachineFacts) -> Iterator[Finding]:
+def _context(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
     """Yield that the context is shorter than somebody wants: Ollama cuts longer prompts without an error."""
     wanted = model.wanted_context
     if wanted is None or not model.context or model.context >= wanted:
@@ -194,13 +205,13 @@ def _context(model: LoadedModel, facts: MachineFacts) -> Iterator[Finding]:
         advice = (
             f"The model was trained for {model.longest_context} tokens at most. Use another model, or ask for less."
         )
-        command = f"ollama show {model.name}"
+        command = command_for(ollama.url, f"ollama show {model.name}")
     else:
         advice = "Set the length for all models when Ollama starts, or `num_ctx` in the options of the requests."
         command = (
             f"launchctl setenv OLLAMA_CONTEXT_LENGTH {wanted} && {restart_command(facts)}"
             if facts.is_macos
-            else f"OLLAMA_CONTEXT_LENGTH={wanted} ollama serve"
+            else command_for(ollama.url, f"OLLAMA_CONTEXT_LENGTH={wanted} ollama serve")
         )
     yield Finding(Severity.WARNING, Cause.CONTEXT_CUT, model.name, sentence, advice, command)
 
@@ -210,12 +221,17 @@ def _disk(facts: MachineFacts) -> Iterator[Finding]:
     if disk is None or disk.free >= _LITTLE_DISK:
         return
     loaded = {model_key(model.name) for ollama in facts.ollamas for model in ollama.loaded}
-    idle = [model for ollama in facts.ollamas for model in ollama.models if model_key(model.name) not in loaded]
-    largest = max(idle, key=lambda model: model.size, default=None)
+    idle = [
+        (model.size, model.name, ollama.url)
+        for ollama in facts.ollamas
+        for model in ollama.models
+        if ollama.is_local and model_key(model.name) not in loaded
+    ]
     advice, command = "Free space on it.", f"du -sh {disk.path}"
-    if largest is not None:
-        advice = f"Delete a model that is not needed. {largest.name} is the largest that is not in memory."
-        command = f"ollama rm {largest.name}"
+    if idle:
+        _, name, url = max(idle)
+        advice = f"Delete a model that is not needed. {name} is the largest that is not in memory."
+        command = command_for(url, f"ollama rm {name}")
     yield Finding(
         Severity.ERROR if disk.free < _VERY_LITTLE_DISK else Severity.WARNING,
         Cause.DISK_NEARLY_FULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus, SidecarStatus
+from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import (
     MachineFacts,
     PortFacts,
@@ -15,7 +16,7 @@ from llmendpoint_common.diagnosis.facts import (
 )
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
-from llmendpoint_common.diagnosis.rules_of_ollama import restart_command
+from llmendpoint_common.diagnosis.rules_of_ollama import command_for, restart_command
 
 #: Each connection of a client may need a second one to Ollama, so this is enough for about 2000 clients.
 _FEW_FILES = 4096
@@ -25,6 +26,8 @@ _MANY_RESTARTS = 3
 _RECENTLY_SECONDS = 600.0
 #: The header Date has whole seconds, and an answer takes time.
 _SKEW_SECONDS = 5.0
+#: A process that does not listen so soon after its start may still be starting.
+_START_SECONDS = 15.0
 _STEP_SECONDS = 1.0
 #: What a user can do about a model that failed. The message of the sidecar says it in words.
 _MODEL_COMMANDS: dict[str, str] = {
@@ -51,13 +54,6 @@ def process_faults(facts: MachineFacts) -> Iterator[Finding]:
     yield from _clock(facts)
 
 
-def is_explained(url: str, facts: MachineFacts) -> bool:
-    """Return whether a crashed process or a taken port is why a server does not answer."""
-    mine = place(url)
-    crashed = any(process.url and place(process.url) == mine and not process.is_running for process in facts.processes)
-    return crashed or (mine[0] == "localhost" and any(port.port == mine[1] for port in facts.ports))
-
-
 def _port_taken(port: PortFacts) -> Finding:
     owner = port.owner
     if owner.pid is None:
@@ -65,14 +61,12 @@ def _port_taken(port: PortFacts) -> Finding:
     else:
         by, command = f"by {owner.command} (process {owner.pid})", f"kill {owner.pid}"
     other = f", or choose another port with `llmendpoint up {port.option}`" if port.option else ""
-    return Finding(
-        Severity.ERROR,
-        Cause.PORT_TAKEN,
-        f"port {port.port}",
-        f"Port {port.port}, which {port.needed_by} needs, is taken {by}.",
-        f"Stop that process{other}.",
-        command,
-    )
+    sentence = f"Port {port.port}, which {port.needed_by} needs, is taken {by}."
+    severity, advice = Severity.ERROR, f"Stop that process{other}."
+    if not port.is_in_use:
+        severity = Severity.INFO
+        advice = "If you do not stop that process, `llmendpoint up` uses the next free port."
+    return Finding(severity, Cause.PORT_TAKEN, f"port {port.port}", sentence, advice, command)
 
 
 def _stack_ended(facts: MachineFacts) -> Finding:
@@ -110,7 +104,24 @@ def _sidecar(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:
     if sidecar.status is not None:
         yield from _status(sidecar, sidecar.status, facts)
     elif sidecar.silence is not None and sidecar.is_expected and not is_explained(sidecar.url, facts):
-        yield _silent(sidecar, sidecar.silence)
+        seconds = seconds_since_start(sidecar.url, sidecar.silence, facts)
+        yield _silent(sidecar, sidecar.silence) if seconds is None else _starting(sidecar, seconds)
+
+
+def seconds_since_start(url: str, silence: Silence, facts: MachineFacts) -> float | None:
+    """Return how long the process of a silent server runs if it may still be starting, otherwise None."""
+    mine = place(url)
+    for process in facts.processes if silence.kind is SilenceKind.REFUSED else ():
+        if process.url and place(process.url) == mine and process.is_running and process.since is not None:
+            seconds = facts.now - process.since
+            return seconds if seconds < _START_SECONDS else None
+    return None
+
+
+def _starting(sidecar: SidecarFacts, seconds: float) -> Finding:
+    subject = f"sidecar {sidecar.name}"
+    sentence = f"The metering sidecar {sidecar.name} was started {max(0, seconds):.0f} s ago, and does not answer yet."
+    return Finding(Severity.INFO, Cause.SIDECAR_NOT_READY, subject, sentence, "Wait.", "llmendpoint status")
 
 
 def _silent(sidecar: SidecarFacts, silence: Silence) -> Finding:
@@ -156,7 +167,8 @@ def _status(sidecar: SidecarFacts, status: SidecarStatus, facts: MachineFacts) -
         yield from _without_upstream(sidecar, facts)
         return
     failed = [model for model in status.models if model.phase is ModelPhase.FAILED]
-    yield from map(_failed, failed)
+    for model in failed:
+        yield _failed(model, sidecar.upstream)
     if not status.ready and not failed:
         yield _not_ready(sidecar, status)
 
@@ -187,8 +199,11 @@ def _without_upstream(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Fi
     )
 
 
-def _failed(model: ModelStatus) -> Finding:
-    command = _MODEL_COMMANDS.get(model.reason, "llmendpoint logs").format(name=model.name)
+def _failed(model: ModelStatus, upstream: str) -> Finding:
+    command = "llmendpoint logs"
+    if model.reason in _MODEL_COMMANDS:
+        command = _MODEL_COMMANDS[model.reason].format(name=model.name)
+        command = command_for(upstream, command) if upstream else command
     sentence = model.message if model.name in model.message else f"{model.name}: {model.message}"
     return Finding(Severity.ERROR, model.reason, model.name, sentence, "", command)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import MachineFacts, PrometheusFacts, SidecarFacts, Silence, SilenceKind, Target
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
-from llmendpoint_common.diagnosis.rules_of_processes import is_explained
+from llmendpoint_common.diagnosis.rules_of_processes import seconds_since_start
 
 _SUBJECT = "Prometheus"
 _RESTART_STACK = "llmendpoint down && llmendpoint up"
@@ -19,7 +20,8 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
     if server is None:
         return
     if server.silence is not None:
-        if server.is_expected and not is_explained(server.url, facts):
+        is_starting = seconds_since_start(server.url, server.silence, facts) is not None
+        if server.is_expected and not is_starting and not is_explained(server.url, facts):
             yield _silent(server, server.silence)
         return
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]

@@ -206,6 +206,58 @@ def test_the_owner_of_a_port_may_be_unknown() -> None:
     assert finding.command == "sudo lsof -nP -iTCP:3001 -sTCP:LISTEN"
 
 
+def test_a_parameter_of_the_model_can_keep_it_from_the_gpu() -> None:
+    finding = only(loaded(replace(HALF, gpu_layers=6)))
+    assert "Its parameter num_gpu puts only 6 of its layers on the GPU." in finding.sentence
+    assert finding.command == "ollama show --modelfile a:latest"
+
+
+def test_commands_name_an_ollama_at_another_address() -> None:
+    other = "http://127.0.0.1:11436"
+    assert only(ollama(url=other, wanted_models=("c",))).command == "OLLAMA_HOST=127.0.0.1:11436 ollama pull c"
+    assert only(replace(HEALTHY, ollamas=(OllamaFacts(other, REFUSED),))).command == (
+        "OLLAMA_HOST=127.0.0.1:11436 ollama serve"
+    )
+    facts = replace(sidecar(status=WITH_FAILED_MODEL, upstream=other))
+    assert only(facts).command == "OLLAMA_HOST=127.0.0.1:11436 ollama pull a:latest"
+
+
+def test_an_ollama_on_another_machine_cannot_be_started_from_here() -> None:
+    far = OllamaFacts("http://gpu.example:11434", REFUSED, is_local=False)
+    finding = only(replace(HEALTHY, ollamas=(far,)))
+    assert finding.cause == Cause.OLLAMA_NOT_RUNNING
+    assert finding.command == "curl http://gpu.example:11434/api/version"
+    assert "Start it on that machine" in finding.advice
+
+
+def test_a_port_that_is_only_needed_later_is_not_a_fault() -> None:
+    port = PortFacts(3001, "the dashboard", PortOwner(77, "grafana"), "--dashboard-listen", is_in_use=False)
+    finding = only(replace(HEALTHY, ports=(port,)))
+    assert (finding.severity, finding.cause) == (Severity.INFO, Cause.PORT_TAKEN)
+    assert finding.advice == "If you do not stop that process, `llmendpoint up` uses the next free port."
+
+
+def test_a_port_can_be_changed_by_an_option() -> None:
+    port = PortFacts(3001, "the dashboard", PortOwner(77, "grafana"), "--dashboard-listen")
+    finding = only(replace(HEALTHY, ports=(port,)))
+    assert finding.advice == "Stop that process, or choose another port with `llmendpoint up --dashboard-listen`."
+
+
+def test_servers_that_have_just_been_started_are_given_time() -> None:
+    young = (
+        replace(PROCESSES[0], since=NOW - 3),
+        ProcessFacts("prometheus", True, f"{PROMETHEUS_URL}/-/ready", NOW - 3),
+    )
+    silent = replace(PROMETHEUS, targets=(), silence=REFUSED)
+    facts = replace(sidecar(status=None, silence=REFUSED), prometheus=silent, processes=young)
+    finding = only(facts)
+    assert (finding.severity, finding.cause) == (Severity.INFO, Cause.SIDECAR_NOT_READY)
+    assert "was started 3 s ago, and does not answer yet" in finding.sentence
+    old = tuple(replace(process, since=NOW - 60) for process in young)
+    causes = {finding.cause for finding in machine_findings(replace(facts, processes=old))}
+    assert causes == {Cause.SIDECAR_NOT_RUNNING, Cause.PROMETHEUS_NOT_RUNNING}
+
+
 def test_a_context_is_short_enough_for_its_weights_to_fit() -> None:
     half = replace(HALF, size=5 * GIB, vram=4 * GIB, context=65536)
     assert only(loaded(half)).command == "OLLAMA_CONTEXT_LENGTH=49152 ollama serve"
