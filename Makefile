@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test gitops clients check generate lock e2e e2e-keda bench bench-loadgen bench-operator images kind-load clean
+.PHONY: help setup demo up down test gitops clients check docs generate vendor screenshots recording lock e2e e2e-keda bench bench-loadgen bench-operator images kind-load clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -40,6 +40,12 @@ check: $(VENV)/.ready ## run all checks of CI that do not run the product
 
 generate: $(VENV)/.ready ## rewrite CRDs, chart files, manifests and schemas from their sources
 	@$(BIN)/python scripts/generate.py
+
+vendor: $(VENV)/.ready ## copy the libraries of the dashboard's pages from npm again
+	@scripts/vendor $(BIN)
+
+screenshots: $(VENV)/.ready ## write the screenshots of the dashboard in docs/images (needs Chromium)
+	@scripts/screenshots $(BIN)
 
 lock: $(VENV)/.ready ## resolve the requirement files again
 	@scripts/lock $(BIN)

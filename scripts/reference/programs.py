@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llmendpoint_cli.commands import demo, doctor, down, load, logs, questions, results, status, traffic, up
 from llmendpoint_common.process.flags import Flags, Option
+from llmendpoint_dashboard import settings as dashboard
 from llmendpoint_loadjob import settings as loadjob
 from llmendpoint_operator import settings as operator
 from llmendpoint_sidecar import settings as sidecar
@@ -29,6 +30,7 @@ _PROGRAMS = (
     (status.command_line(), ["llmendpoint status"]),
     (logs.command_line(), ["llmendpoint logs"]),
     (down.command_line(), ["llmendpoint down"]),
+    (dashboard.command_line(), ["python -m llmendpoint_dashboard"]),
     (demo.command_line(), ["llmendpoint demo"]),
     (load.command_line(), ["llmendpoint load"]),
     (traffic.command_line(), ["llmendpoint traffic"]),

@@ -23,7 +23,7 @@ _EXAMPLES = """who can reach the sidecar:
       everyone who can reach this machine. Without --keys, they can use every model, and pull, push, create, copy and
       delete models unless the configuration file has "modelManagement": "Forbidden". With --keys, they need a key.
   with --admin-listen :8001
-      everyone who can reach this machine can read metrics, the status, and the records of requests by their ID (tenant,
+      everyone who can reach this machine can read metrics, the status, and the records of the last requests (tenant,
       model, times and token counts, but no content and no keys). No key is needed.
 
 examples:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmendpoint_common.contracts.cluster import DASHBOARD_LABEL
 from llmendpoint_dashboard.cluster.kinds import rules
+from llmendpoint_dashboard.settings import parse_settings
 from support.rendered import CHART, by_name, needs_helm, rendered
 from support.restricted import assert_restricted
 
 pytestmark = needs_helm
 
+SCENARIOS = sorted((CHART / "ci").glob("dashboard-*values.yaml"))
 ENABLED = ("--set", "dashboard.enabled=true,dashboard.auth.secretKeyRef.name=token")
 NAME = "llmendpoint-dashboard"
 
@@ -32,7 +35,8 @@ def arguments(*flags: str) -> list[str]:
 
 
 def test_there_is_no_dashboard_by_default() -> None:
-    assert "dashboard" not in json.dumps([item for item in rendered() if item["kind"] != "CustomResourceDefinition"])
+    labels = [item["metadata"]["labels"] for item in rendered() if item["kind"] != "CustomResourceDefinition"]
+    assert "dashboard" not in {found.get("app.kubernetes.io/component") for found in labels}
 
 
 def test_the_operator_is_not_changed_by_the_dashboard() -> None:
@@ -110,13 +114,13 @@ def test_a_token_comes_from_a_file_of_the_secret() -> None:
 def test_a_header_is_trusted_from_the_addresses_of_the_proxy_alone() -> None:
     flags = ("--set", "dashboard.auth.mode=Header", "--set-json", 'dashboard.auth.header.trustedProxies=["10.0.0.0/8"]')
     found = arguments(*flags)
-    assert {"--auth=header", "--auth-header=X-Forwarded-User", "--auth-trusted-proxy=10.0.0.0/8"} <= set(found)
+    assert {"--auth=header", "--auth-header=X-Forwarded-User", "--auth-proxy=10.0.0.0/8"} <= set(found)
     assert "secret" not in json.dumps(pod(*flags)["volumes"])
 
 
 def test_without_authentication_only_the_cluster_reaches_it() -> None:
     flags = ("--set", "dashboard.auth.mode=None")
-    assert {"--auth=none", "--allow-unauthenticated"} <= set(arguments(*flags))
+    assert {"--auth=none", "--allow-unauthenticated", f"--allowed-host={NAME}.llmendpoint-system.svc"} <= set(arguments(*flags))
     assert objects(*flags)[f"Service/{NAME}"]["spec"]["type"] == "ClusterIP"
     assert "--allow-unauthenticated" not in arguments()
 
@@ -175,6 +179,16 @@ def test_its_service_leads_to_its_pods_alone() -> None:
     assert not selector.items() <= operator.items()
 
 
+@pytest.mark.parametrize("values", SCENARIOS, ids=lambda path: path.stem)
+def test_the_dashboard_understands_its_flags(values: Path) -> None:
+    found = rendered("--values", str(values))
+    pods = [item["spec"]["template"]["spec"] for item in found if item["kind"] == "Deployment"]
+    (container,) = [container for pod in pods for container in pod["containers"] if container["name"] == "dashboard"]
+    settings = parse_settings(container["args"], environment={})
+    assert settings.cluster is not None
+    assert settings.listen.port == 3001
+
+
 def test_prometheus_is_passed_on() -> None:
     assert "--prometheus=http://p:9090" in arguments("--set", "prometheus.url=http://p:9090")
     assert not [item for item in arguments() if item.startswith("--prometheus")]
@@ -183,7 +197,8 @@ def test_prometheus_is_passed_on() -> None:
 def test_the_ingress_streams_and_has_the_given_annotations() -> None:
     flags = (
         "--set", "dashboard.ingress.enabled=true,dashboard.ingress.host=llm.example.com,dashboard.ingress.tlsSecretName=tls",
-        "--set", r"dashboard.ingress.annotations.nginx\.ingress\.kubernetes\.io/proxy-read-timeout=60,dashboard.service.port=80",
+        "--set", "dashboard.service.port=80",
+        "--set-string", r"dashboard.ingress.annotations.nginx\.ingress\.kubernetes\.io/proxy-read-timeout=60",
     )  # fmt: skip
     ingress = objects(*flags)[f"Ingress/{NAME}"]
     annotations = ingress["metadata"]["annotations"]

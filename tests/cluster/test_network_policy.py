@@ -107,8 +107,9 @@ def check(endpoint: Namespace, source: Namespace, name: str, wanted: dict[int, b
 
 
 def test_every_pod_reaches_the_proxy_and_nothing_else(guarded: Namespace) -> None:
-    # A label of the operator has no effect in another namespace.
-    operator = {"llmendpoint.dev/operator": "true", "app.kubernetes.io/component": "operator"}
+    # The labels of operator and dashboard have no effect in another namespace.
+    operator = {"llmendpoint.dev/operator": "true", "llmendpoint.dev/dashboard": "true",
+                "app.kubernetes.io/component": "operator"}  # fmt: skip
     check(guarded, guarded, "neighbor", {CLIENTS: True, METRICS: False, OLLAMA: False}, **operator)
 
 

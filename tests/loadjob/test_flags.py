@@ -174,3 +174,19 @@ def test_bytes_that_are_not_text_are_refused_by_the_process() -> None:
     assert done.returncode == 2
     assert b"is not valid UTF-8" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_the_help_text_has_each_heading_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings(["--help"], environment={})
+    headings = [
+        line for line in capsys.readouterr().out.splitlines() if line.endswith(":") and not line.startswith(" ")
+    ]
+    assert "load:" in headings
+    assert len(set(headings)) == len(headings)
+
+
+def test_a_rate_above_the_maximum_is_refused_with_the_maximum(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings(["--model=m", "--rate=200000"], environment={})
+    assert "at most 100,000" in capsys.readouterr().err

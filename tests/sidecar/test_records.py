@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
-from llmendpoint_common.contracts.sidecar import Operation, Outcome, RequestRecord, SidecarConfig
+from llmendpoint_common.contracts.sidecar import Operation, Outcome, RequestList, RequestRecord, SidecarConfig
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.records.access_log import AccessLog
 from llmendpoint_sidecar.records.journal import Journal, is_plain_id
@@ -88,6 +89,53 @@ async def test_only_a_stream_has_times_of_tokens(
     series = sidecar.runtime.metrics.series("simulated:latest", "chat")
     for name in ("time_to_first_token_seconds", "request_time_per_output_token_seconds"):
         assert sum(series[name].counts) == 1, name
+
+
+async def test_the_last_requests_are_listed_in_order_also_those_without_an_id(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator(tokens=4)
+    sidecar = await start_sidecar(simulator.port)
+    admin = f"http://127.0.0.1:{sidecar.admin_port}/status/requests"
+
+    async def listed(query: str = "") -> list[RequestRecord]:
+        async with http.get(admin + query) as response:
+            assert response.status == 200
+            return list(msgspec.json.decode(await response.read(), type=RequestList).requests)
+
+    assert await listed() == []
+    for name in ("a", "b", "not a plain id", "d"):
+        async with http.post(
+            f"http://127.0.0.1:{sidecar.port}/api/chat", json=CHAT, headers={"X-Request-ID": name}
+        ) as response:
+            await response.read()
+    await eventually(lambda: len(sidecar.runtime.meter.last(0, 200)) == 4)
+    everything = await listed()
+    assert [record.request_id for record in everything] == ["a", "b", "", "d"]
+    assert [record.request_id for record in await listed("?limit=2")] == ["", "d"]
+    after = everything[1].time
+    assert [record.request_id for record in await listed(f"?after={after!r}")] == ["", "d"]
+    assert await listed(f"?after={everything[-1].time!r}") == []
+
+
+@pytest.mark.parametrize("query", ["after=yesterday", "after=nan", "limit=0", "limit=201", "limit=-1", "limit=%C2%B2"])
+async def test_a_wrong_range_of_requests_is_refused_with_a_sentence(
+    start_sidecar: StartSidecar, http: aiohttp.ClientSession, query: str
+) -> None:
+    sidecar = await start_sidecar(1)
+    async with http.get(f"http://127.0.0.1:{sidecar.admin_port}/status/requests?{query}") as response:
+        assert response.status == 400
+        assert query.partition("=")[0] in (await response.json())["error"]
+
+
+def test_the_list_of_the_last_requests_is_bounded_and_sorted_by_their_ends() -> None:
+    journal = Journal(lambda: 0.0)
+    for index in range(1000):
+        # A request may be recorded after one that ended later.
+        journal.add(msgspec.structs.replace(record_of(f"id-{index}"), time=float(index ^ 1)), 0.0)
+    listed = journal.last(0.0, 200)
+    assert [record.time for record in listed] == [float(index) for index in range(800, 1000)]
+    assert [record.time for record in journal.last(997.0, 200)] == [998.0, 999.0]
 
 
 def record_of(request_id: str, tenant: str = "", model: str = "m") -> RequestRecord:

@@ -227,6 +227,21 @@ async def test_a_record_is_found_whichever_worker_carried_the_request(simulator:
                 assert response.status == 404
 
 
+async def test_the_last_requests_of_all_workers_are_listed_in_the_order_of_their_ends(
+    simulator: RunningSimulator,
+) -> None:
+    async with running(simulator.port) as sidecar:
+        names = [f"mine-{index}" for index in range(12)]
+        for name in names:
+            await sidecar.chat(headers={"X-Request-ID": name})
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{sidecar.admin}/status/requests?limit=5") as response,
+        ):
+            listed = (await response.json())["requests"]
+        assert [record["requestId"] for record in listed] == names[-5:]
+
+
 async def test_the_first_of_several_records_is_found_whichever_worker_carried_it(simulator: RunningSimulator) -> None:
     async with running(simulator.port) as sidecar:
         for tokens in range(1, 9):

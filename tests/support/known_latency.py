@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -22,6 +23,15 @@ class KnownLatencyProcess:
     """A server that runs. `entries` are those of the ledger, as JSON, in the order of arrival."""
 
     url: str
+    pid: int
+
+    def stop(self) -> None:
+        """Stop the process, so that it answers nothing and its connections stay open."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let a process that was stopped go on."""
+        os.kill(self.pid, signal.SIGCONT)
 
     @property
     def entries(self) -> list[dict[str, Any]]:
@@ -56,8 +66,9 @@ def known_latency_process(*flags: str) -> Iterator[KnownLatencyProcess]:
         line = wait_until(process.stderr.readline)
         assert _STARTED in line, line
         port = json.loads(line)["message"].partition(" port ")[2].partition(" ")[0]
-        yield KnownLatencyProcess(f"http://127.0.0.1:{port}")
+        yield KnownLatencyProcess(f"http://127.0.0.1:{port}", process.pid)
     finally:
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait(10)
         if process.stderr is not None:

@@ -64,9 +64,9 @@ def warn(api: Any, about: dict[str, Any], reason: str, message: str) -> None:
 
 
 def summary(*, partial: bool = False) -> str:
-    """Return the result of a run with one request, which meets its objective."""
+    """Return the result of a run with 20 requests in 20 s, which meets its objective."""
     sample = Sample("id", "q", "Math", 0.0, 0.0, 0.1, 0.2, 0.2, 200, output_tokens=2)
-    outcome = Outcome([sample], duration=1.0, offered=1, sent=1, interrupted=partial)
+    outcome = Outcome([sample] * 20, duration=20.0, offered=20, sent=20, interrupted=partial)
     objective = Objective(MetricName.ERROR_RATE, 0.5)
     document = RunDocument(RunTarget("http://x"), "tiny:latest", RunLoad(concurrency=1), objectives=(objective,))
     return msgspec.json.encode(summarize(outcome, document)).decode()

@@ -32,9 +32,9 @@ def failed(error: ErrorClass = ErrorClass.SERVER_ERROR, at: float = 1.0, detail:
     return Sample("id", "q", **{**values, **fields})
 
 
-def empty(at: float = 1.0) -> Sample:
-    """Return a request whose answer has neither content nor tokens."""
-    return Sample("id", "q", "Math", at, at, ended=at + 0.01, status=200, has_usage=True)
+def empty(at: float = 1.0, tokens: int = 0) -> Sample:
+    """Return a request whose answer has no content, although the server may have counted tokens."""
+    return failed(ErrorClass.EMPTY, at, "no content", status=200, has_usage=True, output_tokens=tokens)
 
 
 def document_of(*objectives: str, baseline: float | None = None, stream: bool = True, **load: Any) -> RunDocument:

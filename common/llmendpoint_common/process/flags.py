@@ -84,13 +84,16 @@ class Flags:
         self.description = description
         #: The options that were added, by the title of their group.
         self.groups: dict[str, list[Option]] = {}
+        self._groups: dict[str, Group] = {}
         self._prefix = environment_prefix
         self._lists: dict[str, list[Any]] = {}
 
     def group(self, title: str) -> Group:
-        """Add a group of options, which has its own heading in the help text."""
-        options = self.groups.setdefault(title, [])
-        return Group(self._parser.add_argument_group(title), self._prefix, self._lists, options)
+        """Return the group of options with a title, which is its heading in the help text."""
+        if title not in self._groups:
+            options = self.groups.setdefault(title, [])
+            self._groups[title] = Group(self._parser.add_argument_group(title), self._prefix, self._lists, options)
+        return self._groups[title]
 
     def positional(self, name: str, text: str, count: str | None = None) -> None:
         """Add an argument without a name. `count` is argparse's: `*` for any number, `?` for at most one."""

@@ -8,6 +8,7 @@ least what they state.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import exp, lgamma, log, log1p
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ class Interval(NamedTuple):
     high: float
 
 
+@lru_cache(maxsize=4096)
 def percentile_ranks(share: float, count: int, confidence: float = CONFIDENCE) -> Ranks:
     """Return the ranks that enclose a percentile (a share, such as 0.95) of `count` values with this confidence.
 

@@ -16,7 +16,7 @@ from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.histogram import MICROSECONDS, rank_of
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.objectives import Judged, State
-from llmendpoint_common.results.words import plural
+from llmendpoint_common.results.words import plural, was
 
 #: Share of their time that users of a closed loop may lose: to pauses after failures, to failed requests, to a silence.
 MAX_LOST_SHARE = 0.05
@@ -50,6 +50,22 @@ def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str
         )
 
 
+def loading_time(measurements: Measurements) -> float:
+    """Return for how many seconds of the load the server was loading the model, before it ended the first request.
+
+    Ollama reports this time. A server that loads its model is not one that hangs. 0 if a request had ended before: a
+    model that is loaded again was unloaded, and that disturbs a run.
+    """
+    load, timeline = measurements.first_load, measurements.timeline
+    if load is None:
+        return 0.0
+    ended = [index for index, bucket in timeline.buckets.items() if bucket.completed + bucket.errors]
+    if ended and (min(ended) + 1) * timeline.width * MICROSECONDS <= load.sent:
+        return 0.0
+    end = min(load.until, round(measurements.load))
+    return max(0, end - max(0, load.sent)) / MICROSECONDS
+
+
 def kept_back(measurements: Measurements, document: RunDocument, judged: Sequence[Judged]) -> Iterator[str]:
     """Yield a sentence for each sign that `maxInFlight` changed the load of an open loop.
 
@@ -61,7 +77,7 @@ def kept_back(measurements: Measurements, document: RunDocument, judged: Sequenc
     offered, sent = measurements.offered, measurements.sent
     if sent < MIN_SENT_SHARE * offered:
         yield (
-            f"{sent} of {offered} due requests were sent before the load ended, because maxInFlight "
+            f"{sent} of {offered} due requests {was(sent)} sent before the load ended, because maxInFlight "
             f"({load.max_in_flight}) kept the others back"
         )
     for item in judged:
@@ -111,16 +127,22 @@ def _silence(measurements: Measurements, document: RunDocument) -> float:
 
 
 def _longest_silence(measurements: Measurements) -> int:
-    """Return the longest time in the load, in whole buckets, in which requests were in flight and none ended."""
+    """Return the longest time in the load, in whole buckets, in which requests were in flight and none ended.
+
+    The time in which the server loads the model for the first requests does not count.
+    """
     timeline = measurements.timeline
     if not timeline.buckets:
         return 0
+    load = measurements.first_load
+    loaded = load.until / MICROSECONDS if load is not None and loading_time(measurements) else 0.0
     in_flight = longest = current = 0
     last = int(measurements.load / MICROSECONDS / timeline.width)
     for index in range(min(timeline.buckets), min(last, max(timeline.buckets) + 1)):
         bucket = timeline.buckets.get(index)
         ended = bucket.completed + bucket.errors if bucket is not None else 0
-        current = current + timeline.width if index >= 0 and in_flight > 0 and not ended else 0
+        is_silent = index * timeline.width >= loaded and in_flight > 0 and not ended
+        current = current + timeline.width if is_silent else 0
         longest = max(longest, current)
         in_flight += (bucket.sent if bucket is not None else 0) - ended
     return longest
@@ -133,6 +155,6 @@ def _was_streaming(measurements: Measurements, seconds: float) -> bool:
     """
     whole = measurements.whole
     ttft = whole.histogram("ttft")
-    if whole.errors or whole.empty or ttft.count < whole.requests:
+    if whole.errors or ttft.count < whole.requests:
         return False
     return max(ttft.max_microseconds, whole.histogram("inter_chunk_latency").max_microseconds) < seconds * MICROSECONDS

@@ -7,7 +7,7 @@ one, because every sum is one of integers, and every choice (an example of an er
 A latency of a request is in one of four states, which objectives are judged on:
 
 - measured: counted in the histogram, and exactly in `within` if it met the threshold of an objective
-- never answered: the request failed, or its answer was empty
+- never answered: the request failed; an answer without content is a failure
 - unknown: it was answered, and the latency could not be measured (TTFT without streaming)
 - not applicable: the latency does not exist (TPOT of an answer with one token), so the request does not count for it
 """
@@ -61,8 +61,6 @@ class Group(msgspec.Struct):
     bits: Annotated[int, Meta(ge=1, le=FULL_BITS)] = PART_BITS
     requests: _Count = 0
     errors: _Count = 0
-    #: Answers without content, thinking, tool call and tokens.
-    empty: _Count = 0
     attained: _Count = 0
     #: Answered requests of which it is unknown if they met every latency objective.
     attainment_unknown: _Count = 0
@@ -88,7 +86,7 @@ class Group(msgspec.Struct):
 
     @property
     def answered(self) -> int:
-        """Number of requests that were answered without an error, empty answers included."""
+        """Number of requests that were answered without an error."""
         return self.requests - self.errors
 
     def histogram(self, name: str) -> Histogram:
@@ -153,6 +151,13 @@ class Step(msgspec.Struct):
     group: Group = field(default_factory=Group)
 
 
+class ModelLoad(msgspec.Struct, frozen=True, order=True):
+    """A request for which the server loaded the model. Times are in microseconds after the warm-up."""
+
+    sent: _Micro
+    until: _Micro
+
+
 class Join(msgspec.Struct):
     """Requests of the client that were looked up in the sidecars' records, and the parts of their TTFT."""
 
@@ -188,6 +193,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     paused: _Count = 0
     #: Time of the load for which the users of a closed loop waited for requests that failed, of all users together.
     failing: _Count = 0
+    #: The first request for which the server loaded the model, and until when it did.
+    first_load: ModelLoad | None = None
     worst_lag: _Count = 0
     throttled: _Count = 0
     whole: Group = field(default_factory=lambda: Group(FULL_BITS))
@@ -233,7 +240,7 @@ class Measurements(msgspec.Struct, rename="camel"):
         for group in (self.whole, *self.categories.values(), *(step.group for step in self.steps)):
             if len(group.objectives) != len(self.objectives):
                 raise ValueError("a group has other objectives than the run")
-            if group.errors + group.empty > group.requests:
+            if group.errors > group.requests:
                 raise ValueError("a group has more errors than requests")
             if any(histogram.bits != group.bits for histogram in group.histograms.values()):
                 raise ValueError("a histogram has a wrong resolution")

@@ -50,6 +50,7 @@ def _add(merged: Measurements, part: Measurements) -> None:
     merged.timeline.merge(part.timeline)
     _add_errors(merged.errors, part.errors)
     _add_errors(merged.warmup_errors, part.warmup_errors)
+    merged.first_load = min((load for load in (merged.first_load, part.first_load) if load is not None), default=None)
     merged.saturation = _earlier(merged.saturation, part.saturation)
     merged.sweep = _lower(merged.sweep, part.sweep)
     _add_join(merged, part)

@@ -1,11 +1,12 @@
 """Judges objectives on the requests of a group, with confidence intervals.
 
-A latency percentile is judged over all requests: failed requests and empty answers count as never answered. It is met
+A latency percentile is judged over all requests: failed requests count as never answered. It is met
 if enough requests were within the threshold, which are counted one by one, in whole microseconds. So the resolution of
 the histograms never decides.
 
-An objective has one of four states. It is met or missed if that holds whatever the unknown latencies were, unknown
-otherwise, and without a state if there are fewer requests than its percentile needs.
+An objective has one of four states. It is met or missed if that holds whatever the unknown latencies were, and unknown
+otherwise. There are too few requests if there are fewer than its percentile needs, or than a share needs: 20, like the
+95th percentile. A share that is certainly missed, which its confidence interval tells, is missed with fewer too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from llmendpoint_common.results.words import NEVER_ANSWERED, apart
 
 #: Delay of the event loop above which it can decide a verdict, in seconds.
 MAX_LAG_P99 = 0.010
+#: Requests that a share needs. One of them is 5 %, as for the 95th percentile.
+MIN_SHARE_REQUESTS = 20
 #: A share such as 0.7 % is not exact in binary, so numbers of requests are compared to a millionth of a request.
 _ROUNDING = 1e-6
 
@@ -70,20 +73,27 @@ class Judged(NamedTuple):
         percentile = self.objective.percentile
         return f"{self.metric.name.value} p{percentile}" if percentile else self.metric.name.value
 
-    def result(self) -> ObjectiveResult:
-        """Return the objective for the summary."""
+    @property
+    def needed(self) -> int:
+        """The number of requests that the objective needs to be judged."""
+        return needed_for(self.objective.percentile) if self.objective.percentile else MIN_SHARE_REQUESTS
+
+    def result(self, *, is_judged: bool = True) -> ObjectiveResult:
+        """Return the objective for the summary. `is_judged` is whether the run has a verdict on its objectives."""
         metric = self.metric
+        is_judged = is_judged and self.state in (State.MET, State.MISSED)
         measured, threshold = apart(metric, self.measured, self.objective.threshold)
         return ObjectiveResult(
             metric=metric.name,
             threshold=threshold,
             measured=NOTHING_MEASURED if self.measured is None else measured,
-            met=self.state is State.MET,
+            met=is_judged and self.state is State.MET,
             percentile=self.objective.percentile,
             low=_bound(metric, self.low),
             high=_bound(metric, self.high),
             requests=self.requests,
-            judged=self.state in (State.MET, State.MISSED),
+            judged=is_judged,
+            needed=self.needed if self.state is State.TOO_FEW else 0,
         )
 
 
@@ -147,7 +157,7 @@ def _judge_latency(group: Group, index: int, objective: Objective) -> Judged:
         _value_at(histogram, low) if low else None,
         _value_at(histogram, high) if high <= requests else None,
         is_near=low <= counts.within + counts.unknown and counts.within < high,
-        unanswered=group.errors + group.empty,
+        unanswered=group.errors,
     )
 
 
@@ -166,7 +176,10 @@ def _judge_share(group: Group, objective: Objective) -> Judged:
         return Judged(objective, State.UNKNOWN, requests)
     low, high = share_interval(hits, requests)
     state = State.MET if is_met else State.MISSED
-    return Judged(objective, state, requests, hits / requests, low, high, low <= objective.threshold <= high)
+    is_near = low <= objective.threshold <= high
+    if requests < MIN_SHARE_REQUESTS and (is_met or is_near):
+        state = State.TOO_FEW
+    return Judged(objective, state, requests, hits / requests, low, high, is_near)
 
 
 def _could_attain(judged: Judged, group: Group, objectives: tuple[Objective, ...], lag: float) -> bool:
@@ -178,7 +191,7 @@ def _could_attain(judged: Judged, group: Group, objectives: tuple[Objective, ...
             histogram = group.histogram(metric.field)
             limit = objective.threshold + lag_share(metric, group, lag)
             missed = max(missed, histogram.count - histogram.count_to(limit))
-    possible = group.answered - group.empty - missed + ceil(judged.requests / 100)
+    possible = group.answered - missed + ceil(judged.requests / 100)
     return possible >= ceil(judged.objective.threshold * judged.requests - _ROUNDING)
 
 

@@ -1,7 +1,7 @@
 """The summary of a run, computed from its measurements.
 
 Rates are those of the load: requests that ended in the drain after it, or whose requests belong to the warm-up, do not
-count toward them. Latencies cover requests that were answered with content. What was not reported, or cannot be
+count toward them. Latencies cover answered requests. What was not reported, or cannot be
 measured, is None and has a sentence in `unknown`.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from llmendpoint_common.contracts.loadrun import (
     CategoryResult,
     Environment,
+    ErrorClass,
     ErrorResult,
     MeterAudit,
     Percentiles,
@@ -88,7 +89,7 @@ def summarize(
         ttft_scheduled=percentiles(whole.histogram("ttft_scheduled")),
         request_latency_scheduled=percentiles(whole.histogram("request_latency_scheduled")),
         client_lag=percentiles(measurements.lag),
-        slo=tuple(item.result() for item in judged),
+        slo=tuple(item.result(is_judged=judgement.is_told) for item in judged),
         categories=tuple(_categories(measurements)),
         measurements=measurements.encode(),
         partial=measurements.interrupted,
@@ -122,7 +123,7 @@ def summarize(
         baseline_differences=comparison.differences if comparison is not None else (),
         meter_audit=_audit(measurements),
         throttled_seconds=measurements.throttled / MICROSECONDS,
-        empty=whole.empty,
+        empty=measurements.errors[ErrorClass.EMPTY].count if ErrorClass.EMPTY in measurements.errors else 0,
         max_lag_p99_seconds=measurements.worst_lag / MICROSECONDS,
     )
 
@@ -199,7 +200,7 @@ def _categories(measurements: Measurements) -> Iterator[CategoryResult]:
 def _errors(measurements: Measurements, document: RunDocument) -> Iterator[ErrorResult]:
     """Yield the classes of errors, the most frequent first, with what to do about them."""
     for name, error in sorted(measurements.errors.items(), key=lambda item: (-item[1].count, item[0])):
-        what_to_do = advice(name, document.target.api, document.target.url)
+        what_to_do = advice(name, document.target.api, document.target.url, error.example)
         yield ErrorResult(name, error.count, error.example, what_to_do)
 
 

@@ -22,10 +22,6 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
     if drained > _MAX_DRAINED_SHARE * whole.answered and not measurements.interrupted:
         which = _of(drained, whole.answered)
         yield f"{which[:1].upper()}{which[1:]} came after the end of the load, and are in no rate; run it for longer"
-    if whole.empty:
-        yield (
-            f"{plural(whole.empty, 'answer')} had no content and no tokens, and count as never answered in objectives"
-        )
     for field, name in _NAMES.items():
         count = whole.unmeasured.get(field, 0)
         if count:
@@ -44,5 +40,5 @@ def _reason(field: str, document: RunDocument) -> str:
     if not document.request.stream:
         return "the responses were not streamed"
     if field == "tpot":
-        return "they came in one piece, or without a count of output tokens"
-    return "they had no content"
+        return "they came in one piece, or without a plausible count of output tokens"
+    return "they came in one object"

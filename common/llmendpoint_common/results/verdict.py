@@ -24,12 +24,18 @@ from math import inf
 
 from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason, advice
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_common.results.delivery import MIN_SENT_SHARE, kept_back, lost_time
-from llmendpoint_common.results.histogram import MICROSECONDS, needed_for
+from llmendpoint_common.results.delivery import (
+    MAX_LOST_SHARE,
+    MIN_SENT_SHARE,
+    kept_back,
+    loading_time,
+    lost_time,
+)
+from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Group, Measurements
 from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other, judge_group
-from llmendpoint_common.results.regression import Comparison
-from llmendpoint_common.results.words import NEVER_ANSWERED, apart, plural
+from llmendpoint_common.results.regression import Comparison, comparison_facts
+from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, was
 
 MAX_THROTTLED_SHARE = 0.01
 _MAX_MESSAGE = 4000
@@ -42,6 +48,11 @@ class Judgement:
     verdict: Verdict
     reason: VerdictReason
     message: str
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the run has told something about its objectives: it was complete, and could tell."""
+        return self.verdict not in (Verdict.INVALID, Verdict.NONE)
 
 
 @dataclass(frozen=True)
@@ -89,9 +100,9 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
     count = sum(error.count for error in errors.values())
     name, most = max(errors.items(), key=lambda item: (item[1].count, item[0]))
     words = f": {most.example}" if most.example else ""
-    fact = f"no request was answered: {most.count} of {plural(count, 'request')} were {name}{words}"
+    fact = f"no request was answered: {of(most.count, count, 'request')} {was(most.count)} {name}{words}"
     target = evidence.document.target
-    message = _message([fact, advice(name, target.api, target.url)])
+    message = _message([fact, advice(name, target.api, target.url, most.example)])
     return Judgement(Verdict.ERROR, VerdictReason.TARGET_UNREACHABLE, message)
 
 
@@ -136,8 +147,8 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if unknown:
         return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, _message(unknown))
     few = [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
-    if comparison is not None and comparison.is_too_small:
-        few.append("the runs have too few requests for a comparison with the baseline")
+    if comparison is not None:
+        few += comparison.too_few
     if few:
         return Judgement(Verdict.INVALID, VerdictReason.TOO_FEW_REQUESTS, _message(few))
     near = [judged for judged in evidence.judged if _is_doubtful(evidence, judged)]
@@ -145,6 +156,9 @@ def _untold(evidence: Evidence) -> Judgement | None:
         names = ", ".join(judged.name for judged in near)
         cause = f"{_lag_sentence(evidence)}, which can change {names}"
         return _client_limited([cause, *map(_sentence, near)])
+    if comparison is not None and comparison.delayed:
+        names = f"{_lag_sentence(evidence)}, which can be why metrics are worse than in the baseline"
+        return _client_limited([names, *comparison.delayed])
     doubtful = _doubtful_steps(evidence)
     if doubtful:
         rates = ", ".join(doubtful)
@@ -158,7 +172,7 @@ def _passed(evidence: Evidence) -> Judgement | None:
     met = [_sentence(judged) for judged in evidence.judged]
     totals = [f"all {len(met)} objectives were met" if len(met) > 1 else "the objective was met"] if met else []
     if evidence.comparison is not None:
-        totals.append("no metric is worse than in the baseline by more than is allowed")
+        totals += comparison_facts(evidence.comparison)
     message = _message([*totals, *met, *_facts(evidence)])
     return Judgement(Verdict.PASSED, VerdictReason.OBJECTIVES_MET, message)
 
@@ -240,7 +254,8 @@ def _sentence(judged: Judged) -> str:
     side = "inside" if judged.is_near else "outside"
     value = f"was {measured}"
     if judged.measured == inf:
-        value = f"has no value, because {judged.unanswered} of {plural(judged.requests, 'request')} were never answered"
+        unanswered = judged.unanswered
+        value = f"has no value, because {of(unanswered, judged.requests, 'request')} {was(unanswered)} never answered"
     return (
         f"{judged.name} {value} (95 % interval: {_interval(judged)}; objective: {bound} {threshold}, "
         f"{side} the interval)"
@@ -264,8 +279,8 @@ def _unknown_sentence(judged: Judged) -> str:
 
 
 def _few_sentence(judged: Judged) -> str:
-    needed = needed_for(judged.objective.percentile or 50)
-    return f"{judged.name} needs at least {needed} requests, and there were {judged.requests}"
+    there = "there was 1" if judged.requests == 1 else f"there were {judged.requests}"
+    return f"{judged.name} needs at least {judged.needed} requests, and {there}"
 
 
 def _untold_facts(evidence: Evidence) -> list[str]:
@@ -285,6 +300,12 @@ def _facts(evidence: Evidence) -> list[str]:
             f"{saturation.offered_rate:.3g} requests/s"
         )
     facts += _other_load(evidence)
+    loading = loading_time(measurements)
+    if loading > MAX_LOST_SHARE * measurements.load / MICROSECONDS:
+        facts.append(
+            f"the server was loading the model for {format_duration(loading)} of the load, which is part of the first "
+            "latencies; a warm-up leaves it out"
+        )
     if measurements.sweep is not None and measurements.sweep.message:
         facts.append(measurements.sweep.message)
     if measurements.sweep is not None and _lag(measurements) > MAX_LAG_P99:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 from llmendpoint_common.contracts.loadrun import Metric
@@ -26,6 +27,21 @@ def apart(metric: Metric, value: float | None, threshold: float) -> tuple[str, s
 def plural(count: int, noun: str) -> str:
     """Return a number and its noun, such as `1 request` or `2 requests`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Return texts as a list in a sentence: `a, b and c`."""
+    return f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)
+
+
+def of(count: int, total: int, noun: str) -> str:
+    """Return a part of a number, such as `1 of 2 requests`, or `the only request`."""
+    return f"the only {noun}" if total == 1 and count == 1 else f"{count} of {plural(total, noun)}"
+
+
+def was(count: int) -> str:
+    """Return the verb for so many."""
+    return "was" if count == 1 else "were"
 
 
 def _exact(metric: Metric, value: float) -> str:

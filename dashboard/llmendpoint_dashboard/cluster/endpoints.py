@@ -13,7 +13,9 @@ from llmendpoint_dashboard.cluster.reflector import Manifest
 from llmendpoint_dashboard.cluster.tables import key_of
 from llmendpoint_dashboard.contract import EndpointRow
 
-_NOT_SEEN = "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."
+_NOT_SEEN = (
+    "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmendpoint_common.contracts.cluster import LOADTEST, LoadTestCondition, LoadTestReason
-from llmendpoint_common.contracts.loadrun import METRICS, NOTHING_MEASURED, MetricName
+from llmendpoint_common.contracts.loadrun import NOTHING_MEASURED, MetricName
 from llmendpoint_common.diagnosis.findings import Finding
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_dashboard.cluster.loads import describe_load
@@ -23,8 +23,11 @@ from llmendpoint_dashboard.contract import (
     Percentiles,
     RunState,
 )
+from llmendpoint_dashboard.words import objective_text
 
-_NOT_SEEN = "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."
+_NOT_SEEN = (
+    "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."
+)
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,12 @@ def _objectives(spec: Manifest, status: Manifest) -> tuple[ObjectiveState, ...]:
 
 
 def _objective(item: Manifest) -> ObjectiveState:
-    metric, measured = text(item, "metric"), text(item, "measured")
-    percentile = f" p{text(item, 'percentile')}" if item.get("percentile") is not None else ""
-    is_known = metric in MetricName.__members__.values() and METRICS[MetricName(metric)].higher_is_better
-    words = f"{metric}{percentile} {'≥' if is_known else '≤'} {text(item, 'threshold')}"
+    metric, measured, threshold = text(item, "metric"), text(item, "measured"), text(item, "threshold")
+    try:
+        words = objective_text(MetricName(metric), number(item, "percentile"), threshold)
+    except ValueError:
+        # A metric of a later version.
+        words = f"{metric} {threshold}"
     is_measured = bool(measured) and measured != NOTHING_MEASURED
     return ObjectiveState(text=words, measured=measured, met=bool(item.get("met")) if is_measured else None)
 

@@ -27,13 +27,15 @@ from llmendpoint_dashboard.contract import LoadTestRequest
 from llmendpoint_dashboard.loadtests.documents import name_of, run_document
 from llmendpoint_dashboard.loadtests.problems import RefusedError
 from llmendpoint_dashboard.settings import Settings
-from llmendpoint_dashboard.sources.runs import DOCUMENT, Child
+from llmendpoint_dashboard.sources.runs import DOCUMENT, Child, has_ended
 
 log = logging.getLogger(__name__)
 
 _LOG = "load.log"
 #: Time that a run gets to write its result after it was interrupted, before it is killed.
 STOP_SECONDS = 15.0
+#: Time that a run takes at most from its last file to the end of its process.
+_ENDING_SECONDS = 5.0
 _MAX_LOG_BYTES = 4096
 #: Prefix of the variables with settings of our programs.
 _VARIABLES = "LLMENDPOINT_"
@@ -85,7 +87,7 @@ class Starter:
         async with self._starting:
             if self._is_closed:
                 raise RefusedError("The dashboard is stopping.", status=HTTPStatus.SERVICE_UNAVAILABLE)
-            going = next((key for key, run in self._runs.items() if run.is_running), None)
+            going = await self._going()
             if going is not None:
                 raise RefusedError(
                     f"The load test {going} is running. Two at the same time would measure each other: wait for its "
@@ -97,7 +99,7 @@ class Starter:
     async def stop(self, key: str) -> None:
         """Interrupt a run, which then writes its partial result. Raises RefusedError if it was not started here."""
         run = self._runs.get(key)
-        if run is None or not run.is_running:
+        if run is None or not run.is_running or await asyncio.to_thread(has_ended, self._folder / key):
             raise RefusedError(
                 "This load test is not running, or was not started by this dashboard.", status=HTTPStatus.CONFLICT
             )
@@ -121,6 +123,17 @@ class Starter:
                 await run.process.wait()
             if run.watching is not None:
                 await asyncio.gather(run.watching, return_exceptions=True)
+
+    async def _going(self) -> str | None:
+        """Return the key of the run that is going, or None. A run that has written its result is awaited."""
+        for key, run in self._runs.items():
+            if run.is_running and await asyncio.to_thread(has_ended, self._folder / key):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_ENDING_SECONDS):
+                        await run.process.wait()
+            if run.is_running:
+                return key
+        return None
 
     async def _start(self, document: RunDocument, sidecar: str, name: str) -> str:
         try:

@@ -50,6 +50,9 @@ async def problems(
         if error.status < 400:
             raise
         return problem(HTTPStatus(error.status), f"{error.reason}.", headers=_allowed(error))
+    except ConnectionError:
+        # The browser has gone. Nobody gets this answer.
+        return web.Response(status=HTTPStatus.BAD_REQUEST)
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The dashboard failed. Its log says why.")

@@ -318,7 +318,11 @@ button { cursor: pointer; }
 
 
 def _page(sentence: str = "", status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return web.Response(text=_PAGE.format(sentence=escape(sentence)), status=status, content_type="text/html")
+    text = _PAGE.format(sentence=escape(sentence))
+    # With `no-referrer`, browsers send the form with the origin "null" (Fetch, "append a request Origin header"), which
+    # is refused.
+    headers = {"Referrer-Policy": "same-origin"}
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
 async def _style(_: web.Request) -> web.Response:

@@ -30,7 +30,7 @@ class Events:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
-        return [web.get("/api/v1/events", self._events), web.get("/api/v1/state", self._state)]
+        return [web.get("/api/v1/events", self._events, allow_head=False), web.get("/api/v1/state", self._state)]
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
         state = self._hub.encoded()
@@ -65,8 +65,8 @@ class Events:
 
         reader = self._hub.join(request.headers.get("Last-Event-ID", ""), drop, packed=packed)
         try:
-            await response.prepare(request)
             with contextlib.suppress(ConnectionError):
+                await response.prepare(request)
                 await response.write((GZIP_HEAD if packed else b"") + _bytes(_RETRY, packed=packed))
                 while not reader.is_dropped:
                     data = await reader.take(self._heartbeat)

@@ -43,15 +43,8 @@ MAX_SIDECARS = 2000
 Diagnose = Callable[[ClusterFacts], Sequence[Finding]]
 
 
-def _ignore(_: str) -> None:
-    """Do nothing."""
-
-
 class ClusterSource:
-    """Watches the given namespaces, or all if there are none.
-
-    `on_sidecars` is called when the addresses change, and `on_message` when `message` does.
-    """
+    """Watches the given namespaces, or all if there are none. `on_sidecars` is called when the addresses change."""
 
     def __init__(
         self,
@@ -59,13 +52,11 @@ class ClusterSource:
         namespaces: Sequence[str],
         hub: Hub,
         on_sidecars: Callable[[tuple[SidecarAddress, ...]], None],
-        on_message: Callable[[str], None] = _ignore,
         diagnose: Diagnose = cluster_findings,
     ) -> None:
         self._server = server
         self._hub = hub
         self._on_sidecars = on_sidecars
-        self._on_message = on_message
         self._diagnose = diagnose
         self._doctor = RowWriter(hub, TableSection.DOCTOR)
         self._dirty = asyncio.Event()
@@ -134,7 +125,6 @@ class ClusterSource:
         if sidecars != self._sidecars:
             self._sidecars = sidecars
             self._on_sidecars(sidecars)
-        self._on_message(self.message)
 
     def _all_findings(self) -> Iterable[Finding]:
         yield from self._diagnose(self._facts())

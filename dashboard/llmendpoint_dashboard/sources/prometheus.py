@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
-from llmendpoint_common.contracts.sidecar import METRIC_PREFIX
+from llmendpoint_common.contracts.sidecar import METRIC_PREFIX, Metric
 from llmendpoint_dashboard.contract import Series, SeriesName
 from llmendpoint_dashboard.sources.exposition import Gauge, Kind
 from llmendpoint_dashboard.sources.ring import Selection
@@ -128,8 +128,8 @@ def queries_of(selection: Selection, namespaces: Sequence[str], step: float) -> 
     if selection.tenant is None:
         measured = [*scope, *model]
         queries += [
-            Query(SeriesName.RUNNING, f"sum({_name(Gauge.RUNNING, measured)})"),
-            Query(SeriesName.WAITING, f"sum({_name(Gauge.WAITING, measured)})"),
+            Query(SeriesName.RUNNING, _in_flight(Gauge.RUNNING, Metric.REQUESTS_RUNNING, scope, model)),
+            Query(SeriesName.WAITING, _in_flight(Gauge.WAITING, Metric.REQUESTS_WAITING, scope, model)),
             Query(SeriesName.TTFT_P50, _quantile(0.5, Kind.TTFT, measured, window)),
             Query(SeriesName.TTFT_P95, _quantile(0.95, Kind.TTFT, measured, window)),
             Query(SeriesName.INTER_CHUNK_P50, _quantile(0.5, Kind.INTER_CHUNK, measured, window)),
@@ -141,6 +141,12 @@ def queries_of(selection: Selection, namespaces: Sequence[str], step: float) -> 
 
 def _name(family: Kind | Gauge, selectors: Sequence[str]) -> str:
     return f"{METRIC_PREFIX}{family.value}{{{','.join(selectors)}}}"
+
+
+def _in_flight(gauge: Gauge, whole: Metric, scope: Sequence[str], model: Sequence[str]) -> str:
+    """Return the requests in flight. A model without any has no series, and then the answer is 0."""
+    total = f"sum({whole.value}{{{','.join(scope)}}})"
+    return f"sum({_name(gauge, [*scope, *model])}) or 0 * {total}" if model else total
 
 
 def _quantile(share: float, kind: Kind, selectors: Sequence[str], window: str) -> str:

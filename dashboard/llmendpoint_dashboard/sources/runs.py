@@ -35,9 +35,9 @@ from llmendpoint_dashboard.contract import (
     RunState,
     TableSection,
 )
-from llmendpoint_dashboard.loadtests.words import is_met, load_sentence, objective_text
 from llmendpoint_dashboard.sources.traffic import rounded
 from llmendpoint_dashboard.state import Hub, RowWriter
+from llmendpoint_dashboard.words import is_met, load_sentence, objective_text
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +213,12 @@ class RunsFolder:
         if problem and problem != self._problem:
             log.warning("%s", problem)
         self._problem = problem
+
+
+def has_ended(folder: Path) -> bool:
+    """Return whether a run has written its last file. Its process ends a moment later."""
+    progress = _read(folder / PROGRESS_FILE, RunProgress)
+    return progress is not None and progress.state is FileState.ENDED
 
 
 def _killed(row: LoadTestRow) -> str:

@@ -105,7 +105,7 @@ def overview(rates: Rates, now: float) -> Overview:
             models[model]
     return Overview(
         time=round(now, 3),
-        window_seconds=round(rates.seconds, 1),
+        window_seconds=round(rates.seconds, 3),
         total=Traffic(
             **total.rates(), **total.latencies(),
             running=sum(rates.running.values()), waiting=sum(rates.waiting.values()),

@@ -233,7 +233,16 @@ def _error_of(reading: Reading) -> tuple[ErrorClass | None, str]:
     if not reading.chunks and reading.usage is None and not reading.reason:
         # Any JSON object can be read as a response that has none of the fields of the API.
         return ErrorClass.INVALID_BODY, "the response has neither content nor usage, so it is not of this API"
+    if not reading.chunks:
+        return ErrorClass.EMPTY, _words_of_empty(reading)
     return None, ""
+
+
+def _words_of_empty(reading: Reading) -> str:
+    tokens = reading.usage.generation_tokens if reading.usage is not None else None
+    counted = f", although the server counted {tokens} output tokens" if tokens else ""
+    ended = f" (reason for its end: {reading.reason})" if reading.reason else ""
+    return f"the response has no content, thinking or tool call{counted}{ended}"
 
 
 def _read_result(reading: Reading, sample: Sample) -> None:

@@ -57,8 +57,8 @@ class StepJudge:
     def note(self, sample: Sample) -> None:
         """Count a request that has ended. A failed request is one that was never answered."""
         self.requests += 1
-        has_failed = sample.error is not None or is_empty(sample)
-        self._errors += sample.error is not None
+        has_failed = sample.error is not None
+        self._errors += has_failed
         attains = not has_failed
         for index, objective in enumerate(self._objectives):
             metric = METRICS[MetricName(objective.metric)]
@@ -113,11 +113,6 @@ class StepJudge:
             return self._beyond[index] <= _allowed(objective, self._known[index])
         count = self._errors if objective.metric is MetricName.ERROR_RATE else self._attained
         return METRICS[MetricName(objective.metric)].meets(count / self.requests, objective.threshold)
-
-
-def is_empty(sample: Sample) -> bool:
-    """Return whether a response had neither content nor tokens."""
-    return sample.first is None and not sample.output_tokens and sample.has_usage
 
 
 def _allowed(objective: Objective, requests: float) -> float:

@@ -12,6 +12,12 @@ posterior of the capacity. The search ends when the interval is as narrow as it 
 
 The rate of a step is the one at which its requests were really due, because the number of Poisson arrivals in a step
 varies. Without this, 600 requests per step would blur the result by 4 %.
+
+With random arrivals, the result is too high, for two reasons. Late requests come in clusters, so their number in a step
+is more often below than above its mean, and more than half of the steps at the true capacity meet an objective. And a
+step whose rate is known has lost the slow changes of the rate, so its queue is shorter than in the long run. Both
+shrink with the number of requests. `without_bias` takes off about the smallest bias that was seen in simulations, and
+lets the lower bound of the interval allow for the largest.
 """
 
 from __future__ import annotations
@@ -32,6 +38,13 @@ _GRID_POINTS = 200
 _WIDTHS = tuple(0.003 * 2.0**index for index in range(6))
 _TAIL = 0.025
 _QUARTILE = 0.25
+#: Relative bias of the result with Poisson arrivals, times the number of requests of a step that may exceed the
+#: threshold. In simulations of seven queues (M/D/1 to M/D/16), it was 0.25 to 1.
+_BIAS, _MAX_BIAS = 0.35, 1.0
+#: Bounds of what is taken off the rate, and of what the lower bound allows for.
+_MOST_OFF, _MOST_ALLOWED = 0.1, 0.5
+#: What the lower bound allows for, above which the message mentions it.
+_MENTIONED = 0.05
 
 
 class Step(NamedTuple):
@@ -48,6 +61,27 @@ class Estimate(NamedTuple):
     low: float
     high: float
     message: str
+
+
+def without_bias(found: Estimate, late: float, dispersion: float) -> Estimate:
+    """Return a result without the bias of random arrivals, whose lower bound allows for what may be left of it.
+
+    `late` is the number of requests of a step that may exceed the threshold of the objective: 5 % of them for a p95.
+    `dispersion` is the squared coefficient of variation of the gaps between requests: 1 for Poisson arrivals.
+    """
+    if found.rate is None or found.rate <= found.low or not dispersion:
+        # Even arrivals have no bias, and a rate that every step met is no estimate of the capacity.
+        return found
+    unit = dispersion / max(late, 1e-9)
+    allowed = min(_MOST_ALLOWED, _MAX_BIAS * unit)
+    message = found.message
+    if allowed > _MENTIONED:
+        message += (
+            f"; arrivals are random and steps are short, so the interval allows for {100 * allowed:.0f}%, and "
+            "longer steps or constant arrivals give a narrower one"
+        )
+    rate = found.rate * (1 - min(_MOST_OFF, _BIAS * unit))
+    return Estimate(rate, min(rate, found.low * (1 - allowed)), found.high, message)
 
 
 @dataclass

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from llmendpoint_common.contracts.loadrun import METRICS, Arrivals, MetricName, RunSweep, SweepResult
-from llmendpoint_loadjob.load.arrivals import unit_arrivals
+from llmendpoint_loadjob.load.arrivals import dispersion_of, unit_arrivals
 from llmendpoint_loadjob.load.context import Context
 from llmendpoint_loadjob.load.curve import LoadCurve, Segment
 from llmendpoint_loadjob.load.judging import StepJudge
 from llmendpoint_loadjob.load.open_loop import OpenLoop
 from llmendpoint_loadjob.load.schedule import Due, Schedule
-from llmendpoint_loadjob.load.search import Estimate, Search
+from llmendpoint_loadjob.load.search import Estimate, Search, without_bias
 from llmendpoint_loadjob.result.timings import Sample
 
 #: Share of a step, at its beginning, whose requests do not count: the server still works as at the rate before.
@@ -65,7 +65,17 @@ class Sweep:
             self._report(self._search.estimate())
 
     def _report(self, found: Estimate) -> None:
+        if found.rate is not None:
+            load = self._context.document.load
+            dispersion = dispersion_of(load.arrivals or Arrivals.POISSON, load.burstiness)
+            found = without_bias(found, self._plan(0, found.rate).expected * self._late_share, dispersion)
         self._context.recorder.set_sweep(SweepResult(found.rate, found.low, found.high, found.message))
+
+    @property
+    def _late_share(self) -> float:
+        """The share of the requests that may exceed a threshold, for the highest percentile of the objectives."""
+        percentiles = [item.percentile for item in self._context.document.objectives if item.percentile]
+        return (100 - max(percentiles, default=95)) / 100
 
     async def _warm_up(self) -> None:
         seconds = self._context.document.load.warmup_seconds

@@ -16,6 +16,7 @@ from llmendpoint_common.results.figures import LATENCIES, latency_of, number, pe
 from llmendpoint_loadjob.report.words import (
     SHOWN,
     bound,
+    comparison_of,
     count_of,
     errors_of,
     interval,
@@ -43,10 +44,7 @@ def show_summary(console: Console, summary: Summary) -> None:
     _errors(console, summary)
     _steps(console, summary)
     for item in summary.regressions:
-        mark = "regressed" if item.regressed else "within the limit"
-        _say(
-            console, f"baseline: {item.metric} {item.baseline} -> {item.measured}, {mark}. {item.message}".rstrip(". ")
-        )
+        _say(console, f"baseline: {item.metric} {item.baseline} -> {item.measured}, {comparison_of(item)}")
     _objectives(console, summary)
     for sentence in summary.unknown:
         _say(console, f"not measured: {sentence}", "dim")

@@ -32,7 +32,7 @@ def distribution(summary: Summary, name: str) -> Distribution | None:
     if histogram is None or not histogram.count:
         return None
     # A request that was answered and has no such latency is unknown, and neither early nor late.
-    unknown = max(0, whole.answered - whole.empty - histogram.count)
+    unknown = max(0, whole.answered - histogram.count)
     top = histogram.count / max(1, whole.requests - unknown)
     points = [(histogram.percentile(100 * share), share * top) for share in _SHARES]
     return Distribution(((points[0][0], 0.0), *points), histogram.count)

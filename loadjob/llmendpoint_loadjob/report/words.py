@@ -8,6 +8,7 @@ from llmendpoint_common.contracts.loadrun import (
     ErrorResult,
     ObjectiveResult,
     Quantity,
+    RegressionResult,
     Summary,
     Verdict,
     advice,
@@ -46,14 +47,25 @@ def objective_name(result: ObjectiveResult) -> str:
 
 
 def result_of(summary: Summary, result: ObjectiveResult) -> str:
-    """Return whether an objective was met. A run that was interrupted is not judged."""
+    """Return whether an objective was met. A run that was interrupted, or that cannot tell, is not judged."""
     if summary.partial:
         return "not judged"
     if result.measured == NOTHING_MEASURED:
         return "not measured"
+    if result.needed:
+        return f"too few requests: {result.needed} needed"
     if not result.judged:
-        return "too few requests"
+        return "not judged"
     return "met" if result.met else "missed"
+
+
+def comparison_of(result: RegressionResult) -> str:
+    """Return whether a metric is worse than in the baseline by more than is allowed."""
+    if result.regressed:
+        return "worse"
+    if result.judged:
+        return "within the limit"
+    return f"cannot tell: about {result.needed:,} requests needed" if result.needed else "cannot tell"
 
 
 def bound(result: ObjectiveResult) -> str:
@@ -77,6 +89,6 @@ def errors_of(summary: Summary) -> list[ErrorResult]:
     found = []
     for name, count in counts:
         detail = details.get(name) or ErrorResult(name, count)
-        words = detail.advice or advice(name, summary.api, summary.target)
+        words = detail.advice or advice(name, summary.api, summary.target, detail.example)
         found.append(ErrorResult(name, count, detail.example, words))
     return found

@@ -42,8 +42,7 @@ class Reading:
     __slots__ = ("_limits", "_sample", "_states", "values")
 
     def __init__(self, sample: Sample, limits: tuple[Limit, ...], *, is_streamed: bool) -> None:
-        has_answer = sample.error is None and not is_empty(sample)
-        self.values = latencies_of(sample, is_streamed=is_streamed) if has_answer else {}
+        self.values = latencies_of(sample, is_streamed=is_streamed) if sample.error is None else {}
         self._sample = sample
         self._limits = limits
         self._states = [self._state(limit) for limit in limits]
@@ -61,10 +60,7 @@ class Reading:
             group.errors += 1
             return
         group.completed += in_time
-        if self.values:
-            self._add_attainment(group, in_time=in_time)
-        else:
-            group.empty += 1
+        self._add_attainment(group, in_time=in_time)
         _add_tokens(group, sample, in_time=in_time)
         if is_whole:
             self._add_all_latencies(group)
@@ -101,8 +97,6 @@ class Reading:
 
     def _add_all_latencies(self, group: Group) -> None:
         values = self.values
-        if not values:
-            return
         for name, value in values.items():
             group.histogram(name).record_microseconds(value)
         for gap in self._sample.gaps:
@@ -116,7 +110,8 @@ class Reading:
 def latencies_of(sample: Sample, *, is_streamed: bool) -> dict[str, int]:
     """Return the latencies of an answered request in microseconds, by field of the summary.
 
-    TTFT exists only with streaming, and TPOT only if the first and the last content came with different reads.
+    TTFT exists only with streaming. TPOT exists only if the first and the last content came with different reads, and
+    if it is at least half a microsecond.
     """
     sent, scheduled, ended = sample.sent, sample.scheduled, sample.ended
     values = {
@@ -130,17 +125,13 @@ def latencies_of(sample: Sample, *, is_streamed: bool) -> dict[str, int]:
         if sample.first_output is not None:
             values["ttfo"] = _micro(sample.first_output - sent)
         tpot = sample.tpot if sample.is_spread else None
-        if tpot is not None and tpot > 0:
+        # A server that reports a billion tokens has not counted them. A time is unknown rather than 0.
+        if tpot is not None and _micro(tpot):
             values["tpot"] = _micro(tpot)
     if sample.connect is not None:
         values["connect"] = _micro(sample.connect)
     _add_server_times(values, sample)
     return values
-
-
-def is_empty(sample: Sample) -> bool:
-    """Return whether an answer has no content, thinking or tool call, and no tokens."""
-    return sample.first is None and not sample.chunks and not sample.output_tokens
 
 
 def has_usage(sample: Sample) -> bool:
@@ -182,8 +173,9 @@ def _add_server_times(values: dict[str, int], sample: Sample) -> None:
         values["server_prefill"] = _micro(sample.server_prefill)
     if sample.server_decode is not None:
         values["server_decode"] = _micro(sample.server_decode)
-        if sample.output_tokens:
-            values["server_tpot"] = _micro(sample.server_decode / sample.output_tokens)
+        per_token = _micro(sample.server_decode / sample.output_tokens) if sample.output_tokens else 0
+        if per_token:
+            values["server_tpot"] = per_token
 
 
 def _add_tokens(group: Group, sample: Sample, *, in_time: bool) -> None:

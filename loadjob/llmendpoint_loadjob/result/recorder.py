@@ -21,6 +21,7 @@ from llmendpoint_common.results.measurements import (
     ErrorCount,
     Group,
     Measurements,
+    ModelLoad,
     Step,
     measurements_of,
 )
@@ -29,6 +30,8 @@ from llmendpoint_loadjob.result.timings import Sample
 
 #: Longest time for which a user waits because of Retry-After, in seconds.
 _MAX_PAUSE = 300.0
+#: Ollama reports some milliseconds of loading for a model that is in memory. Above this time, it was not.
+_MIN_LOAD = 1.0
 #: Category of what is above the maximum number of categories.
 _OTHER = "other categories"
 
@@ -136,6 +139,7 @@ class Recorder:
             return
         reading = Reading(sample, self._limits, is_streamed=self._is_streamed)
         self._add_to_timeline(sample, reading.values)
+        self._note_load(sample)
         measurements = self.measurements
         if sample.scheduled < self._measured_from:
             self._add_to_warmup(sample)
@@ -172,6 +176,14 @@ class Recorder:
             name = one_line(name)[:MAX_CATEGORY_LENGTH] if len(categories) < MAX_CATEGORIES - 1 else _OTHER
             group = categories.setdefault(name, self.measurements.group())
         return group
+
+    def _note_load(self, sample: Sample) -> None:
+        """Keep the first request for which the server loaded the model. It may be one of the warm-up."""
+        if sample.server_load is None or sample.server_load < _MIN_LOAD:
+            return
+        load = ModelLoad(self._micro(sample.sent), self._micro(sample.sent + sample.server_load))
+        first = self.measurements.first_load
+        self.measurements.first_load = load if first is None else min(first, load)
 
     def _add_to_warmup(self, sample: Sample) -> None:
         if sample.error is None:

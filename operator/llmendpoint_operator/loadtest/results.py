@@ -72,10 +72,13 @@ def summary_state(summary: Summary) -> dict[str, Any]:
 
 
 def slo_state(summary: Summary) -> list[dict[str, Any]]:
-    """Return `status.slo`."""
-    found: list[dict[str, Any]] = [msgspec.to_builtins(result) for result in summary.slo]
+    """Return `status.slo`. An objective that was not judged is neither met nor missed."""
+    found: list[dict[str, Any]] = [
+        msgspec.to_builtins(result) | {"met": result.met if result.judged else None} for result in summary.slo
+    ]
     # The condition Passed says why an objective was not judged.
-    return [{name: value for name, value in item.items() if value is not None and name != "judged"} for item in found]
+    hidden = ("judged", "needed")
+    return [{name: value for name, value in item.items() if value is not None and name not in hidden} for item in found]
 
 
 def _categories(summary: Summary) -> list[dict[str, Any]]:
@@ -125,6 +128,7 @@ def _regression(item: RegressionResult) -> dict[str, Any]:
         "measured": item.measured,
         "change": f"{100 * item.change:+.3g}%",
         "regressed": item.regressed,
+        "judged": item.judged,
     }
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy
 import pytest
 
-from llmendpoint_common.contracts.loadrun import Environment, RunBaseline, RunDocument, Summary, parse_result
+from llmendpoint_common.contracts.loadrun import Environment, RunBaseline, RunDocument, Summary, Verdict, parse_result
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.regression import FALSE_ALARMS, compare
 from llmendpoint_common.results.summary import summarize
@@ -119,11 +119,90 @@ def test_a_latency_that_only_the_baseline_has_cannot_be_told() -> None:
     assert "The baseline has TPOT, and this run could not measure it" in summary.message
 
 
-@pytest.mark.parametrize("sizes", [(5, 6), (1000, 5), (10, 10)])
+def gate(now: list[Sample], before: list[Sample], users: int = 1) -> Summary:
+    """Compare two runs. The baseline has one user, so throughputs are compared only if this one has one too."""
+    document = document_of(baseline=0.1, concurrency=users)
+    return summarize(measure(now, document), document, baseline=run(before))
+
+
+@pytest.mark.parametrize("sizes", [(5, 6), (5, 300), (1000, 5), (10, 10), (10, 1000)])
 def test_too_few_requests_do_not_pass_the_gate(sizes: tuple[int, int]) -> None:
-    document = document_of(baseline=0.1)
-    summary = summarize(measure(samples(sizes[0], 2), document), document, baseline=run(samples(sizes[1], 1)))
+    summary = gate(samples(sizes[0], 2), samples(sizes[1], 1), users=2)
     assert (summary.verdict, summary.reason) == ("Invalid", "TooFewRequests")
+    assert f"there were {sizes[0]} in this run and {sizes[1]} in the baseline" in summary.message
+    assert "A comparison of TTFT p50, TPOT p50, RequestLatency p50" in summary.message
+    assert not any(result.judged for result in summary.regressions if result.metric.endswith("p50"))
+
+
+def test_the_medians_of_a_server_that_always_takes_as_long_need_11_requests() -> None:
+    steady = [answered(0.1 + 1e-5 * index, at=index) for index in range(11)]
+    assert gate(steady, steady).verdict == "Passed"
+    few = gate(steady[:10], steady)
+    assert few.message == (
+        "A comparison of TTFT p50, TPOT p50, RequestLatency p50 and ErrorRate with the baseline needs about 11 requests in "
+        "each run, and there were 10 in this run and 11 in the baseline."
+    )
+
+
+def test_percentiles_that_need_more_requests_do_not_spoil_what_the_medians_tell() -> None:
+    summary = gate(samples(82, 2), samples(104, 1))
+    assert (summary.verdict, summary.reason) == ("Passed", "ObjectivesMet")
+    outcomes = {result.metric: result.judged for result in summary.regressions}
+    assert outcomes["TTFT p50"]
+    assert not outcomes["TTFT p95"]
+    assert "No metric is certainly worse than in the baseline" in summary.message
+    assert "This cannot be told of TTFT p95" in summary.message
+    assert next(result for result in summary.regressions if result.metric == "TTFT p95").needed in range(144, 200)
+
+
+def test_a_slow_median_of_few_requests_is_never_within_the_limit() -> None:
+    before = [answered(0.1 if index % 3 else 4.0, at=index) for index in range(12)]
+    now = [answered(3.0, at=index) for index in range(12)]
+    summary = gate(now, before)
+    assert (summary.verdict, summary.reason) == ("Invalid", "TooFewRequests")
+    median = next(result for result in summary.regressions if result.metric == "TTFT p50")
+    assert (median.regressed, median.judged) == (False, False)
+    assert median.needed > 12
+
+
+def test_a_difference_beyond_the_limit_that_may_be_chance_says_how_many_requests_would_tell() -> None:
+    summary = gate(samples(100, 2, factor=1.25), samples(100, 1))
+    worse = next(result for result in summary.regressions if result.metric == "RequestLatency p50")
+    assert 0.1 < worse.change < 0.5
+    assert (worse.regressed, worse.judged) == (False, False)
+    many = worse.needed
+    assert "RequestLatency p50" in regressed(gate(samples(2 * many, 4, factor=1.25), samples(2 * many, 3)))
+
+
+def test_a_share_of_errors_that_may_be_chance_cannot_be_told() -> None:
+    summary = gate([*samples(79, 2), *[failed(at=50.0)] * 3], samples(104, 1))
+    errors = next(result for result in summary.regressions if result.metric == "ErrorRate")
+    assert (errors.baseline, errors.measured) == ("0%", "3.659%")
+    assert (errors.regressed, errors.judged) == (False, False)
+    assert 300 < errors.needed < 1500
+
+
+def test_a_run_that_is_worse_is_found_with_few_requests_if_it_is_certain() -> None:
+    assert gate(samples(5, 2, factor=50), samples(300, 1)).reason == "Regression"
+
+
+def test_a_baseline_of_which_most_requests_failed_has_no_median() -> None:
+    summary = gate(samples(100, 2), [*samples(40, 1), *[failed()] * 60])
+    assert (summary.verdict, summary.reason) == ("Invalid", "NotMeasured")
+    assert "More than half of the requests of the baseline failed" in summary.message
+
+
+@pytest.mark.parametrize("count", [11, 20, 40, 80, 300])
+def test_a_server_that_is_three_times_as_slow_never_passes(count: int) -> None:
+    """What the gate says to be within the limit is not twice as high: it would have been found."""
+    reasons = {gate(samples(count, seed, factor=3.0), samples(count, seed + 1)).reason for seed in range(0, 60, 2)}
+    assert reasons <= {"Regression", "TooFewRequests"}
+
+
+def test_equal_servers_pass_with_a_hundred_requests_if_latencies_spread_by_a_factor_of_five() -> None:
+    verdicts = [gate(samples(100, seed), samples(100, seed + 1)).verdict for seed in range(0, 60, 2)]
+    assert Verdict.FAILED not in verdicts
+    assert verdicts.count(Verdict.PASSED) >= len(verdicts) - 1
 
 
 def test_a_dead_server_is_not_a_regression() -> None:
@@ -134,7 +213,19 @@ def test_delays_of_the_load_generator_are_not_a_regression() -> None:
     baseline = run([answered(0.100 + index * 1e-5) for index in range(1000)])
     slower = [answered(0.130 + index * 1e-5) for index in range(1000)]
     assert "TTFT p50" in regressed(judged(slower, baseline))
-    assert "TTFT p50" not in regressed(judged(slower, baseline, lag=(0.04,) * 100))
+    delayed = judged(slower, baseline, lag=(0.04,) * 100)
+    assert "TTFT p50" not in regressed(delayed)
+    assert (delayed.verdict, delayed.reason) == ("Invalid", "ClientLimited")
+    assert "TTFT p50 was 135ms, and 105ms in the baseline" in delayed.message
+    median = next(result for result in delayed.regressions if result.metric == "TTFT p50")
+    assert (median.judged, median.needed) == (False, 0)
+
+
+def test_delays_of_the_load_generator_do_not_hide_that_a_run_is_within_the_limit() -> None:
+    """They only make latencies longer, so those of a run that is as fast in spite of them are within the limit."""
+    summary = judged(samples(1000, 2), BASELINE, lag=(0.3,) * 100)
+    assert summary.verdict == "Passed"
+    assert next(result for result in summary.regressions if result.metric == "TTFT p50").judged
 
 
 def test_what_differs_from_the_baseline_is_said() -> None:

@@ -58,7 +58,10 @@ NO_USAGE: dict[str, Any] = {"has_usage": False, "input_tokens": 0, "tokens": 0}
         pytest.param([answered()] * 992 + [failed()] * 8, ["attainment=99.3%"], MISSED, id="attainment below it"),
         pytest.param([answered()] * 10 + [empty()] * 10, ["attainment=99%"], MISSED, id="empty answers attain nothing"),
         pytest.param([answered()] * 10 + [empty()] * 10, ["ttft:p95=1s"], MISSED, id="empty answers have no first token"),
-        pytest.param([empty()] * 20, ["request_latency:p95=1s"], MISSED, id="fast empty answers"),
+        pytest.param([answered()] + [empty()] * 19, ["request_latency:p95=1s"], MISSED, id="fast empty answers"),
+        pytest.param([answered()] * 10 + [empty(tokens=20)] * 10, ["attainment=99%"], MISSED, id="tokens without content"),
+        pytest.param([answered()] * 10 + [empty(tokens=20)] * 10, ["error_rate=1%"], MISSED, id="empty answers are errors"),
+        pytest.param([empty(tokens=20)] * 20, ["error_rate=100%"], UNREACHABLE, id="nothing but empty answers"),
         pytest.param([answered(**ONE_PIECE)] * 20, ["tpot:p95=1ms"], NOT_MEASURED, id="one piece"),
         pytest.param([answered(**NO_USAGE)] * 20, ["tpot:p95=1s"], NOT_MEASURED, id="no usage"),
         pytest.param([answered(tokens=1)] * 20, ["tpot:p95=1s"], NOT_MEASURED, id="one token"),
@@ -77,6 +80,14 @@ NO_USAGE: dict[str, Any] = {"has_usage": False, "input_tokens": 0, "tokens": 0}
         pytest.param([answered()] * 2, ["ttft:p50=1s"], PASSED, id="2 for p50"),
         pytest.param([answered(2.0)], ["ttft:p99=1s"], TOO_FEW, id="one slow request tells nothing either"),
         pytest.param([answered(tokens=1)] * 90 + [answered()] * 10, ["tpot:p95=1s"], TOO_FEW, id="10 with a tpot"),
+        pytest.param([answered()] * 2, ["error_rate=1%"], TOO_FEW, id="2 for an error rate"),
+        pytest.param([answered()] * 19, ["error_rate=1%"], TOO_FEW, id="19 for an error rate"),
+        pytest.param([answered()] * 19, ["error_rate=0%"], TOO_FEW, id="19 for no errors"),
+        pytest.param([answered()] * 20, ["error_rate=1%"], PASSED, id="20 for an error rate"),
+        pytest.param([answered()] * 5, ["attainment=99%"], TOO_FEW, id="5 for attainment"),
+        pytest.param([answered()] * 20, ["attainment=99%"], PASSED, id="20 for attainment"),
+        pytest.param([answered()] * 9 + [failed()], ["error_rate=1%"], TOO_FEW, id="one error of 10 may be chance"),
+        pytest.param([answered()] * 5 + [failed()] * 5, ["error_rate=1%"], MISSED, id="5 errors of 10 are not chance"),
         pytest.param([], ["error_rate=1%"], TOO_FEW, id="no request"),
         pytest.param([], [], TOO_FEW, id="no request, no objective"),
         pytest.param([failed(ErrorClass.REFUSED)] * 3, [], UNREACHABLE, id="refused"),
@@ -137,6 +148,36 @@ def test_thresholds_are_exact_to_the_microsecond_at_every_edge_of_a_bucket(micro
     assert outcome(run([answered((microseconds + 1) / 1e6, at=0.0)] * 20, threshold)) == MISSED
 
 
+def test_too_few_requests_say_how_many_are_needed() -> None:
+    summary = run([answered()] * 5, "error_rate=1%", "ttft:p99=1s")
+    assert summary.message == (
+        "ErrorRate needs at least 20 requests, and there were 5. TTFT p99 needs at least 100 requests, and there were 5."
+    )
+    assert [result.needed for result in summary.slo] == [20, 100]
+    one = run([answered()], "attainment=90%")
+    assert one.message == "Attainment needs at least 20 requests, and there was 1."
+
+
+@pytest.mark.parametrize(
+    ("samples", "settings"),
+    [
+        pytest.param([answered()] * 20, {"interrupted": True}, id="interrupted"),
+        pytest.param([answered()] * 20, {"throttled": 50.0}, id="limited by the load generator"),
+        pytest.param([answered()] * 5, {}, id="too few requests"),
+        pytest.param([answered(is_spread=False)] * 20, {}, id="not measured"),
+    ],
+)
+def test_an_objective_of_a_run_that_cannot_tell_is_not_met(samples: list[Sample], settings: dict[str, Any]) -> None:
+    summary = run(samples, "ttft:p50=1s", "tpot:p95=1s", **settings)
+    assert summary.verdict in (Verdict.INVALID, Verdict.NONE)
+    assert [(result.met, result.judged) for result in summary.slo] == [(False, False)] * 2
+
+
+def test_an_objective_of_a_failed_run_can_be_met() -> None:
+    summary = run([answered()] * 20, "ttft:p95=1s", "tpot:p95=1ms")
+    assert [(result.met, result.judged) for result in summary.slo] == [(True, True), (False, True)]
+
+
 def test_a_missed_objective_shows_more_than_its_threshold() -> None:
     summary = run([answered(1.0004, at=0.0)] * 20, "ttft:p95=1s")
     assert summary.slo[0].measured == "1.0004s"
@@ -178,6 +219,18 @@ def test_a_server_that_answers_nothing_is_named_with_its_own_words() -> None:
     assert summary.message.startswith(
         "No request was answered: 2 of 3 requests were 4xx: model 'x' not found. Check the "
     )
+
+
+def test_the_only_request_of_a_run_is_named_as_one() -> None:
+    summary = run([failed(ErrorClass.REFUSED, detail="no connection")])
+    assert summary.message.startswith("No request was answered: the only request was refused: no connection. Check ")
+
+
+def test_answers_without_content_are_told_with_their_tokens_and_advice() -> None:
+    summary = run([empty(tokens=20)] * 20, "error_rate=1%")
+    assert summary.message.startswith("No request was answered: 20 of 20 requests were empty: no content. ")
+    assert "maxTokens" in summary.message
+    assert (summary.errors, summary.empty, summary.errors_by_class) == (20, 20, {"empty": 20})
 
 
 def test_a_server_that_answers_nothing_in_the_warm_up_is_named_too() -> None:
@@ -369,6 +422,41 @@ class TestServerThatHangs:
     def test_is_not_one_that_fails_quickly_within_the_error_rate(self) -> None:
         samples = [failed(at=0.2 * index) if index % 12 == 0 else answered(at=0.2 * index) for index in range(499)]
         assert outcome(self.run(samples, "error_rate=10%", users=1)) == PASSED
+
+    def test_is_not_one_that_loads_its_model_first(self) -> None:
+        summary = self.run([*self.cold(0.0, 20.0), *self.after(20.2, 300)], "ttft:p95=1s", "error_rate=1%")
+        assert outcome(summary) == PASSED
+        assert "The server was loading the model for 20s of the load" in summary.message
+        assert "a warm-up leaves it out" in summary.message
+
+    def test_is_not_one_that_loads_its_model_in_the_warm_up_and_longer(self) -> None:
+        samples = [*self.cold(-5.0, 20.0), *self.after(15.2, 300)]
+        document = document_of("ttft:p95=1s", concurrency=2)
+        summary = summarize(measure(samples, document, warmup=5.0), document)
+        assert outcome(summary) == PASSED
+        assert "loading the model for 15s of the load" in summary.message
+
+    def test_after_it_has_loaded_its_model_does_not_pass(self) -> None:
+        hung = [answered(40.0, at=30.2)] * 2
+        summary = self.run(
+            [*self.cold(0.0, 20.0), *self.after(20.2, 48), *hung, *self.after(70.4, 140)], "ttft:p90=30s"
+        )
+        assert outcome(summary) == NOT_MEASURED
+        assert "the server ended no request for 39s or more" in summary.message
+
+    def test_and_then_loads_its_model_again_does_not_pass(self) -> None:
+        samples = [*self.BEFORE, *self.cold(40.0, 45.0), *self.after(85.2, 70)]
+        assert outcome(self.run(samples, "request_latency:p95=2s")) == NOT_MEASURED
+
+    @staticmethod
+    def cold(at: float, seconds: float) -> list[Sample]:
+        """Two requests for which the server loads its model."""
+        return [answered(seconds, at=at, server_load=seconds) for _ in range(2)]
+
+    @staticmethod
+    def after(at: float, count: int) -> list[Sample]:
+        """Answers for two users, one every 0.2 s."""
+        return [answered(at=at + 0.2 * index, server_load=0.03) for index in range(count) for _ in range(2)]
 
     @staticmethod
     def run(samples: list[Sample], *objectives: str, users: int = 2) -> Summary:

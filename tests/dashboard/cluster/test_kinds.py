@@ -11,9 +11,7 @@ def test_paths_are_those_of_the_api() -> None:
 
 
 def test_only_slices_of_headless_services_are_watched() -> None:
-    assert SLICES.query == (
-        ("labelSelector", "app.kubernetes.io/managed-by=llmendpoint,llmendpoint.dev/scrape=true"),
-    )
+    assert SLICES.query == (("labelSelector", "app.kubernetes.io/managed-by=llmendpoint,llmendpoint.dev/scrape=true"),)
     assert ENDPOINTS.query == ()
 
 

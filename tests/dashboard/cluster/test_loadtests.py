@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from llmendpoint_dashboard.cluster.loadtests import LoadTestView, loadtest_view, rank
 from llmendpoint_dashboard.cluster.loads import describe_load
+from llmendpoint_dashboard.cluster.loadtests import LoadTestView, loadtest_view, rank
 from llmendpoint_dashboard.contract import LoadTestRow, ObjectiveState, Origin, Percentiles, RunState
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "endpointRef": {"name": "assistant"},
     "load": {"concurrency": 2, "duration": "30s"},
     "slo": [{"metric": "TTFT", "percentile": 95, "threshold": "2s"}, {"metric": "Attainment", "threshold": "95%"}],
@@ -52,8 +52,16 @@ def test_a_running_test_has_its_progress_and_its_objectives() -> None:
 
 
 def test_a_test_that_has_ended_has_its_verdict_summary_and_the_command_for_its_report() -> None:
-    summary = {"requests": 60, "errors": 1, "requestsPerSecond": "2.5", "ttft": {"p50": "80ms", "p95": "1.2s", "p99": "2m05s"}}
-    slo = [{**SPEC["slo"][0], "measured": "1.2s", "met": True}, {**SPEC["slo"][1], "measured": "nothing measured", "met": False}]  # type: ignore[dict-item]
+    summary = {
+        "requests": 60,
+        "errors": 1,
+        "requestsPerSecond": "2.5",
+        "ttft": {"p50": "80ms", "p95": "1.2s", "p99": "2m05s"},
+    }
+    slo = [
+        {**SPEC["slo"][0], "measured": "1.2s", "met": True},
+        {**SPEC["slo"][1], "measured": "nothing measured", "met": False},
+    ]
     found = view(conditions=PASSED, verdict="Passed", summary=summary, slo=slo, completionTime="2026-11-26T14:01:00Z")
     row = found.row
     assert (row.state, row.verdict, row.reason) == (RunState.ENDED, "Passed", "ObjectivesMet")
@@ -67,7 +75,9 @@ def test_a_test_that_has_ended_has_its_verdict_summary_and_the_command_for_its_r
 
 
 def test_a_test_that_waits_has_no_verdict_and_says_what_it_waits_for() -> None:
-    waiting = conditions(complete=("False", "Pending", "m"), passed=("Unknown", "Pending", "LLMEndpoint assistant is not Ready."))
+    waiting = conditions(
+        complete=("False", "Pending", "m"), passed=("Unknown", "Pending", "LLMEndpoint assistant is not Ready.")
+    )
     row = view(conditions=waiting).row
     assert (row.state, row.verdict, row.reason) == (RunState.WAITING, "", "")
     assert row.message == row.awaiting == "LLMEndpoint assistant is not Ready."
@@ -92,21 +102,28 @@ def test_tests_that_have_not_ended_are_kept_longest_then_the_newest() -> None:
 @pytest.mark.parametrize(
     ("load", "scenario", "sentence"),
     [
-        ({"concurrency": 1, "duration": "5m"}, "", "1 user for 5m"),
+        ({"concurrency": 1, "duration": "5m"}, "", "1 user for 5m00s"),
         ({"concurrency": 8, "duration": "30s", "parallelism": 2}, "", "8 users for 30s from 2 pods"),
-        ({"rate": "0.5", "duration": "2m", "parallelism": 1}, "", "0.5 requests per second for 2m"),
-        ({"sessions": {"users": 3}, "duration": "1m"}, "", "3 concurrent conversations for 1m"),
+        ({"rate": "0.5", "duration": "2m", "parallelism": 1}, "", "0.5 requests/s for 2m00s"),
+        ({"sessions": {"users": 3}, "duration": "1m"}, "", "3 conversations for 1m00s"),
         (
             {"sweep": {"minRate": "1", "maxRate": "50", "stepDuration": "60s"}},
             "",
-            "a sweep from 1 to 50 requests per second, 60s per rate",
+            "search for the highest rate from 1 to 50 requests/s",
         ),
         (
             {"stages": [{"rate": "9", "duration": "1m"}, {"rate": "20", "duration": "30s"}]},
             "Spike",
-            "Spike: 2 stages of up to 20 requests per second, 1m30s in total",
+            "Spike: 9, 20 requests/s in 1m30s",
         ),
-        ({"stages": [{"concurrency": 4, "duration": "10s"}]}, "", "1 stage of up to 4 users, 10s in total"),
+        ({"stages": [{"concurrency": 4, "duration": "10s"}]}, "", "4 users in 10s"),
+        (
+            {"concurrency": 2, "duration": "30s", "maxRequests": 9, "warmup": "5s"},
+            "",
+            "2 users for 30s, at most 9 requests, after a warm-up of 5s",
+        ),
+        ({"stages": [{"rate": str(rate), "duration": "1s"} for rate in range(1, 9)]}, "", "1, 2, 3, 4, 5, … requests/s in 8s"),
+        ({"concurrency": 2, "duration": "soon", "warmup": []}, "", "2 users for 0us"),
         ({}, "Baseline", "the scenario Baseline"),
         ({}, "", ""),
     ],

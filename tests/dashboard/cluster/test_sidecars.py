@@ -11,8 +11,8 @@ from llmendpoint_dashboard.cluster.sidecars import SidecarAddress, chosen, slice
 POD = {"kind": "Pod", "namespace": "team-a", "name": "assistant-0"}
 
 
-def endpoint_slice(endpoints: list[Any], port: int = 8001, **labels: str) -> dict[str, Any]:
-    given = {"kubernetes.io/service-name": "assistant-pods", "llmendpoint.dev/endpoint": "assistant", **labels}
+def endpoint_slice(endpoints: list[Any], port: int = 8001, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    given = {"kubernetes.io/service-name": "assistant-pods", "llmendpoint.dev/endpoint": "assistant", **(labels or {})}
     return {
         "metadata": {"namespace": "team-a", "name": "assistant-pods-x", "labels": given},
         "ports": [{"name": "metrics", "port": port}],
@@ -43,8 +43,8 @@ def test_ipv6_addresses_are_written_in_brackets() -> None:
         endpoint_slice([{"addresses": ["10.244.0.7"], "targetRef": {**POD, "kind": "Node"}}]),
         endpoint_slice([{"addresses": ["10.244.0.7"], "targetRef": {**POD, "namespace": "kube-system"}}]),
         endpoint_slice([{"addresses": ["10.244.0.7"], "targetRef": POD}], port=22),
-        endpoint_slice([{"addresses": ["10.244.0.7"], "targetRef": POD}], **{"kubernetes.io/service-name": "mine"}),
-        endpoint_slice([{"addresses": ["10.244.0.7"], "targetRef": POD}], **{"llmendpoint.dev/endpoint": ""}),
+        endpoint_slice([{"addresses": ["10.244.0.7"], "targetRef": POD}], labels={"kubernetes.io/service-name": "mine"}),
+        endpoint_slice([{"addresses": ["10.244.0.7"], "targetRef": POD}], labels={"llmendpoint.dev/endpoint": ""}),
         endpoint_slice([{"addresses": ["169.254.169.254"], "targetRef": POD}]),
         endpoint_slice([{"addresses": ["127.0.0.1"], "targetRef": POD}]),
         endpoint_slice([{"addresses": ["example.com"], "targetRef": POD}]),

@@ -44,14 +44,14 @@ async def test_a_page_of_a_sidecar_is_read_as_by_the_reference_parser(
             read[key.kind, key.model, key.tenant, key.detail, 0.0] = count
     assert read == {key: value for key, value in sums.items() if key[0] not in BUCKETS}
     # The buckets of a page are cumulative: each contains those below it.
-    for key, value in sums.items():
-        if key[0] in BUCKETS:
+    for (kind, model, _, _, bound), value in sums.items():
+        if kind in BUCKETS:
             below = sum(
                 count
                 for one, count in page.counters.items()
-                if one.kind is key[0] and one.model == key[1] and one.high <= key[4]
+                if one.kind is kind and one.model == model and one.high <= bound
             )
-            assert below == value, key
+            assert below == value, (kind, bound)
     assert sum(count for key, count in page.counters.items() if key.kind is Kind.TTFT) == 2
 
 

@@ -269,6 +269,21 @@ def test_the_advice_about_tls_depends_on_the_scheme() -> None:
     assert "https://" in advice("tls", Api.OLLAMA_CHAT, "http://h")
 
 
+@pytest.mark.parametrize(
+    ("example", "words"),
+    [
+        ("IP address mismatch, certificate is not valid for '127.0.0.1'.", "names (subjectAltName)"),
+        ("Hostname mismatch, certificate is not valid for 'h'.", "names (subjectAltName)"),
+        ("certificate has expired", "Renew the certificate"),
+        ("the server does not answer with TLS", "Write http://"),
+    ],
+)
+def test_the_advice_about_tls_depends_on_what_is_wrong(example: str, words: str) -> None:
+    text = advice(ErrorClass.TLS, Api.OLLAMA_CHAT, "https://h", f"no TLS connection to h: {example}")
+    assert words in text
+    assert "--cacert" not in text
+
+
 # ---- pauses
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmendpoint_common.contracts.loadrun import Api
+from llmendpoint_common.contracts.loadrun import Api, ErrorClass
 from support.fault_server import (
     ANSWER,
     DONE,
@@ -178,17 +178,17 @@ async def test_tokens_that_the_server_does_not_report_are_unknown(
     assert sample.tpot is None
 
 
-@pytest.mark.parametrize(
-    ("api", "parts"),
-    [(_CHAT, [openai(None, "stop"), openai_usage(0), DONE]), (Api.OLLAMA_CHAT, [ollama_done(0)])],
-)
-async def test_an_empty_answer_has_no_token_and_no_time_to_first_token(
-    client_of: Clients, api: Api, parts: list[bytes]
+@pytest.mark.parametrize("tokens", [0, 20])
+@pytest.mark.parametrize("api", [_CHAT, Api.OLLAMA_CHAT])
+async def test_an_answer_without_content_is_a_failure_whatever_its_tokens(
+    client_of: Clients, api: Api, tokens: int
 ) -> None:
+    parts = [ollama_done(tokens)] if api is Api.OLLAMA_CHAT else [openai(None, "length"), openai_usage(tokens), DONE]
     async with fault_server(answering(streamed(api, *parts))) as server:
         sample = await ask(client_of(server.url, api))
-    assert (sample.error, sample.has_usage, sample.output_tokens, sample.chunks) == (None, True, 0, 0)
-    assert sample.ttft is None
+    assert (sample.error, sample.status, sample.chunks, sample.ttft) == (ErrorClass.EMPTY, 200, 0, None)
+    assert sample.detail.startswith("the response has no content, thinking or tool call")
+    assert ("although the server counted 20 output tokens" in sample.detail) == (tokens > 0)
 
 
 async def test_cached_tokens_are_known_if_the_server_reports_them(client_of: Clients) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
+from math import exp, factorial
 
 import pytest
 
@@ -23,7 +24,8 @@ from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.load import health
 from llmendpoint_loadjob.load.judging import StepJudge
 from llmendpoint_loadjob.load.run import LoadRun
-from llmendpoint_loadjob.load.search import MAX_STEPS, Search
+from llmendpoint_loadjob.load.search import MAX_STEPS, Estimate, Search, without_bias
+from llmendpoint_loadjob.load.sweep import SETTLING
 from llmendpoint_loadjob.load.timer import LoopTimer
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import Sample
@@ -109,6 +111,82 @@ def test_an_objective_that_cannot_be_measured_ends_the_sweep() -> None:
     assert result.rate is None
     assert "could not be measured" in result.message
     assert len(recorder.measurements.steps) == 1
+
+
+@pytest.mark.timeout(900)
+def test_a_poisson_sweep_with_600_requests_per_step_is_right_within_3_percent_in_9_of_10_seeds() -> None:
+    """Steps of 60 s, the default, on a queue whose wait is known in closed form (M/D/1)."""
+    errors, held = [], 0
+    for seed in range(10):
+        found = poisson_sweep(seed, step_seconds=60.0)
+        errors.append(abs((found.rate or 0.0) / CAPACITY - 1))
+        held += found.low <= CAPACITY <= found.high
+    assert sum(error < 0.03 for error in errors) >= 9
+    assert held >= 9
+
+
+@pytest.mark.timeout(900)
+def test_the_interval_of_a_poisson_sweep_with_short_steps_allows_for_its_bias() -> None:
+    """100 requests per step would find a rate that is 5 to 7 % too high."""
+    results = [poisson_sweep(seed, step_seconds=10.0, precision=0.2) for seed in range(10)]
+    assert sum(found.low <= CAPACITY <= found.high for found in results) >= 9
+    assert all(
+        "arrivals are random and steps are short, so the interval allows for" in found.message for found in results
+    )
+    middle = sorted(found.rate or 0.0 for found in results)[5]
+    assert middle == pytest.approx(CAPACITY, rel=0.05)
+
+
+def test_the_bias_depends_on_the_arrivals_and_on_the_number_of_late_requests() -> None:
+    found = Estimate(10.0, 9.8, 10.2, "found")
+    assert without_bias(found, 5.0, 0.0) == found
+    corrected = without_bias(found, 50.0, 1.0)
+    assert corrected.rate == pytest.approx(9.93)
+    assert corrected.low == pytest.approx(9.604)
+    assert (corrected.high, corrected.message) == (10.2, "found")
+
+
+#: Seconds for which each request is served, and the longest wait of 95 % of the requests.
+SERVICE, WAIT = 0.05, 0.15
+
+
+def wait_is_at_most(seconds: float, rate: float) -> float:
+    """Return the probability of a wait in a queue with Poisson arrivals and constant service (Erlang 1909)."""
+    terms = range(int(seconds / SERVICE + 1e-9) + 1)
+    return (1 - rate * SERVICE) * sum(
+        (rate * (k * SERVICE - seconds)) ** k / factorial(k) * exp(-rate * (k * SERVICE - seconds)) for k in terms
+    )
+
+
+def capacity() -> float:
+    """Return the rate at which 95 % of the requests wait for at most WAIT."""
+    low, high = 0.0, 1 / SERVICE
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if wait_is_at_most(WAIT, middle) > 0.95 else (low, middle)
+    return low
+
+
+CAPACITY = capacity()
+
+
+def poisson_sweep(seed: int, step_seconds: float, precision: float = 0.05) -> Estimate:
+    """Run the search against the queue, with the judge of a sweep, request by request."""
+    source, search = random.Random(seed), Search(RunSweep(max_rate=64, min_rate=2, precision=precision))
+    settling = SETTLING * step_seconds
+    while (rate := search.next_rate()) is not None:
+        judge = StepJudge((Objective(MetricName.TTFT, WAIT, 95),))
+        at = free = 0.0
+        while (at := at + source.expovariate(rate)) < step_seconds:
+            begin = max(at, free)
+            free = begin + SERVICE
+            if at >= settling:
+                judge.note(Sample("", "", "", at, at, begin, ended=free, status=200, output_tokens=1))
+        expected = rate * (step_seconds - settling)
+        offered = judge.requests / (step_seconds - settling)
+        search.note(offered, is_met=judge.is_met and not judge.is_lost(expected))
+    found = search.estimate()
+    return without_bias(found, 0.05 * (found.rate or 0.0) * (step_seconds - settling), 1.0)
 
 
 def test_accidents_do_not_lead_the_search_astray() -> None:

@@ -13,6 +13,7 @@ from llmendpoint_common.contracts.loadrun import (
     MetricName,
     ObjectiveResult,
     Progress,
+    RegressionResult,
     Summary,
     Verdict,
     VerdictReason,
@@ -83,7 +84,7 @@ def test_objectives_of_an_interrupted_run_are_not_judged() -> None:
 
 
 def test_an_objective_with_too_few_requests_is_neither_met_nor_missed() -> None:
-    few = ObjectiveResult(MetricName.TTFT, "1s", "113ms", False, 95, "108ms", None, 12, judged=False)
+    few = ObjectiveResult(MetricName.TTFT, "1s", "113ms", False, 95, "108ms", None, 12, judged=False, needed=20)
     text = printed(summary(slo=(few,), steps=()), 200)
     assert "113ms  108ms or more  too few requests" in text
     assert "missed" not in text
@@ -127,3 +128,26 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds() -> None:
     lines = file.getvalue().splitlines()
     assert len(lines) == int(24.9 / PLAIN_SECONDS)
     assert lines[0].endswith("999,999 tokens")
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (RegressionResult("TTFT p50", "100ms", "3s", 29.0, True), "worse"),
+        (RegressionResult("TTFT p50", "100ms", "101ms", 0.01, False), "within the limit"),
+        (RegressionResult("TTFT p95", "93ms", "never answered", 1e9, False, "", False), "cannot tell"),
+        (RegressionResult("TTFT p50", "100ms", "118ms", 0.18, False, "", False, 1200),
+         "cannot tell: about 1,200 requests needed"),
+    ],
+)  # fmt: skip
+def test_a_comparison_has_one_of_three_outcomes(result: RegressionResult, words: str) -> None:
+    text = printed(summary(regressions=(result,)), 200)
+    assert f"baseline: {result.metric} {result.baseline} -> {result.measured}, {words}\n" in text
+
+
+def test_an_objective_that_was_not_judged_says_why() -> None:
+    few = ObjectiveResult(MetricName.ERROR_RATE, "1%", "0%", False, requests=5, judged=False, needed=20)
+    doubtful = ObjectiveResult(MetricName.TTFT, "1s", "900ms", False, 95, requests=50, judged=False)
+    text = printed(summary(slo=(few, doubtful)), 200)
+    assert re.search(r"ErrorRate .* too few requests: 20 needed", text)
+    assert re.search(r"TTFT p95 .* not judged", text)

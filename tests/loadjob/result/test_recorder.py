@@ -99,7 +99,7 @@ class TestUnknownFigures:
         assert summary.output_tokens == 19 * 11
         assert "The server reported no token counts for 1 of 20 answers" in summary.unknown
         assert (
-            "TPOT is unknown for 1 of 20 answers: they came in one piece, or without a count of output tokens"
+            "TPOT is unknown for 1 of 20 answers: they came in one piece, or without a plausible count of output tokens"
             in summary.unknown
         )
 
@@ -120,13 +120,22 @@ class TestUnknownFigures:
         assert summary.cached_input_ratio == pytest.approx(0.5)
 
 
-def test_empty_answers_are_counted_and_have_no_latency() -> None:
-    summary = run([answered()] * 3 + [empty()])
-    assert (summary.requests, summary.errors, summary.empty) == (4, 0, 1)
+def test_empty_answers_are_failures_without_latency_and_tokens() -> None:
+    summary = run([answered(tokens=11)] * 3 + [empty(tokens=20)])
+    assert (summary.requests, summary.errors, summary.empty) == (4, 1, 1)
+    assert summary.errors_by_class == {"empty": 1}
     assert summary.attainment.value == pytest.approx(0.75)
     assert summary.request_latency is not None
     assert summary.request_latency.count == 3
-    assert summary.unknown[0] == "1 answer had no content and no tokens, and count as never answered in objectives"
+    assert summary.output_tokens == 33
+
+
+def test_a_number_of_tokens_that_nobody_counted_gives_no_time_per_token() -> None:
+    summary = run([answered(tokens=10**9, chunks=3, server_decode=1e-9)] * 20, "tpot:p95=1s")
+    assert summary.tpot is None
+    assert summary.server_tpot is None
+    assert summary.reason == "NotMeasured"
+    assert any(sentence.startswith("TPOT is unknown for all 20 answers") for sentence in summary.unknown)
 
 
 def test_tokens_per_chunk_and_the_servers_own_times_stand_beside_tpot() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -31,8 +32,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 API = "rbac.authorization.k8s.io"
 READY = {
     "type": "Ready", "status": "False", "reason": "Starting", "message": "No replica answers yet.",
-    "lastTransitionTime": "2026-11-26T14:00:00Z",
+    "lastTransitionTime": "2026-11-26T14:00:00Z", "observedGeneration": 1,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collect connections whose TLS was not shut down in the test that left them."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,10 @@ def judge(facts: ClusterFacts) -> Sequence[Finding]:
         for item in one.conditions
         if item.type == "Ready" and item.status == "False"
     ]
-    return [*found, *([Finding(Severity.ERROR, "ClusterUnreachable", "API server", facts.error)] if facts.error else [])]
+    return [
+        *found,
+        *([Finding(Severity.ERROR, "ClusterUnreachable", "API server", facts.error)] if facts.error else []),
+    ]
 
 
 class World:
@@ -87,8 +98,7 @@ class World:
         self.hub = Hub()
         self.sidecars: tuple[SidecarAddress, ...] = ()
         scopes = [api.namespace] if namespaces is None else namespaces
-        self.messages: list[str] = []
-        self.source = ClusterSource(server, scopes, self.hub, self.moved, self.messages.append, judge)
+        self.source = ClusterSource(server, scopes, self.hub, self.moved, judge)
 
     def moved(self, found: tuple[SidecarAddress, ...]) -> None:
         self.sidecars = found
@@ -137,7 +147,9 @@ async def test_endpoints_appear_with_conditions_and_advice(api: Any, proxy: Faul
         await eventually(lambda: world.source.is_listed and world.source.message == "")
         await eventually(lambda: world.endpoint() is not None)
         api.apply_status(status("LLMEndpoint", "assistant", conditions=[READY], replicas=1))
-        await eventually(lambda: (world.endpoint() or EndpointRow(key="", namespace="", name="", ready="")).replicas == 1)
+        await eventually(
+            lambda: (world.endpoint() or EndpointRow(key="", namespace="", name="", ready="")).replicas == 1
+        )
         row = world.endpoint()
         assert row is not None
         assert (row.ready, row.reason, row.message) == ("False", "Starting", "No replica answers yet.")
@@ -153,7 +165,7 @@ async def test_load_tests_appear_with_progress_and_verdict(api: Any, proxy: Faul
     async with running(api, proxy.kubeconfig) as world:
         await eventually(lambda: world.loadtest() is not None)
         passed = {"type": "Passed", "status": "Unknown", "reason": "Running", "message": "12 requests, 0 errors.",
-                  "lastTransitionTime": "2026-11-26T14:00:00Z"}  # fmt: skip
+                  "lastTransitionTime": "2026-11-26T14:00:00Z", "observedGeneration": 1}  # fmt: skip
         api.apply_status(status("LoadTest", "nightly", conditions=[passed], progressPercent=40))
         await eventually(lambda: getattr(world.loadtest(), "percent", 0) == 40)
         row = world.loadtest()
@@ -162,7 +174,10 @@ async def test_load_tests_appear_with_progress_and_verdict(api: Any, proxy: Faul
         assert [item.text for item in row.objectives] == ["TTFT p95 ≤ 2s"]
         assert world.source.summary(row.key) is None
         summary = {"requests": 60, "errors": 0, "requestsPerSecond": "2"}
-        ended = [{**passed, "status": "True", "reason": "ObjectivesMet"}, {**passed, "type": "Complete", "status": "True"}]
+        ended = [
+            {**passed, "status": "True", "reason": "ObjectivesMet"},
+            {**passed, "type": "Complete", "status": "True"},
+        ]
         api.apply_status(status("LoadTest", "nightly", conditions=ended, verdict="Passed", summary=summary))
         await eventually(lambda: getattr(world.loadtest(), "verdict", "") == "Passed")
         assert world.source.summary(row.key)["requests"] == 60
@@ -171,7 +186,7 @@ async def test_load_tests_appear_with_progress_and_verdict(api: Any, proxy: Faul
 async def test_a_stalled_schedule_is_a_finding(api: Any, proxy: FaultProxy) -> None:
     api.apply(schedule("every-night"))
     stalled = {"type": "Stalled", "status": "True", "reason": "PolicyViolation", "message": "targetHosts forbids it.",
-               "lastTransitionTime": "2026-11-26T14:00:00Z"}  # fmt: skip
+               "lastTransitionTime": "2026-11-26T14:00:00Z", "observedGeneration": 1}  # fmt: skip
     async with running(api, proxy.kubeconfig) as world:
         api.apply_status(status("LoadTestSchedule", "every-night", conditions=[stalled]))
         await eventually(lambda: "PolicyViolation" in world.findings)
@@ -194,13 +209,13 @@ async def test_the_sidecars_of_endpoints_are_found(api: Any, proxy: FaultProxy, 
         # An EndpointSlice of no endpoint is not followed.
         await eventually(lambda: world.source.is_listed)
         world.source.flush()
-        assert world.sidecars == ()
+        assert not world.sidecars
         api.apply(endpoint("assistant"))
         await eventually(lambda: len(world.sidecars) == 1)
-        assert world.sidecars[0].name == f"{api.namespace}/assistant-0"
-        assert world.sidecars[0].url == "http://10.244.0.7:8001"
+        found = {address.name: address.url for address in world.sidecars}
+        assert found == {f"{api.namespace}/assistant-0": "http://10.244.0.7:8001"}
         api.delete("LLMEndpoint", "assistant")
-        await eventually(lambda: world.sidecars == ())
+        await eventually(lambda: not world.sidecars)
 
 
 async def test_dropped_watches_are_continued_without_a_new_listing(api: Any, proxy: FaultProxy) -> None:
@@ -255,7 +270,6 @@ async def test_errors_that_pass_are_shown_while_they_last(api: Any, proxy: Fault
         with proxy.fault(Fault(lambda _: True, status=code)):
             proxy.drop(watches())
             await eventually(lambda: "does not answer" in world.source.message)
-            await eventually(lambda: "does not answer" in world.messages[-1])
             await eventually(lambda: "ClusterUnreachable" in world.findings)
             # What was seen last stays.
             assert world.endpoint() is not None

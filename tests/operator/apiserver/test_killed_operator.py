@@ -102,7 +102,7 @@ def test_a_run_goes_on_whenever_the_operator_is_killed(
     assert second.poll() is None
     jobs.add(api.get("Job", "smoke")["metadata"]["uid"])
     assert len(jobs) == 1
-    assert status(api)["summary"]["requests"] == 1
+    assert status(api)["summary"]["requests"] == 20
     assert len([event for event in api.events("smoke") if event["reason"] == "Started"]) <= 1
 
 

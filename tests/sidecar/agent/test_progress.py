@@ -16,6 +16,7 @@ def layer(completed: int, total: int = 100 * MB, digest: str = "sha256:a") -> Pu
 def test_speed_and_remaining_time_follow_from_the_bytes() -> None:
     clock = Clock()
     totals = PullTotals(clock)
+    assert (totals.done, totals.total) == (0, 0)
     totals.update(layer(0))
     for _ in range(5):
         clock.now += 1

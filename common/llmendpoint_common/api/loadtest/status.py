@@ -73,6 +73,11 @@ class RegressionState(ApiModel):
     measured: str = Field(description="Value of this run, with its unit.")
     change: str = Field(description="Relative change as a percentage; positive if it is worse.")
     regressed: bool = Field(description="Whether it is a significant regression of more than maxRegression.")
+    judged: bool | None = Field(
+        None,
+        description="Whether the comparison can tell if the metric is worse by more than maxRegression. If it is "
+        "false, one of the runs has too few requests for that.",
+    )
 
 
 class MeterAuditState(ApiModel):
@@ -175,7 +180,11 @@ class SloState(ApiModel):
         None, description="Upper bound of the 95 % confidence interval of the measured value. Absent if unknown."
     )
     requests: int | None = Field(None, description="Number of requests that the objective was judged on.")
-    met: bool = Field(description="Whether the measured value meets the threshold. False if nothing was measured.")
+    met: bool | None = Field(
+        None,
+        description="Whether the measured value meets the threshold. Absent if the objective was not judged: the run "
+        "was interrupted or is Invalid, nothing was measured, or there were too few requests.",
+    )
 
 
 class ResultReference(ApiModel):

@@ -16,7 +16,8 @@ class ErrorClass(StrEnum):
     REDIRECT: an answer that sends the client elsewhere. CLIENT_ERROR, TOO_MANY_REQUESTS, SERVER_ERROR, UNAVAILABLE: an
     answer with such a status. RESET: the connection ended before an answer, or was not closed in an orderly way.
     TRUNCATED: the connection or the stream ended within the answer. STREAM_ERROR: an error within an answer of status
-    200. INVALID_BODY: the answer is not HTTP, or not of the API.
+    200. INVALID_BODY: the answer is not HTTP, or not of the API. EMPTY: a complete answer of status 200 without
+    content, thinking or tool call, whatever number of tokens it reports.
     """
 
     REFUSED = "refused"
@@ -33,6 +34,7 @@ class ErrorClass(StrEnum):
     TRUNCATED = "truncated"
     STREAM_ERROR = "stream_error"
     INVALID_BODY = "invalid_body"
+    EMPTY = "empty"
 
 
 def error_of_status(status: int) -> ErrorClass | None:
@@ -59,7 +61,7 @@ _ADVICE = {
     ErrorClass.DNS: "Check the host name in {target}. In a cluster, a Service is SERVICE.NAMESPACE.svc.",
     ErrorClass.TLS: "{tls}",
     ErrorClass.TIMEOUT: "If there was no connection, check the address and the firewalls. Otherwise lower the load, "
-    "limit the length of responses (maxTokens), or raise the timeout of requests.",
+    "limit the length of responses (maxTokens), or raise the timeout of requests.{plain}",
     ErrorClass.UNFINISHED: "Raise the drain timeout, or lower the load: these requests were still running at the end.",
     ErrorClass.REDIRECT: "Set the URL to the address to which the server redirects. Redirects are not followed.",
     ErrorClass.CLIENT_ERROR: "Check the name of the model, the API key and the fields of the request. If the server "
@@ -73,22 +75,44 @@ _ADVICE = {
     ErrorClass.TRUNCATED: "Look at the log of the server and at the timeouts of the proxies in front of it: one of "
     "them ended the response early.",
     ErrorClass.STREAM_ERROR: "Look at the log of the server, for example for a lack of GPU memory.",
+    ErrorClass.EMPTY: "Ask the model the same question by hand. If it thinks, it may need a higher maximum of tokens "
+    "(maxTokens). Check its template and its stop sequences, and look at the log of the server.",
     ErrorClass.INVALID_BODY: "Check that {target} is a model server with the API {api}, or try the API {other}.",
 }
 
 
-def advice(error_class: ErrorClass | str, api: Api, target: str) -> str:
-    """Return what to do about a class of errors, as one line. `target` is the base URL. An unknown class has none."""
+#: Words of the client about a handshake that the server does not take part in.
+_TLS_TIMEOUT = "no connection with TLS within"
+#: What to do about a TLS error, by words of its example. The words about a certificate are OpenSSL's.
+_TLS_ADVICE = (
+    ("certificate is not valid for", "The certificate is one for other names. Write a name that it contains in the "
+     "URL, or issue a certificate that has the host of {target} among its names (subjectAltName)."),
+    ("has expired", "Renew the certificate of the server, and check the clocks of both machines."),
+    ("not yet valid", "Check the clocks of both machines: the certificate is not valid yet."),
+    ("does not answer with TLS", "Write http:// in the URL if the server does not use TLS, or check the port."),
+)  # fmt: skip
+
+
+def advice(error_class: ErrorClass | str, api: Api, target: str, example: str = "") -> str:
+    """Return what to do about a class of errors, as one line. An unknown class has no advice.
+
+    `target` is the base URL, and `example` is what the server or the connection said in one of the errors.
+    """
     try:
         text = _ADVICE[ErrorClass(error_class)]
     except ValueError:
         return ""
-    is_tls = target.startswith("https:")
-    trust = (
-        "Set the certificate of its authority (--cacert), or write http:// if the server does not use TLS."
-        if is_tls
-        else "The server expects TLS: write https:// in the URL."
-    )
-    https = "" if is_tls else " If it expects TLS, write https:// in the URL."
+    https = "" if target.startswith("https:") else " If it expects TLS, write https:// in the URL."
+    plain = " If the server does not use TLS, write http:// in the URL." if _TLS_TIMEOUT in example else ""
+    text = text.replace("{tls}", _tls_advice(target, example))
     # The target is inserted last, so that braces in it are not replaced.
-    return text.format(target=target, tls=trust, other=_OTHER_APIS[api], api=api, https=https)
+    return text.format(target=target, other=_OTHER_APIS[api], api=api, https=https, plain=plain)
+
+
+def _tls_advice(target: str, example: str) -> str:
+    if not target.startswith("https:"):
+        return "The server expects TLS: write https:// in the URL."
+    for words, text in _TLS_ADVICE:
+        if words in example:
+            return text
+    return "Set the certificate of its authority (--cacert), or write http:// if the server does not use TLS."

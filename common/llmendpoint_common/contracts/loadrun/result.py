@@ -105,7 +105,8 @@ class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `measured` is NOTHING_MEASURED if no request had a value. `low` and `high` are the bounds of its 95 % confidence
     interval, and `requests` is the number of requests that it was judged on, failed requests included. `judged` is
-    false if it is neither met nor missed, because it could not be measured or there were too few requests.
+    false if the objective is neither met nor missed, and `met` is false then: it could not be measured, there were too
+    few requests (`needed` is how many it needs), or the run cannot tell or was interrupted.
     """
 
     metric: MetricName
@@ -117,6 +118,7 @@ class ObjectiveResult(msgspec.Struct, frozen=True, omit_defaults=True):
     high: _Name | None = None
     requests: _Count = 0
     judged: bool = True
+    needed: _Count = 0
 
 
 class CategoryResult(msgspec.Struct, frozen=True, rename="camel"):
@@ -227,7 +229,11 @@ class Saturation(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RegressionResult(msgspec.Struct, frozen=True, rename="camel"):
-    """A comparison with the baseline. `change` is relative, and positive if it is worse."""
+    """A comparison with the baseline. `change` is relative, and positive if it is worse.
+
+    `judged` is false if the comparison cannot tell whether the metric is worse by more than is allowed. `needed` is
+    then about how many requests both runs need for it, or 0 if no number is enough or it is not known.
+    """
 
     metric: _Name
     baseline: _Name
@@ -235,6 +241,8 @@ class RegressionResult(msgspec.Struct, frozen=True, rename="camel"):
     change: Annotated[float, Meta(ge=-1e18, le=1e18)]
     regressed: bool
     message: _Line = ""
+    judged: bool = True
+    needed: _Count = 0
 
 
 class MeterAudit(msgspec.Struct, frozen=True, rename="camel"):
@@ -316,7 +324,7 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     regressions: Annotated[tuple[RegressionResult, ...], Meta(max_length=64)] = ()
     meter_audit: MeterAudit | None = None
     throttled_seconds: _Number = 0.0
-    #: Answers without content and tokens. Objectives count them as never answered.
+    #: Failed requests of the class empty: answers without content.
     empty: _Count = 0
     #: Largest p99 of the delays of the event loop in any pod.
     max_lag_p99_seconds: _Number = 0.0

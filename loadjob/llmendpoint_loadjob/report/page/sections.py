@@ -9,7 +9,16 @@ from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.figures import number, percent
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.tables import UNKNOWN, Cell, percentile_cells, table
-from llmendpoint_loadjob.report.words import KINDS, bound, errors_of, interval, objective_name, rate, result_of
+from llmendpoint_loadjob.report.words import (
+    KINDS,
+    bound,
+    comparison_of,
+    errors_of,
+    interval,
+    objective_name,
+    rate,
+    result_of,
+)
 
 _SIGNS = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.ERROR: "✗", Verdict.INVALID: "?", Verdict.NONE: "-"}
 
@@ -120,7 +129,7 @@ def regressions(summary: Summary) -> Markup:
             item.baseline,
             item.measured,
             Cell(change(item.change), "bad" if item.regressed else None),
-            Cell("regressed", "bad") if item.regressed else Cell("within the limit", "good"),
+            Cell(comparison_of(item), "bad" if item.regressed else "good" if item.judged else "warn"),
             item.message,
         )
         for item in summary.regressions

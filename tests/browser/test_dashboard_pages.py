@@ -1,0 +1,342 @@
+"""The pages of the dashboard: accessible in both themes and widths, by keyboard, with their state in the URL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from llmendpoint_dashboard import contract as c
+from llmendpoint_dashboard.state import Hub
+from support import dashboard_states as states
+from support.dashboard_pages import Pages, serving
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
+
+MACHINE_PAGES = {
+    "models": "#/models",
+    "load tests": "#/loadtests",
+    "a load test": "#/loadtests?run=failed",
+    "a running load test": "#/loadtests?run=evening",
+    "comparison": "#/loadtests?view=compare&a=passed&b=failed",
+    "new load test": "#/loadtests?view=new",
+    "requests": "#/requests",
+    "doctor": "#/doctor",
+}
+CLUSTER_PAGES = {
+    "endpoints": "#/endpoints",
+    "an endpoint": "#/endpoints?run=team-3/assistant-003",
+    "new load test": "#/loadtests?view=new",
+}
+EMPTY_PAGES = {name: f"#/{name}" for name in ("models", "loadtests", "requests", "doctor")}
+#: A selector that is there when a page shows its content.
+CONTENT = "main table, main .tile, main .finding, main .empty, main .preset, main .progress"
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Pages]:
+    with serving(states.fill_machine) as pages:
+        yield pages
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Pages]:
+    with serving(states.fill_cluster) as pages:
+        yield pages
+
+
+@pytest.fixture(scope="module")
+def idle() -> Iterator[Pages]:
+    with serving(states.fill_idle, has_history=False) as pages:
+        yield pages
+
+
+OpenPage = Callable[..., Any]
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[OpenPage]:
+    """Open a page. At the end of the test there must be no problem on its console."""
+    tabs = []
+
+    def opened(pages: Pages, hash_: str, *, width: int = 1280, theme: str = "light", **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
+        tab = context.new_page()
+        tab.problems = []
+        tab.on("console", lambda message: tab.problems.append(message.text))
+        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+        tab.goto(pages.url + hash_)
+        tab.wait_for_selector("#link[data-link=live]")
+        tab.wait_for_selector(CONTENT, state="attached")
+        tabs.append(tab)
+        return tab
+
+    yield opened
+    problems = [problem for tab in tabs for problem in tab.problems]
+    for tab in tabs:
+        tab.context.close()
+    assert problems == []
+
+
+def problems_of(tab: Any, axe: str) -> list[str]:
+    """Return what axe finds on a page, and whether the page is wider than the screen."""
+    found = tab.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice']})")
+    problems = [f"{item['id']}: {item['nodes'][0]['html'][:300]}" for item in found["violations"]]
+    if tab.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+        problems.append("wider than the screen")
+    return problems
+
+
+def check_pages(tab: Any, axe: str, hashes: Mapping[str, str]) -> None:
+    """Check pages one after the other, as a user goes through them."""
+    found = {}
+    tab.evaluate(axe)
+    for name, hash_ in hashes.items():
+        tab.evaluate("hash => { location.hash = hash; }", hash_)
+        tab.wait_for_function("() => document.activeElement?.id === 'title'")
+        tab.wait_for_selector(CONTENT, state="attached")
+        tab.wait_for_selector(".starting", state="detached")
+        if problems := problems_of(tab, axe):
+            found[name] = problems
+    assert not found, json.dumps(found, indent=2)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_pages_of_a_machine_are_accessible_and_fit(
+    machine: Pages, open_page: OpenPage, axe: str, width: int, theme: str
+) -> None:
+    # axe is injected as a script, which the policy of the page does not allow.
+    tab = open_page(machine, "#/overview", width=width, theme=theme, bypass_csp=True)
+    tab.wait_for_selector("canvas")
+    tab.evaluate(axe)
+    assert problems_of(tab, axe) == []
+    check_pages(tab, axe, MACHINE_PAGES)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_pages_of_a_cluster_are_accessible_and_fit(
+    cluster: Pages, open_page: OpenPage, axe: str, width: int, theme: str
+) -> None:
+    tab = open_page(cluster, "#/overview", width=width, theme=theme, bypass_csp=True)
+    check_pages(tab, axe, CLUSTER_PAGES)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_empty_pages_are_accessible_and_teach(
+    idle: Pages, open_page: OpenPage, axe: str, width: int, theme: str
+) -> None:
+    tab = open_page(idle, "#/overview", width=width, theme=theme, bypass_csp=True)
+    tab.wait_for_selector(".empty pre")
+    tab.evaluate(axe)
+    assert problems_of(tab, axe) == []
+    check_pages(tab, axe, EMPTY_PAGES)
+    assert tab.locator(".empty pre").count() == 1
+
+
+@pytest.mark.parametrize("name", ["overview", "models", "loadtests", "requests", "doctor"])
+def test_a_page_follows_the_policy_of_its_server(machine: Pages, open_page: OpenPage, name: str) -> None:
+    tab = open_page(machine, f"#/{name}")
+    # A page whose style sheet is blocked has the default font of the browser.
+    assert "system-ui" in tab.evaluate("getComputedStyle(document.body).fontFamily")
+
+
+def test_each_chart_has_a_table_with_the_same_values(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/overview")
+    tab.wait_for_selector("canvas")
+    charts = tab.locator("figure")
+    assert charts.count() == 5
+    for index in range(charts.count()):
+        chart = charts.nth(index)
+        legend = chart.locator(".keys b").all_inner_texts()
+        chart.get_by_role("button").click()
+        first = chart.locator("tbody tr").first.locator("td").all_inner_texts()
+        assert first == legend
+        assert chart.locator("tbody tr").count() == 180
+    assert tab.locator("canvas").count() == 0
+
+
+def test_charts_begin_when_something_is_known(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        pages.known_seconds = 200
+        tab = open_page(pages, "#/overview")
+        tab.wait_for_selector("canvas")
+        tab.locator("figure").first.get_by_role("button").click()
+        assert tab.locator("figure").first.locator("tbody tr").count() == 40
+        assert "Nothing is known before" in tab.inner_text("main")
+
+
+def test_charts_follow_the_theme(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/overview")
+    tab.wait_for_selector("canvas")
+    pixels = "document.querySelector('canvas').toDataURL()"
+    light, background = tab.evaluate(pixels), tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    tab.get_by_label("Theme").select_option("dark")
+    tab.wait_for_function(f"before => {pixels} !== before", arg=light)
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != background
+    tab.reload()
+    tab.wait_for_selector("canvas")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_filters_are_in_the_url_and_survive_a_reload(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/overview")
+    tab.get_by_role("combobox", name="Model").select_option("llama3.2:3b")
+    tab.get_by_label("1h", exact=True).check(force=True)
+    assert tab.evaluate("location.hash") == "#/overview?model=llama3.2:3b&range=1h"
+    tab.reload()
+    tab.wait_for_selector(".tile")
+    assert tab.get_by_role("combobox", name="Model").input_value() == "llama3.2:3b"
+    assert tab.get_by_label("1h", exact=True).is_checked()
+    assert tab.locator(".tile .figure").first.inner_text() == "200tok/s"
+
+
+def test_long_ranges_need_prometheus(machine: Pages, cluster: Pages, open_page: OpenPage) -> None:
+    assert open_page(machine, "#/overview").get_by_label("7d", exact=True).is_disabled()
+    assert open_page(cluster, "#/overview").get_by_label("7d", exact=True).is_enabled()
+
+
+def test_the_keyboard_reaches_the_content_pages_and_filters(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/overview")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.textContent") == "Skip to the content"
+    assert tab.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.id") == "title"
+    assert tab.evaluate("location.hash") == "#/overview"
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.value") == "15m"
+    tab.keyboard.press("ArrowRight")
+    assert tab.evaluate("location.hash") == "#/overview?range=1h"
+    outline = "getComputedStyle(document.activeElement.closest('label')).outlineStyle"
+    assert tab.evaluate(outline) == "solid"
+
+
+def test_another_page_begins_at_its_heading(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/overview")
+    tab.get_by_role("link", name="Requests").focus()
+    tab.keyboard.press("Enter")
+    tab.wait_for_function(
+        "() => document.activeElement.textContent === 'Requests' && document.activeElement.id === 'title'"
+    )
+    assert tab.title() == "Requests · llmendpoint"
+    tab.go_back()
+    tab.wait_for_function("() => document.activeElement.textContent === 'Overview'")
+
+
+def test_a_table_is_sorted_by_its_headings(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/requests")
+    tab.get_by_role("button", name="Duration").click()
+    column = tab.get_by_role("columnheader", name="Duration")
+    assert column.get_attribute("aria-sort") == "descending"
+    assert tab.locator("tbody tr").first.get_by_text("4.36 s").count() == 1
+    tab.get_by_role("button", name="Duration").click()
+    assert column.get_attribute("aria-sort") == "ascending"
+
+
+def test_a_verdict_and_an_objective_have_words(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests")
+    assert tab.locator("tbody .badge").all_inner_texts() == ["Passed", "Failed", "Invalid"]
+    assert tab.locator(".objectives .badge").all_inner_texts() == ["met so far", "missed so far"]
+
+
+def test_the_better_value_of_a_comparison_is_marked(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests?view=compare&a=passed&b=failed")
+    rows = tab.locator("tbody tr")
+    assert rows.nth(0).locator(".badge").inner_text().split() == ["412", "ms", "better"]
+    assert rows.nth(1).locator(".badge").inner_text().split() == ["4.40", "/s", "better"]
+    assert rows.nth(3).locator(".badge").count() == 0
+    assert "durations are 60 s and 120 s" in tab.inner_text("main")
+
+
+def test_the_end_of_a_load_test_is_announced_once(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        tab = open_page(pages, "#/loadtests?run=evening")
+        assert tab.inner_text("#announcer") == ""
+        ended = c.LoadTestRow(key="evening", name="evening", origin=c.Origin.MACHINE, state=c.RunState.ENDED,
+                              verdict="Passed", message="All objectives were met.")  # fmt: skip
+        pages.write(lambda hub: hub.upsert("loadtests", [ended]))
+        tab.wait_for_selector(".verdict")
+        assert tab.inner_text("#announcer") == "Load test evening has ended: Passed. All objectives were met."
+
+
+def test_old_data_are_marked_with_their_age(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        tab = open_page(pages, "#/overview")
+        assert tab.locator(".stale").count() == 0
+        pages.write(lambda hub: hub.set_section("about", states.about(state=c.SourceState.DOWN)))
+        tab.wait_for_selector(".tiles.stale")
+        assert "ollama is down" in tab.inner_text(".banner.bad")
+        assert "(last seen 4" in tab.inner_text(".banner.bad")
+
+
+def test_the_data_can_be_held_still(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        tab = open_page(pages, "#/overview")
+        figure = tab.locator(".tile .figure").first
+        assert figure.inner_text() == "300tok/s"
+        tab.get_by_role("button", name="Pause updates").click()
+        pages.write(lambda hub: hub.set_section("overview", states.busy_overview(8)))
+        pages.write(lambda hub: hub.upsert("doctor", []))
+        tab.wait_for_selector(".banner.warn")
+        assert figure.inner_text() == "300tok/s"
+        tab.get_by_role("button", name="Resume").click()
+        tab.wait_for_function("() => document.querySelector('.tile .figure').innerText.startsWith('600')")
+
+
+def test_the_manifest_can_be_copied_on_a_cluster(cluster: Pages, open_page: OpenPage) -> None:
+    tab = open_page(cluster, "#/loadtests?view=new", permissions=["clipboard-read", "clipboard-write"])
+    assert tab.get_by_role("button", name="Start the load test").count() == 0
+    tab.get_by_role("button", name="Show the manifest").click()
+    tab.get_by_role("button", name="Copy the manifest").click()
+    tab.wait_for_function("() => document.querySelector('#announcer').textContent === 'Copied the manifest.'")
+    assert tab.evaluate("navigator.clipboard.readText()").startswith("apiVersion: llmendpoint.dev")
+
+
+def test_five_hundred_endpoints_are_shown_in_pages_and_found(open_page: OpenPage) -> None:
+    with serving(lambda hub: states.fill_cluster(hub, 500)) as pages:
+        tab = open_page(pages, "#/endpoints")
+        assert tab.locator("tbody tr").count() == 50
+        tab.get_by_role("button", name="Next").click()
+        assert tab.inner_text(".pager span") == "51 to 100 of 500"
+        tab.get_by_label("Find").fill("assistant-499")
+        tab.wait_for_function("() => document.querySelectorAll('tbody tr').length === 1")
+        assert tab.inner_text("caption") == "1 of 500 endpoints, 400 ready"
+        assert tab.evaluate("location.hash") == "#/endpoints?q=assistant-499"
+
+
+def test_five_hundred_endpoints_that_change_every_second_stay_responsive(open_page: OpenPage) -> None:
+    with serving(lambda hub: states.fill_cluster(hub, 500)) as pages:
+        tab = open_page(pages, "#/endpoints")
+        protocol = tab.context.new_cdp_session(tab)
+        # CPU time of the page's thread, which other programs on the machine do not lengthen.
+        protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
+        before = busy_seconds(protocol)
+        for number in range(10):
+            rows = list(states.endpoints(range(500), f"message {number}."))
+            pages.write(lambda hub, rows=rows: hub.upsert("endpoints", rows))  # type: ignore[misc]
+            tab.wait_for_function(
+                "text => document.querySelector('tbody').textContent.includes(text)", arg=rows[0].message
+            )
+        # A delay of more than 100 ms would be felt when typing (RAIL), and an update has several tasks.
+        assert (busy_seconds(protocol) - before) / 10 < 0.1
+
+
+def busy_seconds(protocol: Any) -> float:
+    metrics = protocol.send("Performance.getMetrics")["metrics"]
+    return next(float(metric["value"]) for metric in metrics if metric["name"] == "TaskDuration")
+
+
+def test_a_removed_row_vanishes(open_page: OpenPage) -> None:
+    def remove(hub: Hub) -> None:
+        hub.remove("doctor", ["error"])
+
+    with serving(states.fill_machine) as pages:
+        tab = open_page(pages, "#/doctor")
+        assert tab.locator(".finding").count() == 3
+        pages.write(remove)
+        tab.wait_for_function("() => document.querySelectorAll('.finding').length === 2")

@@ -1,0 +1,204 @@
+"""Load tests that are started from the page, with the real load generator against the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from llmendpoint_dashboard.main import Dashboard
+from llmendpoint_dashboard.settings import LoadLimits
+from support.dashboards import Page, StartDashboard, reading, url_of
+from support.servers import StartSidecar, StartSimulator
+from support.waiting import eventually
+
+MODEL = "simulated:latest"
+
+
+class User:
+    """A browser of a dashboard that can start load tests."""
+
+    def __init__(self, browser: aiohttp.ClientSession, dashboard: Dashboard) -> None:
+        self.browser = browser
+        self.dashboard = dashboard
+        self.page = Page()
+
+    async def post(self, path: str, **form: Any) -> tuple[int, dict[str, Any]]:
+        async with self.browser.get(url_of(self.dashboard, "/api/v1/session")) as response:
+            headers = {"X-CSRF-Token": (await response.json())["csrf"]}
+        url = url_of(self.dashboard, f"/api/v1/loadtests{path}")
+        async with self.browser.post(url, json=form, headers=headers) as response:
+            return response.status, await response.json()
+
+    async def start(self, **form: Any) -> str:
+        status, answer = await self.post("", **{"source": "ollama", "model": MODEL, **form})
+        assert status == 202, answer
+        return str(answer["key"])
+
+    async def get(self, path: str) -> tuple[int, str, Any]:
+        async with self.browser.get(url_of(self.dashboard, f"/api/v1/loadtests{path}")) as response:
+            return response.status, await response.text(), response.headers
+
+    def row(self, key: str) -> dict[str, Any]:
+        return dict(self.page.tables.get("loadtests", {}).get(key, {}))
+
+
+@pytest.fixture
+async def user(
+    start_simulator: StartSimulator,
+    start_sidecar: StartSidecar,
+    start_dashboard: StartDashboard,
+    browser: aiohttp.ClientSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> User:
+    import sys  # noqa: PLC0415
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    # A setting of the user's shell must not reach the load generator.
+    monkeypatch.setenv("LLMENDPOINT_LOAD_MODEL", "other")
+    simulator = await start_simulator(ttft=0.01, inter_token=0.001, parallel=16)
+    sidecar = await start_sidecar(simulator.port)
+    dashboard = await start_dashboard(
+        sidecar,
+        runs=tmp_path / "runs",
+        load_urls={"ollama": f"http://127.0.0.1:{sidecar.port}"},
+        load_limits=LoadLimits(120.0, 8),
+    )
+    return User(browser, dashboard)
+
+
+async def test_a_run_is_started_followed_and_has_its_result_and_report(user: User, tmp_path: Path) -> None:
+    async with reading(user.browser, user.dashboard, user.page):
+        await eventually(lambda: "about" in user.page.values)
+        assert user.page.values["about"]["canStartLoadTests"] is True
+        key = await user.start(concurrency=4, duration="3s", objectives=["ttft:p95=1s"], name="first")
+        await eventually(lambda: user.row(key).get("state") == "running", 20)
+        assert user.row(key)["canStop"] is True
+        assert user.row(key)["load"] == "4 users for 3s"
+        await eventually(lambda: user.row(key)["requests"] > 0)
+        await eventually(lambda: user.row(key)["state"] == "ended", 30)
+        row = user.row(key)
+    assert (row["verdict"], row["reason"], row["canStop"], row["hasReport"]) == ("Passed", "ObjectivesMet", False, True)
+    status, text, headers = await user.get(f"/{key}/report.html")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "sandbox" in headers["Content-Security-Policy"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert text.startswith("<!doctype html>")
+    status, text, _ = await user.get(f"/{key}")
+    assert (status, '"verdict":"Passed"' in text) == (200, True)
+    for answer in (text, str(row)):
+        assert str(tmp_path) not in answer
+    assert not (tmp_path / "runs" / key / "load.log").read_text()
+
+
+async def test_one_run_goes_at_a_time_and_can_be_stopped(user: User) -> None:
+    async with reading(user.browser, user.dashboard, user.page):
+        key = await user.start(concurrency=1, duration="100s")
+        status, answer = await user.post("", source="ollama", model=MODEL, duration="5s")
+        assert (status, key in answer["error"]) == (409, True)
+        await eventually(lambda: user.row(key).get("requests", 0) > 0, 20)
+        assert (await user.post(f"/{key}/stop"))[0] == 202
+        await eventually(lambda: user.row(key)["state"] == "ended", 20)
+        row = user.row(key)
+        assert (row["verdict"], row["reason"]) == ("None", "Canceled")
+        assert (await user.post(f"/{key}/stop"))[0] == 409
+        assert (await user.post("/absent/stop"))[0] == 404
+        # Then the next one can start.
+        await user.start(concurrency=1, duration="1s")
+
+
+async def test_limits_and_wrong_fields_are_refused_with_the_field(user: User, tmp_path: Path) -> None:
+    for form, field in (
+        ({"duration": "3m"}, "duration"),
+        ({"duration": "5s", "concurrency": 9}, "concurrency"),
+        ({"duration": "5s", "source": "other"}, "source"),
+        ({"duration": "5s", "name": "../../x"}, "name"),
+    ):
+        status, answer = await user.post("", **{"source": "ollama", "model": MODEL, **form})
+        assert (status, answer["field"]) == (422, field)
+    assert not (tmp_path / "runs").exists()
+
+
+async def test_texts_with_a_special_meaning_for_shells_and_flags_are_only_texts(user: User, tmp_path: Path) -> None:
+    async with reading(user.browser, user.dashboard, user.page):
+        key = await user.start(model="--help; $(touch /tmp/x) `id`", duration="1s")
+        await eventually(lambda: user.row(key).get("state") == "ended", 30)
+    assert user.row(key)["model"] == "--help; $(touch /tmp/x) `id`"
+
+
+async def test_the_dashboard_interrupts_its_run_when_it_stops(user: User, tmp_path: Path) -> None:
+    async with reading(user.browser, user.dashboard, user.page):
+        key = await user.start(concurrency=1, duration="100s")
+        await eventually(lambda: user.row(key).get("requests", 0) > 0, 20)
+    started = time.monotonic()
+    await user.dashboard.stop()
+    assert time.monotonic() - started < 10
+    assert '"Canceled"' in (tmp_path / "runs" / key / "summary.json").read_text()
+
+
+async def test_a_run_that_cannot_start_says_why(user: User, tmp_path: Path) -> None:
+    async with reading(user.browser, user.dashboard, user.page):
+        starter: Any = user.dashboard.starter
+        prepare = starter._prepare
+
+        def damage(*arguments: Any) -> tuple[str, Path]:
+            key, log = prepare(*arguments)
+            (tmp_path / "runs" / key / "run.json").write_text("{}")
+            return key, log
+
+        starter._prepare = damage
+        key = await user.start(concurrency=1, duration="5s")
+        await eventually(lambda: user.row(key).get("state") == "ended", 20)
+        message = user.row(key)["message"]
+    assert message.startswith("The load generator ended with exit code 2: ")
+    assert "missing required field `target`" in message
+    assert str(tmp_path) not in message
+
+
+async def test_two_runs_are_compared_with_the_better_value_marked(user: User) -> None:
+    async with reading(user.browser, user.dashboard, user.page):
+        keys = []
+        for users in (1, 4):
+            keys.append(await user.start(concurrency=users, duration="2s"))
+            await eventually(lambda: user.row(keys[-1]).get("state") == "ended", 30)
+    async with user.browser.get(
+        url_of(user.dashboard, "/api/v1/loadtests/compare"), params={"a": keys[0], "b": keys[1]}
+    ) as response:
+        assert response.status == 200
+        comparison = await response.json()
+    by_name = {item["name"]: item for item in comparison["metrics"]}
+    assert by_name["completed"]["unit"] == "requests/s"
+    assert by_name["completed"]["better"] == "b"
+    assert by_name["completed"]["b"] == pytest.approx(user.row(keys[1])["requestsPerSecond"], rel=1e-5)
+    assert by_name["TTFT p95"]["unit"] == "s"
+    assert by_name["requests"]["better"] is None
+    assert "run.load.concurrency: 1 in a, 4 in b" in comparison["differences"]
+    async with user.browser.get(
+        url_of(user.dashboard, "/api/v1/loadtests/compare"), params={"a": keys[0], "b": "absent"}
+    ) as response:
+        assert response.status == 404
+
+
+async def test_a_dashboard_without_a_folder_starts_nothing(
+    start_dashboard: StartDashboard, browser: aiohttp.ClientSession
+) -> None:
+    user = User(browser, await start_dashboard())
+    status, answer = await user.post("", source="ollama", model=MODEL, duration="5s")
+    assert (status, answer["error"].startswith("This dashboard does not start load tests.")) == (403, True)
+
+
+async def test_the_launcher_ends_if_its_parent_has_ended_already() -> None:
+    import sys  # noqa: PLC0415
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "llmendpoint_dashboard.loadtests.launcher", "1", "--help",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert (process.returncode, output) == (0, b"")
