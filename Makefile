@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test gitops clients check docs generate vendor screenshots recording lock e2e e2e-keda bench bench-loadgen bench-operator images kind-load clean
+.PHONY: help setup demo up down test gitops clients check docs generate vendor screenshots recording lock e2e e2e-keda bench bench-loadgen bench-operator bench-simulator images kind-load clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ bench: $(VENV)/.ready ## measure the proxy: its peers, a scrape, a long upload, 
 bench-operator: $(VENV)/.ready ## measure the operator with 1,000 endpoints beside controller-runtime (a quarter of an hour, both cores)
 	@$(BIN)/python bench/operator/run.py --out build/bench-operator.json
 	@$(BIN)/python bench/operator/warm.py
+
+bench-simulator: $(VENV)/.ready ## measure the simulator beside the C program of the proxy's benchmark (four minutes, both cores)
+	@$(BIN)/python bench/simulator/run.py --out build/bench-simulator.json
 
 bench-loadgen: $(VENV)/.ready ## measure the load generator beside its peers from PyPI (a quarter of an hour, both cores)
 	@$(BIN)/python bench/loadgen/run.py --out build/bench-loadgen.json

@@ -2,12 +2,15 @@
 // all its lines in their order, or an answer that is not whole, is an error.
 //
 //   load 127.0.0.1:21440 paced STREAMS CHUNKS INTERVAL_US ROUNDS
+//   load 127.0.0.1:21440 lines STREAMS CHUNKS INTERVAL_US ROUNDS
 //   load 127.0.0.1:21440 burst STREAMS CHUNKS INTERVAL_US ROUNDS
 //   load 127.0.0.1:21440 connect STREAMS CHUNKS INTERVAL_US ROUNDS
 //   load 127.0.0.1:21440 requests CONNECTIONS SECONDS RATE
 //
 // paced: connections are opened first. Streams begin one after the other, evenly over the time that one of them takes,
 // so that requests come while others stream; each connection then asks ROUNDS times in a row.
+// lines: as paced, with a server whose lines have neither a number nor a time: they are counted, and their lag is not
+// known.
 // burst: connections are opened first. All streams of a round begin in the same moment: their requests are sent one
 // after the other without a pause. The next round begins a second after the last stream of a round should have ended.
 // connect: as burst, but each stream opens a connection of its own in that moment, and closes it at its end.
@@ -34,10 +37,10 @@ typedef struct {
   size_t count, room;
 } series_t;
 
-static bool is_paced, is_burst, connects;
+static bool is_paced, is_burst, connects, is_plain;
 static struct sockaddr_in address;
 static int chunks, interval_us, epoll, open_connections;
-static int64_t requests, chunks_seen, errors, deadline, period;
+static int64_t requests, chunks_seen, reads, errors, deadline, period;
 static series_t ttft, lag, latency;
 static heap_t due;
 static char last_error[128];
@@ -108,6 +111,10 @@ static void read_line(connection_t *c) {
   c->line[c->line_length] = 0;
   if (strstr(c->line, "\"done\":true")) {
     c->is_done = true;
+    return;
+  }
+  if (is_plain) {
+    if (c->seen++ == 0) add(&ttft, (double)(c->received_at - c->sent_at) / 1e6);
     return;
   }
   const char *number = strstr(c->line, "\"n\":"), *sent = strstr(c->line, "\"sent\":");
@@ -208,6 +215,7 @@ static void receive(connection_t *c) {
     return;
   }
   c->received_at = now_ns();
+  reads++;
   if (c->state == HEAD) take_head(c, data, (size_t)got);
   else take_body(c, data, (size_t)got);
 }
@@ -223,7 +231,8 @@ static connection_t *new_connection(int number, int rounds) {
 int main(int argc, char **argv) {
   connects = argc == 7 && strcmp(argv[2], "connect") == 0;
   is_burst = connects || (argc == 7 && strcmp(argv[2], "burst") == 0);
-  is_paced = is_burst || (argc == 7 && strcmp(argv[2], "paced") == 0);
+  is_plain = argc == 7 && strcmp(argv[2], "lines") == 0;
+  is_paced = is_burst || is_plain || (argc == 7 && strcmp(argv[2], "paced") == 0);
   check(is_paced || (argc == 6 && strcmp(argv[2], "requests") == 0), "usage: see load.c");
   int connections = atoi(argv[3]), rounds = 1;
   int64_t spread = SECOND / 100;
@@ -270,10 +279,10 @@ int main(int argc, char **argv) {
   qsort(ttft.values, ttft.count, sizeof(double), compare);
   qsort(lag.values, lag.count, sizeof(double), compare);
   qsort(latency.values, latency.count, sizeof(double), compare);
-  printf("{\"requests\":%lld,\"chunks\":%lld,\"errors\":%lld,\"seconds\":%.3f,\"last_error\":\"%s\","
+  printf("{\"requests\":%lld,\"chunks\":%lld,\"reads\":%lld,\"errors\":%lld,\"seconds\":%.3f,\"last_error\":\"%s\","
          "\"ttft_p50_ms\":%.4f,\"ttft_p99_ms\":%.4f,\"lag_p50_ms\":%.4f,\"lag_p99_ms\":%.4f,\"lag_max_ms\":%.4f,"
          "\"latency_p50_ms\":%.4f,\"latency_p99_ms\":%.4f}\n",
-         (long long)requests, (long long)chunks_seen, (long long)errors, seconds, last_error, at(&ttft, 0.5), at(&ttft, 0.99),
+         (long long)requests, (long long)chunks_seen, (long long)reads, (long long)errors, seconds, last_error, at(&ttft, 0.5), at(&ttft, 0.99),
          at(&lag, 0.5), at(&lag, 0.99), at(&lag, 1), at(&latency, 0.5), at(&latency, 0.99));
   return 0;
 }

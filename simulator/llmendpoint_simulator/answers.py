@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from functools import lru_cache
 from typing import Any
 
 from llmendpoint_common.contracts.sidecar import Operation
@@ -24,6 +25,7 @@ _THINKING = tuple(Piece(thinking=f"{word} ") for word in _WORDS)
 _HELD_BACK = Piece()
 #: Characters of JSON in one token.
 _JSON_TOKEN = 4
+_THINK = (None, True, False, "high", "medium", "low")
 _EFFORTS = ("high", "medium", "low", "none")
 
 
@@ -32,7 +34,7 @@ def answer_to(body: dict[str, Any], operation: Operation, tokens: int) -> Answer
 
     Raises RequestError if the request asks for thinking in a way that Ollama refuses.
     """
-    thinking = _thinking(tokens) if _thinks(body, operation) else ()
+    thinking = _repeated(_THINKING, 0, (tokens + 1) // 2) if _thinks(body, operation) else ()
     tool = _tool(body, operation)
     schema = _format(body, operation)
     if tool is not None:
@@ -40,21 +42,24 @@ def answer_to(body: dict[str, Any], operation: Operation, tokens: int) -> Answer
     elif schema is not None:
         content = _json(schema)
     else:
-        content = tuple(_TEXT[index % len(_TEXT)] for index in range(len(thinking), tokens))
-    wanted = (*thinking, *content)
+        content = _repeated(_TEXT, len(thinking), tokens)
+    wanted = (*thinking, *content) if thinking else content
     limit = _limit(body, operation)
-    return Answer(wanted) if limit is None or limit >= len(wanted) else Answer(wanted[:limit], complete=False)
+    is_complete = limit is None or limit >= len(wanted)
+    return Answer(wanted if is_complete else wanted[:limit], complete=is_complete, is_held_back=tool is not None)
 
 
 def text_answer(body: dict[str, Any], operation: Operation, tokens: int) -> Answer:
     """Return a text of `tokens` tokens, or fewer if the request limits them."""
     limit = _limit(body, operation)
     kept = tokens if limit is None else min(limit, tokens)
-    return Answer(tuple(_TEXT[index % len(_TEXT)] for index in range(kept)), complete=kept == tokens)
+    return Answer(_repeated(_TEXT, 0, kept), complete=kept == tokens)
 
 
-def _thinking(tokens: int) -> tuple[Piece, ...]:
-    return tuple(_THINKING[index % len(_THINKING)] for index in range((tokens + 1) // 2))
+@lru_cache(maxsize=32)
+def _repeated(pieces: tuple[Piece, ...], first: int, end: int) -> tuple[Piece, ...]:
+    """Return the pieces from one number up to another one, over and over again."""
+    return tuple(pieces[index % len(pieces)] for index in range(first, end))
 
 
 def _limit(body: dict[str, Any], operation: Operation) -> int | None:
@@ -73,7 +78,11 @@ def _limit(body: dict[str, Any], operation: Operation) -> int | None:
 def _thinks(body: dict[str, Any], operation: Operation) -> bool:
     match operation:
         case Operation.GENERATE | Operation.CHAT:
-            return bool(body.get("think"))
+            think = body.get("think")
+            if think not in _THINK:
+                allowed = '(must be "high", "medium", "low", true, or false)'
+                raise RequestError(400, f'invalid think value: "{think}" {allowed}', malformed=True)
+            return bool(think)
         case Operation.OPENAI_CHAT:
             effort = (body.get("reasoning") or {}).get("effort") or body.get("reasoning_effort")
             if effort and effort not in _EFFORTS:

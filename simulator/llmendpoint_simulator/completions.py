@@ -2,154 +2,142 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import struct
-from collections.abc import AsyncIterator, Callable
+import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from aiohttp import web
-
-from llmendpoint_common.contracts.ollama import model_key
-from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
-from llmendpoint_common.process.errors import QueueFullError
+from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_simulator.answers import answer_to
-from llmendpoint_simulator.behaviour import Behaviour, Fault, until_running
-from llmendpoint_simulator.ledger import Entry, Ledger
+from llmendpoint_simulator.behaviour import Behaviour, until_running
+from llmendpoint_simulator.faults import TEXT_FAULTS, Fault
+from llmendpoint_simulator.injection import Injected
+from llmendpoint_simulator.ledger import Entry
+from llmendpoint_simulator.pace import Pace
+from llmendpoint_simulator.refusals import refuse
 from llmendpoint_simulator.requests import RequestError, keep_alive, prompt_of, prompt_tokens, read_body
-from llmendpoint_simulator.shapes.base import Piece, Shape, Timings, Work, failure, merge
+from llmendpoint_simulator.serving.exchange import Exchange
+from llmendpoint_simulator.serving.responses import JSON, JSON_UTF8, Response
+from llmendpoint_simulator.shapes.base import Shape, Timings, Work, failure, merge
 from llmendpoint_simulator.shapes.ollama import OllamaShape
-from llmendpoint_simulator.store import Store
+from llmendpoint_simulator.stream import Script, Stream, parts_of
+from llmendpoint_simulator.world import Place, World
 
 _EMBEDDING_ONLY = {Operation.GENERATE: "generate", Operation.OPENAI_COMPLETIONS: "generate"}
+#: Faults that occur after a number of chunks.
+_IN_STREAM = frozenset({Fault.STREAM_ERROR, Fault.TRUNCATE, Fault.RESET, Fault.NO_DONE, Fault.STALL, Fault.HANG})
+_FAILED = "simulated failure in the stream"
 
-#: A request that came during a hang is answered without a fault after it.
-_NO_FAULT = frozenset({Fault.NONE, Fault.HANG})
+
+class _Run(NamedTuple):
+    """A request that runs: where, since when on the monotonic clock, with which behaviour, and with which fault."""
+
+    place: Place
+    arrived: float
+    behaviour: Behaviour
+    injected: Injected | None
 
 
 class Completions:
     """Answers requests with the timings of the current behaviour, and keeps the ledger."""
 
-    def __init__(self, store: Store, ledger: Ledger, behaviour: Callable[[], Behaviour]) -> None:
-        self._store = store
-        self._ledger = ledger
-        self._behaviour = behaviour
+    def __init__(self, world: World) -> None:
+        self._world = world
 
-    async def answer(self, request: web.Request, shape: Shape) -> web.StreamResponse:
-        """Answer one request in the format of its API."""
-        behaviour = self._behaviour()
-        entry = None
+    async def answer(self, exchange: Exchange, shape: Shape) -> Response | None:
+        """Answer one request in the format of its API. Returns None if the answer has been sent."""
         try:
-            body = read_body(await request.read(), native=shape.is_ollama)
-            check(body, shape)
-            model = self._store.canonical(str(body.get("model", "")))
-            entry = self._ledger.open(request.headers.get(REQUEST_ID_HEADER, ""), model, shape.operation)
-            self._check_model(body, model, shape)
-            work = read_work(body, model, behaviour, entry, shape)
+            return await self._answer(exchange, shape)
         except RequestError as error:
-            if entry is not None:
-                self._ledger.close(entry, "faulted")
             return failure(error.status, error.sentence, shape, malformed=error.malformed)
-        try:
-            await until_running(self._behaviour)
-            if isinstance(shape, OllamaShape) and _only_loads(body, shape.operation):
-                return await self._load_only(work, shape)
-            if behaviour.fault is Fault.STATUS_500:
-                self._ledger.close(entry, "faulted")
-                return failure(500, "simulated failure", shape)
-            arrived = asyncio.get_running_loop().time()
-            async with self._store.slots[model].slot(behaviour.parallel, behaviour.max_queue):
-                return await self._run(request, work, shape, behaviour, arrived)
-        except QueueFullError:
-            self._ledger.close(entry, "faulted")
-            return failure(503, "server busy, please try again.  maximum pending requests exceeded", shape)
-        except (asyncio.CancelledError, ConnectionError):
-            self._ledger.close(entry, "cancelled")
-            raise
 
-    def _check_model(self, body: dict[str, Any], model: str, shape: Shape) -> None:
-        name = body.get("model", "")
-        if model not in self._store.present:
+    async def _answer(self, exchange: Exchange, shape: Shape) -> Response | None:
+        world, request = self._world, exchange.request
+        behaviour = world.behaviour
+        body = read_body(request.body, request.path, native=shape.is_ollama)
+        if body.get("stream") and shape.stream_fields:
+            exchange.add_fields(*shape.stream_fields)
+        check(body, shape)
+        name = str(body.get("model", ""))
+        model = world.store.canonical(world.aliases.target_of(name))
+        with world.counted(request, model, shape.operation) as entry:
+            self._check_model(name, model, shape)
+            work = read_work(body, model, behaviour, entry, shape)
+            await until_running(world.current)
+            if isinstance(shape, OllamaShape) and _only_loads(body, shape.operation):
+                return await self._load_only(exchange, work, shape)
+            injected = world.pick(request, model, self._kinds(work))
+            if injected is not None and injected.fault not in _IN_STREAM:
+                await refuse(exchange, injected)
+            async with world.running(model, work.keep_alive, injected) as place:
+                run = _Run(place, request.received_at, behaviour, injected)
+                return await self._run(exchange, work, shape, run)
+
+    def _check_model(self, name: str, model: str, shape: Shape) -> None:
+        if model not in self._world.store.present:
             raise RequestError(404, f"model '{name}' not found")
-        if model_key(model) in map(model_key, self._behaviour().embedding_models):
+        if self._world.is_embedding(model):
             kind = _EMBEDDING_ONLY.get(shape.operation, "chat")
             raise RequestError(400, f'"{name}" does not support {kind}')
 
-    async def _load_only(self, work: Work, shape: OllamaShape) -> web.Response:
-        unload = work.keep_alive <= timedelta(0)
-        if unload:
-            self._store.unload(work.model)
+    def _kinds(self, work: Work) -> frozenset[Fault]:
+        """Return the faults that this request can have."""
+        kinds = TEXT_FAULTS if work.stream else TEXT_FAULTS - {Fault.NO_DONE}
+        return kinds - {Fault.LOAD_FAILURE} if self._world.store.is_loaded(work.model) else kinds
+
+    async def _load_only(self, exchange: Exchange, work: Work, shape: OllamaShape) -> Response:
+        unloads = work.keep_alive is not None and work.keep_alive <= timedelta()
+        if unloads:
+            self._world.store.unload(work.model)
         else:
-            await asyncio.sleep(self._behaviour().load)
-            self._store.load(work.model, work.keep_alive)
-        self._ledger.close(work.entry, "completed")
-        return _json(shape.ended(work, "unload" if unload else "load"), shape)
+            is_loaded = self._world.store.is_loaded(work.model)
+            kinds = frozenset() if is_loaded else frozenset({Fault.LOAD_FAILURE})
+            injected = self._world.pick(exchange.request, work.model, kinds)
+            async with self._world.loaded(work.model, work.keep_alive, injected):
+                pass
+        reason = "unload" if unloads else "load"
+        self._world.ledger.close(work.entry, "completed", reason)
+        return Response(200, shape.ended(work, reason), JSON_UTF8)
 
-    async def _run(
-        self, request: web.Request, work: Work, shape: Shape, behaviour: Behaviour, arrived: float
-    ) -> web.StreamResponse:
-        work.entry.prompt_tokens = prompt_tokens(work.prompt)
-        timings = Timings(arrived=arrived)
-        pieces = self._pieces(work, behaviour, timings)
-        if not work.stream:
-            piece = merge([piece async for piece in pieces])
-            await until_running(self._behaviour)
-            work.entry.generation_tokens = work.tokens
-            self._ledger.close(work.entry, "completed")
-            return _json(shape.whole(work, piece, timings), shape)
-        # aiohttp sends chunks to clients of HTTP/1.1, and for HTTP/1.0 it ends the answer by closing the connection.
-        response = web.StreamResponse(headers={"Content-Type": shape.content_type})
-        await response.prepare(request)
-        async for piece in pieces:
-            await until_running(self._behaviour)
-            if behaviour.fault not in _NO_FAULT and work.entry.sent >= behaviour.fault_after:
-                return await self._fail(request, response, work, shape, behaviour.fault)
-            await response.write(shape.piece(work, piece))
-            work.entry.sent += 1
-        work.entry.generation_tokens = work.tokens
-        # The entry is closed before the end is sent, so a client that has read the end finds it in the ledger.
-        self._ledger.close(work.entry, "completed")
-        await response.write(shape.last(work, timings))
-        await response.write_eof()
-        return response
-
-    async def _pieces(self, work: Work, behaviour: Behaviour, timings: Timings) -> AsyncIterator[Piece]:
-        """Yield each piece of the answer at its time. Times are computed from the start, so delays do not accumulate.
-
-        The tokens of a tool call take their time, and the call comes with the last one.
-        """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        if not self._store.is_loaded(work.model):
-            await asyncio.sleep(behaviour.load)
-            timings.load = loop.time() - started
-        self._store.load(work.model, work.keep_alive)
-        timings.prefill = behaviour.ttft
-        begin = loop.time() + behaviour.ttft
-        size = behaviour.tokens_per_chunk
-        for index, first in enumerate(range(0, work.tokens, size)):
-            pause = begin + index * behaviour.inter_token * size - loop.time()
-            if pause > 0:
-                await asyncio.sleep(pause)
-            piece = merge(work.answer.tokens[first : first + size])
-            if piece.text or piece.thinking or piece.tool_calls:
-                yield piece
+    async def _run(self, exchange: Exchange, work: Work, shape: Shape, run: _Run) -> Response | None:
+        behaviour = run.behaviour
+        entry = work.entry
+        entry.prompt_tokens = prompt_tokens(work.prompt)
+        pace = Pace(behaviour, self._world.random, run.place.slots, run.place.runner)
+        script = Script(parts_of(work, behaviour.tokens_per_chunk), pace, run.injected, self._world.hangs)
+        if work.stream:
+            exchange.begin(shape.content_type)
+        begun, prefill = time.monotonic(), pace.first(entry.prompt_tokens)
+        is_whole = await Stream(exchange, work, shape, script, self._world.timers).run(prefill)
+        now = time.monotonic()
         # As in Ollama, the wait for a slot is part of the total and of no other field.
-        timings.total = loop.time() - timings.arrived
-        timings.decode = max(0.0, loop.time() - started - timings.load - timings.prefill)
+        decode = max(0.0, now - begun - prefill)
+        timings = Timings(total=now - run.arrived, load=run.place.load, prefill=prefill, decode=decode)
+        if not is_whole and run.injected is not None:
+            return self._fail(exchange, work, shape, (run.injected.fault, timings))
+        # The entry is closed before the end is sent, so a client that has read the end finds it in the ledger.
+        entry.generation_tokens = work.tokens
+        self._world.ledger.close(entry, "completed", work.answer.reason)
+        if not work.stream:
+            return _whole(work, shape, timings)
+        exchange.end(shape.last(work, timings))
+        return None
 
-    async def _fail(
-        self, request: web.Request, response: web.StreamResponse, work: Work, shape: Shape, fault: Fault
-    ) -> web.StreamResponse:
-        self._ledger.close(work.entry, "faulted")
-        if fault is Fault.STREAM_ERROR:
-            await response.write(shape.error("simulated failure in the stream"))
-        if fault in (Fault.RESET, Fault.TRUNCATE) and request.transport is not None:
-            _cut(request.transport, reset=fault is Fault.RESET)
-            return response
-        await response.write_eof()
-        return response
+    def _fail(self, exchange: Exchange, work: Work, shape: Shape, how: tuple[Fault, Timings]) -> Response | None:
+        fault, timings = how
+        if fault is Fault.STREAM_ERROR and not work.stream:
+            raise RequestError(500, _FAILED, reason=fault.value)
+        self._world.ledger.close(work.entry, "faulted", fault.value)
+        if fault is Fault.STREAM_ERROR and (data := shape.error(_FAILED)):
+            exchange.write(data)
+        if fault is Fault.RESET:
+            exchange.reset()
+        elif fault is Fault.TRUNCATE and not work.stream:
+            exchange.respond_in_part(_whole(work, shape, timings))
+        elif fault is Fault.TRUNCATE:
+            exchange.truncate()
+        else:
+            exchange.end()
+        return None
 
 
 def check(body: dict[str, Any], shape: Shape) -> None:
@@ -182,6 +170,7 @@ def read_work(body: dict[str, Any], model: str, behaviour: Behaviour, entry: Ent
         keep_alive=keep_alive(body.get("keep_alive")),
         entry=entry,
         body=body,
+        cached_share=behaviour.cached_share,
     )
 
 
@@ -189,16 +178,7 @@ def _only_loads(body: dict[str, Any], operation: Operation) -> bool:
     return not body.get("prompt" if operation is Operation.GENERATE else "messages")
 
 
-def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
-    """Close a connection before the last chunk is sent, after flushing the buffer or immediately with a TCP reset."""
-    if reset:
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
-    else:
-        transport.close()
-
-
-def _json(body: bytes, shape: Shape) -> web.Response:
+def _whole(work: Work, shape: Shape, timings: Timings) -> Response:
     # As in Ollama, only its own API names the charset.
-    charset = "utf-8" if shape.is_ollama else None
-    return web.Response(body=body, content_type="application/json", charset=charset)
+    body = shape.whole(work, merge(work.answer.tokens), timings)
+    return Response(200, body, JSON_UTF8 if shape.is_ollama else JSON)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import struct
-from collections.abc import Callable
+import time
 from typing import Any, NamedTuple
 
-from aiohttp import web
-
-from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER, Operation
-from llmendpoint_simulator.behaviour import Behaviour, until_running
-from llmendpoint_simulator.ledger import Ledger
-from llmendpoint_simulator.requests import RequestError, prompt_tokens, read_body
-from llmendpoint_simulator.shapes.base import encode, failure
+from llmendpoint_common.contracts.sidecar import Operation
+from llmendpoint_simulator.behaviour import until_running
+from llmendpoint_simulator.faults import WHOLE_FAULTS, Fault
+from llmendpoint_simulator.latency import draw
+from llmendpoint_simulator.ledger import Entry
+from llmendpoint_simulator.refusals import refuse
+from llmendpoint_simulator.requests import RequestError, keep_alive, prompt_tokens, read_body
+from llmendpoint_simulator.serving.exchange import Exchange
+from llmendpoint_simulator.serving.responses import Response
+from llmendpoint_simulator.shapes.base import failure, json_response
 from llmendpoint_simulator.shapes.openai import OpenAIShape
-from llmendpoint_simulator.store import FOREVER, Store
+from llmendpoint_simulator.world import World
 
 _DIMENSIONS = 8
 
@@ -29,11 +31,13 @@ class _EmbeddingsShape(OpenAIShape):
 
 
 class _Embedded(NamedTuple):
-    """A request that was served: its body, and a row of numbers for each text."""
+    """A request that was served: its body, and a row of numbers for each text. Durations are seconds."""
 
     body: dict[str, Any]
     rows: list[list[float]]
     prompt_tokens: int
+    total: float
+    load: float
 
     @property
     def model(self) -> str:
@@ -41,34 +45,37 @@ class _Embedded(NamedTuple):
 
 
 class Embeddings:
-    """Answers requests for embeddings, without a delay, and adds them to the ledger."""
+    """Answers requests for embeddings, and adds them to the ledger."""
 
-    def __init__(self, store: Store, ledger: Ledger, behaviour: Callable[[], Behaviour]) -> None:
-        self._store = store
-        self._ledger = ledger
-        self._behaviour = behaviour
+    def __init__(self, world: World) -> None:
+        self._world = world
 
-    async def embed(self, request: web.Request) -> web.Response:
+    async def embed(self, exchange: Exchange) -> Response:
         """Answer `/api/embed`."""
         try:
-            done = await self._embed(request, Operation.EMBED, "input")
+            done = await self._embed(exchange, Operation.EMBED, "input")
         except RequestError as error:
             return failure(error.status, error.sentence)
-        counts = {"total_duration": 1000, "prompt_eval_count": done.prompt_tokens} if done.rows else {}
-        return web.json_response({"model": done.model, "embeddings": done.rows, **counts})
+        counts = {
+            "total_duration": round(done.total * 1e9),
+            "load_duration": round(done.load * 1e9),
+            "prompt_eval_count": done.prompt_tokens,
+        }
+        given = {name: value for name, value in counts.items() if value} if done.rows else {}
+        return json_response({"model": done.model, "embeddings": done.rows, **given})
 
-    async def embeddings(self, request: web.Request) -> web.Response:
+    async def embeddings(self, exchange: Exchange) -> Response:
         """Answer `/api/embeddings`, which reports neither the model nor tokens."""
         try:
-            done = await self._embed(request, Operation.EMBEDDINGS, "prompt")
+            done = await self._embed(exchange, Operation.EMBEDDINGS, "prompt")
         except RequestError as error:
             return failure(error.status, error.sentence)
-        return web.json_response({"embedding": done.rows[0] if done.rows else []})
+        return json_response({"embedding": done.rows[0] if done.rows else []})
 
-    async def openai(self, request: web.Request) -> web.Response:
+    async def openai(self, exchange: Exchange) -> Response:
         """Answer `/v1/embeddings`. With `encoding_format: base64`, a row is a string of 32-bit floats."""
         try:
-            done = await self._embed(request, Operation.OPENAI_EMBEDDINGS, "input")
+            done = await self._embed(exchange, Operation.OPENAI_EMBEDDINGS, "input")
         except RequestError as error:
             return failure(error.status, error.sentence, _EmbeddingsShape(), malformed=error.malformed)
         packed = str(done.body.get("encoding_format", "")).lower() == "base64"
@@ -77,37 +84,47 @@ class Embeddings:
             for index, row in enumerate(done.rows)
         ]
         usage = {"prompt_tokens": done.prompt_tokens, "total_tokens": done.prompt_tokens}
-        answer = {"object": "list", "data": data, "model": done.model, "usage": usage}
-        return web.Response(body=encode(answer), content_type="application/json")
+        return json_response({"object": "list", "data": data, "model": done.model, "usage": usage}, charset=False)
 
-    async def _embed(self, request: web.Request, operation: Operation, field: str) -> _Embedded:
-        native = operation is not Operation.OPENAI_EMBEDDINGS
-        body = read_body(await request.read(), native=native)
+    async def _embed(self, exchange: Exchange, operation: Operation, field: str) -> _Embedded:
+        request = exchange.request
+        body = read_body(request.body, request.path, native=operation is not Operation.OPENAI_EMBEDDINGS)
         name = str(body.get("model", ""))
-        model = self._store.canonical(name)
-        entry = self._ledger.open(request.headers.get(REQUEST_ID_HEADER, ""), model, operation)
-        try:
+        model = self._world.store.canonical(name)
+        with self._world.counted(request, model, operation) as entry:
             texts = _texts(body.get(field), operation)
-            if not name and operation is Operation.EMBEDDINGS:
-                raise RequestError(400, "model is required")
-            if not name:
-                raise RequestError(500, "unqualified name: registry.ollama.ai/library/!MISSING!:latest")
-            if model not in self._store.present:
-                raise RequestError(404, f'model "{name}" not found, try pulling it first')
-        except RequestError:
-            self._ledger.close(entry, "faulted")
-            raise
-        try:
-            await until_running(self._behaviour)
-        except asyncio.CancelledError:
-            self._ledger.close(entry, "cancelled")
-            raise
-        self._store.load(model, FOREVER)
-        # /api/embeddings reports no tokens, so the ledger counts none.
-        entry.prompt_tokens = 0 if operation is Operation.EMBEDDINGS else sum(map(prompt_tokens, texts))
-        self._ledger.close(entry, "completed")
-        dimensions = body.get("dimensions") or _DIMENSIONS
-        return _Embedded(body, [_embedding(text)[:dimensions] for text in texts], entry.prompt_tokens)
+            self._check_model(name, model, operation)
+            load = await self._wait(exchange, entry, body)
+            # /api/embeddings reports no tokens, so the ledger counts none.
+            entry.prompt_tokens = 0 if operation is Operation.EMBEDDINGS else sum(map(prompt_tokens, texts))
+            self._world.ledger.close(entry, "completed", "embedded" if texts else "load")
+            dimensions = body.get("dimensions") or _DIMENSIONS
+            rows = [_embedding(text)[:dimensions] for text in texts]
+            return _Embedded(body, rows, entry.prompt_tokens, time.monotonic() - request.received_at, load)
+
+    def _check_model(self, name: str, model: str, operation: Operation) -> None:
+        if not name and operation is Operation.EMBEDDINGS:
+            raise RequestError(400, "model is required")
+        if not name:
+            raise RequestError(500, "unqualified name: registry.ollama.ai/library/!MISSING!:latest")
+        if model not in self._world.store.present:
+            raise RequestError(404, f'model "{name}" not found, try pulling it first')
+
+    async def _wait(self, exchange: Exchange, entry: Entry, body: dict[str, Any]) -> float:
+        """Wait as long as the embedding takes, or inject a fault. Returns the seconds of the load."""
+        world = self._world
+        await until_running(world.current)
+        is_loaded = world.store.is_loaded(entry.model)
+        kinds = WHOLE_FAULTS - {Fault.LOAD_FAILURE} if is_loaded else WHOLE_FAULTS
+        # The fault of all requests concerns generated text, except a load that fails.
+        injected = world.pick(exchange.request, entry.model, kinds, common=frozenset({Fault.LOAD_FAILURE}))
+        if injected is not None:
+            await refuse(exchange, injected)
+        async with world.running(entry.model, keep_alive(body.get("keep_alive")), injected) as place:
+            seconds = draw(world.behaviour.embed, world.random)
+            if seconds:
+                await world.timers.sleep(seconds)
+            return place.load
 
 
 def _texts(given: Any, operation: Operation) -> list[str]:

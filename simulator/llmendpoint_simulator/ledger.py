@@ -39,7 +39,9 @@ class Exactness(msgspec.Struct, gc=False):
 class Entry(msgspec.Struct, gc=False):
     """A request. Times are seconds of the monotonic clock. `sent` is the number of sent chunks with content.
 
-    `received_at` is the time when head and body were complete. Only the known-latency mode has `exactness`.
+    `received_at` is the time when head and body were complete. `reason` says how the request ended, in more detail than
+    `outcome`: stop, length, load, unload, embedded, image, text, cancelled, refused, or the name of an injected fault.
+    Only the known-latency mode has `exactness`.
     """
 
     request_id: str
@@ -51,11 +53,15 @@ class Entry(msgspec.Struct, gc=False):
     sent: int = 0
     ended_at: float | None = None
     outcome: str = "running"
+    reason: str = ""
     exactness: Exactness | None = None
 
 
 class Account(msgspec.Struct):
-    """Totals of a model and operation. `faulted` counts error responses, with or without an injected fault."""
+    """Totals of a model and operation. `faulted` counts error responses, with or without an injected fault.
+
+    `reasons` counts the requests that ended by the reason of their entry.
+    """
 
     requests: int = 0
     completed: int = 0
@@ -63,6 +69,7 @@ class Account(msgspec.Struct):
     faulted: int = 0
     prompt_tokens: int = 0
     generation_tokens: int = 0
+    reasons: dict[str, int] = {}
 
 
 class Ledger:
@@ -80,8 +87,8 @@ class Ledger:
         self._account(entry).requests += 1
         return entry
 
-    def close(self, entry: Entry, outcome: str) -> None:
-        """Record the end of a request: completed, cancelled or faulted.
+    def close(self, entry: Entry, outcome: str, reason: str = "") -> None:
+        """Record the end of a request: completed, cancelled or faulted. Without a reason, the outcome is the reason.
 
         Only the tokens of completed requests are counted.
         """
@@ -89,7 +96,9 @@ class Ledger:
             return
         entry.ended_at = self._clock()
         entry.outcome = outcome
+        entry.reason = reason or outcome
         account = self._account(entry)
+        account.reasons[entry.reason] = account.reasons.get(entry.reason, 0) + 1
         if outcome == "completed":
             account.completed += 1
             account.prompt_tokens += entry.prompt_tokens

@@ -25,13 +25,14 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
         log.error("%s; choose another port with --listen", error)
         return exit_codes.ERROR
     simulator: KnownLatencyServer | Simulator
-    if settings.known_latency:
-        simulator = KnownLatencyServer(settings.behaviour)
-        # A collection of all objects takes longer than the errors that this server measures.
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 1000)
-    else:
-        simulator = Simulator(settings.behaviour)
+    try:
+        simulator = KnownLatencyServer(settings.behaviour) if settings.known_latency else Simulator(settings.behaviour)
+    except ValueError as error:
+        log.error("%s", error)
+        return exit_codes.USAGE
+    # A collection of all objects takes longer than the errors that the known-latency mode measures.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
     await simulator.start(sockets)
     mode = " with known latency" if settings.known_latency else ""
     log.info("simulating Ollama on port %d%s", port_of(sockets), mode)

@@ -1,225 +1,143 @@
-"""Routes that list, describe and change models, and store blobs."""
+"""Routes that list, describe and change models."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
-import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
-from llmendpoint_common.contracts.ollama import model_key
-from llmendpoint_simulator.behaviour import Behaviour
-from llmendpoint_simulator.requests import RequestError, read_body
-from llmendpoint_simulator.shapes.base import failure
-from llmendpoint_simulator.store import Content, Store, content_of
+from llmendpoint_simulator.pulls import Line, Pulls
+from llmendpoint_simulator.requests import RequestError, is_valid_name, read_body
+from llmendpoint_simulator.serving.exchange import Exchange
+from llmendpoint_simulator.serving.responses import Response
+from llmendpoint_simulator.shapes.base import failure, json_response
+from llmendpoint_simulator.world import World
 
-#: Fields of `POST /api/create` that become part of the model.
-_CREATED_FROM = ("template", "system", "license", "parameters", "messages", "renderer", "parser", "requires")
-_STEPS = 10
-_TOTAL = 1_000_000
+_NDJSON = "application/x-ndjson"
 
 
 class Management:
-    """Answers requests about models and blobs. Failed steps of a pull are reported inside its stream, as in Ollama."""
+    """Answers requests about models. Failed steps of a pull are reported inside its stream, as in Ollama."""
 
-    def __init__(self, store: Store, behaviour: Callable[[], Behaviour]) -> None:
-        self._store = store
-        self._behaviour = behaviour
-        self._blobs: set[str] = set()
+    def __init__(self, world: World, pulls: Pulls) -> None:
+        self._world = world
+        self._store = world.store
+        self._pulls = pulls
 
-    async def tags(self, _: web.Request) -> web.Response:
+    def tags(self, _: Exchange) -> Response:
         """List the models that are present."""
-        return web.json_response({"models": self._store.listing()})
+        return json_response({"models": self._store.listing()})
 
-    async def ps(self, _: web.Request) -> web.Response:
+    def ps(self, _: Exchange) -> Response:
         """List the models that are in memory."""
-        return web.json_response({"models": self._store.loaded_listing()})
+        return json_response({"models": self._store.loaded_listing()})
 
-    async def show(self, request: web.Request) -> web.Response:
+    def show(self, exchange: Exchange) -> Response:
         """Describe a model."""
-        name = _name(await _body(request))
+        name = _name(_body(exchange))
         if not name:
             return failure(400, "model is required")
         model = self._store.canonical(name)
         if model not in self._store.present:
             return failure(404, f"model '{name}' not found")
-        embedding = model_key(model) in map(model_key, self._behaviour().embedding_models)
-        return web.json_response(self._store.description(model, embedding=embedding))
+        return json_response(self._store.description(model, self._capabilities(model)))
 
-    async def pull(self, request: web.Request) -> web.StreamResponse:
+    async def pull(self, exchange: Exchange) -> Response | None:
         """Pull a model, if the registry has it."""
-        body = await _body(request)
-        return await _progress(request, body, self._pull(self._store.canonical(_name(body))))
+        body = _body(exchange)
+        name = _name(body)
+        if not is_valid_name(name):
+            return failure(400, "invalid model name")
+        return await _progress(exchange, body, self._pulls.pull(exchange.request, self._store.canonical(name)))
 
-    async def push(self, request: web.Request) -> web.StreamResponse:
+    async def push(self, exchange: Exchange) -> Response | None:
         """Push a model, if it is present."""
-        body = await _body(request)
-        return await _progress(request, body, self._push(self._store.canonical(_name(body))))
+        body = _body(exchange)
+        name = _name(body)
+        if not name:
+            return failure(400, "model is required")
+        return await _progress(exchange, body, self._pulls.push(self._store.canonical(name)))
 
-    async def create(self, request: web.Request) -> web.StreamResponse:
+    async def create(self, exchange: Exchange) -> Response | None:
         """Create a model from another one, or from files, which are blobs."""
-        body = await _body(request)
+        body = _body(exchange)
+        if not is_valid_name(_name(body)):
+            return failure(400, "invalid model name")
         if not body.get("from") and not body.get("files"):
-            return _json({"error": "neither 'from' or 'files' was specified"}, status=400)
-        return await _progress(request, body, self._create(body))
+            return json_response({"error": "neither 'from' or 'files' was specified"}, charset=False, status=400)
+        return await _progress(exchange, body, self._pulls.create(exchange.request, body, _name(body)))
 
-    async def copy(self, request: web.Request) -> web.Response:
+    def copy(self, exchange: Exchange) -> Response:
         """Copy a model."""
-        body = await _body(request)
-        source = str(body.get("source", ""))
+        body = _body(exchange)
+        source, destination = str(body.get("source") or ""), str(body.get("destination") or "")
+        for kind, given in (("source", source), ("destination", destination)):
+            if not is_valid_name(given):
+                return failure(400, f'{kind} "{given}" is invalid')
         if self._store.canonical(source) not in self._store.present:
             return failure(404, f'model "{source}" not found')
-        self._store.add(str(body.get("destination", "")), self._store.content(source))
-        return _nothing(200)
+        self._store.add(destination, self._store.content(source))
+        return Response(200)
 
-    async def delete(self, request: web.Request) -> web.Response:
+    def delete(self, exchange: Exchange) -> Response:
         """Delete a model."""
-        name = _name(await _body(request))
-        return _nothing(200) if self._store.remove(name) else failure(404, f"model '{name}' not found")
+        name = _name(_body(exchange))
+        if not is_valid_name(name):
+            return failure(400, f'name "{name}" is invalid')
+        return Response(200) if self._store.remove(name) else failure(404, f"model '{name}' not found")
 
-    async def has_blob(self, request: web.Request) -> web.Response:
-        """Say whether a blob is present."""
-        if request.match_info["digest"] in self._blobs:
-            return _nothing(200)
-        return web.Response(status=404, content_type="application/json", charset="utf-8")
-
-    async def upload(self, request: web.Request) -> web.Response:
-        """Store a blob.
-
-        As in Ollama, an existing blob is answered immediately, and a wrong digest after the complete body.
-        """
-        digest = request.match_info["digest"]
-        if digest in self._blobs:
-            return _nothing(200)
-        seen = hashlib.sha256()
-        async for piece in request.content.iter_any():
-            seen.update(piece)
-        found = f"sha256:{seen.hexdigest()}"
-        if digest != found:
-            return failure(400, f'digest mismatch, expected "{digest}", got "{found}"')
-        self._blobs.add(digest)
-        return _nothing(201)
-
-    async def openai_models(self, _: web.Request) -> web.Response:
+    def openai_models(self, _: Exchange) -> Response:
         """List the models in OpenAI's format."""
-        return _json({"object": "list", "data": [_openai_model(name) for name in sorted(self._store.present)]})
+        models = [_openai_model(name) for name in sorted(self._store.present)]
+        return json_response({"object": "list", "data": models}, charset=False)
 
-    async def openai_model(self, request: web.Request) -> web.Response:
+    def openai_model(self, exchange: Exchange) -> Response:
         """Describe a model in OpenAI's format."""
-        name = request.match_info["model"]
+        name = exchange.request.path.removeprefix("/v1/models/")
         if self._store.canonical(name) not in self._store.present:
             error = {"message": f"model '{name}' not found", "type": "api_error", "param": None, "code": None}
-            return _json({"error": error}, status=404)
-        return _json(_openai_model(name))
+            return json_response({"error": error}, charset=False, status=404)
+        return json_response(_openai_model(name), charset=False)
 
-    async def _pull(self, model: str) -> AsyncIterator[dict[str, Any]]:
-        # As Ollama: each part of a name begins with a letter, a digit or an underscore.
-        if not all(re.match(r"\w", part) for part in model.split("/")):
-            raise RequestError(400, "invalid model name")
-        yield {"status": "pulling manifest"}
-        behaviour = self._behaviour()
-        if model_key(model) not in map(model_key, behaviour.registry + tuple(self._store.present)):
-            raise RequestError(500, "pull model manifest: file does not exist")
-        content = content_of(model + behaviour.revisions.get(model, ""))
-        digest = f"sha256:{content.digest}"
-        layer = {"status": f"pulling {digest[7:19]}", "digest": digest, "total": _TOTAL}
-        for step in range(_STEPS + 1):
-            yield {**layer, "completed": _TOTAL * step // _STEPS}
-            await asyncio.sleep(behaviour.pull / _STEPS)
-        for status in ("verifying sha256 digest", "writing manifest"):
-            yield {"status": status}
-        self._store.add(model, content)
-        yield {"status": "success"}
-
-    async def _push(self, model: str) -> AsyncIterator[dict[str, Any]]:
-        yield {"status": "retrieving manifest"}
-        if model not in self._store.present:
-            yield {"status": "couldn't retrieve manifest"}
-            raise RequestError(500, f"model '{model}' not found")
-        digest = f"sha256:{self._store.present[model]}"
-        for completed in (0, _TOTAL):
-            yield {"status": f"pushing {digest[7:19]}", "digest": digest, "total": _TOTAL, "completed": completed}
-        yield {"status": "pushing manifest"}
-        yield {"status": "success"}
-
-    async def _create(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        source = self._store.canonical(str(body["from"])) if body.get("from") else ""
-        if source and source not in self._store.present:
-            # As in Ollama, a model that is not present is pulled first.
-            async for line in self._pull(source):
-                yield line
-        for digest in (body.get("files") or {}).values():
-            if digest not in self._blobs:
-                raise RequestError(400, f'blob "{digest}" does not exist')
-        yield {"status": f"using existing layer sha256:{self._store.present.get(source, '0' * 64)}"}
-        yield {"status": "writing manifest"}
-        self._store.add(_name(body), self._created(body))
-        yield {"status": "success"}
-
-    def _created(self, body: dict[str, Any]) -> Content:
-        """Return the content of a created model. As in Ollama, its digest depends on all that it is made from."""
-        source = str(body.get("from") or "")
-        base = self._store.content(source) if source else None
-        files = sorted((body.get("files") or {}).values())
-        made = {name: body[name] for name in _CREATED_FROM if body.get(name)}
-        parts = [base.digest if base else files, self._store.canonical(source), made]
-        digest = hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
-        weights = base.weights if base else files[0].removeprefix("sha256:")
-        return Content(digest, weights, str(body.get("system") or (base.system if base else "")))
+    def _capabilities(self, model: str) -> list[str]:
+        if self._world.is_embedding(model):
+            return ["embedding"]
+        return ["image"] if self._world.is_image(model) else ["completion", "tools", "thinking"]
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
-    """Return the body of a request. An invalid one is answered with 400."""
-    try:
-        return read_body(await request.read())
-    except RequestError as error:
-        text = json.dumps({"error": error.sentence})
-        raise web.HTTPBadRequest(text=text, content_type="application/json") from error
+def _body(exchange: Exchange) -> dict[str, Any]:
+    return read_body(exchange.request.body, exchange.request.path)
 
 
 def _name(body: dict[str, Any]) -> str:
     return str(body.get("model") or body.get("name") or "")
 
 
-async def _progress(
-    request: web.Request, body: dict[str, Any], lines: AsyncIterator[dict[str, Any]]
-) -> web.StreamResponse:
-    """Send the lines as a stream, or with `stream: false` only the last one, with an error as status."""
-    if body.get("stream") is False:
-        latest: dict[str, Any] = {}
-        try:
-            async for line in lines:
-                latest = line
-        except RequestError as error:
-            return _json({"error": error.sentence}, status=error.status)
-        return _json(latest)
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
+async def _progress(exchange: Exchange, body: dict[str, Any], lines: AsyncIterator[Line]) -> Response | None:
+    """Send the lines as a stream, or with `stream: false` only the last one, with an error as status.
+
+    As in Ollama, an error before the first line is a status too.
+    """
+    is_streamed = body.get("stream") is not False
+    latest: Line | None = None
     try:
         async for line in lines:
-            await response.write(msgspec.json.encode(line) + b"\n")
+            if is_streamed and latest is None:
+                exchange.begin(_NDJSON)
+            latest = line
+            if is_streamed and not exchange.write(msgspec.json.encode(line) + b"\n"):
+                await exchange.drained()
     except RequestError as error:
-        await response.write(msgspec.json.encode({"error": error.sentence}) + b"\n")
-    await response.write_eof()
-    return response
+        sentence = {"error": error.sentence}
+        if not is_streamed or latest is None:
+            return json_response(sentence, charset=False, status=error.status)
+        exchange.write(msgspec.json.encode(sentence) + b"\n")
+    if not is_streamed:
+        return json_response(latest, charset=False)
+    exchange.end()
+    return None
 
 
 def _openai_model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "library"}
-
-
-def _json(body: dict[str, Any], status: int = 200) -> web.Response:
-    """Return JSON without the charset, which Ollama does not name in these answers."""
-    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
-
-
-def _nothing(status: int) -> web.Response:
-    """Return an answer without body and content type."""
-    response = web.Response(status=status)
-    response.headers.popall("Content-Type", None)
-    return response

@@ -8,35 +8,55 @@ from datetime import timedelta
 from typing import Any
 
 from llmendpoint_common.process.units import parse_duration
-from llmendpoint_simulator.store import FOREVER
+from llmendpoint_simulator.memory import FOREVER
 
 #: Depth at which Go's decoder refuses a body (`encoding/json`, maxNestingDepth).
 _MAX_DEPTH = 10_000
 #: Python's decoder is recursive. What is nested deeper than this is replaced by null, and no field is read so deep.
 _READ_DEPTH = 200
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-_DEFAULT_KEEP_ALIVE = timedelta(minutes=5)
+#: Types that Ollama names in its sentences, by path.
+_GO_TYPES = {
+    "/api/generate": "api.GenerateRequest",
+    "/api/chat": "api.ChatRequest",
+    "/api/embed": "api.EmbedRequest",
+    "/api/embeddings": "api.EmbeddingRequest",
+    "/api/show": "api.ShowRequest",
+    "/api/pull": "api.PullRequest",
+    "/api/push": "api.PushRequest",
+    "/api/create": "api.CreateRequest",
+    "/api/copy": "api.CopyRequest",
+    "/api/delete": "api.DeleteRequest",
+    "/v1/chat/completions": "openai.ChatCompletionRequest",
+    "/v1/completions": "openai.CompletionRequest",
+    "/v1/embeddings": "openai.EmbedRequest",
+    "/v1/responses": "openai.ResponsesRequest",
+    "/v1/messages": "anthropic.MessagesRequest",
+    "/v1/images/generations": "openai.ImageGenerationRequest",
+    "/v1/images/edits": "openai.ImageEditRequest",
+}
 
 
 class RequestError(Exception):
     """A request that Ollama refuses.
 
     `malformed` is True if the body is refused before the model is looked up. The OpenAI API then has another type of
-    error.
+    error. `reason` is the reason in the ledger, such as an injected fault.
     """
 
-    def __init__(self, status: int, sentence: str, *, malformed: bool = False) -> None:
+    def __init__(self, status: int, sentence: str, *, malformed: bool = False, reason: str = "refused") -> None:
         super().__init__(sentence)
+        self.reason = reason
         self.status = status
         self.sentence = sentence
         self.malformed = malformed
 
 
-def read_body(data: bytes, *, native: bool = True) -> dict[str, Any]:
+def read_body(data: bytes, path: str = "", *, native: bool = True) -> dict[str, Any]:
     """Return the JSON object of a body. Names of fields are compared in lower case, and the last of equal ones wins.
 
     Bytes that are not UTF-8 become U+FFFD, and bytes after the object are ignored. Raises RequestError with the
-    sentence of Ollama's native API, or of its other APIs if `native` is False.
+    sentence of Ollama's native API, or of its other APIs if `native` is False. `path` is that of the route.
     """
     text = _flatten(data).decode("utf-8", "replace").lstrip()
     if not text:
@@ -48,7 +68,8 @@ def read_body(data: bytes, *, native: bool = True) -> dict[str, Any]:
         raise RequestError(400, "unexpected EOF" if cut else f"invalid character: {error}", malformed=True) from error
     if not isinstance(body, dict):
         kind = {list: "array", str: "string", bool: "bool"}.get(type(body), "number")
-        raise RequestError(400, f"json: cannot unmarshal {kind} into Go value", malformed=True)
+        into = f" of type {_GO_TYPES[path]}" if path in _GO_TYPES else ""
+        raise RequestError(400, f"json: cannot unmarshal {kind} into Go value{into}", malformed=True)
     return {name.lower(): value for name, value in body.items()}
 
 
@@ -74,18 +95,21 @@ def _flatten(data: bytes) -> bytes:
     return b"".join(kept) + data[begin:]
 
 
-def keep_alive(value: Any) -> timedelta:
-    """Return the time that the model stays in memory, from seconds or text such as `10m`. Negative means forever."""
+def keep_alive(value: Any) -> timedelta | None:
+    """Return the time that the model stays in memory, from seconds or text such as `10m`. Negative means forever.
+
+    None if the request does not say it.
+    """
     if isinstance(value, str) and value.startswith("-"):
         return FOREVER
     if isinstance(value, str):
         try:
             return timedelta(seconds=parse_duration(value))
         except ValueError:
-            return _DEFAULT_KEEP_ALIVE
+            return None
     if isinstance(value, int | float):
-        return FOREVER if value < 0 else timedelta(seconds=value)
-    return _DEFAULT_KEEP_ALIVE
+        return FOREVER if value < 0 or value > FOREVER.total_seconds() else timedelta(seconds=value)
+    return None
 
 
 def prompt_of(body: dict[str, Any]) -> str:
@@ -104,3 +128,8 @@ def _text(part: Any) -> str:
 def prompt_tokens(prompt: str) -> int:
     """Return the number of prompt tokens: one per word, and at least one."""
     return max(1, len(prompt.split()))
+
+
+def is_valid_name(name: str) -> bool:
+    """Return whether Ollama accepts a model name: each of its parts begins with a letter, a digit or an underscore."""
+    return all(re.match(r"\w", part) for part in name.rpartition("://")[2].split("/"))

@@ -1,144 +1,251 @@
-"""HTTP server of the simulator: Ollama's routes, and `/simulator/ledger` and `/simulator/behaviour`."""
+"""The simulator: Ollama's routes, and `/simulator/ledger` and `/simulator/behaviour`."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-import msgspec
-from aiohttp import web
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 from llmendpoint_common.contracts.sidecar import Operation
-from llmendpoint_simulator.behaviour import Behaviour, change
+from llmendpoint_common.process.sockets import are_loopback
+from llmendpoint_common.wire.routes import WITH_MODEL, operation_of
+from llmendpoint_simulator import account, origins
+from llmendpoint_simulator.admin import Admin
+from llmendpoint_simulator.behaviour import Behaviour
+from llmendpoint_simulator.blobs import PATH as BLOBS
+from llmendpoint_simulator.blobs import Blobs
 from llmendpoint_simulator.completions import Completions
 from llmendpoint_simulator.embeddings import Embeddings
+from llmendpoint_simulator.injection import Injected
 from llmendpoint_simulator.ledger import Ledger
 from llmendpoint_simulator.management import Management
+from llmendpoint_simulator.media import Media
+from llmendpoint_simulator.pulls import Pulls
+from llmendpoint_simulator.refusals import refuse
+from llmendpoint_simulator.requests import RequestError
+from llmendpoint_simulator.serving.connection import Connection, Request
+from llmendpoint_simulator.serving.exchange import Exchange
+from llmendpoint_simulator.serving.listener import Listener
+from llmendpoint_simulator.serving.responses import JSON_UTF8, Response
 from llmendpoint_simulator.shapes.anthropic import MessagesShape
 from llmendpoint_simulator.shapes.base import Shape, failure
 from llmendpoint_simulator.shapes.ollama import OllamaShape
 from llmendpoint_simulator.shapes.openai import OpenAICompletionsShape, OpenAIShape
 from llmendpoint_simulator.shapes.responses import ResponsesShape
 from llmendpoint_simulator.store import Store
+from llmendpoint_simulator.world import World
 
-OLLAMA_VERSION = "0.17.4"
+log = logging.getLogger(__name__)
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: Returns the response, or a coroutine that returns it, or that returns None after it has sent a stream.
+_Handler: TypeAlias = Callable[[Exchange], Response | Coroutine[Any, Any, Response | None]]
+_Routes: TypeAlias = dict[tuple[str, str], _Handler]
 
 
 class Simulator:
     """A simulated Ollama."""
 
     def __init__(self, behaviour: Behaviour) -> None:
-        self.behaviour = behaviour
-        self.store = Store()
-        for name in behaviour.models + behaviour.embedding_models:
-            self.store.add(name)
-        self.ledger = Ledger(time.monotonic)
-        self._completions = Completions(self.store, self.ledger, lambda: self.behaviour)
-        self._embeddings = Embeddings(self.store, self.ledger, lambda: self.behaviour)
-        self._management = Management(self.store, lambda: self.behaviour)
-        # Without handler_cancellation, a closed connection is noticed only at the next write.
-        self._runner = web.AppRunner(self._application(), access_log=None, handler_cancellation=True)
+        self._world = World(behaviour)
+        blobs = Blobs()
+        self._routes, self._prefixes = _routes(self._world, blobs)
+        self._listener = Listener(self._world.timers, self._handle, blobs.receive)
+        self._paths = {path for _, path in self._routes}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_loopback = True
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """The current behaviour, which can be replaced."""
+        return self._world.behaviour
+
+    @behaviour.setter
+    def behaviour(self, behaviour: Behaviour) -> None:
+        self._world.behaviour = behaviour
+
+    @property
+    def store(self) -> Store:
+        """The models."""
+        return self._world.store
+
+    @property
+    def ledger(self) -> Ledger:
+        """The counts of requests and tokens."""
+        return self._world.ledger
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that are being answered."""
+        return len(self._tasks)
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Serve on sockets that already listen."""
-        await self._runner.setup()
-        for sock in sockets:
-            await web.SockSite(self._runner, sock, backlog=4096).start()
+        self._is_loopback = are_loopback(sockets)
+        self._world.timers.start()
+        self._listener.start(sockets)
 
     async def stop(self) -> None:
-        """Stop serving."""
-        await self._runner.cleanup()
+        """Stop serving, and end all requests."""
+        self._listener.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._world.timers.stop()
 
-    def _application(self) -> web.Application:
-        app = web.Application(client_max_size=64 * 1024 * 1024, middlewares=[_unknown_routes])
-        models, embeddings = self._management, self._embeddings
-        app.add_routes(
-            [
-                web.get("/", self._root),
-                web.get("/api/version", self._version),
-                web.get("/api/tags", models.tags),
-                web.get("/api/ps", models.ps),
-                web.post("/api/show", models.show),
-                web.post("/api/pull", models.pull),
-                web.post("/api/push", models.push),
-                web.post("/api/create", models.create),
-                web.post("/api/copy", models.copy),
-                web.post("/api/blobs/{digest}", models.upload),
-                web.head("/api/blobs/{digest}", models.has_blob),
-                web.delete("/api/delete", models.delete),
-                web.post("/api/embed", embeddings.embed),
-                web.post("/api/embeddings", embeddings.embeddings),
-                web.post("/api/generate", self._completion(lambda: OllamaShape(Operation.GENERATE))),
-                web.post("/api/chat", self._completion(lambda: OllamaShape(Operation.CHAT))),
-                web.post("/v1/chat/completions", self._completion(OpenAIShape)),
-                web.post("/v1/completions", self._completion(OpenAICompletionsShape)),
-                web.post("/v1/responses", self._completion(ResponsesShape)),
-                web.post("/v1/messages", self._completion(MessagesShape)),
-                web.post("/v1/embeddings", embeddings.openai),
-                web.get("/v1/models", models.openai_models),
-                web.get("/v1/models/{model}", models.openai_model),
-                web.get("/simulator/ledger", self._show_ledger),
-                web.delete("/simulator/ledger", self._clear_ledger),
-                web.get("/simulator/behaviour", self._show_behaviour),
-                web.put("/simulator/behaviour", self._change_behaviour),
-            ]
-        )
-        return app
-
-    def _completion(self, shape: Callable[[], Shape]) -> _Handler:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return await self._completions.answer(request, shape())
-
-        return handle
-
-    async def _root(self, _: web.Request) -> web.Response:
-        return web.Response(text="Ollama is running")
-
-    async def _version(self, _: web.Request) -> web.Response:
-        return web.json_response({"version": OLLAMA_VERSION})
-
-    # ---- routes of the simulator itself
-
-    async def _show_ledger(self, request: web.Request) -> web.Response:
-        wanted = min(int(request.query.get("entries", "100")), len(self.ledger.entries))
-        entries = list(self.ledger.entries)[len(self.ledger.entries) - wanted :]
-        return _json({"accounts": self.ledger.accounts, "entries": entries})
-
-    async def _clear_ledger(self, _: web.Request) -> web.Response:
-        self.ledger.clear()
-        return web.Response()
-
-    async def _show_behaviour(self, _: web.Request) -> web.Response:
-        return _json(self.behaviour)
-
-    async def _change_behaviour(self, request: web.Request) -> web.Response:
+    def _handle(self, connection: Connection, request: Request) -> None:
+        exchange = Exchange(connection, request)
+        if "origin" in request.headers:
+            exchange.fields = origins.fields_of(request)
         try:
-            self.behaviour = change(self.behaviour, await request.read())
-        except msgspec.MsgspecError as error:
-            return failure(400, str(error))
-        for name in self.behaviour.models + self.behaviour.embedding_models:
-            self.store.add(name)
-        return _json(self.behaviour)
+            answer = self._answer(exchange)
+        except RequestError as error:
+            exchange.respond(failure(error.status, error.sentence))
+            return
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            exchange.respond(_INTERNAL)
+            return
+        if isinstance(answer, Response):
+            exchange.respond(answer)
+            return
+        task = asyncio.get_running_loop().create_task(_finish(exchange, answer))
+        connection.on_lost = task.cancel
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _answer(self, exchange: Exchange) -> Response | Coroutine[Any, Any, Response | None]:
+        request = exchange.request
+        refused = origins.refusal(request, is_loopback=self._is_loopback)
+        if refused is not None:
+            exchange.fields = ()
+            return refused
+        handler = self._find(request)
+        # Requests that run a model get their faults where the model is known.
+        if self.behaviour.faults and operation_of(request.method.encode(), request.path.encode()) not in WITH_MODEL:
+            injected = self._world.pick_by_route(request)
+            if injected is not None:
+                return _faulted(exchange, injected, handler)
+        return handler(exchange)
+
+    def _find(self, request: Request) -> _Handler:
+        """Return the handler of a route. Unknown routes and methods are answered as Ollama's router (gin) does."""
+        path = request.path if "%" not in request.path else unquote(request.path)
+        found = self._routes.get((request.method, path))
+        if found is not None:
+            return found
+        for (method, prefix), handler in self._prefixes.items():
+            if method == request.method and _has_rest(path, prefix):
+                return handler
+        allowed = [method for method, known in self._routes if known == path]
+        allowed += [method for method, prefix in self._prefixes if _has_rest(path, prefix)]
+        if allowed:
+            return lambda _: _plain(405, "405 method not allowed", (("Allow", ", ".join(sorted(allowed))),))
+        if path.rstrip("/") in self._paths and path.endswith("/"):
+            return lambda _: _redirect(request, path[:-1])
+        return lambda _: _plain(404, "404 page not found")
 
 
-@web.middleware
-async def _unknown_routes(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Answer requests for unknown routes and methods as Ollama does."""
+async def _finish(exchange: Exchange, answer: Coroutine[Any, Any, Response | None]) -> None:
+    """Wait for the answer to a request, and send it."""
     try:
-        return await handler(request)
-    except web.HTTPNotFound:
-        return _plain(404, "404 page not found")
-    except web.HTTPMethodNotAllowed:
-        return _plain(405, "405 method not allowed")
+        response = await answer
+    except RequestError as error:
+        response = failure(error.status, error.sentence)
+    except Exception:
+        log.exception("%s %s failed", exchange.request.method, exchange.request.path)
+        response = _INTERNAL
+    if response is not None:
+        exchange.respond(response)
 
 
-def _plain(status: int, text: str) -> web.Response:
-    return web.Response(body=text.encode(), status=status, content_type="text/plain")
+async def _faulted(exchange: Exchange, injected: Injected, handler: _Handler) -> Response | None:
+    """Inject a fault, and answer the request if it is answered after all."""
+    await refuse(exchange, injected)
+    if exchange.is_ended:
+        return None
+    answer = handler(exchange)
+    return answer if isinstance(answer, Response) else await answer
 
 
-def _json(value: Any) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+def _routes(world: World, blobs: Blobs) -> tuple[_Routes, _Routes]:
+    """Return the handlers by method and path, and those by method and the begin of a path."""
+    routes: _Routes = {
+        ("GET", "/"): account.root,
+        ("HEAD", "/"): account.root,
+        ("GET", "/api/version"): account.version,
+        ("HEAD", "/api/version"): account.version,
+        ("GET", "/api/status"): account.status,
+        ("POST", "/api/me"): account.whoami,
+        ("POST", "/api/signout"): account.sign_out,
+    }
+    aliases = account.AliasRoutes(world)
+    routes |= {
+        ("GET", "/api/experimental/aliases"): aliases.list,
+        ("POST", "/api/experimental/aliases"): aliases.create,
+        ("DELETE", "/api/experimental/aliases"): aliases.delete,
+    }
+    models = Management(world, Pulls(world, blobs.present))
+    routes |= {
+        ("GET", "/api/tags"): models.tags,
+        ("HEAD", "/api/tags"): models.tags,
+        ("GET", "/api/ps"): models.ps,
+        ("POST", "/api/show"): models.show,
+        ("POST", "/api/pull"): models.pull,
+        ("POST", "/api/push"): models.push,
+        ("POST", "/api/create"): models.create,
+        ("POST", "/api/copy"): models.copy,
+        ("DELETE", "/api/delete"): models.delete,
+        ("GET", "/v1/models"): models.openai_models,
+    }
+    prefixes: _Routes = {
+        ("GET", "/v1/models/"): models.openai_model,
+        ("DELETE", "/api/user/keys/"): account.sign_out,
+        ("POST", BLOBS): lambda exchange: blobs.upload(exchange.request),
+        ("HEAD", BLOBS): lambda exchange: blobs.head(exchange.request),
+    }
+    return routes | _inference(world) | Admin(world).routes(), prefixes
+
+
+def _inference(world: World) -> _Routes:
+    """Return the handlers of the routes that run a model."""
+    completions, embeddings, media = Completions(world), Embeddings(world), Media(world)
+
+    def completion(make: Callable[[], Shape]) -> _Handler:
+        return lambda exchange: completions.answer(exchange, make())
+
+    return {
+        ("POST", "/api/generate"): completion(lambda: OllamaShape(Operation.GENERATE)),
+        ("POST", "/api/chat"): completion(lambda: OllamaShape(Operation.CHAT)),
+        ("POST", "/v1/chat/completions"): completion(OpenAIShape),
+        ("POST", "/v1/completions"): completion(OpenAICompletionsShape),
+        ("POST", "/v1/responses"): completion(ResponsesShape),
+        ("POST", "/v1/messages"): completion(MessagesShape),
+        ("POST", "/api/embed"): embeddings.embed,
+        ("POST", "/api/embeddings"): embeddings.embeddings,
+        ("POST", "/v1/embeddings"): embeddings.openai,
+        ("POST", "/v1/images/generations"): media.generate_image,
+        ("POST", "/v1/images/edits"): media.edit_image,
+        ("POST", "/v1/audio/transcriptions"): media.transcribe,
+    }
+
+
+def _redirect(request: Request, path: str) -> Response:
+    """Return a redirect to a path without a slash at its end, as gin does it."""
+    status = 301 if request.method == "GET" else 307
+    body = f'<a href="{path}">Moved Permanently</a>.\n\n'.encode() if status == 301 else b""
+    return Response(status, body, "text/html; charset=utf-8" if body else None, (("Location", path),))
+
+
+def _has_rest(path: str, prefix: str) -> bool:
+    """Return whether a path is a prefix and one more part."""
+    return path.startswith(prefix) and path != prefix and "/" not in path[len(prefix) :]
+
+
+def _plain(status: int, text: str, fields: tuple[tuple[str, str], ...] = ()) -> Response:
+    return Response(status, text.encode(), "text/plain", fields)
+
+
+_INTERNAL = Response(500, b'{"error":"internal error of the simulator"}', JSON_UTF8)

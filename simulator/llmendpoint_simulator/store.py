@@ -1,4 +1,4 @@
-"""Models of the simulator, and their state: present or in memory."""
+"""Models of the simulator: their names, contents and descriptions, and those in memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from llmendpoint_common.contracts.ollama import canonical_name, model_key
+from llmendpoint_simulator.behaviour import Behaviour
+from llmendpoint_simulator.memory import FOREVER, Limits, Memory, Runner, Wanted
 from llmendpoint_simulator.slots import Slots
 
-_SIZE = 1_000_000
+#: Bytes of a model whose size is not configured.
+DEFAULT_SIZE = 1_000_000
 _CONTEXT_LENGTH = 4096
 _TEMPLATE = "{{ .Prompt }}"
 _MODEL_INFO: dict[str, Any] = {
@@ -34,7 +37,6 @@ _MODEL_INFO: dict[str, Any] = {
     "tokenizer.ggml.tokens": None,
     "tokenizer.ggml.unknown_token_id": 0,
 }
-FOREVER = timedelta(days=36500)
 
 
 class Content(NamedTuple):
@@ -45,23 +47,19 @@ class Content(NamedTuple):
     system: str = ""
 
 
-class _Runner(NamedTuple):
-    """Weights in memory: the model that loaded them, and when they leave memory."""
-
-    name: str
-    digest: str
-    until: datetime
-
-
 class Store:
     """Models by canonical name, with their slots, and the weights in memory."""
 
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, behaviour: Callable[[], Behaviour] = Behaviour, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._behaviour = behaviour
         self._now = now
         #: The digests of the models that are present, by name.
         self.present: dict[str, str] = {}
         self._contents: dict[str, Content] = {}
-        self._loaded: dict[str, _Runner] = {}
+        self._modified: dict[str, datetime] = {}
+        self.memory = Memory(now, self._limits)
         self.slots: dict[str, Slots] = {}
         self._names: dict[str, str] = {}
 
@@ -83,6 +81,7 @@ class Store:
         self._names[model_key(name)] = canonical
         self._contents[content.digest] = content
         self.present[canonical] = content.digest
+        self._modified[canonical] = self._now()
         self.slots.setdefault(canonical, Slots())
 
     def remove(self, name: str) -> bool:
@@ -93,19 +92,35 @@ class Store:
 
     def is_loaded(self, name: str) -> bool:
         """Return whether a model is in memory."""
-        runner = self._loaded.get(self._weights(name))
-        return runner is not None and runner.until > self._now()
+        return self.memory.find(self._weights(name)) is not None
 
-    def load(self, name: str, keep_alive: timedelta) -> None:
+    def load(self, name: str, keep_alive: timedelta | None = None) -> None:
         """Keep a model in memory for `keep_alive` from now. It is listed under the name that loaded it."""
-        weights = self._weights(name)
-        until = self._now() + keep_alive
-        new = _Runner(name, self.present.get(name, ""), until)
-        self._loaded[weights] = self._loaded[weights]._replace(until=until) if self.is_loaded(name) else new
+        self.memory.place(self._wanted(name, keep_alive))
+
+    async def use(self, name: str, keep_alive: timedelta | None, load: Callable[[], float]) -> tuple[Runner, float]:
+        """Use a model until `memory.release`. Returns its weights in memory, and the seconds until they were there.
+
+        `load` returns the seconds of a load. Raises QueueFullError if too many requests wait for loads.
+        """
+        return await self.memory.use(self._wanted(name, keep_alive), load)
 
     def unload(self, name: str) -> None:
         """Remove the weights of a model from memory."""
-        self._loaded.pop(self._weights(name), None)
+        self.memory.unload(self._weights(name))
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a model."""
+        sizes = {model_key(given): size for given, size in self._behaviour().sizes.items()}
+        return sizes.get(model_key(name), DEFAULT_SIZE)
+
+    def _wanted(self, name: str, keep_alive: timedelta | None) -> Wanted:
+        return Wanted(self._weights(name), name, self.present.get(name, ""), self.size(name), keep_alive)
+
+    def _limits(self) -> Limits:
+        behaviour = self._behaviour()
+        kept = FOREVER if behaviour.keep_alive < 0 else timedelta(seconds=behaviour.keep_alive)
+        return Limits(behaviour.memory, kept, behaviour.parallel + behaviour.max_queue)
 
     def _weights(self, name: str) -> str:
         digest = self.present.get(name)
@@ -117,8 +132,8 @@ class Store:
             {
                 "name": name,
                 "model": name,
-                "modified_at": self._now().isoformat(),
-                "size": _SIZE,
+                "modified_at": rfc3339(self._modified.get(name, self._now())),
+                "size": self.size(name),
                 "digest": digest,
                 "details": _details(),
             }
@@ -131,18 +146,17 @@ class Store:
             {
                 "name": runner.name,
                 "model": runner.name,
-                "size": _SIZE,
+                "size": runner.size,
                 "digest": runner.digest,
                 "details": _details(),
-                "expires_at": runner.until.isoformat(),
-                "size_vram": _SIZE,
+                "expires_at": rfc3339(runner.until),
+                "size_vram": runner.vram,
                 "context_length": _CONTEXT_LENGTH,
             }
-            for runner in sorted(self._loaded.values())
-            if runner.until > self._now()
+            for runner in self.memory.runners()
         ]
 
-    def description(self, name: str, *, embedding: bool) -> dict[str, Any]:
+    def description(self, name: str, capabilities: list[str]) -> dict[str, Any]:
         """Return a model as `/api/show` describes it."""
         content = self.content(name)
         source = f"/models/blobs/sha256-{content.weights}"
@@ -155,8 +169,8 @@ class Store:
             "details": {**_details(), "parent_model": source},
             "model_info": _MODEL_INFO,
             "tensors": [{"name": "token_embd.weight", "type": "F32", "shape": [64, 322]}],
-            "capabilities": ["embedding"] if embedding else ["completion", "tools", "thinking"],
-            "modified_at": self._now().isoformat(),
+            "capabilities": capabilities,
+            "modified_at": rfc3339(self._modified.get(name, self._now())),
         }
 
 
@@ -164,6 +178,11 @@ def content_of(text: str) -> Content:
     """Return the content of a model that a registry has. Another text is another content."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Content(digest, digest)
+
+
+def rfc3339(when: datetime) -> str:
+    """Return a time as Ollama writes it (RFC 3339)."""
+    return when.isoformat().replace("+00:00", "Z")
 
 
 def _details() -> dict[str, Any]:

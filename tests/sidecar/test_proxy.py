@@ -223,7 +223,7 @@ async def test_pipelined_requests_are_answered_in_order(
     sidecar = await start_sidecar(simulator.port)
     requests = b"".join(f"GET /api/{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in ("version", "tags", "ps"))
     answer = await exchange(sidecar.port, requests + GET)
-    order = [answer.index(sign) for sign in (b'"version"', b'"digest"', b'{"models": []}', b"Ollama is running")]
+    order = [answer.index(sign) for sign in (b'"version"', b'"digest"', b'{"models":[]}', b"Ollama is running")]
     assert order == sorted(order)
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from llmendpoint_simulator.behaviour import Behaviour
 from llmendpoint_simulator.known.admission import Admission
-from llmendpoint_simulator.known.timers import Timers
 from llmendpoint_simulator.ledger import Entry, Exactness
+from llmendpoint_simulator.serving.timers import Timers
 from llmendpoint_simulator.settings import parse_settings
 from support.known_latency import known_latency_process
 from support.servers import RunningKnownLatency, StartKnownLatency
@@ -170,7 +170,7 @@ async def test_a_client_that_leaves_frees_its_slot_and_its_place_in_the_queue(
 
 
 async def test_a_full_queue_answers_503(start_known_latency: StartKnownLatency, http: aiohttp.ClientSession) -> None:
-    server = await start_known_latency(ttft=0.05, tokens=1, parallel=1, max_queue=1)
+    server = await start_known_latency(ttft=0.5, tokens=1, parallel=1, max_queue=1)
 
     async def status() -> int:
         async with http.post(f"{server.url}/api/chat", json=CHAT) as response:
@@ -257,6 +257,25 @@ async def test_a_fault_is_refused_instead_of_ignored(
 
 
 @pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"faults": [{"fault": "reset"}]}, "does not inject faults"),
+        ({"jitter": 0.1}, "exact times"),
+        ({"load_factor": 2}, "exact times"),
+        ({"inter_token": {"distribution": "gamma", "mean": 1}}, "needs a constant inter_token"),
+        ({"ttft": {"distribution": "gamma", "mean": 1}, "ttft_cv": 1}, "a distribution already"),
+    ],
+)
+async def test_a_field_that_would_make_times_inexact_is_refused(
+    start_known_latency: StartKnownLatency, http: aiohttp.ClientSession, changes: dict[str, Any], sentence: str
+) -> None:
+    server = await start_known_latency()
+    async with http.put(f"{server.url}/simulator/behaviour", json=changes) as response:
+        assert response.status == 400
+        assert sentence in (await response.json())["error"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--capacity", "5"], "--capacity needs --known-latency"),
@@ -313,7 +332,7 @@ async def test_a_connection_is_closed_if_the_client_asks_for_it(
 async def test_without_timers_of_the_kernel_the_event_loop_has_them(
     start_known_latency: StartKnownLatency, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmendpoint_simulator.known.timers.HAS_KERNEL_TIMERS", False)
+    monkeypatch.setattr("llmendpoint_simulator.serving.timers.HAS_KERNEL_TIMERS", False)
     server = await start_known_latency(ttft=0.02, inter_token=0.002, tokens=5)
     lines = await lines_of(http, server.url)
     assert len(lines) == 6

@@ -37,13 +37,15 @@ class Request(NamedTuple):
     method: str
     path: str
     body: Any = None
+    headers: tuple[tuple[str, str], ...] = ()
 
     def content(self) -> dict[str, Any]:
-        """Return the body and its type as arguments of an HTTP client."""
+        """Return the body and its type as arguments of an HTTP client, which does not follow redirects."""
         if self.body is None:
-            return {}
+            return {"headers": dict(self.headers), "allow_redirects": False}
         data = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-        return {"data": data, "headers": {"Content-Type": "application/json"}}
+        headers = {"Content-Type": "application/json", **dict(self.headers)}
+        return {"data": data, "headers": headers, "allow_redirects": False}
 
 
 def ollama_requests(model: str) -> Iterator[Request]:
@@ -57,6 +59,9 @@ def ollama_requests(model: str) -> Iterator[Request]:
     yield from _embeddings(model)
     yield from _errors(model)
     yield from _management(model)
+    yield from _aliases(model)
+    yield from _pages(model)
+    yield from _images(model)
     yield Request("load", "POST", "/api/generate", {"model": model})
     yield Request("loaded", "GET", "/api/ps")
     yield Request("load by chat", "POST", "/api/chat", {"model": model, "messages": []})
@@ -66,10 +71,31 @@ def ollama_requests(model: str) -> Iterator[Request]:
 
 def _reads(model: str) -> Iterator[Request]:
     for name, path in (("root", "/"), ("version", "/api/version"), ("tags", "/api/tags"), ("openai models", "/v1/models"),
-                       ("openai model", f"/v1/models/{model}"), ("unknown route", "/api/nothing")):  # fmt: skip
+                       ("openai model", f"/v1/models/{model}"), ("unknown route", "/api/nothing"),
+                       ("status", "/api/status"), ("a slash at the end", "/api/tags/")):  # fmt: skip
         yield Request(name, "GET", path)
+    for path in ("/", "/api/version", "/api/tags", "/api/ps", "/api/nothing"):
+        yield Request(f"HEAD {path}", "HEAD", path)
+    yield Request("POST with a slash at the end", "POST", "/api/chat/", {"model": model})
+    yield Request("unknown method of a prefix", "GET", "/api/blobs/x")
+    yield Request("unknown POST", "POST", "/v1/nothing", {"model": model})
     yield Request("unknown method", "GET", "/api/chat")
     yield Request("show", "POST", "/api/show", {"model": model})
+
+
+def _pages(model: str) -> Iterator[Request]:
+    """Yield requests of browser pages, and for hosts."""
+    asks = ("Access-Control-Request-Method", "POST")
+    chat = {"model": model, "messages": _MESSAGES, "think": False}
+    for name, origin in (("local", "http://localhost:3000"), ("foreign", "http://example.com"),
+                         ("extension", "chrome-extension://abc")):  # fmt: skip
+        yield Request(f"page of a {name} origin", "GET", "/api/version", None, (("Origin", origin),))
+        yield Request(f"preflight of a {name} origin", "OPTIONS", "/api/chat", None, (("Origin", origin), asks))
+        yield Request(f"chat of a {name} origin", "POST", "/api/chat", chat, (("Origin", origin),))
+    yield Request("OPTIONS without an origin", "OPTIONS", "/api/chat")
+    for host in ("localhost", "example.com", "a.internal", "10.1.2.3:80", "8.8.8.8", "[::1]:11434"):
+        yield Request(f"host {host}", "GET", "/api/version", None, (("Host", host),))
+    yield Request("OPTIONS of a name", "OPTIONS", "/api/chat", None, (("Host", "localhost"),))
 
 
 def _native(model: str, stream: bool) -> Iterator[Request]:
@@ -160,6 +186,7 @@ def _errors(model: str) -> Iterator[Request]:
     )
     yield Request("a deep body", "POST", "/api/generate", deep + b"}")
     yield Request("a body deeper than Ollama reads", "POST", "/api/generate", deep.replace(b"[" * 5000, b"[" * 10001))
+    yield Request("think in a wrong way", "POST", "/api/chat", {"model": model, "think": "wrong", **chat})
     odd = {"MODEL": model, "prompt": "cut \ud83d", "stream": False, "think": False}
     yield Request("another case and a lone surrogate", "POST", "/api/generate", odd)
 
@@ -180,10 +207,60 @@ def _management(model: str) -> Iterator[Request]:
     yield Request("delete", "DELETE", "/api/delete", {"model": "copied"})
     yield Request("delete created", "DELETE", "/api/delete", {"model": "created"})
     yield Request("delete that is missing", "DELETE", "/api/delete", {"model": _MISSING})
+    for kind, stream in (("stream", True), ("whole", False)):
+        yield Request(f"pull of an invalid name {kind}", "POST", "/api/pull", {"model": "-/x", "stream": stream})
+        missing_blob = {"model": "created", "files": {"a.gguf": _DIGEST}, "stream": stream}
+        yield Request(f"create from a missing blob {kind}", "POST", "/api/create", missing_blob)
+    for path in ("/api/pull", "/api/push", "/api/create", "/api/copy"):
+        yield Request(f"no body {path}", "POST", path, b"")
+        yield Request(f"no JSON {path}", "POST", path, b"{")
+        yield Request(f"no name {path}", "POST", path, {})
+    yield Request("delete without a body", "DELETE", "/api/delete", b"")
+    yield Request("delete without a name", "DELETE", "/api/delete", {})
+    yield Request("blob of an invalid digest", "POST", "/api/blobs/sha256:x", _BLOB)
+    yield Request("blob that has an invalid digest", "HEAD", "/api/blobs/sha256:x")
     yield Request("blob that is missing", "HEAD", f"/api/blobs/{_DIGEST}")
     yield Request("blob with a wrong digest", "POST", f"/api/blobs/{_DIGEST}", b"not hello")
     yield Request("blob", "POST", f"/api/blobs/{_DIGEST}", _BLOB)
     yield Request("blob that is present", "HEAD", f"/api/blobs/{_DIGEST}")
+
+
+def _aliases(model: str) -> Iterator[Request]:
+    path = "/api/experimental/aliases"
+    yield Request("no aliases", "GET", path)
+    for name, body in (
+        ("alias", {"alias": "other", "target": model}),
+        ("alias of an alias", {"alias": "third", "target": "other"}),
+        ("alias that exists as a model", {"alias": model, "target": "other"}),
+        ("alias of itself", {"alias": "self", "target": "self"}),
+        ("alias in a circle", {"alias": "other", "target": "third"}),
+        ("alias without a target", {"alias": "other"}),
+        ("alias of an invalid name", {"alias": "other", "target": "-/"}),
+        ("invalid alias", {"alias": "-/", "target": model}),
+        ("alias of a prefix", {"alias": "pre-", "target": model, "prefix_matching": True}),
+    ):
+        yield Request(name, "POST", path, body)
+    yield Request("alias without a body", "POST", path, b"")
+    yield Request("aliases", "GET", path)
+    chat = {"messages": _MESSAGES, "stream": False, "think": False}
+    for name in ("other", "third", "pre-fixed"):
+        yield Request(f"chat with the alias {name}", "POST", "/api/chat", {"model": name, **chat})
+    for name in ("other", "third", "pre-"):
+        yield Request(f"delete the alias {name}", "DELETE", path, {"alias": name})
+    yield Request("delete an alias that is missing", "DELETE", path, {"alias": "other"})
+    yield Request("delete no alias", "DELETE", path, {})
+
+
+def _images(model: str) -> Iterator[Request]:
+    picture = "data:image/png;base64,iVBORw0KGgo="
+    for path, rest in (("/v1/images/generations", {}), ("/v1/images/edits", {"image": picture})):
+        yield Request(f"image of a model for text {path}", "POST", path, {"model": model, "prompt": _PROMPT, **rest})
+        yield Request(f"image of a missing model {path}", "POST", path, {"model": _MISSING, "prompt": _PROMPT, **rest})
+        yield Request(f"image without a prompt {path}", "POST", path, {"model": model, **rest})
+        yield Request(f"image without a model {path}", "POST", path, {"prompt": _PROMPT, **rest})
+        yield Request(f"image without a body {path}", "POST", path, b"")
+        yield Request(f"image and no JSON {path}", "POST", path, b"{")
+    yield Request("image edit without an image", "POST", "/v1/images/edits", {"model": model, "prompt": _PROMPT})
 
 
 def shape_of_answer(status: int, content_type: str, body: bytes) -> dict[str, Any]:

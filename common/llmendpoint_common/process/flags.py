@@ -87,6 +87,7 @@ class Flags:
         self._groups: dict[str, Group] = {}
         self._prefix = environment_prefix
         self._lists: dict[str, list[Any]] = {}
+        self._variables: Mapping[str, str] = {}
 
     def group(self, title: str) -> Group:
         """Return the group of options with a title, which is its heading in the help text."""
@@ -111,12 +112,17 @@ class Flags:
         words = sys.argv[1:] if arguments is None else list(arguments)
         variables = os.environ if environment is None else environment
         self._parser.words = words
+        self._variables = variables
         self._refuse_undecodable(words, variables)
         namespace: argparse.Namespace = self._parser.parse_args(words, env_vars=variables)
         for name, default in self._lists.items():
             if getattr(namespace, name) is None:
                 setattr(namespace, name, list(default))
         return namespace
+
+    def is_given(self, name: str) -> bool:
+        """Return whether an option was set in the last `parse`, by its flag or its variable. `name` is without `--`."""
+        return self._parser.is_given(f"--{name}") or self._prefix + name.upper().replace("-", "_") in self._variables
 
     def refuse(self, sentence: str) -> NoReturn:
         """End the process with exit code 2 and `sentence`. Use it for rules that involve several options."""
@@ -226,7 +232,8 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
     #: The command line that is parsed, without the name of the program.
     words: Sequence[str] = ()
 
-    def _is_given(self, name: str) -> bool:
+    def is_given(self, name: str) -> bool:
+        """Return whether the command line has a flag."""
         return any(word.partition("=")[0] == name for word in self.words)
 
     def error(self, message: str) -> NoReturn:
@@ -234,7 +241,7 @@ class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
         option, separator, sentence = message.removeprefix("argument ").partition(": ")
         # argparse joins the spellings of an option with slashes.
         names = option.split("/")
-        option = next((name for name in names if self._is_given(name)), names[0]) if separator else option
+        option = next((name for name in names if self.is_given(name)), names[0]) if separator else option
         # The parser has no sources before it parses.
         sources = self.get_source_to_settings_dict() if hasattr(self, "_source_to_settings") else {}
         for variable, (action, _) in sources.get("environment_variables", {}).items():

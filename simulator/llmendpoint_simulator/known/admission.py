@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from llmendpoint_simulator.behaviour import Behaviour
-from llmendpoint_simulator.known.timers import Timers
+from llmendpoint_simulator.serving.timers import Timers
 
 
 class Waiting(Protocol):

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_simulator.answers import text_answer
 from llmendpoint_simulator.behaviour import Behaviour
-from llmendpoint_simulator.known.connection import whole_response
 from llmendpoint_simulator.known.stream import Plan
+from llmendpoint_simulator.latency import Gamma, constant, draw
 from llmendpoint_simulator.ledger import Entry
 from llmendpoint_simulator.requests import keep_alive, prompt_of, prompt_tokens
+from llmendpoint_simulator.serving.responses import LAST_CHUNK, framed, whole_response
 from llmendpoint_simulator.shapes.base import Shape, Timings, Work, merge
 from llmendpoint_simulator.shapes.ollama import OllamaShape
 from llmendpoint_simulator.shapes.openai import OpenAICompletionsShape, OpenAIShape
 
-_END = b"0\r\n\r\n"
 #: Ends of paths, and what they ask for. A base path may come before.
 ROUTES: dict[str, Callable[[], Shape]] = {
     "/api/generate": lambda: OllamaShape(Operation.GENERATE),
@@ -36,7 +36,7 @@ class _Kind(NamedTuple):
     tokens: int
     tokens_per_chunk: int
     include_usage: bool
-    framed: bool
+    is_framed: bool
 
 
 class Planner:
@@ -50,8 +50,8 @@ class Planner:
         """Begin the sequence of random times again."""
         self._random = random.Random(self._behaviour().seed)  # noqa: S311 - not for secrets
 
-    def plan(self, body: dict[str, Any], shape: Shape, entry: Entry, *, framed: bool) -> Plan:
-        """Return the plan of an answer. `framed` selects the chunked coding, which HTTP/1.0 does not have."""
+    def plan(self, body: dict[str, Any], shape: Shape, entry: Entry, *, is_framed: bool) -> Plan:
+        """Return the plan of an answer. `is_framed` selects the chunked coding, which HTTP/1.0 does not have."""
         behaviour = self._behaviour()
         prompt = prompt_of(body)
         entry.prompt_tokens = prompt_tokens(prompt)
@@ -67,25 +67,24 @@ class Planner:
             entry=entry,
             body=body,
         )
-        gap = behaviour.inter_token * behaviour.tokens_per_chunk
+        gap = constant(behaviour.inter_token) * behaviour.tokens_per_chunk
         ttft = self._ttft(behaviour)
         if not work.stream:
             return _whole(work, shape, ttft, gap * (_count(work.tokens, behaviour.tokens_per_chunk) - 1))
         size = behaviour.tokens_per_chunk
-        parts = _parts(_Kind(work.name, shape.operation, work.tokens, size, work.include_usage, framed))
+        parts = _parts(_Kind(work.name, shape.operation, work.tokens, size, work.include_usage, is_framed))
 
         def last(total: float) -> bytes:
             decode = gap * (len(parts) - 1)
             data = shape.last(work, Timings(total=total, prefill=ttft, decode=decode))
-            return _framed(data) + _END if framed else data
+            return framed(data) + LAST_CHUNK if is_framed else data
 
         return Plan(parts, last, ttft, gap, work.tokens)
 
     def _ttft(self, behaviour: Behaviour) -> float:
         if not behaviour.ttft_cv:
-            return behaviour.ttft
-        shape = behaviour.ttft_cv**-2
-        return self._random.gammavariate(shape, behaviour.ttft / shape)
+            return draw(behaviour.ttft, self._random)
+        return Gamma(constant(behaviour.ttft), behaviour.ttft_cv).draw(self._random)
 
 
 def _count(tokens: int, size: int) -> int:
@@ -105,18 +104,14 @@ def _whole(work: Work, shape: Shape, ttft: float, decode: float) -> Plan:
 @lru_cache(maxsize=64)
 def _parts(kind: _Kind) -> tuple[bytes, ...]:
     """Return the chunks of a stream, the first one with the head. They are the same for all requests of a kind."""
-    name, operation, tokens, size, include_usage, framed = kind
+    name, operation, tokens, size, include_usage, is_framed = kind
     shape = next(made for made in (make() for make in ROUTES.values()) if made.operation is operation)
     answer = text_answer({}, operation, tokens)
     entry = Entry("", name, operation, 0.0)
     work = Work(name, name, "", answer, stream=True, include_usage=include_usage, keep_alive=keep_alive(None),
                 entry=entry, body={})  # fmt: skip
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {shape.content_type}\r\n"
-    head += "Transfer-Encoding: chunked\r\n\r\n" if framed else "Connection: close\r\n\r\n"
+    head += "Transfer-Encoding: chunked\r\n\r\n" if is_framed else "Connection: close\r\n\r\n"
     chunks = [shape.piece(work, merge(answer.tokens[first : first + size])) for first in range(0, tokens, size)]
-    coded = [_framed(chunk) if framed else chunk for chunk in chunks]
+    coded = [framed(chunk) if is_framed else chunk for chunk in chunks]
     return (head.encode() + coded[0], *coded[1:])
-
-
-def _framed(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import socket
 import time
 from urllib.parse import parse_qs
@@ -11,14 +9,16 @@ from urllib.parse import parse_qs
 import msgspec
 
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER
-from llmendpoint_simulator.behaviour import Behaviour, Fault, change
+from llmendpoint_simulator.behaviour import Behaviour, change
+from llmendpoint_simulator.faults import Fault
 from llmendpoint_simulator.known.admission import Admission
-from llmendpoint_simulator.known.connection import Connection, Request
 from llmendpoint_simulator.known.plans import ROUTES, Planner
 from llmendpoint_simulator.known.stream import Line, Stream
-from llmendpoint_simulator.known.timers import Timers
 from llmendpoint_simulator.ledger import Exactness, Ledger
 from llmendpoint_simulator.requests import RequestError, read_body
+from llmendpoint_simulator.serving.connection import Connection, Request
+from llmendpoint_simulator.serving.listener import Listener
+from llmendpoint_simulator.serving.timers import Timers
 from llmendpoint_simulator.shapes.base import Shape
 
 _VERSION = b'{"version":"0.17.4"}'
@@ -35,36 +35,17 @@ class KnownLatencyServer:
         self._admission = Admission(lambda: self.behaviour, self.timers)
         self._line = Line(self.timers, self._admission, self.ledger)
         self._planner = Planner(lambda: self.behaviour)
-        self._sockets: list[socket.socket] = []
-        self._connections: set[Connection] = set()
-        self._accepted = 0
+        self._listener = Listener(self.timers, self._handle)
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Serve on sockets that already listen."""
         self.timers.start()
-        self._sockets = sockets
-        loop = asyncio.get_running_loop()
-        for sock in sockets:
-            sock.setblocking(False)
-            loop.add_reader(sock.fileno(), self._accept, sock)
+        self._listener.start(sockets)
 
     async def stop(self) -> None:
         """Stop serving, and close all connections."""
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets:
-            loop.remove_reader(sock.fileno())
-            sock.close()
-        for connection in self._connections:
-            connection.close()
+        self._listener.stop()
         self.timers.stop()
-
-    def _accept(self, listening: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sock, _ = listening.accept()
-                self._accepted += 1
-                self._connections = {one for one in self._connections if one.is_open}
-                self._connections.add(Connection(sock, self._accepted, self.timers, self._handle))
 
     def _handle(self, connection: Connection, request: Request) -> None:
         make = next((make for end, make in ROUTES.items() if request.path.endswith(end)), None)
@@ -83,7 +64,7 @@ class KnownLatencyServer:
         entry.received_at = request.received_at
         in_flight = self._admission.running + self._admission.waiting + 1
         entry.exactness = Exactness(connection.number, in_flight, request.lag)
-        plan = self._planner.plan(body, shape, entry, framed=request.version != "1.0")
+        plan = self._planner.plan(body, shape, entry, is_framed=request.version != "1.0")
         if not self._admission.arrive(Stream(connection, entry, plan, self._line)):
             connection.on_lost = None
             self.ledger.close(entry, "faulted")
@@ -146,10 +127,16 @@ class KnownLatencyServer:
 
 def _checked(behaviour: Behaviour) -> Behaviour:
     """Return the behaviour. Raises ValueError if it has a field that this mode does not have."""
-    if behaviour.fault is not Fault.NONE:
+    if behaviour.fault is not Fault.NONE or behaviour.faults:
         raise ValueError("the known-latency mode does not inject faults; run the simulator without --known-latency")
     if behaviour.load or behaviour.pull:
         raise ValueError("the known-latency mode neither loads nor pulls models; leave --load and --pull out")
+    if not isinstance(behaviour.inter_token, int | float):
+        raise ValueError("the known-latency mode needs a constant inter_token; write a number of seconds")
+    if behaviour.ttft_cv and not isinstance(behaviour.ttft, int | float):
+        raise ValueError("ttft is a distribution already; leave ttft_cv out")
+    if behaviour.jitter or behaviour.load_factor != 1 or behaviour.prompt_token:
+        raise ValueError("the known-latency mode has exact times; leave jitter, load_factor and prompt_token out")
     return behaviour
 
 

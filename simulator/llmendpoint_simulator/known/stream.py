@@ -8,9 +8,9 @@ from collections.abc import Callable
 import msgspec
 
 from llmendpoint_simulator.known.admission import Admission
-from llmendpoint_simulator.known.connection import Connection
-from llmendpoint_simulator.known.timers import Timers
 from llmendpoint_simulator.ledger import Entry, Exactness, Ledger
+from llmendpoint_simulator.serving.connection import Connection
+from llmendpoint_simulator.serving.timers import Timers
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):

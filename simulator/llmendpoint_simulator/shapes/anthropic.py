@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 from llmendpoint_common.contracts.sidecar import Operation
-from llmendpoint_simulator.shapes.base import Piece, Timings, ToolCall, Work, encode
+from llmendpoint_simulator.shapes.base import NAMED_EVENTS_FIELDS, Piece, Timings, ToolCall, Work, encode
 
 _EMPTY_BLOCKS = {"text": {"type": "text", "text": ""}, "thinking": {"type": "thinking", "thinking": ""}}
 
@@ -17,6 +17,7 @@ class MessagesShape:
     operation = Operation.ANTHROPIC_MESSAGES
     content_type = "text/event-stream"
     is_ollama = False
+    stream_fields: tuple[tuple[str, str], ...] = NAMED_EVENTS_FIELDS
 
     def __init__(self) -> None:
         self._id = f"msg_{secrets.token_hex(12)}"
@@ -98,7 +99,9 @@ def _event(name: str, **data: Any) -> bytes:
 
 
 def _usage(work: Work) -> dict[str, int]:
-    return {"input_tokens": work.entry.prompt_tokens, "output_tokens": work.tokens}
+    usage = {"input_tokens": work.entry.prompt_tokens, "output_tokens": work.tokens}
+    # Only newer versions than 0.17.4 report cached tokens.
+    return usage | ({"cache_read_input_tokens": work.cached_tokens} if work.cached_tokens else {})
 
 
 def _reason(work: Work) -> str:

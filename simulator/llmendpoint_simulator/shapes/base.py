@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, Protocol
 
 import msgspec
-from aiohttp import web
 
 from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_simulator.ledger import Entry
+from llmendpoint_simulator.serving.responses import JSON, JSON_UTF8, Response
 
 encode = msgspec.json.encode
 
@@ -32,10 +34,14 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The tokens of an answer. `complete` is False if the request's limit ends it early."""
+    """The tokens of an answer. `complete` is False if the request's limit ends it early.
+
+    If `is_held_back`, some tokens are empty pieces.
+    """
 
     tokens: tuple[Piece, ...]
     complete: bool = True
+    is_held_back: bool = False
 
     @property
     def calls_tools(self) -> bool:
@@ -73,14 +79,24 @@ class Work(msgspec.Struct):
     answer: Answer
     stream: bool
     include_usage: bool
-    keep_alive: timedelta
+    keep_alive: timedelta | None
     entry: Entry
     body: dict[str, Any]
+    cached_share: float = 0.0
 
     @property
     def tokens(self) -> int:
         """Number of generated tokens."""
         return len(self.answer.tokens)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Number of tokens of the prompt that are reported as cached."""
+        return int(self.entry.prompt_tokens * self.cached_share)
+
+
+#: Headers of streams with named events.
+NAMED_EVENTS_FIELDS = (("Cache-Control", "no-cache"), ("Connection", "keep-alive"))
 
 
 class Shape(Protocol):
@@ -89,6 +105,8 @@ class Shape(Protocol):
     operation: Operation
     content_type: str
     is_ollama: bool
+    #: Headers of the response if a stream is wanted.
+    stream_fields: tuple[tuple[str, str], ...]
 
     def piece(self, work: Work, piece: Piece) -> bytes:
         """Return one chunk of a stream."""
@@ -114,21 +132,67 @@ def merge(pieces: tuple[Piece, ...] | list[Piece]) -> Piece:
     )
 
 
-def failure(status: int, sentence: str, shape: Shape | None = None, *, malformed: bool = False) -> web.Response:
+def failure(status: int, sentence: str, shape: Shape | None = None, *, malformed: bool = False) -> Response:
     """Return an error in the format of the route's API."""
     body: dict[str, Any] = {"error": sentence}
     if shape is not None and shape.operation is Operation.ANTHROPIC_MESSAGES:
         kinds = {400: "invalid_request_error", 404: "not_found_error", 503: "overloaded_error"}
         error = {"type": kinds.get(status, "api_error"), "message": sentence}
-        body = {"type": "error", "error": error, "request_id": f"req_{time.time_ns():x}"}
+        body = {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"}
     elif shape is not None and not shape.is_ollama:
         kind = "invalid_request_error" if malformed else "api_error"
         body = {"error": {"message": sentence, "type": kind, "param": None, "code": None}}
     # Ollama sets the charset except where it rewrites the answer of its own API for another one.
-    charset = None if shape is not None and not shape.is_ollama and not malformed else "utf-8"
-    return web.Response(body=encode(body), status=status, content_type="application/json", charset=charset)
+    rewritten = shape is not None and not shape.is_ollama and not malformed
+    return Response(status, encode(body), JSON if rewritten else JSON_UTF8)
+
+
+def json_response(value: Any, *, charset: bool = True, status: int = 200) -> Response:
+    """Return a value as JSON. Ollama names the charset only in answers of its own API."""
+    return Response(status, encode(value), JSON_UTF8 if charset else JSON)
+
+
+class _Stamps:
+    """The current time as Ollama writes it (RFC 3339, UTC), with nanoseconds. Seconds are formatted once."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = b""
+
+    def now(self) -> bytes:
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        if seconds != self._second:
+            self._second = seconds
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode()
+        return b"%b.%09dZ" % (self._text, nanoseconds)
+
+
+#: Returns the current time in bytes.
+stamp: Callable[[], bytes] = _Stamps().now
 
 
 def timestamp() -> str:
     """Return the current time as Ollama writes it (RFC 3339)."""
-    return datetime.now(UTC).isoformat()
+    return stamp().decode()
+
+
+class Tails:
+    """The bytes of chunks from where they no longer depend on the request, by piece. They are encoded once.
+
+    `make` returns the bytes for a piece. Tool calls have an ID of their own, so they are not kept.
+    """
+
+    _KEPT = 4096
+
+    def __init__(self, make: Callable[[Piece], bytes]) -> None:
+        self._make = make
+        self._kept: dict[Piece, bytes] = {}
+
+    def of(self, piece: Piece) -> bytes:
+        """Return the bytes for a piece."""
+        found = self._kept.get(piece) if not piece.tool_calls else None
+        if found is None:
+            found = self._make(piece)
+            if not piece.tool_calls and len(self._kept) < self._KEPT:
+                self._kept[piece] = found
+        return found

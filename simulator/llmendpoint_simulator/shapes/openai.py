@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from llmendpoint_common.contracts.sidecar import Operation
-from llmendpoint_simulator.shapes.base import Piece, Timings, ToolCall, Work, encode
+from llmendpoint_simulator.shapes.base import Piece, Tails, Timings, ToolCall, Work, encode
 
 _ZERO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
@@ -18,15 +18,18 @@ class OpenAIShape:
     operation = Operation.OPENAI_CHAT
     content_type = "text/event-stream"
     is_ollama = False
+    stream_fields: tuple[tuple[str, str], ...] = ()
 
     _kind, _chunk_kind, _prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
     def __init__(self) -> None:
         self._id = f"{self._prefix}-{secrets.randbelow(1000)}"
+        #: The bytes before the time, and between the time and the choices.
+        self._begin = self._middle = b""
 
     def piece(self, work: Work, piece: Piece) -> bytes:
         """Return one event."""
-        return self._event(work, [_choice(None, delta=_message(piece))])
+        return self._frame_of_chunk(work) + _CHAT_TAILS.of(piece)
 
     def last(self, work: Work, _: Timings) -> bytes:
         """Return the finish reason, the usage if it was requested, and `[DONE]`."""
@@ -43,6 +46,14 @@ class OpenAIShape:
         """Return an event without content. Ollama 0.17.4 converts the error to a chunk, and its text is lost."""
         frame = {**self._frame(None, self._chunk_kind), "choices": [_choice(None, delta=_message(Piece()))]}
         return b"data: " + encode(frame) + b"\n\n"
+
+    def _frame_of_chunk(self, work: Work) -> bytes:
+        """Return a chunk up to its choices, as `_frame` has them."""
+        if not self._begin:
+            begin, name = encode({"id": self._id, "object": self._chunk_kind})[:-1], encode(work.name)
+            self._begin = b'data: %b,"created":' % begin
+            self._middle = b',"model":%b,"system_fingerprint":"fp_ollama"' % name
+        return self._begin + b"%d" % time.time() + self._middle
 
     def _event(self, work: Work, choices: list[dict[str, Any]], **rest: Any) -> bytes:
         return b"data: " + encode({**self._frame(work, self._chunk_kind), "choices": choices, **rest}) + b"\n\n"
@@ -62,7 +73,8 @@ class OpenAICompletionsShape(OpenAIShape):
 
     def piece(self, work: Work, piece: Piece) -> bytes:
         """Return one event."""
-        return self._text_event(work, piece.text, None)
+        tails = _USAGE_TAILS if work.include_usage else _TEXT_TAILS
+        return self._frame_of_chunk(work) + tails.of(piece)
 
     def last(self, work: Work, _: Timings) -> bytes:
         """Return the finish reason, the usage if it was requested, and `[DONE]`."""
@@ -85,10 +97,15 @@ class OpenAICompletionsShape(OpenAIShape):
         return self._event(work, [_choice(reason, text=text)], **usage)
 
 
-def usage_of(work: Work) -> dict[str, int]:
+def usage_of(work: Work) -> dict[str, Any]:
     """Return the usage in OpenAI's format."""
     prompt = work.entry.prompt_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": work.tokens, "total_tokens": prompt + work.tokens}
+    usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": work.tokens}
+    usage["total_tokens"] = prompt + work.tokens
+    if work.cached_tokens:
+        # Only newer versions than 0.17.4 have it.
+        usage["prompt_tokens_details"] = {"cached_tokens": work.cached_tokens}
+    return usage
 
 
 def function_of(call: ToolCall) -> dict[str, str]:
@@ -114,3 +131,13 @@ def _choice(reason: str | None, **rest: Any) -> dict[str, Any]:
 
 def _reason(work: Work) -> str:
     return "tool_calls" if work.answer.calls_tools else work.answer.reason
+
+
+def _tail(choice: dict[str, Any], **rest: Any) -> bytes:
+    """Return an event from its choices."""
+    return b"," + encode({"choices": [choice], **rest})[1:] + b"\n\n"
+
+
+_CHAT_TAILS = Tails(lambda piece: _tail(_choice(None, delta=_message(piece))))
+_TEXT_TAILS = Tails(lambda piece: _tail(_choice(None, text=piece.text)))
+_USAGE_TAILS = Tails(lambda piece: _tail(_choice(None, text=piece.text), usage=_ZERO_USAGE))

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from llmendpoint_common.contracts.sidecar import Operation
-from llmendpoint_simulator.shapes.base import Piece, Timings, ToolCall, Work, encode
+from llmendpoint_simulator.shapes.base import NAMED_EVENTS_FIELDS, Piece, Timings, ToolCall, Work, encode
 from llmendpoint_simulator.shapes.openai import function_of
 
 
@@ -17,6 +17,7 @@ class ResponsesShape:
     operation = Operation.OPENAI_RESPONSES
     content_type = "text/event-stream"
     is_ollama = False
+    stream_fields: tuple[tuple[str, str], ...] = NAMED_EVENTS_FIELDS
 
     def __init__(self) -> None:
         number = secrets.randbelow(1_000_000)
@@ -184,4 +185,5 @@ def _or_one(value: Any) -> Any:
 def _usage(work: Work) -> dict[str, Any]:
     prompt = work.entry.prompt_tokens
     return {"input_tokens": prompt, "output_tokens": work.tokens, "total_tokens": prompt + work.tokens,
-            "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}  # fmt: skip
+            "input_tokens_details": {"cached_tokens": work.cached_tokens},
+            "output_tokens_details": {"reasoning_tokens": 0}}  # fmt: skip

@@ -40,7 +40,9 @@ class _Setting(ctypes.Structure):
 class Timers:
     """Calls functions at times of the monotonic clock, in the order of the times. `start` has to be called first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, heartbeat: bool = True) -> None:
+        """`heartbeat` lets `overdue` notice a late event loop at any time. It costs a thousand wake-ups per second."""
+        self._has_heartbeat = heartbeat
         #: The longest time in seconds by which a timer was late.
         self.longest_lateness = 0.0
         self._heap: list[tuple[float, int, Callback]] = []
@@ -54,7 +56,8 @@ class Timers:
     def start(self) -> None:
         """Start the timers on the running event loop."""
         self._alarm = _KernelAlarm(self._tick) if HAS_KERNEL_TIMERS else _LoopAlarm(self._tick)
-        self.at(time.monotonic(), self._beat)
+        if self._has_heartbeat:
+            self.at(time.monotonic(), self._beat)
 
     def stop(self) -> None:
         """Stop all timers."""
@@ -62,6 +65,15 @@ class Timers:
         if self._alarm is not None:
             self._alarm.close()
             self._alarm = None
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait. In contrast to asyncio.sleep on uvloop, the resolution is that of the kernel."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        woken = asyncio.get_running_loop().create_future()
+        self.at(time.monotonic() + seconds, lambda _: None if woken.done() else woken.set_result(None))
+        await woken
 
     def at(self, when: float, callback: Callback) -> None:
         """Call a function at a time. If the time has passed, call it in the next turn of the event loop."""
