@@ -2,7 +2,7 @@
 
 import sys
 
-from llmendpoint_cli.main import main
+from llmendpoint_cli.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,16 +13,22 @@ from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ClusterError, NoClusterError, OutputError
 from llmendpoint_common.process.flags import Group
 from llmendpoint_loadjob.report.files import read_summary
+from llmendpoint_loadjob.report.left import told
+from llmendpoint_loadjob.report.pods import merged_summary, pods_of
 
 
 class Run(NamedTuple):
-    """A run: its name, its summary, and the exit code of its verdict. A run on a cluster has no folder."""
+    """A run: its name, its summary, and the exit code of its verdict.
+
+    A run on a cluster has no folder. `pods` are the folders of the pods, if it is a copy of a volume.
+    """
 
     name: str
     summary: Summary | None
     exit_code: int
     message: str = ""
     folder: Path | None = None
+    pods: tuple[Path, ...] = ()
 
 
 def cluster_options(group: Group) -> None:
@@ -38,8 +44,12 @@ def find_run(text: str, options: Namespace, *, is_awaited: bool = False) -> Run:
     """
     path = Path(text)
     if path.exists():
-        summary = read_summary(path)
+        pods = pods_of(path)
+        if pods:
+            summary = merged_summary(pods)
+            return Run(text, summary, exit_code_of(summary.verdict, summary.reason), pods=tuple(pods))
         folder = path if path.is_dir() else path.parent
+        summary = told(folder, read_summary(path))
         return Run(text, summary, exit_code_of(summary.verdict, summary.reason), folder=folder)
     if text.endswith("/") or text.startswith((".", "/", "~")):
         raise OutputError(f"{text}: No such file or directory")

@@ -2,7 +2,7 @@
 
 import sys
 
-from llmendpoint_loadjob.main import main
+from llmendpoint_common.process.start import run_program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program("llmendpoint_loadjob.main"))

@@ -32,7 +32,7 @@ class Execution:
     """
 
     def __init__(self, settings: Settings, inputs: Inputs, barrier: Awaitable[object] | None = None) -> None:
-        self._document = document = settings.document
+        self._document = document = inputs.document
         self._baseline = inputs.baseline
         self._environment = environment()
         self._recorder = Recorder(document)
@@ -97,9 +97,7 @@ class Execution:
         if self._join is not None and not self._recorder.measurements.interrupted:
             await self._join.finish()
         summary = self._summary(self._recorder.measurements)
-        if self._files is not None:
-            await asyncio.to_thread(self._files.write, summary)
-        return summary
+        return summary if self._files is None else await asyncio.to_thread(self._files.write, summary)
 
     def _ended(self, sample: Sample) -> None:
         if self._files is not None:

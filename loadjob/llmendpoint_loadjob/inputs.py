@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ssl
 import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmendpoint_common.contracts.loadrun import PrefixCache, RunDocument, Summary
+import msgspec
+
+from llmendpoint_common.contracts.loadrun import MAX_SECONDS, PrefixCache, RunDocument, Summary
 from llmendpoint_common.process.errors import OutputError, TraceError
 from llmendpoint_loadjob.dataset.prompts import (
     Prompt,
@@ -28,12 +29,13 @@ from llmendpoint_loadjob.settings import Settings
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run needs.
+    """What a run needs. `document` is that of the settings, with the duration of the trace if one is replayed.
 
     `replay` has the requests of a trace with their offsets in seconds, and then replaces `prompts`. `folder` is None if
     no files are written.
     """
 
+    document: RunDocument
     prompts: Iterator[Prompt]
     replay: Iterable[tuple[float, Prompt]] | None
     baseline: Summary | None
@@ -48,12 +50,13 @@ def read_inputs(settings: Settings) -> Inputs:
     if settings.cacert is not None:
         check_certificates(settings.cacert)
     questions = read_questions(settings.questions)
+    document = settings.document if settings.trace is None else with_duration(settings.document, settings.trace)
     prompts, replay = prompts_of(settings, questions), replay_of(settings, questions)
     baseline = None if settings.baseline is None else read_summary(settings.baseline)
     folder = None if settings.out is None else OutputFolder(settings.out)
     if folder is not None:
         folder.prepare()
-    return Inputs(prompts, replay, baseline, folder)
+    return Inputs(document, prompts, replay, baseline, folder)
 
 
 def check_certificates(path: Path) -> None:
@@ -79,15 +82,11 @@ def prompts_of(settings: Settings, questions: Sequence[Question]) -> Iterator[Pr
 
 
 def replay_of(settings: Settings, questions: Sequence[Question]) -> Iterable[tuple[float, Prompt]] | None:
-    """Return the requests of a trace, or None if the run replays none. Raises TraceError if the trace is invalid."""
+    """Return the requests of a trace, or None if the run replays none."""
     document = settings.document
     if settings.trace is None or document.trace is None:
         return None
     scale = document.trace.time_scale
-    if not any(True for _ in read_trace(settings.trace, scale)):
-        raise TraceError(str(settings.trace), 0, "the trace has no requests")
-    # The whole file is read before the first request, so that an error in its last line does not end a run.
-    deque(read_trace(settings.trace, scale), maxlen=0)
     requests = prompts_of_trace(read_trace(settings.trace, scale), text_of_questions(questions), document.load.seed)
     if not _is_unique(document):
         return requests
@@ -95,6 +94,22 @@ def replay_of(settings: Settings, questions: Sequence[Question]) -> Iterable[tup
     return (
         (at, with_unique_prefix(prompt, document.load.seed, index, run)) for index, (at, prompt) in enumerate(requests)
     )
+
+
+def with_duration(document: RunDocument, path: Path) -> RunDocument:
+    """Return a document with the duration of the load that its trace makes. Raises TraceError if the trace is invalid.
+
+    The whole file is read before the first request, so that an error in its last line does not end a run.
+    """
+    trace = document.trace
+    if trace is None:
+        return document
+    last = max((request.offset_seconds for request in read_trace(path, trace.time_scale)), default=None)
+    if last is None:
+        raise TraceError(str(path), 0, "the trace has no requests")
+    limit = MAX_SECONDS if trace.duration_seconds is None else trace.duration_seconds
+    seconds = min(max(0.0, last - document.load.warmup_seconds), limit)
+    return msgspec.structs.replace(document, load=msgspec.structs.replace(document.load, duration_seconds=seconds))
 
 
 def _is_unique(document: RunDocument) -> bool:

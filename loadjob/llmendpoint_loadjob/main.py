@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 
 from llmendpoint_common.contracts.loadrun import Summary, exit_code_of
 from llmendpoint_common.process import exit_codes, lifecycle
@@ -90,6 +90,8 @@ class Process:
             log.error("%s", error)
             return exit_codes.ERROR
         is_published = await self._publish(summary, stopping)
+        if self._execution.failure:
+            print(f"{self._program}: {summary.message}", file=sys.stderr)
         try:
             print_summary(summary, self._settings.format, self._settings.out)
         except StdoutError as error:
@@ -108,8 +110,8 @@ class Process:
                 server = status_server(execution.progress, barrier)
                 await server.start(bind_sockets(self._settings.status_listen))
                 stack.push_async_callback(server.stop)
-            stack.enter_context(_background(show_progress(progress_console(), execution.progress)))
-            stack.enter_context(_background(_stop_at(stopping, execution)))
+            await stack.enter_async_context(_background(show_progress(progress_console(), execution.progress)))
+            await stack.enter_async_context(_background(_stop_at(stopping, execution)))
             return await execution.run()
 
     async def _publish(self, summary: Summary, stopping: asyncio.Event) -> bool:
@@ -135,14 +137,15 @@ def barrier_of(settings: Settings) -> Barrier | None:
     return Barrier(settings.result_config_map)
 
 
-@contextlib.contextmanager
-def _background(work: Coroutine[object, object, None]) -> Iterator[None]:
-    """Run `work` as long as the context lasts."""
+@contextlib.asynccontextmanager
+async def _background(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run `work` as long as the context lasts, and wait until it has ended: the live line has to be gone by then."""
     task = asyncio.create_task(work)
     try:
         yield
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _stop_at(stopping: asyncio.Event, execution: Execution) -> None:

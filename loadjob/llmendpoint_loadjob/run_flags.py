@@ -119,8 +119,8 @@ def _shape_options(group: Group) -> None:
 
 def _amount_options(group: Group) -> None:
     group.option("duration", parse_span, None,
-                 "duration of the load, after the warm-up; with --trace, the part of the trace to replay (default: "
-                 f"{_LOAD.duration_seconds:g}s, with --trace the whole trace)",
+                 "duration of the load, after the warm-up; with --trace, how long to replay it, at the speed of "
+                 f"--time-scale (default: {_LOAD.duration_seconds:g}s, with --trace until its end)",
                  value="DURATION")  # fmt: skip
     group.option("warmup", parse_time, None, "duration of the warm-up, whose requests are not part of the "
                  f"result (default: {_LOAD.warmup_seconds:g}s)", value="DURATION")  # fmt: skip
@@ -142,8 +142,8 @@ def _prompt_options(group: Group) -> None:
                  "prompts", alias="random-output-len")  # fmt: skip
     group.option("trace", str, None, "file with a trace to replay, Mooncake's JSONL or Azure's CSV; it determines the "
                  "times and lengths of the requests", value="PATH")  # fmt: skip
-    group.option("time-scale", parse_factor, None, "factor for the times of the trace; 0.5 is twice as fast "
-                 "(default: 1)", value="FACTOR")  # fmt: skip
+    group.option("time-scale", parse_factor, None, "factor for the times of the trace; with 0.5, a minute of "
+                 "the trace is replayed in 30s (default: 1)", value="FACTOR")  # fmt: skip
 
 
 def _request_options(group: Group) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import re
 import select
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,9 +36,9 @@ from llmendpoint_loadjob.settings import parse_settings
 class Terminal:
     """`llmendpoint` on a terminal of 40 columns."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, columns: int = 40, **variables: str) -> None:
         self._master, slave = pty.openpty()
-        environment = os.environ | {"COLUMNS": "40", "TERM": "xterm"}
+        environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"} | variables
         self.process = subprocess.Popen(
             [sys.executable, "-m", "llmendpoint_cli.main", *arguments],
             stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
@@ -40,21 +46,53 @@ class Terminal:
         os.close(slave)
         self.text = ""
 
-    def until(self, words: str, seconds: float = 60) -> None:
-        """Read until the terminal shows the words."""
+    def until(self, words: str, seconds: float = 60, times: int = 1) -> None:
+        """Read until the terminal has shown the words so many times."""
         end = time.monotonic() + seconds
-        while words not in self.text:
+        while self.plain.count(words) < times:
             assert time.monotonic() < end, self.text
             assert self._read(), f"{words!r} is not in {self.text!r}"
 
+    @property
+    def plain(self) -> str:
+        """What was written to the terminal, without colours and movements of the cursor."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.text)
+
     def type(self, line: str) -> None:
         os.write(self._master, line.encode() + b"\n")
+
+    def close(self) -> None:
+        """End the process, if a test has failed before its end."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.end()
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
 
     def end(self) -> int:
         while self._read():
             pass
         os.close(self._master)
         return self.process.wait(30)
+
+    def screen(self) -> list[str]:
+        """Return the lines that the terminal shows, without colours."""
+        lines, row, column = [""], 0, 0
+        for sequence, letter in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z])|(.)", self.text, re.DOTALL):
+            if letter == "\r":
+                column = 0
+            elif letter == "\n":
+                row += 1
+                lines += [""] * (row + 1 - len(lines))
+            elif letter:
+                lines[row] = lines[row][:column].ljust(column) + letter + lines[row][column + 1 :]
+                column += 1
+            elif sequence[-1] == "A":
+                row = max(0, row - int(sequence[2:-1] or 1))
+            elif sequence == "\x1b[2K":
+                lines[row] = ""
+        return [line.rstrip() for line in lines]
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self._master], [], [], 60)
@@ -66,12 +104,27 @@ class Terminal:
         return bool(data)
 
 
-def test_without_arguments_a_scenario_is_picked_explained_and_run(tmp_path: Path) -> None:
+Terminals = Callable[..., Terminal]
+
+
+@pytest.fixture
+def terminal_of() -> Iterator[Terminals]:
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, **settings: Any) -> Terminal:
+            terminal = Terminal(*arguments, **settings)
+            stack.callback(terminal.close)
+            return terminal
+
+        yield start
+
+
+def test_without_arguments_a_scenario_is_picked_explained_and_run(terminal_of: Terminals, tmp_path: Path) -> None:
     port = free_port(11434, lambda _: None)
     url = f"http://127.0.0.1:{port}"
     arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "10ms", "--tokens", "2"]
     with process("llmendpoint_simulator", arguments, f"{url}/api/version"):
-        terminal = Terminal("load")
+        terminal = terminal_of("load")
         terminal.until("Scenario")
         assert "background traffic" in " ".join(terminal.text.split())
         terminal.type("Smoke")
@@ -91,8 +144,79 @@ def test_without_arguments_a_scenario_is_picked_explained_and_run(tmp_path: Path
     assert "5 requests in" in terminal.text
 
 
-def test_the_picker_can_be_left(tmp_path: Path) -> None:
-    terminal = Terminal("load")
+@pytest.fixture
+def simulator() -> Iterator[str]:
+    """A simulator that takes a second for an answer, so that the live line is drawn several times."""
+    port = free_port(11434, lambda _: None)
+    url = f"http://127.0.0.1:{port}"
+    arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "300ms", "--tokens", "2"]
+    with process("llmendpoint_simulator", arguments, f"{url}/api/version"):
+        yield url
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_result_replaces_the_live_line(terminal_of: Terminals, simulator: str, columns: int) -> None:
+    arguments = [f"--url={simulator}", "--model=simulated", "--max-requests=3", "--concurrency=1"]
+    terminal = terminal_of("load", *arguments, columns=columns)
+    terminal.until("in flight")
+    terminal.end()
+    screen = terminal.screen()
+    assert not [line for line in screen if "in flight" in line]
+    assert screen[0].startswith("simulated at http://"), screen
+    assert "3 requests in" in " ".join(screen)
+
+
+def test_logs_stand_above_the_live_line(terminal_of: Terminals, simulator: str, tmp_path: Path) -> None:
+    arguments = [
+        f"--url={simulator}",
+        "--model=simulated",
+        "--concurrency=1",
+        "--duration=1h",
+        f"--out={tmp_path / 'o'}",
+    ]
+    terminal = terminal_of("load", *arguments, columns=80)
+    terminal.until("in flight")
+    shutil.rmtree(tmp_path / "o")
+    terminal.until("could not write a partial")
+    terminal.interrupt()
+    assert terminal.end() == 1
+    (line,) = (line for line in terminal.screen() if "could not write a partial" in line)
+    assert "in flight" not in line
+
+
+def test_the_picker_offers_what_the_variables_say(terminal_of: Terminals, simulator: str, tmp_path: Path) -> None:
+    variables = {
+        "LLMENDPOINT_LOAD_URL": simulator,
+        "LLMENDPOINT_LOAD_OUT": str(tmp_path / "out"),
+        "LLMENDPOINT_LOAD_MAX_REQUESTS": "2",
+    }
+    terminal = terminal_of("load", columns=200, **variables)
+    for question in ("Scenario", f"URL of the model server ({simulator})", "Model (simulated", f"({tmp_path / 'out'})"):
+        terminal.until(question)
+        terminal.type("")
+    terminal.until("Run it?")
+    assert "until 2 requests are answered" in terminal.text
+    terminal.type("y")
+    assert terminal.end() in (0, 98)
+    assert json.loads((tmp_path / "out/summary.json").read_bytes())["requests"] == 2
+
+
+def test_the_picker_does_not_ask_for_a_model_forever(terminal_of: Terminals) -> None:
+    port = free_port(11434, lambda _: None)
+    terminal = terminal_of("load", columns=200, LLMENDPOINT_LOAD_URL=f"http://127.0.0.1:{port}")
+    terminal.until("Scenario")
+    terminal.type("Smoke")
+    terminal.until("URL of the model server")
+    terminal.type("")
+    for attempt in range(1, 4):
+        terminal.until("Model:", times=attempt)
+        terminal.type("")
+    assert terminal.end() == 2
+    assert "llmendpoint load: no model was named; set --model" in terminal.text
+
+
+def test_the_picker_can_be_left(terminal_of: Terminals, tmp_path: Path) -> None:
+    terminal = terminal_of("load")
     terminal.until("Scenario")
     terminal.type("9")
     terminal.until("Please select one")

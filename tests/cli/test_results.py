@@ -14,6 +14,8 @@ from llmendpoint_cli.main import main
 from llmendpoint_common.contracts.loadrun import Verdict, VerdictReason
 from llmendpoint_loadjob.report.files import OutputFolder
 from support.reports import summary
+from support.runs import answered
+from support.runs import run as measured
 
 
 @pytest.fixture
@@ -104,7 +106,18 @@ def test_a_name_that_is_neither_a_file_nor_on_a_cluster_names_both(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     assert main(["results", "nope"]) == 1
     error = capsys.readouterr().err
-    assert "llmendpoint results: nope: no such file or folder, and not a LoadTest, because there is no cluster" in error
+    assert error.startswith(
+        "llmendpoint results: nope: no such file or folder, and not a LoadTest, because there is no cluster"
+    )
+    assert error.count("\n") == 1
+
+
+def test_a_name_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    environment = os.environ | {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none")}
+    command = [sys.executable, "-m", "llmendpoint_cli", "results", "nope"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count("\n") == 1, ended.stderr
 
 
 def test_a_summary_that_is_not_a_regular_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +126,17 @@ def test_a_summary_that_is_not_a_regular_file_is_refused(tmp_path: Path, capsys:
     assert "summary.json: the file is not a regular file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["results", "{}"], ["results", "{}", "--format=csv"], ["questions", "list"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["results", "{}"],
+        ["results", "{}", "--format=csv"],
+        ["results", "compare", "{}", "{}"],
+        ["results", "compare", "{}", "{}", "--format=json"],
+        ["results", "compare", "{}", "{}", "--format=html"],
+        ["questions", "list"],
+    ],
+)
 def test_output_that_cannot_be_written_is_an_error(runs: Path, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "llmendpoint_cli.main", *(word.format(runs / "before") for word in arguments)]
     with Path("/dev/full").open("wb") as full:
@@ -125,3 +148,50 @@ def test_output_that_cannot_be_written_is_an_error(runs: Path, arguments: list[s
 def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["results", "ns/nightly", f"--kubeconfig={tmp_path / 'none'}"]) == 1
     assert "llmendpoint results: the kubeconfig cannot be used: " in capsys.readouterr().err
+
+
+def test_a_pipe_instead_of_request_lines_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(runs / "before/requests.jsonl")
+    assert main(["results", str(runs / "before"), "--requests"]) == 2
+    assert "requests.jsonl: the file is not a regular file" in capsys.readouterr().err
+
+
+LINE = '{{"request_id": "{}", "sent_at": "2026-03-01T12:00:{:02d}Z", "sent": {}, "ended": {}}}\n'
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A copy of the folder that the pods of a run have in a volume. Their lines are in the order in which they ended."""
+    part = measured([answered()] * 10)
+    for pod in (0, 2):
+        folder = OutputFolder(tmp_path / f"nightly-1234/pod-{pod}")
+        folder.prepare()
+        folder.write(part)
+        folder.release()
+    lines = ((0, "a", 1, 2.0), (0, "c", 2, 5.0), (2, "b", 1, 3.0), (2, "d", 6, 9.0))
+    for pod, name, sent, ended in lines:
+        with (tmp_path / f"nightly-1234/pod-{pod}/requests.jsonl").open("a") as file:
+            file.write(LINE.format(name, sent, float(sent), ended))
+    return tmp_path / "nightly-1234"
+
+
+def test_the_lines_and_results_of_several_pods_become_one(
+    volume: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of three pods, the second one left nothing.
+    assert main(["results", str(volume), f"--out={tmp_path / 'out'}"]) == 130
+    assert "1 of 3 load pods left no result" in capsys.readouterr().out
+    merged = [json.loads(line) for line in (tmp_path / "out/requests.jsonl").read_text().splitlines()]
+    assert [line["request_id"] for line in merged] == ["a", "b", "c", "d"]
+    result = json.loads((tmp_path / "out/summary.json").read_bytes())
+    assert (result["requests"], result["environment"]["pods"]) == (20, 3)
+    main(["results", str(volume), "--requests"])
+    assert [row.split(",")[0] for row in capsys.readouterr().out.splitlines()[1:]] == ["a", "b", "c", "d"]
+
+
+def test_results_of_pods_that_do_not_belong_together_are_refused(
+    volume: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (volume / "pod-2/summary.json").write_text("{}")
+    assert main(["results", str(volume)]) == 2
+    assert "pod-2/summary.json: not a result of a load run" in capsys.readouterr().err

@@ -90,5 +90,5 @@ async def test_the_server_gets_the_key_and_no_output_shows_it(tmp_path: Path, st
         await runner.cleanup()
     assert seen == {f"Bearer {KEY}"}
     written = [file.read_bytes() for file in (tmp_path / "out").iterdir()]
-    assert len(written) == 4
+    assert len(written) == 5
     assert not [text for text in (output, *written) if KEY.encode() in text]

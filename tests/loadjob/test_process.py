@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
+import shutil
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from llmendpoint_cli.main import main as cli
 from llmendpoint_common.process import exit_codes
 from support.servers import RunningSimulator, StartSimulator
 from support.waiting import eventually
@@ -103,7 +106,7 @@ async def test_results_have_settings_version_and_times(start_simulator: StartSim
         (["--baseline={file}"], "not a result of a load run"),
         (["--cacert={file}"], "the file has no valid PEM certificates"),
         (["--trace={file}"], "f"),
-        (["--trace=/nowhere"], "/nowhere:0: "),
+        (["--trace=/nowhere"], "/nowhere: "),
     ],
 )
 async def test_what_a_run_needs_is_checked_before_the_first_request(
@@ -174,3 +177,97 @@ async def test_a_reader_that_is_gone_does_not_change_a_run(start_simulator: Star
     assert code in (exit_codes.OK, exit_codes.INVALID)
     assert "BrokenPipe" not in error
     assert json.loads((tmp_path / "summary.json").read_text())["requests"] == 3
+
+
+def limit_files(process: Process, size: int) -> None:
+    """Let the process write no file beyond a size, which acts like a full disk, and needs no rights."""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+
+
+async def test_a_disk_that_becomes_full_is_the_verdict_and_is_said_first(
+    start_simulator: StartSimulator, tmp_path: Path
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    process = await start(
+        simulator, "--concurrency=2", "--max-requests=200", "--slo=error_rate=50%", f"--out={tmp_path}"
+    )
+    lines = tmp_path / "requests.jsonl"
+    await eventually(lambda: lines.exists() and lines.read_text().count("\n") >= 5, 30)
+    # The next line does not fit as a whole.
+    limit_files(process, lines.stat().st_size + 100)
+    code, output, error = await ended(process)
+    assert code == exit_codes.ERROR
+    assert "Passed" not in output
+    verdict = output.splitlines()[-1]
+    assert verdict.startswith(f"Error (RunError): The results could not be written: {tmp_path}")
+    written = lines.read_bytes()
+    assert written.endswith(b"}\n")
+    assert [json.loads(line)["status"] for line in written.splitlines()] == [200] * len(written.splitlines())
+    count = written.count(b"\n")
+    assert f"requests.jsonl has {count} of 200 requests" in verdict
+    assert f"llmendpoint_loadjob: The results could not be written: {tmp_path}" in error
+    progress = json.loads((tmp_path / "progress.json").read_bytes())
+    assert (progress["state"], "File too large" in progress["failure"]) == ("ended", True)
+
+
+async def test_a_folder_that_was_removed_during_the_run_is_the_verdict(
+    start_simulator: StartSimulator, tmp_path: Path
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    out = tmp_path / "out"
+    process = await start(simulator, "--concurrency=1", "--max-requests=100", "--slo=error_rate=50%", f"--out={out}")
+    await eventually(lambda: answered(simulator) >= 5, 30)
+    shutil.rmtree(out)
+    code, output, error = await ended(process)
+    assert code == exit_codes.ERROR
+    assert "Passed" not in output
+    assert output.splitlines()[-1].startswith("Error (RunError): The results could not be written: ")
+    assert "the file was removed during the run" in error
+    assert "summary.json is missing, and requests.jsonl has 0 of 100 requests" in error
+    assert not out.exists()
+
+
+async def test_a_file_that_cannot_be_written_at_the_end_changes_the_verdict_in_the_others(
+    start_simulator: StartSimulator, tmp_path: Path
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    process = await start(
+        simulator, "--concurrency=1", "--max-requests=100", "--slo=error_rate=50%", f"--out={tmp_path}"
+    )
+    await eventually(lambda: answered(simulator) >= 1, 30)
+    (tmp_path / "report.html").mkdir()
+    (tmp_path / "report.html/x").touch()
+    code, output, _ = await ended(process)
+    assert code == exit_codes.ERROR
+    summary = json.loads((tmp_path / "summary.json").read_bytes())
+    assert (summary["verdict"], summary["reason"], summary["requests"]) == ("Error", "RunError", 100)
+    assert "summary.json has all figures, and requests.jsonl has 100 of 100 requests" in summary["message"]
+    assert output.splitlines()[-1] == f"Error (RunError): {summary['message']}"
+
+
+async def test_a_run_that_is_killed_soon_has_a_summary_of_its_requests(
+    start_simulator: StartSimulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    process = await start(simulator, "--concurrency=2", "--duration=1h", f"--out={tmp_path}")
+    await eventually(lambda: answered(simulator) >= 1, 30)
+
+    def summarized() -> int:
+        found = tmp_path / "summary.json"
+        return int(json.loads(found.read_bytes())["requests"]) if found.exists() else 0
+
+    try:
+        # A partial summary used to be written at the start, and then every 10 seconds.
+        await eventually(lambda: summarized() >= 5, 6)
+        assert cli(["results", str(tmp_path)]) == exit_codes.INTERRUPTED
+        assert "None (Canceled): The run has not ended (0 % done)." in capsys.readouterr().out
+    finally:
+        process.kill()
+        await ended(process)
+    assert cli(["results", str(tmp_path)]) == exit_codes.INTERRUPTED
+    verdict = capsys.readouterr().out.splitlines()[-1]
+    count = (tmp_path / "requests.jsonl").read_bytes().count(b"\n")
+    assert verdict.startswith(
+        f"None (Canceled): The load generator was killed before the end of the run (process {process.pid}"
+    )
+    assert f"it has {summarized()} measured requests, and requests.jsonl has {count} lines" in verdict

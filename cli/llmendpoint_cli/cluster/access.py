@@ -7,6 +7,7 @@ more than a second.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ _LOADTESTS = f"/apis/{GROUP}/{VERSION}/namespaces/{{}}/loadtests"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CONFIG_MAPS = "/api/v1/namespaces/{}/configmaps"
 Manifest = dict[str, Any]
+# It logs that there is no kubeconfig, which the error says too.
+logging.getLogger("kubernetes.aio.config.kube_config").setLevel(logging.ERROR)
 
 
 class Cluster:

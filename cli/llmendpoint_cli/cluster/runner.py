@@ -18,7 +18,7 @@ from llmendpoint_common.process.errors import ClusterError, StdoutError
 from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.report.output import print_summary
 from llmendpoint_loadjob.report.progress import Line
-from llmendpoint_loadjob.report.streams import progress_console
+from llmendpoint_loadjob.report.streams import progress_console, tolerated_output
 
 #: Time for which a canceled LoadTest may need to write its partial result.
 _CANCEL_SECONDS = 60.0
@@ -76,17 +76,18 @@ class ClusterRun:
                 stopped.cancel()
 
     async def _show(self, outcome: Outcome) -> int:
-        if outcome.summary is None:
-            print(f"{outcome.verdict.value} ({outcome.reason.value}): {outcome.message}")
-            return outcome.exit_code
-        if self._folder is not None:
+        if self._folder is not None and outcome.summary is not None:
             try:
                 await asyncio.to_thread(self._folder.write, outcome.summary)
             except OSError as error:
                 print(f"{self._program}: {self._folder.path}: {error.strerror}", file=sys.stderr)
                 return exit_codes.ERROR
         try:
-            print_summary(outcome.summary, self._options.format)
+            if outcome.summary is not None:
+                print_summary(outcome.summary, self._options.format)
+            else:
+                with tolerated_output():
+                    print(f"{outcome.verdict.value} ({outcome.reason.value}): {outcome.message}")
         except StdoutError as error:
             print(f"{self._program}: {error}", file=sys.stderr)
             return error.exit_code

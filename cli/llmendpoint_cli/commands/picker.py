@@ -1,9 +1,15 @@
-"""Asks which scenario to run, and shows what it will do, before `llmendpoint load` runs it."""
+"""Asks which scenario to run, and shows what it will do, before `llmendpoint load` runs it.
+
+The variables of the load generator (`LLMENDPOINT_LOAD_URL` and others) apply as they do to a command line: they are the
+defaults of the questions, and what they set is part of the plan.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -17,13 +23,16 @@ from rich.text import Text
 from llmendpoint_common.contracts.loadrun import Api, RunDocument
 from llmendpoint_common.contracts.loadrun.presets import PRESETS, Scenario
 from llmendpoint_common.process import exit_codes
+from llmendpoint_common.process.errors import InputError
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.figures import number
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
 from llmendpoint_loadjob.run_values import parse_url
-from llmendpoint_loadjob.settings import parse_settings
+from llmendpoint_loadjob.settings import ENVIRONMENT_PREFIX, parse_settings
 
 _SECONDS = 3.0
+#: How often a question is asked whose answer is empty.
+_ATTEMPTS = 3
 
 
 class Answers(NamedTuple):
@@ -40,6 +49,9 @@ def ask(console: Console | None = None) -> Answers | int:
     except (KeyboardInterrupt, EOFError):
         shown.print()
         return exit_codes.INTERRUPTED
+    except InputError as error:
+        print(f"llmendpoint load: {error}", file=sys.stderr)
+        return error.exit_code
 
 
 def _ask(console: Console) -> Answers | int:
@@ -54,17 +66,15 @@ def _ask(console: Console) -> Answers | int:
         console.print(Text(f"models: {', '.join(models[:12])}"))
     else:
         console.print(Text(f"{url} does not list its models.", "yellow"))
-    model = ""
-    while not model:
-        model = Prompt.ask("Model", console=console, default=models[0] if models else "").strip()
+    model = _model(console, models)
     arguments = [f"--scenario={scenario}", f"--url={url}", f"--model={model}"]
     if api is not Api.OLLAMA_CHAT:
         arguments.append(f"--api={api}")
-    out = Prompt.ask("Folder for the results, empty for none", console=console, default="").strip()
+    out = _answer(console, "Folder for the results, empty for none", _variable("OUT"))
     if out:
         arguments.append(f"--out={out}")
     console.print()
-    for sentence in plan(parse_settings(arguments, "llmendpoint load", {}).document):
+    for sentence in plan(parse_settings(arguments, "llmendpoint load").document):
         console.print(Text(sentence), soft_wrap=True)
     console.print(Text(f"command: llmendpoint load {shlex.join(arguments)}", "dim"), soft_wrap=True)
     return Answers(arguments) if Confirm.ask("Run it?", console=console, default=True) else exit_codes.OK
@@ -78,12 +88,34 @@ def _show_scenarios(console: Console, scenarios: Sequence[Scenario]) -> None:
 
 
 def _url(console: Console) -> str:
+    default = _variable("URL") or DEFAULT_URL
     while True:
-        text = Prompt.ask("URL of the model server", console=console, default=DEFAULT_URL).strip()
+        text = _answer(console, "URL of the model server", default)
         try:
             return parse_url(text)
         except ValueError as error:
-            console.print(Text(str(error), "red"))
+            console.print(Text(str(error), "red"), soft_wrap=True)
+            default = DEFAULT_URL
+
+
+def _model(console: Console, models: Sequence[str]) -> str:
+    default = _variable("MODEL") or (models[0] if models else "")
+    for _ in range(_ATTEMPTS):
+        model = _answer(console, "Model", default)
+        if model:
+            return model
+        console.print(Text("Write the name of a model that the server has.", "red"), soft_wrap=True)
+    raise InputError("no model was named; set --model")
+
+
+def _answer(console: Console, question: str, default: str) -> str:
+    """Return an answer without white space around it. An empty default is not shown."""
+    return Prompt.ask(question, console=console, default=default, show_default=bool(default)).strip()
+
+
+def _variable(name: str) -> str:
+    """Return the value of a variable of the load generator, or an empty text."""
+    return os.environ.get(ENVIRONMENT_PREFIX + name, "").strip()
 
 
 def offered_models(url: str) -> tuple[Api, list[str]]:

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmendpoint_cli.runs import FAILURES, Run, cluster_options, exit_code_of_error, find_run
-from llmendpoint_common.contracts.loadrun import Summary
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.flags import Flags, choice, one_of
 from llmendpoint_common.results.comparison import compare
 from llmendpoint_loadjob.report.comparison_output import ComparisonFormat, print_comparison
-from llmendpoint_loadjob.report.files import REQUESTS, OutputFolder
+from llmendpoint_loadjob.report.files import REQUESTS, OutputFolder, open_result
 from llmendpoint_loadjob.report.flat import requests_csv
 from llmendpoint_loadjob.report.output import OutputFormat, print_summary
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
+from llmendpoint_loadjob.report.pods import merged_lines
 from llmendpoint_loadjob.report.streams import open_streams, tolerated_output
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_RESULTS_"
@@ -91,7 +91,7 @@ def _show(options: Namespace) -> int:
         print(f"{run.name}: {run.message}", file=sys.stderr)
         return run.exit_code
     if options.out is not None:
-        _write(options.out, run.summary)
+        _write(options.out, run)
     if options.requests:
         _print_requests(run)
     else:
@@ -99,11 +99,17 @@ def _show(options: Namespace) -> int:
     return run.exit_code
 
 
-def _write(path: Path, summary: Summary) -> None:
+def _write(path: Path, run: Run) -> None:
+    """Write the files of a run. The lines of its requests are among them if several pods wrote them."""
+    if run.summary is None:
+        return
     folder = OutputFolder(path)
     folder.prepare()
     try:
-        folder.write(summary)
+        if run.pods:
+            with (path / REQUESTS).open("wb") as lines:
+                lines.writelines(merged_lines(run.pods))
+        folder.write(run.summary)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}") from error
     finally:
@@ -111,13 +117,17 @@ def _write(path: Path, summary: Summary) -> None:
 
 
 def _print_requests(run: Run) -> None:
+    if run.pods:
+        with tolerated_output():
+            sys.stdout.writelines(requests_csv(merged_lines(run.pods)))
+        return
     if run.folder is None:
-        raise OutputError(f"{run.name}: a LoadTest keeps request lines only in a volume (spec.results)")
-    try:
-        with (run.folder / REQUESTS).open("rb") as lines, tolerated_output():
-            sys.stdout.writelines(requests_csv(lines))
-    except FileNotFoundError:
-        raise OutputError(f"{run.folder / REQUESTS}: No such file or directory") from None
+        raise OutputError(
+            f"{run.name}: a LoadTest keeps request lines only in a volume (spec.results); copy the folder of the run "
+            "from there, and name it instead"
+        )
+    with open_result(run.folder / REQUESTS) as lines, tolerated_output():
+        sys.stdout.writelines(requests_csv(lines))
 
 
 def _compare(options: Namespace) -> int:

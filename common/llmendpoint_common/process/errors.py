@@ -60,20 +60,23 @@ class ConfigError(InputError):
 
 
 class QuestionError(InputError):
-    """A question file is invalid. The message is `file:line: reason`; the line is 0 if it concerns the whole file."""
+    """A question file is invalid. The message is `file:line: reason`, or `file: reason` if the line is 0.
+
+    The line is 0 if the error concerns the whole file, for example because it cannot be read.
+    """
 
     def __init__(self, file: str, line: int, reason: str) -> None:
-        super().__init__(f"{file}:{line}: {reason}")
+        super().__init__(_located(file, line, reason))
         self.file = file
         self.line = line
         self.reason = reason
 
 
 class TraceError(InputError):
-    """A trace is invalid. The message is `file:line: reason`; the line is 0 if it concerns the whole file."""
+    """A trace is invalid. Its message is that of a QuestionError."""
 
     def __init__(self, file: str, line: int, reason: str) -> None:
-        super().__init__(f"{file}:{line}: {reason}")
+        super().__init__(_located(file, line, reason))
 
 
 class RunDocumentError(InputError):
@@ -214,3 +217,7 @@ class NoClusterError(ClusterError):
 
 class QueueFullError(LLMEndpointError):
     """The simulator's queue is full."""
+
+
+def _located(file: str, line: int, reason: str) -> str:
+    return f"{file}:{line}: {reason}" if line else f"{file}: {reason}"

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain, zip_longest
 from typing import Any, TypeAlias, TypeVar
 
@@ -28,6 +30,15 @@ _NEXT_ATTEMPT_SECONDS = 0.25
 #: Addresses are resolved again after this time, so that a rollout of the server is noticed.
 _LIFETIME_SECONDS = 5.0
 _PROBE_SECONDS = 2.0
+#: Time after which a TLS handshake is slow enough to ask if the server speaks HTTP without TLS. Such a server may wait
+#: for the end of a request head that never comes, and the handshake would take as long as the request may.
+_SLOW_HANDSHAKE_SECONDS = 2.0
+#: The same, when it is known that the server speaks HTTP without TLS.
+_PLAIN_HANDSHAKE_SECONDS = 0.2
+_MAX_ANSWER = 4096
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})")
+#: Words of TLS servers in their answer to HTTP without TLS: nginx, Go, Apache and others all name the scheme or TLS.
+_TLS_WORDS = re.compile(rb"https|tls|ssl", re.IGNORECASE)
 #: Errors for which this machine is the reason: files, ports or memory are used up.
 _OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 
@@ -52,20 +63,66 @@ class Dialer:
         self._resolving: asyncio.Task[list[_Address]] | None = None
         self._resolved_at = 0.0
         self._next = 0
+        #: Whether a server that makes no TLS handshake speaks HTTP without TLS. Asked once.
+        self._asking_plain: asyncio.Task[bool] | None = None
 
     async def dial(self, protocol: Callable[[], P]) -> P:
         """Open a connection and return its protocol. Raises DialError, or TimeoutError at the limit of the caller."""
         sock = await self._open_socket(self._in_turn(await self._addresses()))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            # From here on, the transport closes the socket, also if the handshake fails or is cancelled.
-            _, made = await asyncio.get_running_loop().create_connection(
-                protocol, sock=sock, ssl=self._tls, ssl_handshake_timeout=self._timeout if self._tls else None,
-                server_hostname=self._target.dns_name.rstrip(".").partition("%")[0] if self._tls else None,
-            )  # fmt: skip
+            if self._tls is not None:
+                return await self._shake_hands(sock, protocol, self._tls)
+            _, made = await asyncio.get_running_loop().create_connection(protocol, sock=sock)
         except OSError as error:
             raise self._tls_failure(error) from error
         return made
+
+    async def _shake_hands(self, sock: socket.socket, protocol: Callable[[], P], tls: ssl.SSLContext) -> P:
+        """Return a protocol on a socket with TLS. From here on, the transport closes the socket, whatever happens."""
+        handshake = asyncio.ensure_future(
+            asyncio.get_running_loop().create_connection(
+                protocol, sock=sock, ssl=tls, ssl_handshake_timeout=self._timeout,
+                server_hostname=self._target.dns_name.rstrip(".").partition("%")[0],
+            )
+        )  # fmt: skip
+        try:
+            is_known = self._asking_plain is not None and self._asking_plain.done() and self._asking_plain.result()
+            seconds = _PLAIN_HANDSHAKE_SECONDS if is_known else _SLOW_HANDSHAKE_SECONDS
+            await asyncio.wait((handshake,), timeout=seconds)
+            if not handshake.done() and await self._speaks_plain_http():
+                raise DialError(
+                    ErrorClass.TLS,
+                    f"no TLS connection to {self._target.address}: the server does not answer with TLS, "
+                    "but in HTTP; write http:// in the URL",
+                )
+            _, made = await handshake
+        finally:
+            handshake.cancel()
+            # If it failed in this moment, asyncio would print a traceback.
+            handshake.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return made
+
+    async def _speaks_plain_http(self) -> bool:
+        """Return whether the server answers HTTP without TLS. The first slow handshake asks."""
+        if self._asking_plain is None:
+            self._asking_plain = asyncio.create_task(self._ask_plain_http())
+        return await asyncio.shield(self._asking_plain)
+
+    async def _ask_plain_http(self) -> bool:
+        """Return whether the server answers a request without TLS, and does not say that it expects TLS."""
+        loop = asyncio.get_running_loop()
+        head = f"GET / HTTP/1.1\r\nHost: {self._target.authority}\r\nConnection: close\r\n\r\n"
+        answer = b""
+        with suppress(DialError, OSError):
+            async with asyncio.timeout(_PROBE_SECONDS):
+                with await self._open_socket(self._in_turn(await self._addresses())) as sock:
+                    await loop.sock_sendall(sock, head.encode())
+                    while len(answer) < _MAX_ANSWER and (piece := await loop.sock_recv(sock, _MAX_ANSWER)):
+                        answer += piece
+                        if (status := _STATUS_LINE.match(answer)) and status[1] != b"400":
+                            return True
+        return _STATUS_LINE.match(answer) is not None and not _TLS_WORDS.search(answer)
 
     async def expects_tls(self) -> bool:
         """Return whether the server makes a TLS handshake, although the URL says http. Asked only after a failure."""

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -24,6 +25,8 @@ from llmendpoint_loadjob.report.page.page import report_page
 REQUESTS, REPORT, TABLE = "requests.jsonl", "report.html", "summary.csv"
 #: Free space that a run needs at least: the final files, and the lines of a few thousand requests.
 _MIN_FREE_BYTES = 4 * 1024 * 1024
+#: A file that takes space until the end of the run, so that summary and report fit if the disk becomes full.
+_RESERVE, _RESERVE_BYTES = ".reserve", 2 * 1024 * 1024
 _UNREADABLE = "the file cannot be read: "
 
 
@@ -34,7 +37,9 @@ class OutputFolder:
         self.path = path
         self._lock = FolderLock(path)
         self._writing = threading.Lock()
-        self._has_result = False
+        #: Whether `summary.json` is that of the run that has ended.
+        self.has_result = False
+        self._is_closing = False
         self._has_ended = False
 
     def prepare(self) -> None:
@@ -43,6 +48,7 @@ class OutputFolder:
         Files of an earlier run are removed, because they would stand beside those of this one. No other run can use
         the folder until `release`, or until the process ends.
         """
+        self.has_result = self._is_closing = self._has_ended = False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.take()
@@ -53,22 +59,27 @@ class OutputFolder:
             free = os.statvfs(self.path)
             if free.f_bavail * free.f_frsize < _MIN_FREE_BYTES:
                 raise OutputError(f"{self.path}: less than {_MIN_FREE_BYTES // 2**20} MiB are free")
-            for name in (RESULT_KEY, REPORT, TABLE, PROGRESS_FILE):
+            for name in (RESULT_KEY, REPORT, TABLE, PROGRESS_FILE, _RESERVE):
                 (self.path / name).unlink(missing_ok=True)
         except FileExistsError:
             raise OutputError(f"{self.path}: a file with this name exists; --out names a folder") from None
         except OSError as error:
             raise OutputError(f"{self.path}: cannot write results: {error.strerror}") from error
 
+    def reserve(self) -> None:
+        """Take the space that the files of the end need. Without it, they may not fit, which `write` reports."""
+        with suppress(OSError):
+            (self.path / _RESERVE).write_bytes(bytes(_RESERVE_BYTES))
+
     def release(self) -> None:
         """Let other runs use the folder."""
         self._lock.release()
 
     def write_partial(self, summary: Summary) -> None:
-        """Replace `summary.json` while the run continues, but never the result of one that has ended. Raises OSError."""
+        """Replace `summary.json` while the run continues, but not when it has ended. Raises OSError."""
         content = encode_summary(summary)
         with self._writing:
-            if not self._has_result:
+            if not self.has_result and not self._is_closing:
                 self._replace(RESULT_KEY, content)
 
     def write_progress(self, progress: RunProgress) -> None:
@@ -90,10 +101,13 @@ class OutputFolder:
                     file.truncate()
 
     def write(self, summary: Summary) -> None:
-        """Write all files of a run that has ended. Raises OSError."""
+        """Write all files of a run that has ended, as far as possible. Raises OSError if one could not be written."""
         with self._writing:
-            self._has_result = True
+            self._is_closing = True
+            with suppress(OSError):
+                (self.path / _RESERVE).unlink()
             self._replace(RESULT_KEY, encode_summary(summary))
+            self.has_result = True
             self._replace(REPORT, report_page(summary).encode())
             self._replace(TABLE, summary_csv([summary]).encode())
 
@@ -121,9 +135,14 @@ def read_summary(path: Path) -> Summary:
     """Return the summary in a file, or in the folder of a run. Raises OutputError with the reason."""
     file = path / RESULT_KEY if path.is_dir() else path
     try:
-        with open_regular(file, lambda _, reason: OutputError(f"{file}: {reason.removeprefix(_UNREADABLE)}")) as opened:
+        with open_result(file) as opened:
             return msgspec.json.decode(opened.read(), type=Summary)
     except OSError as error:
         raise OutputError(f"{file}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise OutputError(f"{file}: not a result of a load run: {error}") from None
+
+
+def open_result(path: Path) -> BinaryIO:
+    """Return an open file of a run. A FIFO or a device is refused. Raises OutputError."""
+    return open_regular(path, lambda _, reason: OutputError(f"{path}: {reason.removeprefix(_UNREADABLE)}"))

@@ -6,8 +6,8 @@ per class is in the summary.
 
 from __future__ import annotations
 
-import asyncio
 import io
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -28,18 +28,25 @@ _LATENCIES = ("ttft", "tpot", "request_latency", "queue_delay")
 
 
 class RequestLines:
-    """Lines of requests that have ended, in a file or nowhere. A failed write ends the file, and not the run.
+    """Lines of requests that have ended. A failed write ends the file after its last whole line, and not the run.
 
-    `failure` is the reason, once there is one.
+    `failure` is the reason, once there is one. `written` is the number of lines in the file, and `missing` that of the
+    lines that could not be written.
     """
 
-    def __init__(self, path: Path | None, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._begin = clock()
         self._started = datetime.now(UTC)
-        self._file: io.FileIO | None = None if path is None else path.open("wb", buffering=0)
+        self._path = path
+        self._file: io.FileIO | None = path.open("wb", buffering=0)
         self._waiting = bytearray()
         self._encoder = msgspec.json.Encoder()
+        #: Size of the file, and where its last whole line ends.
+        self._size = 0
+        self._end_of_line = 0
+        self.written = 0
+        self.missing = 0
         self.failure = ""
 
     def begin(self) -> None:
@@ -50,6 +57,7 @@ class RequestLines:
     def write(self, sample: Sample) -> None:
         """Add the line of a request."""
         if self._file is None:
+            self.missing += 1
             return
         self._encoder.encode_into(self._row(sample), self._waiting, -1)
         self._waiting += b"\n"
@@ -63,21 +71,41 @@ class RequestLines:
             return
         try:
             while self._waiting:
-                del self._waiting[: file.write(self._waiting) or 0]
+                self._note_written(file.write(self._waiting) or 0)
         except OSError as error:
-            self.failure = f"{file.name}: {error.strerror}"
-            self._waiting.clear()
-            self.close()
-
-    async def keep_flushing(self) -> None:
-        """Write what is waiting every second, until the task is cancelled."""
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            self.flush()
+            self._fail(f"{self._path}: {error.strerror}")
 
     def close(self) -> None:
-        """Write what is waiting, and close the file."""
+        """Write what is waiting, and close the file. That it was removed during the run is a failure."""
         self.flush()
+        file = self._file
+        if file is not None:
+            with suppress(OSError):
+                if not os.fstat(file.fileno()).st_nlink:
+                    self.missing, self.written = self.missing + self.written, 0
+                    self._fail(f"{self._path}: the file was removed during the run")
+        self._close()
+
+    def _note_written(self, count: int) -> None:
+        """Take the first bytes off what is waiting. A full disk can cut a line anywhere."""
+        end = self._waiting.rfind(b"\n", 0, count) + 1
+        if end:
+            self._end_of_line = self._size + end
+            self.written += self._waiting.count(b"\n", 0, end)
+        self._size += count
+        del self._waiting[:count]
+
+    def _fail(self, failure: str) -> None:
+        self.failure = failure
+        self.missing += self._waiting.count(b"\n")
+        self._waiting.clear()
+        file = self._file
+        if file is not None and self._size > self._end_of_line:
+            with suppress(OSError):
+                file.truncate(self._end_of_line)
+        self._close()
+
+    def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from llmendpoint_common.contracts.loadrun import RunDocument, Summary
+from llmendpoint_common.contracts.loadrun import MAX_SECONDS, RunDocument, Summary
 from llmendpoint_common.process.errors import RunResultError
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.merge import merge
@@ -24,9 +24,18 @@ def merged(parts: Sequence[Summary], wanted: int, document: RunDocument, baselin
         raise RunResultError(str(error)) from None
     return summarize(
         measurements,
-        document,
+        _with_duration(document, parts[0]),
         environment=msgspec.structs.replace(parts[0].environment, pods=wanted),
         started_at=min(part.started_at for part in parts),
         ended_at=max(part.ended_at for part in parts),
         baseline=baseline,
     )
+
+
+def _with_duration(document: RunDocument, part: Summary) -> RunDocument:
+    """Return the document with the duration of its trace, which only the pods have read."""
+    load = (part.run or {}).get("load")
+    seconds = load.get("durationSeconds") if isinstance(load, dict) else None
+    if document.trace is None or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SECONDS:
+        return document
+    return msgspec.structs.replace(document, load=msgspec.structs.replace(document.load, duration_seconds=seconds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_common.contracts.loadrun import LINE_PATTERN, Api, ErrorClass, advice
+from llmendpoint_loadjob.client import dialing
 from llmendpoint_loadjob.client.outage import Outage
 from llmendpoint_loadjob.client.redaction import Redactor, words_of
 from llmendpoint_loadjob.client.retry_after import seconds_of
@@ -170,6 +172,58 @@ async def test_tls_at_a_plain_port_is_an_error_of_tls(client_of: Clients) -> Non
     sample = await ask(client_of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
     server.close()
     assert sample.error is ErrorClass.TLS
+
+
+async def heads_only(answer: bytes) -> asyncio.Server:
+    """Return a server that waits for the end of a head, which TLS never sends, and then answers and closes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+        writer.close()
+
+    return await asyncio.start_server(serve, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\n\r\nOllama is running", b"HTTP/1.0 404 Not Found\r\n\r\n",
+               b"HTTP/1.1 400 Bad Request\r\n\r\nInvalid request"]
+)  # fmt: skip
+async def test_tls_at_a_plain_port_that_waits_is_an_error_of_tls_within_seconds(
+    client_of: Clients, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setattr(dialing, "_SLOW_HANDSHAKE_SECONDS", 0.1)
+    server = await heads_only(answer)
+    client = client_of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_seconds=600.0)
+    samples = await asyncio.wait_for(asyncio.gather(*(ask(client) for _ in range(3))), 3)
+    samples.append(await asyncio.wait_for(ask(client), 3))
+    server.close()
+    assert {sample.error for sample in samples} == {ErrorClass.TLS}
+    assert {sample.detail.partition(": ")[2] for sample in samples} == {
+        "the server does not answer with TLS, but in HTTP; write http:// in the URL"
+    }
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+        b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\nThe plain HTTP request was sent to HTTPS port",
+        b"\x15\x03\x03\x00\x02\x02\x46",
+        b"",
+    ],
+)
+async def test_a_slow_handshake_of_a_tls_server_is_awaited(
+    client_of: Clients, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """The servers of both protocols are silent in a handshake: what they answer to HTTP tells them apart."""
+    monkeypatch.setattr(dialing, "_SLOW_HANDSHAKE_SECONDS", 0.1)
+    server = await heads_only(answer)
+    client = client_of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_seconds=1.0)
+    sample = await asyncio.wait_for(ask(client), 5)
+    server.close()
+    assert (sample.error, sample.detail) == (ErrorClass.TIMEOUT, "no connection with TLS within 1 s")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -27,10 +27,10 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(control_plane: ControlPlane, tmp_path: Path) -> Start:
-    def run(*arguments: str) -> subprocess.Popen[str]:
+    def run(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "llmendpoint_cli.main", *arguments, f"--kubeconfig={control_plane.admin}"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"HOME": str(tmp_path)},
+            stdout=stdout, stderr=subprocess.PIPE, text=True, env=os.environ | {"HOME": str(tmp_path)},
         )  # fmt: skip
 
     return run
@@ -154,3 +154,15 @@ def test_a_config_map_that_replaced_the_result_is_not_read(api: Any, start: Star
     code, output, error = ended(start("results", f"{api.namespace}/nightly"))
     assert (code, output) == (99, "")
     assert error.endswith("Failed (ObjectivesMissed): The end.\n")
+
+
+@pytest.mark.parametrize("has_result", [True, False])
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_result_that_cannot_be_printed_is_an_error(api: Any, start: Start, form: str, has_result: bool) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = start("load", f"--endpoint={api.namespace}/assistant", f"--format={form}", stdout=full.fileno())
+    finish(api, created(api)["metadata"]["name"], summary() if has_result else None)
+    code, _, error = ended(process)
+    assert code == 1
+    assert "llmendpoint load: the result could not be written to stdout: No space left on device" in error
+    assert "Traceback" not in error

@@ -42,6 +42,9 @@ def resolve_load(
     objectives = tuple(_objective(item) for item in slo)
     if scenario is not None:
         resolved = apply_preset(scenario, given, objectives, is_trace=is_trace)
+        if is_trace and load.duration is None:
+            # A trace ends by itself, not after the duration of the scenario.
+            resolved = resolved._replace(load=msgspec.structs.replace(resolved.load, duration_seconds=MAX_SECONDS))
         if stop_when_saturated is False and resolved.load.stop_when_saturated:
             return resolved._replace(load=msgspec.structs.replace(resolved.load, stop_when_saturated=None))
         return resolved

@@ -57,11 +57,16 @@ def run_document(spec: LoadTestSpec, target: ResolvedTarget) -> RunDocument:
         synthetic=(
             RunSynthetic(dataset.synthetic.input_tokens, dataset.synthetic.output_tokens) if dataset.synthetic else None
         ),
-        trace=RunTrace(float(trace.time_scale)) if trace else None,
+        trace=RunTrace(float(trace.time_scale), _replayed(spec)) if trace else None,
         baseline=_baseline(spec.baseline_ref) if spec.baseline_ref else None,
         request=_request(spec.request),
         objectives=resolved.objectives,
     )
+
+
+def _replayed(spec: LoadTestSpec) -> float | None:
+    """Return how long a trace is replayed, or None for the whole trace. The duration of a scenario is not meant."""
+    return None if spec.load.duration is None else parse_duration(spec.load.duration)
 
 
 def load_state(load: RunLoad, parallelism: int) -> dict[str, Any]:

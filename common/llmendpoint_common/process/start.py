@@ -1,0 +1,41 @@
+"""Starts a program so that it ends quietly if it is interrupted before its own handlers of signals are there.
+
+The imports of a program take up to two seconds on a slow machine. Python would print a traceback of some import at
+SIGINT, and end without an exit code at SIGTERM. So this module imports almost nothing, and is imported first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from types import FrameType
+
+from llmendpoint_common.process import exit_codes
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_program(module: str) -> int:
+    """Import a module, call its `main`, and return its exit code: 130 if SIGINT or SIGTERM interrupted it."""
+    # A shell starts background jobs with SIGINT ignored, which has to stay so.
+    numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, _leave)
+    main = importlib.import_module(module).main
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        code: int = main()
+    except KeyboardInterrupt:
+        return exit_codes.INTERRUPTED
+    finally:
+        for number in numbers:
+            # The process is ending with its exit code, which another signal must not change.
+            signal.signal(number, signal.SIG_IGN)
+    return code
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    """End immediately. Nothing has been done yet, and an exception in an import can be caught by the importing code."""
+    os._exit(exit_codes.INTERRUPTED)

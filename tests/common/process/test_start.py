@@ -1,0 +1,83 @@
+"""A program that is interrupted before its own handlers of signals are there ends quietly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmendpoint_common.process import exit_codes
+from support.waiting import wait_until
+
+#: A module that takes long to import, in place of one that both programs need.
+_SLOW = """
+import pathlib, time
+pathlib.Path({marker!r}).touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments", [["llmendpoint_cli", "load"], ["llmendpoint_loadjob"]])
+def test_an_import_that_is_interrupted_prints_nothing(
+    tmp_path: Path, arguments: list[str], number: signal.Signals
+) -> None:
+    marker = tmp_path / "importing"
+    (tmp_path / "uvloop.py").write_text(_SLOW.format(marker=str(marker)))
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments, "--help"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    wait_until(marker.exists, 30)
+    process.send_signal(number)
+    output, error = process.communicate(timeout=30)
+    assert (process.returncode, output, error) == (exit_codes.INTERRUPTED, b"", b"")
+
+
+_PROGRAM = """
+import pathlib, sys, time
+{before}
+from llmendpoint_common.process.start import run_program
+sys.exit(run_program("slow_program"))
+"""
+_MAIN = """
+import pathlib, time
+
+def main():
+    pathlib.Path({marker!r}).touch()
+    time.sleep(60)
+    return 7
+"""
+
+
+def started(folder: Path, before: str = "") -> subprocess.Popen[bytes]:
+    marker = folder / "running"
+    (folder / "slow_program.py").write_text(_MAIN.format(marker=str(marker)))
+    path = os.pathsep.join([str(folder), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM.format(before=before)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    wait_until(marker.exists, 30)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_without_handlers_that_is_interrupted_prints_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    process = started(tmp_path)
+    process.send_signal(number)
+    output, error = process.communicate(timeout=30)
+    assert (process.returncode, output, error) == (exit_codes.INTERRUPTED, b"", b"")
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    process = started(tmp_path, "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)")
+    ignored = next(line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "SigIgn" in line)
+    process.kill()
+    process.communicate()
+    assert int(ignored.split()[1], 16) & 1 << (signal.SIGINT - 1)
