@@ -38,6 +38,9 @@ clients: $(VENV)/.ready ## run client libraries against a real Ollama, directly 
 check: $(VENV)/.ready ## run all checks of CI that do not run the product
 	@scripts/check $(BIN)
 
+docs: $(VENV)/.ready ## build the site of the documentation in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "build/site/index.html"
+
 generate: $(VENV)/.ready ## rewrite CRDs, chart files, manifests and schemas from their sources
 	@$(BIN)/python scripts/generate.py
 
