@@ -50,6 +50,9 @@ vendor: $(VENV)/.ready ## copy the libraries of the dashboard's pages from npm a
 screenshots: $(VENV)/.ready ## write the screenshots of the dashboard in docs/images (needs Chromium)
 	@scripts/screenshots $(BIN)
 
+recording: $(VENV)/.ready ## record the terminal session in the README again
+	@$(BIN)/python scripts/record.py
+
 lock: $(VENV)/.ready ## resolve the requirement files again
 	@scripts/lock $(BIN)
 
