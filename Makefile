@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE_BUILDER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test gitops clients check generate lock e2e e2e-keda bench bench-loadgen bench-operator images kind-load vendor screenshots bench-simulator clean
+.PHONY: help setup demo up down test gitops clients check generate lock e2e e2e-keda bench bench-loadgen bench-operator images kind-load vendor screenshots bench-simulator docs recording clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ clients: $(VENV)/.ready ## run client libraries against a real Ollama, directly 
 check: $(VENV)/.ready ## run all checks of CI that do not run the product
 	@scripts/check $(BIN)
 
+docs: $(VENV)/.ready ## build the site of the documentation in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "build/site/index.html"
+
 generate: $(VENV)/.ready ## rewrite CRDs, chart files, manifests and schemas from their sources
 	@$(BIN)/python scripts/generate.py
 
@@ -46,6 +49,9 @@ vendor: $(VENV)/.ready ## copy the libraries of the dashboard's pages from npm a
 
 screenshots: $(VENV)/.ready ## write the screenshots of the dashboard in docs/images (needs Chromium)
 	@scripts/screenshots $(BIN)
+
+recording: $(VENV)/.ready ## record the terminal session in the README again
+	@$(BIN)/python scripts/record.py
 
 lock: $(VENV)/.ready ## resolve the requirement files again
 	@scripts/lock $(BIN)

@@ -1,4 +1,5 @@
-"""Write all generated files: CRDs, files of the chart, dashboards, the plain install, JSON schemas and the reference.
+"""Write all generated files: CRDs, files of the chart, dashboards, the plain install, JSON schemas, the reference and
+the list of decisions.
 
 `--check` writes nothing, and exits with 1 if a file is not current.
 """
@@ -20,6 +21,7 @@ import msgspec
 import yaml
 from chart_files import chart_description, chart_readme
 from dashboards import DASHBOARDS, text_of
+from reference.decisions import decisions_page
 from reference.pages import reference_pages
 
 from llmendpoint_common.contracts.cluster import COMPONENT_LABEL
@@ -89,6 +91,8 @@ def generated_files() -> dict[Path, str]:
         files[ROOT / "docs" / "schemas" / f"{name}.schema.json"] = text + "\n"
     for name, text in reference_pages(CHART).items():
         files[ROOT / "docs" / "reference" / name] = text
+    decisions = ROOT / "docs" / "decisions"
+    files[decisions / "README.md"] = decisions_page(decisions.glob("[0-9]*.md"))
     for path in sorted((ROOT / "questions").glob("*.yaml")):
         files[CHART / "files" / "questions" / path.name] = path.read_text(encoding="utf-8")
     return files

@@ -75,3 +75,15 @@ def test_each_job_that_publishes_signs() -> None:
             assert "cosign sign --yes" in steps, name
             assert "actions/attest-build-provenance@" in steps, name
             assert job["permissions"]["id-token"] == "write", name
+
+
+def test_the_documented_verification_names_the_workflow() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    identity = re.search(
+        r"--certificate-identity https://github\.com/llmendpoint/llmendpoint/(\S+)@refs/tags/vVERSION", text
+    )
+    assert identity is not None
+    workflow = (ROOT / identity[1]).read_text(encoding="utf-8")
+    assert "cosign sign" in workflow
+    assert "attest" in workflow
+    assert "gh attestation verify oci://ghcr.io/llmendpoint/operator:VERSION --repo llmendpoint/llmendpoint" in text

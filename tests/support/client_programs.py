@@ -66,7 +66,7 @@ async def run_program(program: str, targets: list[Target], home: Path, **environ
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**_environment(home), **environment},
+        env={**environment_of(home), **environment},
     )
     given = json.dumps([target._asdict() for target in targets]).encode()
     try:
@@ -81,7 +81,7 @@ async def run_program(program: str, targets: list[Target], home: Path, **environ
     return results
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment_of(home: Path) -> dict[str, str]:
     """Return the environment of a program. It has no keys and no addresses of the user."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "PYTHONPATH": str(_ROOT / "tests")}
 
@@ -110,11 +110,16 @@ def failures(results: Results) -> Results:
 def _command(program: str) -> list[str]:
     if program.endswith(".mjs"):
         return [_node(), str(_JAVASCRIPT / program)]
-    if program not in _NEED_FRAMEWORKS:
-        return [sys.executable, "-m", f"clients.programs.{program}"]
+    return [python_with(frameworks=program in _NEED_FRAMEWORKS), "-m", f"clients.programs.{program}"]
+
+
+def python_with(*, frameworks: bool) -> str:
+    """Return the Python that has the SDKs or the frameworks. Without it, the test is skipped, and fails if `CI` is set."""
+    if not frameworks:
+        return sys.executable
     if not _CLIENTS_PYTHON.exists():
         _cannot_run("needs the libraries of requirements/clients.txt: run `make clients`")
-    return [str(_CLIENTS_PYTHON), "-m", f"clients.programs.{program}"]
+    return str(_CLIENTS_PYTHON)
 
 
 def _node() -> str:
