@@ -30,6 +30,7 @@ from llmendpoint_common.results.delivery import (
     kept_back,
     loading_time,
     lost_time,
+    own_pause,
 )
 from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Group, Measurements
@@ -161,6 +162,9 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if comparison is not None and comparison.delayed:
         names = f"{_lag_sentence(evidence)}, which can be why metrics are worse than in the baseline"
         return _client_limited([names, *comparison.delayed])
+    pause = own_pause(evidence.measurements, evidence.document)
+    if pause and evidence.judged:
+        return _client_limited([pause])
     doubtful = _doubtful_steps(evidence)
     if doubtful:
         rates = ", ".join(doubtful)
