@@ -154,6 +154,12 @@ def _untold(evidence: Evidence) -> Judgement | None:
         few += comparison.too_few
     if few:
         return Judgement(Verdict.INVALID, VerdictReason.TOO_FEW_REQUESTS, _message(few))
+    return _delayed(evidence)
+
+
+def _delayed(evidence: Evidence) -> Judgement | None:
+    """Delays of the load generator can have changed the verdict."""
+    comparison = evidence.comparison
     near = [judged for judged in evidence.judged if _is_doubtful(evidence, judged)]
     if near:
         names = ", ".join(judged.name for judged in near)
