@@ -42,12 +42,22 @@ def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str
             "and sent nothing meanwhile"
         )
     silence = _silence(measurements, document)
-    if silence:
+    if silence and not _stood_still(measurements, silence):
         share = 100 * silence * MICROSECONDS / measurements.load
         yield (
             f"the server ended no request for {format_duration(silence)} or more ({share:.0f} % of the load) while "
             "requests were in flight"
         )
+
+
+def own_pause(measurements: Measurements, document: RunDocument) -> str:
+    """Return a sentence about a silence that was one of the load generator, which read no response meanwhile."""
+    silence = _silence(measurements, document) if _user_time(measurements, document) else 0.0
+    if not silence or not _stood_still(measurements, silence):
+        return ""
+    longest = measurements.lag.max_microseconds
+    share = 100 * longest / measurements.load
+    return f"it stood still for {format_duration(longest / MICROSECONDS)} ({share:.0f} % of the load)"
 
 
 def loading_time(measurements: Measurements) -> float:
@@ -124,6 +134,11 @@ def _silence(measurements: Measurements, document: RunDocument) -> float:
     limits.append(MAX_LOST_SHARE * measurements.load / MICROSECONDS)
     limits.append(SILENCE_FACTOR * latency.percentile(50) if latency.count else 0.0)
     return longest if longest > max(limits) and not _was_streaming(measurements, longest) else 0.0
+
+
+def _stood_still(measurements: Measurements, seconds: float) -> bool:
+    """Return whether the event loop was delayed for as long as a silence, so that it tells nothing about the server."""
+    return measurements.lag.max_microseconds >= seconds * MICROSECONDS
 
 
 def _longest_silence(measurements: Measurements) -> int:

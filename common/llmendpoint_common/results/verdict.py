@@ -30,6 +30,7 @@ from llmendpoint_common.results.delivery import (
     kept_back,
     loading_time,
     lost_time,
+    own_pause,
 )
 from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Group, Measurements
@@ -153,6 +154,12 @@ def _untold(evidence: Evidence) -> Judgement | None:
         few += comparison.too_few
     if few:
         return Judgement(Verdict.INVALID, VerdictReason.TOO_FEW_REQUESTS, _message(few))
+    return _delayed(evidence)
+
+
+def _delayed(evidence: Evidence) -> Judgement | None:
+    """Delays of the load generator can have changed the verdict."""
+    comparison = evidence.comparison
     near = [judged for judged in evidence.judged if _is_doubtful(evidence, judged)]
     if near:
         names = ", ".join(judged.name for judged in near)
@@ -161,6 +168,9 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if comparison is not None and comparison.delayed:
         names = f"{_lag_sentence(evidence)}, which can be why metrics are worse than in the baseline"
         return _client_limited([names, *comparison.delayed])
+    pause = own_pause(evidence.measurements, evidence.document)
+    if pause and evidence.judged:
+        return _client_limited([pause])
     doubtful = _doubtful_steps(evidence)
     if doubtful:
         rates = ", ".join(doubtful)

@@ -13,7 +13,9 @@ of the latency by d is a growth by rate · d requests. So
 
 is at most standard normal, for all loads up to the capacity. s is set to 1, an exponential distribution; the lengths
 of responses vary less. A run is saturated if Z is above 3.9, the latency grew by more than 2 % of the time, and
-latency and requests in flight both have a trend (Mann-Kendall over 8 groups, one-sided 3 %). It is tested when the
+latency and requests in flight both have a trend (Mann-Kendall over 8 groups, one-sided 3 %). The growth also has to
+exceed the longest delay of the load generator itself among these requests: after a pause of d, it sends everything that
+has become due, and a server that can follow works that off with latencies of up to d. It is tested when the
 number of requests has grown by a factor of sqrt(2), on all requests of the level and on the second half of them, for
 the time to first token and for the whole latency: 104 tests for a million requests. With 0.00005 for each of them, the
 probability of a false alarm is under 1 % per run, by Bonferroni. The tests are not independent, and simulations have
@@ -80,6 +82,8 @@ class _Cohort:
     due: int = 0
     ended: int = 0
     refused: int = 0
+    #: The longest time by which the load generator sent one of the requests too late.
+    own_delay: float = 0.0
     ttft: _Moments = field(default_factory=_Moments)
     latency: _Moments = field(default_factory=_Moments)
 
@@ -88,6 +92,7 @@ class _Cohort:
         self.due += other.due
         self.ended += other.ended
         self.refused += other.refused
+        self.own_delay = max(self.own_delay, other.own_delay)
         self.ttft.merge(other.ttft)
         self.latency.merge(other.latency)
 
@@ -143,11 +148,18 @@ class SaturationDetector:
         self._due += 1
         self._last_due = at
 
-    def ended(self, number: int, latency: float, ttft: float | None, *, is_refused: bool = False) -> None:
-        """Note the end of a request. Latencies are from the time at which it was due."""
+    def ended(
+        self, number: int, latency: float, ttft: float | None, *, is_refused: bool = False, own_delay: float = 0.0
+    ) -> None:
+        """Note the end of a request. Latencies are from the time at which it was due.
+
+        `own_delay` is the part of them for which the load generator itself sent the request too late. The wait for a
+        maximum of requests in flight is not such a delay.
+        """
         cohort = self._cohorts[number // self._size]
         cohort.ended += 1
         cohort.refused += is_refused
+        cohort.own_delay = max(cohort.own_delay, own_delay)
         if not is_refused:
             cohort.latency.add(latency)
             if ttft is not None:
@@ -196,9 +208,10 @@ class SaturationDetector:
 
     def _is_saturated(self, groups: Sequence[_Cohort], metric: str, growth: Growth) -> bool:
         seconds = 0.75 * (growth.end - growth.begin)
+        own_delay = max(group.own_delay for group in groups)
         return (
             growth.z > self._critical_z
-            and growth.latency[1] - growth.latency[0] > _MIN_SLOPE * seconds
+            and growth.latency[1] - growth.latency[0] > max(_MIN_SLOPE * seconds, own_delay)
             and _trend([getattr(group, metric).mean for group in groups]) >= _MIN_TREND
             and _trend([group.outstanding for group in groups]) >= _MIN_TREND
         )

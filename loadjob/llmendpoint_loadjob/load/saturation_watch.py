@@ -54,7 +54,8 @@ class SaturationWatch:
             return
         latency = sample.ended - sample.scheduled
         ttft = None if sample.error is not None else sample.ttft_scheduled
-        self._detector.ended(number, latency, ttft, is_refused=sample.error in _REFUSED)
+        own_delay = sample.queue_delay - sample.held
+        self._detector.ended(number, latency, ttft, is_refused=sample.error in _REFUSED, own_delay=own_delay)
         growth = self._detector.check()
         if growth is not None:
             self._is_found = True

@@ -97,3 +97,38 @@ def test_memory_does_not_grow_with_the_number_of_requests() -> None:
         detector.due(float(number), 1)
         detector.ended(number, 1.0, 0.1)
     assert len(detector._cohorts) <= 64
+
+
+def paused(pause: float, capacity: float) -> Growth | None:
+    """Return the saturation that is found if the load generator pauses for some seconds, after 400 requests of 1,600.
+
+    25 requests per second are due at equal distances. The server answers one after the other.
+    """
+    detector = SaturationDetector(0.0)
+    free, ends = 0.0, list[tuple[float, int, float, float]]()
+    begin = 400 / 25
+    for number in range(1600):
+        at = number / 25
+        sent = max(at, begin + pause) if at >= begin else at
+        free = max(free, sent) + 1 / capacity
+        while ends and ends[0][0] <= sent:
+            _, ended, latency, own_delay = heapq.heappop(ends)
+            detector.ended(ended, latency, latency, own_delay=own_delay)
+            growth = detector.check()
+            if growth is not None:
+                return growth
+        detector.due(at, len(ends) + 1)
+        heapq.heappush(ends, (free, number, free - at, sent - at))
+    return None
+
+
+@pytest.mark.parametrize("pause", [0.5, 2.0, 5.0, 10.0])
+def test_a_pause_of_the_load_generator_is_not_the_limit_of_the_server(pause: float) -> None:
+    assert paused(pause, 40) is None
+    assert paused(pause, 26) is None
+
+
+def test_an_overload_is_found_after_a_pause_of_the_load_generator() -> None:
+    found = paused(2.0, 20)
+    assert found is not None
+    assert found.latency[1] - found.latency[0] > 2.0
