@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
 from llmendpoint_common.contracts.sidecar import ModelReason
+from llmendpoint_common.diagnosis.explained import is_too_young
 from llmendpoint_common.diagnosis.facts import (
     ClusterFacts,
     EndpointFacts,
@@ -140,6 +141,8 @@ def _prometheus(facts: MachineFacts) -> _Row:
     server = facts.prometheus
     if server is None or server.silence is not None:
         return "Prometheus", "none answers; it is optional", of, True
+    if is_too_young(server):
+        return "Prometheus", f"it was started {server.age or 0:.0f} s ago, and has no targets yet", of, True
     return "Prometheus", f"{_count(server.targets)} at {host_and_port(server.url)}", of, False
 
 

@@ -105,12 +105,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class PrometheusFacts:
-    """A Prometheus server. `skew` is how far its clock is ahead of ours, in seconds."""
+    """A Prometheus server. `skew` is how far its clock is ahead of ours, in seconds.
+
+    `age` is the time since its start in seconds. It is only known if there are no targets.
+    """
 
     url: str
     silence: Silence | None = None
     targets: tuple[Target, ...] = ()
     skew: float | None = None
+    age: float | None = None
     is_expected: bool = True
     #: Path of the configuration file, if it is known.
     configuration: str = ""

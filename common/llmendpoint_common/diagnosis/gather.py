@@ -140,6 +140,10 @@ class _Asker:
             return Silence(SilenceKind.FOREIGN, f"the answer is not HTTP ({type(error).__name__})")
         return _Answer(response.status, _decoded(content), content, skew)
 
+    def now(self) -> float:
+        """Return the Unix time."""
+        return self._clock()
+
     def _skew(self, date: str | None, sent: float) -> float | None:
         try:
             server = parsedate_to_datetime(date or "").timestamp()
@@ -280,7 +284,18 @@ async def _prometheus(asker: _Asker, at: PrometheusPlace) -> PrometheusFacts:
         words = f"GET /api/v1/targets was answered with HTTP {answer.status}"
         return replace(facts, silence=Silence(SilenceKind.FOREIGN, words))
     rows = _rows(replace(answer, value=data), "activeTargets")
-    return replace(facts, targets=tuple(map(_target, rows)), skew=answer.skew)
+    facts = replace(facts, targets=tuple(map(_target, rows)), skew=answer.skew)
+    return facts if facts.targets else replace(facts, age=await _age(asker, at))
+
+
+async def _age(asker: _Asker, at: PrometheusPlace) -> float | None:
+    """Return the time since the start of Prometheus in seconds, by its own clock, or None."""
+    answer = await asker.ask(f"{at.url}/api/v1/status/runtimeinfo")
+    if isinstance(answer, Silence) or not isinstance(answer.value, dict):
+        return None
+    data = answer.value.get("data")
+    started = _timestamp(_text(data, "startTime")) if isinstance(data, dict) else None
+    return None if started is None else asker.now() + (answer.skew or 0.0) - started
 
 
 def _target(row: dict[str, Any]) -> Target:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llmendpoint_common.diagnosis.explained import is_explained
+from llmendpoint_common.diagnosis.explained import is_explained, is_too_young
 from llmendpoint_common.diagnosis.facts import MachineFacts, PrometheusFacts, SidecarFacts, Silence, SilenceKind, Target
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
@@ -25,6 +25,8 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
             yield _silent(server, server.silence)
         return
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]
+    if is_too_young(server):
+        return
     if not server.targets:
         yield _without_targets(server, answering)
         return

@@ -293,6 +293,9 @@ def test_a_prometheus_without_targets(machine: Machine, scripted: ScriptedServer
     needs_prometheus()
     machine.sidecar(scripted.port)
     machine.prometheus()
+    code, report = machine.doctor()
+    assert (code, report["findings"]) == (0, [])  # it has just been started
+    wait_until(lambda: machine.doctor()[1]["findings"] != [], 60)
     assert machine.cause() == "PrometheusWithoutTargets"
 
 

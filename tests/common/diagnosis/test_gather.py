@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -138,6 +140,31 @@ async def test_targets_of_prometheus(session: aiohttp.ClientSession) -> None:
     first, second = facts.prometheus.targets
     assert (first.url, first.health, first.error, first.last_scrape) == ("http://a:8001/metrics", "down", "no", None)
     assert second.last_scrape == pytest.approx(1767323045.123456)
+
+
+@pytest.mark.parametrize("ahead", [0.0, -7200.0])
+async def test_the_age_of_a_prometheus_without_targets_follows_its_own_clock(
+    session: aiohttp.ClientSession, ahead: float
+) -> None:
+    started = datetime.fromtimestamp(time.time() + ahead - 5, UTC).isoformat()
+    script = {
+        "/api/v1/targets": {"data": {"activeTargets": []}},
+        "/api/v1/status/runtimeinfo": {"data": {"startTime": started}},
+    }
+    with scripted_server(script) as server:
+        server.ahead = ahead
+        facts = await gather(session, Places(prometheus=PrometheusPlace(server.url)))
+    assert facts.prometheus is not None
+    assert facts.prometheus.age == pytest.approx(5, abs=3)
+
+
+@pytest.mark.parametrize("answer", [None, [], {"data": 1}, {"data": {"startTime": 7}}, {"data": {"startTime": "x"}}])
+async def test_the_age_of_a_prometheus_may_be_unknown(session: aiohttp.ClientSession, answer: Any) -> None:
+    script = {"/api/v1/targets": {"data": {"activeTargets": []}}, "/api/v1/status/runtimeinfo": answer}
+    with scripted_server(script) as server:
+        facts = await gather(session, Places(prometheus=PrometheusPlace(server.url)))
+    assert facts.prometheus is not None
+    assert facts.prometheus.age is None
 
 
 @pytest.mark.parametrize("ahead", [-7200.0, 90.0])

@@ -152,6 +152,14 @@ def test_each_fault_gives_exactly_its_cause(facts: MachineFacts, cause: str, com
     assert len(wrong) == 1
 
 
+def test_a_prometheus_that_was_just_started_has_no_targets_yet() -> None:
+    facts = prometheus(targets=(), age=3.2)
+    assert machine_findings(facts) == ()
+    check = next(check for check in machine_checks(facts, ()) if check.name == "Prometheus")
+    assert (check.state, check.words) == (CheckState.NOT_CHECKED, "it was started 3 s ago, and has no targets yet")
+    assert only(prometheus(targets=(), age=60.0)).cause == Cause.PROMETHEUS_WITHOUT_TARGETS
+
+
 def test_a_sidecar_that_does_not_run_explains_a_target_that_is_down() -> None:
     down = replace(PROMETHEUS, targets=(replace(TARGET, health="down", error="connection refused"),))
     facts = replace(sidecar(status=None, silence=REFUSED), prometheus=down)
