@@ -33,7 +33,7 @@ FILES = {
     "@preact/signals": {"dist/signals.mjs": "signals.js"},
     "uplot": {"dist/uPlot.esm.js": "uPlot.esm.js", "dist/uPlot.min.css": "uPlot.min.css"},
 }
-#: What the names in imports become.
+#: The vendored file of each name in an import.
 MODULES = {
     "preact": "./preact.js",
     "preact/hooks": "./hooks.js",
@@ -54,7 +54,7 @@ _SOURCE_MAP = re.compile(rb"\n?//# sourceMappingURL=\S+\s*\Z")
 
 
 class VendorError(Exception):
-    """Why a library cannot be copied."""
+    """A library cannot be copied. The message has the reason."""
 
 
 @dataclass(frozen=True)

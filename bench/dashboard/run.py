@@ -3,7 +3,7 @@
     PYTHONPATH=common:dashboard python bench/dashboard/run.py --endpoints 500 --browsers 10 --seconds 60
 
 The dashboard runs as a process of its own. One other process answers as all sidecars, each on a port of its own, with
-pages like those of a real sidecar whose counters grow with `--busy` percent of the sidecars at each poll; the rest are
+pages like those of a real sidecar. At each poll, the counters of the share `--busy` of the sidecars grow; the others are
 idle. A third process is all browsers: it reads the events, and measures how old the time of the section `overview` is
 when it arrives. Figures are printed as JSON. They are only comparable if nothing else runs.
 """
@@ -134,7 +134,7 @@ def sidecars(count: int, busy: float, ports: Any) -> None:
 
 
 async def browse(url: str, seconds: float, result: dict[str, list[float]]) -> None:
-    """Be one browser: read the events, and note bytes and ages."""
+    """Read the events as one browser, and record bytes and ages."""
     headers = {"Accept-Encoding": "gzip"}
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(auto_decompress=False, timeout=timeout) as session:

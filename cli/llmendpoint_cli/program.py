@@ -1,4 +1,4 @@
-"""Entry point of the command `llmendpoint`, which is imported in a moment, unlike its commands."""
+"""Entry point of the command `llmendpoint`. It is imported quickly, and imports the command line itself."""
 
 from __future__ import annotations
 

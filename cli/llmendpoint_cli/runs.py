@@ -13,7 +13,7 @@ from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ClusterError, NoClusterError, OutputError
 from llmendpoint_common.process.flags import Group
 from llmendpoint_loadjob.report.files import read_summary
-from llmendpoint_loadjob.report.left import told
+from llmendpoint_loadjob.report.left import with_progress
 from llmendpoint_loadjob.report.pods import merged_summary, pods_of
 
 
@@ -49,7 +49,7 @@ def find_run(text: str, options: Namespace, *, is_awaited: bool = False) -> Run:
             summary = merged_summary(pods)
             return Run(text, summary, exit_code_of(summary.verdict, summary.reason), pods=tuple(pods))
         folder = path if path.is_dir() else path.parent
-        summary = told(folder, read_summary(path))
+        summary = with_progress(folder, read_summary(path))
         return Run(text, summary, exit_code_of(summary.verdict, summary.reason), folder=folder)
     if text.endswith("/") or text.startswith((".", "/", "~")):
         raise OutputError(f"{text}: No such file or directory")

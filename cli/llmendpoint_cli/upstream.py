@@ -8,6 +8,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+#: Model of the simulator.
+SIMULATED_MODEL = "simulated:latest"
 _PROBE_SECONDS = 3.0
 
 
@@ -23,11 +25,9 @@ class Upstream:
 def find_ollama(url: str) -> Upstream | str:
     """Return the Ollama at `url` if it has a local completion model that answers within 3 s, otherwise the reason."""
     try:
-        tags = _call(f"{url}/api/tags", None)
+        local = _local_models(url)
     except (OSError, ValueError) as error:
         return f"nothing answers at {url} ({getattr(error, 'reason', error)})"
-    names = [str(row.get("name", "")) for row in tags.get("models", [])]
-    local = [name for name in names if "cloud" not in name.rpartition(":")[2]]
     # A model in memory answers immediately. Loading any other model may take longer than 3 s.
     loaded = _in_memory(url)
     local.sort(key=lambda name: name not in loaded)
@@ -42,6 +42,19 @@ def find_ollama(url: str) -> Upstream | str:
             return f"{name} at {url} does not answer within {_PROBE_SECONDS:g} s ({getattr(error, 'reason', error)})"
         return Upstream(url, name, is_real=True)
     return f"the Ollama at {url} has no local completion model (`ollama pull llama3.2:1b` pulls one)"
+
+
+def local_models(url: str) -> list[str]:
+    """Return the names of the models on the disk of the Ollama at `url`, or none if it does not answer."""
+    try:
+        return _local_models(url)
+    except (OSError, ValueError):
+        return []
+
+
+def _local_models(url: str) -> list[str]:
+    names = [str(row.get("name", "")) for row in _call(f"{url}/api/tags", None).get("models", [])]
+    return [name for name in names if "cloud" not in name.rpartition(":")[2]]
 
 
 def _in_memory(url: str) -> set[str]:

@@ -55,8 +55,11 @@ class Mode(StrEnum):
 
 
 class SourceState(StrEnum):
-    """OK: answered at the last poll. STALE: did not, so its figures are those of its last answer. DOWN: no answer for
-    30 s, or never: it is not part of the overview.
+    """States of a source.
+
+    - OK: it answered the last poll.
+    - STALE: it did not, so its figures are those of its last answer.
+    - DOWN: it has not answered for 30 s, or never, so it is not part of the overview.
     """
 
     OK = "ok"
@@ -217,9 +220,9 @@ class Condition(_Value, frozen=True, kw_only=True):
 class EndpointRow(Row, frozen=True, kw_only=True):
     """Row of `endpoints`: an LLMEndpoint. The key is NAMESPACE/NAME.
 
-    `ready` is the status of the condition Ready (`True`, `False` or `Unknown`), `reason` and `message` are its own.
-    `models` are the declared names. `gpu` is what a replica requests, such as `1 nvidia.com/gpu`, or empty. `advice`
-    says what to do, and is empty if nothing is wrong.
+    `ready` is the status of the condition Ready (`True`, `False` or `Unknown`). `reason` and `message` are those of the
+    same condition, or of Reconciling if the endpoint has no replicas. `models` are the declared names. `gpu` is what a
+    replica requests, such as `1 nvidia.com/gpu`, or empty. `advice` says what to do, and is empty if nothing is wrong.
     """
 
     namespace: str
@@ -240,7 +243,7 @@ class EndpointRow(Row, frozen=True, kw_only=True):
 
 
 class Origin(StrEnum):
-    """Where a load test comes from: the folder of runs of this machine, or a LoadTest of the cluster."""
+    """Origins of load tests: the folder of runs of this machine, or LoadTests of the cluster."""
 
     MACHINE = "machine"
     CLUSTER = "cluster"
@@ -266,7 +269,7 @@ class LoadTestRow(Row, frozen=True, kw_only=True):
     """Row of `loadtests`. The key is the name of the run's folder on a machine, and NAMESPACE/NAME in a cluster.
 
     `namespace` is empty on a machine. `load` describes the load in one sentence. `percent` (0 to 100) is the progress
-    of a run that goes on, `awaiting` says what the run waits for, and `in_flight` is the number of requests without a
+    of a run that continues, `awaiting` says what the run waits for, and `in_flight` is the number of requests without a
     complete response. `verdict` and `reason` are those of the result
     (contracts/loadrun, `Verdict` and `VerdictReason`), empty before the end. `ttft` is that of the whole run.
     `has_report` is whether `GET /api/v1/loadtests/KEY/report.html` answers. If it does not, `report_command` is the
@@ -333,7 +336,7 @@ class RequestRow(Row, frozen=True, kw_only=True):
 
 
 class Severity(StrEnum):
-    """How bad a finding is."""
+    """Severities of findings."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -343,8 +346,8 @@ class Severity(StrEnum):
 class DoctorRow(Row, frozen=True, kw_only=True):
     """Row of `doctor`: a cause of a problem.
 
-    `subject` is what has the problem, `cause` its identifier, `sentence` says what is wrong, `advice` what to do, and
-    `command` is the command that mends it, or empty.
+    `subject` is the thing with the problem, and `cause` the identifier of the cause. `sentence` describes the problem,
+    and `advice` what to do. `command` is the command that mends it, or empty.
     """
 
     severity: Severity
@@ -404,7 +407,7 @@ class SeriesName(StrEnum):
 
 
 class HistorySource(StrEnum):
-    """Where a history comes from."""
+    """Sources of histories."""
 
     SIDECARS = "sidecars"
     PROMETHEUS = "prometheus"

@@ -112,7 +112,7 @@ class Dashboard:
 
 
 async def _kept(job: Job) -> None:
-    """Run a job until it is cancelled. If it fails, which nobody expects, it is logged and run again."""
+    """Run a job until it is cancelled. An unexpected failure is logged, and the job runs again."""
     while True:
         try:
             await job()

@@ -180,7 +180,7 @@ def _source_options(flags: Flags) -> None:
     machine = flags.group("machine")
     machine.option("sidecar", parse_named_url, [], "name of a sidecar, and base URL of its admin port, such as "
                    f"ollama=http://127.0.0.1:{ADMIN_PORT}", value="NAME=URL")  # fmt: skip
-    machine.option("simulated", str, [], "name of a sidecar whose upstream is the simulator, which the page says",
+    machine.option("simulated", str, [], "name of a sidecar whose upstream is the simulator; the page has a notice",
                    value="NAME")  # fmt: skip
     machine.option("upstream", parse_named_url, [], "name of a sidecar, and base URL of its Ollama, such as "
                    f"ollama=http://127.0.0.1:{OLLAMA_PORT}; the doctor then also examines Ollama itself",
@@ -215,7 +215,7 @@ def parse_settings(
     names = [name for name, _ in options.sidecar]
     _check_names(flags, options, names)
     auth = _auth(flags, options)
-    if auth.mode is AuthMode.NONE and not options.allow_unauthenticated and not is_loopback(options.listen):
+    if auth.mode is AuthMode.NONE and not options.allow_unauthenticated and not options.listen.is_loopback:
         flags.refuse(
             f"--listen {options.listen} can be reached from other machines, and --auth none would show the dashboard "
             "to everyone there; set --auth token or --auth header, listen on localhost, or add --allow-unauthenticated"
@@ -238,16 +238,6 @@ def parse_settings(
         allow_unauthenticated=options.allow_unauthenticated,
         log_level=options.log_level,
     )
-
-
-def is_loopback(address: Address) -> bool:
-    """Return whether only programs on this machine can connect to an address."""
-    if address.host == LOCALHOST:
-        return True
-    try:
-        return address.host is not None and ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_names(flags: Flags, options: Namespace, names: Sequence[str]) -> None:

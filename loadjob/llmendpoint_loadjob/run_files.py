@@ -1,7 +1,7 @@
-"""Writes the files of a run while it goes: request lines, partial summaries, and the progress for those who watch.
+"""Writes the files of a run while it continues: request lines, partial summaries, and the progress.
 
-What is computed and written in between runs in a thread, from a copy. On the event loop, it would be in every latency
-that is measured then. A write that fails never ends the run.
+Summaries and progress are computed and written in a thread, from a copy. On the event loop, this time would be part of
+every latency that is measured then. A write that fails never ends the run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _clock = time.perf_counter
 
 @dataclass(frozen=True)
 class Observed:
-    """What the files say about a run. The functions are called on the event loop, except `summarize`."""
+    """Sources of the content of the files. The functions are called on the event loop, except `summarize`."""
 
     progress: Callable[[], Progress]
     objectives: Callable[[], tuple[ObjectiveProgress, ...]]
@@ -54,7 +54,7 @@ class Observed:
 
 
 class RunFiles:
-    """The files of one run in its folder. `failure` says why one could not be written, if one could not."""
+    """The files of one run in its folder. `failure` is the first error of a write, or empty."""
 
     def __init__(self, folder: OutputFolder, observed: Observed) -> None:
         self._folder = folder
@@ -76,7 +76,7 @@ class RunFiles:
         self._lines.write(sample)
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """Return what has to run as long as the load: it keeps the files up to date, until it is cancelled."""
+        """Return the coroutines that keep the files up to date. They have to be cancelled at the end of the load."""
         return [self._keep_lines(), self._keep_partial(), self._keep_progress()]
 
     def close_lines(self) -> None:
@@ -112,7 +112,7 @@ class RunFiles:
         return f"In {folder}, {RESULT_KEY} {figures}, and {REQUESTS} has {lines.written} of {total} requests."
 
     def write_end(self, failure: str) -> None:
-        """Write that the run has ended. `failure` says why it could not be done, if it could not."""
+        """Write that the run has ended. `failure` is the reason for which it failed, or empty."""
         with suppress(OSError):
             self._folder.write_progress(self._progress(RunState.ENDED, failure or self.failure))
 
@@ -132,7 +132,7 @@ class RunFiles:
             self._note(self._lines.failure)
 
     async def _keep_partial(self) -> None:
-        """Write a partial summary again and again: what remains if the process is killed."""
+        """Write a partial summary regularly. It remains if the process is killed."""
         while True:
             spent = await self._write_partial()
             await asyncio.sleep(min(max(MIN_PARTIAL_SECONDS, spent / _PARTIAL_SHARE), MAX_PARTIAL_SECONDS))
@@ -155,7 +155,7 @@ class RunFiles:
             return MAX_PARTIAL_SECONDS * _PARTIAL_SHARE
 
     def _warn(self, sentence: str) -> None:
-        """Log a sentence, but not again and again."""
+        """Log a sentence, unless it is the same as the last one."""
         if sentence != self._warned:
             self._warned = sentence
             log.warning("%s", sentence)

@@ -16,7 +16,7 @@ _BEARER = "bearer "
 
 
 class Asked(NamedTuple):
-    """What rules see of a request: its path, the canonical name of its model, and its API key."""
+    """Properties of a request that rules match: its path, the canonical name of its model, and its API key."""
 
     route: str
     model: str

@@ -123,7 +123,7 @@ class Simulator:
             exchange.fields = ()
             return refused
         handler = self._find(request)
-        # Requests that run a model get their faults where the model is known.
+        # Requests that run a model get their faults later, when the model is known.
         if self.behaviour.faults and operation_of(request.method.encode(), request.path.encode()) not in WITH_MODEL:
             injected = self._world.pick_by_route(request)
             if injected is not None:

@@ -36,7 +36,7 @@ class Parts(NamedTuple):
 
 
 class Script(NamedTuple):
-    """What a stream follows: its parts, its times, its fault, and whether the simulator hangs at the moment."""
+    """Plan of a stream: its parts, its times and its fault. `hangs` returns whether the simulator hangs now."""
 
     parts: Parts
     pace: Pace

@@ -1,4 +1,4 @@
-"""What all routes of the simulator share: behaviour, models, ledger, faults, random values and timers."""
+"""State that all routes of the simulator share: behaviour, models, ledger, faults, random values and timers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOAD_FAILURE = "llama runner process has terminated: exit status 2"
 
 
 class Place(NamedTuple):
-    """Where a request runs: the model in memory, its slots, and the seconds until it was in memory."""
+    """A slot of a model for a request: the model in memory, its slots, and the seconds until it was in memory."""
 
     runner: Runner
     slots: Slots

@@ -170,6 +170,26 @@ def test_charts_begin_when_something_is_known(open_page: OpenPage) -> None:
         assert "Nothing is known before" in tab.inner_text("main")
 
 
+def test_the_time_since_which_something_is_known_is_that_of_the_first_value(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        pages.known_seconds = 50
+        tab = open_page(pages, "#/overview")
+        tab.wait_for_selector("canvas")
+        tab.locator("figure").first.get_by_role("button").click()
+        rows = tab.locator("figure").first.locator("tbody tr")
+        known = [row.split("\t") for row in rows.all_inner_texts() if "\u2013" not in row]
+        assert len(known) == 10
+        assert f"Nothing is known before {known[-1][0]}." in tab.inner_text("main")
+
+
+def test_a_legend_has_no_value_of_long_ago(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        pages.silent_seconds = 60
+        tab = open_page(pages, "#/overview")
+        tab.wait_for_selector("canvas")
+        assert set(tab.locator("figure").nth(2).locator(".keys b").all_inner_texts()) == {"\u2013"}
+
+
 def test_charts_follow_the_theme(machine: Pages, open_page: OpenPage) -> None:
     tab = open_page(machine, "#/overview")
     tab.wait_for_selector("canvas")

@@ -51,7 +51,7 @@ def test_the_demo_can_leave_everything_running(tmp_path: Path) -> None:
         done = stack.run("demo", "--keep", "--duration", "1s")
         # A run of a second has too few requests for a verdict.
         assert done.returncode in (0, 98), done.stdout + done.stderr
-        assert "everything goes on; `llmendpoint down` (or make down) ends it" in done.stdout
+        assert "everything keeps running; `llmendpoint down` (or make down) ends it" in done.stdout
         assert re.search(r"dashboard: http://127.0.0.1:\d+\n", done.stdout)
         assert len(list(stack.folders.runs.glob("*/report.html"))) == 1
         assert stack.run("status").returncode == 0

@@ -17,8 +17,8 @@ import pytest
 from llmendpoint_common.contracts.loadrun import PROGRESS_FILE, Objective, ObjectiveProgress, RunProgress, RunState
 from llmendpoint_common.contracts.loadrun.notation import parse_objective
 from llmendpoint_common.process.errors import OutputError
+from llmendpoint_common.process.folder_lock import is_locked
 from llmendpoint_loadjob.report.files import OutputFolder
-from llmendpoint_loadjob.report.folder_lock import is_being_written
 from llmendpoint_loadjob.result.live import live_objectives
 from support.reports import smallest, summary
 from support.runs import answered, document_of, failed, measure
@@ -77,14 +77,14 @@ async def test_another_run_cannot_write_to_the_folder_of_one_that_continues(
     simulator = await start_simulator(ttft=0.01, tokens=1)
     first = await start(simulator.url, tmp_path, "--concurrency=1", "--duration=1h")
     await eventually(lambda: progress_of(tmp_path)["state"] == "running", 30)
-    assert is_being_written(tmp_path)
+    assert is_locked(tmp_path)
     second = await start(simulator.url, tmp_path, "--concurrency=1", "--max-requests=1")
     _, error = await asyncio.wait_for(second.communicate(), 30)
     assert second.returncode == 2
     assert f"{tmp_path}: another run is writing to this folder" in error.decode()
     first.kill()
     await first.wait()
-    assert not is_being_written(tmp_path)
+    assert not is_locked(tmp_path)
     assert progress_of(tmp_path)["state"] == "running"
 
 

@@ -28,7 +28,10 @@ _RANGES = {"15m": (900, 5), "1h": (3600, 15), "6h": (21600, 60), "24h": (86400, 
 
 
 class Pages:
-    """A running server. Its history is a wave if `has_history`, of the last `known_seconds` if they are set."""
+    """A running server. Its history is a wave if `has_history`, of the last `known_seconds` if they are set.
+
+    Nothing is known of the last `silent_seconds`.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, hub: Hub, port: int, has_history: bool) -> None:
         self._loop = loop
@@ -36,6 +39,7 @@ class Pages:
         self.url = f"http://127.0.0.1:{port}/"
         self.has_history = has_history
         self.known_seconds: float | None = None
+        self.silent_seconds = 0.0
 
     def write(self, change: Callable[[Hub], None]) -> None:
         """Write into the hub, in its thread, and return when it is written."""
@@ -85,7 +89,9 @@ def serving(fill: Callable[[Hub], None], *, has_history: bool = True) -> Iterato
 def _api(hub: Hub, pages: Pages) -> list[web.RouteDef]:
     async def history_of(request: web.Request) -> web.StreamResponse:
         seconds, step = _RANGES[request.query["range"]]
-        return answer(history(seconds, step, known=pages.known_seconds) if pages.has_history else history(0, 5))
+        if not pages.has_history:
+            return answer(history(0, 5))
+        return answer(history(seconds, step, known=pages.known_seconds, silent=pages.silent_seconds))
 
     async def detail(request: web.Request) -> web.StreamResponse:
         row = _row(hub, request.match_info["key"])

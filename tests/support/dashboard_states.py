@@ -229,8 +229,10 @@ def findings() -> Iterable[c.DoctorRow]:
     )  # fmt: skip
 
 
-def history(seconds: float, step: float, now: float | None = None, known: float | None = None) -> c.History:
-    """Return a history with all series. If `known` is set, only its last seconds are known."""
+def history(
+    seconds: float, step: float, now: float | None = None, known: float | None = None, silent: float = 0.0
+) -> c.History:
+    """Return a history with all series. If `known` is set, only its last seconds are known, except the `silent` ones."""
     end = time.time() if now is None else now
     times = [end - seconds + step * (index + 1) for index in range(int(seconds / step))]
     wave = [1 + 0.4 * math.sin(index / 9) + 0.15 * math.sin(index / 2.3) for index in range(len(times))]
@@ -238,9 +240,9 @@ def history(seconds: float, step: float, now: float | None = None, known: float 
     unknown = 0 if known is None else len(times) - int(known / step)
 
     def series(name: c.SeriesName, scale: float, outcome: str = "") -> c.Series:
-        return c.Series(
-            name=name, values=[*[None] * unknown, *(scale * value for value in wave[unknown:])], outcome=outcome
-        )
+        values = [*[None] * unknown, *(scale * value for value in wave[unknown:])]
+        missing = int(silent / step)
+        return c.Series(name=name, values=[*values[: len(values) - missing], *[None] * missing], outcome=outcome)
 
     return c.History(
         range="15m", step=step, source=c.HistorySource.SIDECARS, times=times,

@@ -27,7 +27,7 @@ _LOADTESTS = f"/apis/{GROUP}/{VERSION}/namespaces/{{}}/loadtests"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CONFIG_MAPS = "/api/v1/namespaces/{}/configmaps"
 Manifest = dict[str, Any]
-# It logs that there is no kubeconfig, which the error says too.
+# Its warning that no kubeconfig was found repeats the error.
 logging.getLogger("kubernetes.aio.config.kube_config").setLevel(logging.ERROR)
 
 

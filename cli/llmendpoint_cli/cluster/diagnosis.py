@@ -1,6 +1,6 @@
 """Gathers the facts about a cluster: the kinds that it has, the operator, and the conditions of endpoints.
 
-It only reads, with the rights of the user. What the user may not read is left out, and named.
+It only reads, with the rights of the user. Objects that the user may not read are left out, and their kinds are named.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`llmendpoint demo`: starts the metering proxy in front of a model server, runs a short load test, and exits.
 
-With `--keep`, the programs are those of `llmendpoint up`, and go on. Otherwise they end with the demo, and leave the
-state folder alone. The demo passes all settings to the other programs as arguments, so that their environment variables
-have no effect.
+With `--keep`, the programs are those of `llmendpoint up`, and keep running. Otherwise they end with the demo, and leave
+the state folder alone. The demo passes all settings to the other programs as arguments, so that their environment
+variables have no effect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llmendpoint_cli.stack.ports import free_port
 from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.stack.request import DASHBOARD_PORT
 from llmendpoint_cli.stack.runs import new_run
-from llmendpoint_cli.upstream import Upstream, find_ollama
+from llmendpoint_cli.upstream import SIMULATED_MODEL, Upstream, find_ollama
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT, Metric
 from llmendpoint_common.process.errors import StackError
@@ -40,7 +40,6 @@ the simulator.
 exit codes: 0 the objectives were met, 99 one was missed, 98 the load generator was the bottleneck, 1 the demo failed,
 2 invalid option, 130 interrupted
 """
-_SIMULATED_MODEL = "simulated:latest"
 # The simulator's timing is known, so there are objectives for latency. That of a real Ollama depends on the machine,
 # and so does the number of requests: p75 needs 4, which is one of each user, and an error rate would need 20.
 _SIMULATED_OBJECTIVES = ("ttft:p95=1s", "tpot:p95=50ms", "error_rate=0%")
@@ -139,7 +138,7 @@ def _load(target: _Target, out: Path, say: Callable[[str], None], duration: str)
 
 
 def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -> int:
-    """Send the load through the stack of `llmendpoint up`, which is started if none is up, and goes on."""
+    """Send the load through the stack of `llmendpoint up`, which is started if none is up, and keeps running."""
     folders = Folders()
     if not supervisor_runs(folders) and (code := up.main([], "llmendpoint up")):
         return code
@@ -147,7 +146,7 @@ def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -
     if stack is None or not stack.sidecars:
         raise StackError("the stack cannot be used; `llmendpoint down` ends it")
     sidecar = stack.sidecars[0]
-    upstream = Upstream(sidecar.upstream_url, _SIMULATED_MODEL, is_real=False)
+    upstream = Upstream(sidecar.upstream_url, SIMULATED_MODEL, is_real=False)
     if not sidecar.simulated:
         found = find_ollama(sidecar.upstream_url)
         if isinstance(found, str):
@@ -159,7 +158,7 @@ def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -
     say(f"report: {out}/report.html")
     if stack.dashboard_url:
         say(f"dashboard: {stack.dashboard_url}")
-    say("everything goes on; `llmendpoint down` (or make down) ends it")
+    say("everything keeps running; `llmendpoint down` (or make down) ends it")
     return code
 
 
@@ -178,7 +177,7 @@ def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstre
     url = f"http://127.0.0.1:{port}"
     arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "100ms", "--inter-token", "10ms"]
     stack.enter_context(process("llmendpoint_simulator", arguments, f"{url}/api/version"))
-    return Upstream(url, _SIMULATED_MODEL, is_real=False)
+    return Upstream(url, SIMULATED_MODEL, is_real=False)
 
 
 def _show_metrics(url: str, console: Console) -> None:

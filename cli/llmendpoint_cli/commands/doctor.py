@@ -1,4 +1,4 @@
-"""`llmendpoint doctor`: says what is wrong with this machine or with endpoints of a cluster, and how to mend it."""
+"""`llmendpoint doctor`: findings about this machine or endpoints of a cluster, each with the command that mends it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from llmendpoint_common.process.units import parse_duration
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DOWN_"
 _DESCRIPTION = """End everything that `llmendpoint up` started. The proxy lets requests finish first, and programs that
-do not end are killed. An Ollama that `up` did not start goes on. Logs and results of load tests stay."""
+do not end are killed. An Ollama that `up` did not start keeps running. Logs and results of load tests stay."""
 _NOTES = """examples:
   llmendpoint down
   llmendpoint down --timeout 2s    do not wait longer for requests

@@ -31,7 +31,7 @@ from llmendpoint_loadjob.run_values import parse_url
 from llmendpoint_loadjob.settings import ENVIRONMENT_PREFIX, parse_settings
 
 _SECONDS = 3.0
-#: How often a question is asked whose answer is empty.
+#: Number of times that a question is asked if the answer is empty.
 _ATTEMPTS = 3
 
 

@@ -1,4 +1,4 @@
-"""`llmendpoint status`: what runs on this machine, and whether it is healthy."""
+"""`llmendpoint status`: the programs of the stack on this machine, and their health."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _document(folders: Folders, stack: Stack | None, rows: list[Health], *, heal
 
 
 def _print(stack: Stack, rows: list[Health]) -> None:
-    # Output that no one reads on a terminal keeps its columns.
+    # Output to a file or a pipe keeps its columns, because programs read them.
     is_narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
     width = shutil.get_terminal_size().columns if is_narrow else sys.maxsize
     cells = [_cells(row) for row in rows]

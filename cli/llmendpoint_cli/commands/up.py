@@ -38,8 +38,8 @@ Say = Callable[[str], None]
 _ATTEMPTS = 3
 
 _DESCRIPTION = """Start a metered Ollama endpoint on this machine: the metering proxy, its metrics, the dashboard and,
-if it is installed, Prometheus. The programs go on when the terminal closes, and are started again if they end. They
-listen on loopback unless told otherwise."""
+if it is installed, Prometheus. The programs keep running when the terminal closes, and are started again if they end.
+By default, they listen on loopback."""
 _NOTES = """model server:
   Without --upstream, it is the Ollama of this machine. If none answers and Ollama is installed, it is started, and
   otherwise the simulator takes its place, whose responses are made up.
@@ -48,8 +48,8 @@ examples:
   llmendpoint up
       start everything; then `ollama run llama3.2:3b` with OLLAMA_HOST=127.0.0.1:11435 is metered
   llmendpoint up -f llmendpoint.yaml
-      as an LLMEndpoint says: models are pulled and loaded, limits and timeouts apply. What has no meaning on one
-      machine is named, with the reason.
+      use the spec of an LLMEndpoint: models are pulled and loaded, limits and timeouts apply. Fields without a meaning
+      on one machine are named, each with the reason.
   llmendpoint up --upstream gpu1=http://10.0.0.5:11434 --upstream gpu2=http://10.0.0.6:11434
       one proxy for each Ollama, on ports 11435 and 11436, and one dashboard over all
   llmendpoint up --listen :11435 --key team-a=keys/team-a.txt
@@ -104,7 +104,7 @@ def command_line(program: str = "llmendpoint up") -> Flags:
 
 
 def _parse_address(text: str) -> Address:
-    """Return an address with a port of its own. Port 0 means any free port, which no client would know."""
+    """Return an address whose port is not 0. Port 0 means any free port, and clients need to know the port."""
     address = parse_address(text)
     if address.port == 0:
         raise ValueError(f"{text!r} has no port; write it like :11435 or 127.0.0.1:11435")
@@ -235,5 +235,5 @@ def _printer(console: Console) -> Say:
 
 
 def _plain(text: str) -> str:
-    """Return a text in which square brackets are no markup."""
+    """Return a text in which rich does not take square brackets for markup."""
     return text.replace("[", r"\[")

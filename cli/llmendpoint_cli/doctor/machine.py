@@ -12,6 +12,8 @@ import aiohttp
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import is_running
+from llmendpoint_cli.stack.logfile import tail_of
+from llmendpoint_cli.stack.request import DASHBOARD_PORT, PROMETHEUS_PORT
 from llmendpoint_cli.stack.state import (
     Kind,
     Phase,
@@ -35,12 +37,11 @@ from llmendpoint_common.diagnosis.gather import (
 from llmendpoint_common.diagnosis.host import NeededPort, observe
 from llmendpoint_common.diagnosis.places import is_local, place
 
-_DASHBOARD_PORT = 3001
-_PROMETHEUS_URL = "http://127.0.0.1:9090"
+_PROMETHEUS_URL = f"http://127.0.0.1:{PROMETHEUS_PORT}"
 _SIDECAR_URL = f"http://127.0.0.1:{ADMIN_PORT}"
 _CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH"
-_LAST_WORDS = 200
-_LOG_BYTES = 8192
+#: Number of lines at the end of a log among which the last words are searched, and their maximum length.
+_LAST_LINES, _LAST_WORDS = 20, 200
 _OLLAMA, _OURS, _PROMETHEUS = ("ollama", "llmendpoint"), ("llmendpoint",), ("prometheus",)
 
 
@@ -53,7 +54,7 @@ async def machine_facts(options: Namespace) -> MachineFacts:
     stack = await asyncio.to_thread(read_stack, folders)
     records = await asyncio.to_thread(read_processes, folders)
     places = places_of(options, stack)
-    # The servers are on this machine, or named by the user: a proxy of the environment does not apply.
+    # The servers are on this machine, or named by the user, so HTTP_PROXY does not apply.
     async with aiohttp.ClientSession() as session:
         facts = await gather(session, places)
     facts = await asyncio.to_thread(observe, facts, list(_needed(places, stack)), _sidecar_pid(stack, records))
@@ -63,7 +64,7 @@ async def machine_facts(options: Namespace) -> MachineFacts:
 
 
 def places_of(options: Namespace, stack: Stack | None) -> Places:
-    """Return which servers are asked. A server that nobody has named and `up` has not started may be absent."""
+    """Return the servers to ask. A server that is neither named in the options nor part of the stack may be absent."""
     sidecars = tuple(SidecarPlace(name, url) for name, url in options.sidecar)
     if not sidecars and stack is not None:
         sidecars = tuple(SidecarPlace(one.name, one.admin_url, True, one.upstream_url) for one in stack.sidecars)
@@ -104,7 +105,7 @@ def _wanted_context(options: Namespace, stack: Stack | None) -> tuple[int | None
 
 
 def _prometheus_place(options: Namespace, stack: Stack | None) -> PrometheusPlace | None:
-    """Return the Prometheus that is asked. One that a stack does not have is not looked for beside it."""
+    """Return the Prometheus to ask. If a stack without Prometheus is up, the usual port is not checked."""
     if options.prometheus:
         return PrometheusPlace(options.prometheus, is_expected=True)
     if stack is not None:
@@ -130,7 +131,7 @@ def _needed(places: Places, stack: Stack | None) -> Iterator[NeededPort]:
 def _ports_of_the_stack(stack: Stack | None) -> Iterator[NeededPort]:
     if stack is None:
         yield NeededPort(PROXY_PORT, "the metering sidecar", _OURS, "--listen", is_in_use=False)
-        yield NeededPort(_DASHBOARD_PORT, "the dashboard", _OURS, "--dashboard-listen", is_in_use=False)
+        yield NeededPort(DASHBOARD_PORT, "the dashboard", _OURS, "--dashboard-listen", is_in_use=False)
         return
     for sidecar in stack.sidecars:
         yield NeededPort(place(sidecar.proxy_url)[1], "the metering sidecar", _OURS, "--listen")
@@ -167,10 +168,5 @@ def _runs(record: ProcessRecord) -> bool:
 
 def _last_words(folders: Folders, name: str) -> str:
     """Return the last line of a log that is not empty."""
-    try:
-        with (folders.logs / f"{name}.log").open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
+    lines = tail_of(folders.logs / f"{name}.log", _LAST_LINES).splitlines()
     return next((line.strip()[:_LAST_WORDS] for line in reversed(lines) if line.strip()), "")

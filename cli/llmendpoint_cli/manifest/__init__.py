@@ -1,1 +1,1 @@
-"""Manifests of Kubernetes objects as files of one machine: their source lines, and what of an LLMEndpoint applies."""
+"""Manifests in files on one machine: the source lines of fields, and the fields of an LLMEndpoint that apply."""

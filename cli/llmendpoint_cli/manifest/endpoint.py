@@ -1,8 +1,8 @@
 """Reads the LLMEndpoint of `llmendpoint up -f FILE`.
 
 The file is the one for the cluster. It may have other objects too: the ConfigMaps with Modelfiles are used, and all
-others are named as left out. Errors are those of the API server as far as pydantic and the checks in this module know
-them, and all of them are reported, each with file, line and field.
+others are named as left out. Errors are those of the API server, as far as pydantic and the checks in this module find
+them. All of them are reported, each with file, line and field.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from llmendpoint_common.process.units import parse_duration
 _KIND = "LLMEndpoint"
 _API = f"{GROUP}/{VERSION}"
 _MAX_SECONDS = 30 * 24 * 3600
-#: Words of pydantic, in the words of the API server.
+#: Sentences for the error types of pydantic.
 _WORDS = {
     "missing": "is required",
     "extra_forbidden": "is not a field",
@@ -41,9 +41,7 @@ _WORDS = {
     "model_type": "must be an object with fields",
     "dict_type": "must be an object with fields",
 }
-
-
-#: Bounds of pydantic: the sentence, and the name of the bound.
+#: Error types of pydantic for bounds: the sentence, and the name of the bound.
 _BOUNDS = {
     "greater_than_equal": ("must be at least {}", "ge"),
     "less_than_equal": ("must be at most {}", "le"),

@@ -16,6 +16,7 @@ from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import MARK, start_ticks
 from llmendpoint_cli.stack.logfile import LogFile
 from llmendpoint_cli.stack.state import Kind, Phase, ProcessRecord, Program
+from llmendpoint_common.process.exit_codes import exit_text
 
 #: Seconds until a crashed program is started again: twice as long each time, up to half a minute.
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
@@ -99,7 +100,7 @@ class Child:
         os.close(pipe)
 
     def collect(self) -> bool:
-        """Notice the end of the process. Return whether it has ended just now."""
+        """Record the end of the process, if it has ended. Return whether it has ended since the last call."""
         if self._process is None:
             return False
         if not _has_ended(self._process):
@@ -162,20 +163,10 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def exit_text(code: int) -> str:
-    """Return an exit code in words: `exit code 1`, or `signal SIGKILL`."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"
-
-
 def _end_with(supervisor: int) -> Callable[[], None] | None:
-    """Return what a child does before it executes its program: it asks for SIGTERM when the supervisor ends.
+    """Return the function that makes a child get SIGTERM when the supervisor ends, or None on other systems than Linux.
 
-    Linux only (prctl(2), PR_SET_PDEATHSIG). The supervisor has one thread, so this is safe between fork and exec.
+    It runs between fork and exec (prctl(2), PR_SET_PDEATHSIG), which is safe because the supervisor has one thread.
     """
     if sys.platform != "linux":
         return None

@@ -15,7 +15,7 @@ from llmendpoint_common.process.errors import StackError
 
 #: Variable that replaces the state folder.
 STATE_VARIABLE = "LLMENDPOINT_STATE_DIR"
-#: Errors of a file system that cannot take another byte. Other errors, such as a wrong permission, are reported.
+#: Errors of a file system that is full or read-only. Other errors, such as a wrong permission, are reported.
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 #: Space for state files, configuration files and the first lines of the logs.
 _NEEDED_BYTES = 256 * 1024
@@ -23,7 +23,7 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it belongs to th
 
 
 class Folders:
-    """Paths below a state folder. `root` is absolute. Creating them is up to `create`."""
+    """Paths below a state folder. `root` is absolute. `create` creates the folders."""
 
     def __init__(self, root: Path | None = None) -> None:
         given = os.environ.get(STATE_VARIABLE, "")
@@ -32,7 +32,7 @@ class Folders:
         self.logs = self.root / "logs"
         self.runs = self.root / "runs"
         self.prometheus = self.root / "prometheus"
-        #: Folder of the files that `up` writes for the programs, and what is in it.
+        #: Folder of the configuration files, key links and token that `up` writes for the programs.
         self.written = self.root
 
     @property
@@ -90,7 +90,7 @@ class Folders:
         return False
 
     def _spare(self) -> Path | None:
-        """Return a folder in memory, or None if there is none that other users cannot write."""
+        """Return a folder in memory that other users cannot write, or None if none can be used."""
         name = "llmendpoint-" + hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
         for parent in (Path(runtime) if runtime else None, _SHARED_MEMORY, Path(tempfile.gettempdir())):

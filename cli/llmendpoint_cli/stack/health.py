@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import is_running
-from llmendpoint_cli.stack.lock import is_locked
 from llmendpoint_cli.stack.state import Kind, Phase, ProcessRecord, Program, Stack, read_process, read_stack
 from llmendpoint_cli.stack.supervisor import SUPERVISOR
+from llmendpoint_common.process.folder_lock import is_locked
 
 _PROBE_SECONDS = 2.0
 #: Our own checks must not go through a proxy of the user.
@@ -72,7 +72,7 @@ def probe(url: str, seconds: float = _PROBE_SECONDS) -> tuple[int, str] | None:
 
 
 def as_json(body: str) -> dict[str, Any]:
-    """Return a JSON object, or an empty one if the text is none."""
+    """Return a JSON object, or an empty one if the text is not a JSON object."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

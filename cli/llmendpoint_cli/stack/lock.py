@@ -1,48 +1,18 @@
 """Locks of the state folder: one command changes the stack at a time, and one supervisor runs.
 
-They are locks on folders (flock(2)), because they need no file: a full disk cannot prevent them, and they end with the
-process that holds them.
+They are locks on folders (`llmendpoint_common.process.folder_lock`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from llmendpoint_common.process.errors import StackError
-
-
-def try_lock(folder: Path) -> int | None:
-    """Return a descriptor that holds the lock of a folder until it is closed, or None if another process holds it.
-
-    Raises OSError if the folder cannot be opened.
-    """
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(number)
-        return None
-    except BaseException:
-        os.close(number)
-        raise
-    return number
-
-
-def is_locked(folder: Path) -> bool:
-    """Return whether another process holds the lock of a folder. False if there is no such folder."""
-    try:
-        number = try_lock(folder)
-    except OSError:
-        return False
-    if number is None:
-        return True
-    os.close(number)
-    return False
+from llmendpoint_common.process.folder_lock import try_lock
 
 
 def wait_for_lock(folder: Path, seconds: float) -> int | None:

@@ -28,13 +28,13 @@ class LogFile:
         self._file = -1
         self._identity: tuple[int, int] | None = None
         self._size = 0
-        # What could not be written yet.
+        # Bytes that could not be written yet.
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._lost_bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Append bytes. What cannot be written is kept, and written with one of the next calls."""
+        """Append bytes. Those that cannot be written are kept, and written with one of the next calls."""
         if not data:
             return
         self._waiting.append(data)
@@ -46,7 +46,7 @@ class LogFile:
             self._lost_bytes += dropped
 
     def flush(self) -> None:
-        """Write what is kept in memory, if the disk has space."""
+        """Write the bytes that are kept in memory, if the disk has space."""
         try:
             self._reopen_if_moved()
             while self._waiting:
@@ -68,11 +68,6 @@ class LogFile:
                     return
         except OSError:
             return
-
-    def tail(self, lines: int) -> str:
-        """Return the last lines, also those that could not be written."""
-        kept = b"".join(self._waiting)
-        return "\n".join((tail_of(self.path, lines) + kept.decode(errors="replace")).splitlines()[-lines:])
 
     def close(self) -> None:
         """Close the file."""
@@ -115,7 +110,7 @@ class LogFile:
         return written
 
     def _reopen_if_moved(self) -> None:
-        """Open the file, also again if somebody has moved or removed it."""
+        """Open the file. If another program has moved or removed it, open a new one."""
         if self._file >= 0:
             with contextlib.suppress(OSError):
                 found = self.path.stat()

@@ -41,7 +41,7 @@ def log_names(folder: Path) -> list[str]:
 
 
 class Follower:
-    """Reads what is appended to a log, from its end on, also if the file is rotated or does not exist yet."""
+    """Reads lines that are appended to a log, also if the file is rotated, or does not exist yet."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
@@ -86,7 +86,7 @@ class Follower:
                 if os.path.samestat(path.stat(), opened):
                     return newer[::-1]
                 newer.append(path)
-        # Somebody has removed the part that is open.
+        # Another program has removed the part that is open.
         return parts[:1] if self._path.exists() else []
 
 

@@ -43,8 +43,7 @@ _OF_MACHINE = ("OLLAMA_HOST", "OLLAMA_MODELS", "HOME", "SSL_CERT_DIR")
 
 @dataclass(frozen=True)
 class Plan:
-    """A stack, and what has to exist before it starts: configuration files by
-    name, and files of API keys by tenant.
+    """A stack, and the files that have to exist before it starts: configuration files by name, API keys by tenant.
 
     `token` is whether the dashboard needs a file with a token.
     """
@@ -102,7 +101,7 @@ class _Planner:
     def _refuse_open_proxy_without_keys(self) -> None:
         listen = self._request.listen
         needs_key = self._spec is not None and self._spec.metering.auth is not None
-        if needs_key and not self._request.keys and listen is not None and not is_loopback(listen):
+        if needs_key and not self._request.keys and listen is not None and not listen.is_loopback:
             raise StackError(
                 f"--listen {listen} lets other machines connect, and metering.auth of the file asks for API keys, but "
                 "none is given; name a file for each tenant with --key TENANT=FILE"
@@ -224,7 +223,7 @@ class _Planner:
             arguments += [f"--simulated={sidecar.name}"] if sidecar.simulated else []
         if prometheus_url:
             arguments.append(f"--prometheus={prometheus_url}")
-        if not is_loopback(address):
+        if not address.is_loopback:
             self._token = True
             arguments += ["--auth=token", f"--auth-token-file={self._folders.token}"]
         url = url_of(address)
@@ -260,11 +259,6 @@ class _Planner:
 def _python(package: str, *arguments: str) -> tuple[str, ...]:
     """Return the command line of one of our programs."""
     return (sys.executable, "-m", package, *arguments)
-
-
-def is_loopback(address: Address) -> bool:
-    """Return whether only programs on this machine can connect to an address."""
-    return address.host == LOCALHOST or (address.host or "").startswith("127.") or address.host == "::1"
 
 
 def url_of(address: Address) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
+from llmendpoint_common.diagnosis.host import port_owner
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.units import LOCALHOST, Address
 
 _SEARCHED_PORTS = 50
-_LISTEN = "0A"
 
 
 class Ports:
-    """Chooses ports that are free, each of them once. What differs from the wish is reported with `say`."""
+    """Chooses ports that are free, each of them once. `say` gets a sentence about each port that differs."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -71,55 +66,14 @@ def holder_of(port: int) -> str:
 
     Processes of other users can be seen by root only.
     """
-    return _holder_by_proc(port) if sys.platform == "linux" else _holder_by_lsof(port)
-
-
-def _holder_by_proc(port: int) -> str:
-    sockets = {f"socket:[{inode}]" for inode in _listening(port)}
-    if not sockets:
+    owner = port_owner(port)
+    if owner is None or owner.pid is None or not owner.command:
         return ""
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
-            continue
-        try:
-            with os.scandir(folder / "fd") as files:
-                if any(os.readlink(file) in sockets for file in files):  # noqa: PTH115
-                    return f"{(folder / 'comm').read_text().strip()} (process {folder.name})"
-        except OSError:
-            continue
-    return ""
-
-
-def _listening(port: int) -> set[str]:
-    """Return the inodes of the sockets that listen on a port, from /proc/net/tcp and tcp6 (proc_net_tcp(5))."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = Path(f"/proc/net/{name}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(fields[9])
-    return found
-
-
-def _holder_by_lsof(port: int) -> str:
-    program = shutil.which("lsof")
-    if program is None:
-        return ""
-    command = [program, "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"]
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=5)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    fields = {line[0]: line[1:] for line in done.stdout.splitlines() if line}
-    return f"{fields['c']} (process {fields['p']})" if fields.keys() >= {"p", "c"} else ""
+    return f"{owner.command.split()[0].rpartition('/')[2]} (process {owner.pid})"
 
 
 def _is_free(host: str | None, port: int) -> bool:
-    """Return whether a port can be bound on an address, and on loopback, where the stack itself connects."""
+    """Return whether a port can be bound on an address, and on loopback, to which the stack itself connects."""
     hosts = {None: ("0.0.0.0", "::"), LOCALHOST: ("127.0.0.1", "::1")}.get(host, (host or "",))
     return all(_can_bind(name, port) for name in dict.fromkeys((*hosts, "127.0.0.1")))
 
@@ -133,7 +87,7 @@ def _can_bind(host: str, port: int) -> bool:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind((host, port))
     except OSError:
-        # A machine without IPv6 cannot bind ::1, and needs not.
+        # A machine without IPv6 cannot bind ::1, and does not need it.
         return family == socket.AF_INET6 and not _has_ipv6()
     return True
 

@@ -11,7 +11,7 @@ import yaml
 from llmendpoint_cli.stack.state import SidecarAddress
 from llmendpoint_common.process.units import Address
 
-#: The rules that need only series of the sidecars. Alerts are shown by Prometheus, and sent to no one.
+#: The rules that need only series of the sidecars. Prometheus shows alerts, and does not send them.
 _RULES = ("records.yaml", "traffic.yaml")
 #: How long samples are kept, as the dashboard shows them, and how much disk they may use.
 RETENTION_TIME, RETENTION_SIZE = "7d", "1GB"

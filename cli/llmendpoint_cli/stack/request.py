@@ -1,4 +1,4 @@
-"""What a user asks of `llmendpoint up`, as typed values."""
+"""Options of `llmendpoint up`, as typed values."""
 
 from __future__ import annotations
 

@@ -24,13 +24,16 @@ KEPT_RUNS = 100
 def save_in_stack(options: Namespace) -> None:
     """Let a run without `--out` store its result in the state folder if a stack is up, and say so on stderr.
 
+    A run without `--url` goes to the first proxy of the stack, which has another port if the default one was taken.
     Through a proxy of the stack, its records are used too (`--sidecar`). If the folder cannot be written, for example
-    because the disk is full, the run goes on without it.
+    because the disk is full, the run continues without it.
     """
     folders = Folders()
     stack = read_stack(folders) if supervisor_runs(folders) else None
     if stack is None:
         return
+    if options.url is None and options.run is None and stack.sidecars:
+        options.url = stack.sidecars[0].proxy_url
     if options.sidecar is None and options.run is None:
         options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
     if options.out is not None:

@@ -11,7 +11,7 @@ import platformdirs
 
 from llmendpoint_cli.stack.folders import STATE_VARIABLE
 from llmendpoint_cli.stack.request import Request
-from llmendpoint_cli.stack.state import replace_file
+from llmendpoint_cli.stack.state import replace_private_file
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
 
@@ -27,14 +27,14 @@ def write_service(request: Request, say: Callable[[str], None]) -> int:
     options = options_of(request)
     if sys.platform == "darwin":
         say(
-            "macOS has no systemd. The programs of `llmendpoint up` go on when the terminal closes. To start them when "
-            f"you log in, let a LaunchAgent (`man launchd.plist`) run: {' '.join(_command(options))}"
+            "macOS has no systemd. The programs of `llmendpoint up` keep running when the terminal closes. To start "
+            f"them when you log in, let a LaunchAgent (`man launchd.plist`) run: {' '.join(_command(options))}"
         )
         return exit_codes.ERROR
     path = unit_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, unit_text(options, os.environ).encode())
+        replace_private_file(path, unit_text(options, os.environ).encode())
     except OSError as error:
         raise StackError(f"{path}: the unit cannot be written: {error.strerror}") from error
     say(f"wrote {path}")

@@ -20,7 +20,7 @@ from llmendpoint_cli.stack.state import (
     Program,
     Stack,
     read_process,
-    replace_file,
+    replace_private_file,
     write_stack,
 )
 from llmendpoint_cli.stack.stop import stop_stack
@@ -61,11 +61,14 @@ def start_stack(folders: Folders, plan: Plan, say: Say) -> subprocess.Popen[byte
 def _write_files(folders: Folders, plan: Plan) -> None:
     """Write configuration files, links to API keys and the token of the dashboard."""
     try:
+        # The end of an earlier stack, or of an attempt, removes what is in memory because the disk is full.
+        for folder in (folders.written, folders.configs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, text in plan.files.items():
-            replace_file(folders.configs / name, text.encode())
+            replace_private_file(folders.configs / name, text.encode())
         _link_keys(folders, plan)
         if plan.token and not folders.token.is_file():
-            replace_file(folders.token, secrets.token_urlsafe(32).encode() + b"\n")
+            replace_private_file(folders.token, secrets.token_urlsafe(32).encode() + b"\n")
     except OSError as error:
         raise StackError(f"{folders.root}: a configuration file cannot be written: {error.strerror}") from error
 

@@ -1,16 +1,15 @@
 """State files of the local stack: what `up` started, and the processes that run now.
 
-`stack.json` says what should run, and `processes/NAME.json` what does. They are written as a whole, and only by the
-command that holds the lock of the state folder and by the supervisor. A file that cannot be read counts as absent,
-because processes are also found without their files.
+`stack.json` has the programs that should run, and `processes/NAME.json` a process that runs. They are replaced as a
+whole, and only by the command that holds the lock of the state folder and by the supervisor. A file that cannot be read
+counts as absent, because processes are also found without their files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from llmendpoint_cli.stack.folders import NO_SPACE, Folders
+from llmendpoint_common.process.files import replace_file
 
 _STACK = "stack.json"
 _PROCESSES = "processes"
@@ -120,7 +120,7 @@ class ProcessRecord(msgspec.Struct, frozen=True, rename="camel"):
 def read_stack(folders: Folders | None = None) -> Stack | None:
     """Return what `up` started, or None if no stack is up. A damaged file counts as absent.
 
-    Its processes may have ended since; `processes` tells.
+    Its processes may have ended in the meantime; `read_processes` returns their states.
     """
     for place in (folders or Folders()).places:
         with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeError, RecursionError):
@@ -177,7 +177,7 @@ def write_file(folders: Folders, name: str, content: bytes) -> None:
     """
     first, *others = folders.places
     try:
-        replace_file(first / name, content)
+        replace_private_file(first / name, content)
     except OSError as error:
         if error.errno not in NO_SPACE or not others:
             raise
@@ -185,25 +185,14 @@ def write_file(folders: Folders, name: str, content: bytes) -> None:
         _remove([first / name])
         (others[0] / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         others[0].chmod(0o700)
-        replace_file(others[0] / name, content)
+        replace_private_file(others[0] / name, content)
         return
     _remove(place / name for place in others)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_private_file(path: Path, content: bytes) -> None:
     """Replace a file as a whole, readable by the user only. Raises OSError."""
-    # mkstemp creates files that only the user can read.
-    number, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(part).unlink()
-        raise
+    replace_file(path, content, part=path.with_name(f".{path.name}.{secrets.token_hex(4)}"), mode=0o600)
 
 
 def _record(folders: Folders, file: str) -> ProcessRecord | None:

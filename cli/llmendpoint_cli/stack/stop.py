@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from llmendpoint_cli.stack.child import exit_text
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import supervisor_runs
 from llmendpoint_cli.stack.identity import is_running, marked, send, start_ticks, wait_until_ended
@@ -23,6 +22,7 @@ from llmendpoint_cli.stack.state import (
     remove_state,
 )
 from llmendpoint_cli.stack.supervisor import SUPERVISOR, supervisor_command
+from llmendpoint_common.process.exit_codes import exit_text
 
 Say = Callable[[str], None]
 #: Time for the supervisor itself, beside that of its programs.

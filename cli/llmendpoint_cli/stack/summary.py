@@ -1,13 +1,13 @@
-"""Says where everything of a stack is, what is open to others, and what to try next."""
+"""Lines that `up` prints about a stack: its addresses, the next commands, and the addresses that others can reach."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from llmendpoint_cli.stack.folders import Folders
-from llmendpoint_cli.stack.plan import is_loopback
 from llmendpoint_cli.stack.request import Request
 from llmendpoint_cli.stack.state import Kind, Stack
+from llmendpoint_cli.upstream import SIMULATED_MODEL
 from llmendpoint_common.process.units import Address
 
 
@@ -53,7 +53,7 @@ def _has_token(stack: Stack) -> bool:
 
 def _next(stack: Stack) -> Iterator[str]:
     proxy = stack.sidecars[0].proxy_url if stack.sidecars else ""
-    model = "simulated:latest" if stack.sidecars and stack.sidecars[0].simulated else "MODEL"
+    model = SIMULATED_MODEL if stack.sidecars and stack.sidecars[0].simulated else "MODEL"
     if stack.dashboard_url:
         yield f"open {stack.dashboard_url}"
     yield f"llmendpoint load --url {proxy} --model {model} --concurrency 4 --duration 20s"
@@ -78,5 +78,5 @@ def exposure(stack: Stack, request: Request) -> Iterator[str]:
          "everyone who can reach {} can read all metrics in Prometheus"),
     )  # fmt: skip
     for address, sentence in rows:
-        if address is not None and not is_loopback(address):
+        if address is not None and not address.is_loopback:
             yield sentence.format(f"port {address.port} of this machine" if address.host is None else str(address))

@@ -25,10 +25,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from llmendpoint_cli.stack.child import Child, exit_text
+from llmendpoint_cli.stack.child import Child
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import start_ticks
-from llmendpoint_cli.stack.lock import try_lock, wait_for_lock
+from llmendpoint_cli.stack.lock import wait_for_lock
 from llmendpoint_cli.stack.logfile import LogFile
 from llmendpoint_cli.stack.state import (
     Kind,
@@ -44,6 +44,8 @@ from llmendpoint_cli.stack.state import (
 )
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
+from llmendpoint_common.process.exit_codes import exit_text
+from llmendpoint_common.process.folder_lock import try_lock
 
 SUPERVISOR = "supervisor"
 #: The stages in which programs end. A sidecar drains while its upstream still runs.
@@ -201,7 +203,7 @@ class Supervisor:
         return all(child.phase is Phase.ENDED for child in self._all())
 
     def _drain_pipes(self) -> None:
-        """Read what ended programs have written."""
+        """Read the last output of programs that have ended."""
         for child in self._all():
             for pipe in child.pipes[:]:
                 while child.read(pipe) and _is_readable(pipe):
@@ -227,7 +229,7 @@ class Supervisor:
                 self._write_record(record)
 
     def _keep_lock(self) -> None:
-        """Create the state folder again if somebody removed it, and lock it."""
+        """Create the state folder again if it was removed, and lock it."""
         with contextlib.suppress(OSError, StackError):
             folder = self._folders.processes
             if self._lock is not None and folder.exists() and os.path.samestat(os.fstat(self._lock), folder.stat()):
@@ -271,7 +273,7 @@ def _stage(child: Child) -> int:
 
 
 def _ignore(*_: object) -> None:
-    """Handle a signal: its number has been written to the wake-up descriptor already."""
+    """Handle a signal. Python has already written its number to the wake-up descriptor."""
 
 
 def _is_readable(pipe: int) -> bool:

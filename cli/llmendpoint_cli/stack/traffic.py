@@ -6,10 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from llmendpoint_cli.stack.state import Kind, Program, SidecarAddress
-from llmendpoint_cli.upstream import Upstream, find_ollama
+from llmendpoint_cli.upstream import SIMULATED_MODEL, Upstream, find_ollama, local_models
 from llmendpoint_common.contracts.loadrun.presets import Scenario
-
-SIMULATED_MODEL = "simulated:latest"
 
 
 def traffic_programs(
@@ -18,7 +16,7 @@ def traffic_programs(
     """Return the programs that send requests through each of the sidecars.
 
     `arguments` are options of `llmendpoint load`. If `model` is empty, a model of the upstream is chosen; an upstream
-    without one gets no traffic, and `say` is told why.
+    without one gets no traffic, and `say` gets the reason.
     """
     programs = []
     for sidecar in sidecars:
@@ -37,7 +35,9 @@ def _program(name: str, sidecar: SidecarAddress, model: str, arguments: Sequence
 
 def _model_of(sidecar: SidecarAddress, say: Callable[[str], None]) -> str:
     if sidecar.simulated:
-        return SIMULATED_MODEL
+        # The one of the stack may not run yet, and has this model. Another one may have been started with other models.
+        names = local_models(sidecar.upstream_url)
+        return SIMULATED_MODEL if not names or SIMULATED_MODEL in names else names[0]
     found = find_ollama(sidecar.upstream_url)
     if isinstance(found, Upstream):
         return found.model

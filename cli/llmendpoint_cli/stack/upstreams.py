@@ -38,6 +38,10 @@ def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstr
         return [_simulator()]
     url = url_of_machine(os.environ.get("OLLAMA_HOST", "").strip(), (request.listen or default_address("listen")).port)
     version = ollama_version(url)
+    if version and is_simulator(url):
+        # Another stack, or `llmendpoint simulate`, has the port. Its numbers must not be taken for those of a model.
+        say(f"model server: the simulator that runs at {url}; its responses are made up, and so are its times")
+        return [Upstream("simulator", url, simulated=True)]
     if version:
         say(f"model server: the Ollama {version} at {url}")
         return [Upstream("ollama", url)]
@@ -61,13 +65,20 @@ def ollama_version(url: str) -> str:
     return version if isinstance(version, str) else ""
 
 
+def is_simulator(url: str) -> bool:
+    """Return whether the model server at a URL is the simulator, which has routes that Ollama does not have."""
+    answer = probe(f"{url}/simulator/behaviour")
+    return answer is not None and answer[0] == 200
+
+
 def _named(upstream: NamedUrl, say: Callable[[str], None]) -> Upstream:
     version = ollama_version(upstream.url)
+    simulated = bool(version) and is_simulator(upstream.url)
     if version:
-        say(f"model server {upstream.name}: the Ollama {version} at {upstream.url}")
+        what = "the simulator" if simulated else f"the Ollama {version}"
+        say(f"model server {upstream.name}: {what} at {upstream.url}")
     else:
         say(f"model server {upstream.name}: nothing answers at {upstream.url} yet; the proxy connects when it does")
-    simulated = (probe(f"{upstream.url}/simulator/ledger") or (0, ""))[0] == 200 if version else False
     return Upstream(upstream.name, upstream.url, simulated=simulated)
 
 

@@ -1,5 +1,4 @@
-"""What is wrong with an endpoint or a machine, why, and the command that mends it.
+"""Diagnosis of endpoints and machines: facts, and rules that turn them into findings with a cause and a command.
 
-Facts are gathered by the programs; the rules here turn them into findings, so that conditions, the command line and the
-dashboard use the same words.
+Conditions, the command line and the dashboard share the rules, and therefore their sentences.
 """

@@ -1,7 +1,7 @@
-"""What was checked, and how it is: one line for each part of a machine or a cluster.
+"""Checks: one line for each part of a machine or a cluster, with its result.
 
-Findings say what is wrong. Checks also say what is not, and what could not be checked, so that an empty list of
-findings can be trusted.
+Findings are only about faults. Checks also list the parts without a fault, and those that could not be checked. So an
+empty list of findings does not leave open whether anything was checked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from enum import StrEnum
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
 from llmendpoint_common.contracts.sidecar import ModelReason
-from llmendpoint_common.diagnosis.explained import is_too_young
 from llmendpoint_common.diagnosis.facts import (
     ClusterFacts,
     EndpointFacts,
@@ -38,7 +37,7 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A part that was checked. `words` say what was seen, or why it could not be checked."""
+    """A part that was checked. `words` describe the observation, or the reason for which it could not be checked."""
 
     name: str
     state: CheckState
@@ -46,14 +45,14 @@ class Check:
 
 
 def machine_checks(facts: MachineFacts, findings: Iterable[Finding]) -> tuple[Check, ...]:
-    """Return what was checked on a machine."""
+    """Return the checks of a machine."""
     causes = _causes(findings)
     checks = (*_of_ollama(facts), *_of_processes(facts), _prometheus(facts), *_of_the_machine(facts))
     return tuple(_judged(name, words, of, causes, unknown=unknown) for name, words, of, unknown in checks)
 
 
 def cluster_checks(facts: ClusterFacts, findings: Iterable[Finding]) -> tuple[Check, ...]:
-    """Return what was checked in a cluster."""
+    """Return the checks of a cluster."""
     found = list(findings)
     causes = _causes(found)
     checks = [_judged("cluster", facts.url, (Cause.CLUSTER_UNREACHABLE,), causes)]
@@ -73,7 +72,7 @@ def cluster_checks(facts: ClusterFacts, findings: Iterable[Finding]) -> tuple[Ch
     return tuple(checks)
 
 
-#: A name, what was seen, the causes of findings about it, and whether it could not be checked.
+#: A name, the observation in words, the causes of findings about it, and whether it could not be checked.
 _Row = tuple[str, str, Sequence[str], bool]
 
 
@@ -141,8 +140,6 @@ def _prometheus(facts: MachineFacts) -> _Row:
     server = facts.prometheus
     if server is None or server.silence is not None:
         return "Prometheus", "none answers; it is optional", of, True
-    if is_too_young(server):
-        return "Prometheus", f"it was started {server.age or 0:.0f} s ago, and has no targets yet", of, True
     return "Prometheus", f"{_count(server.targets)} at {host_and_port(server.url)}", of, False
 
 

@@ -1,6 +1,6 @@
 """Facts about a machine and about a cluster, from which the rules derive findings.
 
-Facts say what was observed, and None if it was not. They contain no judgement, no clock and no I/O, so a test states
+A fact that was not observed is None. Facts contain no judgement, no clock and no I/O, so a test states
 them as values. Times are Unix times in seconds, sizes are in bytes.
 """
 
@@ -13,7 +13,7 @@ from llmendpoint_common.contracts.sidecar import SidecarStatus
 
 
 class SilenceKind(StrEnum):
-    """Why a server gave no usable answer."""
+    """Reasons for which a server gave no usable answer."""
 
     #: No process listens on the port.
     REFUSED = "refused"
@@ -81,7 +81,7 @@ class OllamaFacts:
 
 @dataclass(frozen=True, slots=True)
 class SidecarFacts:
-    """A sidecar. `is_expected` is whether something says that it should run: a stack, a setting or an option."""
+    """A sidecar. `is_expected` is whether it should run, according to a stack, a setting or an option."""
 
     name: str
     url: str
@@ -105,19 +105,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class PrometheusFacts:
-    """A Prometheus server. `skew` is how far its clock is ahead of ours, in seconds.
-
-    `age` is the time since its start in seconds. It is only known if there are no targets.
-    """
+    """A Prometheus server. `skew` is how far its clock is ahead of ours, in seconds."""
 
     url: str
     silence: Silence | None = None
     targets: tuple[Target, ...] = ()
     skew: float | None = None
-    age: float | None = None
     is_expected: bool = True
-    #: Path of the configuration file, if it is known.
-    configuration: str = ""
+    #: Unix time of its start, by its own clock. Only known if it has no targets.
+    started: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +169,7 @@ class DiskFacts:
 
 @dataclass(frozen=True, slots=True)
 class MachineFacts:
-    """What was observed on one machine.
+    """Observations on one machine.
 
     `now` is the time of the observation. `clock_step` is the number of seconds by which the wall clock moved against
     the monotonic clock during the observation. `has_gpu` is whether the machine has a GPU that Ollama could use.
@@ -236,7 +232,7 @@ class OperatorFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """What was observed in a cluster. `error` is set if the API server gave no usable answer.
+    """Observations in a cluster. `error` is set if the API server gave no usable answer.
 
     `absent` are the kinds that the cluster lacks. `outdated` are those whose definition lacks a field of this version,
     as "Kind: path of the field". `operator` is None if the user may not read Leases. `named` is the endpoint that the

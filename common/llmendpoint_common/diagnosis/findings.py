@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How urgent a finding is.
+    """Severities of findings.
 
     An error keeps requests from being answered, or measurements from being taken. A warning makes them slower or less
     reliable. Information needs no action.

@@ -33,7 +33,7 @@ from llmendpoint_common.diagnosis.facts import (
 from llmendpoint_common.diagnosis.places import is_local
 
 _TIMEOUT_SECONDS = 3.0
-#: How often, and at which interval, a sidecar is asked that has never reached its upstream.
+#: Number and interval of requests to a sidecar that has never reached its upstream.
 _UPSTREAM_ATTEMPTS = 5
 _UPSTREAM_SECONDS = 0.4
 _MAX_BYTES = 8 * 1024 * 1024
@@ -43,7 +43,7 @@ _HALF_SECOND = 0.5
 
 @dataclass(frozen=True)
 class OllamaPlace:
-    """Where an Ollama should answer, which models it should have, and which context requests want, in tokens."""
+    """Address of an Ollama, the models that it should have, and the context that requests need, in tokens."""
 
     url: str
     wanted_models: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class OllamaPlace:
 
 @dataclass(frozen=True)
 class SidecarPlace:
-    """Where the admin server of a sidecar should answer. `upstream` is the URL of its Ollama, if it is known."""
+    """Address of the admin server of a sidecar. `upstream` is the URL of its Ollama, if it is known."""
 
     name: str
     url: str
@@ -63,7 +63,7 @@ class SidecarPlace:
 
 @dataclass(frozen=True)
 class PrometheusPlace:
-    """Where Prometheus should answer."""
+    """Address of a Prometheus. `is_expected` is whether it should run."""
 
     url: str
     is_expected: bool = True
@@ -91,7 +91,7 @@ class _Answer:
 async def gather(
     session: aiohttp.ClientSession, places: Places, clock: Callable[[], float] = time.time
 ) -> MachineFacts:
-    """Return what the servers say. `clock` is the wall clock. `host.observe` adds what only the machine knows."""
+    """Return the facts from the servers. `clock` is the wall clock. `host.observe` adds those of the machine itself."""
     began, monotonic = clock(), time.monotonic()
     asker = _Asker(session, clock)
     ollamas, sidecars, prometheus = await asyncio.gather(
@@ -136,13 +136,9 @@ class _Asker:
         except aiohttp.ClientConnectorError as error:
             return _unconnected(error)
         except (aiohttp.ClientError, OSError) as error:
-            # A server that does not speak HTTP closes the connection, or sends what is not HTTP.
+            # A server with another protocol closes the connection, or sends bytes that are not HTTP.
             return Silence(SilenceKind.FOREIGN, f"the answer is not HTTP ({type(error).__name__})")
         return _Answer(response.status, _decoded(content), content, skew)
-
-    def now(self) -> float:
-        """Return the Unix time."""
-        return self._clock()
 
     def _skew(self, date: str | None, sent: float) -> float | None:
         try:
@@ -214,7 +210,7 @@ async def _ollama(asker: _Asker, at: OllamaPlace) -> OllamaFacts:
 
 
 async def _loaded(asker: _Asker, at: OllamaPlace, row: dict[str, Any]) -> LoadedModel:
-    """Return a model in memory, with the context that it, or the user, wants."""
+    """Return a model in memory, with the context that its Modelfile or the user asks for."""
     name = _text(row, "name")
     shown = await asker.ask(f"{at.url}/api/show", {"model": name})
     value = shown.value if isinstance(shown, _Answer) and isinstance(shown.value, dict) else {}
@@ -284,18 +280,15 @@ async def _prometheus(asker: _Asker, at: PrometheusPlace) -> PrometheusFacts:
         words = f"GET /api/v1/targets was answered with HTTP {answer.status}"
         return replace(facts, silence=Silence(SilenceKind.FOREIGN, words))
     rows = _rows(replace(answer, value=data), "activeTargets")
-    facts = replace(facts, targets=tuple(map(_target, rows)), skew=answer.skew)
-    return facts if facts.targets else replace(facts, age=await _age(asker, at))
+    started = None if rows else await _start(asker, at)
+    return replace(facts, targets=tuple(map(_target, rows)), skew=answer.skew, started=started)
 
 
-async def _age(asker: _Asker, at: PrometheusPlace) -> float | None:
-    """Return the time since the start of Prometheus in seconds, by its own clock, or None."""
+async def _start(asker: _Asker, at: PrometheusPlace) -> float | None:
+    """Return when Prometheus started, or None if it does not say it."""
     answer = await asker.ask(f"{at.url}/api/v1/status/runtimeinfo")
-    if isinstance(answer, Silence) or not isinstance(answer.value, dict):
-        return None
-    data = answer.value.get("data")
-    started = _timestamp(_text(data, "startTime")) if isinstance(data, dict) else None
-    return None if started is None else asker.now() + (answer.skew or 0.0) - started
+    data = answer.value.get("data") if isinstance(answer, _Answer) and isinstance(answer.value, dict) else None
+    return _timestamp(_text(data, "startTime")) if isinstance(data, dict) else None
 
 
 def _target(row: dict[str, Any]) -> Target:

@@ -1,4 +1,4 @@
-"""Observes what only the machine itself knows: who listens on ports, its disks, limits and GPUs. Linux and macOS."""
+"""Observes this machine: the processes that listen on ports, disks, limits and GPUs. Linux and macOS."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class NeededPort:
 
 
 def observe(facts: MachineFacts, needed: Sequence[NeededPort] = (), sidecar_pid: int | None = None) -> MachineFacts:
-    """Add what this machine knows to the facts that its servers told."""
+    """Add the facts about this machine to those from its servers."""
     return replace(
         facts,
         ports=tuple(_taken(facts, needed)),
@@ -103,7 +103,7 @@ def models_disk() -> DiskFacts | None:
 
 
 def _taken(facts: MachineFacts, needed: Sequence[NeededPort]) -> Iterator[PortFacts]:
-    """Yield the ports on which another program listens than the one that needs them."""
+    """Yield the ports on which a program listens other than the one that needs the port."""
     silent = _silences(facts)
     answering = _answering(facts)
     for want in needed:
@@ -122,7 +122,7 @@ def _is(owner: PortOwner, want: NeededPort) -> bool:
 
 
 def _silences(facts: MachineFacts) -> dict[int, SilenceKind]:
-    """Return how the servers of this machine are silent, by their ports."""
+    """Return the reasons for which servers of this machine do not answer, by port."""
     return {place(url)[1]: silence.kind for url, silence in _servers(facts) if silence is not None}
 
 
@@ -164,7 +164,7 @@ def _owner_of(inodes: set[str]) -> PortOwner:
 
 
 def _target(file: Path) -> str:
-    """Return what a file descriptor refers to. It is empty if it has been closed in the meantime."""
+    """Return the target of a file descriptor, or an empty text if it has been closed in the meantime."""
     try:
         return str(file.readlink())
     except OSError:

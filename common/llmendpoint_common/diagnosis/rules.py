@@ -1,7 +1,7 @@
-"""The rules: what the facts about a machine or a cluster mean. Pure functions.
+"""The rules, which turn the facts about a machine or a cluster into findings. They have no side effects.
 
-Each fault has one finding, that of its cause. A rule is silent about what follows from another fault: if Ollama does
-not run, the sidecar is not ready, and if the sidecar does not run, Prometheus cannot scrape it.
+Each fault has one finding, that of its cause. Consequences of another fault are not reported: if Ollama does not run,
+the sidecar is not ready, and if the sidecar does not run, Prometheus cannot scrape it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _ORDER = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 
 
 def machine_findings(facts: MachineFacts) -> tuple[Finding, ...]:
-    """Return what is wrong on a machine, errors first."""
+    """Return the findings about a machine, errors first."""
     return _in_order([*process_faults(facts), *ollama_faults(facts), *prometheus_faults(facts)])
 
 
 def cluster_findings(facts: ClusterFacts) -> tuple[Finding, ...]:
-    """Return what is wrong in a cluster, errors first."""
+    """Return the findings about a cluster, errors first."""
     return _in_order(cluster_faults(facts))
 
 

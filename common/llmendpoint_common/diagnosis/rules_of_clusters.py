@@ -1,6 +1,6 @@
 """Rules about a cluster and its endpoints.
 
-The operator finds out what is wrong with an endpoint, and says so in its conditions. A finding repeats the message of a
+The operator writes the problems of an endpoint into its conditions. A finding repeats the message of a
 condition word by word, and adds the cause, if the message has a more exact one than the reason, and a command.
 """
 
@@ -50,7 +50,7 @@ _FAULTY = {
     EndpointCondition.MONITORING_READY: "False",
 }
 _ERRORS = frozenset({EndpointCondition.STALLED, EndpointCondition.READY})
-#: Faults although the status is Unknown, and what Reconciling says if nobody reconciles.
+#: Reasons that are faults although the status is Unknown, and the reason of Reconciling if no operator reconciles.
 _UNKNOWN_FAULTS = frozenset({EndpointReason.SIDECAR_UNREACHABLE, EndpointReason.NOT_WATCHED})
 _RECONCILING_FAULTS = frozenset({EndpointReason.PENDING})
 #: Reasons of an endpoint that is on its way, or that only say that another condition has the cause.
@@ -121,7 +121,7 @@ _COMMANDS: dict[str, str] = {
 
 
 def cluster_faults(facts: ClusterFacts) -> Iterator[Finding]:
-    """Yield what is wrong. If the operator does not run, conditions are outdated, and say nothing."""
+    """Yield the findings. If the operator does not run, conditions are outdated, and are not reported."""
     if facts.error:
         yield Finding(
             Severity.ERROR,
@@ -200,7 +200,7 @@ def _operator(operator: OperatorFacts, now: float) -> Finding:
 
 
 def endpoint_faults(endpoint: EndpointFacts) -> list[Finding]:
-    """Return what the conditions of an endpoint report, each cause once. Progress is reported only without a fault."""
+    """Return the findings of an endpoint's conditions, each cause once. Progress is reported only without a fault."""
     by_type = {condition.type: condition for condition in endpoint.conditions}
     ordered = [by_type[kind] for kind in _ORDER if kind in by_type]
     faulty = [condition for condition in ordered if _is_fault(condition)]

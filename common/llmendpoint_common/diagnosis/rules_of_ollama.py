@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT, model_key
 from llmendpoint_common.diagnosis.explained import is_explained
@@ -27,18 +28,26 @@ _ANY_MODEL = "llama3.2:1b"
 
 
 def ollama_faults(facts: MachineFacts) -> Iterator[Finding]:
-    """Yield what is wrong with each Ollama, and with the disk of its models."""
+    """Yield the findings about each Ollama, and about the disk of its models."""
     for ollama in facts.ollamas:
-        if ollama.silence is not None:
-            if not is_explained(ollama.url, facts):
-                yield _silent(ollama, ollama.silence, facts)
-            continue
-        yield from _version(ollama)
-        yield from _missing(ollama, facts)
-        for model in ollama.loaded:
-            yield from _memory(model, ollama, facts)
-            yield from _context(model, ollama, facts)
+        for finding in _faults_of(ollama, facts):
+            # Findings with the same subject are the same fault, and two servers can have the same fault.
+            is_alone = len(facts.ollamas) == 1 or finding.cause == Cause.PORT_TAKEN
+            subject = finding.subject if is_alone else f"{finding.subject} at {host_and_port(ollama.url)}"
+            yield replace(finding, subject=subject)
     yield from _disk(facts)
+
+
+def _faults_of(ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
+    if ollama.silence is not None:
+        if not is_explained(ollama.url, facts):
+            yield _silent(ollama, ollama.silence, facts)
+        return
+    yield from _version(ollama)
+    yield from _missing(ollama, facts)
+    for model in ollama.loaded:
+        yield from _memory(model, ollama, facts)
+        yield from _context(model, ollama, facts)
 
 
 def command_for(url: str, command: str) -> str:
@@ -143,7 +152,7 @@ def _model_missing(name: str, sentence: str, ollama: OllamaFacts) -> Finding:
 
 
 def _memory(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
-    """Yield that a part of a model runs on the CPU, and why."""
+    """Yield a finding if a part of a model runs on the CPU, with the reason."""
     if model.vram >= model.size or (model.vram == 0 and not (facts.has_gpu and ollama.is_local)):
         return
     why, advice, command = _why_on_cpu(model, ollama, facts)
@@ -193,7 +202,7 @@ def _fitting_context(model: LoadedModel, context: int, weights: int) -> int:
 
 
 def _context(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
-    """Yield that the context is shorter than somebody wants: Ollama cuts longer prompts without an error."""
+    """Yield a finding if the context is shorter than wanted. Ollama cuts longer prompts without an error."""
     wanted = model.wanted_context
     if wanted is None or not model.context or model.context >= wanted:
         return

@@ -17,11 +17,12 @@ from llmendpoint_common.diagnosis.facts import (
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
 from llmendpoint_common.diagnosis.rules_of_ollama import command_for, restart_command
+from llmendpoint_common.process.exit_codes import exit_text
 
 #: Each connection of a client may need a second one to Ollama, so this is enough for about 2000 clients.
 _FEW_FILES = 4096
 _MANY_FILES = 65536
-#: Some restarts in a short time. The supervisor goes on, but requests fail meanwhile.
+#: Restarts within this time that are reported. The supervisor goes on, but requests fail in the meantime.
 _MANY_RESTARTS = 3
 _RECENTLY_SECONDS = 600.0
 #: The header Date has whole seconds, and an answer takes time.
@@ -29,7 +30,7 @@ _SKEW_SECONDS = 5.0
 #: A process that does not listen so soon after its start may still be starting.
 _START_SECONDS = 15.0
 _STEP_SECONDS = 1.0
-#: What a user can do about a model that failed. The message of the sidecar says it in words.
+#: Commands for a model that failed, by the reason. The message of the sidecar has the advice.
 _MODEL_COMMANDS: dict[str, str] = {
     ModelReason.MODEL_NOT_FOUND: "ollama pull {name}",
     ModelReason.PULL_FAILED: "ollama pull {name}",
@@ -40,7 +41,7 @@ _MODEL_COMMANDS: dict[str, str] = {
 
 
 def process_faults(facts: MachineFacts) -> Iterator[Finding]:
-    """Yield what is wrong with ports, processes, sidecars, limits and the clock."""
+    """Yield the findings about ports, processes, sidecars, limits and the clock."""
     for port in facts.ports:
         yield _port_taken(port)
     if facts.processes and not any(one.is_running or one.is_supervised for one in facts.processes):
@@ -83,7 +84,7 @@ def _stack_ended(facts: MachineFacts) -> Finding:
 
 
 def _crashed(process: ProcessFacts, now: float) -> Iterator[Finding]:
-    how = "" if process.exit_code is None else f" with {_exit(process.exit_code)}"
+    how = "" if process.exit_code is None else f" with {exit_text(process.exit_code)}"
     words = f" Its last words: {process.last_words}" if process.last_words else ""
     if not process.is_running:
         advice = "Its log says why." if process.is_supervised else "Start the stack again; the log says why it ended."
@@ -94,10 +95,6 @@ def _crashed(process: ProcessFacts, now: float) -> Iterator[Finding]:
         sentence = f"{process.name} ends again and again{how}: it was started again {process.restarts} times.{words}"
         command = f"llmendpoint logs {process.name}"
         yield Finding(Severity.WARNING, Cause.PROCESS_CRASHED, process.name, sentence, "Its log says why.", command)
-
-
-def _exit(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _sidecar(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:
@@ -156,7 +153,7 @@ def _silent(sidecar: SidecarFacts, silence: Silence) -> Finding:
 
 
 def _status(sidecar: SidecarFacts, status: SidecarStatus, facts: MachineFacts) -> Iterator[Finding]:
-    """Yield what keeps a sidecar that answers from being ready, unless it is the silence of its Ollama."""
+    """Yield the reasons for which a sidecar that answers is not ready, except that its Ollama does not answer."""
     subject = f"sidecar {sidecar.name}"
     if status.stalled is not None:
         sentence = status.stalled.message
@@ -174,7 +171,7 @@ def _status(sidecar: SidecarFacts, status: SidecarStatus, facts: MachineFacts) -
 
 
 def _without_upstream(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:
-    """Yield that a sidecar has no upstream, unless its Ollama was asked itself and is known to be silent."""
+    """Yield a finding about a sidecar without upstream, unless there is already one about its Ollama."""
     if any(ollama.silence is not None for ollama in facts.ollamas):
         return
     mine = [ollama for ollama in facts.ollamas if sidecar.upstream and place(ollama.url) == place(sidecar.upstream)]
@@ -280,7 +277,7 @@ def _largest_skew(facts: MachineFacts) -> tuple[float, str]:
 
 
 def _jump(facts: MachineFacts) -> str:
-    """Return how it is known that the clock was set, or an empty text."""
+    """Return the evidence that the clock was set, as a part of a sentence, or an empty text."""
     if abs(facts.clock_step) > _STEP_SECONDS:
         direction = "forward" if facts.clock_step > 0 else "back"
         return f"it moved {direction} by {abs(facts.clock_step):.0f} s during this check"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llmendpoint_common.diagnosis.explained import is_explained, is_too_young
+from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import MachineFacts, PrometheusFacts, SidecarFacts, Silence, SilenceKind, Target
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
@@ -12,10 +12,12 @@ from llmendpoint_common.diagnosis.rules_of_processes import seconds_since_start
 
 _SUBJECT = "Prometheus"
 _RESTART_STACK = "llmendpoint down && llmendpoint up"
+#: Prometheus hands new targets to its scraper every 5 s (discovery.Manager, `updatert`), and lists none before.
+_DISCOVERY_SECONDS = 15.0
 
 
 def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
-    """Yield what is wrong with Prometheus and its targets."""
+    """Yield the findings about Prometheus and its targets."""
     server = facts.prometheus
     if server is None:
         return
@@ -25,10 +27,9 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
             yield _silent(server, server.silence)
         return
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]
-    if is_too_young(server):
-        return
     if not server.targets:
-        yield _without_targets(server, answering)
+        if not _is_young(server, facts.now):
+            yield _without_targets(server, answering)
         return
     for sidecar in answering:
         target = _target_of(sidecar, server)
@@ -36,6 +37,11 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
             yield _not_scraped(sidecar, server)
         elif target.health == "down":
             yield _down(target)
+
+
+def _is_young(server: PrometheusFacts, now: float) -> bool:
+    """Return whether Prometheus started so recently that it may not have read its list of targets."""
+    return server.started is not None and now - server.started < _DISCOVERY_SECONDS
 
 
 def _target_of(sidecar: SidecarFacts, server: PrometheusFacts) -> Target | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# What is missing on the nodes of a cluster, for a pod that is not scheduled.
+# Reasons for which a pod is not scheduled.
 NO_GPU_IS_FREE = "no GPU is free"
 NOT_ENOUGH_GPUS_ARE_FREE = "not enough GPUs are free"
 NO_GPU_FOR_THE_CLAIMS = "no free GPU for the claims of spec.gpu.resourceClaims"
@@ -35,7 +35,7 @@ def no_gpu_of_the_product(products: Sequence[str], label: str) -> str:
 
 
 def image_cannot_be_pulled(image: str, quote: str) -> str:
-    """Return that a container waits for its image. `quote` is what Kubernetes says about it."""
+    """Return that a container waits for its image. `quote` is the message of Kubernetes about it."""
     return (
         f"the image {image} cannot be pulled. Check its name, whether the node can reach the registry, and the "
         f"credentials (spec.pod.imagePullSecrets). Kubernetes: {quote}."
@@ -49,7 +49,7 @@ def partly_on_cpu(name: str, on_gpu: int, size: int) -> str:
 
 
 def monitors_selected_by(server: str, monitors: str, namespaces: str) -> str:
-    """Return what a Prometheus object selects, for example "ServiceMonitors with team=a" in "all namespaces"."""
+    """Return the selection of a Prometheus object, for example "ServiceMonitors with team=a" in "all namespaces"."""
     return f"{server} selects {monitors} in {namespaces}"
 
 

@@ -60,7 +60,8 @@ class HostRule(dict[bytes, bool]):
 def host_rule(allowed: Iterable[str], *, loopback: bool) -> HostRule | None:
     """Return the rule for clients, or None if every host is served.
 
-    `allowed` is `allowedHosts` of the configuration. `loopback`: the sidecar listens on the loopback interface.
+    `allowed` is `allowedHosts` of the configuration. `loopback` is whether the server listens on the loopback
+    interface.
     """
     names = tuple(allowed)
     if ANY_HOST in names or not (names or loopback):

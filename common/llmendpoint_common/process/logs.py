@@ -71,7 +71,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what is stderr at the time of a record: a live line on a terminal replaces it, to draw itself below."""
+    """Writes each record to the present `sys.stderr`. A live line on a terminal replaces it to stay below records."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)

@@ -1,4 +1,4 @@
-"""Starts a program so that it ends quietly if it is interrupted before its own handlers of signals are there.
+"""Starts a program so that it ends quietly if it is interrupted before it has installed its signal handlers.
 
 The imports of a program take up to two seconds on a slow machine. Python would print a traceback of some import at
 SIGINT, and end without an exit code at SIGTERM. So this module imports almost nothing, and is imported first.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sys
 from types import FrameType
 
 from llmendpoint_common.process import exit_codes
@@ -27,8 +28,14 @@ def run_program(module: str) -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         code: int = main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough. Python would report the pipe again when it flushes stdout at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return exit_codes.OK
     finally:
         for number in numbers:
             # The process is ending with its exit code, which another signal must not change.

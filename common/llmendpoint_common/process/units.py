@@ -5,6 +5,7 @@ A parser raises ValueError with a sentence that quotes the text and shows the va
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from typing import NamedTuple
@@ -31,6 +32,16 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         host = self.host or ""
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can connect. A host name other than `localhost` counts as reachable."""
+        if self.host == LOCALHOST:
+            return True
+        try:
+            return self.host is not None and ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 def parse_duration(text: str) -> float:

@@ -111,12 +111,7 @@ _QUANTITIES: tuple[tuple[str, Callable[[Summary], float | None], Callable[[float
     ("attainment", _attainment, percent, True),
     ("goodput, requests/s", _value("goodput"), number, True),
     ("output, tokens/s", _value("output_tokens_per_second"), number, True),
-    (
-        "highest rate of the sweep, requests/s",
-        lambda summary: summary.sweep.rate if summary.sweep else None,
-        number,
-        True,
-    ),
+    ("highest rate of the sweep, requests/s", _sweep_rate, number, True),
     ("input from the prefix cache", lambda summary: summary.cached_input_ratio, percent, None),
 )
 

@@ -22,7 +22,7 @@ from llmendpoint_common.results.objectives import MAX_LAG_P99, lag_share
 from llmendpoint_common.results.timeline import Bucket
 
 _PARTS = 20
-#: Correlation of neighbouring parts above which it is no longer chance, and the highest that 20 parts can tell.
+#: Correlation of neighbouring parts above which it is not chance, and the highest that 20 parts can show.
 _CHANCE = 0.3
 _MAX_CORRELATION = 0.9
 #: Number of independent requests above which the normal distribution is close enough for a rough estimate.

@@ -94,7 +94,7 @@ def compare(
 
 
 def comparison_facts(comparison: Comparison) -> Iterator[str]:
-    """Yield what a comparison without a regression shows."""
+    """Yield the facts of a comparison without a regression."""
     untold = [result for result in comparison.results if not result.judged]
     certainly = "certainly " if untold else ""
     yield f"no metric is {certainly}worse than in the baseline by more than is allowed"

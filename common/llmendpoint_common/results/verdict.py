@@ -53,7 +53,7 @@ class Judgement:
 
     @property
     def is_told(self) -> bool:
-        """Whether the run has told something about its objectives: it was complete, and could tell."""
+        """Whether objectives of the run are judged: it was complete, and its measurements were enough for a verdict."""
         return self.verdict not in (Verdict.INVALID, Verdict.NONE)
 
 

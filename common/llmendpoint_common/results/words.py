@@ -40,7 +40,7 @@ def of(count: int, total: int, noun: str) -> str:
 
 
 def was(count: int) -> str:
-    """Return the verb for so many."""
+    """Return `was` for one, and `were` for any other number."""
     return "was" if count == 1 else "were"
 
 

@@ -65,7 +65,7 @@ def _is_in_pod(configuration: Configuration) -> bool:
 
 
 def _proxy_for(url: str) -> str | None:
-    """Return the proxy for a URL according to HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or None if there is none."""
+    """Return the proxy for a URL according to HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or None without one."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 

@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from llmendpoint_common.contracts.cluster import EndpointCondition
 from llmendpoint_common.diagnosis.facts import ConditionFacts, EndpointFacts
 from llmendpoint_common.diagnosis.findings import Finding, Severity
-from llmendpoint_dashboard.cluster.reading import condition, conditions, items, number, section, text
+from llmendpoint_dashboard.cluster.reading import NOT_SEEN, condition, conditions, items, number, section, text
 from llmendpoint_dashboard.cluster.reflector import Manifest
 from llmendpoint_dashboard.cluster.tables import key_of
 from llmendpoint_dashboard.contract import EndpointRow
 
-_NOT_SEEN = (
-    "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."
-)
-
 
 @dataclass(frozen=True)
 class EndpointView:
-    """What is kept of an LLMEndpoint. `created` is a timestamp, whose order is that of the times."""
+    """Row and facts of an LLMEndpoint. `created` is a timestamp, whose order is that of the times."""
 
     row: EndpointRow
     facts: EndpointFacts
@@ -28,10 +24,10 @@ class EndpointView:
 
 
 def endpoint_view(body: Manifest) -> EndpointView:
-    """Return what is kept of an LLMEndpoint."""
+    """Return the row and the facts of an LLMEndpoint."""
     metadata, status = body["metadata"], section(body, "status")
     found = conditions(body)
-    # An endpoint without replicas has no condition Ready. Reconciling then says why.
+    # An endpoint without replicas has no condition Ready, and Reconciling has the reason.
     main = condition(found, EndpointCondition.READY)
     if not main.reason:
         main = condition(found, EndpointCondition.RECONCILING)
@@ -41,7 +37,7 @@ def endpoint_view(body: Manifest) -> EndpointView:
         name=metadata["name"],
         ready=condition(found, EndpointCondition.READY).status,
         reason=main.reason,
-        message=main.message if found else _NOT_SEEN,
+        message=main.message if found else NOT_SEEN,
         url=text(status, "url"),
         models=tuple(text(model, "name") for model in items(section(body, "spec"), "models")),
         replicas=number(status, "replicas"),

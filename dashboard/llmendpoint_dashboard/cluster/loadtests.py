@@ -11,7 +11,16 @@ from llmendpoint_common.contracts.loadrun import NOTHING_MEASURED, MetricName
 from llmendpoint_common.diagnosis.findings import Finding
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_dashboard.cluster.loads import describe_load
-from llmendpoint_dashboard.cluster.reading import condition, conditions, items, number, seconds_of, section, text
+from llmendpoint_dashboard.cluster.reading import (
+    NOT_SEEN,
+    condition,
+    conditions,
+    items,
+    number,
+    seconds_of,
+    section,
+    text,
+)
 from llmendpoint_dashboard.cluster.reflector import Manifest
 from llmendpoint_dashboard.cluster.stalled import stalled_finding
 from llmendpoint_dashboard.cluster.tables import key_of
@@ -25,17 +34,13 @@ from llmendpoint_dashboard.contract import (
 )
 from llmendpoint_dashboard.words import objective_text
 
-_NOT_SEEN = (
-    "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."
-)
-
 
 @dataclass(frozen=True)
 class LoadTestView:
-    """What is kept of a LoadTest.
+    """Row, summary and finding of a LoadTest.
 
     `summary` is `status.summary`, None until the run has ended. `created` is a timestamp, whose order is that of the
-    times. `finding` says why the run cannot start, None if nothing is wrong.
+    times. `finding` has the reason for which the run cannot start, and is None if nothing is wrong.
     """
 
     row: LoadTestRow
@@ -45,10 +50,10 @@ class LoadTestView:
 
 
 def loadtest_view(body: Manifest) -> LoadTestView:
-    """Return what is kept of a LoadTest."""
+    """Return row, summary and finding of a LoadTest."""
     found = conditions(body)
     row = _row(body, found)
-    # A run that has ended is stalled if it has not passed, which its verdict says.
+    # A run that has ended without passing is stalled too, but its verdict already shows that.
     finding = None if row.state is RunState.ENDED else stalled_finding(LOADTEST, row.namespace, row.name, found)
     summary = section(body, "status").get("summary")
     return LoadTestView(row, summary, text(body["metadata"], "creationTimestamp"), finding)
@@ -85,7 +90,7 @@ def _row(body: Manifest, found: Sequence[Condition]) -> LoadTestRow:
         objectives=_objectives(spec, status),
         verdict=text(status, "verdict") if has_ended else "",
         reason=passed.reason if has_ended else "",
-        message=passed.message if found else _NOT_SEEN,
+        message=passed.message if found else NOT_SEEN,
         ttft=_percentiles(section(summary, "ttft")),
         report_command=f"llmendpoint results {namespace}/{name} --out {name}" if summary else "",
     )

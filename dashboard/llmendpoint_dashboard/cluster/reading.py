@@ -1,4 +1,4 @@
-"""Reads fields of objects, which other programs may have written. A field of another type counts as absent."""
+"""Reads fields of objects that other programs may have written. A field of another type counts as absent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 from llmendpoint_dashboard.cluster.reflector import Manifest
 from llmendpoint_dashboard.contract import Condition
+
+#: Message of an object without conditions.
+NOT_SEEN = "The operator has not written a status yet. If this lasts, it does not run or does not watch this namespace."
 
 
 def section(body: Manifest, *names: str) -> Manifest:

@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 from kubernetes.aio.client.exceptions import ApiException
 
-from llmendpoint_dashboard.cluster.backoff import Backoff
+from llmendpoint_common.process.backoff import Backoff
 from llmendpoint_dashboard.cluster.client import API_ERRORS, ApiServer, describe, is_refusal
 from llmendpoint_dashboard.cluster.kinds import Kind
 

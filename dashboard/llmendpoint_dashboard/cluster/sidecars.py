@@ -1,8 +1,8 @@
 """Addresses of the sidecars: the pods behind the headless Services of endpoints. Has no side effects.
 
-EndpointSlices are written by Kubernetes, but somebody who may create Services or EndpointSlices in a namespace could
-name any address. So only pods count, only the port for status and metrics, and only Services that are named like those
-of an endpoint that exists in this namespace.
+Kubernetes writes EndpointSlices, but users who may create Services or EndpointSlices in a namespace could name any
+address. Therefore only pods count, only the port for status and metrics, and only Services that are named like those of
+an endpoint that exists in this namespace.
 """
 
 from __future__ import annotations

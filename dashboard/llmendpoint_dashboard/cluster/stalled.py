@@ -1,4 +1,4 @@
-"""Findings about load tests and schedules that will not go on without a person. Has no side effects."""
+"""Findings about load tests and schedules that are stalled until a user changes something. Has no side effects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmendpoint_dashboard.contract import Condition
 
 
 def stalled_finding(kind: str, namespace: str, name: str, found: Sequence[Condition]) -> Finding | None:
-    """Return a finding if the condition Stalled is True. Its message says what is wrong, and what to do."""
+    """Return a finding if the condition Stalled is True. Its message has the problem and the advice."""
     stalled = condition(found, ScheduleCondition.STALLED)
     if stalled.status != "True":
         return None

@@ -1,4 +1,4 @@
-"""What is known about the objects of one kind, by NAMESPACE/NAME. Its size is bounded."""
+"""Tables of the objects of a kind, by NAMESPACE/NAME. Their size is bounded."""
 
 from __future__ import annotations
 

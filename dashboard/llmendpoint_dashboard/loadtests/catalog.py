@@ -1,4 +1,4 @@
-"""The load tests that the page knows: runs of this machine, and LoadTests of a cluster."""
+"""Load tests by their keys: runs of this machine, and LoadTests of a cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _DEFAULT_NAMESPACE = "default"
 
 
 class Catalog:
-    """Answers questions about load tests. `cluster_summary` returns `status.summary` of a LoadTest by its key."""
+    """Details, reports, comparisons, starts and stops of load tests.
+
+    `cluster_summary` returns `status.summary` of a LoadTest by its key.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,7 @@ class Catalog:
         self._cluster_summary = cluster_summary
 
     def row(self, key: str) -> LoadTestRow:
-        """Return the row of a load test. Raises RefusedError if there is none."""
+        """Return the row of a load test. Raises RefusedError if it does not exist."""
         row = self._hub.row(TableSection.LOADTESTS, key, LoadTestRow)
         if row is None:
             raise RefusedError("There is no such load test.", status=HTTPStatus.NOT_FOUND)
@@ -58,7 +61,7 @@ class Catalog:
         return LoadTestDetail(row=row, summary=self._cluster_summary(key) if self._cluster_summary else None)
 
     async def report(self, key: str) -> bytes:
-        """Return the report of a run as HTML. Raises RefusedError if there is none."""
+        """Return the report of a run as HTML. Raises RefusedError if it does not exist."""
         row = self.row(key)
         report = None
         if row.origin is Origin.MACHINE and self._runs is not None:

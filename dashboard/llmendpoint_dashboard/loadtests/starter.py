@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -172,14 +173,14 @@ class Starter:
                 continue
             (self._folder / key / DOCUMENT).write_text(write_run_document(document), encoding="utf-8")
             return key, self._folder / key / _LOG
-        raise FileExistsError(17, "there are too many load tests of this second")
+        raise FileExistsError(errno.EEXIST, "there are too many load tests of this second")
 
     async def _watch(self, key: str, run: _Run) -> None:
         code = await run.process.wait()
         if code not in _ENDINGS:
             words = await asyncio.to_thread(_last_line, self._folder / key / _LOG)
-            run.failure = f"The load generator ended with exit code {code}{f': {words}' if words else '.'}"
-        log.info("load test %s has ended with exit code %d", key, code)
+            run.failure = f"The load generator ended with {exit_codes.exit_text(code)}{f': {words}' if words else '.'}"
+        log.info("load test %s has ended with %s", key, exit_codes.exit_text(code))
         self._changed()
 
     def _forget_old(self) -> None:

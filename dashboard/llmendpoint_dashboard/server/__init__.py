@@ -1,1 +1,1 @@
-"""HTTP server of the dashboard: pages, state, events, and who may use them."""
+"""HTTP server of the dashboard: pages, state, events, and authentication."""

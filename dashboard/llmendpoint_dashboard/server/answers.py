@@ -51,7 +51,7 @@ async def problems(
             raise
         return problem(HTTPStatus(error.status), f"{error.reason}.", headers=_allowed(error))
     except ConnectionError:
-        # The browser has gone. Nobody gets this answer.
+        # The browser has closed the connection, so the response is not sent.
         return web.Response(status=HTTPStatus.BAD_REQUEST)
     except Exception:
         log.exception("%s %s failed", request.method, request.path)

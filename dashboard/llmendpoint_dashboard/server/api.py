@@ -27,7 +27,10 @@ _MAX_LABEL = 512
 
 
 class Api:
-    """Routes of the API, except state and events. `session` is used to ask Prometheus."""
+    """Routes of the API, except state and events.
+
+    `http` is the client session for queries to Prometheus. It is None while the dashboard does not run.
+    """
 
     def __init__(self, catalog: Catalog, histories: Histories, limits: LoadLimits, sessions: Sessions) -> None:
         self._catalog = catalog

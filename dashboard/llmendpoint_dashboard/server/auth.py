@@ -1,4 +1,4 @@
-"""Who may use the dashboard: everyone, users with a token, or users whom a proxy in front has authenticated.
+"""Authentication: everyone, users with a token, or users whom a proxy in front has authenticated.
 
 The token is sent as `Authorization: Bearer TOKEN`, or once in the form at `/login`, which sets a cookie. The cookie
 does not contain the token: it is a time and its signature with the token. So it ends by itself, and with the token, and
@@ -68,14 +68,14 @@ class Everyone:
 
 
 class ProxyHeader:
-    """Believes the header of a proxy in front, if the request comes from its address."""
+    """Answers users whom a proxy in front names in a header, if the request comes from an address of the proxy."""
 
     def __init__(self, header: str, proxies: tuple[IPNetwork, ...]) -> None:
         self._header = header
         self._proxies = proxies
 
     def check(self, request: web.Request) -> web.Response | None:
-        """Return None if the proxy says who the user is."""
+        """Return None if the proxy has named the user."""
         if self._is_proxy(peer_of(request)) and request.headers.get(self._header, "").strip():
             return None
         return problem(
@@ -160,7 +160,7 @@ class Failures:
 
 
 class Token:
-    """Knows users by the token, or by the cookie that the login has set."""
+    """Recognizes users by the token, or by the cookie that the login has set."""
 
     def __init__(
         self,
@@ -268,7 +268,7 @@ def auth_guard(authenticator: Authenticator) -> Middleware:
 
 
 def peer_of(request: web.Request) -> str:
-    """Return the address that a request comes from. Headers such as X-Forwarded-For are not believed."""
+    """Return the address of the peer. Headers such as X-Forwarded-For are ignored, because clients can set them."""
     transport = request.transport
     name = transport.get_extra_info("peername") if transport is not None else None
     return str(name[0]) if name else ""

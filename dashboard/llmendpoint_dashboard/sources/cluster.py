@@ -1,4 +1,4 @@
-"""The cluster as a source: watches our resources, writes their rows, and tells where the sidecars are.
+"""The cluster as a source: watches our resources, writes their rows, and passes on the addresses of the sidecars.
 
 For each kind and scope, a reflector lists and watches the objects, and a table keeps what is shown of them. A row is
 written when its object changes. Findings and the addresses of sidecars depend on several objects, so they are written a
@@ -16,8 +16,7 @@ import msgspec
 
 from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_common.diagnosis.facts import ClusterFacts
-from llmendpoint_common.diagnosis.findings import Finding
-from llmendpoint_common.diagnosis.findings import Severity as FindingSeverity
+from llmendpoint_common.diagnosis.findings import Finding, Severity
 from llmendpoint_common.diagnosis.rules import cluster_findings
 from llmendpoint_dashboard.cluster.client import ApiServer
 from llmendpoint_dashboard.cluster.endpoints import EndpointView, advice_of, endpoint_view
@@ -27,7 +26,8 @@ from llmendpoint_dashboard.cluster.reflector import Reflector
 from llmendpoint_dashboard.cluster.sidecars import SidecarAddress, chosen, slice_addresses
 from llmendpoint_dashboard.cluster.stalled import schedule_finding
 from llmendpoint_dashboard.cluster.tables import Table
-from llmendpoint_dashboard.contract import DoctorRow, Severity, TableSection
+from llmendpoint_dashboard.contract import TableSection
+from llmendpoint_dashboard.sources.doctor import doctor_rows
 from llmendpoint_dashboard.state import Hub, RowWriter
 
 #: Time for which changes are collected before findings and addresses are computed.
@@ -114,9 +114,9 @@ class ClusterSource:
         return None if view is None else view.summary
 
     def flush(self) -> None:
-        """Write what depends on several objects: findings, and the addresses of sidecars."""
+        """Write findings, and pass on the addresses of sidecars. Both depend on several objects."""
         self._dirty.clear()
-        self._doctor.replace(_rows(self._all_findings()))
+        self._doctor.replace(doctor_rows(self._all_findings()))
         known = (
             tuple(address for address in addresses if address.endpoint in self._endpoints)
             for addresses in self._slices.values()
@@ -149,7 +149,7 @@ class ClusterSource:
         for reflector in self._reflectors:
             if reflector.is_refused and not reflector.is_absent:
                 subject = f"{reflector.kind.plural} in {reflector.scope or 'all namespaces'}"
-                yield Finding(FindingSeverity.ERROR, FaultReason.FORBIDDEN, subject, self._refusal(reflector))
+                yield Finding(Severity.ERROR, FaultReason.FORBIDDEN, subject, self._refusal(reflector))
 
     def _endpoint_changed(self, key: str) -> None:
         view = self._endpoints[key]
@@ -200,18 +200,3 @@ def _created(view: EndpointView) -> str:
 
 def _is_finding(finding: Finding | None) -> bool:
     return finding is not None
-
-
-def _rows(findings: Iterable[Finding]) -> list[DoctorRow]:
-    return [
-        DoctorRow(
-            key=finding.key,
-            severity=Severity(finding.severity.value),
-            subject=finding.subject,
-            cause=finding.cause,
-            sentence=finding.sentence,
-            advice=finding.advice,
-            command=finding.command,
-        )
-        for finding in findings
-    ]

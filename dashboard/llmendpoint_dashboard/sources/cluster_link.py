@@ -21,7 +21,7 @@ _MESSAGE_SECONDS = 1.0
 
 
 class ClusterLink:
-    """Watches a cluster. What it says of its state is in the section `about`."""
+    """Watches a cluster. A sentence about the connection is in the section `about`."""
 
     def __init__(self, cluster: Cluster, hub: Hub, about: AboutWriter, sidecars: Sidecars) -> None:
         self._cluster = cluster

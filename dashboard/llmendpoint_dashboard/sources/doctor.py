@@ -1,14 +1,14 @@
-"""The table `doctor` of a machine: what is wrong with its sidecars, their Ollamas and Prometheus, and what to do.
+"""The table `doctor` of a machine: findings about its sidecars, their Ollamas and Prometheus.
 
-The findings are those of `llmendpoint doctor`, from what the servers say. The dashboard does not look at processes,
-files and disks of the machine, as the command does.
+The findings are those of `llmendpoint doctor`, from the responses of the servers. In contrast to the command, the
+dashboard does not look at processes, files and disks of the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import aiohttp
 
@@ -29,7 +29,7 @@ _FIRST_SECONDS = 2.0
 class MachineDoctor:
     """Examines the servers of this machine regularly."""
 
-    def __init__(self, hub: Hub, settings: Settings, sleep: Callable[[float], object] | None = None) -> None:
+    def __init__(self, hub: Hub, settings: Settings) -> None:
         self._writer = RowWriter(hub, TableSection.DOCTOR)
         self._places = places_of(settings)
 
@@ -41,7 +41,7 @@ class MachineDoctor:
                 try:
                     await self.examine(session)
                 except Exception:
-                    # An answer that nobody foresaw must not end the dashboard.
+                    # An unexpected response must not end the dashboard.
                     log.exception("the servers of this machine could not be examined")
                 await asyncio.sleep(_INTERVAL_SECONDS)
 

@@ -1,7 +1,7 @@
 """Reads the metrics page of a sidecar: the families that the dashboard shows, and no others.
 
 The parser of prometheus_client takes several milliseconds per thousand lines, and builds objects for families that
-nobody looks at. This one finds the lines of the known families with one regular expression, and remembers what the
+are not shown. This one finds the lines of the known families with one regular expression, and remembers what the
 labels of a line mean, because a page has the same labels every time. It reads the text format without time stamps and
 exemplars, which is what a sidecar answers if `Accept` does not ask for OpenMetrics.
 
@@ -22,14 +22,14 @@ from llmendpoint_common.contracts.sidecar import METRIC_PREFIX
 
 #: Labels of so many lines are remembered. 500 sidecars with 50 lines each have 25,000 at most, mostly the same ones.
 _MAX_REMEMBERED = 50_000
-#: Larger numbers are not exact, and no sidecar counts so far.
+#: A float is exact up to this number, and no counter of a sidecar becomes so large.
 _MAX_COUNT = 2**53
 _LABEL = re.compile(rb'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\(.)")
 
 
 class Kind(StrEnum):
-    """What a counter counts. The values are the names of the families without the prefix."""
+    """Families of counters. The values are their names without the prefix."""
 
     REQUESTS = "requests_total"
     PROMPT_TOKENS = "prompt_tokens_total"
@@ -39,7 +39,7 @@ class Kind(StrEnum):
 
 
 class Gauge(StrEnum):
-    """What a gauge of a model shows. The values are the names of the families without the prefix."""
+    """Families of gauges of a model. The values are their names without the prefix."""
 
     RUNNING = "model_requests_running"
     WAITING = "model_requests_waiting"

@@ -1,7 +1,7 @@
 """Histories for the charts: up to an hour from the sidecars, up to seven days from Prometheus.
 
 The last hour of the sidecars is finer than what Prometheus scrapes, so it is preferred while it covers the range. If
-Prometheus does not answer, the last hour is shown instead, and the history says so.
+Prometheus does not answer, the last hour is shown instead, and the history has a message.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import aiohttp
 
-from llmendpoint_dashboard.contract import History, HistorySource, Series
+from llmendpoint_dashboard.contract import History, HistorySource
 from llmendpoint_dashboard.sources.about import AboutWriter
 from llmendpoint_dashboard.sources.prometheus import Prometheus, PrometheusError
 from llmendpoint_dashboard.sources.ring import RING_SECONDS, SLOT_SECONDS, Ring, Selection
@@ -86,13 +86,19 @@ class Histories:
             shown = f"{message} The last hour of the sidecars is shown instead."
             return self._of_sidecars(name, min(seconds, RING_SECONDS), selection, shown)
         self._about.update(prometheus_message="")
-        return _history(name, step, HistorySource.PROMETHEUS, times, series)
+        return History(range=name, step=step, source=HistorySource.PROMETHEUS, times=times, series=series)
 
     def _of_sidecars(self, name: str, seconds: float, selection: Selection, message: str) -> History:
         step = min(RANGES[name][1], RANGES["1h"][1])
         times = times_of(self._wall() - _SETTLE_SECONDS, seconds, step)
-        series = self._ring.series(times, step, selection)
-        return _history(name, step, HistorySource.SIDECARS, times, series, message)
+        return History(
+            range=name,
+            step=step,
+            source=HistorySource.SIDECARS,
+            message=message,
+            times=times,
+            series=self._ring.series(times, step, selection),
+        )
 
 
 def times_of(now: float, seconds: float, step: float) -> list[float]:
@@ -100,9 +106,3 @@ def times_of(now: float, seconds: float, step: float) -> list[float]:
     last = math.floor(now / step)
     count = int(seconds // step)
     return [float((last - count + 1 + place) * step) for place in range(count)]
-
-
-def _history(
-    name: str, step: float, source: HistorySource, times: Sequence[float], series: list[Series], message: str = ""
-) -> History:
-    return History(range=name, step=step, source=source, message=message, times=list(times), series=series)

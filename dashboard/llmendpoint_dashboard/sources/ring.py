@@ -1,4 +1,4 @@
-"""The last hour of all sidecars, in slots of 5 s, for the charts when there is no Prometheus.
+"""The last hour of all sidecars, in slots of 5 s, for the charts without Prometheus.
 
 A slot has the increases of the counters of all sources, and the requests in flight at its end. An increase that was
 read over more than one slot is divided among them, because nothing is known about when it happened. A slot in which no
@@ -121,7 +121,7 @@ class Ring:
         return slot
 
     def _point(self, time: float, seconds: float, selection: Selection) -> _Point | None:
-        """Return what is known of the `seconds` before a Unix time. None if there is no slot."""
+        """Return the sums over the `seconds` before a Unix time, or None if there is no slot."""
         last = _number(time - SLOT_SECONDS)
         count = max(1, round(seconds / SLOT_SECONDS))
         slots = [slot for slot in map(self._slots.get, range(last - count + 1, last + 1)) if slot is not None]

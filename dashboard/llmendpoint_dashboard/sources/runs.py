@@ -9,7 +9,6 @@ part of a row or an answer.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import re
@@ -27,6 +26,7 @@ import msgspec
 from llmendpoint_common.contracts.loadrun import RESULT_KEY, RunDocument, RunProgress, Summary
 from llmendpoint_common.contracts.loadrun.progress_file import PROGRESS_FILE
 from llmendpoint_common.contracts.loadrun.progress_file import RunState as FileState
+from llmendpoint_common.process.folder_lock import is_locked
 from llmendpoint_dashboard.contract import (
     LoadTestRow,
     ObjectiveState,
@@ -49,7 +49,7 @@ _SCAN_SECONDS = 1.0
 _MAX_RUNS = 500
 #: Largest file that is read.
 _MAX_FILE_BYTES = 16 * 1024 * 1024
-#: A run replaces its progress every second. If it has not for this time, it is checked whether it still goes.
+#: A run replaces its progress every second. After this time without a change, it is checked whether the run continues.
 _SILENT_SECONDS = 5.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FILES = (PROGRESS_FILE, RESULT_KEY, REPORT, DOCUMENT)
@@ -60,7 +60,7 @@ Signature = tuple[tuple[int, int] | None, ...]
 
 @dataclass(frozen=True)
 class _Run:
-    """What is known of a run. `updated` is when it last wrote its progress, while it goes."""
+    """A run in the folder. `updated` is the time at which it last wrote its progress, and None if it has ended."""
 
     signature: Signature
     row: LoadTestRow
@@ -113,17 +113,17 @@ class RunsFolder:
         self._writer.replace(self._with_child(key, run.row) for key, run in self._runs.items())
 
     async def summary(self, key: str) -> Any:
-        """Return the content of a run's `summary.json`, without its measurements. None if there is none."""
+        """Return the content of a run's `summary.json`, without its measurements, or None if it does not exist."""
         if key not in self._runs:
             return None
         return await asyncio.to_thread(self._read_summary, self.path / key)
 
     async def result(self, key: str) -> Summary | None:
-        """Return the result of a run. None if there is none, or if it is not valid."""
+        """Return the result of a run, or None if it does not exist or is not valid."""
         return await asyncio.to_thread(_read, self.path / key / RESULT_KEY, Summary) if key in self._runs else None
 
     async def report(self, key: str) -> bytes | None:
-        """Return the report of a run, or None if there is none."""
+        """Return the report of a run, or None if it does not exist."""
         return await asyncio.to_thread(_read_bytes, self.path / key / REPORT) if key in self._runs else None
 
     def _read_all(self, known: Mapping[str, _Run]) -> Mapping[str, _Run]:
@@ -161,7 +161,8 @@ class RunsFolder:
             row = _with_summary(row, summary)
         if progress is not None and progress.state is not FileState.ENDED:
             updated = _unix(progress.updated_at) or self._wall()
-            if self._wall() - updated > _SILENT_SECONDS and not _is_locked(folder):
+            # The load generator holds a lock on the folder until it ends.
+            if self._wall() - updated > _SILENT_SECONDS and not is_locked(folder):
                 row = msgspec.structs.replace(row, message=_killed(row), state=RunState.ENDED, ended=updated)
                 updated = None
             else:
@@ -231,7 +232,7 @@ def _with_document(row: LoadTestRow, document: RunDocument) -> LoadTestRow:
 
 
 def _with_summary(row: LoadTestRow, summary: Summary) -> LoadTestRow:
-    """Return the row of a run with a summary, which has ended unless its progress says something else."""
+    """Return the row of a run with a summary, which has ended unless its progress has another state."""
     ttft = summary.ttft
     return msgspec.structs.replace(
         row,
@@ -260,7 +261,7 @@ def _with_summary(row: LoadTestRow, summary: Summary) -> LoadTestRow:
 
 
 def _with_progress(row: LoadTestRow, progress: RunProgress) -> LoadTestRow:
-    """Return the row of a run that goes on. Its summary is older than its progress, and its verdict means nothing."""
+    """Return the row of a run that continues. Its summary is older than its progress, and its verdict is not final."""
     return msgspec.structs.replace(
         row,
         state=RunState(progress.state.value),
@@ -323,19 +324,6 @@ def _file_signature(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None
-
-
-def _is_locked(folder: Path) -> bool:
-    """Return whether a load generator is writing to a folder: it holds a lock on it (flock) until it ends."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-    return False
 
 
 def _unix(text: str) -> float | None:

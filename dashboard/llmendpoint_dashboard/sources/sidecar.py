@@ -1,7 +1,7 @@
-"""One sidecar: reads its metrics, its status and its last requests, and keeps what is known of it.
+"""One sidecar: reads its metrics, its status and its last requests, and keeps them.
 
-A poll is complete or counts as failed. What a failed poll leaves is the state of the last complete one, which is marked
-as stale, and after 30 s as down.
+A poll is complete or counts as failed. After a failed poll, the state of the last complete one stays. It is marked as
+stale, and after 30 s as down.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-from llmendpoint_common.contracts.sidecar import RequestList, RequestRecord, SidecarStatus
+from llmendpoint_common.contracts.sidecar import MAX_LISTED_REQUESTS, RequestList, RequestRecord, SidecarStatus
 from llmendpoint_dashboard.contract import Source, SourceState
 from llmendpoint_dashboard.settings import SidecarAddress
 from llmendpoint_dashboard.sources.exposition import Gauge, Page, PageReader
@@ -34,22 +34,20 @@ _MAX_BYTES = 16 * 1024 * 1024
 _TEXT = {"Accept": "text/plain"}
 #: Records are asked for again for this time, because a sidecar may finish a record after a later one.
 _OVERLAP_SECONDS = 5.0
-#: Requests that one poll asks for. A sidecar has no more.
-_MAX_RECORDS = 200
 _status = msgspec.json.Decoder(SidecarStatus)
 _records = msgspec.json.Decoder(RequestList)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a complete poll brought."""
+    """Result of a complete poll."""
 
     increase: Increase | None
     records: tuple[RequestRecord, ...]
 
 
 class Presence:
-    """How often a model came into memory and left it, as seen by the polls."""
+    """Numbers of loads and evictions of a model, as seen by the polls."""
 
     def __init__(self) -> None:
         self._is_loaded: bool | None = None
@@ -141,7 +139,7 @@ class Sidecar:
             return ()
         after = max(0.0, self._newest_record - _OVERLAP_SECONDS)
         try:
-            answer = await self._get(session, f"/status/requests?after={after:.3f}&limit={_MAX_RECORDS}")
+            answer = await self._get(session, f"/status/requests?after={after:.3f}&limit={MAX_LISTED_REQUESTS}")
         except _StatusError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise

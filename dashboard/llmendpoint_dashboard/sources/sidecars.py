@@ -1,7 +1,7 @@
 """All sidecars: polls each, and writes the sections `about` and `overview`, and the tables of models and requests.
 
 Each sidecar has a task of its own, so that one that does not answer delays no other. The more sidecars there are, the
-less often each is asked, so that the number of polls per second has a bound. What the polls brought is published
+less often each is polled, so that the number of polls per second has a bound. The results of polls are published
 together, a short time after the first one.
 """
 
@@ -110,7 +110,7 @@ class Sidecars:
                 self._tasks.clear()
 
     def accept(self, sidecar: Sidecar, reading: Reading) -> None:
-        """Add what a poll brought to the last hour, and to the tables."""
+        """Add the result of a poll to the last hour, and to the tables."""
         now = self._wall()
         if reading.increase is not None:
             self._ring.add(reading.increase, now)
@@ -157,7 +157,7 @@ class Sidecars:
             if reading is not None:
                 self.accept(sidecar, reading)
         except Exception:
-            # One sidecar with an answer that nobody foresaw must not end the others.
+            # An unexpected response of one sidecar must not end the polls of the others.
             sidecar.problem = "its answer could not be processed"
             log.exception("the answer of %s could not be processed", sidecar.address.name)
         if sidecar.problem != before:

@@ -40,7 +40,7 @@ function App() {
     <${Announcer} />`;
 }
 
-/** A view. If it fails, the frame of the page stays, and says so. @param {{view: () => any}} props */
+/** A view. If it fails, the frame of the page stays, and shows the error. @param {{view: () => any}} props */
 function Guarded({ view }) {
   const [error, reset] = useErrorBoundary((/** @type {unknown} */ fault) => console.error(fault));
   if (!error) return html`<${view} />`;

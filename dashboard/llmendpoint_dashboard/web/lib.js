@@ -1,4 +1,4 @@
-/** The vendored libraries, under one roof: modules of the dashboard import from here and not from `vendor/`. */
+/** The vendored libraries. Modules of the dashboard import them from here, and not from `vendor/`. */
 export { h, render } from "./vendor/preact.js";
 export { html } from "./vendor/htm-preact.js";
 export { useEffect, useErrorBoundary, useMemo, useRef, useState } from "./vendor/hooks.js";

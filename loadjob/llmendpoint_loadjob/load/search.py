@@ -70,7 +70,7 @@ def without_bias(found: Estimate, late: float, dispersion: float) -> Estimate:
     `dispersion` is the squared coefficient of variation of the gaps between requests: 1 for Poisson arrivals.
     """
     if found.rate is None or found.rate <= found.low or not dispersion:
-        # Even arrivals have no bias, and a rate that every step met is no estimate of the capacity.
+        # Even arrivals have no bias, and a rate that every step met is not an estimate of the capacity.
         return found
     unit = dispersion / max(late, 1e-9)
     allowed = min(_MOST_ALLOWED, _MAX_BIAS * unit)

@@ -17,6 +17,7 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import PROGRESS_FILE, RESULT_KEY, RunProgress, RunState, Summary
 from llmendpoint_common.process.errors import OutputError
+from llmendpoint_common.process.files import replace_file
 from llmendpoint_loadjob.dataset.files import open_regular
 from llmendpoint_loadjob.report.flat import summary_csv
 from llmendpoint_loadjob.report.folder_lock import FolderLock
@@ -112,18 +113,7 @@ class OutputFolder:
             self._replace(TABLE, summary_csv([summary]).encode())
 
     def _replace(self, name: str, content: bytes, *, is_durable: bool = True) -> None:
-        waiting = self.path / f".{name}.part"
-        try:
-            with waiting.open("wb") as file:
-                file.write(content)
-                file.flush()
-                if is_durable:
-                    os.fsync(file.fileno())
-            waiting.replace(self.path / name)
-        except OSError:
-            with suppress(OSError):
-                waiting.unlink()
-            raise
+        replace_file(self.path / name, content, part=self.path / f".{name}.part", is_durable=is_durable)
 
 
 def encode_summary(summary: Summary) -> bytes:

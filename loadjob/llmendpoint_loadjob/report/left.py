@@ -1,4 +1,4 @@
-"""What a run has left in its folder if a file could not be written, or if its process was killed."""
+"""Messages about the files of a run of which one could not be written, or whose process was killed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from llmendpoint_common.contracts.loadrun import (
     VerdictReason,
 )
 from llmendpoint_common.process.errors import OutputError
+from llmendpoint_common.process.folder_lock import is_locked
 from llmendpoint_loadjob.report.files import REQUESTS, open_result
-from llmendpoint_loadjob.report.folder_lock import is_being_written
 from llmendpoint_loadjob.report.words import count_of
 
 _BLOCK = 1 << 20
@@ -38,12 +38,12 @@ def without_files(summary: Summary, failure: str, left: str) -> Summary:
     return msgspec.structs.replace(summary, verdict=Verdict.ERROR, reason=VerdictReason.RUN_ERROR, message=fact)
 
 
-def told(folder: Path, summary: Summary) -> Summary:
+def with_progress(folder: Path, summary: Summary) -> Summary:
     """Return the summary in a folder with a message that says whether its run continues, or was killed."""
     progress = read_progress(folder)
     if not summary.partial or progress is None or progress.state is RunState.ENDED:
         return summary
-    if is_being_written(folder):
+    if is_locked(folder):
         message = (
             f"The run has not ended ({progress.percent} % done). These are its results until now "
             f"({count_of(summary.requests, 'measured request')}), and no objective was judged."

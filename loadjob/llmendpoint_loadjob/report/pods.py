@@ -1,6 +1,7 @@
 """A run with several pods, whose folder in a volume has a folder per pod: one summary, and the lines in one file.
 
-The operator merges the results of the pods itself. This is for a copy of the volume, which alone has the lines.
+The operator merges the results of the pods itself. This is for a copy of the volume, which also has
+the lines.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from http import HTTPStatus
 
 from kubernetes.aio.client.exceptions import ApiException
 
+from llmendpoint_common.process.backoff import Backoff
 from llmendpoint_operator.cluster.client import ApiServer
 from llmendpoint_operator.cluster.discovery import Discovery
 from llmendpoint_operator.cluster.faults import describe, is_unknown_kind, read_refusal
 from llmendpoint_operator.cluster.kinds import Kind
-from llmendpoint_operator.watching.backoff import Backoff
 from llmendpoint_operator.watching.feed import Feed
 
 #: The API server does not answer, or answers with an error that will pass.

@@ -29,13 +29,13 @@ from typing import Any
 import kopf
 import msgspec
 
+from llmendpoint_common.process.backoff import Backoff
 from llmendpoint_common.process.errors import LLMEndpointError
 from llmendpoint_operator.cluster.client import API_ERRORS, ApiServer
 from llmendpoint_operator.cluster.faults import describe
 from llmendpoint_operator.cluster.kinds import Kind, Role
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.watching.access import KindAccess, is_refusal
-from llmendpoint_operator.watching.backoff import Backoff
 from llmendpoint_operator.watching.canary import RESTART_SECONDS, Canary
 from llmendpoint_operator.watching.confirmations import Confirmations, Verdict
 from llmendpoint_operator.watching.feed import Feed

@@ -28,9 +28,9 @@ from http import HTTPStatus
 import msgspec
 from kubernetes.aio.client.exceptions import ApiException
 
+from llmendpoint_common.process.backoff import Backoff
 from llmendpoint_operator.cluster.client import API_ERRORS, ApiServer
 from llmendpoint_operator.watching.access import KindAccess, is_refusal
-from llmendpoint_operator.watching.backoff import Backoff
 from llmendpoint_operator.watching.feed import Feed
 from llmendpoint_operator.watching.listing import decode_object, list_objects
 

@@ -18,6 +18,7 @@ import msgspec
 
 from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import DeclaredModel
+from llmendpoint_common.process.files import replace_file
 from llmendpoint_common.wire.decoding import UNREADABLE
 
 log = logging.getLogger(__name__)
@@ -105,11 +106,11 @@ class Memory:
         if self._path is None:
             return
         # Several pods can share the folder, so each writes a file of its own before it replaces the common one.
-        new = self._path.with_name(f"{_FILE}.{os.uname().nodename}.{os.getpid()}")
+        part = self._path.with_name(f"{_FILE}.{os.uname().nodename}.{os.getpid()}")
         try:
             self._path.parent.mkdir(exist_ok=True)
-            new.write_bytes(msgspec.json.format(msgspec.json.encode(self._content), indent=1))
-            new.replace(self._path)
+            content = msgspec.json.format(msgspec.json.encode(self._content), indent=1)
+            replace_file(self._path, content, part=part, is_durable=False)
         except OSError as error:
             log.warning("%s cannot be written, so models may be created again after a restart: %s", self._path, error)
 

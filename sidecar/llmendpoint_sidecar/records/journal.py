@@ -4,7 +4,7 @@ Clients choose request IDs, so a record belongs to a tenant and an ID: a tenant 
 one, and the first record of a tenant and an ID stays. The journal is bounded in number and age, contains no content,
 and covers only this process.
 
-Besides, the last 200 records are kept in the order in which they were added, for those who want to see what happens.
+Besides, the last 200 records are kept in the order in which they were added, for `GET /status/requests`.
 """
 
 from __future__ import annotations

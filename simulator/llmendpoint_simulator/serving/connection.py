@@ -20,7 +20,7 @@ from llmendpoint_simulator.serving.responses import Response, encoded, whole_res
 from llmendpoint_simulator.serving.timers import Timers
 
 _READ = 256 * 1024
-#: As Go's server (net/http, maxPostHandlerReadBytes): it reads at most this much of a body that nobody wants, and
+#: As Go's server (net/http, maxPostHandlerReadBytes): it reads at most this much of a body that no handler reads, and
 #: otherwise closes the connection, 0.5 s after the response (rstAvoidanceDelay).
 _UNREAD_BYTES = 256 * 1024
 _LINGER_SECONDS = 0.5

@@ -10,7 +10,8 @@ import time
 from llmendpoint_simulator.serving.connection import Connection, Handle, Receive
 from llmendpoint_simulator.serving.timers import Timers
 
-#: Without free file descriptors, a connection stays in the kernel's queue, and the socket stays readable.
+#: Pause in accepting if all file descriptors are in use. The connection stays in the kernel's queue, and the socket
+#: stays readable, so the event loop would spin.
 _PAUSE_SECONDS = 0.1
 
 log = logging.getLogger(__name__)

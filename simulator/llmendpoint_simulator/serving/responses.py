@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 JSON = "application/json"
-#: Ollama names the charset where it answers itself, and not where it rewrites an answer for another API.
+#: Ollama names the charset in answers of its own API, and not in answers that it rewrites for another API.
 JSON_UTF8 = "application/json; charset=utf-8"
 
 

@@ -142,7 +142,7 @@ def failure(status: int, sentence: str, shape: Shape | None = None, *, malformed
     elif shape is not None and not shape.is_ollama:
         kind = "invalid_request_error" if malformed else "api_error"
         body = {"error": {"message": sentence, "type": kind, "param": None, "code": None}}
-    # Ollama sets the charset except where it rewrites the answer of its own API for another one.
+    # Ollama sets the charset, unless it rewrites the answer of its own API for another one.
     rewritten = shape is not None and not shape.is_ollama and not malformed
     return Response(status, encode(body), JSON if rewritten else JSON_UTF8)
 

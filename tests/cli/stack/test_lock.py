@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from llmendpoint_cli.stack.lock import exclusive, is_locked, try_lock, wait_for_lock
+from llmendpoint_cli.stack.lock import exclusive, wait_for_lock
 from llmendpoint_common.process.errors import StackError
+from llmendpoint_common.process.folder_lock import is_locked, try_lock
 
 
 def test_a_lock_has_one_holder_and_ends_with_it(tmp_path: Path) -> None:

@@ -70,7 +70,6 @@ def test_a_full_disk_loses_nothing_that_fits_into_memory(tmp_path: Path, monkeyp
     for line in text.splitlines(keepends=True):
         log.write(line.encode())
     assert len(content(log.path)) == 25
-    assert log.tail(2) == "line 998\nline 999"
     disk.free = 10**9
     log.flush()
     assert content(log.path) == text

@@ -146,9 +146,16 @@ def test_a_load_test_is_stored_beside_the_stack(running: LocalStack) -> None:
     done = running.run("load", "--url", proxy_url(running), "--model", "simulated:latest", "--max-requests", "2",
                        "--max-tokens", "2", "--log-level", "warning")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    [run] = running.folders.runs.iterdir()
+    run = max(running.folders.runs.iterdir())
     assert f"the result is stored in {run}\n" in done.stderr
     assert (run / "summary.json").exists()
+
+
+def test_a_load_test_goes_to_the_proxy_of_the_stack_at_whatever_port(running: LocalStack) -> None:
+    done = running.run("load", "--model", "simulated:latest", "--max-requests", "1", "--max-tokens", "2",
+                       "--log-level", "warning")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"simulated:latest at {proxy_url(running)}" in done.stdout
 
 
 def test_logs_show_all_programs_with_their_names(running: LocalStack) -> None:
@@ -335,6 +342,27 @@ def test_several_ollamas_have_one_proxy_each(stack: LocalStack) -> None:
             simulator.wait()
 
 
+def test_a_simulator_that_runs_already_is_not_taken_for_an_ollama(stack: LocalStack) -> None:
+    port = free_ports(1)[0]
+    simulator = subprocess.Popen(
+        [sys.executable, "-m", "llmendpoint_simulator", "--listen", f"127.0.0.1:{port}", "--model", "other:1b"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(partial(_answers, port))
+        stack.environment["OLLAMA_HOST"] = f"127.0.0.1:{port}"
+        done = stack.up("--traffic", "1")
+        assert f"the simulator that runs at http://127.0.0.1:{port}" in done.stdout
+        assert "no model runs, and all numbers are made up" in done.stdout
+        assert [endpoint["simulated"] for endpoint in status(stack)["endpoints"]] == [True]
+        assert "--model=other:1b" in stack.record("traffic").command
+        stack.down()
+        assert simulator.poll() is None
+    finally:
+        simulator.terminate()
+        simulator.wait()
+
+
 def _answers(port: int) -> bool:
     try:
         return get(f"http://127.0.0.1:{port}/api/version")[0] == 200
@@ -389,7 +417,10 @@ def test_a_full_disk_does_not_keep_the_stack_from_starting(tmp_path: Path) -> No
             filler = disk / "filler"
             with pytest.raises(OSError, match="space"):
                 filler.write_bytes(bytes(1024 * 1024))
-            stack.up()
+            # With a key, files have to be written for the sidecar.
+            key = tmp_path / "key.txt"
+            key.write_text(KEY)
+            stack.up("--key", f"team-a={key}")
             assert status(stack)["healthy"]
             assert "proxy on" not in tail_of(stack.folders.logs / "sidecar.log", 9)
             filler.unlink()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -142,29 +140,15 @@ async def test_targets_of_prometheus(session: aiohttp.ClientSession) -> None:
     assert second.last_scrape == pytest.approx(1767323045.123456)
 
 
-@pytest.mark.parametrize("ahead", [0.0, -7200.0])
-async def test_the_age_of_a_prometheus_without_targets_follows_its_own_clock(
-    session: aiohttp.ClientSession, ahead: float
-) -> None:
-    started = datetime.fromtimestamp(time.time() + ahead - 5, UTC).isoformat()
+async def test_a_prometheus_without_targets_says_when_it_started(session: aiohttp.ClientSession) -> None:
     script = {
         "/api/v1/targets": {"data": {"activeTargets": []}},
-        "/api/v1/status/runtimeinfo": {"data": {"startTime": started}},
+        "/api/v1/status/runtimeinfo": {"data": {"startTime": "2026-01-02T03:04:05.123456789Z"}},
     }
     with scripted_server(script) as server:
-        server.ahead = ahead
         facts = await gather(session, Places(prometheus=PrometheusPlace(server.url)))
     assert facts.prometheus is not None
-    assert facts.prometheus.age == pytest.approx(5, abs=3)
-
-
-@pytest.mark.parametrize("answer", [None, [], {"data": 1}, {"data": {"startTime": 7}}, {"data": {"startTime": "x"}}])
-async def test_the_age_of_a_prometheus_may_be_unknown(session: aiohttp.ClientSession, answer: Any) -> None:
-    script = {"/api/v1/targets": {"data": {"activeTargets": []}}, "/api/v1/status/runtimeinfo": answer}
-    with scripted_server(script) as server:
-        facts = await gather(session, Places(prometheus=PrometheusPlace(server.url)))
-    assert facts.prometheus is not None
-    assert facts.prometheus.age is None
+    assert facts.prometheus.started == pytest.approx(1767323045.123456)
 
 
 @pytest.mark.parametrize("ahead", [-7200.0, 90.0])

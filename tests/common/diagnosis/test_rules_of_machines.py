@@ -152,14 +152,6 @@ def test_each_fault_gives_exactly_its_cause(facts: MachineFacts, cause: str, com
     assert len(wrong) == 1
 
 
-def test_a_prometheus_that_was_just_started_has_no_targets_yet() -> None:
-    facts = prometheus(targets=(), age=3.2)
-    assert machine_findings(facts) == ()
-    check = next(check for check in machine_checks(facts, ()) if check.name == "Prometheus")
-    assert (check.state, check.words) == (CheckState.NOT_CHECKED, "it was started 3 s ago, and has no targets yet")
-    assert only(prometheus(targets=(), age=60.0)).cause == Cause.PROMETHEUS_WITHOUT_TARGETS
-
-
 def test_a_sidecar_that_does_not_run_explains_a_target_that_is_down() -> None:
     down = replace(PROMETHEUS, targets=(replace(TARGET, health="down", error="connection refused"),))
     facts = replace(sidecar(status=None, silence=REFUSED), prometheus=down)
@@ -264,6 +256,23 @@ def test_servers_that_have_just_been_started_are_given_time() -> None:
     old = tuple(replace(process, since=NOW - 60) for process in young)
     causes = {finding.cause for finding in machine_findings(replace(facts, processes=old))}
     assert causes == {Cause.SIDECAR_NOT_RUNNING, Cause.PROMETHEUS_NOT_RUNNING}
+
+
+def test_a_prometheus_that_has_just_been_started_is_given_time_to_find_its_targets() -> None:
+    assert machine_findings(prometheus(targets=(), started=NOW - 3)) == ()
+    assert only(prometheus(targets=(), started=NOW - 60)).cause is Cause.PROMETHEUS_WITHOUT_TARGETS
+
+
+def test_two_ollamas_with_the_same_fault_have_a_finding_each() -> None:
+    [first] = ollama(silence=REFUSED).ollamas
+    facts = replace(HEALTHY, ollamas=tuple(replace(first, url=f"http://127.0.0.1:{port}") for port in (21998, 21999)),
+                    sidecars=())  # fmt: skip
+    findings = machine_findings(facts)
+    assert {finding.subject for finding in findings} == {"Ollama at 127.0.0.1:21998", "Ollama at 127.0.0.1:21999"}
+    assert {finding.command for finding in findings} == {
+        "OLLAMA_HOST=127.0.0.1:21998 ollama serve",
+        "OLLAMA_HOST=127.0.0.1:21999 ollama serve",
+    }
 
 
 def test_a_context_is_short_enough_for_its_weights_to_fit() -> None:

@@ -181,7 +181,6 @@ async def test_the_state_can_be_polled_with_its_tag(browser: aiohttp.ClientSessi
 
 
 def test_loopback_is_what_only_this_machine_can_reach() -> None:
-    from llmendpoint_dashboard.settings import is_loopback  # noqa: PLC0415
 
-    assert all(is_loopback(Address(host, 1)) for host in ("localhost", "127.0.0.1", "127.8.0.1", "::1"))
-    assert not any(is_loopback(Address(host, 1)) for host in (None, "0.0.0.0", "::", "10.0.0.1", "example.com"))
+    assert all(Address(host, 1).is_loopback for host in ("localhost", "127.0.0.1", "127.8.0.1", "::1"))
+    assert not any(Address(host, 1).is_loopback for host in (None, "0.0.0.0", "::", "10.0.0.1", "example.com"))

@@ -1,7 +1,7 @@
-"""`progress.json` in the folder of a run: what the run is doing, for programs that watch the folder.
+"""`progress.json` in the folder of a run: its progress, for programs that watch the folder.
 
 The load generator replaces it every second, and for the last time when all other files of the run are written. A run
-whose file does not say `ended` is still going, or was killed.
+whose file does not have the state `ended` continues, or was killed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class RunProgress(Progress, frozen=True, rename="camel", kw_only=True):
     """The content of `progress.json`: the progress that a load pod shows, and more about the run.
 
     Times are in RFC 3339. `requests_per_second` is the rate of requests that were answered in the last seconds, and
-    None before the load. `failure` says why result files could not be written, or why the run could not be done.
+    None before the load. `failure` is the reason for which result files could not be written, or the run failed. It is
+    empty otherwise.
     """
 
     state: RunState

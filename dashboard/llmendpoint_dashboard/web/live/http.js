@@ -10,7 +10,7 @@ let csrf = null;
 
 /**
  * Send JSON with the CSRF token of this browser's session. The token is fetched before the first request, and again if
- * the server has been restarted and knows another one.
+ * the server has been restarted, because its secret is then another one.
  * @param {string} path @param {unknown} body @returns {Promise<any>}
  */
 export async function postJson(path, body) {

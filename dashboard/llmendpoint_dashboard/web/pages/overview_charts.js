@@ -36,7 +36,8 @@ const ERROR_DASHES = [undefined, [6, 3], [2, 2], [9, 3, 2, 3]];
 export function Charts() {
   const { error } = shown.value;
   const whole = shown.value.data;
-  const data = useMemo(() => whole && sinceKnown(whole), [whole]);
+  const first = useMemo(() => (whole ? firstKnown(whole) : 0), [whole]);
+  const data = useMemo(() => whole && sinceKnown(whole, first), [whole]);
   const charts = useMemo(() => build(data), [data]);
   const { tenant } = route.value.params;
   return html`<div class="stack">
@@ -47,7 +48,7 @@ export function Charts() {
         waiting=${waiting(data, chart, tenant)} />`)}
     </div>
     ${data && html`<p class="soft small">One value per ${span(data.step)}, from ${data.source === "prometheus" ? "Prometheus" : "the sidecars"}.
-      ${data !== whole && ` Nothing is known before ${clockTime(data.times[0])}.`}</p>`}
+      ${whole && first > 0 && ` Nothing is known before ${clockTime(whole.times[first])}.`}</p>`}
   </div>`;
 }
 
@@ -61,13 +62,18 @@ function waiting(data, chart, tenant) {
 /** Points that charts show at least, so that a line can be seen. */
 const FEWEST = 24;
 
+/** The place of the first time of which anything is known, or -1. @param {History} data @returns {number} */
+function firstKnown(data) {
+  return data.times.findIndex((_, index) => data.series.some((series) => series.values[index] != null));
+}
+
 /**
  * The history since anything is known. A dashboard that has just started would otherwise show an empty range with a line
  * at its end.
- * @param {History} data @returns {History}
+ * @param {History} data @param {number} first the place of the first time of which anything is known
+ * @returns {History}
  */
-function sinceKnown(data) {
-  const first = data.times.findIndex((_, index) => data.series.some((series) => series.values[index] != null));
+function sinceKnown(data, first) {
   const start = Math.max(0, Math.min(first, data.times.length - FEWEST));
   if (start === 0) return data;
   return {

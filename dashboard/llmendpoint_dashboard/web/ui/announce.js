@@ -1,4 +1,4 @@
-/** One polite live region for all of the page. It says what a user did or must know, and never numbers that tick. */
+/** One polite live region for all of the page. It announces actions of the user and lost connections, and no numbers that change every second. */
 import { html, signal } from "../lib.js";
 
 const sentence = signal("");

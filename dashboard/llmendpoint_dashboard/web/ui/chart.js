@@ -46,10 +46,12 @@ function Keys({ lines, times, at, format }) {
   </ul>`;
 }
 
-/** The last value that was measured. @param {(number | null)[]} values @returns {number | null} */
+/** Steps at the end of which a value counts as current. The newest two may not be complete. */
+const CURRENT_STEPS = 3;
+
+/** The current value, or null if none was measured lately. @param {(number | null)[]} values @returns {number | null} */
 function lastOf(values) {
-  // The newest two steps may not be complete.
-  return values.findLast((value) => value != null) ?? null;
+  return values.slice(-CURRENT_STEPS).findLast((value) => value != null) ?? null;
 }
 
 /** @param {any} props */

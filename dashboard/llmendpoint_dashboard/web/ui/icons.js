@@ -1,4 +1,4 @@
-/** Signs that say the same as the words beside them. They differ in shape, so that no meaning is only a colour. */
+/** Icons with the same meaning as the words beside them. They differ in shape, so that no meaning is only a colour. */
 import { html } from "../lib.js";
 
 const PATHS = {

@@ -1,4 +1,4 @@
-/** What must be known before any number is read: data that are simulated, old, or not live. */
+/** Notices above the content of every page: the data are simulated, old, or not live. */
 import { html } from "../lib.js";
 import { age } from "../format.js";
 import { now } from "../live/clock.js";

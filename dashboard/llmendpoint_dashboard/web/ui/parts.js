@@ -58,7 +58,7 @@ async function copyText(text) {
   area.remove();
 }
 
-/** What a page says when it has nothing to show: why, and what to do. @param {{title: string, children: any}} props */
+/** The content of a page without data: the reason, and what to do. @param {{title: string, children: any}} props */
 export function Empty({ title, children }) {
   return html`<div class="empty"><h2>${title}</h2>${children}</div>`;
 }

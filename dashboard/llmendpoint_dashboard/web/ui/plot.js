@@ -31,7 +31,7 @@ export function options(lines, width, format, colour, onCursor) {
   };
 }
 
-/** The end of the vertical axis: above the highest value, and 1 if there is none. @param {number | null} high @returns {number} */
+/** The end of the vertical axis: above the highest value, or 1 without values. @param {number | null} high @returns {number} */
 function top(high) {
   return high ? high * 1.12 : 1;
 }

@@ -35,7 +35,7 @@ function Pages() {
     // On a narrow screen the pages are a row that scrolls.
     document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   }, [page]);
-  // The endpoints of a cluster are not on one machine. A link to the page works all the same, and says so.
+  // A machine has no endpoints of a cluster. A link to the page still works, and the page explains it.
   const shown = PAGES.filter((name) => name !== "endpoints" || about.value?.mode !== "machine" || page === name);
   return html`<nav class="nav" aria-label="Pages">
     ${shown.map((name) => html`<a key=${name} href=${href(name, kept(name, params))}

@@ -1,4 +1,4 @@
-"""Delays between attempts."""
+"""Delays between attempts that fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Backoff:
         self._attempts = 0
 
     def next(self, at_least: float = 0.0) -> float:
-        """Return the number of seconds until the next attempt."""
+        """Return the number of seconds until the next attempt, which is at least `at_least`."""
         delay = min(self._last, self._first * 2.0 ** min(self._attempts, 16))
         self._attempts += 1
         return max(at_least, delay * random.uniform(0.8, 1.2))  # noqa: S311 - not for security
