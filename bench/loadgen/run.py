@@ -40,7 +40,7 @@ import harness  # noqa: E402
 from report import show, verdicts  # noqa: E402
 from tools import MODEL, PEERS, Load, Tool, all_tools  # noqa: E402
 
-SERVER_CORE, CLIENT_CORE = "0", "1"
+SERVER_CORE, CLIENT_CORE = harness.FIRST_CORE, harness.SECOND_CORE
 REALTIME = ["chrt", "--fifo", "10"]
 TTFT, GAP, CHUNKS = 0.2, 0.02, 50
 #: How long an answer takes, and thus by how much the rate is smaller than the number of streams.

@@ -28,8 +28,10 @@ def address(number: int) -> str:
 
 UPSTREAM = address(0)
 PROXY, ADMIN = address(6), address(7)
+#: The cores of a benchmark. Two hardware threads of one core are not two cores: `BENCH_CORES=0,2` names others.
+FIRST_CORE, SECOND_CORE = os.environ.get("BENCH_CORES", "0,1").split(",")
 #: The proxy has its own core. The load generator and the upstream share the other core.
-PROXY_CORE, LOAD_CORE = "1", "0"
+PROXY_CORE, LOAD_CORE = SECOND_CORE, FIRST_CORE
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 

@@ -87,8 +87,7 @@ class UpstreamWatch:
     async def poll(self) -> None:
         """Poll once. Ollama counts as down after two consecutive failures."""
         try:
-            if not self.up or not self.version:
-                self.version = await self._ollama.version()
+            version = self.version if self.up and self.version else await self._ollama.version()
             listed = await self._ollama.listed()
             loaded = await self._ollama.loaded()
         except OllamaError as error:
@@ -97,7 +96,8 @@ class UpstreamWatch:
             return
         if not self.up:
             log.info("upstream is up: Ollama %s", self.version)
-        self.up, self._failures = True, 0
+        # Together, so that a version is never told of an Ollama that is not up.
+        self.up, self.version, self._failures = True, version, 0
         self.listed = {model.name: model for model in listed}
         # If a past version of a model is still in memory, its name stands for the present one.
         names = {self._name_of(model): model for model in loaded}

@@ -1,0 +1,35 @@
+"""What the sidecar says of Ollama while it asks."""
+
+from __future__ import annotations
+
+from llmendpoint_sidecar.meter.model_labels import ModelLabels
+from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
+from llmendpoint_sidecar.ollama.watch import UpstreamWatch
+
+
+class WatchedOllama(Ollama):
+    """An Ollama that notes what is said of it when it is asked for its models."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.watch = UpstreamWatch(self, ModelLabels(lambda: None), 1.0)
+        self.said: list[tuple[bool, str]] = []
+
+    async def version(self) -> str:
+        return "0.17.4"
+
+    async def listed(self) -> list[ListedModel]:
+        self.said.append((self.watch.up, self.watch.version))
+        return []
+
+    async def loaded(self) -> list[LoadedModel]:
+        return []
+
+
+async def test_a_version_is_only_told_of_an_ollama_that_is_up() -> None:
+    ollama = WatchedOllama()
+    for _ in range(2):
+        await ollama.watch.poll()
+    assert ollama.said == [(False, ""), (True, "0.17.4")]
+    ollama.watch.lost()
+    assert (ollama.watch.up, ollama.watch.version) == (False, "")
