@@ -195,11 +195,37 @@ def test_the_chart_accepts_the_values(command: Command) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def scripts_of_ci() -> list[Block]:
+    """Return the scripts in the examples of pipelines."""
+    page = ROOT / "docs/how-to/load-test-in-ci.md"
+    found = []
+    for block in (block for block in blocks_of(page) if block.language == "yaml"):
+        document = yaml.safe_load(block.text)
+        steps = [step for job in document.get("jobs", {}).values() for step in job["steps"]]
+        scripts = [step["run"] for step in steps if "run" in step]
+        scripts += [line for job in document.values() if isinstance(job, dict) for line in job.get("script", [])]
+        text = "\n".join(scripts).replace("$MODEL_SERVER", "http://model.example")
+        found.append(Block(page, "sh", text, block.number))
+    return found
+
+
+CI = [command for block in scripts_of_ci() for command in commands_of(block)]
+
+
+def test_the_pipelines_have_commands_that_are_covered() -> None:
+    assert {command.program for command in CI} == {"git", "sh", "llmendpoint", "curl"}
+    assert [named(command) for command in CI if command.program not in {rule[0] for rule in COVERED}] == []
+    for block in scripts_of_ci():
+        assert run("sh", "-n", input=block.text).returncode == 0
+
+
 class Accepted(BaseException):
     """A program has read its options without an error."""
 
 
-@pytest.mark.parametrize("command", LLMENDPOINT, ids=lambda command: command.place)
+@pytest.mark.parametrize(
+    "command", [*LLMENDPOINT, *(command for command in CI if command.program == "llmendpoint")], ids=lambda command: command.place
+)  # fmt: skip
 def test_llmendpoint_accepts_the_options(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     parse: Callable[..., Any] = Flags.parse
 
