@@ -127,6 +127,11 @@ class FaultProxy(ApiProxy):
                 if answer is not None:
                     return answer
         headers = {name: value for name, value in request.headers.items() if name.lower() not in ("host", "connection")}
+        state = {"silent": False}
+        transport: Any = request.transport
+        if seen.is_watch:
+            # From here on, not from the response on: a watch that is being opened is silenced and dropped too.
+            self._streams[transport] = (seen, state)
         try:
             async with self._session.request(
                 request.method,
@@ -135,30 +140,27 @@ class FaultProxy(ApiProxy):
                 data=await request.read() or None,
                 timeout=aiohttp.ClientTimeout(total=None),
             ) as response:
-                return await self._pass_on(request, response, seen)
+                return await self._pass_on(request, response, state)
         except (aiohttp.ClientError, OSError):
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=502)
+        finally:
+            self._streams.pop(transport, None)
 
-    async def _pass_on(self, request: web.Request, response: aiohttp.ClientResponse, seen: Seen) -> web.StreamResponse:
+    async def _pass_on(
+        self, request: web.Request, response: aiohttp.ClientResponse, state: dict[str, bool]
+    ) -> web.StreamResponse:
         skipped = ("transfer-encoding", "connection", "content-length")
         headers = {name: value for name, value in response.headers.items() if name.lower() not in skipped}
         answer = web.StreamResponse(status=response.status, headers=headers)
         await answer.prepare(request)
-        transport: Any = request.transport
-        state = {"silent": False}
-        if seen.is_watch:
-            self._streams[transport] = (seen, state)
-        try:
-            async for piece in response.content.iter_any():
-                if not state["silent"]:
-                    await answer.write(piece)
-            if state["silent"]:
-                await self._stopped.wait()
-            await answer.write_eof()
-        finally:
-            self._streams.pop(transport, None)
+        async for piece in response.content.iter_any():
+            if not state["silent"]:
+                await answer.write(piece)
+        if state["silent"]:
+            await self._stopped.wait()
+        await answer.write_eof()
         return answer
 
     async def _inject(self, fault: Fault, request: web.Request) -> web.StreamResponse | None:
