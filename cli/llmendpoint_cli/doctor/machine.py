@@ -13,7 +13,7 @@ import aiohttp
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import is_running
 from llmendpoint_cli.stack.logfile import tail_of
-from llmendpoint_cli.stack.request import DASHBOARD_PORT, PROMETHEUS_PORT
+from llmendpoint_cli.stack.request import DASHBOARD_PORT, PROMETHEUS_PORT, up_command
 from llmendpoint_cli.stack.state import (
     Kind,
     Phase,
@@ -60,7 +60,8 @@ async def machine_facts(options: Namespace) -> MachineFacts:
     facts = await asyncio.to_thread(observe, facts, list(_needed(places, stack)), _sidecar_pid(stack, records))
     if stack is None:
         return facts
-    return replace(facts, processes=tuple(await asyncio.to_thread(_processes, folders, stack)))
+    processes = tuple(await asyncio.to_thread(_processes, folders, stack))
+    return replace(facts, processes=processes, up=up_command(stack.request))
 
 
 def places_of(options: Namespace, stack: Stack | None) -> Places:

@@ -11,7 +11,6 @@ from llmendpoint_common.diagnosis.places import host_and_port, place
 from llmendpoint_common.diagnosis.rules_of_processes import seconds_since_start
 
 _SUBJECT = "Prometheus"
-_RESTART_STACK = "llmendpoint down && llmendpoint up"
 #: Prometheus hands new targets to its scraper every 5 s (discovery.Manager, `updatert`), and lists none before.
 _DISCOVERY_SECONDS = 15.0
 
@@ -24,7 +23,7 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
     if server.silence is not None:
         is_starting = seconds_since_start(server.url, server.silence, facts) is not None
         if server.is_expected and not is_starting and not is_explained(server.url, facts):
-            yield _silent(server, server.silence)
+            yield _silent(server, server.silence, facts.up)
         return
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]
     if not server.targets:
@@ -50,13 +49,11 @@ def _target_of(sidecar: SidecarFacts, server: PrometheusFacts) -> Target | None:
     return next((target for target in server.targets if place(target.url)[1] == port), None)
 
 
-def _silent(server: PrometheusFacts, silence: Silence) -> Finding:
+def _silent(server: PrometheusFacts, silence: Silence, up: str) -> Finding:
     where = host_and_port(server.url)
     if silence.kind is SilenceKind.REFUSED:
         sentence = f"Prometheus does not run: nothing listens on {where}. The dashboard shows the last hour only."
-        return Finding(
-            Severity.WARNING, Cause.PROMETHEUS_NOT_RUNNING, _SUBJECT, sentence, "Start it.", "llmendpoint up"
-        )
+        return Finding(Severity.WARNING, Cause.PROMETHEUS_NOT_RUNNING, _SUBJECT, sentence, "Start it.", up)
     if silence.kind is SilenceKind.FOREIGN:
         return Finding(
             Severity.ERROR,
@@ -67,9 +64,8 @@ def _silent(server: PrometheusFacts, silence: Silence) -> Finding:
             f"sudo lsof -nP -iTCP:{place(server.url)[1]} -sTCP:LISTEN",
         )
     sentence = f"Prometheus does not answer at {where}: {silence.error}."
-    return Finding(
-        Severity.WARNING, Cause.PROMETHEUS_NOT_RUNNING, _SUBJECT, sentence, "Start it again.", _RESTART_STACK
-    )
+    command = f"llmendpoint down && {up}"
+    return Finding(Severity.WARNING, Cause.PROMETHEUS_NOT_RUNNING, _SUBJECT, sentence, "Start it again.", command)
 
 
 def _job(sidecars: Sequence[SidecarFacts]) -> str:
