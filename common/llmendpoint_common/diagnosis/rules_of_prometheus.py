@@ -28,12 +28,12 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]
     if not server.targets:
         if not _is_young(server, facts.now):
-            yield _without_targets(server, answering)
+            yield _without_targets(server, answering, facts.up)
         return
     for sidecar in answering:
         target = _target_of(sidecar, server)
         if target is None:
-            yield _not_scraped(sidecar, server)
+            yield _not_scraped(sidecar, server, facts.up)
         elif target.health == "down":
             yield _down(target)
 
@@ -74,28 +74,30 @@ def _job(sidecars: Sequence[SidecarFacts]) -> str:
     return f"{{job_name: llmendpoint, static_configs: [{{targets: [{places}]}}]}}"
 
 
-def _mended(server: PrometheusFacts, sidecars: Sequence[SidecarFacts]) -> tuple[str, str]:
+def _mended(server: PrometheusFacts, sidecars: Sequence[SidecarFacts], up: str) -> tuple[str, str]:
     """Return advice and the command for a configuration without our targets."""
     if server.is_expected:
-        return "Start the stack again, which writes the configuration of its Prometheus anew.", _RESTART_STACK
+        advice = "Start the stack again, which writes the configuration of its Prometheus anew."
+        return advice, f"llmendpoint down && {up}"
     return (
         f"Add this item to `scrape_configs` in its configuration, and restart Prometheus: {_job(sidecars)}",
         "sudo systemctl restart prometheus",
     )
 
 
-def _without_targets(server: PrometheusFacts, sidecars: Sequence[SidecarFacts]) -> Finding:
+def _without_targets(server: PrometheusFacts, sidecars: Sequence[SidecarFacts], up: str) -> Finding:
     sentence = f"Prometheus at {host_and_port(server.url)} has no targets, so it records nothing."
-    return Finding(Severity.WARNING, Cause.PROMETHEUS_WITHOUT_TARGETS, _SUBJECT, sentence, *_mended(server, sidecars))
+    mend = _mended(server, sidecars, up)
+    return Finding(Severity.WARNING, Cause.PROMETHEUS_WITHOUT_TARGETS, _SUBJECT, sentence, *mend)
 
 
-def _not_scraped(sidecar: SidecarFacts, server: PrometheusFacts) -> Finding:
+def _not_scraped(sidecar: SidecarFacts, server: PrometheusFacts, up: str) -> Finding:
     sentence = (
         f"Prometheus at {host_and_port(server.url)} does not scrape the metering sidecar {sidecar.name} "
         f"({host_and_port(sidecar.url)}): none of its {len(server.targets)} targets has this port."
     )
     subject = f"sidecar {sidecar.name}"
-    return Finding(Severity.WARNING, Cause.SIDECAR_NOT_SCRAPED, subject, sentence, *_mended(server, [sidecar]))
+    return Finding(Severity.WARNING, Cause.SIDECAR_NOT_SCRAPED, subject, sentence, *_mended(server, [sidecar], up))
 
 
 def _down(target: Target) -> Finding:
