@@ -34,8 +34,8 @@ from llmendpoint_loadjob import main as loadjob
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DEMO_"
 
 _DESCRIPTION = "Run the metering proxy in front of a model server, the dashboard, and a short load test through it."
-_NOTES = """The demo uses the Ollama at 127.0.0.1:11434 if it has a local model that answers within 3 seconds, otherwise
-the simulator.
+_NOTES = """The demo uses the Ollama or the simulator at 127.0.0.1:11434 if it has a local model that answers within 3
+seconds. Otherwise, it starts the simulator.
 
 exit codes: 0 the objectives were met, 99 one was missed, 98 the load generator was the bottleneck, 1 the demo failed,
 2 invalid option, 130 interrupted
@@ -146,13 +146,10 @@ def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -
     if stack is None or not stack.sidecars:
         raise StackError("the stack cannot be used; `llmendpoint down` ends it")
     sidecar = stack.sidecars[0]
-    upstream = Upstream(sidecar.upstream_url, SIMULATED_MODEL, is_real=False)
-    if not sidecar.simulated:
-        found = find_ollama(sidecar.upstream_url)
-        if isinstance(found, str):
-            raise StackError(f"no load test was sent, because {found}")
-        upstream = found
-    target = _Target(upstream, _port(sidecar.proxy_url), _port(sidecar.admin_url))
+    found = find_ollama(sidecar.upstream_url)
+    if isinstance(found, str):
+        raise StackError(f"no load test was sent, because {found}")
+    target = _Target(found, _port(sidecar.proxy_url), _port(sidecar.admin_url))
     code, out = _load(target, new_run(folders), say, duration)
     _show_metrics(f"{sidecar.admin_url}/metrics", console)
     say(f"report: {out}/report.html")
@@ -170,7 +167,8 @@ def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstre
     """Return the Ollama on this machine if it answers, otherwise start the simulator and return its address."""
     found = find_ollama(f"http://127.0.0.1:{OLLAMA_PORT}")
     if isinstance(found, Upstream):
-        say(f"upstream: the Ollama at {found.url}, model {found.model}")
+        what = "Ollama" if found.is_real else "simulator that runs"
+        say(f"upstream: the {what} at {found.url}, model {found.model}")
         return found
     say(f"upstream: the simulator, because {found}")
     port = free_port(OLLAMA_PORT, say)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from llmendpoint_cli.stack.health import as_json, probe
 from llmendpoint_cli.stack.request import NamedUrl, Request, default_address
+from llmendpoint_cli.upstream import is_simulator
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.process.units import Address
 
@@ -63,12 +64,6 @@ def ollama_version(url: str) -> str:
         return ""
     version = as_json(answer[1]).get("version")
     return version if isinstance(version, str) else ""
-
-
-def is_simulator(url: str) -> bool:
-    """Return whether the model server at a URL is the simulator, which has routes that Ollama does not have."""
-    answer = probe(f"{url}/simulator/behaviour")
-    return answer is not None and answer[0] == 200
 
 
 def _named(upstream: NamedUrl, say: Callable[[str], None]) -> Upstream:
