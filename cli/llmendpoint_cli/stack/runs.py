@@ -18,6 +18,8 @@ from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
 
 KEPT_RUNS = 100
+#: For `--help`: where a run without `--url` goes.
+DEFAULT_PROXY = f"the first proxy of the stack that is up, otherwise {DEFAULT_URL}"
 
 
 def save_in_stack(options: Namespace) -> None:
