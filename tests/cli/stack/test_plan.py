@@ -184,7 +184,14 @@ def test_differences_are_named() -> None:
         ("", "http://127.0.0.1:11434"),
         ("0.0.0.0", "http://127.0.0.1:11434"),
         ("gpu.example:80", "http://gpu.example:80"),
-        ("http://10.0.0.1", "http://10.0.0.1:11434"),
+        # With a scheme, the default port is that of the scheme.
+        ("http://10.0.0.1", "http://10.0.0.1:80"),
+        ("https://gpu.example/", "https://gpu.example:443"),
+        (":8080", "http://127.0.0.1:8080"),
+        ("[::]:8080", "http://127.0.0.1:8080"),
+        ("[::1]", "http://[::1]:11434"),
+        ("::1", "http://[::1]:11434"),
+        (' "10.0.0.1" ', "http://10.0.0.1:11434"),
         ("[::1]:5000", "http://[::1]:5000"),
         ("127.0.0.1:x", "http://127.0.0.1:11434"),
         # That of clients of our proxy.
