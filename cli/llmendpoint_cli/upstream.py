@@ -23,7 +23,7 @@ class Upstream:
 
 
 def find_ollama(url: str) -> Upstream | str:
-    """Return the Ollama or simulator at `url` if it has a local completion model that answers within 3 s, or the reason."""
+    """Return the model server at `url` if a local completion model of it answers within 3 s, otherwise the reason."""
     try:
         local = _local_models(url)
     except (OSError, ValueError) as error:

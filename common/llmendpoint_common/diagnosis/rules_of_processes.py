@@ -91,14 +91,14 @@ def _crashed(process: ProcessFacts, facts: MachineFacts) -> Iterator[Finding]:
         command = f"llmendpoint logs {process.name}" if process.is_supervised else facts.up
         sentence = f"{process.name}, which `llmendpoint up` started, has ended{how}.{words}"
         yield Finding(Severity.ERROR, Cause.PROCESS_CRASHED, process.name, sentence, advice, command)
-    elif (
-        process.restarts >= _MANY_RESTARTS
-        and process.since is not None
-        and facts.now - process.since < _RECENTLY_SECONDS
-    ):
+    elif process.restarts >= _MANY_RESTARTS and _is_recent(process, facts.now):
         sentence = f"{process.name} ends again and again{how}: it was started again {process.restarts} times.{words}"
         command = f"llmendpoint logs {process.name}"
         yield Finding(Severity.WARNING, Cause.PROCESS_CRASHED, process.name, sentence, "Its log says why.", command)
+
+
+def _is_recent(process: ProcessFacts, now: float) -> bool:
+    return process.since is not None and now - process.since < _RECENTLY_SECONDS
 
 
 def _sidecar(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:
