@@ -34,14 +34,15 @@ from llmendpoint_loadjob import main as loadjob
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DEMO_"
 
 _DESCRIPTION = "Run the metering proxy in front of a model server, the dashboard, and a short load test through it."
-_NOTES = """The demo uses the Ollama or the simulator at 127.0.0.1:11434 if it has a local model that answers within 3
-seconds. Otherwise, it starts the simulator.
+_NOTES = """The demo uses the Ollama at 127.0.0.1:11434 if it has a local model that answers within 3 seconds, otherwise
+the simulator.
 
 exit codes: 0 the objectives were met, 99 one was missed, 98 the load generator was the bottleneck, 1 the demo failed,
 2 invalid option, 130 interrupted
 """
-# The simulator's timing is known, so there are objectives for latency. That of a real Ollama depends on the machine,
-# and so does the number of requests: p75 needs 4, which is one of each user, and an error rate would need 20.
+# The timing of a simulator that we start is known, so there are objectives for latency. That of any other model server
+# depends on the machine, and so does the number of requests: p75 needs 4, which is one of each user, and an error rate
+# would need 20.
 _SIMULATED_OBJECTIVES = ("ttft:p95=1s", "tpot:p95=50ms", "error_rate=0%")
 _REAL_OBJECTIVES = ("request_latency:p75=1m",)
 _SHOWN_METRICS = (
@@ -95,8 +96,9 @@ def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Conso
         f"metering proxy: http://127.0.0.1:{proxy} (accepts any Ollama client), metrics: http://127.0.0.1:{admin}/metrics"
     )
     runs = demo_folder()
-    dashboard = _dashboard(stack, say, runs, _Target(upstream, proxy, admin))
-    code, out = _load(_Target(upstream, proxy, admin), runs / "demo", say, duration)
+    target = _Target(upstream, proxy, admin, _REAL_OBJECTIVES if upstream.is_real else _SIMULATED_OBJECTIVES)
+    dashboard = _dashboard(stack, say, runs, target)
+    code, out = _load(target, runs / "demo", say, duration)
     _show_metrics(f"http://127.0.0.1:{admin}/metrics", console)
     say(f"report: {out}/report.html, results: summary.json, summary.csv and requests.jsonl beside it")
     say("next: `llmendpoint load --help`, or on a cluster `kubectl apply -k manifests/` (see README.md)")
@@ -105,11 +107,12 @@ def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Conso
 
 
 class _Target(NamedTuple):
-    """A model server, and the ports of the sidecar in front of it."""
+    """A model server, the ports of the sidecar in front of it, and the objectives of a load test."""
 
     upstream: Upstream
     proxy: int
     admin: int
+    objectives: tuple[str, ...]
 
 
 def _dashboard(stack: contextlib.ExitStack, say: Callable[[str], None], runs: Path, target: _Target) -> str:
@@ -127,12 +130,11 @@ def _dashboard(stack: contextlib.ExitStack, say: Callable[[str], None], runs: Pa
 
 def _load(target: _Target, out: Path, say: Callable[[str], None], duration: str) -> tuple[int, Path]:
     """Send the load, and return the exit code and the folder of the result."""
-    objectives = _REAL_OBJECTIVES if target.upstream.is_real else _SIMULATED_OBJECTIVES
-    say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(objectives)}")
+    say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(target.objectives)}")
     load = ["--url", f"http://127.0.0.1:{target.proxy}", "--model", target.upstream.model, "--concurrency", "4",
             "--duration", duration, "--max-tokens", "32", "--out", str(out), "--log-level", "warning",
             "--sidecar", f"http://127.0.0.1:{target.admin}"]  # fmt: skip
-    for objective in objectives:
+    for objective in target.objectives:
         load += ["--slo", objective]
     return loadjob.main(load, "llmendpoint demo", environment={}), out
 
@@ -149,7 +151,12 @@ def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -
     found = find_ollama(sidecar.upstream_url)
     if isinstance(found, str):
         raise StackError(f"no load test was sent, because {found}")
-    target = _Target(found, _port(sidecar.proxy_url), _port(sidecar.admin_url))
+    target = _Target(
+        found,
+        _port(sidecar.proxy_url),
+        _port(sidecar.admin_url),
+        _SIMULATED_OBJECTIVES if stack.program(sidecar.name) else _REAL_OBJECTIVES,
+    )
     code, out = _load(target, new_run(folders), say, duration)
     _show_metrics(f"{sidecar.admin_url}/metrics", console)
     say(f"report: {out}/report.html")
@@ -166,11 +173,11 @@ def _port(url: str) -> int:
 def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstream:
     """Return the Ollama on this machine if it answers, otherwise start the simulator and return its address."""
     found = find_ollama(f"http://127.0.0.1:{OLLAMA_PORT}")
-    if isinstance(found, Upstream):
-        what = "Ollama" if found.is_real else "simulator that runs"
-        say(f"upstream: the {what} at {found.url}, model {found.model}")
+    if isinstance(found, Upstream) and found.is_real:
+        say(f"upstream: the Ollama at {found.url}, model {found.model}")
         return found
-    say(f"upstream: the simulator, because {found}")
+    reason = f"what answers at {found.url} is a simulator too" if isinstance(found, Upstream) else found
+    say(f"upstream: the simulator, because {reason}")
     port = free_port(OLLAMA_PORT, say)
     url = f"http://127.0.0.1:{port}"
     arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "100ms", "--inter-token", "10ms"]
