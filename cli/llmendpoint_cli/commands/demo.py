@@ -23,6 +23,7 @@ from llmendpoint_cli.stack.ports import free_port
 from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.stack.request import DASHBOARD_PORT
 from llmendpoint_cli.stack.runs import new_run
+from llmendpoint_cli.stack.state import Kind
 from llmendpoint_cli.upstream import SIMULATED_MODEL, Upstream, find_ollama
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT, Metric
@@ -151,12 +152,9 @@ def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -
     found = find_ollama(sidecar.upstream_url)
     if isinstance(found, str):
         raise StackError(f"no load test was sent, because {found}")
-    target = _Target(
-        found,
-        _port(sidecar.proxy_url),
-        _port(sidecar.admin_url),
-        _SIMULATED_OBJECTIVES if stack.program(sidecar.name) else _REAL_OBJECTIVES,
-    )
+    is_ours = any(program.kind is Kind.SIMULATOR for program in stack.programs)
+    objectives = _SIMULATED_OBJECTIVES if is_ours else _REAL_OBJECTIVES
+    target = _Target(found, _port(sidecar.proxy_url), _port(sidecar.admin_url), objectives)
     code, out = _load(target, new_run(folders), say, duration)
     _show_metrics(f"{sidecar.admin_url}/metrics", console)
     say(f"report: {out}/report.html")
