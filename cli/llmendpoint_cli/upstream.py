@@ -37,24 +37,22 @@ class Upstream:
 
 
 def find_ollama(url: str) -> Upstream | str:
-    """Return the Ollama at `url` if it has a local completion model that answers within 3 s, otherwise the reason."""
+    """Return the model server at `url` if a local completion model of it answers within 3 s, otherwise the reason."""
     try:
         local = _local_models(url)
     except (OSError, ValueError) as error:
         return f"nothing answers at {url} ({getattr(error, 'reason', error)})"
     # A model in memory answers immediately. Loading any other model may take longer than 3 s.
-    loaded = _in_memory(url)
-    local.sort(key=lambda name: name not in loaded)
-    for name in local:
+    for name in _loaded_first(url, local):
         try:
-            if "completion" not in _call(f"{url}/api/show", {"model": name}).get("capabilities", ["completion"]):
+            if not _completes(url, name):
                 continue
             _call(
                 f"{url}/api/generate", {"model": name, "prompt": "hi", "stream": False, "options": {"num_predict": 1}}
             )
         except (OSError, ValueError) as error:
             return f"{name} at {url} does not answer within {_PROBE_SECONDS:g} s ({getattr(error, 'reason', error)})"
-        return Upstream(url, name, is_real=True)
+        return Upstream(url, name, is_real=not is_simulator(url))
     return f"the Ollama at {url} has no local completion model (`ollama pull llama3.2:1b` pulls one)"
 
 
@@ -64,6 +62,32 @@ def local_models(url: str) -> list[str]:
         return _local_models(url)
     except (OSError, ValueError):
         return []
+
+
+def model_of(url: str) -> str:
+    """Return a local completion model of the Ollama at `url`, first one in memory, or an empty text. Loads none."""
+    try:
+        return next((name for name in _loaded_first(url, _local_models(url)) if _completes(url, name)), "")
+    except (OSError, ValueError):
+        return ""
+
+
+def is_simulator(url: str) -> bool:
+    """Return whether the model server at a URL is the simulator, which has routes that Ollama does not have."""
+    try:
+        _call(f"{url}/simulator/behaviour", None)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _loaded_first(url: str, names: list[str]) -> list[str]:
+    loaded = _in_memory(url)
+    return sorted(names, key=lambda name: name not in loaded)
+
+
+def _completes(url: str, name: str) -> bool:
+    return "completion" in _call(f"{url}/api/show", {"model": name}).get("capabilities", ["completion"])
 
 
 def _local_models(url: str) -> list[str]:

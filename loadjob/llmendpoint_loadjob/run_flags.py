@@ -53,9 +53,9 @@ _REQUEST = RunRequest()
 _SWEEP = RunSweep(max_rate=1.0)
 
 
-def add_run_flags(flags: Flags) -> None:
-    """Add all flags that describe a run."""
-    _target_options(flags.group(TARGET))
+def add_run_flags(flags: Flags, default_url: str = DEFAULT_URL) -> None:
+    """Add all flags that describe a run. `default_url` says to which server a run without `--url` goes."""
+    _target_options(flags.group(TARGET), default_url)
     _shape_options(flags.group(LOAD))
     _amount_options(flags.group(LOAD))
     _prompt_options(flags.group(PROMPTS))
@@ -77,8 +77,8 @@ def is_given(options: Namespace, name: str) -> bool:
     return getattr(options, name.removeprefix("--").replace("-", "_")) not in (None, [], False)
 
 
-def _target_options(group: Group) -> None:
-    group.option("url", parse_url, None, f"base URL of the model server (default: {DEFAULT_URL})", value="URL",
+def _target_options(group: Group, default_url: str) -> None:
+    group.option("url", parse_url, None, f"base URL of the model server (default: {default_url})", value="URL",
                  alias="base-url")  # fmt: skip
     group.option("api", choice(Api), None, f"{one_of(Api)} (default: {_TARGET.api})", value="API", alias="backend")
     group.option("model", str, None, "model to send requests to; required unless --run is set", value="NAME")

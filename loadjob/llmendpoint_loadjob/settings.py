@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,7 +18,7 @@ from llmendpoint_common.process.units import Address, parse_address
 from llmendpoint_loadjob.dataset.questions import shipped_questions
 from llmendpoint_loadjob.flag_document import document_of_flags
 from llmendpoint_loadjob.report.output import OutputFormat
-from llmendpoint_loadjob.run_flags import add_run_flags, given_run_flags
+from llmendpoint_loadjob.run_flags import DEFAULT_URL, add_run_flags, given_run_flags
 from llmendpoint_loadjob.run_values import WHOLE, Slice, parse_config_map, parse_slice, parse_url
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_LOAD_"
@@ -57,15 +58,26 @@ class Settings:
     slice: Slice = WHOLE
 
 
-def command_line(program: str = "llmendpoint_loadjob") -> Flags:
+class HelpTexts(NamedTuple):
+    """Texts of `--help` in which programs with these options differ.
+
+    `COMMAND` in the examples is replaced by the command. `default_url` is the server of a run without `--url`.
+    """
+
+    description: str = _DESCRIPTION
+    examples: str = _EXAMPLES
+    default_url: str = DEFAULT_URL
+
+
+def command_line(program: str = "llmendpoint_loadjob", texts: HelpTexts = HelpTexts()) -> Flags:  # noqa: B008
     """Return the options of the load generator. `program` is the name in messages."""
     command = program if " " in program else f"python -m {program}"
-    examples = _EXAMPLES.replace("COMMAND", command)
-    flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, examples)
+    examples = texts.examples.replace("COMMAND", command)
+    flags = Flags(program, ENVIRONMENT_PREFIX, texts.description, examples)
     run = flags.group("run document")
     run.option("run", Path, None, "run document (docs/schemas/run.schema.json), which replaces the options for target, "
                "load, prompts, requests and judgement")  # fmt: skip
-    add_run_flags(flags)
+    add_run_flags(flags, texts.default_url)
     _input_options(flags.group("process"))
     _output_options(flags.group("process"))
     return flags

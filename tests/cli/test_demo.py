@@ -68,7 +68,7 @@ def test_the_demo_can_leave_everything_running(tmp_path: Path) -> None:
 @pytest.mark.alone
 def test_the_proxy_of_the_demo_knows_how_many_requests_the_model_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def parallel(*, is_real: bool) -> str:
-        arguments = sidecar_arguments(Target(Upstream("http://127.0.0.1:11434", "m", is_real), 11435, 8001))
+        arguments = sidecar_arguments(Target(Upstream("http://127.0.0.1:11434", "m", is_real), 11435, 8001, ()))
         return arguments[arguments.index("--parallel") + 1]
 
     monkeypatch.delenv("OLLAMA_NUM_PARALLEL", raising=False)

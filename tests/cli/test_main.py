@@ -29,3 +29,19 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_help_of_traffic_describes_traffic_and_its_default_server() -> None:
+    shown = {command: help_of(command) for command in ("load", "traffic")}
+    assert "Send requests at a low rate" in shown["traffic"]
+    assert "llmendpoint traffic --detach --rate" in shown["traffic"]
+    assert "--sweep 0.5:20 --slo" not in shown["traffic"]
+    for text in shown.values():
+        assert "default: the first proxy of the stack that is up, otherwise http://127.0.0.1:11435" in text
+
+
+def help_of(command: str) -> str:
+    """Return the help text in one line."""
+    done = subprocess.run([sys.executable, "-m", "llmendpoint_cli", command, "--help"], check=True, capture_output=True,
+                          text=True)  # fmt: skip
+    return " ".join(done.stdout.split())

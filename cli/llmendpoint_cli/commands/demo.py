@@ -24,6 +24,7 @@ from llmendpoint_cli.stack.ports import free_port
 from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.stack.request import DASHBOARD_PORT
 from llmendpoint_cli.stack.runs import new_run
+from llmendpoint_cli.stack.state import Kind
 from llmendpoint_cli.stack.upstreams import url_of_machine
 from llmendpoint_cli.upstream import SIMULATED_MODEL, SIMULATED_PARALLEL, Upstream, find_ollama, ollama_parallel
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
@@ -42,8 +43,9 @@ local model that answers within 3 seconds, otherwise the simulator.
 exit codes: 0 the objectives were met, 99 one was missed, 98 the load generator was the bottleneck, 1 the demo failed,
 2 invalid option, 130 interrupted
 """
-# The simulator's timing is known, so there are objectives for latency. That of a real Ollama depends on the machine,
-# and so does the number of requests: p75 needs 4, which is one of each user, and an error rate would need 20.
+# The timing of a simulator that we start is known, so there are objectives for latency. That of any other model server
+# depends on the machine, and so does the number of requests: p75 needs 4, which is one of each user, and an error rate
+# would need 20.
 _SIMULATED_OBJECTIVES = ("ttft:p95=1s", "tpot:p95=50ms", "error_rate=0%")
 _REAL_OBJECTIVES = ("request_latency:p75=1m",)
 _SHOWN_METRICS = (
@@ -90,14 +92,15 @@ def _duration(text: str) -> str:
 def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Console, duration: str) -> int:
     upstream = _upstream(stack, say)
     proxy, admin = free_port(PROXY_PORT, say), free_port(ADMIN_PORT, say)
-    arguments = sidecar_arguments(Target(upstream, proxy, admin))
+    target = Target(upstream, proxy, admin, _REAL_OBJECTIVES if upstream.is_real else _SIMULATED_OBJECTIVES)
+    arguments = sidecar_arguments(target)
     stack.enter_context(process("llmendpoint_sidecar", arguments, f"http://127.0.0.1:{admin}/readyz"))
     say(
         f"metering proxy: http://127.0.0.1:{proxy} (accepts any Ollama client), metrics: http://127.0.0.1:{admin}/metrics"
     )
     runs = demo_folder()
-    dashboard = _dashboard(stack, say, runs, Target(upstream, proxy, admin))
-    code, out = _load(Target(upstream, proxy, admin), runs / "demo", say, duration)
+    dashboard = _dashboard(stack, say, runs, target)
+    code, out = _load(target, runs / "demo", say, duration)
     _show_metrics(f"http://127.0.0.1:{admin}/metrics", console)
     say(f"report: {out}/report.html, results: summary.json, summary.csv and requests.jsonl beside it")
     say("next: `llmendpoint load --help`, or on a cluster `kubectl apply -k manifests/` (see README.md)")
@@ -106,11 +109,12 @@ def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Conso
 
 
 class Target(NamedTuple):
-    """A model server, and the ports of the sidecar in front of it."""
+    """A model server, the ports of the sidecar in front of it, and the objectives of a load test."""
 
     upstream: Upstream
     proxy: int
     admin: int
+    objectives: tuple[str, ...]
 
 
 def sidecar_arguments(target: Target) -> list[str]:
@@ -135,12 +139,11 @@ def _dashboard(stack: contextlib.ExitStack, say: Callable[[str], None], runs: Pa
 
 def _load(target: Target, out: Path, say: Callable[[str], None], duration: str) -> tuple[int, Path]:
     """Send the load, and return the exit code and the folder of the result."""
-    objectives = _REAL_OBJECTIVES if target.upstream.is_real else _SIMULATED_OBJECTIVES
-    say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(objectives)}")
+    say(f"load test: {duration}, 4 users, the shipped questions, objectives {', '.join(target.objectives)}")
     load = ["--url", f"http://127.0.0.1:{target.proxy}", "--model", target.upstream.model, "--concurrency", "4",
             "--duration", duration, "--max-tokens", "32", "--out", str(out), "--log-level", "warning",
             "--sidecar", f"http://127.0.0.1:{target.admin}"]  # fmt: skip
-    for objective in objectives:
+    for objective in target.objectives:
         load += ["--slo", objective]
     return loadjob.main(load, "llmendpoint demo", environment={}), out
 
@@ -154,13 +157,12 @@ def _run_in_stack(say: Callable[[str], None], console: Console, duration: str) -
     if stack is None or not stack.sidecars:
         raise StackError("the stack cannot be used; `llmendpoint down` ends it")
     sidecar = stack.sidecars[0]
-    upstream = Upstream(sidecar.upstream_url, SIMULATED_MODEL, is_real=False)
-    if not sidecar.simulated:
-        found = find_ollama(sidecar.upstream_url)
-        if isinstance(found, str):
-            raise StackError(f"no load test was sent, because {found}")
-        upstream = found
-    target = Target(upstream, _port(sidecar.proxy_url), _port(sidecar.admin_url))
+    found = find_ollama(sidecar.upstream_url)
+    if isinstance(found, str):
+        raise StackError(f"no load test was sent, because {found}")
+    is_ours = any(program.kind is Kind.SIMULATOR for program in stack.programs)
+    objectives = _SIMULATED_OBJECTIVES if is_ours else _REAL_OBJECTIVES
+    target = Target(found, _port(sidecar.proxy_url), _port(sidecar.admin_url), objectives)
     code, out = _load(target, new_run(folders), say, duration)
     _show_metrics(f"{sidecar.admin_url}/metrics", console)
     say(f"report: {out}/report.html")
@@ -177,10 +179,11 @@ def _port(url: str) -> int:
 def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstream:
     """Return the Ollama on this machine if it answers, otherwise start the simulator and return its address."""
     found = find_ollama(url_of_machine(os.environ.get("OLLAMA_HOST", "").strip(), PROXY_PORT))
-    if isinstance(found, Upstream):
+    if isinstance(found, Upstream) and found.is_real:
         say(f"upstream: the Ollama at {found.url}, model {found.model}")
         return found
-    say(f"upstream: the simulator, because {found}")
+    reason = f"what answers at {found.url} is a simulator too" if isinstance(found, Upstream) else found
+    say(f"upstream: the simulator, because {reason}")
     port = free_port(OLLAMA_PORT, say)
     url = f"http://127.0.0.1:{port}"
     arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "100ms", "--inter-token", "10ms",

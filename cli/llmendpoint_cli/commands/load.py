@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from llmendpoint_cli.cluster.names import parse_object_name
 from llmendpoint_cli.commands.picker import Answers, ask
 from llmendpoint_cli.runs import cluster_options
-from llmendpoint_cli.stack.runs import save_in_stack
+from llmendpoint_cli.stack.runs import DEFAULT_PROXY, save_in_stack
 from llmendpoint_common.process import lifecycle
 from llmendpoint_common.process.errors import InputError
 from llmendpoint_common.process.flags import Flags
@@ -31,7 +31,7 @@ _LOCAL = ("--run", "--url", "--insecure", "--trace", "--baseline", "--max-regres
 
 def command_line(program: str = "llmendpoint load") -> Flags:
     """Return the options of the load generator, and those of a run on a cluster."""
-    flags = loadjob.command_line(program)
+    flags = loadjob.command_line(program, loadjob.HelpTexts(default_url=DEFAULT_PROXY))
     group = flags.group("cluster")
     group.option("endpoint", parse_object_name, None, "run on the cluster, as a LoadTest of this LLMEndpoint",
                  value="NAMESPACE/NAME")  # fmt: skip

@@ -16,6 +16,7 @@ from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.identity import send
 from llmendpoint_cli.stack.lock import exclusive
+from llmendpoint_cli.stack.runs import DEFAULT_PROXY
 from llmendpoint_cli.stack.state import Kind, Program, Stack, read_process, read_stack, write_stack
 from llmendpoint_cli.stack.stop import supervisor_of
 from llmendpoint_cli.stack.traffic import traffic_programs
@@ -28,6 +29,21 @@ from llmendpoint_loadjob.inputs import read_inputs
 from llmendpoint_loadjob.main import refuse, run_settings
 from llmendpoint_loadjob.report.streams import open_streams
 
+_DESCRIPTION = """Send requests at a low rate, so that metrics and the dashboard have data: the scenario Traffic of
+`llmendpoint load`, whose options change it. It goes on until it is ended, unless an option limits it."""
+_EXAMPLES = """examples:
+  COMMAND
+      send requests to a model of the stack that is up, until Ctrl-C
+  COMMAND --detach --rate 0.5 --category Math
+      send them in the background, as a part of the stack
+  COMMAND --stop
+      end the traffic in the background
+  COMMAND --url http://127.0.0.1:11434 --model llama3.2:3b --rate 2
+      send requests to another model server
+
+exit codes: 0 the traffic was started or stopped, or ended by a limit; 1 no stack is up, or it could not be changed, or
+nothing was answered; 2 invalid option or file; 130 interrupted
+"""
 _OWN = ("--detach", "--stop")
 _WAIT_SECONDS = 20.0
 _NO_STACK = "no stack is up; run `llmendpoint up` first, or leave out --detach and name --url and --model"
@@ -35,7 +51,7 @@ _NO_STACK = "no stack is up; run `llmendpoint up` first, or leave out --detach a
 
 def command_line(program: str = "llmendpoint traffic") -> Flags:
     """Return the options of the load generator, and those of traffic in the background."""
-    flags = loadjob.command_line(program)
+    flags = loadjob.command_line(program, loadjob.HelpTexts(_DESCRIPTION, _EXAMPLES, DEFAULT_PROXY))
     group = flags.group("background")
     group.switch(
         "detach", "send the traffic in the background, as a part of the stack that is up; `llmendpoint down` ends it"

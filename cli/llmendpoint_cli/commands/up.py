@@ -9,8 +9,10 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from llmendpoint_cli.manifest.endpoint import Endpoint, read_endpoint
@@ -23,9 +25,10 @@ from llmendpoint_cli.stack.ports import is_taken
 from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
 from llmendpoint_cli.stack.service import write_service
 from llmendpoint_cli.stack.start import start_stack
-from llmendpoint_cli.stack.state import Stack
+from llmendpoint_cli.stack.state import Kind, Stack, read_stack
 from llmendpoint_cli.stack.stop import stop_stack
 from llmendpoint_cli.stack.summary import exposure, where
+from llmendpoint_cli.stack.traffic import continued_traffic
 from llmendpoint_cli.stack.upstreams import choose_upstreams
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ManifestError, StackError
@@ -173,8 +176,10 @@ def _up(request: Request, endpoint: Endpoint | None, console: Console, *, is_for
             raise StackError("a stack runs already, and not in this terminal; `llmendpoint down` ends it")
         if running is not None:
             return _already(folders, running, request, console)
+        # It is there if the supervisor was killed, or the machine was restarted.
+        earlier = read_stack(folders)
         stop_stack(folders, say)
-        plan, supervisor = _start(request, endpoint, folders, say)
+        plan, supervisor = _start(request, endpoint, folders, say, earlier)
     _show(folders, plan.stack, request, console)
     if is_foreground:
         return wait_for_end(folders, supervisor, say)
@@ -184,7 +189,7 @@ def _up(request: Request, endpoint: Endpoint | None, console: Console, *, is_for
 
 
 def _start(
-    request: Request, endpoint: Endpoint | None, folders: Folders, say: Say
+    request: Request, endpoint: Endpoint | None, folders: Folders, say: Say, earlier: Stack | None
 ) -> tuple[Plan, subprocess.Popen[bytes]]:
     """Start the stack. If another program takes one of the chosen ports meanwhile, choose again."""
     upstreams = choose_upstreams(request, say)
@@ -193,6 +198,7 @@ def _start(
         if attempt == 1:
             for sentence in plan.stack.left_out:
                 say(f"left out: {sentence}")
+        plan = _with_traffic(plan, earlier, say if attempt == 1 else _drop)
         try:
             return plan, start_stack(folders, plan, say)
         except StackError as error:
@@ -203,6 +209,26 @@ def _start(
                 raise
             say("another program has taken one of the ports meanwhile: choosing again")
     raise AssertionError("unreachable")
+
+
+def _with_traffic(plan: Plan, earlier: Stack | None, say: Say) -> Plan:
+    """Add the background traffic of a stack that was not ended with `down`, if the request is the same."""
+    if earlier is None or not any(program.kind is Kind.TRAFFIC for program in earlier.programs):
+        return plan
+    if earlier.request != plan.stack.request:
+        say(
+            "the background traffic of the earlier stack, which had other options, is not started again; "
+            "`llmendpoint traffic --detach` starts some"
+        )
+        return plan
+    say("background traffic: as before the earlier stack ended; `llmendpoint traffic --stop` ends it")
+    others = [program for program in plan.stack.programs if program.kind is not Kind.TRAFFIC]
+    programs = (*others, *continued_traffic(earlier, plan.stack))
+    return replace(plan, stack=msgspec.structs.replace(plan.stack, programs=programs))
+
+
+def _drop(_: str) -> None:
+    """Drop a sentence that was said before."""
 
 
 def _already(folders: Folders, running: Stack, request: Request, console: Console) -> int:

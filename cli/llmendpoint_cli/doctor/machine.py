@@ -13,7 +13,7 @@ import aiohttp
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import is_running
 from llmendpoint_cli.stack.logfile import tail_of
-from llmendpoint_cli.stack.request import DASHBOARD_PORT, PROMETHEUS_PORT
+from llmendpoint_cli.stack.request import DASHBOARD_PORT, PROMETHEUS_PORT, up_command
 from llmendpoint_cli.stack.state import (
     Kind,
     Phase,
@@ -24,7 +24,7 @@ from llmendpoint_cli.stack.state import (
     read_processes,
     read_stack,
 )
-from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_cli.stack.upstreams import url_of_machine
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT
 from llmendpoint_common.diagnosis.facts import MachineFacts, ProcessFacts
 from llmendpoint_common.diagnosis.gather import (
@@ -60,7 +60,8 @@ async def machine_facts(options: Namespace) -> MachineFacts:
     facts = await asyncio.to_thread(observe, facts, list(_needed(places, stack)), _sidecar_pid(stack, records))
     if stack is None:
         return facts
-    return replace(facts, processes=tuple(await asyncio.to_thread(_processes, folders, stack)))
+    processes = tuple(await asyncio.to_thread(_processes, folders, stack))
+    return replace(facts, processes=processes, up=up_command(stack.request))
 
 
 def places_of(options: Namespace, stack: Stack | None) -> Places:
@@ -69,29 +70,12 @@ def places_of(options: Namespace, stack: Stack | None) -> Places:
     if not sidecars and stack is not None:
         sidecars = tuple(SidecarPlace(one.name, one.admin_url, True, one.upstream_url) for one in stack.sidecars)
     upstreams = [sidecar.upstream for sidecar in sidecars if sidecar.upstream]
-    urls = dict.fromkeys(options.ollama or upstreams or [ollama_url()])
+    urls = dict.fromkeys(options.ollama or upstreams or [url_of_machine(os.environ.get("OLLAMA_HOST", ""), PROXY_PORT)])
     wanted, by = _wanted_context(options, stack)
     ollamas = tuple(OllamaPlace(url, tuple(options.model), wanted, by) for url in urls)
     return Places(
         ollamas, sidecars or (SidecarPlace("ollama", _SIDECAR_URL, False),), _prometheus_place(options, stack)
     )
-
-
-def ollama_url() -> str:
-    """Return the address of Ollama as its own commands find it: OLLAMA_HOST, otherwise port 11434 of this machine."""
-    text = os.environ.get("OLLAMA_HOST", "").strip().strip("\"'")
-    if not text:
-        return f"http://127.0.0.1:{OLLAMA_PORT}"
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        scheme, rest = "http", text
-    rest = rest.rstrip("/")
-    host, colon, port = rest.rpartition(":") if not rest.endswith("]") else (rest, "", "")
-    if not colon:
-        host, port = rest, str(OLLAMA_PORT)
-    # A server listens on these; its clients connect to the loopback address.
-    host = "127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host
-    return f"{scheme}://{host}:{port}"
 
 
 def _wanted_context(options: Namespace, stack: Stack | None) -> tuple[int | None, str]:

@@ -125,6 +125,9 @@ class Child:
             self._asked_at = time.monotonic()
             self.kill_at = self._asked_at + self.program.stop_seconds
             self._process.terminate()
+            # A process that was stopped, such as with SIGSTOP, handles SIGTERM only when it continues.
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End the process and its group immediately."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import is_running
+from llmendpoint_cli.stack.request import up_command
 from llmendpoint_cli.stack.state import Kind, Phase, ProcessRecord, Program, Stack, read_process, read_stack
 from llmendpoint_cli.stack.supervisor import SUPERVISOR
 from llmendpoint_common.process.folder_lock import is_locked
@@ -36,7 +37,7 @@ class Health(NamedTuple):
 def health_of(folders: Folders, stack: Stack) -> list[Health]:
     """Return the state of the supervisor and of each program, in the order in which they start."""
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return [_supervisor(folders), *pool.map(lambda program: _program(folders, program), stack.programs)]
+        return [_supervisor(folders, stack), *pool.map(lambda program: _program(folders, program), stack.programs)]
 
 
 def supervisor_runs(folders: Folders) -> bool:
@@ -80,10 +81,10 @@ def as_json(body: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _supervisor(folders: Folders) -> Health:
+def _supervisor(folders: Folders, stack: Stack) -> Health:
     record = read_process(folders, SUPERVISOR)
     if not supervisor_runs(folders):
-        message = "it was killed; llmendpoint up starts the stack again"
+        message = f"it was killed; `{up_command(stack.request)}` starts the stack again"
         return Health(SUPERVISOR, False, "dead", "", None, None, 0, message)
     if record is None:
         return Health(SUPERVISOR, True, "running", "", None, None, 0, "")

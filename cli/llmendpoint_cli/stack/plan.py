@@ -37,6 +37,17 @@ DRAIN_SECONDS = 25
 #: The variables of Ollama that stay those of this machine.
 _OF_MACHINE = ("OLLAMA_HOST", "OLLAMA_MODELS", "HOME", "SSL_CERT_DIR")
 
+#: The variables of Ollama that fields of `spec.ollama` set.
+_VARIABLE_OF = {
+    "numParallel": "OLLAMA_NUM_PARALLEL",
+    "maxLoadedModels": "OLLAMA_MAX_LOADED_MODELS",
+    "maxQueue": "OLLAMA_MAX_QUEUE",
+    "contextLength": "OLLAMA_CONTEXT_LENGTH",
+    "keepAlive": "OLLAMA_KEEP_ALIVE",
+    "flashAttention": "OLLAMA_FLASH_ATTENTION",
+    "kvCacheType": "OLLAMA_KV_CACHE_TYPE",
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -91,7 +102,7 @@ class _Planner:
         if self._request.traffic is not None:
             self._programs += traffic_programs(self._sidecars, self._traffic_arguments(), self._model(), self._say)
         stack = Stack(VERSION, time.time(), self._request.document(), tuple(self._sidecars), tuple(self._programs),
-                      dashboard_url, prometheus_url, tuple(self._left_out(upstreams)))  # fmt: skip
+                      dashboard_url, prometheus_url, tuple(self._left_out(upstreams)), self._model())  # fmt: skip
         keys = {key.tenant: key.path for key in self._request.keys}
         return Plan(stack, self._files, keys, self._token)
 
@@ -247,7 +258,10 @@ class _Planner:
             return []
         runs_already = any(upstream.is_running and not upstream.simulated for upstream in upstreams)
         given = self._endpoint.document.body["spec"].get("ollama") or {}
-        variables = self._ollama_variables() if runs_already and given else {}
+        variables = self._ollama_variables() if runs_already else {}
+        asked = {_VARIABLE_OF.get(name, "") for name in given}
+        asked |= {variable["name"] for variable in given.get("env") or []}
+        variables = {name: value for name, value in variables.items() if name in asked}
         return list(left_out(self._endpoint, has_keys=bool(self._request.keys), ollama_variables=variables))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,6 +77,24 @@ class Request:
             "--traffic": self.traffic and f"{self.traffic:g}",
         }
         return {name: value for name, value in values.items() if value}
+
+
+def options_of(document: Mapping[str, Any]) -> list[str]:
+    """Return the command line of the options in a document of a request. Paths in it are absolute."""
+    words = []
+    for name, value in document.items():
+        if not name.startswith("--"):
+            continue
+        if value is True:
+            words.append(name)
+        else:
+            words += [f"{name}={item}" for item in (value if isinstance(value, list) else [value])]
+    return words
+
+
+def up_command(document: Mapping[str, Any]) -> str:
+    """Return the command for a shell that starts the stack of a document of a request."""
+    return shlex.join(["llmendpoint", "up", *options_of(document)])
 
 
 def differences(running: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

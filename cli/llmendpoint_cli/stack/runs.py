@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 import shutil
 import sys
@@ -12,13 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llmendpoint_cli.stack.folders import Folders
-from llmendpoint_cli.stack.health import as_json, supervisor_runs
+from llmendpoint_cli.stack.health import supervisor_runs
 from llmendpoint_cli.stack.state import Stack, read_stack
 from llmendpoint_common.process.errors import OutputError
+from llmendpoint_common.process.folder_lock import is_locked
 from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
 
 KEPT_RUNS = 100
+#: For `--help`: where a run without `--url` goes.
+DEFAULT_PROXY = f"the first proxy of the stack that is up, otherwise {DEFAULT_URL}"
 
 
 def save_in_stack(options: Namespace) -> None:
@@ -61,18 +62,8 @@ def remove_old_runs(folder: Path, kept: int) -> None:
     runs = sorted((run for run in folder.iterdir() if run.is_dir() and not run.is_symlink()),
                   key=lambda run: run.stat().st_mtime, reverse=True)  # fmt: skip
     for run in runs[kept:]:
-        if not _is_running(run):
+        if not is_locked(run):
             shutil.rmtree(run, ignore_errors=True)
-
-
-def _is_running(run: Path) -> bool:
-    with contextlib.suppress(OSError, UnicodeError):
-        progress = as_json((run / "progress.json").read_text(encoding="utf-8"))
-        pid = progress.get("pid")
-        if progress.get("state") in ("waiting", "running") and isinstance(pid, int) and pid > 0:
-            os.kill(pid, 0)
-            return True
-    return False
 
 
 def _admin_url(stack: Stack, url: str) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from llmendpoint_cli.stack.folders import STATE_VARIABLE
-from llmendpoint_cli.stack.request import Request
+from llmendpoint_cli.stack.request import Request, options_of
 from llmendpoint_cli.stack.state import replace_private_file
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
@@ -24,7 +24,7 @@ _KEPT = (STATE_VARIABLE, "OLLAMA_HOST", "PATH")
 
 def write_service(request: Request, say: Callable[[str], None]) -> int:
     """Write the unit for a request, and say how it is enabled. Return the exit code."""
-    options = options_of(request)
+    options = options_of(request.document())
     if sys.platform == "darwin":
         say(
             "macOS has no systemd. The programs of `llmendpoint up` keep running when the terminal closes. To start "
@@ -75,19 +75,6 @@ def unit_text(options: Sequence[str], environment: Mapping[str, str]) -> str:
         "WantedBy=default.target",
     ]
     return "\n".join(lines) + "\n"
-
-
-def options_of(request: Request) -> list[str]:
-    """Return the command line of a request. Paths are absolute, because the unit has another working directory."""
-    words = []
-    for name, value in request.document().items():
-        if not name.startswith("--"):
-            continue
-        if value is True:
-            words.append(name)
-        else:
-            words += [f"{name}={item}" for item in (value if isinstance(value, list) else [value])]
-    return words
 
 
 def _command(options: Sequence[str]) -> list[str]:

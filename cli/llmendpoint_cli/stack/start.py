@@ -25,6 +25,8 @@ from llmendpoint_cli.stack.state import (
 )
 from llmendpoint_cli.stack.stop import stop_stack
 from llmendpoint_cli.stack.supervisor import SUPERVISOR, supervisor_command
+from llmendpoint_common.diagnosis.host import is_listening
+from llmendpoint_common.diagnosis.places import place
 from llmendpoint_common.process.errors import StackError
 
 Say = Callable[[str], None]
@@ -118,7 +120,10 @@ def _has_started(folders: Folders, program: Program) -> bool:
     record = read_process(folders, program.name)
     if record is None or record.phase is not Phase.RUNNING:
         return False
-    return not program.live_url or answers(program.live_url, 1.0)
+    if not program.live_url:
+        return True
+    # Another program may have taken the port meanwhile, and answer. Each of our programs leads its own session.
+    return answers(program.live_url, 1.0) and is_listening(record.pid, place(program.live_url)[1]) is not False
 
 
 def _has_failed(folders: Folders, program: Program) -> bool:

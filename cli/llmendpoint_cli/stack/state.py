@@ -90,6 +90,8 @@ class Stack(msgspec.Struct, frozen=True, rename="camel"):
     prometheus_url: str = ""
     #: What `up -f` leaves out, as sentences.
     left_out: tuple[str, ...] = ()
+    #: The first model of the file of `up -f`, or empty.
+    model: str = ""
 
     def program(self, name: str) -> Program | None:
         """Return the program with a name, or None."""

@@ -77,7 +77,7 @@ def _stop_supervisor(folders: Folders, stack: Stack | None, found: list[Process]
     supervisors = [process for process in found if process.name == SUPERVISOR]
     limit = _seconds(stack) if seconds is None else seconds
     for process in supervisors:
-        send(process.pid, process.ticks, signal.SIGTERM, process.command)
+        _ask(process)
     deadline = time.monotonic() + limit
     for process in supervisors:
         if wait_until_ended(process.pid, process.ticks, max(0.0, deadline - time.monotonic()), process.command):
@@ -96,7 +96,7 @@ def _patience(seconds: float | None) -> float:
 
 def _end(process: Process, say: Say, seconds: float) -> None:
     """End a process that no supervisor ended. After `seconds`, it is killed."""
-    if not send(process.pid, process.ticks, signal.SIGTERM, process.command):
+    if not _ask(process):
         return
     if wait_until_ended(process.pid, process.ticks, seconds, process.command):
         say(f"{process.name}: process {process.pid} was left over, and has ended")
@@ -104,6 +104,13 @@ def _end(process: Process, say: Say, seconds: float) -> None:
     send(process.pid, process.ticks, signal.SIGKILL, process.command)
     wait_until_ended(process.pid, process.ticks, _KILL_SECONDS, process.command)
     say(f"{process.name}: process {process.pid} was left over, did not end, and was killed")
+
+
+def _ask(process: Process) -> bool:
+    """Ask a process to end, and return whether it got the signal. A process that was stopped is continued."""
+    is_sent = send(process.pid, process.ticks, signal.SIGTERM, process.command)
+    send(process.pid, process.ticks, signal.SIGCONT, process.command)
+    return is_sent
 
 
 def _report(stack: Stack | None, records: dict[str, ProcessRecord], left: set[str], say: Say) -> None:

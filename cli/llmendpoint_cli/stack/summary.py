@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.request import Request
 from llmendpoint_cli.stack.state import Kind, Stack
-from llmendpoint_cli.upstream import SIMULATED_MODEL
+from llmendpoint_cli.upstream import SIMULATED_MODEL, model_of
 from llmendpoint_common.process.units import Address
 
 
@@ -53,7 +53,7 @@ def _has_token(stack: Stack) -> bool:
 
 def _next(stack: Stack) -> Iterator[str]:
     proxy = stack.sidecars[0].proxy_url if stack.sidecars else ""
-    model = SIMULATED_MODEL if stack.sidecars and stack.sidecars[0].simulated else "MODEL"
+    model = _model(stack)
     if stack.dashboard_url:
         yield f"open {stack.dashboard_url}"
     yield f"llmendpoint load --url {proxy} --model {model} --concurrency 4 --duration 20s"
@@ -62,6 +62,14 @@ def _next(stack: Stack) -> Iterator[str]:
     yield "llmendpoint status"
     yield "llmendpoint logs -f"
     yield "llmendpoint down"
+
+
+def _model(stack: Stack) -> str:
+    """Return the model of the file, one of the first model server, or a placeholder."""
+    if stack.model or not stack.sidecars:
+        return stack.model or "MODEL"
+    first = stack.sidecars[0]
+    return model_of(first.upstream_url) or (SIMULATED_MODEL if first.simulated else "MODEL")
 
 
 def exposure(stack: Stack, request: Request) -> Iterator[str]:

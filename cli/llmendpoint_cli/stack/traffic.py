@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from llmendpoint_cli.stack.state import Kind, Program, SidecarAddress
+import msgspec
+
+from llmendpoint_cli.stack.state import Kind, Program, SidecarAddress, Stack
 from llmendpoint_cli.upstream import SIMULATED_MODEL, Upstream, find_ollama, local_models
 from llmendpoint_common.contracts.loadrun.presets import Scenario
 
@@ -25,6 +27,17 @@ def traffic_programs(
             name = "traffic" if len(sidecars) == 1 else f"traffic-{sidecar.name}"
             programs.append(_program(name, sidecar, chosen, arguments))
     return programs
+
+
+def continued_traffic(earlier: Stack, stack: Stack) -> list[Program]:
+    """Return the traffic of an earlier stack with the same request, sent through the proxies of a new one."""
+    proxies = {sidecar.name: sidecar.proxy_url for sidecar in stack.sidecars}
+    moved = {f"--url={old.proxy_url}": f"--url={proxies[old.name]}" for old in earlier.sidecars if old.name in proxies}
+    return [
+        msgspec.structs.replace(program, command=tuple(moved.get(word, word) for word in program.command))
+        for program in earlier.programs
+        if program.kind is Kind.TRAFFIC
+    ]
 
 
 def _program(name: str, sidecar: SidecarAddress, model: str, arguments: Sequence[str]) -> Program:

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 from llmendpoint_cli.stack.health import as_json, probe
 from llmendpoint_cli.stack.request import NamedUrl, Request, default_address
+from llmendpoint_cli.upstream import is_simulator
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.diagnosis.host import port_owner
 from llmendpoint_common.process.units import Address
 
 _DEFAULT_URL = f"http://127.0.0.1:{OLLAMA_PORT}"
-
-
+#: The ports of Ollama's own client if OLLAMA_HOST has a scheme and no port.
+_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -36,7 +38,7 @@ def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstr
     if request.simulator:
         say("model server: the simulator, as --simulator asks; its responses are made up, and so are its times")
         return [_simulator()]
-    url = url_of_machine(os.environ.get("OLLAMA_HOST", "").strip(), (request.listen or default_address("listen")).port)
+    url = url_of_machine(os.environ.get("OLLAMA_HOST", ""), (request.listen or default_address("listen")).port)
     version = ollama_version(url)
     if version and is_simulator(url):
         # Another stack, or `llmendpoint simulate`, has the port. Its numbers must not be taken for those of a model.
@@ -65,12 +67,6 @@ def ollama_version(url: str) -> str:
     return version if isinstance(version, str) else ""
 
 
-def is_simulator(url: str) -> bool:
-    """Return whether the model server at a URL is the simulator, which has routes that Ollama does not have."""
-    answer = probe(f"{url}/simulator/behaviour")
-    return answer is not None and answer[0] == 200
-
-
 def _named(upstream: NamedUrl, say: Callable[[str], None]) -> Upstream:
     version = ollama_version(upstream.url)
     simulated = bool(version) and is_simulator(upstream.url)
@@ -91,14 +87,25 @@ def url_of_machine(host: str, proxy_port: int) -> str:
 
     The address of our proxy is not used. Clients have it in OLLAMA_HOST, so that their requests are metered.
     """
-    parts = urlsplit(host if "://" in host else f"http://{host}")
+    # https://github.com/ollama/ollama/blob/v0.17.4/envconfig/config.go, Host
+    text = host.strip().strip("\"'").strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    default_port = _PORTS.get(scheme if separator else "", OLLAMA_PORT)
+    parts = urlsplit(f"//{rest}" if rest.count(":") < 2 or rest.startswith("[") else f"//[{rest}]")
     try:
-        port = parts.port or OLLAMA_PORT
+        port = default_port if parts.port is None else parts.port
     except ValueError:
         return _DEFAULT_URL
-    name = parts.hostname or "127.0.0.1"
-    if name in ("0.0.0.0", "::"):
-        name = "127.0.0.1"
-    if name in _LOOPBACK and port == proxy_port:
+    # A server listens on 0.0.0.0 or [::]; its clients connect to the loopback address.
+    name = parts.hostname if parts.hostname not in (None, "0.0.0.0", "::") else "127.0.0.1"
+    if name in _LOOPBACK and (port == proxy_port or _is_our_proxy(port)):
         return _DEFAULT_URL
-    return f"http://{Address(name, port)}"
+    return f"{scheme}://{Address(name, port)}"
+
+
+def _is_our_proxy(port: int) -> bool:
+    """Return whether the program on a port of this machine is a metering sidecar, perhaps of another stack."""
+    owner = port_owner(port)
+    return owner is not None and "llmendpoint_sidecar" in owner.command.split()

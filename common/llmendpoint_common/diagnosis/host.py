@@ -70,6 +70,17 @@ def port_owner(port: int) -> PortOwner | None:
     return _owner_of(sockets) if sockets else None
 
 
+def is_listening(session: int, port: int) -> bool | None:
+    """Return whether a process of a session listens on a TCP port of this machine, or None if that is unknown."""
+    if sys.platform != "linux":
+        owner = _owner_by_lsof(port)
+        return None if owner is None or owner.pid is None else _is_in(session, owner.pid)
+    links = {f"socket:[{inode}]" for inode in _listening(port)}
+    if not links:
+        return None
+    return any(_is_in(session, pid) and not links.isdisjoint(_files(pid)) for pid in _pids())
+
+
 def file_limit(pid: int | None = None) -> int | None:
     """Return how many files the sidecar may open: the hard limit, to which it raises its own.
 
@@ -161,6 +172,24 @@ def _owner_of(inodes: set[str]) -> PortOwner:
             if any(_target(file) in links for file in (process / "fd").iterdir()):
                 return PortOwner(int(process.name), _command(process))
     return PortOwner()
+
+
+def _pids() -> Iterator[int]:
+    return (int(process.name) for process in _PROC.iterdir() if process.name.isdecimal())
+
+
+def _is_in(session: int, pid: int) -> bool:
+    try:
+        return os.getsid(pid) == session
+    except OSError:
+        return False
+
+
+def _files(pid: int) -> set[str]:
+    """Return the targets of the file descriptors of a process, or none if it has ended."""
+    with contextlib.suppress(OSError):
+        return {_target(file) for file in (_PROC / str(pid) / "fd").iterdir()}
+    return set()
 
 
 def _target(file: Path) -> str:

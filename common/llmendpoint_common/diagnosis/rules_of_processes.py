@@ -48,7 +48,7 @@ def process_faults(facts: MachineFacts) -> Iterator[Finding]:
         yield _stack_ended(facts)
     else:
         for process in facts.processes:
-            yield from _crashed(process, facts.now)
+            yield from _crashed(process, facts)
     for sidecar in facts.sidecars:
         yield from _sidecar(sidecar, facts)
     yield from _file_limit(facts)
@@ -79,22 +79,26 @@ def _stack_ended(facts: MachineFacts) -> Finding:
         f"The stack that `llmendpoint up` started does not run any more ({names}), for example because the machine was "
         "restarted.",
         "Start it again. To start it with the machine, use `llmendpoint up --service`.",
-        "llmendpoint up",
+        facts.up,
     )
 
 
-def _crashed(process: ProcessFacts, now: float) -> Iterator[Finding]:
+def _crashed(process: ProcessFacts, facts: MachineFacts) -> Iterator[Finding]:
     how = "" if process.exit_code is None else f" with {exit_text(process.exit_code)}"
     words = f" Its last words: {process.last_words}" if process.last_words else ""
     if not process.is_running:
         advice = "Its log says why." if process.is_supervised else "Start the stack again; the log says why it ended."
-        command = f"llmendpoint logs {process.name}" if process.is_supervised else "llmendpoint up"
+        command = f"llmendpoint logs {process.name}" if process.is_supervised else facts.up
         sentence = f"{process.name}, which `llmendpoint up` started, has ended{how}.{words}"
         yield Finding(Severity.ERROR, Cause.PROCESS_CRASHED, process.name, sentence, advice, command)
-    elif process.restarts >= _MANY_RESTARTS and process.since is not None and now - process.since < _RECENTLY_SECONDS:
+    elif process.restarts >= _MANY_RESTARTS and _is_recent(process, facts.now):
         sentence = f"{process.name} ends again and again{how}: it was started again {process.restarts} times.{words}"
         command = f"llmendpoint logs {process.name}"
         yield Finding(Severity.WARNING, Cause.PROCESS_CRASHED, process.name, sentence, "Its log says why.", command)
+
+
+def _is_recent(process: ProcessFacts, now: float) -> bool:
+    return process.since is not None and now - process.since < _RECENTLY_SECONDS
 
 
 def _sidecar(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:
@@ -102,7 +106,7 @@ def _sidecar(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:
         yield from _status(sidecar, sidecar.status, facts)
     elif sidecar.silence is not None and sidecar.is_expected and not is_explained(sidecar.url, facts):
         seconds = seconds_since_start(sidecar.url, sidecar.silence, facts)
-        yield _silent(sidecar, sidecar.silence) if seconds is None else _starting(sidecar, seconds)
+        yield _silent(sidecar, sidecar.silence, facts) if seconds is None else _starting(sidecar, seconds)
 
 
 def seconds_since_start(url: str, silence: Silence, facts: MachineFacts) -> float | None:
@@ -121,7 +125,7 @@ def _starting(sidecar: SidecarFacts, seconds: float) -> Finding:
     return Finding(Severity.INFO, Cause.SIDECAR_NOT_READY, subject, sentence, "Wait.", "llmendpoint status")
 
 
-def _silent(sidecar: SidecarFacts, silence: Silence) -> Finding:
+def _silent(sidecar: SidecarFacts, silence: Silence, facts: MachineFacts) -> Finding:
     where, subject = host_and_port(sidecar.url), f"sidecar {sidecar.name}"
     if silence.kind is SilenceKind.REFUSED:
         return Finding(
@@ -131,7 +135,7 @@ def _silent(sidecar: SidecarFacts, silence: Silence) -> Finding:
             f"The metering sidecar {sidecar.name} does not run: nothing listens on {where}. Requests that Ollama "
             "answers are not metered.",
             "Start it.",
-            "llmendpoint up",
+            facts.up,
         )
     if silence.kind is SilenceKind.FOREIGN:
         return Finding(
@@ -148,7 +152,7 @@ def _silent(sidecar: SidecarFacts, silence: Silence) -> Finding:
         subject,
         f"The metering sidecar {sidecar.name} does not answer at {where}: {silence.error}.",
         "Start it again. Its log says more (`llmendpoint logs`).",
-        "llmendpoint down && llmendpoint up",
+        f"llmendpoint down && {facts.up}",
     )
 
 
@@ -167,7 +171,7 @@ def _status(sidecar: SidecarFacts, status: SidecarStatus, facts: MachineFacts) -
     for model in failed:
         yield _failed(model, sidecar.upstream)
     if not status.ready and not failed:
-        yield _not_ready(sidecar, status)
+        yield _not_ready(sidecar, status, facts)
 
 
 def _without_upstream(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:
@@ -205,7 +209,7 @@ def _failed(model: ModelStatus, upstream: str) -> Finding:
     return Finding(Severity.ERROR, model.reason, model.name, sentence, "", command)
 
 
-def _not_ready(sidecar: SidecarFacts, status: SidecarStatus) -> Finding:
+def _not_ready(sidecar: SidecarFacts, status: SidecarStatus, facts: MachineFacts) -> Finding:
     subject = f"sidecar {sidecar.name}"
     busy = next((model for model in status.models if model.phase is not ModelPhase.READY), None)
     if busy is not None:
@@ -214,7 +218,7 @@ def _not_ready(sidecar: SidecarFacts, status: SidecarStatus) -> Finding:
         return Finding(Severity.INFO, Cause.SIDECAR_NOT_READY, subject, sentence, "Wait.", "llmendpoint status")
     if status.draining:
         sentence = f"The metering sidecar {sidecar.name} is shutting down."
-        return Finding(Severity.WARNING, Cause.SIDECAR_NOT_READY, subject, sentence, "Start it.", "llmendpoint up")
+        return Finding(Severity.WARNING, Cause.SIDECAR_NOT_READY, subject, sentence, "Start it.", facts.up)
     sentence = f"The metering sidecar {sidecar.name} is not ready, and does not say why."
     return Finding(Severity.ERROR, Cause.SIDECAR_NOT_READY, subject, sentence, "Its log says more.", "llmendpoint logs")
 
@@ -224,9 +228,9 @@ def _file_limit(facts: MachineFacts) -> Iterator[Finding]:
     if limit is None or limit >= _FEW_FILES:
         return
     command = (
-        f"sudo launchctl limit maxfiles {_MANY_FILES} unlimited && llmendpoint up"
+        f"sudo launchctl limit maxfiles {_MANY_FILES} unlimited && {facts.up}"
         if facts.is_macos
-        else f"sudo prlimit --pid $$ --nofile={_MANY_FILES} && llmendpoint down && llmendpoint up"
+        else f"sudo prlimit --pid $$ --nofile={_MANY_FILES} && llmendpoint down && {facts.up}"
     )
     yield Finding(
         Severity.WARNING,

@@ -11,7 +11,6 @@ from llmendpoint_common.diagnosis.places import host_and_port, place
 from llmendpoint_common.diagnosis.rules_of_processes import seconds_since_start
 
 _SUBJECT = "Prometheus"
-_RESTART_STACK = "llmendpoint down && llmendpoint up"
 #: Prometheus hands new targets to its scraper every 5 s (discovery.Manager, `updatert`), and lists none before.
 _DISCOVERY_SECONDS = 15.0
 
@@ -24,17 +23,17 @@ def prometheus_faults(facts: MachineFacts) -> Iterator[Finding]:
     if server.silence is not None:
         is_starting = seconds_since_start(server.url, server.silence, facts) is not None
         if server.is_expected and not is_starting and not is_explained(server.url, facts):
-            yield _silent(server, server.silence)
+            yield _silent(server, server.silence, facts.up)
         return
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]
     if not server.targets:
         if not _is_young(server, facts.now):
-            yield _without_targets(server, answering)
+            yield _without_targets(server, answering, facts.up)
         return
     for sidecar in answering:
         target = _target_of(sidecar, server)
         if target is None:
-            yield _not_scraped(sidecar, server)
+            yield _not_scraped(sidecar, server, facts.up)
         elif target.health == "down":
             yield _down(target)
 
@@ -50,13 +49,11 @@ def _target_of(sidecar: SidecarFacts, server: PrometheusFacts) -> Target | None:
     return next((target for target in server.targets if place(target.url)[1] == port), None)
 
 
-def _silent(server: PrometheusFacts, silence: Silence) -> Finding:
+def _silent(server: PrometheusFacts, silence: Silence, up: str) -> Finding:
     where = host_and_port(server.url)
     if silence.kind is SilenceKind.REFUSED:
         sentence = f"Prometheus does not run: nothing listens on {where}. The dashboard shows the last hour only."
-        return Finding(
-            Severity.WARNING, Cause.PROMETHEUS_NOT_RUNNING, _SUBJECT, sentence, "Start it.", "llmendpoint up"
-        )
+        return Finding(Severity.WARNING, Cause.PROMETHEUS_NOT_RUNNING, _SUBJECT, sentence, "Start it.", up)
     if silence.kind is SilenceKind.FOREIGN:
         return Finding(
             Severity.ERROR,
@@ -67,9 +64,8 @@ def _silent(server: PrometheusFacts, silence: Silence) -> Finding:
             f"sudo lsof -nP -iTCP:{place(server.url)[1]} -sTCP:LISTEN",
         )
     sentence = f"Prometheus does not answer at {where}: {silence.error}."
-    return Finding(
-        Severity.WARNING, Cause.PROMETHEUS_NOT_RUNNING, _SUBJECT, sentence, "Start it again.", _RESTART_STACK
-    )
+    command = f"llmendpoint down && {up}"
+    return Finding(Severity.WARNING, Cause.PROMETHEUS_NOT_RUNNING, _SUBJECT, sentence, "Start it again.", command)
 
 
 def _job(sidecars: Sequence[SidecarFacts]) -> str:
@@ -78,28 +74,30 @@ def _job(sidecars: Sequence[SidecarFacts]) -> str:
     return f"{{job_name: llmendpoint, static_configs: [{{targets: [{places}]}}]}}"
 
 
-def _mended(server: PrometheusFacts, sidecars: Sequence[SidecarFacts]) -> tuple[str, str]:
+def _mended(server: PrometheusFacts, sidecars: Sequence[SidecarFacts], up: str) -> tuple[str, str]:
     """Return advice and the command for a configuration without our targets."""
     if server.is_expected:
-        return "Start the stack again, which writes the configuration of its Prometheus anew.", _RESTART_STACK
+        advice = "Start the stack again, which writes the configuration of its Prometheus anew."
+        return advice, f"llmendpoint down && {up}"
     return (
         f"Add this item to `scrape_configs` in its configuration, and restart Prometheus: {_job(sidecars)}",
         "sudo systemctl restart prometheus",
     )
 
 
-def _without_targets(server: PrometheusFacts, sidecars: Sequence[SidecarFacts]) -> Finding:
+def _without_targets(server: PrometheusFacts, sidecars: Sequence[SidecarFacts], up: str) -> Finding:
     sentence = f"Prometheus at {host_and_port(server.url)} has no targets, so it records nothing."
-    return Finding(Severity.WARNING, Cause.PROMETHEUS_WITHOUT_TARGETS, _SUBJECT, sentence, *_mended(server, sidecars))
+    mend = _mended(server, sidecars, up)
+    return Finding(Severity.WARNING, Cause.PROMETHEUS_WITHOUT_TARGETS, _SUBJECT, sentence, *mend)
 
 
-def _not_scraped(sidecar: SidecarFacts, server: PrometheusFacts) -> Finding:
+def _not_scraped(sidecar: SidecarFacts, server: PrometheusFacts, up: str) -> Finding:
     sentence = (
         f"Prometheus at {host_and_port(server.url)} does not scrape the metering sidecar {sidecar.name} "
         f"({host_and_port(sidecar.url)}): none of its {len(server.targets)} targets has this port."
     )
     subject = f"sidecar {sidecar.name}"
-    return Finding(Severity.WARNING, Cause.SIDECAR_NOT_SCRAPED, subject, sentence, *_mended(server, [sidecar]))
+    return Finding(Severity.WARNING, Cause.SIDECAR_NOT_SCRAPED, subject, sentence, *_mended(server, [sidecar], up))
 
 
 def _down(target: Target) -> Finding:

@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 
 from llmendpoint_cli.commands import doctor
-from llmendpoint_cli.doctor.machine import ollama_url
+from llmendpoint_cli.doctor.machine import places_of
 from llmendpoint_cli.doctor.output import Format, print_report
 from llmendpoint_common.diagnosis.checks import Check, CheckState
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
@@ -145,18 +145,7 @@ def test_the_name_and_the_scheme_of_a_sidecar_are_optional(text: str, expected: 
     assert doctor.parse_sidecar(text) == expected
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("", "http://127.0.0.1:11434"),
-        ("0.0.0.0", "http://127.0.0.1:11434"),
-        (":8080", "http://127.0.0.1:8080"),
-        ("[::]:8080", "http://127.0.0.1:8080"),
-        ("[::1]", "http://[::1]:11434"),
-        ("gpu.example:80", "http://gpu.example:80"),
-        ("https://gpu.example:443/", "https://gpu.example:443"),
-    ],
-)
-def test_ollama_is_where_its_own_commands_find_it(monkeypatch: pytest.MonkeyPatch, host: str, expected: str) -> None:
-    monkeypatch.setenv("OLLAMA_HOST", host)
-    assert ollama_url() == expected
+def test_ollama_is_not_looked_for_at_our_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:11435")
+    options = doctor.command_line().parse([], environment={})
+    assert [ollama.url for ollama in places_of(options, None).ollamas] == ["http://127.0.0.1:11434"]

@@ -19,9 +19,15 @@ from llmendpoint_cli.stack.summary import exposure, where
 from llmendpoint_cli.stack.upstreams import Upstream, url_of_machine
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.units import Address
+from support.doctor_machine import scripted_server
 from support.local_stack import free_ports
 
 OLLAMA = Upstream("ollama", "http://127.0.0.1:11434")
+KEEPING = """apiVersion: llmendpoint.dev/v1alpha1
+kind: LLMEndpoint
+metadata: {name: a}
+spec: {models: [{name: "a:b"}], ollama: {numParallel: 3, keepAlive: 5m, env: [{name: MY_VARIABLE, value: "1"}]}}
+"""
 
 
 def plan(tmp_path: Path, request: Request, *upstreams: Upstream, manifest: str = "") -> tuple[Plan, list[str]]:
@@ -77,20 +83,18 @@ spec: {models: [{name: "a:b"}], metering: {auth: {secretRefs: [{name: keys}]}}}
 
 
 def test_an_ollama_that_is_started_has_the_environment_of_the_file(tmp_path: Path) -> None:
-    manifest = """apiVersion: llmendpoint.dev/v1alpha1
-kind: LLMEndpoint
-metadata: {name: a}
-spec: {models: [{name: "a:b"}], ollama: {numParallel: 3, keepAlive: 5m}}
-"""
     request = Request(dashboard=False, prometheus=False)
-    made, _ = plan(tmp_path, request, OLLAMA._replace(is_running=False, program="/bin/ollama"), manifest=manifest)
+    made, _ = plan(tmp_path, request, OLLAMA._replace(is_running=False, program="/bin/ollama"), manifest=KEEPING)
     ollama = program(made, "ollama")
     assert ollama.command == ("/bin/ollama", "serve")
     assert ollama.environment["OLLAMA_NUM_PARALLEL"] == "3"
     assert not {"HOME", "OLLAMA_MODELS"} & ollama.environment.keys()
     assert made.stack.left_out == ()
-    made, _ = plan(tmp_path, request, OLLAMA, manifest=manifest)
-    assert [line.partition(" ")[0] for line in made.stack.left_out][:1] == ["OLLAMA_NUM_PARALLEL=3"]
+    made, _ = plan(tmp_path, request, OLLAMA, manifest=KEEPING)
+    # Only what the file asks for, not the defaults of a cluster.
+    assert [line.partition(" ")[0] for line in made.stack.left_out] == [
+        "OLLAMA_NUM_PARALLEL=3", "OLLAMA_KEEP_ALIVE=5m", "MY_VARIABLE=1"
+    ]  # fmt: skip
 
 
 def test_an_exporter_has_no_proxy(tmp_path: Path) -> None:
@@ -136,6 +140,22 @@ def test_the_summary_fits_and_names_the_next_steps(tmp_path: Path, width: int) -
     assert "ollama is simulated" in text
 
 
+def test_the_next_steps_name_the_model_of_the_file_or_of_the_model_server(tmp_path: Path) -> None:
+    request = Request(dashboard=False, prometheus=False)
+    made, _ = plan(tmp_path, request, manifest=KEEPING)
+    assert "--model a:b " in next_steps(tmp_path, made)
+    script = {"/api/tags": {"models": [{"name": "c:1b"}]}, "/api/ps": {}, "/api/show": {}}
+    with scripted_server(script) as server:
+        made, _ = plan(tmp_path, request, OLLAMA._replace(url=f"http://127.0.0.1:{server.port}"))
+        assert "--model c:1b " in next_steps(tmp_path, made)
+    made, _ = plan(tmp_path, request, OLLAMA._replace(url="http://127.0.0.1:1"))
+    assert "--model MODEL " in next_steps(tmp_path, made)
+
+
+def next_steps(tmp_path: Path, made: Plan) -> str:
+    return "\n".join(where(Folders(tmp_path), made.stack, 100)).partition("try next:")[2]
+
+
 @pytest.mark.parametrize(
     "text", ["gpu1", "gpu 1=http://h:1", "a=https://h", "a=http://h/path", "a=http://u:p@h", "=http://h"]
 )
@@ -164,7 +184,14 @@ def test_differences_are_named() -> None:
         ("", "http://127.0.0.1:11434"),
         ("0.0.0.0", "http://127.0.0.1:11434"),
         ("gpu.example:80", "http://gpu.example:80"),
-        ("http://10.0.0.1", "http://10.0.0.1:11434"),
+        # With a scheme, the default port is that of the scheme.
+        ("http://10.0.0.1", "http://10.0.0.1:80"),
+        ("https://gpu.example/", "https://gpu.example:443"),
+        (":8080", "http://127.0.0.1:8080"),
+        ("[::]:8080", "http://127.0.0.1:8080"),
+        ("[::1]", "http://[::1]:11434"),
+        ("::1", "http://[::1]:11434"),
+        (' "10.0.0.1" ', "http://10.0.0.1:11434"),
         ("[::1]:5000", "http://[::1]:5000"),
         ("127.0.0.1:x", "http://127.0.0.1:11434"),
         # That of clients of our proxy.

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_cli.commands import up
-from llmendpoint_cli.stack.request import KeyFile, NamedUrl, Request
-from llmendpoint_cli.stack.service import options_of, unit_text, write_service
+from llmendpoint_cli.stack.request import KeyFile, NamedUrl, Request, options_of
+from llmendpoint_cli.stack.service import unit_text, write_service
 from llmendpoint_common.process.units import Address
 
 
@@ -36,14 +36,14 @@ def test_a_request_is_the_same_after_its_command_line() -> None:
     request = Request(upstreams=(NamedUrl("a", "http://h:1"), NamedUrl("b", "http://h:2")), keys=(KeyFile("t", Path("/k y")),),
                       listen=Address(None, 1), dashboard=False, traffic=0.5)  # fmt: skip
     flags = up.command_line()
-    options = flags.parse(options_of(request), environment={})
+    options = flags.parse(options_of(request.document()), environment={})
     assert up._request(flags, options, None) == request
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / "llmendpoint.service"
-    options = options_of(Request(keys=(KeyFile("t", Path('/a folder/100% "x" $HOME;')),)))
+    options = options_of(Request(keys=(KeyFile("t", Path('/a folder/100% "x" $HOME;')),)).document())
     unit.write_text(unit_text(options, {"PATH": "/usr/bin:/a b", "OLLAMA_HOST": "127.0.0.1:1", "HOME": "/root"}))
     done = subprocess.run(
         ["systemd-analyze", "--user", "verify", str(unit)], check=False, capture_output=True, text=True

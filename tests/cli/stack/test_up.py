@@ -21,6 +21,7 @@ import pytest
 
 from llmendpoint_cli.stack.logfile import tail_of
 from llmendpoint_cli.stack.state import Phase, read_process, read_stack
+from llmendpoint_cli.stack.upstreams import url_of_machine
 from support.local_stack import BARE, LocalStack, free_ports, local_stack
 from support.real_ollama import ollama_program
 from support.waiting import wait_until
@@ -156,6 +157,10 @@ def test_a_load_test_goes_to_the_proxy_of_the_stack_at_whatever_port(running: Lo
                        "--log-level", "warning")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"simulated:latest at {proxy_url(running)}" in done.stdout
+
+
+def test_our_own_proxy_is_not_taken_for_an_ollama_at_whatever_port(running: LocalStack) -> None:
+    assert url_of_machine(proxy_url(running), 1) == "http://127.0.0.1:11434"
 
 
 def test_logs_show_all_programs_with_their_names(running: LocalStack) -> None:
@@ -387,11 +392,37 @@ def test_a_killed_supervisor_takes_its_programs_along_and_up_starts_them_again(s
     os.kill(stack.record("supervisor").pid, signal.SIGKILL)
     done = stack.run("status")
     assert done.returncode == 1
-    assert "it was killed; llmendpoint up starts the stack again" in done.stdout
+    assert "it was killed; `llmendpoint up --no-dashboard --no-prometheus` starts the stack again" in done.stdout
     stack.up()
     assert status(stack)["healthy"]
     stack.down()
     assert stack.processes() == []
+
+
+def test_traffic_in_the_background_comes_back_after_the_supervisor_was_killed(stack: LocalStack) -> None:
+    stack.up()
+    assert stack.run("traffic", "--detach", "--rate", "3", "--category", "Math").returncode == 0
+    os.kill(stack.record("supervisor").pid, signal.SIGKILL)
+    wait_until(lambda: not stack.processes())
+    assert "background traffic: as before" in stack.up().stdout
+    assert "--category" in stack.record("traffic").command
+    assert f"--url={proxy_url(stack)}" in stack.record("traffic").command
+    os.kill(stack.record("supervisor").pid, signal.SIGKILL)
+    wait_until(lambda: not stack.processes())
+    # A request with other options is another stack.
+    done = stack.up("--simulator")
+    assert "is not started again; `llmendpoint traffic --detach`" in done.stdout
+    assert read_process(stack.folders, "traffic") is None
+    stack.down()
+
+
+def test_a_stopped_process_ends_in_order(stack: LocalStack) -> None:
+    stack.up()
+    os.kill(stack.record("sidecar").pid, signal.SIGSTOP)
+    os.kill(stack.record("supervisor").pid, signal.SIGSTOP)
+    done = stack.down()
+    assert "sidecar: ended with exit code 0" in done.stdout
+    assert "killed" not in done.stdout
 
 
 def test_files_that_somebody_damaged_are_mended(stack: LocalStack) -> None:
