@@ -293,7 +293,9 @@ def test_a_prometheus_without_targets(machine: Machine, scripted: ScriptedServer
     needs_prometheus()
     machine.sidecar(scripted.port)
     machine.prometheus()
-    assert machine.cause() == "PrometheusWithoutTargets"
+    # A Prometheus that has just started may not have read its list of targets yet, so nothing is said for some time.
+    report = wait_until(lambda: next((found for _, found in [machine.doctor()] if found["findings"]), None))
+    assert [finding["cause"] for finding in report["findings"]] == ["PrometheusWithoutTargets"]
 
 
 def test_a_prometheus_that_does_not_scrape_the_sidecar(machine: Machine, scripted: ScriptedServer) -> None:
