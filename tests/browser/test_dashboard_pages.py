@@ -68,7 +68,7 @@ def open_page(browser: Any) -> Iterator[OpenPage]:
         tab.on("console", lambda message: tab.problems.append(message.text))
         tab.on("pageerror", lambda error: tab.problems.append(str(error)))
         tab.goto(pages.url + hash_)
-        tab.wait_for_selector("#link[data-link=live]")
+        tab.wait_for_selector("#link[data-link=live]", timeout=60_000)  # Chromium starts cold, beside other tests
         tab.wait_for_selector(CONTENT, state="attached")
         tabs.append(tab)
         return tab

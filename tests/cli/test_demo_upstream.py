@@ -16,7 +16,7 @@ async def test_a_simulator_on_the_port_of_ollama_is_not_taken_for_an_ollama(
     start_simulator: StartSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = await start_simulator(models=["other:1b"])
-    monkeypatch.setattr(demo, "OLLAMA_PORT", other.port)
+    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{other.port}")
     said: list[str] = []
     chosen = await asyncio.to_thread(run, said)
     # The objectives are those of a simulator that the demo starts, whose timing is known.
