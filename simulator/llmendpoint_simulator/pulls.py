@@ -24,8 +24,9 @@ _TICK_SECONDS = 0.06
 _STEPS = 10
 #: Bytes of each layer that is not the weights: template, license, parameters and configuration.
 _SMALL = 500
-_BLOBS = "/root/.ollama/models/blobs"
-_MANIFESTS = "/root/.ollama/models/manifests"
+#: Folders in the messages of a full disk: those of the service that Ollama's installer for Linux creates.
+_BLOBS = "/usr/share/ollama/.ollama/models/blobs"
+_MANIFESTS = "/usr/share/ollama/.ollama/models/manifests"
 
 
 class Pulls:
