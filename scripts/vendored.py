@@ -1,4 +1,4 @@
-"""Copy the dashboard's JavaScript libraries from `node_modules` into the package, or check what is there.
+"""Copy the dashboard's JavaScript libraries from `node_modules` into the package, or check the copies.
 
 Browsers resolve no package names, and an import map would need an inline script, which the page's policy forbids.
 Therefore the names in imports are replaced by the names of the vendored files, and references to source maps are

@@ -38,7 +38,7 @@ commands:
   load       send requests to a model server and check the responses against objectives
   traffic    send requests at a low rate until it is stopped, also in the background
   results    show the result of a load test, fetch it from a cluster, or compare two
-  doctor     say what is wrong with this machine or with endpoints of a cluster, and how to mend it
+  doctor     find problems of this machine or of endpoints on a cluster, and how to fix them
   questions  list, check and sample the questions of load tests
   sidecar    run the metering proxy in front of Ollama
   simulate   run a simulated Ollama

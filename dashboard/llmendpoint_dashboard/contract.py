@@ -347,7 +347,7 @@ class DoctorRow(Row, frozen=True, kw_only=True):
     """Row of `doctor`: a cause of a problem.
 
     `subject` is the thing with the problem, and `cause` the identifier of the cause. `sentence` describes the problem,
-    and `advice` what to do. `command` is the command that mends it, or empty.
+    and `advice` what to do. `command` is the command that fixes it, or empty.
     """
 
     severity: Severity

@@ -22,7 +22,7 @@ class Fault(StrEnum):
     - STREAM_ERROR: an error in the stream, in the form of the API. Ollama ends some APIs' streams silently.
     - TRUNCATE and NO_DONE end a stream early, with and without closing the connection.
     - RESET: a TCP reset.
-    - STALL: silence for the seconds of its rule, after which the answer goes on.
+    - STALL: silence for the seconds of its rule, after which the answer continues.
     - HANG: no model sends a byte, as if its runner was stopped, until the fault changes. Streams that have begun stop
       too. All other routes answer. In a rule, only the request that gets it hangs, until its client leaves.
     - MANIFEST_MISSING, NO_LOCATION, DISK_FULL and DIGEST_MISMATCH: a pull fails inside its stream.

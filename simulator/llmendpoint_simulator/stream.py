@@ -114,7 +114,7 @@ class Stream:
         return self._exchange.send(data)
 
     def _is_cut(self, due: float) -> bool:
-        """Begin the fault. Returns False if the answer goes on."""
+        """Begin the fault. Returns False if the answer continues."""
         injected = self._script.injected
         self._fault_at = -1
         if injected is not None and injected.fault is Fault.STALL:

@@ -69,7 +69,7 @@ class Block(NamedTuple):
 
     @property
     def script(self) -> list[tuple[int, str]]:
-        """The lines that are typed, with their numbers. A line that goes on with a backslash is one line."""
+        """The lines that are typed, with their numbers. A line that a backslash continues is one line."""
         lines: list[tuple[int, str]] = []
         begun, marker = "", ""
         for number, line in enumerate(self.text.splitlines(), self.number):
@@ -97,7 +97,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
-    """Yield the texts of the code blocks in one of these languages. A line that goes on with a backslash is one line."""
+    """Yield the texts of the code blocks in one of these languages. A line that a backslash continues is one line."""
     for block in blocks_of(page):
         if block.language in languages:
             yield re.sub(r"\\\n\s*", "", block.text)
@@ -153,7 +153,7 @@ def _parts(line: str) -> list[tuple[str, ...]]:
 
 
 def _command(words: list[str]) -> tuple[str, ...]:
-    """Return the words of a command without assignments and words of the shell; empty if there is no command."""
+    """Return the words of a command without assignments and words of the shell, or an empty list without a command."""
     while words and (words[0] in _BEFORE or _ASSIGNMENT.match(words[0])):
         words = words[1:]
     return () if not words or words[0] in _SHELL_WORDS else tuple(words)

@@ -1,4 +1,4 @@
-"""`llmendpoint doctor`: findings about this machine or endpoints of a cluster, each with the command that mends it."""
+"""`llmendpoint doctor`: findings about this machine or endpoints of a cluster, each with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llmendpoint_loadjob.report.streams import open_streams
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DOCTOR_"
 
-_DESCRIPTION = """Say what is wrong, why, and which command mends it. It changes nothing.
+_DESCRIPTION = """Find problems, their causes, and the commands that fix them. It changes nothing.
 
 Without a name and without a cluster option, this machine is checked: Ollama, its models, the metering sidecar,
 Prometheus, ports, processes, limits and the clock. With one, the cluster is checked instead: the definitions, the

@@ -30,7 +30,7 @@ from llmendpoint_loadjob.main import refuse, run_settings
 from llmendpoint_loadjob.report.streams import open_streams
 
 _DESCRIPTION = """Send requests at a low rate, so that metrics and the dashboard have data: the scenario Traffic of
-`llmendpoint load`, whose options change it. It goes on until it is ended, unless an option limits it."""
+`llmendpoint load`, whose options change it. It runs until it is stopped, unless an option limits it."""
 _EXAMPLES = """examples:
   COMMAND
       send requests to a model of the stack that is up, until Ctrl-C

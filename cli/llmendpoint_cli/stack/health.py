@@ -112,7 +112,7 @@ def _not_running(program: Program, record: ProcessRecord | None) -> Health:
 
 
 def _problem(program: Program) -> str:
-    """Return what is wrong with a program that runs, or an empty text."""
+    """Return the problem of a running program, or an empty string."""
     if not program.ready_url:
         return ""
     answer = probe(program.ready_url)

@@ -131,7 +131,7 @@ class LogFile:
 
 
 def tail_of(path: Path, lines: int) -> str:
-    """Return the last lines of a log, its older parts included, with line ends. Empty if there is no log."""
+    """Return the last lines of a log and of its rotated files, with line endings, or "" if the log does not exist."""
     collected: list[str] = []
     for file in (path, *(path.with_name(f"{path.name}.{part}") for part in range(1, PARTS))):
         if len(collected) >= lines:

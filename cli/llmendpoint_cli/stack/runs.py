@@ -18,7 +18,7 @@ from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
 
 KEPT_RUNS = 100
-#: For `--help`: where a run without `--url` goes.
+#: Default of `--url`, as `--help` shows it.
 DEFAULT_PROXY = f"the first proxy of the stack that is up, otherwise {DEFAULT_URL}"
 
 

@@ -63,7 +63,7 @@ def start_stack(folders: Folders, plan: Plan, say: Say) -> subprocess.Popen[byte
 def _write_files(folders: Folders, plan: Plan) -> None:
     """Write configuration files, links to API keys and the token of the dashboard."""
     try:
-        # The end of an earlier stack, or of an attempt, removes what is in memory because the disk is full.
+        # With a full disk, these folders are in memory. They are removed when a stack, or a failed start, ends.
         for folder in (folders.written, folders.configs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, text in plan.files.items():

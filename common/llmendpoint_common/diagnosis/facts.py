@@ -220,7 +220,7 @@ class OperatorFacts:
     """The operator, as its Leases and Deployments show it.
 
     `is_serving` is whether an operator renews a Lease. `last_seen` is when one was last renewed, or None if no Lease
-    exists. `deployment` is the name of the operator's Deployment in `namespace`, and empty if there is none. `replicas`
+    exists. `deployment` is the name of the operator's Deployment in `namespace`, or empty. `replicas`
     is the number of pods that it should have. `problem` quotes why they do not run.
     """
 

@@ -1,4 +1,4 @@
-"""A finding: one thing that is wrong with a machine or an endpoint, its cause, and the command that mends it.
+"""A finding: one thing that is wrong with a machine or an endpoint, its cause, and the command that fixes it.
 
 The command line, the dashboard and the API of the dashboard show findings. Their causes are names that never change, so
 that scripts and runbooks can rely on them.
@@ -73,7 +73,7 @@ class Finding:
 
     `cause` is a `Cause`, or the reason of a condition. `subject` is what the finding is about, such as `Ollama`,
     `llama3.2:3b` or `LLMEndpoint team-a/assistant`. `sentence` says what is wrong, and is read alone. `advice` says
-    what to do, and is empty if the sentence does. `command` is the command for a shell that mends it or, if no single
+    what to do, and is empty if the sentence does. `command` is the shell command that fixes it or, if no single
     command can, the one that shows what has to be changed.
     """
 

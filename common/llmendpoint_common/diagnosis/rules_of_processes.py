@@ -22,7 +22,7 @@ from llmendpoint_common.process.exit_codes import exit_text
 #: Each connection of a client may need a second one to Ollama, so this is enough for about 2000 clients.
 _FEW_FILES = 4096
 _MANY_FILES = 65536
-#: Restarts within this time that are reported. The supervisor goes on, but requests fail in the meantime.
+#: Restarts within this time that are reported. The supervisor keeps running, but requests fail in the meantime.
 _MANY_RESTARTS = 3
 _RECENTLY_SECONDS = 600.0
 #: The header Date has whole seconds, and an answer takes time.

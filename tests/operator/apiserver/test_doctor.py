@@ -242,7 +242,7 @@ def test_a_monitor_that_no_prometheus_selects(api: Any, plane: ControlPlane) -> 
     finding = only(plane.admin, f"{api.namespace}/assistant")
     assert (finding["cause"], finding["severity"]) == ("MonitorNotSelected", "warning")
     assert finding["sentence"] == message
-    # The command mends it.
+    # The command fixes it.
     api.patch(LLMENDPOINT, "assistant", json.loads(shlex.split(finding["command"])[-1]))
     until(api, "MonitoringReady", "ServiceMonitor")
 

@@ -298,8 +298,8 @@ class LoadTestStatus(ApiModel):
     progress_percent: int = Field(0, description="Progress of the run, in percent.")
     progress: ProgressState | None = Field(
         None,
-        description="What the load pods report while the run goes on, every 5 seconds. Removed when the run ends; "
-        "summary and slo then have its result. Absent if no load pod has answered yet.",
+        description="What the load pods report while the run is in progress, every 5 seconds. Removed when the run "
+        "ends; summary and slo then have its result. Absent if no load pod has answered yet.",
     )
     verdict: Verdict | None = Field(
         None,

@@ -12,7 +12,7 @@ const TONES = /** @type {const} */ ({ error: ["bad", "Error"], warning: ["warn",
 export function DoctorPage() {
   const rows = doctor.value;
   return html`
-    <${Head} title="Doctor" lead="Causes that were found, the worst first, each with the command that mends it." />
+    <${Head} title="Doctor" lead="Causes that were found, the worst first, each with the command that fixes it." />
     ${!rows || !about.value ? html`<${Loading} />` : rows.length === 0 ? html`<${Healthy} />` : html`<${Findings} rows=${rows} />`}`;
 }
 
