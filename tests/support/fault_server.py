@@ -160,7 +160,8 @@ async def _read(
 ) -> Exchange:
     line, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     headers = {name.lower(): value for name, _, value in (entry.partition(": ") for entry in lines)}
-    body = json.loads(await reader.readexactly(int(headers["content-length"])))
+    length = int(headers.get("content-length", "0"))
+    body = json.loads(await reader.readexactly(length)) if length else {}
     return Exchange(line, headers, body, number, nth, writer)
 
 
