@@ -4,7 +4,8 @@ After `++`, more lanes follow, which run when the ones before have ended.
 
 Each line of output is printed with the name of its lane, and written to `build/lanes/NAME.txt` without it. All lanes
 run to their end, so that one failure does not hide another. Then the end of the output of each failed lane is printed
-again, and the exit code is 1. The last line has the number of tests that passed in all lanes that end with pytest.
+again, the names of the failed tests follow, and the exit code is 1. The last line has the number of tests that passed
+in all lanes that end with pytest.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ class Lane:
         last = next((line for line in reversed(self.lines) if line), "")
         found = _PASSED.match(last)
         return int(found[1]) if found else 0
+
+    @property
+    def failures(self) -> list[str]:
+        """The lines in which pytest names what failed. Empty if the command did not fail."""
+        return [line for line in self.lines if self.code and line.startswith(("FAILED ", "ERROR "))]
 
 
 def parse(words: Sequence[str]) -> list[list[Lane]]:
@@ -96,7 +102,7 @@ async def run(stages: Sequence[Sequence[Lane]]) -> int:
 
 
 def _report(lanes: Sequence[Lane], width: int) -> None:
-    """Print the end of each failed lane, the time of each lane, and the number of tests that passed."""
+    """Print the end of each failed lane, the time of each lane, the failed tests, and how many tests passed."""
     for lane in lanes:
         if lane.code:
             print(f"!! {lane.name} FAILED with {lane.code}. The end of {FOLDER / lane.name}.txt:")
@@ -104,6 +110,8 @@ def _report(lanes: Sequence[Lane], width: int) -> None:
     for lane in lanes:
         result = "did not run" if lane.code is None else f"{'FAILED' if lane.code else 'ok'} after {lane.seconds:.0f} s"
         print(f"{lane.name:{width}}   {result}")
+    for lane in lanes:
+        print("".join(f"{lane.name:{width}}   {line}\n" for line in lane.failures), end="")
     passed = sum(lane.passed for lane in lanes)
     if passed and not any(lane.code != 0 for lane in lanes):
         print(f"{passed} passed, 0 failed")

@@ -70,7 +70,7 @@ def test_a_request_appears_within_two_seconds(stack: Stack, open_page: Callable[
     count = int(re.match(r"\d+", tab.inner_text("caption"))[0])  # type: ignore[index]
     stack.chat(stream=True)
     tab.wait_for_function(
-        "n => parseInt(document.querySelector('caption').textContent) > n", arg=count, timeout=PROMPTLY_MS
+        "n => parseInt(document.querySelector('caption')?.textContent) > n", arg=count, timeout=PROMPTLY_MS
     )
 
 
@@ -100,7 +100,7 @@ def test_the_simulator_is_named(open_page: Callable[[str], Any]) -> None:
 
 def test_a_model_on_the_page_is_the_one_of_the_simulator(open_page: Callable[[str], Any]) -> None:
     tab = open_page("#/models")
-    tab.wait_for_function("name => document.querySelector('main').textContent.includes(name)", arg=MODEL)
+    tab.wait_for_function("name => document.querySelector('main')?.textContent.includes(name)", arg=MODEL)
     assert tab.problems == []
 
 
@@ -109,12 +109,12 @@ def test_the_page_reconnects_after_a_restart_of_the_server(stack: Stack, open_pa
     tab.wait_for_selector("caption")
     stack.stop_dashboard()
     tab.wait_for_selector("#link:not([data-link=live])")
-    tab.wait_for_function("() => document.querySelector('#link').textContent.includes('old')", timeout=20_000)
+    tab.wait_for_function("() => document.querySelector('#link')?.textContent.includes('old')", timeout=20_000)
     stack.start_dashboard()
     tab.wait_for_selector("#link[data-link=live]", timeout=30_000)
     stack.chat(stream=True)
     tab.wait_for_function(
-        "n => document.querySelector('caption').textContent.startsWith(`${n} request`)", arg=stack.ledger()["completed"]
+        "n => document.querySelector('caption')?.textContent.startsWith(`${n} request`)", arg=stack.ledger()["completed"]
     )
 
 
@@ -134,7 +134,7 @@ def test_a_hidden_page_catches_up(stack: Stack, open_page: Callable[[str], Any])
     assert tab.inner_text("caption") == before
     tab.evaluate(hide, False)
     tab.wait_for_function(
-        "n => document.querySelector('caption').textContent.startsWith(`${n} request`)",
+        "n => document.querySelector('caption')?.textContent.startsWith(`${n} request`)",
         arg=stack.ledger()["completed"], timeout=PROMPTLY_MS,
     )  # fmt: skip
 

@@ -305,7 +305,7 @@ def test_the_data_can_be_held_still(open_page: OpenPage) -> None:
         tab.wait_for_selector(".banner.warn")
         assert figure.inner_text() == "300tok/s"
         tab.get_by_role("button", name="Resume").click()
-        tab.wait_for_function("() => document.querySelector('.tile .figure').innerText.startsWith('600')")
+        tab.wait_for_function("() => document.querySelector('.tile .figure')?.innerText.startsWith('600')")
 
 
 def test_the_manifest_can_be_copied_on_a_cluster(cluster: Pages, open_page: OpenPage) -> None:
@@ -313,7 +313,7 @@ def test_the_manifest_can_be_copied_on_a_cluster(cluster: Pages, open_page: Open
     assert tab.get_by_role("button", name="Start the load test").count() == 0
     tab.get_by_role("button", name="Show the manifest").click()
     tab.get_by_role("button", name="Copy the manifest").click()
-    tab.wait_for_function("() => document.querySelector('#announcer').textContent === 'Copied the manifest.'")
+    tab.wait_for_function("() => document.querySelector('#announcer')?.textContent === 'Copied the manifest.'")
     assert tab.evaluate("navigator.clipboard.readText()").startswith("apiVersion: llmendpoint.dev")
 
 
@@ -340,7 +340,7 @@ def test_five_hundred_endpoints_that_change_every_second_stay_responsive(open_pa
             rows = list(states.endpoints(range(500), f"message {number}."))
             pages.write(lambda hub, rows=rows: hub.upsert("endpoints", rows))  # type: ignore[misc]
             tab.wait_for_function(
-                "text => document.querySelector('tbody').textContent.includes(text)", arg=rows[0].message
+                "text => document.querySelector('tbody')?.textContent.includes(text)", arg=rows[0].message
             )
         # A delay of more than 100 ms would be felt when typing (RAIL), and an update has several tasks.
         assert (busy_seconds(protocol) - before) / 10 < 0.1

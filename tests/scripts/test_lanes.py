@@ -47,6 +47,15 @@ def test_lanes_run_at_the_same_time(script: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_failed_tests_are_named_at_the_end(script: Path) -> None:
+    many = "print('FAILED tests/a.py::test_b - assert 1 == 2'); print('ERROR tests/c.py'); print('more\\n' * 100); exit(1)"
+    done = run(script, lane("bad", many), lane("good", "print('FAILED is a word')"))
+    assert done.stdout.splitlines()[-2:] == [
+        "bad    FAILED tests/a.py::test_b - assert 1 == 2",
+        "bad    ERROR tests/c.py",
+    ]
+
+
 def test_a_failed_lane_is_named_at_the_end_and_the_others_are_not_cut_off(script: Path) -> None:
     done = run(
         script,
