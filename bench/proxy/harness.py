@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import select
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ PROXY, ADMIN = address(6), address(7)
 FIRST_CORE, SECOND_CORE = os.environ.get("BENCH_CORES", "0,1").split(",")
 #: The proxy has its own core. The load generator and the upstream share the other core.
 PROXY_CORE, LOAD_CORE = SECOND_CORE, FIRST_CORE
+_SHARES = {"p99": 0.99, "p99.9": 0.999, "max": 1.0}
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -118,6 +120,24 @@ def own_megabytes(pid: int, field: str = "VmRSS") -> float:
     """Return the resident memory, or its peak, of one process, in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1000
+
+
+def lateness_ms(core: str, seconds: float = 5.0) -> dict[str, float]:
+    """Return how late a process that only waits 2 ms is woken on a core: p99, p99.9 and the longest delay, in ms.
+
+    Nothing that is measured on this core can be more exact.
+    """
+    allowed, late, waiting = os.sched_getaffinity(0), [], select.poll()
+    os.sched_setaffinity(0, {int(core)})
+    try:
+        end = time.monotonic() + seconds
+        while (before := time.monotonic()) < end:
+            waiting.poll(2)
+            late.append((time.monotonic() - before) * 1e3 - 2)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    late.sort()
+    return {name: late[min(int(share * len(late)), len(late) - 1)] for name, share in _SHARES.items()}
 
 
 def machine() -> dict[str, str]:
