@@ -41,6 +41,11 @@ class OperatorProcess(subprocess.Popen[bytes]):
         """Return the number of lines of the log that contain a text."""
         return sum(text in line for line in self.log.read_text().splitlines())
 
+    def repeats(self, text: str) -> bool:
+        """Return whether a message that contains a text was logged more than once, with exactly the same words."""
+        messages = [entry["message"] for entry in self.entries() if text in entry["message"]]
+        return len(set(messages)) < len(messages)
+
     def entries(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
