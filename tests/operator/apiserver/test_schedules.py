@@ -136,6 +136,17 @@ def test_the_api_server_admits_the_job_and_the_merged_result_of_two_pods(api: An
 
 
 @pytest.mark.usefixtures("two_pods")
+def test_a_pod_that_is_deleted_before_the_common_start_ends_the_run(api: Any, make: Callable[..., None]) -> None:
+    for index in range(2):
+        make(index, RUNNING)
+    api.delete("Pod", "smoke-1")
+    wait_until(lambda: api.conditions(LOADTEST, "smoke").get("Passed") == ("Unknown", "Canceled"))
+    (message,) = {row["message"] for row in api.get(LOADTEST, "smoke")["status"]["conditions"]}
+    assert message.startswith("Pod smoke-1 was deleted during the run. All pods of a run start together")
+    wait_until(lambda: api.get("Job", "smoke") is None)
+
+
+@pytest.mark.usefixtures("two_pods")
 def test_a_pod_may_patch_the_results_of_its_run_and_nothing_else(api: Any) -> None:
     rules = api.get("Role", "smoke-load")["rules"]
     assert [(rule["resourceNames"], rule["verbs"]) for rule in rules] == [
