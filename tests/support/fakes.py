@@ -43,6 +43,8 @@ class FakeObjects:
         self.refuse: dict[str, Exception] = {}
         #: Errors for only the next write of a kind.
         self.refuse_next: dict[str, Exception] = {}
+        #: Errors for deletions, by kind.
+        self.refuse_delete: dict[str, Exception] = {}
         #: The error of every patch.
         self.refuse_patch: BaseException | None = None
         #: The manifests of created objects, by "Kind/name".
@@ -126,6 +128,8 @@ class FakeObjects:
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str, *, orphan: bool = False) -> None:
         self.calls.append(f"{'orphan' if orphan else 'delete'} {kind}/{name}")
+        if kind in self.refuse_delete:
+            raise self.refuse_delete[kind]
         self._objects.pop((kind, name), None)
 
     async def record(self, event: Manifest) -> None:

@@ -67,6 +67,7 @@ class World:
         self.inventory = Inventory(lambda: self.seconds)
         self.list_all()
         self.pods = FakePods()
+        self._shown: dict[str, dict[str, Any]] = {}
         self.cluster = Cluster(self.objects, self.inventory, FakeDiscovery(), self.pods, lambda: self.time)  # type: ignore[arg-type]
         self.controller = LoadTestController(self.cluster, SETTINGS, "chart", policy)
 
@@ -109,7 +110,12 @@ class World:
         if status.pop("deleted", False):
             metadata["deletionTimestamp"] = "2026-01-02T03:04:35Z"
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"podIP": "10.0.0.1", **status}}
-        self.inventory.shows("Pod", live(body, f"uid-{name}", stamp=False))
+        self._shown[name] = live(body, f"uid-{name}", stamp=False)
+        self.inventory.shows("Pod", self._shown[name])
+
+    def remove_pod(self, name: str) -> None:
+        """Show that a pod no longer exists."""
+        self.inventory.gone("Pod", newer(self._shown.pop(name)))
 
     def warn(self, kind: str, name: str, uid: str, reason: str, message: str) -> None:
         """Show a Warning Event, as the controllers of Kubernetes and kubelet write it."""

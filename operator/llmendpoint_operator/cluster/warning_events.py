@@ -24,7 +24,10 @@ _CLAIM = re.compile(r"models-(?P<owner>.+)-\d+")
 
 @dataclass(frozen=True, slots=True)
 class WarningEvent:
-    """A Warning Event. `kind`, `name` and `uid` are those of the object that it is about."""
+    """A Warning Event. `kind`, `name` and `uid` are those of the object that it is about.
+
+    The controllers of Kubernetes repeat an Event by counting it. `first_seen` is the time of the first one.
+    """
 
     kind: str
     name: str
@@ -33,6 +36,7 @@ class WarningEvent:
     message: str
     count: int
     last_seen: datetime
+    first_seen: datetime
 
 
 #: Returns the owner of the object with a UID, or None.
@@ -96,7 +100,7 @@ def _parse(body: Manifest) -> WarningEvent:
         body.get("firstTimestamp"),
         body["metadata"].get("creationTimestamp"),
     )
-    last_seen = max((_time(text) for text in times if text), default=datetime.fromtimestamp(0, UTC))
+    seen = [_time(text) for text in times if text] or [datetime.fromtimestamp(0, UTC)]
     return WarningEvent(
         about.get("kind", ""),
         about.get("name", ""),
@@ -104,7 +108,8 @@ def _parse(body: Manifest) -> WarningEvent:
         body.get("reason", ""),
         body.get("message", ""),
         series.get("count") or body.get("count") or 1,
-        last_seen,
+        max(seen),
+        min(seen),
     )
 
 

@@ -22,11 +22,13 @@ from llmendpoint_common.api.loadtest.spec import LoadTestSpec, parse_spec
 from llmendpoint_common.contracts.cluster import LOADTEST, LoadTestCondition
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.kube.conditions import is_true
-from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.kube.owner import Manifest, Owner, owner_of
 from llmendpoint_operator.loadtest import phases
 from llmendpoint_operator.loadtest.beginning import Beginning
 from llmendpoint_operator.loadtest.context import Context
 from llmendpoint_operator.loadtest.following import Following
+from llmendpoint_operator.loadtest.observe import RunView
+from llmendpoint_operator.loadtest.resources.job import job_name
 from llmendpoint_operator.loadtest.resting import Resting
 from llmendpoint_operator.loadtest.result_map import ResultMaps
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
@@ -67,10 +69,24 @@ class LoadTestController(Controller[LoadTestSpec]):
             await super().refuse(manifest, sentence)
 
     async def gone(self, key: Key) -> None:
-        """Forget a LoadTest that no longer exists, and remove what would keep its result ConfigMaps."""
+        """Forget a LoadTest that is being deleted or no longer exists, and remove what would keep its ConfigMaps."""
+        manifest = self._inventory.resource(key)
+        if manifest is not None:
+            await self._stop_load(key, owner_of(manifest))
         self._following.forget(key)
         self._cluster.measurements.forget(key)
         await self._maps.release(key)
+
+    async def _stop_load(self, key: Key, owner: Owner) -> None:
+        """Delete the Job of a LoadTest that is being deleted.
+
+        Kubernetes deletes it only when the LoadTest is gone, and a finalizer of somebody else can prevent that.
+        """
+        job = self._inventory.own_child(key, "Job", job_name(owner), owner.uid)
+        if job is None or job.terminating or RunView(job.key.name, job, ()).has_ended:
+            return
+        await self._cluster.objects.delete("Job", key.namespace, job.key.name, job.uid)
+        self._inventory.deleting(key, job.key)
 
     async def course(self, resource: Resource[LoadTestSpec]) -> Course:
         """Return the steps for the present state of the run."""

@@ -54,7 +54,8 @@ class Ending:
             return await self._finished(run, found, view)
         if not is_over or (not bodies and context.unwatched(run)):
             return None
-        return phases.canceled(view.interruption, now) if view.interruption else phases.failed(view.last_words(), now)
+        cause = view.interruption or ("" if view.wanted == 1 or view.has_failed else view.lost)
+        return phases.canceled(cause, now) if cause else phases.failed(view.last_words(), now)
 
     async def _finished(self, run: Run, found: Mapping[str, Summary], view: RunView) -> phases.Phase:
         now = self._context.now()

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LoadTestReason
+from llmendpoint_common.contracts.loadrun import Progress
 from llmendpoint_operator.cluster.client import API_ERRORS
 from llmendpoint_operator.cluster.faults import classify
 from llmendpoint_operator.cluster.inventory import Child
@@ -28,6 +29,7 @@ _PARTIAL_SECONDS = 45.0
 #: A run whose requests go on is written to etcd this often at most. Its pods are asked every `POLL_SECONDS`.
 WRITE_SECONDS = 5.0
 _STARTING = "The pod of the run is starting."
+_TOGETHER = "All pods of a run start together, so the run has ended."
 
 
 class Following:
@@ -41,11 +43,14 @@ class Following:
         self._interrupted: dict[Key, datetime] = {}
         #: The time at which the progress of a run was written last, and the note that was in its message.
         self._written: dict[Key, tuple[datetime, str]] = {}
+        #: The last answer of each pod of a run, by the name of the pod.
+        self._answers: dict[Key, dict[str, Progress]] = {}
 
     def forget(self, key: Key) -> None:
         """Forget a LoadTest that no longer exists."""
         self._interrupted.pop(key, None)
         self._written.pop(key, None)
+        self._answers.pop(key, None)
 
     async def conclude(self, run: Run, _: tuple[Fault, ...]) -> float:
         """Go on with a run, or end it."""
@@ -54,7 +59,7 @@ class Following:
         view = context.view(run)
         ending = await self._ending.phase(run, tended.bodies, view, is_over=self._is_over(run, view))
         if ending is not None:
-            self._written.pop(run.key, None)
+            self.forget(run.key)
             return await context.finish(run, ending)
         if context.unwatched(run):
             return await context.report_unwatched(run)
@@ -105,19 +110,35 @@ class Following:
             waiting = f"{view.interruption} Waiting for its partial result."
             await context.write(run, phases.running(None, waiting))
             return POLL_SECONDS
-        if not view.has_started:
+        has_begun = phases.has_begun(context.status(run))
+        if not has_begun and view.wanted > 1 and view.lost:
+            return await context.finish(run, self._lost(view))
+        if not has_begun and not view.has_started:
             found = view.trouble(context.cluster.inventory.warnings(run.key), context.now())
             reason, message = (found.reason, found.message) if found else (LoadTestReason.PENDING, _STARTING)
             return await self._delay(run, reason, message)
-        progress = RunProgress(view.pods, await self._starter.ask(view.pods), view.wanted)
-        if view.wanted > 1 and not progress.has_begun:
-            if view.lost:
-                return await context.finish(run, phases.failed(view.lost, context.now()))
+        progress = await self._progress(run, view)
+        # Pods that have begun stop answering at their end, and may be deleted.
+        if view.wanted > 1 and not has_begun and not progress.has_begun:
             obstacle = await self._starter.start(run.owner, progress)
             if obstacle:
                 return await self._delay(run, LoadTestReason.PENDING, obstacle)
         await self._write_progress(run, progress)
         return POLL_SECONDS
+
+    def _lost(self, view: RunView) -> phases.Phase:
+        """Return the last phase of a run with several pods that cannot start, because one of them has been lost."""
+        now = self._context.now()
+        return phases.failed(view.lost, now) if view.has_failed else phases.canceled(f"{view.lost} {_TOGETHER}", now)
+
+    async def _progress(self, run: Run, view: RunView) -> RunProgress:
+        answers = await self._starter.ask(view.pods)
+        last = self._answers.setdefault(run.key, {})
+        names = [str(pod["metadata"]["name"]) for pod in view.pods]
+        now = {name: answer for name, answer in zip(names, answers, strict=True) if answer is not None}
+        last.update(now)
+        earlier = [answer for name, answer in last.items() if name not in now]
+        return RunProgress(view.pods, answers, view.wanted, earlier)
 
     async def _write_progress(self, run: Run, progress: RunProgress) -> None:
         """Write the progress of a run, unless the last one is recent and only numbers have changed."""

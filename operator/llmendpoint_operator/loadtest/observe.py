@@ -52,7 +52,7 @@ class RunView:
     @property
     def is_at_work(self) -> bool:
         """Whether a load generator may still write a result."""
-        return any(not _is_over(pod) for pod in self.pods)
+        return any(not is_over(pod) for pod in self.pods)
 
     @property
     def interruption(self) -> str:
@@ -73,10 +73,24 @@ class RunView:
     def lost(self) -> str:
         """A sentence about the pods of a run with several pods that were interrupted or have failed, or nothing."""
         sentences = [_interruption(pod) or _failure(pod) for pod in self.pods]
-        gone = self.wanted - len(self.pods)
-        if gone > 0 and self.has_ended:
-            sentences.append(f"{gone} of {self.wanted} pods were deleted during the run.")
+        if self._gone > 0:
+            verb = "was" if self._gone == 1 else "were"
+            sentences.append(f"{self._gone} of {self.wanted} pods {verb} deleted during the run.")
         return " ".join(sentence for sentence in sentences if sentence)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a load generator failed by itself, and not because its pod was interrupted."""
+        return any(_failure(pod) and not _interruption(pod) for pod in self.pods)
+
+    @property
+    def _gone(self) -> int:
+        """The number of pods of a run with several pods that were deleted and no longer exist."""
+        if self.has_ended:
+            return self.wanted - len(self.pods)
+        # The Job controller counts a pod before it lets the pod disappear.
+        failed = (self.job.body.get("status") or {}).get("failed", 0) if self.job is not None else 0
+        return int(failed) - sum(bool(_interruption(pod) or _failure(pod)) for pod in self.pods)
 
     def trouble(self, warnings: Sequence[WarningEvent], now: datetime) -> Trouble | None:
         """Return what keeps the load generator from starting, if it has not started."""
@@ -110,7 +124,8 @@ def _has_started(pod: Manifest) -> bool:
     return status.get("phase") in ("Running", "Succeeded") or any("running" in s or "terminated" in s for s in states)
 
 
-def _is_over(pod: Manifest) -> bool:
+def is_over(pod: Manifest) -> bool:
+    """Return whether all containers of a pod have ended."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 

@@ -138,6 +138,11 @@ def running(percent: int | None, message: str, state: dict[str, Any] | None = No
     return Phase(LoadTestReason.RUNNING, message, fields=progress | {"startDeadline": None})
 
 
+def has_begun(status: Mapping[str, Any]) -> bool:
+    """Return whether the load of a run has begun, as its status says, whether or not its pods still answer."""
+    return "startTime" in status and "startDeadline" not in status
+
+
 def is_running(status: Mapping[str, Any]) -> bool:
     """Return whether a status is that of a run whose pod runs."""
     return any(condition["reason"] == LoadTestReason.RUNNING for condition in status.get("conditions") or [])

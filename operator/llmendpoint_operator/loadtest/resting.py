@@ -23,7 +23,7 @@ class Resting:
         await context.write_status(run.manifest, phases.observed(run.manifest))
         if run.spec.endpoint_ref is not None:
             context.cluster.measurements.record(run.key, run.spec.endpoint_ref.name, run.status)
-        pauses = [await self._expire(run)]
+        pauses: list[float | None] = []
         view = context.view(run)
         if view.job is not None and not view.job.terminating and not view.has_ended and "summary" not in run.status:
             # The verdict is final, so nothing must run any more. This includes a pod that has not started yet.
@@ -31,6 +31,7 @@ class Resting:
         if run.status.get("startTime"):
             await context.maps.revoke(run.key, run.owner)
             pauses.append((await context.maps.tend(run.key, run.owner, result_uids(run.owner, run.status))).pause)
+        pauses.append(await self._expire(run))
         return min((pause for pause in pauses if pause is not None), default=None)
 
     async def _expire(self, run: Run) -> float | None:

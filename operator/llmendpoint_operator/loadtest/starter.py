@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from llmendpoint_common.contracts.loadrun import Progress, StartOrder, StartState
 from llmendpoint_operator.cluster.pod_status import PodStatuses
 from llmendpoint_operator.kube.owner import Manifest, Owner
+from llmendpoint_operator.loadtest.observe import is_over
 from llmendpoint_operator.loadtest.progress import RunProgress
 from llmendpoint_operator.loadtest.resources.rbac import result_name
 
@@ -38,8 +39,8 @@ class Starter:
         self._clock = clock
 
     async def ask(self, pods: Sequence[Manifest]) -> list[Progress | None]:
-        """Return the progress of each pod, or None if it does not answer."""
-        return [*await asyncio.gather(*(self._pods.load(pod) for pod in pods))]
+        """Return the progress of each pod, or None if it has ended or does not answer."""
+        return [*await asyncio.gather(*(self._ask_one(pod) for pod in pods))]
 
     async def start(self, owner: Owner, progress: RunProgress) -> str:
         """Order all pods to start if all of them wait for it. Return what they wait for otherwise, or nothing."""
@@ -59,6 +60,10 @@ class Starter:
         at = self._clock() + LEAD_SECONDS
         refused = [pod for pod, taken in zip(waiting, await self._order(owner, waiting, at), strict=True) if not taken]
         return _UNREACHABLE.format(_names(refused)) if refused else ""
+
+    async def _ask_one(self, pod: Manifest) -> Progress | None:
+        # The address of a pod that has ended may belong to another pod by now.
+        return None if is_over(pod) else await self._pods.load(pod)
 
     async def _order(self, owner: Owner, pods: Sequence[Manifest], at: float) -> list[bool]:
         return [*await asyncio.gather(*(self._order_one(owner, pod, at) for pod in pods))]

@@ -1,8 +1,11 @@
 """Finds out why a pod does not run, or does not exist, from its status and from Warning Events.
 
 An Event is only used while it can still be true: an Event about the creation of a pod as long as the pod does not
-exist, one about its volumes as long as none of its containers has been started, one about a claim as long as its pod
-is not scheduled, and one about an eviction for some minutes, if the successor of the pod is not ready.
+exist, one about its volumes until they are mounted, one about a claim as long as its pod is not scheduled, and one
+about an eviction for some minutes, if the successor of the pod is not ready.
+
+During a normal start, an attempt to provision, attach or mount a volume or to create the sandbox may fail and be
+repeated. An Event about it counts when this goes on for `LASTING`, or immediately if a person has to do something.
 """
 
 from __future__ import annotations
@@ -24,13 +27,19 @@ from llmendpoint_operator.pods.trouble import RECENT, Origin, Trouble, quoted
 _EVICTED = "Evicted"
 #: Times of Events have whole seconds, and come from the clocks of other machines.
 _CLOCKS = timedelta(seconds=5)
+#: The provisioners of the Kubernetes project repeat a failed attempt after 15 s, and kubelet sooner.
+LASTING = timedelta(seconds=30)
 #: A pod whose grace period ended so long ago is not deleted by its node.
 _OVERDUE = timedelta(minutes=2)
 _VOLUME_REASONS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 _CLAIM_REASONS = frozenset({"ProvisioningFailed", "FailedBinding", "VolumeMismatch"})
+_DEVICE_REASON = "FailedPrepareDynamicResources"
 _SANDBOX_REASONS = frozenset({"FailedCreatePodSandBox", "NetworkNotReady", "FailedSync"})
+_BEFORE_CONTAINERS = _VOLUME_REASONS | _SANDBOX_REASONS | {_DEVICE_REASON}
 _FAILED_CREATE = "FailedCreate"
 _NO_CLASS = re.compile(r"storageclass\S* \"?[^\"]+\"? not found")
+#: An object is missing that a person has to create. Kubernetes creates the other one in each new namespace.
+_MISSING = re.compile(r"(?<!kube-root-ca\.crt\" )not found|non-existent|no runtime for")
 _EMPTY_DIR_LIMIT = re.compile(r'Usage of EmptyDir volume "models" exceeds the limit')
 
 
@@ -44,11 +53,11 @@ def pod_trouble(pod: Manifest, warnings: Sequence[WarningEvent], origin: Origin,
     mine = [event for event in warnings if event.kind == "Pod" and event.name == name]
     return (
         _evicted(pod)
-        or _claim_trouble(pod, warnings)
+        or _claim_trouble(pod, warnings, now)
         or claim_trouble(pod, mine, origin, now)
-        or scheduling_trouble(pod, origin)
+        or scheduling_trouble(pod, origin, now)
         or container_trouble(pod, origin, now)
-        or _volume_trouble(pod, mine)
+        or _volume_trouble(pod, mine, now)
         or eviction_trouble(name, mine, now)
     )
 
@@ -107,9 +116,9 @@ def _stuck_in_deletion(pod: Manifest, now: datetime) -> Trouble | None:
     return Trouble(PodReason.POD_NOT_RUNNING, words)
 
 
-def _is_scheduled(pod: Manifest) -> bool:
+def _is_true(pod: Manifest, condition: str) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(item["type"] == "PodScheduled" and item["status"] == "True" for item in conditions)
+    return any(item["type"] == condition and item["status"] == "True" for item in conditions)
 
 
 def _evicted(pod: Manifest) -> Trouble | None:
@@ -148,14 +157,21 @@ def _refused(name: str, event: WarningEvent) -> Trouble:
     return Trouble(found.reason, f"{name} cannot be created: {text}. {found.advice}")
 
 
-def _claim_trouble(pod: Manifest, warnings: Iterable[WarningEvent]) -> Trouble | None:
-    if _is_scheduled(pod):
+def _claim_trouble(pod: Manifest, warnings: Iterable[WarningEvent], now: datetime) -> Trouble | None:
+    if _is_true(pod, "PodScheduled"):
         return None
     name = pod["metadata"]["name"]
     created = pod["metadata"].get("creationTimestamp")
-    for event in warnings:
-        is_claim = event.kind == "PersistentVolumeClaim" and event.name.endswith(f"-{name}")
-        if not is_claim or event.reason not in _CLAIM_REASONS or _is_older(event, created):
+    told = [
+        event
+        for event in warnings
+        if event.kind == "PersistentVolumeClaim"
+        and event.name.endswith(f"-{name}")
+        and event.reason in _CLAIM_REASONS
+        and not _is_older(event, created)
+    ]
+    for event in told:
+        if not _NO_CLASS.search(event.message) and not _is_lasting(told, created, now):
             continue
         advice = (
             "Create the StorageClass. The class of an existing claim cannot be changed."
@@ -171,24 +187,30 @@ def _is_older(event: WarningEvent, created: str | None) -> bool:
     return bool(created) and event.last_seen < datetime.fromisoformat(str(created))
 
 
-def _volume_trouble(pod: Manifest, mine: Iterable[WarningEvent]) -> Trouble | None:
-    if not is_starting(pod):
+def _is_lasting(told: Iterable[WarningEvent], created: str | None, now: datetime) -> bool:
+    """Return whether Events about one obstacle of a pod go back for longer than a normal start takes to get over it."""
+    begun = min(event.first_seen for event in told)
+    if created:
+        begun = max(begun, datetime.fromisoformat(str(created)))
+    return now - begun >= LASTING
+
+
+def _volume_trouble(pod: Manifest, mine: Iterable[WarningEvent], now: datetime) -> Trouble | None:
+    # The second one is True when the volumes are mounted and the sandbox runs (since Kubernetes 1.29).
+    if not is_starting(pod) or _is_true(pod, "PodReadyToStartContainers"):
         return None
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
-    for event in mine:
-        if event.uid != uid:
-            continue
-        if event.reason in _VOLUME_REASONS:
-            return Trouble(
-                PodReason.VOLUME_NOT_READY, f"{name}: {quoted(event.message)}. {_volume_advice(event.message)}"
-            )
-        if event.reason == "FailedPrepareDynamicResources":
-            advice = "Check the DRA driver of the devices on the node of the pod (kubectl get resourceslices)."
-            return Trouble(PodReason.CONTAINER_NOT_STARTED, f"{name}: {quoted(event.message)}. {advice}")
-        if event.reason in _SANDBOX_REASONS:
-            advice = "Check the container runtime and the network of the node, and spec.gpu.runtimeClassName."
-            return Trouble(PodReason.CONTAINER_NOT_STARTED, f"{name}: {quoted(event.message)}. {advice}")
-    return None
+    told = [event for event in mine if event.uid == uid and event.reason in _BEFORE_CONTAINERS]
+    event = next((one for one in told if _MISSING.search(one.message) or _is_lasting(told, None, now)), None)
+    if event is None:
+        return None
+    if event.reason in _VOLUME_REASONS:
+        return Trouble(PodReason.VOLUME_NOT_READY, f"{name}: {quoted(event.message)}. {_volume_advice(event.message)}")
+    if event.reason == _DEVICE_REASON:
+        advice = "Check the DRA driver of the devices on the node of the pod (kubectl get resourceslices)."
+    else:
+        advice = "Check the container runtime and the network of the node, and spec.gpu.runtimeClassName."
+    return Trouble(PodReason.CONTAINER_NOT_STARTED, f"{name}: {quoted(event.message)}. {advice}")
 
 
 def _volume_advice(message: str) -> str:

@@ -8,7 +8,7 @@ reason follows the colon without a number.
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from llmendpoint_common.contracts.cluster import PodReason
@@ -20,6 +20,9 @@ _SENTENCE = re.compile(r"0/(?P<total>\d+) nodes are available: (?P<rest>.*)", re
 _ITEM = re.compile(r"(?P<count>\d+) (?P<reason>(?:(?!, \d+ |\. ).)+)", re.DOTALL)
 _INSUFFICIENT = re.compile(r"Insufficient (?P<resource>\S+?)\.?$")
 _CLAIM = re.compile(r'persistentvolumeclaim "(?P<name>[^"]+)" not found')
+#: The claims of a new pod are created and bound while the scheduler looks at the pod for the first time.
+_BINDING = re.compile(r"unbound immediate PersistentVolumeClaims|persistentvolumeclaim \"[^\"]+\" not found")
+_BINDING_TIME = timedelta(seconds=15)
 _DEVICE_CLASS = re.compile(r"device class (?P<name>\S+) does not exist")
 
 
@@ -120,12 +123,18 @@ _NODES: tuple[tuple[str, _Words], ...] = (
 )
 
 
-def scheduling_trouble(pod: Manifest, origin: Origin) -> Trouble | None:
-    """Return why a pod is not scheduled, or None if the scheduler has not refused it."""
+def scheduling_trouble(pod: Manifest, origin: Origin, now: datetime) -> Trouble | None:
+    """Return why a pod is not scheduled, or None if the scheduler has not refused it, or only waits for a new claim."""
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return _trouble(pod["metadata"]["name"], condition, origin)
+            return None if _is_binding(condition, now) else _trouble(pod["metadata"]["name"], condition, origin)
     return None
+
+
+def _is_binding(condition: dict[str, Any], now: datetime) -> bool:
+    since = condition.get("lastTransitionTime")
+    is_new = bool(since) and now - datetime.fromisoformat(str(since)) < _BINDING_TIME
+    return is_new and _BINDING.search(str(condition.get("message") or "")) is not None
 
 
 def _trouble(name: str, condition: dict[str, Any], origin: Origin) -> Trouble:

@@ -25,7 +25,7 @@ from llmendpoint_operator.kube.unwatched import sentence
 from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.policy.rules import sentences, violations_of_template
 from llmendpoint_operator.reconcile.controller import Cluster, Controller, Course, Resource
-from llmendpoint_operator.schedule.due import due, is_late
+from llmendpoint_operator.schedule.due import due, is_late, is_wrong
 from llmendpoint_operator.schedule.runs import ScheduledRun, is_name_of, load_test, run_name, runs_of, surplus
 from llmendpoint_operator.schedule.status import State, conditions, scheduled, status_of, text_of, time_of
 
@@ -42,8 +42,8 @@ class ScheduleController(Controller[LoadTestScheduleSpec]):
 
     def __init__(self, cluster: Cluster, policy: Policy = ALLOW_ALL) -> None:
         super().__init__(cluster, policy)
-        #: The scheduled time about which an Event was written last.
-        self._told: dict[Key, tuple[str, datetime]] = {}
+        #: The scheduled time about which an Event was written last, by its reason.
+        self._told: dict[Key, dict[str, datetime]] = {}
 
     def parse(self, manifest: Manifest) -> LoadTestScheduleSpec:
         """Return the parsed spec."""
@@ -52,7 +52,9 @@ class ScheduleController(Controller[LoadTestScheduleSpec]):
     def invalid_status(self, manifest: Manifest, sentence: str) -> dict[str, Any]:
         """Return the status of a schedule whose spec is invalid."""
         state = State(ScheduleReason.INVALID_SPEC, sentence, stalled=True)
-        return {**(manifest.get("status") or {}), **conditions(manifest, state, self._now())}
+        status = {**(manifest.get("status") or {}), **conditions(manifest, state, self._now())}
+        status.pop("nextScheduleTime", None)
+        return status
 
     async def gone(self, key: Key) -> None:
         """Forget a schedule that no longer exists. Kubernetes deletes its load tests."""
@@ -75,9 +77,11 @@ class ScheduleController(Controller[LoadTestScheduleSpec]):
         fields = self._observed(resource)
         state = await self._advance(resource, fields)
         runs = self._runs(resource)
-        await self._trim(resource, runs)
+        refused = await self._trim(resource, runs)
+        if refused is not None and not state.stalled:
+            state = refused
         now = self._now()
-        following = None if resource.spec.suspend or state.stalled else resource.spec.cron.next(now)
+        following = None if resource.spec.suspend or state.stalled else _next(resource.spec, fields, now)
         fields["nextScheduleTime"] = text_of(following)
         await self.write_status(resource.manifest, status_of(resource.manifest, state, runs, fields, now))
         if state.reconciling:
@@ -96,18 +100,30 @@ class ScheduleController(Controller[LoadTestScheduleSpec]):
         if time is None:
             await self._tell_missed(resource, since, time_of(fields.get("lastScheduleTime")))
             return scheduled(spec, now)
+        obstacle = await self._make_room(resource, time)
+        if obstacle is not None:
+            return obstacle
+        fault = await self._create(resource, time)
+        if fault is not None:
+            return await self._refused(resource, time, fault)
+        fields["lastScheduleTime"] = text_of(time)
+        return scheduled(spec, now)
+
+    async def _make_room(self, resource: Resource[LoadTestScheduleSpec], time: datetime) -> State | None:
+        """Apply the concurrency policy. Return the state in which the load test of a time has to wait, or None."""
+        spec = resource.spec
         active = [run for run in self._runs(resource) if not run.has_ended and run.time != time]
         if active and spec.concurrency_policy is ConcurrencyPolicy.FORBID:
-            names = ", ".join(run.name for run in active)
-            await self._tell(resource, "AlreadyActive", time, f"The load test of {text_of(time)} waits for {names}.")
-            return scheduled(spec, now)
+            names = "; ".join(run.in_words for run in active)
+            message = f"The load test of {text_of(time)} waits for {names}."
+            await self._tell(resource, "AlreadyActive", time, message)
+            return scheduled(spec, self._now(), message)
         if spec.concurrency_policy is ConcurrencyPolicy.REPLACE:
-            for run in active:
-                await self._delete(run)
-        fault = await self._create(resource, time)
-        if fault is None:
-            fields["lastScheduleTime"] = text_of(time)
-            return scheduled(spec, now)
+            return await self._delete_all(resource, [run for run in active if not run.is_leaving])
+        return None
+
+    async def _refused(self, resource: Resource[LoadTestScheduleSpec], time: datetime, fault: Fault) -> State:
+        """Write an Event about a refused write, and return the state of the schedule."""
         stalled = fault.reason is FaultReason.INVALID
         await self._tell(resource, fault.reason, time, fault.message, warning=True)
         return State(fault.reason, fault.message, reconciling=not stalled, stalled=stalled)
@@ -152,26 +168,35 @@ class ScheduleController(Controller[LoadTestScheduleSpec]):
         message = f"The load test of {text_of(time)} was not created within {spec.starting_deadline_seconds} seconds."
         await self._tell(resource, "Missed", time, message, warning=True)
 
-    async def _trim(self, resource: Resource[LoadTestScheduleSpec], runs: Sequence[ScheduledRun]) -> None:
-        for run in surplus(runs, resource.spec):
-            await self._delete(run)
+    async def _trim(self, resource: Resource[LoadTestScheduleSpec], runs: Sequence[ScheduledRun]) -> State | None:
+        """Delete the load tests that exceed the history limits. Return the state if one cannot be deleted."""
+        return await self._delete_all(resource, surplus(runs, resource.spec))
 
-    async def _delete(self, run: ScheduledRun) -> None:
-        metadata = run.body["metadata"]
-        await self._cluster.objects.delete(LOADTEST, metadata["namespace"], run.name, metadata["uid"])
+    async def _delete_all(self, resource: Resource[LoadTestScheduleSpec], runs: Sequence[ScheduledRun]) -> State | None:
+        """Delete load tests, up to the first one whose deletion is refused. Return the state if one is."""
+        for run in runs:
+            uid = run.body["metadata"]["uid"]
+            try:
+                await self._cluster.objects.delete(LOADTEST, resource.key.namespace, run.name, uid)
+            except API_ERRORS as error:
+                return await self._refused(resource, run.time, classify(error, ChildKey(LOADTEST, run.name)))
+        return None
 
     def _observed(self, resource: Resource[LoadTestScheduleSpec]) -> dict[str, Any]:
-        """Return the fields of the status about the schedule. A changed schedule applies from now on."""
-        status, spec = resource.status, resource.spec
+        """Return the fields of the status about the schedule.
+
+        It applies from now on if it was changed, or if the times in the status are those of a wrong clock.
+        """
+        status, spec, now = resource.status, resource.spec, self._now()
         named = f"{spec.schedule} {spec.time_zone}"
-        if status.get("observedSchedule") == named and "scheduledSince" in status:
-            since = status["scheduledSince"]
-        elif "observedSchedule" in status:
-            since = text_of(self._now())
-        else:
+        last, since = status.get("lastScheduleTime"), status.get("scheduledSince")
+        if any(is_wrong(time_of(text), now) for text in (last, since)):
+            last, since = None, text_of(now)
+        elif "observedSchedule" not in status:
             since = resource.manifest["metadata"]["creationTimestamp"]
-        last = status.get("lastScheduleTime")
-        return {"observedSchedule": named, "scheduledSince": since, **({"lastScheduleTime": last} if last else {})}
+        elif status["observedSchedule"] != named or since is None:
+            since = text_of(now)
+        return {"observedSchedule": named, "scheduledSince": since, "lastScheduleTime": last}
 
     def _runs(self, resource: Resource[LoadTestScheduleSpec]) -> list[ScheduledRun]:
         """Return the load tests of a schedule, the oldest first."""
@@ -192,6 +217,13 @@ class ScheduleController(Controller[LoadTestScheduleSpec]):
         warning: bool = False,
     ) -> None:
         """Write an Event, once for each reason and scheduled time."""
-        if self._told.get(resource.key) != (reason, time):
-            self._told[resource.key] = (reason, time)
+        told = self._told.setdefault(resource.key, {})
+        if told.get(reason) != time:
+            told[reason] = time
             await self.emit(resource, reason, message, warning=warning)
+
+
+def _next(spec: LoadTestScheduleSpec, fields: dict[str, Any], now: datetime) -> datetime | None:
+    """Return the next time at which a load test is created. `fields` are those of the new status."""
+    known = (time_of(fields.get(name)) for name in ("scheduledSince", "lastScheduleTime"))
+    return spec.cron.next(max([now, *(time for time in known if time is not None)]))

@@ -77,6 +77,21 @@ class ScheduledRun:
         return "deletionTimestamp" in self.body["metadata"]
 
     @property
+    def in_words(self) -> str:
+        """The name of a run that has not ended, and what it waits for. Its progress, which changes often, is left out.
+
+        Without a start time, a run may wait without a limit, for example for its LLMEndpoint.
+        """
+        if self.is_leaving:
+            finalizers = ", ".join(self.body["metadata"].get("finalizers") or ["none"])
+            return f"{self.name}, which is being deleted (finalizers: {finalizers})"
+        rows = {row["type"]: row for row in self.status.get("conditions") or []}
+        complete = rows.get(LoadTestCondition.COMPLETE)
+        if complete is None or "startTime" in self.status:
+            return f"{self.name}, which has not ended"
+        return f"{self.name}, which has not started ({complete['reason']}: {complete['message'].rstrip('. ')})"
+
+    @property
     def verdict(self) -> str:
         """The verdict of a run that has ended."""
         return str(self.status.get("verdict", ""))

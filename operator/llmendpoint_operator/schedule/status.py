@@ -14,6 +14,7 @@ from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.schedule.runs import ScheduledRun
 
 _NOTHING = "Nothing is waiting for a person."
+_AT_THEIR_TIMES = "Load tests are created at the scheduled times."
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class State:
     stalled: bool = False
 
 
-def scheduled(spec: LoadTestScheduleSpec, now: datetime) -> State:
+def scheduled(spec: LoadTestScheduleSpec, now: datetime, message: str = _AT_THEIR_TIMES) -> State:
     """Return the state of a schedule that creates load tests, or is suspended."""
     if spec.suspend:
         return State(ScheduleReason.SUSPENDED, "The schedule creates no load tests while spec.suspend is true.")
     following = spec.cron.next(now)
     if following is None:
         return State(ScheduleReason.INVALID_SPEC, f"spec.schedule: {spec.schedule} never occurs.", stalled=True)
-    return State(ScheduleReason.SCHEDULED, "Load tests are created at the scheduled times.")
+    return State(ScheduleReason.SCHEDULED, message)
 
 
 def status_of(

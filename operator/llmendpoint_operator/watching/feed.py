@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from llmendpoint_common.contracts.cluster import LLMENDPOINT
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.cluster.kinds import Kind, Role
@@ -45,23 +46,29 @@ class Feed:
 
     def show(self, kind: Kind, body: Manifest) -> None:
         """Record an object from a listing or a watch."""
+        before = self._consulted(kind)
         try:
             self._dirty(self._inventory.shows(kind.name, body))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             # An object that the operator cannot read must not keep it from watching the others.
             log.warning("cannot read a %s: %r", kind.name, error)
+        self._compare(kind, before)
 
     def gone(self, kind: Kind, body: Manifest) -> None:
         """Record the deletion of an object."""
+        before = self._consulted(kind)
         self._dirty(self._inventory.gone(kind.name, body))
+        self._compare(kind, before)
 
     def end(self, kind: Kind) -> None:
         """End a listing: objects of this kind and scope that it has not shown no longer exist."""
+        before = self._consulted(kind)
         for key in self._inventory.end_listing(kind.name, self.scope):
             self._dirty(key)
         if kind.name in self._lost:
             self._lost.discard(kind.name)
             self._mark_owners(kind)
+        self._compare(kind, before)
         self._settle(kind)
 
     def lose(self, kind: Kind, trouble: str = "") -> None:
@@ -69,9 +76,11 @@ class Feed:
 
         `trouble` is the refusal of the API server, or empty if the cluster does not have the kind.
         """
+        before = self._consulted(kind)
         self._lost.add(kind.name)
         self._inventory.lose(kind.name, self.scope, trouble)
         self._mark_owners(kind)
+        self._compare(kind, before)
         self._settle(kind)
 
     def open(self) -> None:
@@ -91,6 +100,17 @@ class Feed:
         for key in self._inventory.resources():
             if key.kind in kind.owners and self.scope in ("", key.namespace):
                 self._dirty(key)
+
+    def _consulted(self, kind: Kind) -> Sequence[object] | None:
+        """Return what the inventory knows from the objects of others, if this kind is one of them."""
+        return self._inventory.prometheus_servers() if kind.role is Role.CONSULTED else None
+
+    def _compare(self, kind: Kind, before: Sequence[object] | None) -> None:
+        """Mark all endpoints if what is known from the objects of others has changed. They have no owner of ours."""
+        if self._consulted(kind) != before:
+            for key in self._inventory.resources():
+                if key.kind == LLMENDPOINT:
+                    self._dirty(key)
 
     def _dirty(self, key: Key | None) -> None:
         if key is None:

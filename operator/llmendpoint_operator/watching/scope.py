@@ -93,11 +93,16 @@ class Scope:
             self.feed.open()
 
     def _changed(self, access: KindAccess) -> None:
-        """Report soon, and try the other lost kinds if one was found: permissions often come together."""
-        if not access.is_lost and not access.kind.optional:
-            self._kopf.list_again()
+        """Report soon, and try other lost kinds if one was found.
+
+        Permissions often come together, and the kinds of one API group are installed one after another.
+        """
+        if not access.is_lost:
+            if not access.kind.optional:
+                self._kopf.list_again()
             for item in self._accesses:
-                if item.is_lost and item.kind.name in self._reflectors:
+                comes_too = not access.kind.optional or item.kind.group == access.kind.group
+                if comes_too and item.is_lost and item.kind.name in self._reflectors:
                     self._reflectors[item.kind.name].list_again()
         if self._report_timer is None:
             self._report_timer = asyncio.get_running_loop().call_later(_REPORT_SECONDS, self._report)

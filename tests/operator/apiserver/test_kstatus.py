@@ -17,7 +17,7 @@ from llmendpoint_common.contracts.loadrun import MetricName, Objective
 from support.gitops_loadtests import SAMPLE, summary
 from support.kubectl import Kubectl
 from support.lifecycle import publish, set_replicas
-from support.manifests import endpoint, loadtest
+from support.manifests import endpoint, loadtest, schedule
 from support.outcomes import Outcome
 from support.waiting import wait_until
 
@@ -55,7 +55,9 @@ def reaches(kstatus: Read, name: str, status: str) -> bool:
 def test_an_object_is_in_progress_until_an_operator_sees_it(api: Any, kstatus: Read) -> None:
     api.apply(endpoint("assistant"))
     api.apply(loadtest("smoke"))
-    assert kstatus("llmendpoint/assistant") == kstatus("loadtest/smoke") == "InProgress"
+    api.apply(schedule("nightly"))
+    for name in ("llmendpoint/assistant", "loadtest/smoke", "loadtestschedule/nightly"):
+        assert kstatus(name) == "InProgress"
 
 
 @pytest.mark.usefixtures("operator")
@@ -140,3 +142,39 @@ def test_the_life_of_a_load_test(
     kubectl.ok("wait", "--for=jsonpath={.status.verdict}", "--timeout=20s", name)
     kubectl.ok("wait", f"--for=jsonpath={{.status.verdict}}={verdict}", "--timeout=20s", name)
     assert kstatus(name) == status
+
+
+@pytest.mark.usefixtures("operator")
+def test_an_endpoint_that_is_created_with_zero_replicas_is_current(api: Any, kubectl: Kubectl, kstatus: Read) -> None:
+    api.apply(endpoint("assistant", replicas=0))
+    set_replicas(api, "assistant", ready=0)
+    assert reaches(kstatus, "llmendpoint/assistant", "Current")
+    assert kubectl.run("wait", "--for=condition=Ready", "--timeout=1s", "llmendpoint/assistant").returncode == 1
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_load_test_of_an_endpoint_that_is_scaled_to_zero_is_in_progress_until_it_is_suspended(
+    api: Any, kstatus: Read
+) -> None:
+    api.apply(endpoint("assistant", replicas=0))
+    set_replicas(api, "assistant", ready=0)
+    assert reaches(kstatus, "llmendpoint/assistant", "Current")
+    api.apply(loadtest("smoke"))
+    wait_until(lambda: api.get("LoadTest", "smoke")["status"].get("observedGeneration") == 1)
+    assert api.conditions("LoadTest", "smoke")["Reconciling"] == ("True", "Pending")
+    assert kstatus("loadtest/smoke") == "InProgress"
+    api.apply(loadtest("smoke", suspend=True))
+    assert reaches(kstatus, "loadtest/smoke", "Current")
+
+
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize(
+    ("spec", "status"),
+    [({"schedule": "0 3 30 2 *"}, "Failed"), ({"suspend": True}, "Current"), ({}, "Current")],
+    ids=["impossible", "suspended", "scheduled"],
+)
+def test_a_schedule_is_current_unless_it_can_never_create_a_load_test(
+    api: Any, kstatus: Read, spec: dict[str, Any], status: str
+) -> None:
+    api.apply(schedule("nightly", **spec))
+    assert reaches(kstatus, "loadtestschedule/nightly", status)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LOADTEST
+from support.lifecycle import set_replicas
 from support.load_pods import RUNNING, UNSCHEDULABLE, end_pod, make_pod, publish, summary, warn, words
-from support.manifests import loadtest
+from support.manifests import endpoint, loadtest
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -245,3 +246,37 @@ def test_a_run_whose_job_and_pod_are_deleted_is_canceled_when_the_pod_has_gone(a
     end_pod(api, "smoke")
     wait_until(lambda: condition(api, "Passed") == ("Unknown", "Canceled"), SECONDS)
     assert "It left no result" in words(api, "smoke")
+
+
+def end_job(api: Any) -> None:
+    """Let the Job have failed, as the Job controller does when its only pod has been deleted."""
+    now = "2026-01-02T03:04:05Z"
+    row = {"status": "True", "reason": "BackoffLimitExceeded", "message": "", "lastTransitionTime": now}
+    state = {"startTime": now, "failed": 1, "uncountedTerminatedPods": {},
+             "conditions": [{"type": "FailureTarget", **row}, {"type": "Failed", **row}]}  # fmt: skip
+    api.apply_status({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "smoke"}, "status": state})
+
+
+@pytest.mark.parametrize("before", [{"phase": "Pending"}, RUNNING], ids=["starting", "running"])
+def test_a_pod_that_is_deleted_before_its_first_request_ends_the_run(
+    api: Any, run: None, before: dict[str, Any]
+) -> None:
+    make_pod(api, "smoke", before)
+    api.delete("Pod", "smoke-pod")
+    end_pod(api, "smoke")
+    end_job(api)
+    wait_until(lambda: condition(api, "Complete") == ("True", "Finished"), SECONDS)
+    assert (condition(api, "Passed"), status(api)["verdict"]) == (("Unknown", "Canceled"), "None")
+    assert "smoke was deleted during the run. It left no result. Create another LoadTest" in words(api, "smoke")
+
+
+def test_a_model_that_the_endpoint_does_not_have_is_refused_with_those_it_has(api: Any) -> None:
+    api.apply(endpoint("assistant"))
+    set_replicas(api, "assistant", ready=1)
+    (served,) = api.get("LLMEndpoint", "assistant")["spec"]["models"]
+    apply(api, endpointRef={"name": "assistant"}, target=None, model="other:1b")
+    wait_until(lambda: condition(api, "Stalled") == ("True", "ModelNotServed"), SECONDS)
+    assert f"does not have the model other:1b: set spec.model to one of {served['name']}" in words(api, "smoke")
+    assert api.get("Job", "smoke") is None
+    wait_until(lambda: status(api).get("verdict") == "Error", 30)
+    assert "does not have the model other:1b" in words(api, "smoke")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -14,7 +13,6 @@ from support.manifests import endpoint
 from support.monitoring_kinds import definition
 from support.waiting import wait_until
 
-_edits = itertools.count()
 KINDS_OF_MONITORING = (
     ("ServiceMonitor", "servicemonitors"),
     ("PodMonitor", "podmonitors"),
@@ -48,8 +46,7 @@ def is_served(api: Any, kind: str) -> bool:
 
 
 def monitoring(api: Any, name: str) -> tuple[str, str]:
-    """Return status and reason of MonitoringReady, after an edit that makes the operator look again."""
-    api.patch(LLMENDPOINT, name, {"metadata": {"annotations": {"example.com/edited": str(next(_edits))}}})
+    """Return status and reason of MonitoringReady."""
     status, reason = api.conditions(LLMENDPOINT, name).get("MonitoringReady", ("", ""))
     return status, reason
 
@@ -144,6 +141,27 @@ def test_auto_follows_the_kinds_that_come_and_go_and_restarts_no_pod(
         wait_until(lambda: used(api) == {"Annotations"}, 70)
 
         assert api.get("StatefulSet", "assistant")["metadata"]["generation"] == generation
+        operator.terminate()
+        assert operator.wait(20) == 0
+
+
+def test_kinds_that_are_installed_one_after_another_are_noticed_within_seconds(
+    start_control_plane: Callable[[], Any], start_operator: Callable[..., Any], make_namespace: Callable[..., Any]
+) -> None:
+    """The operator looks for a missing kind each minute, and for the others as soon as it has found one."""
+    with start_control_plane() as plane:
+        api = make_namespace("models", plane)
+        operator = start_operator(kubeconfig=plane.operator)
+        api.apply(endpoint("assistant", monitoring={"labels": {"release": "prometheus"}}))
+        wait_until(lambda: monitoring(api, "assistant") == ("Unknown", "Annotations"))
+        api.client.apply(definition("PodMonitor", "podmonitors"))
+        wait_until(lambda: used(api) == {"PodMonitor"}, 70)
+        api.client.apply(definition("ServiceMonitor", "servicemonitors"))
+        wait_until(lambda: used(api) == {"ServiceMonitor"}, 20)
+        api.client.apply(definition("Prometheus", "prometheuses"))
+        wait_until(partial(is_served, api, "Prometheus"))
+        api.apply(prometheus("k8s", serviceMonitorSelector=SELECTOR))
+        wait_until(lambda: monitoring(api, "assistant") == ("True", "ServiceMonitor"), 20)
         operator.terminate()
         assert operator.wait(20) == 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -66,6 +66,92 @@ def test_a_change_of_the_active_load_tests_is_in_the_status_within_seconds(api: 
         api.delete(LOADTEST, run["metadata"]["name"])
     wait_until(lambda: "active" not in status(api), 15)
     assert api.conditions(LOADTEST_SCHEDULE, "nightly")["Reconciling"] == ("False", "Suspended")
+
+
+@pytest.fixture
+def undeletable(api: Any) -> Iterator[None]:
+    """An admission policy that refuses to delete LoadTests of the schedule in the namespace of the test."""
+    group = "admissionregistration.k8s.io/v1"
+    rule = {"apiGroups": ["llmendpoint.dev"], "apiVersions": ["v1alpha1"], "operations": ["DELETE"],
+            "resources": ["loadtests"]}  # fmt: skip
+    api.client.apply({
+        "apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": api.namespace},
+        "spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]},
+                 "validations": [{"expression": "false", "message": "load tests are kept"}]},
+    })  # fmt: skip
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": api.namespace}}
+    api.client.apply({
+        "apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": api.namespace},
+        "spec": {"policyName": api.namespace, "validationActions": ["Deny"],
+                 "matchResources": {"namespaceSelector": selector}},
+    })  # fmt: skip
+    api.apply(loadtest("probe", suspend=True))
+
+    def is_enforced() -> bool:
+        try:
+            api.delete("LoadTest", "probe")
+        except ApiException:
+            return True
+        api.apply(loadtest("probe", suspend=True))
+        return False
+
+    wait_until(is_enforced)
+    yield
+    for kind in ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"):
+        if api.client.get(kind, "", api.namespace):
+            api.client.delete(kind, "", api.namespace)
+
+
+def make_active(api: Any) -> str:
+    """Make a load test of an earlier time of the schedule, which waits for its endpoint, and return its name."""
+    api.apply(schedule("nightly", schedule="* * * * *", template=TEMPLATE, suspend=True))
+    owner = api.get(LOADTEST_SCHEDULE, "nightly")
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": "nightly",
+                 "uid": owner["metadata"]["uid"], "controller": True}  # fmt: skip
+    body = loadtest("nightly-1000")
+    api.apply({**body, "metadata": {**body["metadata"], "ownerReferences": [reference]}})
+    wait_until(lambda: status(api).get("active") == [{"name": "nightly-1000"}])
+    return "nightly-1000"
+
+
+def message_of(api: Any) -> str:
+    rows = {row["type"]: row["message"] for row in status(api).get("conditions") or []}
+    return str(rows.get("Reconciling", ""))
+
+
+@pytest.mark.usefixtures("undeletable")
+def test_a_load_test_that_cannot_be_replaced_is_said_and_replaced_when_it_can(api: Any) -> None:
+    name = make_active(api)
+    due_in_the_past(api, concurrencyPolicy="Replace")
+    wait_until(lambda: "load tests are kept" in message_of(api), 15)
+    assert api.conditions(LOADTEST_SCHEDULE, "nightly")["Reconciling"] == ("True", "AdmissionDenied")
+    assert {run["metadata"]["name"] for run in runs(api)} == {name, "probe"}
+    assert ("AdmissionDenied", "Warning") in [(event["reason"], event["type"]) for event in api.events("nightly")]
+    api.client.delete("ValidatingAdmissionPolicyBinding", "", api.namespace)
+    wait_until(lambda: api.get(LOADTEST, name) is None, 60)
+    wait_until(lambda: api.conditions(LOADTEST_SCHEDULE, "nightly")["Reconciling"] == ("False", "Scheduled"))
+    assert status(api)["lastScheduleTime"]
+
+
+def test_a_schedule_says_for_which_load_test_the_next_one_waits(api: Any) -> None:
+    name = make_active(api)
+    due_in_the_past(api)
+    wait_until(lambda: f"waits for {name}, which has not started (Pending: LLMEndpoint assistant" in message_of(api))
+    assert [run["metadata"]["name"] for run in runs(api)] == [name]
+    api.delete(LOADTEST, name)
+    wait_until(lambda: [run["metadata"]["name"] for run in runs(api)] not in ([], [name]))
+
+
+def test_a_load_test_that_a_finalizer_keeps_sends_nothing(api: Any) -> None:
+    api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": QUESTIONS})
+    dataset = {"questions": {"configMapRefs": [{"name": "mine"}]}}
+    api.apply(loadtest("smoke", endpointRef=None, target={"url": "http://x"}, model="m:1", dataset=dataset))
+    wait_until(lambda: api.get("Job", "smoke") and api.get("Job", "smoke")["spec"]["suspend"] is False)
+    api.patch(LOADTEST, "smoke", {"metadata": {"finalizers": ["example.org/keep"]}})
+    api.delete(LOADTEST, "smoke")
+    wait_until(lambda: api.get("Job", "smoke") is None, 10)
+    assert api.get(LOADTEST, "smoke")
+    api.patch(LOADTEST, "smoke", {"metadata": {"finalizers": None}})
 
 
 def test_a_time_zone_that_does_not_exist_is_said(api: Any) -> None:
@@ -133,6 +219,17 @@ def test_the_api_server_admits_the_job_and_the_merged_result_of_two_pods(api: An
     kept = api.get("ConfigMap", found["resultConfigMap"]["name"])
     assert json.loads(kept["data"]["summary.json"])["environment"]["pods"] == 2
     assert kept["metadata"]["uid"] == found["resultConfigMap"]["uid"]
+
+
+@pytest.mark.usefixtures("two_pods")
+def test_a_pod_that_is_deleted_before_the_common_start_ends_the_run(api: Any, make: Callable[..., None]) -> None:
+    for index in range(2):
+        make(index, RUNNING)
+    api.delete("Pod", "smoke-1")
+    wait_until(lambda: api.conditions(LOADTEST, "smoke").get("Passed") == ("Unknown", "Canceled"))
+    (message,) = {row["message"] for row in api.get(LOADTEST, "smoke")["status"]["conditions"]}
+    assert message.startswith("Pod smoke-1 was deleted during the run. All pods of a run start together")
+    wait_until(lambda: api.get("Job", "smoke") is None)
 
 
 @pytest.mark.usefixtures("two_pods")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.manifests import endpoint, loadtest
+from support.manifests import endpoint, loadtest, pod
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -148,3 +149,38 @@ def test_a_child_that_is_being_deleted_is_not_applied_yet(api: Any) -> None:
     api.patch("ConfigMap", "assistant", {"metadata": {"finalizers": None}})
     wait_until(lambda: status(api)["observedGeneration"] == 2)
     assert "other:1b" in api.get("ConfigMap", "assistant")["data"]["models.json"]
+
+
+def tell_mount(api: Any, first: str) -> None:
+    """Write the Event of a mount that kubelet repeats, whose first attempt failed at a time."""
+    about = {"kind": "Pod", "name": "assistant-0", "namespace": api.namespace,
+             "uid": api.get("Pod", "assistant-0")["metadata"]["uid"]}  # fmt: skip
+    api.apply({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": f"assistant-0.{first[:4]}"}, "involvedObject": about,
+        "type": "Warning", "reason": "FailedMount", "count": 1, "firstTimestamp": first, "lastTimestamp": now(),
+        "message": "failed to sync configmap cache: timed out waiting for the condition",
+    })  # fmt: skip
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_an_obstacle_of_a_normal_start_is_no_warning_until_it_lasts(api: Any) -> None:
+    api.apply(endpoint("assistant"))
+    made = wait_until(lambda: api.get("StatefulSet", "assistant"))
+    api.apply(pod("assistant-0", "assistant", made["metadata"]["uid"]))
+    starting = {"name": "ollama", "image": "i", "imageID": "", "ready": False, "restartCount": 0,
+                "state": {"waiting": {"reason": "PodInitializing"}}}  # fmt: skip
+    body = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}],
+            "initContainerStatuses": [starting]}  # fmt: skip
+    api.apply_status({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "assistant-0"}, "status": body})
+    wait_until(lambda: reason(api, "Ready") == "Starting")
+    tell_mount(api, now())
+    api.patch(LLMENDPOINT, "assistant", {"spec": {"metering": {"maxWaiting": 9}}})
+    wait_until(lambda: status(api)["observedGeneration"] == 2)
+    assert reason(api, "Ready") == "Starting"
+    assert api.events("assistant") == []
+    tell_mount(api, "2026-01-02T03:04:05Z")
+    wait_until(lambda: reason(api, "Ready") == "VolumeNotReady")
+    wait_until(lambda: len(warnings(api, "VolumeNotReady")) == 1)

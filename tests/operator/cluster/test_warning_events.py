@@ -58,7 +58,9 @@ def test_only_a_new_occurrence_makes_the_owner_dirty(inventory: Inventory) -> No
     assert inventory.shows("Event", body) is None
     again = event(1, "Pod", "assistant-0", "uid-pod", series={"count": 7, "lastObservedTime": "2026-01-01T00:01:00Z"})
     assert inventory.shows("Event", again) == KEY
-    assert [(item.count, item.last_seen.minute) for item in inventory.warnings(KEY)] == [(7, 1)]
+    assert [(item.count, item.first_seen.minute, item.last_seen.minute) for item in inventory.warnings(KEY)] == [
+        (7, 0, 1)
+    ]
 
 
 def test_events_that_expire_are_gone(inventory: Inventory) -> None:

@@ -31,7 +31,8 @@ def condition(kind: str, message: str = "", status: str = "True") -> dict[str, A
 
 
 def event(reason: str, message: str, uid: str = f"uid-{NAME}") -> WarningEvent:
-    return WarningEvent("PersistentVolumeClaim", NAME, uid, reason, message, 1, datetime(2026, 1, 1, tzinfo=UTC))
+    seen = datetime(2026, 1, 1, tzinfo=UTC)
+    return WarningEvent("PersistentVolumeClaim", NAME, uid, reason, message, 1, seen, seen)
 
 
 @pytest.mark.parametrize(

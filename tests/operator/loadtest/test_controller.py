@@ -517,6 +517,26 @@ async def test_an_interrupted_run_ends_when_its_pod_has_gone_without_a_result(wo
     )  # fmt: skip
 
 
+async def test_a_run_that_is_being_deleted_sends_nothing_while_a_finalizer_keeps_it(world: World) -> None:
+    await world.start()
+    world.show_pod("smoke-x", phase="Running")
+    await world.reconcile()
+    metadata = {"deletionTimestamp": "2026-01-02T03:04:35Z", "finalizers": ["example.org/keep"]}
+    world.inventory.shows("LoadTest", newer(world.inventory.resource(KEY) or {}, metadata=metadata))
+    for _ in range(2):
+        await world.reconcile()
+    assert world.objects.calls.count("delete Job/smoke") == 1
+
+
+async def test_the_job_of_a_run_that_has_ended_is_kept_while_a_finalizer_keeps_the_run(world: World) -> None:
+    await world.start()
+    world.show_job(conditions=[{"type": "Complete", "status": "True"}])
+    metadata = {"deletionTimestamp": "2026-01-02T03:04:35Z", "finalizers": ["example.org/keep"]}
+    world.inventory.shows("LoadTest", newer(world.inventory.resource(KEY) or {}, metadata=metadata))
+    await world.reconcile()
+    assert "delete Job/smoke" not in world.objects.calls
+
+
 async def test_a_run_whose_node_was_lost_ends_although_its_pod_stays(world: World) -> None:
     await world.start()
     world.show_pod("smoke-x", phase="Running", deleted=True)

@@ -117,6 +117,101 @@ async def test_a_pod_that_fails_before_the_start_ends_the_run(world: World) -> N
     assert "delete Job/smoke" in world.objects.calls
 
 
+async def test_a_pod_that_is_deleted_before_the_start_ends_the_run(world: World) -> None:
+    show_pods(world, StartState.READY)
+    world.show_pod("smoke-1", index=1, phase="Pending", deleted=True)
+    await world.reconcile()
+    assert (world.status["verdict"], world.passed[0]) == ("None", "Canceled")
+    assert world.passed[1] == (
+        "Pod smoke-1 was deleted during the run. All pods of a run start together, so the run has ended. It left no "
+        "result. Create another LoadTest to run it again."
+    )
+    await world.reconcile()
+    assert "delete Job/smoke" in world.objects.calls
+
+
+async def test_a_pod_that_has_gone_before_the_start_ends_the_run(world: World) -> None:
+    """The other pod waits for the order to start, so the Job itself does not end."""
+    show_pods(world, StartState.READY)
+    world.show_job(active=1, failed=1, failedIndexes="1")
+    await world.reconcile()
+    assert (world.status["verdict"], world.passed[0]) == ("None", "Canceled")
+    assert world.passed[1].startswith("1 of 2 pods was deleted during the run. All pods of a run start together")
+
+
+async def test_pods_that_end_are_not_said_to_be_out_of_reach(world: World) -> None:
+    """A pod stops answering before it writes its result."""
+    show_pods(world, StartState.STARTED, StartState.STARTED)
+    for index, requests in enumerate((12, 8)):
+        world.pods.answers[f"smoke-{index}"] = progress(StartState.STARTED, 97 + index, requests)
+    await world.reconcile()
+    world.pods.answers = {"smoke-0": None, "smoke-1": progress(StartState.STARTED, 99, 9)}
+    world.later(6)
+    await world.reconcile()
+    assert world.passed == ("Running", "21 requests, 2 errors, 18 tokens, 1 of 2 pods answer")
+    world.pods.answers = {"smoke-0": None, "smoke-1": None}
+    for ended in ((), (0,), (0, 1)):
+        for index in ended:
+            end_pod(world, index)
+        world.later(6)
+        await world.reconcile()
+        assert world.passed == (
+            "Running",
+            "21 requests, 2 errors, 18 tokens. No load pod answers any more, as is normal at the end of a run.",
+        )
+        assert world.status["progressPercent"] == 99
+        assert world.status["progress"]["requests"] == 21
+    world.restart()
+    world.later(6)
+    await world.reconcile()
+    assert world.passed == ("Running", "The load pods have ended, and their results are awaited.")
+    assert world.status["progress"]["requests"] == 21
+
+
+async def test_a_pod_that_has_ended_is_not_asked(world: World) -> None:
+    """Its address may belong to another pod by now."""
+    show_pods(world, StartState.STARTED, StartState.STARTED)
+    await world.reconcile()
+    end_pod(world, 0)
+    world.pods.asked.clear()
+    world.later(6)
+    await world.reconcile()
+    assert world.pods.asked == ["smoke-1"]
+
+
+async def test_the_other_pods_go_on_when_one_is_deleted_during_the_run(world: World) -> None:
+    show_pods(world, StartState.STARTED, StartState.STARTED)
+    world.pods.answers = {f"smoke-{index}": progress(StartState.STARTED, 50, 10) for index in range(2)}
+    await world.reconcile()
+    world.remove_pod("smoke-1")
+    world.show_job(active=1, failed=1, failedIndexes="1")
+    world.pods.answers["smoke-0"] = progress(StartState.STARTED, 60, 15)
+    world.later(6)
+    await world.reconcile()
+    assert world.passed == ("Running", "25 requests, 2 errors, 18 tokens, 1 of 2 pods answer")
+    assert world.status["progressPercent"] == 60
+    end_pod(world, 0)
+    world.later(6)
+    await world.reconcile()
+    assert world.passed[0] == "Running"
+    world.publish(summary("Math"), 0)
+    world.show_job(failed=1, succeeded=1, conditions=[{"type": "Failed", "status": "True"}])
+    await world.reconcile()
+    assert (world.status["verdict"], world.passed[0]) == ("None", "Canceled")
+    assert world.passed[1].startswith("1 of 2 pods was deleted during the run.")
+    assert world.status["summary"]["partial"] is True
+
+
+async def test_a_run_whose_pods_were_all_deleted_is_canceled(world: World) -> None:
+    await finish(world, None, None)
+    for index in range(2):
+        end_pod(world, index, "Failed", deleted=True)
+    world.show_job(conditions=[{"type": "Failed", "status": "True", "message": "failed indexes"}])
+    await world.reconcile()
+    assert (world.status["verdict"], world.passed[0]) == ("None", "Canceled")
+    assert world.passed[1].endswith("It left no result. Create another LoadTest to run it again.")
+
+
 async def finish(world: World, *texts: str | None) -> None:
     show_pods(world, StartState.STARTED, StartState.STARTED)
     await world.reconcile()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,7 +49,13 @@ def ended(reason: str, code: int, message: str = "") -> dict[str, Any]:
 
 
 def event(kind: str, name: str, reason: str, message: str, uid: str = "uid-0", **time: float) -> WarningEvent:
-    return WarningEvent(kind, name, uid, reason, message, 3, NOW - timedelta(**(time or {"seconds": 5})))
+    """Return an Event that was repeated for at least a minute. `time` is how long ago it was repeated last."""
+    last = NOW - timedelta(**(time or {"seconds": 5}))
+    return WarningEvent(kind, name, uid, reason, message, 3, last, min(last, NOW - timedelta(minutes=1)))
+
+
+def repeated_for(seconds: float, told: WarningEvent) -> WarningEvent:
+    return replace(told, first_seen=NOW - timedelta(seconds=seconds), last_seen=NOW)
 
 
 def classified(body: dict[str, Any], *events: WarningEvent) -> Trouble | None:
@@ -165,6 +172,62 @@ def test_what_only_an_event_tells(body: dict[str, Any], told: WarningEvent, reas
     ],
 )
 def test_an_event_that_is_no_longer_true_is_not_used(body: dict[str, Any], told: WarningEvent) -> None:
+    assert classified(body, told) is None
+
+
+TIMED_OUT = 'MountVolume.SetUp failed for volume "config" : failed to sync configmap cache: timed out'
+ROOT_CA = 'MountVolume.SetUp failed for volume "token" : configmap "kube-root-ca.crt" not found'
+PROVISIONING = 'failed to provision volume with StorageClass "fast": no selected node'
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (UNSCHEDULED, event("PersistentVolumeClaim", "models-assistant-0", "ProvisioningFailed", PROVISIONING, "c")),
+        (STARTING, event("Pod", "assistant-0", "FailedMount", TIMED_OUT)),
+        (STARTING, event("Pod", "assistant-0", "FailedMount", ROOT_CA)),
+        (STARTING, event("Pod", "assistant-0", "FailedAttachVolume", MULTI)),
+        (STARTING, event("Pod", "assistant-0", "NetworkNotReady", "network is not ready")),
+        (STARTING, event("Pod", "assistant-0", "FailedPrepareDynamicResources", NO_DRIVER)),
+    ],
+)
+def test_what_a_normal_start_gets_over_is_in_trouble_only_if_it_lasts(body: dict[str, Any], told: WarningEvent) -> None:
+    assert classified(body, repeated_for(29, told)) is None
+    assert classified(body, repeated_for(30, told)) is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (UNSCHEDULED, event("PersistentVolumeClaim", "models-assistant-0", "ProvisioningFailed", NO_CLASS, "c")),
+        (STARTING, event("Pod", "assistant-0", "FailedMount", SECRET)),
+        (STARTING, event("Pod", "assistant-0", "FailedMount", NO_KEY)),
+        (STARTING, event("Pod", "assistant-0", "FailedCreatePodSandBox", SANDBOX)),
+    ],
+)
+def test_a_missing_object_is_said_immediately(body: dict[str, Any], told: WarningEvent) -> None:
+    assert classified(body, repeated_for(0, told)) is not None
+
+
+def test_an_obstacle_lasts_from_its_first_event_on_whatever_the_later_ones_say() -> None:
+    first = repeated_for(40, event("Pod", "assistant-0", "FailedMount", TIMED_OUT))
+    last = repeated_for(1, event("Pod", "assistant-0", "FailedMount", f"{TIMED_OUT} again"))
+    trouble = classified(STARTING, last, replace(first, last_seen=first.first_seen))
+    assert trouble is not None
+    assert "again" in trouble.message
+
+
+def test_an_obstacle_of_a_claim_lasts_at_most_as_long_as_its_pod_exists() -> None:
+    told = event("PersistentVolumeClaim", "models-assistant-0", "ProvisioningFailed", PROVISIONING, "c")
+    young = {**UNSCHEDULED, "metadata": {**UNSCHEDULED["metadata"], "creationTimestamp": ago(seconds=10)}}
+    assert classified(young, repeated_for(3600, told)) is None
+
+
+def test_volumes_that_are_mounted_are_not_in_trouble() -> None:
+    """The image is being pulled, which takes minutes, and the Event about the first attempt still exists."""
+    told = repeated_for(60, event("Pod", "assistant-0", "FailedMount", TIMED_OUT))
+    mounted = {"type": "PodReadyToStartContainers", "status": "True"}
+    body = pod(container(waiting("PodInitializing")), conditions=[SCHEDULED, mounted])
     assert classified(body, told) is None
 
 

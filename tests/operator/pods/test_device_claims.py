@@ -17,7 +17,7 @@ CLAIMING = Origin(claims=("ResourceClaimTemplate one-gpu", "ResourceClaim shared
 NO_TEMPLATE = WarningEvent(
     "Pod", "assistant-0", "uid-0", "FailedResourceClaimCreation",
     'PodResourceClaim gpu: resource claim template "one-gpu": resourceclaimtemplate.resource.k8s.io "one-gpu" not found',
-    1, CREATED,
+    1, CREATED, CREATED,
 )  # fmt: skip
 
 
@@ -59,6 +59,6 @@ def test_what_does_not_wait_for_a_claim(given: dict[str, Any]) -> None:
 
 
 def test_an_event_about_an_earlier_pod_of_the_same_name_does_not_count() -> None:
-    before = WarningEvent("Pod", "assistant-0", "uid-1", NO_TEMPLATE.reason, NO_TEMPLATE.message, 1, CREATED)
+    before = WarningEvent("Pod", "assistant-0", "uid-1", NO_TEMPLATE.reason, NO_TEMPLATE.message, 1, CREATED, CREATED)
     trouble = classified(before, now=CREATED + timedelta(seconds=5))
     assert trouble is None

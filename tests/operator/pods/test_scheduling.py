@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +10,8 @@ import pytest
 from llmendpoint_operator.pods.scheduling import scheduling_trouble
 from llmendpoint_operator.pods.trouble import Origin
 
+SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NOW = SINCE + timedelta(minutes=1)
 ORIGIN = Origin(gpu="nvidia.com/gpu", gpus=2, fields={"ollama": "spec.ollama.resources"})
 PRODUCT = Origin(
     gpu="nvidia.com/gpu", gpus=1, products=("NVIDIA-H200", "NVIDIA-H100"), product_label="nvidia.com/gpu.product"
@@ -108,17 +110,17 @@ def unscheduled(message: str) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_the_reasons_are_named_with_what_to_do(sentence: str, origin: Origin, words: str) -> None:
-    trouble = scheduling_trouble(unscheduled(sentence), origin)
+    trouble = scheduling_trouble(unscheduled(sentence), origin, NOW)
     assert trouble is not None
     assert trouble.reason == "Unschedulable"
     assert words in trouble.message
     # The scheduler's own words follow.
     assert f"Kubernetes: {sentence[:60].rstrip('.')}" in trouble.message
-    assert trouble.since == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert trouble.since == SINCE
 
 
 def test_a_sentence_that_is_not_known_is_quoted() -> None:
-    trouble = scheduling_trouble(unscheduled("0/1 nodes are available: 1 node(s) are on the moon."), ORIGIN)
+    trouble = scheduling_trouble(unscheduled("0/1 nodes are available: 1 node(s) are on the moon."), ORIGIN, NOW)
     assert trouble is not None
     assert trouble.message == (
         "assistant-1 cannot be scheduled: Kubernetes: 0/1 nodes are available: 1 node(s) are on the moon."
@@ -127,5 +129,23 @@ def test_a_sentence_that_is_not_known_is_quoted() -> None:
 
 def test_a_pod_that_is_scheduled_or_not_looked_at_yet_has_no_such_trouble() -> None:
     pod = {"metadata": {"name": "p"}, "status": {"conditions": [{"type": "PodScheduled", "status": "True"}]}}
-    assert scheduling_trouble(pod, ORIGIN) is None
-    assert scheduling_trouble({"metadata": {"name": "p"}}, ORIGIN) is None
+    assert scheduling_trouble(pod, ORIGIN, NOW) is None
+    assert scheduling_trouble({"metadata": {"name": "p"}}, ORIGIN, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+        '0/1 nodes are available: persistentvolumeclaim "models-assistant-1" not found. not found',
+    ],
+)
+def test_a_pod_whose_new_claim_is_being_bound_is_not_in_trouble(sentence: str) -> None:
+    pod = unscheduled(sentence)
+    assert scheduling_trouble(pod, ORIGIN, SINCE + timedelta(seconds=14)) is None
+    assert scheduling_trouble(pod, ORIGIN, SINCE + timedelta(seconds=15)) is not None
+
+
+def test_a_missing_gpu_is_named_immediately() -> None:
+    pod = unscheduled("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    assert scheduling_trouble(pod, ORIGIN, SINCE) is not None

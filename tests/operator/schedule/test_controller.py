@@ -209,6 +209,40 @@ async def test_a_clock_that_jumps_back_creates_nothing_twice(world: World) -> No
     assert world.created == [name_at("03:00"), name_at("2026-06-02T03:00")]
 
 
+async def test_a_clock_that_was_years_ahead_does_not_stop_the_schedule(world: World) -> None:
+    await world.until("03:00")
+    world.end(name_at("03:00"))
+    await world.until("2031-01-01T03:00")
+    world.end(name_at("2031-01-01T03:00"))
+    await world.until("04:00")
+    assert "lastScheduleTime" not in world.status
+    assert world.status["scheduledSince"] == "2026-06-01T04:00:00Z"
+    assert world.status["nextScheduleTime"] == "2026-06-02T03:00:00Z"
+    await world.until("2026-06-02T03:00")
+    assert world.created == [name_at(text) for text in ("03:00", "2031-01-01T03:00", "2026-06-02T03:00")]
+    assert world.status["lastScheduleTime"] == "2026-06-02T03:00:00Z"
+
+
+async def test_a_schedule_that_was_changed_while_the_clock_was_ahead_applies_from_the_present_time_on(
+    world: World,
+) -> None:
+    await world.until("2031-01-01T12:00")
+    world.end(name_at("2031-01-01T03:00"))
+    world.show(schedule="0 4 * * *")
+    await world.until("2031-01-01T12:05")
+    await world.until("12:00")
+    await world.until("2026-06-02T04:00")
+    assert world.created[1:] == [name_at("2026-06-02T04:00")]
+
+
+async def test_the_next_time_is_one_at_which_a_load_test_is_created(world: World) -> None:
+    """The clock was ahead by some hours: 03:00 has been used already."""
+    await world.until("03:00")
+    world.end(name_at("03:00"))
+    await world.until("01:00")
+    assert world.status["nextScheduleTime"] == "2026-06-02T03:00:00Z"
+
+
 async def test_a_suspended_schedule_creates_nothing_and_makes_up_for_the_last_time_afterwards(world: World) -> None:
     world.show(suspend=True)
     await world.until("2026-06-03T12:00")
@@ -242,6 +276,42 @@ async def test_forbid_waits_for_the_active_one(world: World) -> None:
     assert world.created[1:] == [name_at("2026-06-02T03:00")]
 
 
+def message_of(world: World, kind: str = "Reconciling") -> str:
+    return next(str(row["message"]) for row in world.status["conditions"] if row["type"] == kind)
+
+
+async def test_the_status_names_the_load_test_that_the_next_one_waits_for(world: World) -> None:
+    await world.until("03:00")
+    waiting = {"type": "Complete", "status": "False", "reason": "Pending",
+               "message": "LLMEndpoint assistant is not Ready (ScaledToZero). The run starts when it is Ready."}  # fmt: skip
+    run = world.objects.get_now("LoadTest", name_at("03:00"))
+    world.inventory.shows("LoadTest", newer(run, status={"conditions": [waiting]}))
+    await world.until("2026-06-02T03:00")
+    assert world.conditions["Reconciling"] == ("False", "Scheduled")
+    assert message_of(world) == (
+        f"The load test of 2026-06-02T03:00:00Z waits for {name_at('03:00')}, which has not started (Pending: "
+        "LLMEndpoint assistant is not Ready (ScaledToZero). The run starts when it is Ready)."
+    )
+    running = {**waiting, "reason": "Running", "message": "12 requests, 0 errors, 9 tokens"}
+    status = {"conditions": [running], "startTime": "2026-06-02T03:00:01Z"}
+    world.inventory.shows("LoadTest", newer(newer(run), status=status))
+    await world.until("2026-06-02T03:01")
+    assert message_of(world).endswith(f"waits for {name_at('03:00')}, which has not ended.")
+    world.end(name_at("03:00"))
+    await world.until("2026-06-02T03:02")
+    assert message_of(world) == "Load tests are created at the scheduled times."
+
+
+async def test_forbid_says_that_it_waits_for_a_deletion(world: World) -> None:
+    await world.until("03:00")
+    metadata = {"deletionTimestamp": "2026-06-01T03:30:00Z", "finalizers": ["example.org/keep"]}
+    run = world.objects.get_now("LoadTest", name_at("03:00"))
+    world.inventory.shows("LoadTest", newer(run, metadata=metadata))
+    await world.until("2026-06-02T03:00")
+    assert world.created == [name_at("03:00")]
+    assert message_of(world).endswith("which is being deleted (finalizers: example.org/keep).")
+
+
 async def test_allow_runs_both(world: World) -> None:
     world.show(concurrencyPolicy="Allow")
     await world.until("03:00")
@@ -256,6 +326,52 @@ async def test_replace_deletes_the_active_one(world: World) -> None:
     await world.until("2026-06-02T03:00")
     assert world.deleted == [name_at("03:00")]
     assert world.created[1:] == [name_at("2026-06-02T03:00")]
+
+
+DENIED = '{"kind":"Status","message":"admission webhook denied the deletion","details":{"name":"x"}}'
+
+
+async def test_replace_creates_none_while_the_active_one_cannot_be_deleted(world: World) -> None:
+    world.show(concurrencyPolicy="Replace")
+    await world.until("03:00")
+    world.objects.refuse_delete["LoadTest"] = refusal(403, DENIED)
+    await world.until("2026-06-02T03:00")
+    assert world.created == [name_at("03:00")]
+    assert world.conditions["Reconciling"][0] == "True"
+    assert "admission webhook denied the deletion" in message_of(world)
+    await world.until("2026-06-02T03:01")
+    assert [kind for _, kind in world.events] == ["Normal", "Warning"]
+    assert "lastScheduleTime" in world.status
+    del world.objects.refuse_delete["LoadTest"]
+    await world.until("2026-06-02T03:02")
+    assert world.created[1:] == [name_at("2026-06-02T03:00")]
+    assert world.conditions["Reconciling"] == ("False", "Scheduled")
+
+
+async def test_replace_does_not_wait_for_a_finalizer_of_somebody_else(world: World) -> None:
+    """The load of a run that is being deleted has been stopped."""
+    world.show(concurrencyPolicy="Replace")
+    await world.until("03:00")
+    metadata = {"deletionTimestamp": "2026-06-01T03:30:00Z", "finalizers": ["example.org/keep"]}
+    run = world.objects.get_now("LoadTest", name_at("03:00"))
+    world.inventory.shows("LoadTest", newer(run, metadata=metadata))
+    await world.until("2026-06-02T03:00")
+    assert world.deleted == []
+    assert world.created[1:] == [name_at("2026-06-02T03:00")]
+
+
+async def test_an_old_load_test_that_cannot_be_deleted_is_said_and_the_schedule_goes_on(world: World) -> None:
+    world.show(successfulRunsHistoryLimit=0)
+    world.objects.refuse_delete["LoadTest"] = refusal(403, DENIED)
+    await world.until("03:00")
+    world.end(name_at("03:00"))
+    await world.until("03:10")
+    assert world.conditions["Reconciling"][0] == "True"
+    assert "admission webhook denied the deletion" in message_of(world)
+    assert world.status["lastRun"]["verdict"] == "Passed"
+    await world.until("2026-06-02T03:00")
+    assert world.created[1:] == [name_at("2026-06-02T03:00")]
+    assert world.status["lastScheduleTime"] == "2026-06-02T03:00:00Z"
 
 
 async def test_only_the_newest_load_tests_are_kept(world: World) -> None:
@@ -332,10 +448,12 @@ async def test_the_policy_applies_to_the_template() -> None:
     ],
 )
 async def test_a_schedule_that_the_schema_cannot_refuse_is_stalled(world: World, change: Any, words: str) -> None:
+    await world.until("01:00")
     world.show(**change)
     await world.until("03:00")
     assert world.created == []
     assert world.conditions["Stalled"] == ("True", "InvalidSpec")
+    assert "nextScheduleTime" not in world.status
     assert words in str(world.status["conditions"])
 
 

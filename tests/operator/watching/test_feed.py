@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from llmendpoint_operator.cluster.inventory import Inventory
@@ -11,6 +14,7 @@ from llmendpoint_operator.watching.feed import Feed
 from support.children import KEY, config_map, endpoint_body, live, newer
 
 ENDPOINT, MAP, EVENT = KINDS["LLMEndpoint"], KINDS["ConfigMap"], KINDS["Event"]
+PROMETHEUS = KINDS["Prometheus"]
 
 
 class World:
@@ -101,3 +105,33 @@ async def test_the_owners_of_a_kind_that_is_lost_later_are_marked(world: World) 
     world.feed.lose(MAP, "configmaps is forbidden")
     assert world.marked == [KEY]
     assert [each.trouble for each in world.inventory.unwatched("ns", ["ConfigMap"])] == ["configmaps is forbidden"]
+
+
+def prometheus(*labels: str, **status: object) -> dict[str, Any]:
+    selector = {"matchLabels": {"release": labels[0]}} if labels else None
+    body = {"apiVersion": PROMETHEUS.api_version, "kind": "Prometheus", "status": status,
+            "metadata": {"name": "k8s", "namespace": "monitoring"},
+            "spec": {"serviceMonitorSelector": selector}}  # fmt: skip
+    return newer(live(body, "uid-prometheus", stamp=False))
+
+
+async def test_endpoints_are_marked_when_what_prometheus_selects_has_changed() -> None:
+    """Prometheus objects have no owner of ours, and MonitoringReady depends on them."""
+    world = World("")
+    world.feed.open()
+    world.feed.show(ENDPOINT, endpoint_body())
+    world.feed.begin(PROMETHEUS)
+    world.feed.end(PROMETHEUS)
+
+    def marks(act: Callable[[], None]) -> bool:
+        world.marked.clear()
+        act()
+        return world.marked == [KEY]
+
+    assert marks(lambda: world.feed.show(PROMETHEUS, prometheus("a")))
+    assert not marks(lambda: world.feed.show(PROMETHEUS, prometheus("a", replicas=1)))
+    assert marks(lambda: world.feed.show(PROMETHEUS, prometheus("b", replicas=1)))
+    assert marks(lambda: world.feed.gone(PROMETHEUS, prometheus("b")))
+    assert marks(lambda: world.feed.lose(PROMETHEUS))
+    world.feed.begin(PROMETHEUS)
+    assert marks(lambda: world.feed.end(PROMETHEUS))

@@ -18,9 +18,10 @@ from llmendpoint_operator.pods.device_claims import CONSIDERED
 _LOADING_SECONDS = 2.0
 _STEADY_SECONDS = 30.0
 _SILENT_SECONDS = 60.0
-# Without a pod that can be polled, the watches show every change. Only `MonitoringReady` depends on objects whose
-# changes do not make an endpoint dirty.
+# Without a pod, the watches show every change.
 _IDLE_SECONDS = 300.0
+#: Some obstacles of a pod without an address count only when they last (`pods.classify`).
+_PENDING_SECONDS = 15.0
 #: A sidecar answers a few seconds after its start. After this time, silence needs an explanation.
 _STARTED_SECONDS = 30.0
 
@@ -80,7 +81,9 @@ def _pause_without_sidecars(pods: Sequence[Manifest], seen: Observation) -> floa
         return _STEADY_SECONDS
     # The scheduler does not report that a ResourceClaim does not exist.
     is_unconsidered = any(not pod.get("status", {}).get("conditions") for pod in pods)
-    return CONSIDERED.total_seconds() if is_unconsidered else _IDLE_SECONDS
+    if is_unconsidered:
+        return CONSIDERED.total_seconds()
+    return _PENDING_SECONDS if pods else _IDLE_SECONDS
 
 
 def silence_of(pod: Manifest, answer: Silence, now: datetime) -> str:
