@@ -2,8 +2,8 @@
 
 The images must be available in the cluster under their published names. Environment variables: E2E_MODEL (model that
 the endpoint declares), E2E_REGISTRY and E2E_REPOSITORY (its source; if empty, Ollama's library), E2E_GPU (if 0, the
-cluster has no GPU and the sample for CPUs is used), E2E_RESTORE (command that starts the API server and etcd again; kind
-does not need it).
+cluster has no GPU and the sample for CPUs is used), E2E_PROXY_IMAGE (image of nginx), E2E_RESTORE (command that starts
+the API server and etcd again; kind does not need it).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Parameters:
     registry: str = os.environ.get("E2E_REGISTRY", "registry.kube-system.svc.cluster.local:5000")
     repository: str = os.environ.get("E2E_REPOSITORY", "library/tiny:latest")
     gpu: int = int(os.environ.get("E2E_GPU", "1"))
+    proxy_image: str = os.environ.get("E2E_PROXY_IMAGE", "docker.io/nginxinc/nginx-unprivileged:1.28")
 
     def source(self) -> dict[str, Any]:
         """Return the model's source, for a private registry."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from llmendpoint_cli.cluster.access import Cluster, Manifest, cluster_of
@@ -12,7 +12,6 @@ from llmendpoint_cli.cluster.names import ObjectName, parse_object_name
 from llmendpoint_common.contracts.cluster import LoadTestCondition
 from llmendpoint_common.contracts.loadrun import (
     RESULT_KEY,
-    Progress,
     Summary,
     Verdict,
     VerdictReason,
@@ -40,7 +39,7 @@ class Outcome(NamedTuple):
         return exit_code_of(self.verdict, self.reason)
 
 
-async def follow(cluster: Cluster, name: ObjectName, show: Callable[[Progress], None]) -> Manifest:
+async def follow(cluster: Cluster, name: ObjectName, show: Callable[[Iterable[str]], None]) -> Manifest:
     """Show the progress of a LoadTest until it is complete, and return it."""
     while True:
         resource = await cluster.load_test(name)
@@ -61,20 +60,19 @@ def condition(resource: Manifest, kind: LoadTestCondition) -> dict[str, Any]:
     return next((item for item in conditions if item.get("type") == kind), {})
 
 
-def progress_of(resource: Manifest) -> Progress:
-    """Return the progress in a status. What the run waits for is in the words of the operator."""
+def progress_of(resource: Manifest) -> Iterator[str]:
+    """Yield the parts of the line about a LoadTest. Its state is in the operator's words."""
     status = resource.get("status") or {}
-    message = condition(resource, LoadTestCondition.RECONCILING).get("message") or "waiting for the operator"
-    summary = status.get("summary") or {}
-    return Progress(
-        percent=int(status.get("progressPercent") or 0),
-        requests=int(summary.get("requests") or 0),
-        errors=int(summary.get("errors") or 0),
-        in_flight=0,
-        output_tokens=int(summary.get("outputTokens") or 0),
-        elapsed_seconds=0.0,
-        awaiting=str(message),
-    )
+    message = str(condition(resource, LoadTestCondition.RECONCILING).get("message") or "waiting for the operator")
+    progress = status.get("progress")
+    if not progress:
+        yield message
+        return
+    yield f"{status.get('progressPercent') or 0:3d} %"
+    yield from message.split(", ")
+    yield f"{progress.get('inFlight') or 0} in flight"
+    if progress.get("requestsPerSecond"):
+        yield f"{progress['requestsPerSecond']} requests/s"
 
 
 async def outcome_of(cluster: Cluster, name: ObjectName, resource: Manifest) -> Outcome:

@@ -88,6 +88,7 @@ _HUNG_POD = re.compile(r"^(?P<pod>[a-z0-9.-]+): ")
 
 _DESCRIBE_PODS = f"kubectl -n {{namespace}} describe pods -l {ENDPOINT_LABEL}={{name}}"
 _EDIT = "kubectl -n {namespace} edit llm {name}"
+_GPU_IN_LOGS = f"kubectl -n {{namespace}} logs -l {ENDPOINT_LABEL}={{name}} -c ollama --tail=-1 --prefix | grep -i gpu"
 _WEBHOOKS = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"
 _COMMANDS: dict[str, str] = {
     Cause.NO_GPU_FREE: "kubectl describe nodes",
@@ -262,6 +263,8 @@ def _command(cause: str, endpoint: EndpointFacts, message: str) -> str:
     if cause == Cause.OLLAMA_HUNG and (found := _HUNG_POD.match(message)):
         return f"kubectl -n {endpoint.namespace} delete pod {found['pod']}"
     template = _COMMANDS.get(cause, "kubectl -n {namespace} describe llm {name}")
+    if cause == Cause.PARTLY_ON_CPU and message.startswith(sentences.NOTHING_ON_GPU):
+        template = _GPU_IN_LOGS
     return template.format(namespace=endpoint.namespace, name=endpoint.name)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 NO_GPU_IS_FREE = "no GPU is free"
 NOT_ENOUGH_GPUS_ARE_FREE = "not enough GPUs are free"
 NO_GPU_FOR_THE_CLAIMS = "no free GPU for the claims of spec.gpu.resourceClaims"
+NOTHING_ON_GPU = "No part of"
 NO_GPU_OF_THE_PRODUCT = "no GPU of the product"
 CLAIM_IS_NOT_BOUND = "its claim is not bound to a volume yet"
 NO_VOLUME_FOR_ITS_CLAIM = "no volume for its claim"
@@ -29,9 +30,10 @@ def gpus_are_short(needed: int, resource: str) -> str:
     return f"{missing}, the pod needs {max(1, needed)} {resource}"
 
 
-def no_gpu_of_the_product(products: Sequence[str], label: str) -> str:
-    """Return that no node has the label with one of these values, or that the node selector matches none."""
-    return f"{NO_GPU_OF_THE_PRODUCT} {' or '.join(products)} (label {label}), or no match for spec.pod.nodeSelector"
+def no_gpu_of_the_product(products: Sequence[str], label: str, selectors: Sequence[str] = ()) -> str:
+    """Return that no node has the label with one of these values, or that other fields that select nodes match none."""
+    others = f", or no match for {' and '.join(selectors)}" if selectors else ""
+    return f"{NO_GPU_OF_THE_PRODUCT} {' or '.join(products)} (label {label}){others}"
 
 
 def image_cannot_be_pulled(image: str, quote: str) -> str:
@@ -44,6 +46,8 @@ def image_cannot_be_pulled(image: str, quote: str) -> str:
 
 def partly_on_cpu(name: str, on_gpu: int, size: int) -> str:
     """Return which share of a model is in GPU memory. Sizes are in bytes."""
+    if on_gpu == 0:
+        return f"{NOTHING_ON_GPU} {name} is in GPU memory. It runs on the CPU, which is much slower."
     share = 100 * on_gpu // max(1, size)
     return f"Only {share} % of {name} is in GPU memory. The rest runs on the CPU, which is much slower."
 

@@ -1,10 +1,13 @@
-"""The progress of a run: one live line on a terminal, otherwise a plain line every 10 seconds."""
+"""The progress of a run: one live line on a terminal, otherwise a plain line every 10 seconds.
+
+A line is given in parts, the most important one first.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -29,7 +32,7 @@ class Line:
         self._live = _live(console)
         self._shown_at = clock()
 
-    def __enter__(self) -> Callable[[Progress], None]:
+    def __enter__(self) -> Callable[[Iterable[str]], None]:
         if self._live is not None:
             self._live.start()
         return self.show
@@ -40,13 +43,13 @@ class Line:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, now: Progress) -> None:
-        """Show a progress."""
+    def show(self, parts: Iterable[str]) -> None:
+        """Show a line."""
         if self._live is not None:
-            self._live.update(Text(fitting(now, self._console.width - 1), no_wrap=True), refresh=True)
+            self._live.update(Text(fitting(parts, self._console.width - 1), no_wrap=True), refresh=True)
         elif self._clock() - self._shown_at >= PLAIN_SECONDS:
             self._shown_at += PLAIN_SECONDS
-            self._console.print(line_of(now), soft_wrap=True)
+            self._console.print(", ".join(parts), soft_wrap=True)
 
 
 def _live(console: Console) -> Live | None:
@@ -60,27 +63,24 @@ async def show_progress(console: Console, progress: Callable[[], Progress]) -> N
     """Show the progress of a run until the task is cancelled."""
     with Line(console) as show:
         while True:
-            show(progress())
+            show(parts_of(progress()))
             await asyncio.sleep(_LIVE_SECONDS)
 
 
-def line_of(now: Progress) -> str:
-    """Return the whole progress as one line."""
-    return ", ".join(_pieces(now))
-
-
-def fitting(now: Progress, width: int) -> str:
-    """Return as much of the progress as fits into `width` characters. Numbers are left out as a whole, never cut."""
+def fitting(parts: Iterable[str], width: int) -> str:
+    """Return as many parts as fit into `width` characters. They are left out as a whole. Only the first one is cut."""
     line = ""
-    for piece in _pieces(now):
-        longer = f"{line}, {piece}" if line else piece
+    for part in parts:
+        longer = f"{line}, {part}" if line else part
         if len(longer) <= width:
             line = longer
+        elif not line:
+            line = f"{part[: width - 1]}…"
     return line
 
 
-def _pieces(now: Progress) -> Iterator[str]:
-    """Yield the parts of the line, the most important one first."""
+def parts_of(now: Progress) -> Iterator[str]:
+    """Yield the parts of the line about a run in this process."""
     yield f"{now.percent:3d} %"
     if now.awaiting:
         yield now.awaiting

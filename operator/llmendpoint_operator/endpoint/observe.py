@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -132,10 +132,18 @@ def origin_of(spec: LLMEndpointSpec) -> Origin:
         gpus=gpu.devices,
         products=tuple(gpu.products),
         product_label=product_label(gpu),
+        selectors=tuple(_selectors(spec)),
         claims=tuple(_claim_text(claim) for claim in gpu.resource_claims),
         fields={OLLAMA_CONTAINER: "spec.ollama.resources", METERING_CONTAINER: "spec.metering.resources"},
         memory_limits={container: limit for container, limit in limits.items() if limit},
     )
+
+
+def _selectors(spec: LLMEndpointSpec) -> Iterator[str]:
+    if spec.pod.node_selector:
+        yield "spec.pod.nodeSelector"
+    if spec.pod.affinity is not None:
+        yield "spec.pod.affinity"
 
 
 def _claim_text(claim: PodResourceClaim) -> str:

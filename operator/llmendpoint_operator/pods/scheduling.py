@@ -205,7 +205,8 @@ def _insufficient(resource: str, origin: Origin) -> _Words:
 def _unselected(origin: Origin) -> _Words:
     if origin.products:
         return _Words(
-            sentences.no_gpu_of_the_product(origin.products, origin.product_label),
-            "Correct spec.gpu.products or spec.pod.nodeSelector, or add such a node.",
+            sentences.no_gpu_of_the_product(origin.products, origin.product_label, origin.selectors),
+            f"Correct {' or '.join(['spec.gpu.products', *origin.selectors])}, or add such a node.",
         )
-    return _Words("no match for spec.pod.nodeSelector", "Correct spec.pod.nodeSelector, or label a node.")
+    selectors = origin.selectors or ("spec.pod.nodeSelector",)
+    return _Words(f"no match for {' and '.join(selectors)}", f"Correct {' or '.join(selectors)}, or label a node.")

@@ -27,15 +27,16 @@ class Origin:
     """What the spec says about a pod, as far as advice depends on it.
 
     `gpu` is the extended resource of the GPUs, and `gpus` their number. `products` are the accepted values of the label
-    `product_label`. `claims` are the ResourceClaimTemplates and ResourceClaims, as "Kind name". By the name of the
-    container, `fields` are the fields of the spec that set the resources, and `memory_limits` the limits that the
-    operator sets.
+    `product_label`. `selectors` are the other fields of the spec that select nodes. `claims` are the
+    ResourceClaimTemplates and ResourceClaims, as "Kind name". By the name of the container, `fields` are the fields of
+    the spec that set the resources, and `memory_limits` the limits that the operator sets.
     """
 
     gpu: str = ""
     gpus: int = 0
     products: tuple[str, ...] = ()
     product_label: str = ""
+    selectors: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
     memory_limits: Mapping[str, str] = field(default_factory=dict)

@@ -115,6 +115,14 @@ def test_labels_do_not_help_if_the_namespace_is_not_selected() -> None:
     assert finding.command == "kubectl get prometheus --all-namespaces -o yaml"
 
 
+def test_a_gpu_that_ollama_does_not_use_is_explained_by_its_log() -> None:
+    finding = only(with_conditions(("GPUOffloaded", "False", "PartlyOnCPU", sentences.partly_on_cpu("a:1", 0, 10))))
+    assert finding.cause == Cause.PARTLY_ON_CPU
+    assert finding.command == (
+        "kubectl -n team-a logs -l llmendpoint.dev/endpoint=assistant -c ollama --tail=-1 --prefix | grep -i gpu"
+    )
+
+
 def test_different_faults_of_an_endpoint_are_all_reported() -> None:
     facts = with_conditions(
         ("Ready", "True", "ModelsAnswer", "1 of 2 replicas are ready."),

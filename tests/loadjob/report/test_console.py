@@ -19,7 +19,7 @@ from llmendpoint_common.contracts.loadrun import (
     VerdictReason,
 )
 from llmendpoint_loadjob.report.console import show_summary
-from llmendpoint_loadjob.report.progress import PLAIN_SECONDS, Line, fitting
+from llmendpoint_loadjob.report.progress import PLAIN_SECONDS, Line, fitting, parts_of
 from support.reports import HOSTILE, smallest, summary
 
 
@@ -109,14 +109,19 @@ def progress(**changes: object) -> Progress:
 
 @pytest.mark.parametrize("width", [10, 39, 60, 79, 200])
 def test_the_live_line_fits_and_has_whole_numbers(width: int) -> None:
-    line = fitting(progress(), width)
+    line = fitting(parts_of(progress()), width)
     assert len(line) <= width
     assert line.startswith("100 %")
     assert set(re.findall(r"[\d,]+", line)) <= {"100", "3", "58", "1,234", "7", "95", "250", "999,999", ","}
 
 
 def test_the_live_line_says_what_is_awaited() -> None:
-    assert "waiting for 3 responses" in fitting(progress(), 79)
+    assert "waiting for 3 responses" in fitting(parts_of(progress()), 79)
+
+
+def test_a_long_sentence_about_a_run_that_waits_is_cut() -> None:
+    assert fitting(["LoadTest nightly does not exist."], 20) == "LoadTest nightly do…"
+    assert fitting(["LoadTest nightly does not exist."], 79) == "LoadTest nightly does not exist."
 
 
 def test_without_a_terminal_there_is_a_line_every_ten_seconds() -> None:
@@ -124,7 +129,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds() -> None:
     with Line(Console(file=file, width=40), lambda: now) as show:
         for tick in range(250):
             now = tick / 10
-            show(progress())
+            show(parts_of(progress()))
     lines = file.getvalue().splitlines()
     assert len(lines) == int(24.9 / PLAIN_SECONDS)
     assert lines[0].endswith("999,999 tokens")

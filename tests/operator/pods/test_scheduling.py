@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ ORIGIN = Origin(gpu="nvidia.com/gpu", gpus=2, fields={"ollama": "spec.ollama.res
 PRODUCT = Origin(
     gpu="nvidia.com/gpu", gpus=1, products=("NVIDIA-H200", "NVIDIA-H100"), product_label="nvidia.com/gpu.product"
 )
+SELECTING = replace(PRODUCT, selectors=("spec.pod.nodeSelector", "spec.pod.affinity"))
 CLAIMING = Origin(claims=("ResourceClaimTemplate one-gpu",))
 NO_VICTIMS = (
     " no new claims to deallocate, preemption: 0/3 nodes are available: 3 No preemption victims found for incoming pod."
@@ -46,7 +48,13 @@ def unscheduled(message: str) -> dict[str, Any]:
         ),
         (
             "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector." + HELPLESS, PRODUCT,
-            "no GPU of the product NVIDIA-H200 or NVIDIA-H100 (label nvidia.com/gpu.product)",
+            "no GPU of the product NVIDIA-H200 or NVIDIA-H100 (label nvidia.com/gpu.product) (3 of 3 nodes). Correct "
+            "spec.gpu.products, or add such a node.",
+        ),
+        (
+            "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector." + HELPLESS, SELECTING,
+            "(label nvidia.com/gpu.product), or no match for spec.pod.nodeSelector and spec.pod.affinity (3 of 3 nodes). Correct "
+            "spec.gpu.products or spec.pod.nodeSelector or spec.pod.affinity, or add such a node.",
         ),
         (
             "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector." + HELPLESS, ORIGIN,

@@ -14,6 +14,10 @@ _ADVICE = (
     "Use a GPU with more memory, a smaller model, or smaller values of spec.ollama.contextLength and "
     "spec.ollama.numParallel."
 )
+_ADVICE_UNUSED = (
+    "Ollama does not use the GPU: the log of its container says why. Check the driver of the node, and whether "
+    "spec.ollama.image supports the GPU. If the log says that the memory of the GPU is too small, use a smaller model."
+)
 
 
 def gpu_offloaded(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
@@ -27,5 +31,6 @@ def gpu_offloaded(spec: LLMEndpointSpec, seen: Observation) -> Condition | None:
     partly = next((model for model in loaded if model.vram_bytes < model.loaded_bytes), None)
     if partly is None:
         return Condition(_TYPE, True, EndpointReason.WHOLLY_ON_GPU, "All loaded models are entirely in GPU memory.")
-    message = f"{partly_on_cpu(partly.name, partly.vram_bytes, partly.loaded_bytes)} {_ADVICE}"
+    advice = _ADVICE if partly.vram_bytes else _ADVICE_UNUSED
+    message = f"{partly_on_cpu(partly.name, partly.vram_bytes, partly.loaded_bytes)} {advice}"
     return Condition(_TYPE, False, EndpointReason.PARTLY_ON_CPU, message)
