@@ -280,6 +280,16 @@ async def test_a_field_that_would_make_times_inexact_is_refused(
         assert sentence in (await response.json())["error"]
 
 
+@pytest.mark.parametrize("wanted", ["abc", "-1", "1.5"])
+async def test_a_wrong_number_of_entries_is_refused(
+    start_known_latency: StartKnownLatency, http: aiohttp.ClientSession, wanted: str
+) -> None:
+    server = await start_known_latency()
+    async with http.get(f"{server.url}/simulator/ledger?entries={wanted}") as response:
+        assert response.status == 400
+        assert repr(wanted) in (await response.json())["error"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

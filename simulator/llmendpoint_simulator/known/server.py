@@ -75,7 +75,7 @@ class KnownLatencyServer:
     def _manage(self, connection: Connection, request: Request) -> None:
         match request.method, request.path:
             case "GET", "/simulator/ledger":
-                connection.respond(200, self._show_ledger(request.query))
+                self._answer_ledger(connection, request.query)
             case "DELETE", "/simulator/ledger":
                 self.ledger.clear()
                 self.timers.longest_lateness = 0.0
@@ -103,8 +103,14 @@ class KnownLatencyServer:
         models = [{"id": name, "object": "model", "owned_by": "library"} for name in self.behaviour.models]
         return msgspec.json.encode({"object": "list", "data": models})
 
-    def _show_ledger(self, query: str) -> bytes:
-        wanted = int(parse_qs(query).get("entries", ["100"])[0])
+    def _answer_ledger(self, connection: Connection, query: str) -> None:
+        text = parse_qs(query).get("entries", ["100"])[0]
+        if text.isdecimal():
+            connection.respond(200, self._shown_ledger(int(text)))
+        else:
+            connection.respond(400, _error(f"entries is {text!r}, which is not a whole number of at least 0"))
+
+    def _shown_ledger(self, wanted: int) -> bytes:
         entries = list(self.ledger.entries)[-wanted:] if wanted > 0 else []
         return msgspec.json.encode(
             {
