@@ -266,6 +266,8 @@ async def test_a_fault_is_refused_instead_of_ignored(
     [
         ({"faults": [{"fault": "reset"}]}, "does not inject faults"),
         ({"jitter": 0.1}, "exact times"),
+        ({"memory": 5}, "does not use memory"),
+        ({"registry": ["a"], "layers": 2}, "does not use registry and layers"),
         ({"load_factor": 2}, "exact times"),
         ({"inter_token": {"distribution": "gamma", "mean": 1}}, "needs a constant inter_token"),
         ({"ttft": {"distribution": "gamma", "mean": 1}, "ttft_cv": 1}, "a distribution already"),

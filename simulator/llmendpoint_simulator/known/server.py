@@ -23,6 +23,12 @@ from llmendpoint_simulator.shapes.base import Shape
 
 _VERSION = b'{"version":"0.17.4"}'
 _HEADER = REQUEST_ID_HEADER.lower()
+_DEFAULT = Behaviour()
+#: Fields of a behaviour that this mode does not read.
+_UNUSED = (
+    "embed", "cached_share", "embedding_models", "image_models", "registry", "revisions", "sizes", "memory",
+    "keep_alive", "cpu_factor", "pull_speed", "layers", "verify", "fault_after",
+)  # fmt: skip
 
 
 class KnownLatencyServer:
@@ -133,6 +139,9 @@ class KnownLatencyServer:
 
 def _checked(behaviour: Behaviour) -> Behaviour:
     """Return the behaviour. Raises ValueError if it has a field that this mode does not have."""
+    unused = [name for name in _UNUSED if getattr(behaviour, name) != getattr(_DEFAULT, name)]
+    if unused:
+        raise ValueError(f"the known-latency mode does not use {' and '.join(unused)}; leave it out")
     if behaviour.fault is not Fault.NONE or behaviour.faults:
         raise ValueError("the known-latency mode does not inject faults; run the simulator without --known-latency")
     if behaviour.load or behaviour.pull:
