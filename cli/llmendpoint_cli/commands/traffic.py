@@ -16,7 +16,7 @@ from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.identity import send
 from llmendpoint_cli.stack.lock import exclusive
-from llmendpoint_cli.stack.runs import DEFAULT_PROXY
+from llmendpoint_cli.stack.runs import DEFAULT_PROXY, key_file, use_key
 from llmendpoint_cli.stack.state import Kind, Program, Stack, read_process, read_stack, write_stack
 from llmendpoint_cli.stack.stop import supervisor_of
 from llmendpoint_cli.stack.traffic import traffic_programs
@@ -89,6 +89,7 @@ def _fill(options: Namespace) -> None:
     stack = read_stack(folders) if options.run is None and options.url is None and supervisor_runs(folders) else None
     if stack is None or not stack.sidecars:
         return
+    use_key(options, folders, stack)
     programs = traffic_programs(stack.sidecars[:1], [], options.model or "", _warn)
     for word in programs[0].command if programs else ():
         name, _, value = word.partition("=")
@@ -103,7 +104,8 @@ def _detach(flags: Flags, options: Namespace, words: list[str]) -> int:
         )
     folders = Folders()
     with _stack(folders) as stack:
-        programs = _programs(stack, options, words)
+        key = key_file(folders, stack) if options.url is None and options.api_key_file is None else None
+        programs = _programs(stack, options, words if key is None else [*words, f"--api-key-file={key}"])
         # Errors in the options are reported here, and not in a log.
         read_inputs(loadjob.settings_of(flags, flags.parse(programs[0].command[3:], environment={})))
         kept = [program for program in stack.programs if program.kind is not Kind.TRAFFIC]
