@@ -140,6 +140,8 @@ def _prometheus(facts: MachineFacts) -> _Row:
     server = facts.prometheus
     if server is None or server.silence is not None:
         return "Prometheus", "none answers; it is optional", of, True
+    if not server.targets:
+        return "Prometheus", "it has just started, and has not read its targets yet", of, True
     return "Prometheus", f"{_count(server.targets)} at {host_and_port(server.url)}", of, False
 
 

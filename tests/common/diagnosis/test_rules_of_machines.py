@@ -292,7 +292,13 @@ def test_servers_that_have_just_been_started_are_given_time() -> None:
 
 
 def test_a_prometheus_that_has_just_been_started_is_given_time_to_find_its_targets() -> None:
-    assert machine_findings(prometheus(targets=(), started=NOW - 3)) == ()
+    young = prometheus(targets=(), started=NOW - 3)
+    assert machine_findings(young) == ()
+    check = next(check for check in machine_checks(young, ()) if check.name == "Prometheus")
+    assert (check.state, check.words) == (
+        CheckState.NOT_CHECKED,
+        "it has just started, and has not read its targets yet",
+    )
     assert only(prometheus(targets=(), started=NOW - 60)).cause is Cause.PROMETHEUS_WITHOUT_TARGETS
 
 
