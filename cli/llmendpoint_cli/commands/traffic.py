@@ -12,11 +12,12 @@ from pathlib import Path
 
 import msgspec
 
+from llmendpoint_cli.api_keys import key_file, use_key_of_stack
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.identity import send
 from llmendpoint_cli.stack.lock import exclusive
-from llmendpoint_cli.stack.runs import DEFAULT_PROXY, key_file, use_key
+from llmendpoint_cli.stack.runs import DEFAULT_PROXY
 from llmendpoint_cli.stack.state import Kind, Program, Stack, read_process, read_stack, write_stack
 from llmendpoint_cli.stack.stop import supervisor_of
 from llmendpoint_cli.stack.traffic import traffic_programs
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str], program: str = "llmendpoint traffic") -> int:
             return _stop()
         if options.detach:
             return _detach(flags, options, [word for word in arguments if word not in _OWN])
+        use_key_of_stack(options)
         _fill(options)
         return run_settings(loadjob.settings_of(flags, options), program)
     except (InputError, ValueError) as error:
@@ -89,7 +91,6 @@ def _fill(options: Namespace) -> None:
     stack = read_stack(folders) if options.run is None and options.url is None and supervisor_runs(folders) else None
     if stack is None or not stack.sidecars:
         return
-    use_key(options, folders, stack)
     programs = traffic_programs(stack.sidecars[:1], [], options.model or "", _warn)
     for word in programs[0].command if programs else ():
         name, _, value = word.partition("=")

@@ -33,23 +33,22 @@ class Ports:
             if port in self._taken or (port in self._reserved and port != wanted.port):
                 continue
             if _is_free(wanted.host, port):
-                # The next port of a further proxy is no surprise; one that another program has is.
-                surprises = port != wanted.port and wanted.port not in self._taken
                 self._taken.add(port)
-                if surprises:
-                    self._say(f"port {wanted.port} is in use{_by(wanted.port)}: using {port}")
+                if port != wanted.port:
+                    self._say(f"port {wanted.port} is in use{self._holder(wanted.port)}: using {port}")
                 return Address(wanted.host, port)
             if is_given:
-                raise StackError(f"port {port} is in use{_by(port)}; end that program, or choose another port")
+                raise StackError(f"port {port} is in use{self._holder(port)}; end that program, or choose another port")
         raise StackError(
             f"the ports from {wanted.port} to {wanted.port + _SEARCHED_PORTS - 1} are all in use; stop a process that "
             "uses one of them"
         )
 
-
-def _by(port: int) -> str:
-    name = holder_of(port)
-    return f" by {name}" if name else ""
+    def _holder(self, port: int) -> str:
+        if port in self._taken:
+            return " by another program of the stack"
+        name = holder_of(port)
+        return f" by {name}" if name else ""
 
 
 def free_port(wanted: int, say: Callable[[str], None]) -> int:

@@ -26,8 +26,8 @@ def save_in_stack(options: Namespace) -> None:
     """Let a run without `--out` store its result in the state folder if a stack is up, and say so on stderr.
 
     A run without `--url` goes to the first proxy of the stack, which has another port if the default one was taken.
-    Through a proxy of the stack, its records are used too (`--sidecar`), and the API key of a tenant if it needs one.
-    If the folder cannot be written, for example because the disk is full, the run continues without it.
+    Through a proxy of the stack, its records are used too (`--sidecar`). If the folder cannot be written, for example
+    because the disk is full, the run continues without it.
     """
     folders = Folders()
     stack = read_stack(folders) if supervisor_runs(folders) else None
@@ -35,10 +35,8 @@ def save_in_stack(options: Namespace) -> None:
         return
     if options.url is None and options.run is None and stack.sidecars:
         options.url = stack.sidecars[0].proxy_url
-    admin_url = None if options.run is not None else _admin_url(stack, options.url or DEFAULT_URL)
-    if admin_url is not None:
-        options.sidecar = options.sidecar or admin_url
-        use_key(options, folders, stack)
+    if options.sidecar is None and options.run is None:
+        options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
     if options.out is not None:
         return
     try:
@@ -49,22 +47,6 @@ def save_in_stack(options: Namespace) -> None:
         return
     options.out = folder
     print(f"the result is stored in {folder}", file=sys.stderr)
-
-
-def use_key(options: Namespace, folders: Folders, stack: Stack) -> None:
-    """Let a run through the stack use the API key of its first tenant if the user names none, and say so on stderr."""
-    path = key_file(folders, stack)
-    if path is not None and options.api_key is None and options.api_key_file is None:
-        options.api_key_file = path
-        print(f"the requests have the API key of the tenant {path.name}", file=sys.stderr)
-
-
-def key_file(folders: Folders, stack: Stack) -> Path | None:
-    """Return the file with the API key of the first tenant of a stack, or None if its proxies need no key."""
-    keys = stack.request.get("--key")
-    if not isinstance(keys, list) or not keys:
-        return None
-    return folders.keys / str(keys[0]).partition("=")[0]
 
 
 def new_run(folders: Folders) -> Path:
