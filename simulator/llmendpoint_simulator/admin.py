@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from llmendpoint_simulator.behaviour import change
+from llmendpoint_simulator.behaviour import change, checked
 from llmendpoint_simulator.serving.exchange import Exchange
 from llmendpoint_simulator.serving.responses import JSON, Response
 from llmendpoint_simulator.shapes.base import failure
@@ -66,8 +66,8 @@ class Admin:
     def change_behaviour(self, exchange: Exchange) -> Response:
         """Replace fields of the behaviour."""
         try:
-            self._world.behaviour = change(self._world.behaviour, exchange.request.body)
-        except msgspec.MsgspecError as error:
+            self._world.behaviour = checked(change(self._world.behaviour, exchange.request.body))
+        except (msgspec.MsgspecError, ValueError) as error:
             return failure(400, str(error))
         return _json(self._world.behaviour)
 

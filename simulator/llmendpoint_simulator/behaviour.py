@@ -96,6 +96,13 @@ def change(behaviour: Behaviour, changes: bytes) -> Behaviour:
     return msgspec.convert(merged, Behaviour)
 
 
+def checked(behaviour: Behaviour) -> Behaviour:
+    """Return a behaviour without known latency. Raises ValueError if it has a field that only the other mode reads."""
+    if behaviour.capacity or behaviour.ttft_cv:
+        raise ValueError("capacity and ttft_cv need a simulator with --known-latency")
+    return behaviour
+
+
 def read_changes(path: Path) -> dict[str, object]:
     """Return the fields of a behaviour in a JSON file. Raises InputError, which names the file and the field."""
     try:

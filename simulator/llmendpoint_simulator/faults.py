@@ -49,6 +49,8 @@ class Fault(StrEnum):
 PULL_FAULTS = frozenset(
     {Fault.MANIFEST_MISSING, Fault.NO_LOCATION, Fault.DISK_FULL, Fault.DIGEST_MISMATCH, Fault.STALL}
 )
+_PULL_ONLY = PULL_FAULTS - {Fault.STALL}
+_PULL = "/api/pull"
 #: Faults instead of an answer, which every route can have.
 ANSWER_FAULTS = frozenset({Fault.STATUS_500, Fault.STATUS, Fault.QUEUE_FULL, Fault.RESET, Fault.STALL, Fault.HANG})
 #: Faults of requests that run a model and answer with one object, such as embeddings.
@@ -78,3 +80,12 @@ class FaultRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: _Status = 500
     message: str = "simulated failure"
     seconds: Seconds = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that can never apply. Raises ValueError, from which msgspec makes a ValidationError."""
+        if self.fault is Fault.NONE:
+            raise ValueError("a rule needs a `fault` other than `none`")
+        if self.route and not self.route.startswith("/"):
+            raise ValueError("`route` is a path, such as /api/chat")
+        if self.fault in _PULL_ONLY and self.route not in ("", _PULL):
+            raise ValueError(f"`{self.fault}` is a fault of pulls; leave `route` out")

@@ -22,7 +22,7 @@ from llmendpoint_common.process.units import (
     parse_number,
     parse_positive,
 )
-from llmendpoint_simulator.behaviour import Behaviour, read_changes
+from llmendpoint_simulator.behaviour import Behaviour, checked, read_changes
 from llmendpoint_simulator.faults import Fault
 from llmendpoint_simulator.latency import parse_latency
 
@@ -164,11 +164,17 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
         if options[name]:
             only = "needs" if not known else "cannot be combined with"
             flags.refuse(f"--{name.replace('_', '-')} {only} --known-latency")
+    behaviour = _behaviour(flags, options, others["behaviour"])
+    if not known:
+        try:
+            checked(behaviour)
+        except ValueError as error:
+            flags.refuse(f"--behaviour: {error}")
     return Settings(
         listen=others["listen"],
         known_latency=known,
         log_level=others["log_level"],
-        behaviour=_behaviour(flags, options, others["behaviour"]),
+        behaviour=behaviour,
     )
 
 

@@ -329,12 +329,22 @@ def test_five_hundred_endpoints_are_shown_in_pages_and_found(open_page: OpenPage
         assert tab.evaluate("location.hash") == "#/endpoints?q=assistant-499"
 
 
+#: Records the times between frames, in milliseconds.
+RECORD_FRAMES = """() => {
+  window.frames_ = [];
+  let last = performance.now();
+  const next = (now) => { window.frames_.push(now - last); last = now; requestAnimationFrame(next); };
+  requestAnimationFrame(next);
+}"""
+
+
 def test_five_hundred_endpoints_that_change_every_second_stay_responsive(open_page: OpenPage) -> None:
     with serving(lambda hub: states.fill_cluster(hub, 500)) as pages:
         tab = open_page(pages, "#/endpoints")
         protocol = tab.context.new_cdp_session(tab)
         # CPU time of the page's thread, which other programs on the machine do not lengthen.
         protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
+        tab.evaluate(RECORD_FRAMES)
         before = busy_seconds(protocol)
         for number in range(10):
             rows = list(states.endpoints(range(500), f"message {number}."))
@@ -342,8 +352,13 @@ def test_five_hundred_endpoints_that_change_every_second_stay_responsive(open_pa
             tab.wait_for_function(
                 "text => document.querySelector('tbody')?.textContent.includes(text)", arg=rows[0].message
             )
+        update = (busy_seconds(protocol) - before) / 10
+        frames = sorted(tab.evaluate("window.frames_"))
+        # docs/dashboard-pages.md quotes this line. Frames depend on what else the machine does.
+        print(f"an update: {update * 1000:.0f} ms of CPU time; a frame: p50 {frames[len(frames) // 2]:.1f} ms, "
+              f"p95 {frames[len(frames) * 95 // 100]:.1f} ms")  # fmt: skip
         # A delay of more than 100 ms would be felt when typing (RAIL), and an update has several tasks.
-        assert (busy_seconds(protocol) - before) / 10 < 0.1
+        assert update < 0.1
 
 
 def busy_seconds(protocol: Any) -> float:

@@ -222,6 +222,9 @@ async def test_the_ledger_counts_each_reason(start_simulator: StartSimulator, ht
         ({"fault": "stall", "probability": 2}, "faults[0].probability"),
         ({"fault": "status", "status": 200}, "faults[0].status"),
         ({"fault": "stall", "rout": "/"}, "rout"),
+        ({"fault": "stall", "route": "api/chat"}, "`route` is a path, such as /api/chat - at `$.faults[0]`"),
+        ({"fault": "disk_full", "route": "/api/chat"}, "`disk_full` is a fault of pulls"),
+        ({"fault": "none"}, "a rule needs a `fault` other than `none`"),
     ],
 )
 async def test_a_wrong_rule_is_refused_and_its_field_named(
@@ -231,6 +234,15 @@ async def test_a_wrong_rule_is_refused_and_its_field_named(
     async with http.put(f"{simulator.url}/simulator/behaviour", json={"faults": [rule]}) as response:
         assert response.status == 400
         assert named in (await response.json())["error"]
+
+
+async def test_a_field_that_would_have_no_effect_is_refused(
+    start_simulator: StartSimulator, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator()
+    async with http.put(f"{simulator.url}/simulator/behaviour", json={"capacity": 5}) as response:
+        assert response.status == 400
+        assert "need a simulator with --known-latency" in (await response.json())["error"]
 
 
 async def test_the_first_behaviour_is_restored(start_simulator: StartSimulator, http: aiohttp.ClientSession) -> None:

@@ -266,6 +266,8 @@ async def test_a_fault_is_refused_instead_of_ignored(
     [
         ({"faults": [{"fault": "reset"}]}, "does not inject faults"),
         ({"jitter": 0.1}, "exact times"),
+        ({"memory": 5}, "does not use memory"),
+        ({"registry": ["a"], "layers": 2}, "does not use registry and layers"),
         ({"load_factor": 2}, "exact times"),
         ({"inter_token": {"distribution": "gamma", "mean": 1}}, "needs a constant inter_token"),
         ({"ttft": {"distribution": "gamma", "mean": 1}, "ttft_cv": 1}, "a distribution already"),
@@ -278,6 +280,16 @@ async def test_a_field_that_would_make_times_inexact_is_refused(
     async with http.put(f"{server.url}/simulator/behaviour", json=changes) as response:
         assert response.status == 400
         assert sentence in (await response.json())["error"]
+
+
+@pytest.mark.parametrize("wanted", ["abc", "-1", "1.5"])
+async def test_a_wrong_number_of_entries_is_refused(
+    start_known_latency: StartKnownLatency, http: aiohttp.ClientSession, wanted: str
+) -> None:
+    server = await start_known_latency()
+    async with http.get(f"{server.url}/simulator/ledger?entries={wanted}") as response:
+        assert response.status == 400
+        assert repr(wanted) in (await response.json())["error"]
 
 
 @pytest.mark.parametrize(

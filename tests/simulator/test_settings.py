@@ -47,6 +47,8 @@ def test_sizes(text: str, number: int) -> None:
         ('{"tokns": 1}', [], "tokns"),
         ('{"faults": [{"fault": "none", "probability": 3}]}', [], "faults[0].probability"),
         ("[]", [], "is not a behaviour"),
+        ('{"capacity": 5}', [], "--behaviour: capacity and ttft_cv need a simulator with --known-latency"),
+        ('{"faults": [{"fault": "reset", "route": "api/chat"}]}', [], "`route` is a path, such as /api/chat"),
         ("{}", ["--jitter", "2"], "jitter"),
         ("{}", ["--load-factor", "0.5"], "load_factor"),
         ("{}", ["--memory", "much"], "--memory: 'much' is not a size; write it like 500MB, 24GB or 1.5GiB"),

@@ -9,6 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
+from llmendpoint_cli.api_keys import use_key_of_stack
 from llmendpoint_cli.cluster.names import parse_object_name
 from llmendpoint_cli.commands.picker import Answers, ask
 from llmendpoint_cli.runs import cluster_options
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str], program: str = "llmendpoint load") -> int:
     flags = command_line(program)
     options = flags.parse(arguments)
     if options.endpoint is None:
+        use_key_of_stack(options)
         for name in ("--name", "--kubeconfig", "--context"):
             if is_given(options, name):
                 flags.refuse(f"{name} is only allowed with --endpoint")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from llmendpoint_cli.api_keys import key_file, use_key_of_stack
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.identity import send
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str], program: str = "llmendpoint traffic") -> int:
             return _stop()
         if options.detach:
             return _detach(flags, options, [word for word in arguments if word not in _OWN])
+        use_key_of_stack(options)
         _fill(options)
         return run_settings(loadjob.settings_of(flags, options), program)
     except (InputError, ValueError) as error:
@@ -103,7 +105,8 @@ def _detach(flags: Flags, options: Namespace, words: list[str]) -> int:
         )
     folders = Folders()
     with _stack(folders) as stack:
-        programs = _programs(stack, options, words)
+        key = key_file(folders, stack) if options.url is None and options.api_key_file is None else None
+        programs = _programs(stack, options, words if key is None else [*words, f"--api-key-file={key}"])
         # Errors in the options are reported here, and not in a log.
         read_inputs(loadjob.settings_of(flags, flags.parse(programs[0].command[3:], environment={})))
         kept = [program for program in stack.programs if program.kind is not Kind.TRAFFIC]

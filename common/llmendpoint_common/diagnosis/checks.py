@@ -67,7 +67,7 @@ def cluster_checks(facts: ClusterFacts, findings: Iterable[Finding]) -> tuple[Ch
     if facts.operator is None or facts.operator.is_serving:
         checks += [_endpoint(endpoint, wrong) for endpoint in facts.endpoints]
     if not facts.endpoints:
-        checks.append(_judged("endpoints", "there is none", (Cause.ENDPOINT_NOT_FOUND,), causes))
+        checks.append(_judged("endpoints", "the cluster has none", (Cause.ENDPOINT_NOT_FOUND,), causes))
     checks += [Check("rights", CheckState.NOT_CHECKED, words) for words in facts.unread]
     return tuple(checks)
 
@@ -140,6 +140,8 @@ def _prometheus(facts: MachineFacts) -> _Row:
     server = facts.prometheus
     if server is None or server.silence is not None:
         return "Prometheus", "none answers; it is optional", of, True
+    if not server.targets:
+        return "Prometheus", "it has just started, and has not read its targets yet", of, True
     return "Prometheus", f"{_count(server.targets)} at {host_and_port(server.url)}", of, False
 
 

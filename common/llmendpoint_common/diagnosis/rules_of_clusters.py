@@ -194,7 +194,7 @@ def _operator(operator: OperatorFacts, now: float) -> Finding:
         advice = "See the events and the logs of its pods."
         command = f"kubectl -n {operator.namespace} describe pods -l {OPERATOR_LABEL}=true"
     sentence = (
-        f"No operator of llmendpoint runs: {seen}.{why} Endpoints go on serving, but no change is applied, and their "
+        f"No operator of llmendpoint runs: {seen}.{why} Endpoints keep serving, but no change is applied, and their "
         "conditions are outdated."
     )
     return Finding(Severity.ERROR, Cause.OPERATOR_NOT_RUNNING, "operator", sentence, advice, command)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llmendpoint_common.contracts.ollama import OLLAMA_PORT, model_key
+from llmendpoint_common.contracts.ollama import model_key
+from llmendpoint_common.diagnosis.commands import command_for, restarted, with_context, with_model
 from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import LoadedModel, MachineFacts, OllamaFacts, Silence, SilenceKind
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
@@ -23,7 +24,6 @@ _LITTLE_DISK = 5 * _GIB
 _VERY_LITTLE_DISK = _GIB
 #: Contexts are rounded down to a multiple of this number of tokens.
 _CONTEXT_STEP = 1024
-_USUAL_PLACE = ("localhost", OLLAMA_PORT)
 _ANY_MODEL = "llama3.2:1b"
 
 
@@ -50,16 +50,6 @@ def _faults_of(ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
         yield from _context(model, ollama, facts)
 
 
-def command_for(url: str, command: str) -> str:
-    """Return a command of Ollama for the server at a URL. Only a server at another address has to be named."""
-    return command if place(url) == _USUAL_PLACE else f"OLLAMA_HOST={host_and_port(url)} {command}"
-
-
-def restart_command(facts: MachineFacts) -> str:
-    """Return the command that starts Ollama again."""
-    return "osascript -e 'quit app \"Ollama\"'; open -a Ollama" if facts.is_macos else "sudo systemctl restart ollama"
-
-
 def _silent(ollama: OllamaFacts, silence: Silence, facts: MachineFacts) -> Finding:
     where = host_and_port(ollama.url)
     if silence.kind is SilenceKind.REFUSED and ollama.is_local:
@@ -78,8 +68,7 @@ def _silent(ollama: OllamaFacts, silence: Silence, facts: MachineFacts) -> Findi
             Cause.OLLAMA_NOT_ANSWERING,
             "Ollama",
             f"Ollama accepts connections at {where}, but does not answer: {silence.error}.",
-            "Restart it. If it was not installed as a service, end its process and run `ollama serve`.",
-            restart_command(facts),
+            *restarted(ollama, facts),
         )
     if silence.kind is SilenceKind.FOREIGN:
         return Finding(
@@ -143,12 +132,10 @@ def _missing(ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
 
 
 def _model_missing(name: str, sentence: str, ollama: OllamaFacts) -> Finding:
-    advice = "Pull it, or correct its name: `ollama list` shows the models that are present."
-    if not ollama.models:
-        advice = f"Pull one, for example {name}." if name == _ANY_MODEL else "Pull it."
-    return Finding(
-        Severity.ERROR, Cause.MODEL_MISSING, name, sentence, advice, command_for(ollama.url, f"ollama pull {name}")
-    )
+    advice, command = with_model(ollama, name)
+    if name == _ANY_MODEL and not (ollama.models or ollama.is_simulated):
+        advice = f"Pull one, for example {name}."
+    return Finding(Severity.ERROR, Cause.MODEL_MISSING, name, sentence, advice, command)
 
 
 def _memory(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> Iterator[Finding]:
@@ -180,8 +167,7 @@ def _why_on_cpu(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) ->
     if model.context and weights and weights <= model.vram:
         fitting = _fitting_context(model, model.context, weights)
         why = f"Its weights fit, but not with a context of {model.context} tokens."
-        advice = "Set a shorter context, and restart Ollama. For a service, set the variable in its unit."
-        return why, advice, command_for(ollama.url, f"OLLAMA_CONTEXT_LENGTH={fitting} ollama serve")
+        return why, *with_context(ollama, fitting, facts)
     why = "It is larger than the memory of the GPU that is free."
     return (
         why,
@@ -216,12 +202,8 @@ def _context(model: LoadedModel, ollama: OllamaFacts, facts: MachineFacts) -> It
         )
         command = command_for(ollama.url, f"ollama show {model.name}")
     else:
-        advice = "Set the length for all models when Ollama starts, or `num_ctx` in the options of the requests."
-        command = (
-            f"launchctl setenv OLLAMA_CONTEXT_LENGTH {wanted} && {restart_command(facts)}"
-            if facts.is_macos
-            else command_for(ollama.url, f"OLLAMA_CONTEXT_LENGTH={wanted} ollama serve")
-        )
+        advice, command = with_context(ollama, wanted, facts)
+        advice += " Or set `num_ctx` in the options of the requests."
     yield Finding(Severity.WARNING, Cause.CONTEXT_CUT, model.name, sentence, advice, command)
 
 

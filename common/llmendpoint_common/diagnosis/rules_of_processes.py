@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus, SidecarStatus
+from llmendpoint_common.diagnosis.commands import command_for, restarted
 from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import (
     MachineFacts,
+    OllamaFacts,
     PortFacts,
     ProcessFacts,
     SidecarFacts,
@@ -16,7 +18,6 @@ from llmendpoint_common.diagnosis.facts import (
 )
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
-from llmendpoint_common.diagnosis.rules_of_ollama import command_for, restart_command
 from llmendpoint_common.process.exit_codes import exit_text
 
 #: Each connection of a client may need a second one to Ollama, so this is enough for about 2000 clients.
@@ -161,8 +162,11 @@ def _status(sidecar: SidecarFacts, status: SidecarStatus, facts: MachineFacts) -
     subject = f"sidecar {sidecar.name}"
     if status.stalled is not None:
         sentence = status.stalled.message
-        advice = "Restart Ollama. If it happens again, check the GPU (`dmesg`, `nvidia-smi`)."
-        yield Finding(Severity.ERROR, Cause.OLLAMA_HUNG, subject, sentence, advice, restart_command(facts))
+        ollama = _upstream_of(sidecar, facts)
+        advice, command = restarted(ollama, facts)
+        if ollama is None or not ollama.is_simulated:
+            advice += " If it happens again, check the GPU (`dmesg`, `nvidia-smi`)."
+        yield Finding(Severity.ERROR, Cause.OLLAMA_HUNG, subject, sentence, advice, command)
         return
     if not status.upstream_up:
         yield from _without_upstream(sidecar, facts)
@@ -172,6 +176,13 @@ def _status(sidecar: SidecarFacts, status: SidecarStatus, facts: MachineFacts) -
         yield _failed(model, sidecar.upstream)
     if not status.ready and not failed:
         yield _not_ready(sidecar, status, facts)
+
+
+def _upstream_of(sidecar: SidecarFacts, facts: MachineFacts) -> OllamaFacts | None:
+    """Return the Ollama behind a sidecar. If the sidecar's upstream is not known, it is the only one."""
+    if sidecar.upstream:
+        return next((one for one in facts.ollamas if place(one.url) == place(sidecar.upstream)), None)
+    return facts.ollamas[0] if len(facts.ollamas) == 1 else None
 
 
 def _without_upstream(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Finding]:

@@ -18,10 +18,17 @@ _PAIRS = {None: ("0.0.0.0", "::"), LOCALHOST: ("127.0.0.1", "::1")}
 _PROBES = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 
+class ListenError(OSError):
+    """A socket cannot listen. Its text is one sentence for people, without the number of the error."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 def bind_sockets(address: Address, *, reuse_port: bool = False) -> list[socket.socket]:
     """Return listening, non-blocking sockets for `address`. Port 0 selects a free port, the same for IPv4 and IPv6.
 
-    Raises OSError, which names the address, for example if it is in use.
+    Raises ListenError, which names the address, for example if it is in use.
     """
     pair = _PAIRS.get(address.host)
     if pair is None:
@@ -91,5 +98,5 @@ def _listen(family: int, host: str, port: int, *, reuse_port: bool) -> socket.so
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"cannot listen on {Address(host, port)}: {error.strerror}") from None
+        raise ListenError(error.errno, f"cannot listen on {Address(host, port)}: {error.strerror}") from None
     return sock

@@ -23,6 +23,12 @@ from llmendpoint_simulator.shapes.base import Shape
 
 _VERSION = b'{"version":"0.17.4"}'
 _HEADER = REQUEST_ID_HEADER.lower()
+_DEFAULT = Behaviour()
+#: Fields of a behaviour that this mode does not read.
+_UNUSED = (
+    "embed", "cached_share", "embedding_models", "image_models", "registry", "revisions", "sizes", "memory",
+    "keep_alive", "cpu_factor", "pull_speed", "layers", "verify", "fault_after",
+)  # fmt: skip
 
 
 class KnownLatencyServer:
@@ -75,7 +81,7 @@ class KnownLatencyServer:
     def _manage(self, connection: Connection, request: Request) -> None:
         match request.method, request.path:
             case "GET", "/simulator/ledger":
-                connection.respond(200, self._show_ledger(request.query))
+                self._answer_ledger(connection, request.query)
             case "DELETE", "/simulator/ledger":
                 self.ledger.clear()
                 self.timers.longest_lateness = 0.0
@@ -103,8 +109,14 @@ class KnownLatencyServer:
         models = [{"id": name, "object": "model", "owned_by": "library"} for name in self.behaviour.models]
         return msgspec.json.encode({"object": "list", "data": models})
 
-    def _show_ledger(self, query: str) -> bytes:
-        wanted = int(parse_qs(query).get("entries", ["100"])[0])
+    def _answer_ledger(self, connection: Connection, query: str) -> None:
+        text = parse_qs(query).get("entries", ["100"])[0]
+        if text.isdecimal():
+            connection.respond(200, self._shown_ledger(int(text)))
+        else:
+            connection.respond(400, _error(f"entries is {text!r}, which is not a whole number of at least 0"))
+
+    def _shown_ledger(self, wanted: int) -> bytes:
         entries = list(self.ledger.entries)[-wanted:] if wanted > 0 else []
         return msgspec.json.encode(
             {
@@ -127,6 +139,9 @@ class KnownLatencyServer:
 
 def _checked(behaviour: Behaviour) -> Behaviour:
     """Return the behaviour. Raises ValueError if it has a field that this mode does not have."""
+    unused = [name for name in _UNUSED if getattr(behaviour, name) != getattr(_DEFAULT, name)]
+    if unused:
+        raise ValueError(f"the known-latency mode does not use {' and '.join(unused)}; leave it out")
     if behaviour.fault is not Fault.NONE or behaviour.faults:
         raise ValueError("the known-latency mode does not inject faults; run the simulator without --known-latency")
     if behaviour.load or behaviour.pull:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -203,6 +204,17 @@ def test_a_model_that_cannot_be_pulled(machine: Machine, ollama: RealOllama, tmp
     assert model["message"] in finding["sentence"]
 
 
+def test_a_model_that_the_simulator_lacks(machine: Machine) -> None:
+    port = free_port()
+    machine.run(sys.executable, "-m", "llmendpoint_simulator", f"--listen=127.0.0.1:{port}", "--model=a")
+    wait_until(lambda: answers(f"{url(port)}/api/version"))
+    machine.sidecar(port)
+    finding = machine.only("--model", "a", "--model", "b:1b")
+    assert (finding["cause"], finding["subject"]) == ("ModelMissing", "b:1b")
+    subprocess.run(finding["command"], shell=True, check=True, stdout=subprocess.DEVNULL)
+    assert machine.doctor("--model", "a", "--model", "b:1b")[0] == 0
+
+
 def test_an_ollama_that_is_hung(machine: Machine) -> None:
     port = free_port()
     machine.run(sys.executable, "-m", "llmendpoint_simulator", f"--listen=127.0.0.1:{port}", "--model=a", "--ttft=0")
@@ -224,6 +236,8 @@ def test_an_ollama_that_is_hung(machine: Machine) -> None:
     stalled = wait_until(lambda: fetch(f"{sidecar.admin_url}/status").get("stalled"), 60)
     finding = machine.only()
     assert (finding["cause"], finding["sentence"]) == ("OllamaHung", stalled["message"])
+    subprocess.run(finding["command"], shell=True, check=True, stdout=subprocess.DEVNULL)
+    wait_until(lambda: machine.doctor()[0] == 0, 60)
 
 
 def test_a_process_that_has_crashed(machine: Machine, scripted: ScriptedServer) -> None:

@@ -291,7 +291,14 @@ spec:
     code, body = get(tags, Authorization=f"Bearer {KEY}")
     assert code == 200
     assert b"tiny:1b" in body
-    assert [generate(stack) for _ in range(2)] == [200, 429]
+    # Commands of the user of the stack have a key: the file of its first tenant.
+    load = stack.run("load", "--model", "tiny:1b", "--concurrency", "1", "--max-requests", "1", "--warmup", "0")
+    assert "the requests have the API key of the tenant team-a" in load.stderr
+    assert (load.returncode, "HTTP 401" in load.stdout) == (0, False), load.stdout
+    assert stack.run("traffic", "--detach").returncode == 0
+    assert f"--api-key-file={stack.folders.keys / 'team-a'}" in stack.record("traffic").command
+    assert stack.run("traffic", "--stop").returncode == 0
+    assert generate(stack) == 429
     config = json.loads((stack.folders.configs / "sidecar.json").read_text())
     assert "removeUndeclared" not in config
     assert "--idle-timeout=5m" in stack.record("sidecar").command

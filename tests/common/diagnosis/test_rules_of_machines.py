@@ -230,6 +230,39 @@ def test_an_ollama_on_another_machine_cannot_be_started_from_here() -> None:
     assert "Start it on that machine" in finding.advice
 
 
+def test_an_ollama_on_another_machine_is_restarted_there() -> None:
+    far = replace(OLLAMA, url="http://gpu.example:11434", is_local=False)
+    finding = only(replace(HEALTHY, ollamas=(replace(far, silence=TIMEOUT),)))
+    assert finding.advice.startswith("Restart it on that machine.")
+    finding = only(replace(HEALTHY, ollamas=(replace(far, loaded=(replace(FITS, wanted_context=8192),)),)))
+    assert finding.command == "OLLAMA_CONTEXT_LENGTH=8192 ollama serve"
+    assert finding.advice.startswith("Stop Ollama on that machine, and start it again")
+
+
+def test_an_ollama_of_the_stack_is_restarted_with_the_stack() -> None:
+    stack = (*PROCESSES, ProcessFacts("ollama", True, f"{OLLAMA_URL}/api/version", NOW - 60))
+    commands = [
+        only(replace(facts, processes=stack)).command
+        for facts in (
+            without_ollama(TIMEOUT),
+            sidecar(status=HUNG),
+            loaded(HALF),
+            loaded(replace(FITS, wanted_context=8192, wanted_by="you ask")),
+        )
+    ]
+    assert commands == [
+        "llmendpoint down && llmendpoint up",
+        "llmendpoint down && llmendpoint up",
+        "llmendpoint down && OLLAMA_CONTEXT_LENGTH=1024 llmendpoint up",
+        "llmendpoint down && OLLAMA_CONTEXT_LENGTH=8192 llmendpoint up",
+    ]
+
+
+def test_an_ollama_that_runs_is_stopped_before_it_is_started_again() -> None:
+    for model in (HALF, replace(FITS, wanted_context=8192)):
+        assert only(loaded(model)).advice.startswith("Stop Ollama, and start it again with this length")
+
+
 def test_a_port_that_is_only_needed_later_is_not_a_fault() -> None:
     port = PortFacts(3001, "the dashboard", PortOwner(77, "grafana"), "--dashboard-listen", is_in_use=False)
     finding = only(replace(HEALTHY, ports=(port,)))
@@ -259,7 +292,13 @@ def test_servers_that_have_just_been_started_are_given_time() -> None:
 
 
 def test_a_prometheus_that_has_just_been_started_is_given_time_to_find_its_targets() -> None:
-    assert machine_findings(prometheus(targets=(), started=NOW - 3)) == ()
+    young = prometheus(targets=(), started=NOW - 3)
+    assert machine_findings(young) == ()
+    check = next(check for check in machine_checks(young, ()) if check.name == "Prometheus")
+    assert (check.state, check.words) == (
+        CheckState.NOT_CHECKED,
+        "it has just started, and has not read its targets yet",
+    )
     assert only(prometheus(targets=(), started=NOW - 60)).cause is Cause.PROMETHEUS_WITHOUT_TARGETS
 
 

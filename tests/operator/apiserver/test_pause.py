@@ -123,7 +123,7 @@ def test_a_service_that_is_missing_while_paused_is_not_promised(served: Any) -> 
     assert found["reason"] == "Paused"
     assert found["message"] == (
         "The Service for clients does not exist. The operator does not write Service/assistant, because the annotation "
-        f"{PAUSED_ANNOTATION} of this endpoint is true. Remove the annotation to go on."
+        f"{PAUSED_ANNOTATION} of this endpoint is true. Remove the annotation to resume."
     )
 
 

@@ -95,5 +95,5 @@ def _paused(seen: Observation) -> str:
     )
     return (
         f"{state} The operator does not write {in_short(seen.withheld, ', ')}, because the annotation "
-        f"{PAUSED_ANNOTATION} of this endpoint is true. Remove the annotation to go on."
+        f"{PAUSED_ANNOTATION} of this endpoint is true. Remove the annotation to resume."
     )

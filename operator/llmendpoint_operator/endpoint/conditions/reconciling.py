@@ -20,7 +20,7 @@ from llmendpoint_operator.kube.unwatched import required, sentence
 _TYPE = EndpointCondition.RECONCILING
 _PAUSED = (
     f"The operator writes no object of this endpoint, because its annotation {PAUSED_ANNOTATION} is true. Remove the "
-    "annotation to go on."
+    "annotation to resume."
 )
 _SHOWN = 3
 _ZERO_REPLICAS = "Set spec.replicas to 1 or more to start pods."

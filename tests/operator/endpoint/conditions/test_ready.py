@@ -118,7 +118,7 @@ def test_a_paused_endpoint_does_not_promise_what_the_operator_will_not_write() -
     assert outcome(ready(endpoint_spec(), seen)) == (False, "Paused")
     assert message(endpoint_spec(), seen) == (
         "The Service for clients does not exist. The operator does not write Service/assistant, because the annotation "
-        "llmendpoint.dev/paused of this endpoint is true. Remove the annotation to go on."
+        "llmendpoint.dev/paused of this endpoint is true. Remove the annotation to resume."
     )
     seen = replace(NO_PODS, paused=True, withheld=("StatefulSet/assistant",))
     assert message(endpoint_spec(), seen).startswith("No replica is ready, and none says why. The operator does not")

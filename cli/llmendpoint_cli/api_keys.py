@@ -1,0 +1,41 @@
+"""The API keys of a stack, for requests that the user of the stack sends through its proxies."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.health import supervisor_runs
+from llmendpoint_cli.stack.state import Stack, read_stack
+from llmendpoint_common.diagnosis.places import place
+
+
+def use_key_of_stack(options: Namespace) -> None:
+    """Let a run through a proxy of the stack that is up use the API key of its first tenant, and say so on stderr.
+
+    A run without `--url` goes through such a proxy. A key that the user names takes precedence.
+    """
+    folders = Folders()
+    if options.run is not None or options.api_key is not None or options.api_key_file is not None:
+        return
+    stack = read_stack(folders) if supervisor_runs(folders) else None
+    if stack is None or not _is_proxy(stack, options.url):
+        return
+    path = key_file(folders, stack)
+    if path is not None:
+        options.api_key_file = path
+        print(f"the requests have the API key of the tenant {path.name}", file=sys.stderr)
+
+
+def key_file(folders: Folders, stack: Stack) -> Path | None:
+    """Return the file with the API key of the first tenant of a stack, or None if its proxies need no key."""
+    keys = stack.request.get("--key")
+    if not isinstance(keys, list) or not keys:
+        return None
+    return folders.keys / str(keys[0]).partition("=")[0]
+
+
+def _is_proxy(stack: Stack, url: str | None) -> bool:
+    return url is None or any(place(sidecar.proxy_url) == place(url) for sidecar in stack.sidecars)

@@ -1,0 +1,72 @@
+"""Commands for an Ollama, by what runs it: a service, the stack of `llmendpoint up`, another host, or the simulator."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from llmendpoint_common.contracts.ollama import OLLAMA_PORT
+from llmendpoint_common.diagnosis.facts import MachineFacts, OllamaFacts
+from llmendpoint_common.diagnosis.places import host_and_port, place
+
+_USUAL_PLACE = ("localhost", OLLAMA_PORT)
+_CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH"
+_RESTART_ON_MACOS = "osascript -e 'quit app \"Ollama\"'; open -a Ollama"
+
+
+def command_for(url: str, command: str) -> str:
+    """Return a command of Ollama for the server at a URL. Only a server at another address has to be named."""
+    return command if place(url) == _USUAL_PLACE else f"OLLAMA_HOST={host_and_port(url)} {command}"
+
+
+def restarted(ollama: OllamaFacts | None, facts: MachineFacts) -> tuple[str, str]:
+    """Return the advice and the command to restart an Ollama, or one of this machine if its address is not known."""
+    if ollama is not None and ollama.is_simulated and ollama.silence is None:
+        advice = "This is the simulator, which hangs if it is told to. Return to its behaviour at the start."
+        return advice, f"curl -X DELETE {ollama.url}/simulator/behaviour"
+    if ollama is not None and _is_of_the_stack(ollama, facts):
+        return "Start the stack again, which restarts it too.", f"llmendpoint down && {facts.up}"
+    command = (
+        "osascript -e 'quit app \"Ollama\"'; open -a Ollama" if facts.is_macos else "sudo systemctl restart ollama"
+    )
+    where = "Restart it." if ollama is None or ollama.is_local else "Restart it on that machine."
+    return f"{where} If it was not installed as a service, end its process and run `ollama serve`.", command
+
+
+def with_context(ollama: OllamaFacts, length: int, facts: MachineFacts) -> tuple[str, str]:
+    """Return the advice and the command to restart an Ollama with another context length, in tokens."""
+    variable = f"{_CONTEXT_VARIABLE}={length}"
+    if _is_of_the_stack(ollama, facts):
+        advice = (
+            "Start the stack again with this length for all models. If its manifest sets `spec.ollama.contextLength`, "
+            "change it there."
+        )
+        return advice, f"llmendpoint down && {variable} {facts.up}"
+    if facts.is_macos and ollama.is_local:
+        _, restart = restarted(ollama, facts)
+        return (
+            "Restart Ollama with this length for all models.",
+            f"launchctl setenv {variable.replace('=', ' ')} && {restart}",
+        )
+    where = "" if ollama.is_local else " on that machine"
+    advice = (
+        f"Stop Ollama{where}, and start it again with this length for all models. For a service, set the variable in "
+        "its unit."
+    )
+    serve = command_for(ollama.url, f"{variable} ollama serve") if ollama.is_local else f"{variable} ollama serve"
+    return advice, serve
+
+
+def with_model(ollama: OllamaFacts, name: str) -> tuple[str, str]:
+    """Return the advice and the command for a model that an Ollama does not have."""
+    if ollama.is_simulated:
+        models = json.dumps({"models": [*(model.name for model in ollama.models), name]})
+        command = f"curl -X PUT {ollama.url}/simulator/behaviour -d {shlex.quote(models)}"
+        return "This is the simulator, which only has the models that it is told to have.", command
+    advice = "Pull it, or correct its name: `ollama list` shows the models that are present."
+    return (advice if ollama.models else "Pull it."), command_for(ollama.url, f"ollama pull {shlex.quote(name)}")
+
+
+def _is_of_the_stack(ollama: OllamaFacts, facts: MachineFacts) -> bool:
+    """Return whether a process of the stack listens at the address of an Ollama."""
+    return any(process.url and place(process.url) == place(ollama.url) for process in facts.processes)
