@@ -21,13 +21,23 @@ def where(folders: Folders, stack: Stack, width: int) -> Iterator[str]:
         else:
             yield name
             yield f"  {text}"
-    simulated = [sidecar.name for sidecar in stack.sidecars if sidecar.simulated]
-    if simulated:
+    if sentence := simulation(stack):
         yield ""
-        yield f"{', '.join(simulated)} is simulated: no model runs, and all numbers are made up."
+        yield sentence
     yield ""
     yield "try next:"
     yield from (f"  {line}" for line in _next(stack))
+
+
+def simulation(stack: Stack) -> str:
+    """Return a sentence about the model servers that are simulators, or an empty text if there are none."""
+    names = [sidecar.name for sidecar in stack.sidecars if sidecar.simulated]
+    if not names:
+        return ""
+    if len(stack.sidecars) == 1:
+        return "The model server is the simulator: no model runs, and all numbers are made up."
+    verb = "is the simulator" if len(names) == 1 else "are simulators"
+    return f"{' and '.join(names)} {verb}: no model runs there, and the numbers are made up."
 
 
 def _rows(folders: Folders, stack: Stack) -> Iterator[tuple[str, str]]:

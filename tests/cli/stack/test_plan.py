@@ -137,7 +137,7 @@ def test_the_summary_fits_and_names_the_next_steps(tmp_path: Path, width: int) -
     text = "\n".join(where(Folders(tmp_path), made.stack, width))
     assert made.stack.sidecars[0].proxy_url in text
     assert "llmendpoint load --url" in text
-    assert "ollama is simulated" in text
+    assert "The model server is the simulator: no model runs" in text
 
 
 def test_the_next_steps_name_the_model_of_the_file_or_of_the_model_server(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_status_says_what_runs_and_whether_it_is_healthy(running: LocalStack) ->
     done = running.run("status")
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[0].split() == ["NAME", "STATE", "ADDRESS", "PID", "SINCE", "RESTARTS"]
-    assert "simulator is simulated: no model runs, and all numbers are made up." in done.stdout
+    assert "The model server is the simulator: no model runs, and all numbers are made up." in done.stdout
     assert [row["name"] for row in status(running)["processes"]] == ["supervisor", "simulator", "sidecar"]
     assert get(f"{proxy_url(running)}/api/version")[0] == 200
 
