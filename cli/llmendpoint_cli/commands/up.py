@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,6 +189,8 @@ def _up(request: Request, endpoint: Endpoint | None, console: Console, *, is_for
     # The supervisor outlives this process.
     supervisor.returncode = 0
     _show(folders, plan.stack, request, console)
+    for sentence in _unready(folders, plan.stack):
+        say(sentence)
     return exit_codes.OK
 
 
@@ -249,6 +251,16 @@ def _already(folders: Folders, running: Stack, request: Request, console: Consol
     if sick:
         console.print(f"Not healthy: {', '.join(sick)}. `llmendpoint status` says why.")
     return exit_codes.OK
+
+
+def _unready(folders: Folders, stack: Stack) -> Iterator[str]:
+    """Yield a sentence for each proxy whose models, as the file names them, are not ready yet."""
+    if not stack.model:
+        return
+    sidecars = {program.name for program in stack.programs if program.kind is Kind.SIDECAR}
+    for health in health_of(folders, stack):
+        if health.name in sidecars and not health.healthy:
+            yield f"{health.name} is not ready yet: {health.message} (`llmendpoint status` shows when it is)"
 
 
 def _show(folders: Folders, stack: Stack, request: Request, console: Console) -> None:
