@@ -12,7 +12,7 @@ import yaml
 from llmendpoint_cli.manifest.endpoint import read_endpoint
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.plan import Plan, make_plan
-from llmendpoint_cli.stack.ports import holder_of
+from llmendpoint_cli.stack.ports import Ports, holder_of
 from llmendpoint_cli.stack.request import KeyFile, Request, differences, parse_key, parse_upstream
 from llmendpoint_cli.stack.state import Program
 from llmendpoint_cli.stack.summary import exposure, where
@@ -121,6 +121,23 @@ def test_prometheus_scrapes_every_sidecar_and_is_bounded(tmp_path: Path, monkeyp
     assert "--storage.tsdb.retention.time=7d" in command
     assert "--storage.tsdb.retention.size=1GB" in command
     assert any(word.startswith(f"--storage.tsdb.path={tmp_path}") for word in command)
+
+
+def test_the_next_ports_of_further_proxies_are_not_said_to_be_in_use(tmp_path: Path) -> None:
+    port, admin = free_ports(2)
+    request = Request(listen=Address("localhost", port), metrics_listen=Address("localhost", admin), dashboard=False,
+                      prometheus=False)  # fmt: skip
+    upstreams = (OLLAMA, OLLAMA._replace(name="gpu2"))
+    made, said = plan(tmp_path, request, *upstreams)
+    assert len({sidecar.proxy_url for sidecar in made.stack.sidecars}) == 2
+    assert not [sentence for sentence in said if "another program of the stack" in sentence]
+    # A program of another kind, such as the dashboard, does not have its usual port. That is said.
+    said = []
+    ports = Ports(said.append)
+    ports.free(Address("localhost", port))
+    ports.free(Address("localhost", port))
+    assert len(said) == 1
+    assert f"port {port} is in use by another program of the stack: using " in said[0]
 
 
 def test_a_port_in_use_is_replaced_by_the_next_one(tmp_path: Path) -> None:
