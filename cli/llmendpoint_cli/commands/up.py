@@ -71,7 +71,7 @@ files:
   ~/.local/state/llmendpoint has the state, the logs and the results of load tests. LLMENDPOINT_STATE_DIR names another
   folder, for a second stack beside the first one.
 
-exit codes: 0 everything runs, 1 a program did not start, 2 invalid option or file
+exit codes: 0 everything runs, 1 a program did not start, 2 invalid option or file, 130 interrupted
 """
 
 
@@ -102,7 +102,10 @@ def command_line(program: str = "llmendpoint up") -> Flags:
     parts.switch("no-prometheus", "do not start Prometheus, even if it is installed")
     parts.option("traffic", parse_rate, None, "also send background traffic, in requests per second", value="RATE")
     process = flags.group("process")
-    process.switch("foreground", "stay, and end everything with Ctrl-C or SIGTERM; for systemd and containers")
+    process.switch(
+        "foreground",
+        "stay, and end everything with Ctrl-C, SIGTERM, or when the terminal closes; for systemd and containers",
+    )
     process.switch("service", "write a user unit of systemd with these options, and start nothing")
     return flags
 
