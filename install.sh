@@ -54,6 +54,17 @@ find_source() {
   SOURCE=$WORK/source
 }
 
+# Fails before anything is downloaded if the folders cannot be written.
+check_access() {
+  for folder in "$HOME_FOLDER" "$PREFIX/bin"; do
+    existing=$folder
+    while [ ! -e "$existing" ]; do existing=$(dirname "$existing"); done
+    if [ ! -d "$existing" ] || [ ! -w "$existing" ] || [ ! -x "$existing" ]; then
+      fail "$folder cannot be created or written, because you have no write permission for $existing; choose another folder with --prefix FOLDER"
+    fi
+  done
+}
+
 # Creates the virtual environment $1 with the packages and llmendpoint.
 create_environment() {
   if has uv; then
@@ -78,7 +89,7 @@ install() {
     *) fail "Linux or macOS is needed, and this is $(uname -s)" ;;
   esac
   python=$(find_python)
-  [ -n "$python" ] || fail "Python 3.11 to 3.14 is needed, and there is $(python3 --version 2>/dev/null || echo no Python); name one with PYTHON=FOLDER/python3.12 sh install.sh"
+  [ -n "$python" ] || fail "Python 3.11 to 3.14 is needed, and ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>/dev/null || echo not a Python); name one with PYTHON=FOLDER/python3.12 before sh"
   if [ -e "$LINK" ] && [ ! -L "$LINK" ]; then
     fail "$LINK exists, and is not a link of this installer; remove it, or choose another --prefix"
   fi
@@ -88,6 +99,7 @@ install() {
   if [ -x "$LINK" ] && "$LINK" status --format json 2>/dev/null | grep -q '"up": true'; then
     fail "llmendpoint is running, and its files would be replaced; end it with: $LINK down"
   fi
+  check_access
   find_source
   say "installing into $HOME_FOLDER with $("$python" --version), a minute or two"
   mkdir -p "$HOME_FOLDER" "$PREFIX/bin"
@@ -129,8 +141,16 @@ WORK=
 fresh=
 cleanup() {
   if [ -n "$WORK" ]; then rm -rf "$WORK"; fi
-  # An installation that failed leaves the earlier one as it was.
-  if [ -n "$fresh" ]; then rm -rf "$fresh"; fi
+  if [ -n "$fresh" ]; then
+    rm -rf "$fresh"
+    if [ -L "$LINK" ]; then
+      printf 'install.sh: the installation failed, and the earlier one is as it was\n' >&2
+    else
+      rm -f "$HOME_FOLDER/.installed"
+      rmdir "$HOME_FOLDER" 2>/dev/null || true
+      printf 'install.sh: the installation failed, and nothing was installed\n' >&2
+    fi
+  fi
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM

@@ -9,6 +9,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from llmendpoint_cli.direct import open_url
 from llmendpoint_common.api import defaults
 
 #: Model of the simulator.
@@ -105,6 +106,6 @@ def _in_memory(url: str) -> set[str]:
 def _call(url: str, body: dict[str, Any] | None) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data)  # noqa: S310 - the scheme is ours
-    with urllib.request.urlopen(request, timeout=_PROBE_SECONDS) as response:  # noqa: S310
+    with open_url(request, _PROBE_SECONDS) as response:
         answer = json.loads(response.read())
     return answer if isinstance(answer, dict) else {}

@@ -92,6 +92,14 @@ def test_variables_of_the_other_programs_do_not_reach_the_demo() -> None:
     assert "Passed" in done.stdout
 
 
+def test_a_proxy_of_the_user_is_not_asked_for_programs_of_this_machine() -> None:
+    # Nothing listens on this port.
+    done = run("demo", "--duration", "1s", **NO_OLLAMA, http_proxy="http://127.0.0.1:1", no_proxy="")
+    # A run of a second has too few requests for a verdict.
+    assert done.returncode in (0, 98), done.stdout + done.stderr
+    assert "metrics of the sidecar:" in done.stdout
+
+
 def _with_environment(mark: str) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):

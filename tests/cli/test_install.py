@@ -56,6 +56,35 @@ def test_what_is_missing_is_said(
     assert not (tmp_path / "prefix").exists()
 
 
+def test_a_python_that_was_named_and_is_too_old_is_named_with_its_version(tmp_path: Path) -> None:
+    old = tmp_path / "python3.10"
+    old.write_text("#!/bin/sh\n[ $1 = --version ] && echo Python 3.10.1\n")
+    old.chmod(0o755)
+    done = install(tmp_path, PYTHON=str(old))
+    assert done.returncode == 1
+    assert f"Python 3.11 to 3.14 is needed, and {old} is Python 3.10.1; name one with" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_downloaded(tmp_path: Path) -> None:
+    # Also root cannot create folders in a file.
+    (tmp_path / "prefix").write_text("")
+    done = install(tmp_path)
+    assert done.returncode == 1
+    assert f"no write permission for {tmp_path / 'prefix'}; choose another folder with --prefix" in done.stderr
+    assert "installing" not in done.stdout
+
+
+def test_an_installation_that_fails_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    unreachable = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1", "PIP_RETRIES": "0",
+                   "UV_OFFLINE": "1", "UV_NO_CONFIG": "1", "UV_CACHE_DIR": str(tmp_path / "cache")}  # fmt: skip
+    done = install(tmp_path, **unreachable)
+    assert done.returncode != 0
+    assert "install.sh: the installation failed, and nothing was installed" in done.stderr
+    assert not list((tmp_path / "prefix").rglob("*llmendpoint*"))
+    # It is not in the way of another one, and there is nothing to remove.
+    assert "there is nothing to remove" in install(tmp_path, "--uninstall").stderr
+
+
 def test_files_of_others_are_not_touched(tmp_path: Path) -> None:
     program = tmp_path / "prefix" / "bin" / "llmendpoint"
     program.parent.mkdir(parents=True)

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from rich.console import Console
+from rich.text import Text
 
 from llmendpoint_cli.commands import up
+from llmendpoint_cli.direct import open_url
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.ports import free_port
 from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.stack.request import DASHBOARD_PORT
 from llmendpoint_cli.stack.runs import new_run
+from llmendpoint_cli.stack.signals import interrupt_at_hangup
 from llmendpoint_cli.stack.state import Kind
 from llmendpoint_cli.stack.upstreams import url_of_machine
 from llmendpoint_cli.upstream import SIMULATED_MODEL, SIMULATED_PARALLEL, Upstream, find_ollama, ollama_parallel
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT, Metric
+from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.units import parse_duration
@@ -73,14 +76,21 @@ def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint dem
     def say(sentence: str) -> None:
         console.print(f"[bold cyan]•[/] {sentence}", highlight=False, soft_wrap=True)
 
+    interrupt_at_hangup()
     try:
         if options.keep:
             return _run_in_stack(say, console, duration)
         with contextlib.ExitStack() as stack:
             return _run(stack, say, console, duration)
     except StackError as error:
-        console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
+        console.print(Text(str(error), "red"), soft_wrap=True)
         return error.exit_code
+    except KeyboardInterrupt:
+        if options.keep:
+            say("interrupted; `llmendpoint status` shows what runs, and `llmendpoint down` ends it")
+        else:
+            say("interrupted; all programs of the demo have ended")
+        return exit_codes.INTERRUPTED
 
 
 def _duration(text: str) -> str:
@@ -194,7 +204,7 @@ def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstre
 
 def _show_metrics(url: str, console: Console) -> None:
     """Print selected metrics of the sidecar."""
-    with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - loopback
+    with open_url(url, 5.0) as response:
         lines = response.read().decode().splitlines()
     console.print("metrics of the sidecar:", highlight=False, soft_wrap=True)
     for line in lines:

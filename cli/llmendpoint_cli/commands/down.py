@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.lock import exclusive
-from llmendpoint_cli.stack.stop import find_processes, stop_stack
+from llmendpoint_cli.stack.stop import Process, find_processes, stop_stack
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.flags import Flags
@@ -20,7 +20,8 @@ _NOTES = """examples:
   llmendpoint down
   llmendpoint down --timeout 2s    do not wait longer for requests
 
-exit codes: 0 nothing runs any more, 1 a process could not be ended, 2 invalid option
+exit codes: 0 nothing runs any more, 1 a process could not be ended, 2 invalid option,
+130 interrupted while it waited
 """
 
 
@@ -44,12 +45,30 @@ def main(arguments: Sequence[str], program: str = "llmendpoint down") -> int:
         with exclusive(folders.root):
             was_up = stop_stack(folders, lambda sentence: print(sentence, flush=True), options.timeout)
             left = find_processes(folders)
+    except KeyboardInterrupt:
+        return _interrupted(folders, program)
     except StackError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return error.exit_code
     if left:
-        names = ", ".join(f"{process.name} (process {process.pid})" for process in left)
-        print(f"{program}: these processes could not be ended: {names}", file=sys.stderr)
+        print(f"{program}: these processes could not be ended: {_names(left)}", file=sys.stderr)
         return exit_codes.ERROR
     print("Nothing runs any more." if was_up else "Nothing runs.")
     return exit_codes.OK
+
+
+def _interrupted(folders: Folders, program: str) -> int:
+    """Say what still runs. The supervisor goes on ending it, because it got the signal."""
+    left = find_processes(folders)
+    text = "nothing runs any more"
+    if left:
+        text = (
+            f"these processes were asked to end and still run: {_names(left)}. `llmendpoint down --timeout 0s` kills "
+            "them"
+        )
+    print(f"{program}: interrupted; {text}", file=sys.stderr)
+    return exit_codes.INTERRUPTED
+
+
+def _names(processes: Sequence[Process]) -> str:
+    return ", ".join(f"{process.name} (process {process.pid})" for process in processes)

@@ -13,7 +13,7 @@ from llmendpoint_cli.api_keys import use_key_of_stack
 from llmendpoint_cli.cluster.names import parse_object_name
 from llmendpoint_cli.commands.picker import Answers, ask
 from llmendpoint_cli.runs import cluster_options
-from llmendpoint_cli.stack.runs import DEFAULT_PROXY, save_in_stack
+from llmendpoint_cli.stack.runs import DEFAULT_PROXY, aim_at_stack, stored_in_stack
 from llmendpoint_common.process import lifecycle
 from llmendpoint_common.process.errors import InputError
 from llmendpoint_common.process.flags import Flags
@@ -57,12 +57,12 @@ def main(arguments: Sequence[str], program: str = "llmendpoint load") -> int:
         for name in ("--name", "--kubeconfig", "--context"):
             if is_given(options, name):
                 flags.refuse(f"{name} is only allowed with --endpoint")
-        save_in_stack(options)
+        aim_at_stack(options)
         try:
             settings = loadjob.settings_of(flags, options)
         except InputError as error:
             return refuse(program, error)
-        return run_settings(settings, program)
+        return run_settings(stored_in_stack(settings), program)
     return _on_cluster(flags, options, program)
 
 

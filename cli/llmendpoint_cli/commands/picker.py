@@ -10,8 +10,6 @@ import json
 import os
 import shlex
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +18,7 @@ from rich.prompt import Confirm, Prompt
 from rich.table import Table
 from rich.text import Text
 
+from llmendpoint_cli.direct import open_url
 from llmendpoint_common.contracts.loadrun import Api, RunDocument
 from llmendpoint_common.contracts.loadrun.presets import PRESETS, Scenario
 from llmendpoint_common.process import exit_codes
@@ -126,7 +125,7 @@ def offered_models(url: str) -> tuple[Api, list[str]]:
         (Api.OPENAI_CHAT, "/v1/models", "data", "id"),
     ):
         try:
-            with urllib.request.urlopen(base + path, timeout=_SECONDS) as response:  # noqa: S310 - the URL was checked
+            with open_url(base + path, _SECONDS) as response:
                 rows = json.loads(response.read(1 << 20))[key]
             return api, [str(row[name]) for row in rows if isinstance(row, dict) and name in row]
         except (OSError, ValueError, KeyError, TypeError):

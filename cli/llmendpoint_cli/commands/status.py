@@ -16,6 +16,7 @@ from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import Health, health_of, supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.state import Stack
 from llmendpoint_cli.stack.stop import find_processes
+from llmendpoint_cli.stack.summary import simulation
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.flags import Flags, choice, one_of
 from llmendpoint_common.process.units import format_duration
@@ -112,9 +113,8 @@ def _print(stack: Stack, rows: list[Health]) -> None:
     else:
         for row in rows:
             print("\n".join(_narrow(row)))
-    for sidecar in stack.sidecars:
-        if sidecar.simulated:
-            print(f"\n{sidecar.name} is simulated: no model runs, and all numbers are made up.")
+    if sentence := simulation(stack):
+        print(f"\n{sentence}")
 
 
 def _cells(row: Health) -> tuple[str, ...]:

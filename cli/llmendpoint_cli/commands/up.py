@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +17,17 @@ from rich.console import Console
 
 from llmendpoint_cli.manifest.endpoint import Endpoint, read_endpoint
 from llmendpoint_cli.stack.folders import Folders
-from llmendpoint_cli.stack.foreground import wait_for_end
+from llmendpoint_cli.stack.foreground import stay
 from llmendpoint_cli.stack.health import health_of, supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.lock import exclusive
 from llmendpoint_cli.stack.plan import Plan, make_plan
 from llmendpoint_cli.stack.ports import is_taken
 from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
 from llmendpoint_cli.stack.service import write_service
+from llmendpoint_cli.stack.signals import interrupt_at_hangup, uninterrupted
 from llmendpoint_cli.stack.start import start_stack
 from llmendpoint_cli.stack.state import Kind, Stack, read_stack
-from llmendpoint_cli.stack.stop import stop_stack
+from llmendpoint_cli.stack.stop import find_processes, stop_stack
 from llmendpoint_cli.stack.summary import exposure, where
 from llmendpoint_cli.stack.traffic import continued_traffic
 from llmendpoint_cli.stack.upstreams import choose_upstreams
@@ -70,7 +71,7 @@ files:
   ~/.local/state/llmendpoint has the state, the logs and the results of load tests. LLMENDPOINT_STATE_DIR names another
   folder, for a second stack beside the first one.
 
-exit codes: 0 everything runs, 1 a program did not start, 2 invalid option or file
+exit codes: 0 everything runs, 1 a program did not start, 2 invalid option or file, 130 interrupted
 """
 
 
@@ -101,7 +102,10 @@ def command_line(program: str = "llmendpoint up") -> Flags:
     parts.switch("no-prometheus", "do not start Prometheus, even if it is installed")
     parts.option("traffic", parse_rate, None, "also send background traffic, in requests per second", value="RATE")
     process = flags.group("process")
-    process.switch("foreground", "stay, and end everything with Ctrl-C or SIGTERM; for systemd and containers")
+    process.switch(
+        "foreground",
+        "stay, and end everything with Ctrl-C, SIGTERM, or when the terminal closes; for systemd and containers",
+    )
     process.switch("service", "write a user unit of systemd with these options, and start nothing")
     return flags
 
@@ -124,6 +128,8 @@ def main(arguments: Sequence[str], program: str = "llmendpoint up") -> int:
         request = _request(flags, options, endpoint)
         if options.service:
             return write_service(request, _printer(console))
+        if options.foreground:
+            interrupt_at_hangup()
         return _up(request, endpoint, console, is_foreground=options.foreground)
     except ManifestError as error:
         print(error, file=sys.stderr)
@@ -132,7 +138,8 @@ def main(arguments: Sequence[str], program: str = "llmendpoint up") -> int:
         print(f"{program}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; nothing was left running", file=sys.stderr)
+        with uninterrupted():
+            print(f"{program}: interrupted; {_what_runs(Folders())}", file=sys.stderr)
         return exit_codes.INTERRUPTED
 
 
@@ -180,11 +187,13 @@ def _up(request: Request, endpoint: Endpoint | None, console: Console, *, is_for
         earlier = read_stack(folders)
         stop_stack(folders, say)
         plan, supervisor = _start(request, endpoint, folders, say, earlier)
-    _show(folders, plan.stack, request, console)
     if is_foreground:
-        return wait_for_end(folders, supervisor, say)
+        return stay(folders, supervisor, lambda: _show(folders, plan.stack, request, console), say)
     # The supervisor outlives this process.
     supervisor.returncode = 0
+    _show(folders, plan.stack, request, console)
+    for sentence in _unready(folders, plan.stack):
+        say(sentence)
     return exit_codes.OK
 
 
@@ -247,6 +256,16 @@ def _already(folders: Folders, running: Stack, request: Request, console: Consol
     return exit_codes.OK
 
 
+def _unready(folders: Folders, stack: Stack) -> Iterator[str]:
+    """Yield a sentence for each proxy whose models, as the file names them, are not ready yet."""
+    if not stack.model:
+        return
+    sidecars = {program.name for program in stack.programs if program.kind is Kind.SIDECAR}
+    for health in health_of(folders, stack):
+        if health.name in sidecars and not health.healthy:
+            yield f"{health.name} is not ready yet: {health.message} (`llmendpoint status` shows when it is)"
+
+
 def _show(folders: Folders, stack: Stack, request: Request, console: Console) -> None:
     console.print()
     width = console.width if console.is_terminal else shutil.get_terminal_size((100, 24)).columns
@@ -254,6 +273,14 @@ def _show(folders: Folders, stack: Stack, request: Request, console: Console) ->
         console.print(_plain(line))
     for sentence in exposure(stack, request):
         console.print(f"[yellow]open:[/] {_plain(sentence)}")
+
+
+def _what_runs(folders: Folders) -> str:
+    """Return what an interrupted `up` leaves: all, nothing, or parts of a stack."""
+    if supervisor_runs(folders):
+        return "the stack runs, as `llmendpoint status` shows, and `llmendpoint down` ends it"
+    left = ", ".join(f"{process.name} (process {process.pid})" for process in find_processes(folders))
+    return f"these processes still run, and `llmendpoint down` ends them: {left}" if left else "nothing runs"
 
 
 def _printer(console: Console) -> Say:

@@ -69,7 +69,7 @@ class Child:
             self._process = subprocess.Popen(  # noqa: S603
                 self.program.command, stdin=subprocess.DEVNULL, stdout=write, stderr=write, start_new_session=True,
                 cwd=self.program.folder or self._folders.root, env=self._environment(),
-                preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509
+                preexec_fn=end_with(os.getpid()),  # noqa: PLW1509
                 # The models of an Ollama may be shared with other users.
                 umask=-1 if self.program.kind is Kind.OLLAMA else 0o077,
             )  # fmt: skip
@@ -166,7 +166,7 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _end_with(supervisor: int) -> Callable[[], None] | None:
+def end_with(supervisor: int) -> Callable[[], None] | None:
     """Return the function that makes a child get SIGTERM when the supervisor ends, or None on other systems than Linux.
 
     It runs between fork and exec (prctl(2), PR_SET_PDEATHSIG), which is safe because the supervisor has one thread.

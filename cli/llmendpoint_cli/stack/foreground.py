@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import subprocess
 from collections.abc import Callable
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.lock import exclusive
-from llmendpoint_cli.stack.stop import stop_stack
+from llmendpoint_cli.stack.signals import uninterrupted
+from llmendpoint_cli.stack.stop import kill_stack, stop_stack
 from llmendpoint_common.process import exit_codes
 
-
-class _StopError(Exception):
-    """A signal asks to end."""
+Say = Callable[[str], None]
 
 
-def wait_for_end(folders: Folders, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]) -> int:
-    """Wait for SIGTERM or SIGINT, and end the stack. If the stack ends by itself, return its exit code."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+def stay(folders: Folders, supervisor: subprocess.Popen[bytes], show: Callable[[], None], say: Say) -> int:
+    """Call `show`, and wait for SIGINT, SIGTERM or SIGHUP, which end the stack. Return the exit code.
+
+    A second signal kills what still runs. If the stack ends by itself, its exit code is returned.
+    """
     try:
+        show()
         code = supervisor.wait()
-    except _StopError:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        with exclusive(folders.root):
-            stop_stack(folders, say)
-        supervisor.wait()
-        return exit_codes.OK
+    except KeyboardInterrupt:
+        return _end(folders, supervisor, say)
     # `llmendpoint down` of another terminal ends the supervisor with 0.
     return exit_codes.OK if code == 0 else exit_codes.ERROR
 
 
-def _stop(*_: object) -> None:
-    raise _StopError
+def _end(folders: Folders, supervisor: subprocess.Popen[bytes], say: Say) -> int:
+    def say_if_possible(sentence: str) -> None:
+        # The terminal may be gone.
+        with contextlib.suppress(OSError):
+            say(sentence)
+
+    try:
+        say_if_possible("ending everything, after requests have finished; press Ctrl-C again to cut them off")
+        with exclusive(folders.root):
+            stop_stack(folders, say_if_possible)
+        supervisor.wait()
+    except KeyboardInterrupt:
+        with uninterrupted():
+            say_if_possible("killing what still runs")
+            kill_stack(folders)
+            supervisor.wait()
+        return exit_codes.INTERRUPTED
+    return exit_codes.OK

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import time
 import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from llmendpoint_cli.direct import open_url
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import is_running
 from llmendpoint_cli.stack.request import up_command
 from llmendpoint_cli.stack.state import Kind, Phase, ProcessRecord, Program, Stack, read_process, read_stack
 from llmendpoint_cli.stack.supervisor import SUPERVISOR
+from llmendpoint_common.diagnosis.host import is_listening
+from llmendpoint_common.diagnosis.places import place
 from llmendpoint_common.process.folder_lock import is_locked
 
 _PROBE_SECONDS = 5.0
-#: Our own checks must not go through a proxy of the user.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Health(NamedTuple):
@@ -60,10 +60,28 @@ def answers(url: str, seconds: float = _PROBE_SECONDS) -> bool:
     return probe(url, seconds) is not None
 
 
+def answers_itself(pid: int, url: str) -> bool:
+    """Return whether a server answers at a URL, and the process `pid`, or a child of it, is that server.
+
+    Another program may have taken the port before the process did. The process has to lead its own session. If the
+    system does not tell who listens on the port, any server counts.
+    """
+    return answers(url, 1.0) and is_listening(pid, place(url)[1]) is not False
+
+
+def is_silent(url: str, seconds: float) -> bool:
+    """Return whether a server accepts a connection and does not answer within `seconds`."""
+    try:
+        with open_url(url, seconds):
+            return False
+    except (OSError, ValueError) as error:
+        return isinstance(getattr(error, "reason", error), TimeoutError)
+
+
 def probe(url: str, seconds: float = _PROBE_SECONDS) -> tuple[int, str] | None:
     """Return status and body of a response, or None if nothing answers."""
     try:
-        with _OPENER.open(url, timeout=seconds) as response:
+        with open_url(url, seconds) as response:
             return response.status, response.read(65536).decode(errors="replace")
     except urllib.error.HTTPError as error:
         with error:
@@ -84,7 +102,10 @@ def as_json(body: str) -> dict[str, Any]:
 def _supervisor(folders: Folders, stack: Stack) -> Health:
     record = read_process(folders, SUPERVISOR)
     if not supervisor_runs(folders):
-        message = f"it was killed; `{up_command(stack.request)}` starts the stack again"
+        # A supervisor that was asked to end, but not by `down`, has left its record.
+        was_asked = record is not None and record.phase is Phase.STOPPING
+        how = "it was asked to end" if was_asked else "it was killed"
+        message = f"{how}; `{up_command(stack.request)}` starts the stack again"
         return Health(SUPERVISOR, False, "dead", "", None, None, 0, message)
     if record is None:
         return Health(SUPERVISOR, True, "running", "", None, None, 0, "")

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.folder_lock import try_lock
+
+_SAID_AFTER_SECONDS = 1.0
+_OTHERS = "another `llmendpoint up`, `down` or `traffic`"
 
 
 def wait_for_lock(folder: Path, seconds: float) -> int | None:
@@ -25,13 +29,16 @@ def wait_for_lock(folder: Path, seconds: float) -> int | None:
 
 @contextlib.contextmanager
 def exclusive(folder: Path, seconds: float = 60.0) -> Iterator[None]:
-    """Hold the lock of a folder. Raises StackError if another command holds it for longer than `seconds`."""
-    number = wait_for_lock(folder, seconds)
+    """Hold the lock of a folder. Raises StackError if another command holds it for longer than `seconds`.
+
+    After a second, stderr says what is awaited: a `down` of another terminal may let requests finish first.
+    """
+    number = wait_for_lock(folder, min(seconds, _SAID_AFTER_SECONDS))
+    if number is None and seconds > _SAID_AFTER_SECONDS:
+        print(f"waiting for {_OTHERS}, which is using {folder}, {seconds:g} s at most", file=sys.stderr, flush=True)
+        number = wait_for_lock(folder, seconds - _SAID_AFTER_SECONDS)
     if number is None:
-        raise StackError(
-            f"another `llmendpoint up`, `down` or `traffic` has been using {folder} for {seconds:g} s; wait "
-            "for it, or end it"
-        )
+        raise StackError(f"{_OTHERS} has been using {folder} for {seconds:g} s; wait for it, or end it")
     try:
         yield
     finally:

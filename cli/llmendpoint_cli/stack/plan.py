@@ -153,10 +153,11 @@ class _Planner:
         is_exporter = self._spec is not None and self._spec.metering.mode is MeteringMode.EXPORTER
         proxy = request.listen or default_address("listen")
         if not is_exporter:
-            proxy = self._ports.free(proxy, is_given=first and request.listen is not None)
+            proxy = self._ports.free(proxy, is_given=first and request.listen is not None, is_further=not first)
         admin = self._ports.free(
             request.metrics_listen or default_address("metrics_listen"),
             is_given=first and request.metrics_listen is not None,
+            is_further=not first,
         )
         config = self._folders.configs / f"{name}.json"
         arguments = self._sidecar_arguments(

@@ -24,17 +24,19 @@ class Ports:
         """Keep ports from being chosen as a replacement of another one, because clients know them."""
         self._reserved.update(ports)
 
-    def free(self, wanted: Address, *, is_given: bool = False) -> Address:
+    def free(self, wanted: Address, *, is_given: bool = False, is_further: bool = False) -> Address:
         """Return `wanted` if its port is free, otherwise the same address with the next free port.
 
+        That the stack itself has the port is not reported for a further program of the same kind (`is_further`).
         Raises StackError if the user has chosen the port (`is_given`) and it is in use, or if no port is free.
         """
         for port in range(wanted.port, min(wanted.port + _SEARCHED_PORTS, 65536)):
             if port in self._taken or (port in self._reserved and port != wanted.port):
                 continue
             if _is_free(wanted.host, port):
+                is_expected = port == wanted.port or (is_further and wanted.port in self._taken)
                 self._taken.add(port)
-                if port != wanted.port:
+                if not is_expected:
                     self._say(f"port {wanted.port} is in use{self._holder(wanted.port)}: using {port}")
                 return Address(wanted.host, port)
             if is_given:

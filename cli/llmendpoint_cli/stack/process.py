@@ -8,10 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
+from llmendpoint_cli.stack.child import end_with
+from llmendpoint_cli.stack.health import answers_itself
+from llmendpoint_cli.stack.signals import deferred, uninterrupted
 from llmendpoint_common.process.errors import StackError
 
 _START_SECONDS = 40.0
@@ -22,24 +25,36 @@ _VARIABLES = "LLMENDPOINT_"
 
 @contextlib.contextmanager
 def process(name: str, arguments: Sequence[str], ready_url: str) -> Iterator[None]:
-    """Run `python -m NAME ARGUMENTS` until the block ends. Raises StackError if `ready_url` does not answer within 20
-    s.
+    """Run `python -m NAME ARGUMENTS` until the block ends.
 
-    The settings of the process are the arguments only: it does not get the variables of our programs.
+    Raises StackError if the process ends, or does not answer at `ready_url` within 40 s. Another program that answers
+    there does not count. The settings of the process are the arguments only: it does not get the variables of our
+    programs.
     """
     with tempfile.TemporaryFile("w+b") as output:
         command = [sys.executable, "-m", name, *arguments]
-        child = subprocess.Popen(command, stdout=output, stderr=output, env=_environment())  # noqa: S603
+        child: subprocess.Popen[bytes] | None = None
         try:
+            with deferred():
+                child = _start(command, output)
             _wait_until_ready(child, ready_url, lambda: _tail(output, name))
             yield
         finally:
-            _end(child)
+            if child is not None:
+                _end(child)
 
 
 def demo_folder() -> Path:
     """Return a new temporary folder for the results of a demo."""
     return Path(tempfile.mkdtemp(prefix="llmendpoint-"))
+
+
+def _start(command: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a process. With its own session, Ctrl-C on the terminal does not reach it."""
+    return subprocess.Popen(  # noqa: S603
+        command, stdout=output, stderr=output, env=_environment(), start_new_session=True,
+        preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - this process has one thread here
+    )  # fmt: skip
 
 
 def _environment() -> dict[str, str]:
@@ -51,11 +66,9 @@ def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Callable[[]
     while time.monotonic() < deadline:
         if child.poll() is not None:
             raise StackError(f"a process ended with exit code {child.returncode}:\n{log()}")
-        try:
-            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - loopback
-                return
-        except OSError:
-            time.sleep(0.05)
+        if answers_itself(child.pid, url):
+            return
+        time.sleep(0.05)
     raise StackError(f"{url} did not answer within {_START_SECONDS:g} s:\n{log()}")
 
 
@@ -66,9 +79,11 @@ def _tail(output: object, name: str) -> str:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    child.terminate()
-    try:
-        child.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+    # A second Ctrl-C must not leave the process running.
+    with uninterrupted():
+        child.terminate()
+        try:
+            child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

@@ -6,47 +6,62 @@ import secrets
 import shutil
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import supervisor_runs
 from llmendpoint_cli.stack.state import Stack, read_stack
+from llmendpoint_cli.stack.summary import first_model
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.folder_lock import is_locked
 from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
+from llmendpoint_loadjob.settings import Settings
 
 KEPT_RUNS = 100
 #: Default of `--url`, as `--help` shows it.
 DEFAULT_PROXY = f"the first proxy of the stack that is up, otherwise {DEFAULT_URL}"
 
 
-def save_in_stack(options: Namespace) -> None:
+def aim_at_stack(options: Namespace) -> None:
+    """Let a run go through the stack that is up, unless its options say otherwise.
+
+    A run without `--url` goes to the first proxy of the stack, which has another port if the default one was taken,
+    and without `--model` to a model of that proxy. Through a proxy of the stack, its records are used too
+    (`--sidecar`).
+    """
+    stack = _running()
+    if stack is None or options.run is not None:
+        return
+    if options.url is None and stack.sidecars:
+        options.url = stack.sidecars[0].proxy_url
+        options.model = options.model or first_model(stack) or None
+    if options.sidecar is None:
+        options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
+
+
+def stored_in_stack(settings: Settings) -> Settings:
     """Let a run without `--out` store its result in the state folder if a stack is up, and say so on stderr.
 
-    A run without `--url` goes to the first proxy of the stack, which has another port if the default one was taken.
-    Through a proxy of the stack, its records are used too (`--sidecar`). If the folder cannot be written, for example
-    because the disk is full, the run continues without it.
+    If the folder cannot be written, for example because the disk is full, the run continues without it.
     """
-    folders = Folders()
-    stack = read_stack(folders) if supervisor_runs(folders) else None
-    if stack is None:
-        return
-    if options.url is None and options.run is None and stack.sidecars:
-        options.url = stack.sidecars[0].proxy_url
-    if options.sidecar is None and options.run is None:
-        options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
-    if options.out is not None:
-        return
+    if settings.out is not None or _running() is None:
+        return settings
     try:
-        folder = new_run(folders)
+        folder = new_run(Folders())
         OutputFolder(folder).prepare()
     except (OSError, OutputError) as error:
         print(f"the result is not stored: {error}", file=sys.stderr)
-        return
-    options.out = folder
+        return settings
     print(f"the result is stored in {folder}", file=sys.stderr)
+    return replace(settings, out=folder)
+
+
+def _running() -> Stack | None:
+    folders = Folders()
+    return read_stack(folders) if supervisor_runs(folders) else None
 
 
 def new_run(folders: Folders) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -10,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmendpoint_cli.stack.folders import Folders
-from llmendpoint_cli.stack.health import answers
+from llmendpoint_cli.stack.health import answers_itself
 from llmendpoint_cli.stack.identity import MARK
 from llmendpoint_cli.stack.logfile import tail_of
 from llmendpoint_cli.stack.plan import Plan
+from llmendpoint_cli.stack.signals import uninterrupted
 from llmendpoint_cli.stack.state import (
     Kind,
     Phase,
@@ -25,8 +27,6 @@ from llmendpoint_cli.stack.state import (
 )
 from llmendpoint_cli.stack.stop import stop_stack
 from llmendpoint_cli.stack.supervisor import SUPERVISOR, supervisor_command
-from llmendpoint_common.diagnosis.host import is_listening
-from llmendpoint_common.diagnosis.places import place
 from llmendpoint_common.process.errors import StackError
 
 Say = Callable[[str], None]
@@ -47,15 +47,22 @@ def start_stack(folders: Folders, plan: Plan, say: Say) -> subprocess.Popen[byte
         write_stack(folders, plan.stack)
     except OSError as error:
         raise StackError(f"{folders.root}: the state of the stack cannot be written: {error.strerror}") from error
-    supervisor = subprocess.Popen(  # noqa: S603 - the command is ours
-        supervisor_command(folders), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True, cwd=folders.root, env=_environment(folders),
-    )  # fmt: skip
+    supervisor: subprocess.Popen[bytes] | None = None
     try:
+        supervisor = subprocess.Popen(  # noqa: S603 - the command is ours
+            supervisor_command(folders), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True, cwd=folders.root, env=_environment(folders),
+        )  # fmt: skip
         _wait(folders, plan.stack, supervisor, say)
-    except BaseException:
-        stop_stack(folders, _silent, seconds=5.0)
-        supervisor.wait()
+    except BaseException as error:
+        # Another Ctrl-C must not leave half of the stack.
+        with uninterrupted():
+            if isinstance(error, KeyboardInterrupt):
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    say("interrupted: ending what was started")
+            stop_stack(folders, _silent, seconds=5.0)
+            if supervisor is not None:
+                supervisor.wait()
         raise
     return supervisor
 
@@ -122,8 +129,7 @@ def _has_started(folders: Folders, program: Program) -> bool:
         return False
     if not program.live_url:
         return True
-    # Another program may have taken the port meanwhile, and answer. Each of our programs leads its own session.
-    return answers(program.live_url, 1.0) and is_listening(record.pid, place(program.live_url)[1]) is not False
+    return answers_itself(record.pid, program.live_url)
 
 
 def _has_failed(folders: Folders, program: Program) -> bool:

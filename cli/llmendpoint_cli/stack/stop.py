@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from llmendpoint_cli.stack.ending import EndWatch
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import supervisor_runs
 from llmendpoint_cli.stack.identity import is_running, marked, send, start_ticks, wait_until_ended
@@ -28,6 +29,7 @@ Say = Callable[[str], None]
 #: Time for the supervisor itself, beside that of its programs.
 _SUPERVISOR_SECONDS = 5.0
 _KILL_SECONDS = 5.0
+_LOOK_SECONDS = 0.25
 
 
 class Process(NamedTuple):
@@ -46,15 +48,21 @@ def stop_stack(folders: Folders, say: Say, seconds: float | None = None) -> bool
     """
     stack = read_stack(folders)
     found = find_processes(folders)
+    watch = EndWatch(folders, stack, say, seconds)
     if supervisor_runs(folders) or any(process.name == SUPERVISOR for process in found):
-        _stop_supervisor(folders, stack, found, seconds)
+        _stop_supervisor(stack, found, seconds, watch)
     records = read_processes(folders)
     left = find_processes(folders)
     for process in left:
         _end(process, say, _patience(seconds))
-    _report(stack, records, {process.name for process in left}, say)
+    _report(stack, records, {process.name for process in left} | watch.killed, say)
     remove_state(folders)
     return bool(found)
+
+
+def kill_stack(folders: Folders) -> None:
+    """Kill all processes of the stack, without waiting for requests, and remove its state files."""
+    stop_stack(folders, lambda _: None, seconds=0.0)
 
 
 def find_processes(folders: Folders) -> list[Process]:
@@ -73,20 +81,29 @@ def find_processes(folders: Folders) -> list[Process]:
     return sorted(found.values(), key=lambda process: (process.name != SUPERVISOR, process.name, process.pid))
 
 
-def _stop_supervisor(folders: Folders, stack: Stack | None, found: list[Process], seconds: float | None) -> None:
+def _stop_supervisor(stack: Stack | None, found: list[Process], seconds: float | None, watch: EndWatch) -> None:
     supervisors = [process for process in found if process.name == SUPERVISOR]
     limit = _seconds(stack) if seconds is None else seconds
     for process in supervisors:
         _ask(process)
     deadline = time.monotonic() + limit
     for process in supervisors:
-        if wait_until_ended(process.pid, process.ticks, max(0.0, deadline - time.monotonic()), process.command):
+        if _ends_before(deadline, process, watch):
             continue
         # The second signal kills the programs.
         send(process.pid, process.ticks, signal.SIGTERM, process.command)
         if not wait_until_ended(process.pid, process.ticks, _patience(seconds), process.command):
             send(process.pid, process.ticks, signal.SIGKILL, process.command)
             wait_until_ended(process.pid, process.ticks, _KILL_SECONDS, process.command)
+
+
+def _ends_before(deadline: float, process: Process, watch: EndWatch) -> bool:
+    """Wait for the end of a supervisor, and watch its programs in the meantime. Return whether it has ended."""
+    while (left := deadline - time.monotonic()) > 0:
+        if wait_until_ended(process.pid, process.ticks, min(left, _LOOK_SECONDS), process.command):
+            return True
+        watch.look()
+    return wait_until_ended(process.pid, process.ticks, 0.0, process.command)
 
 
 def _patience(seconds: float | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from llmendpoint_cli.stack.folders import Folders
@@ -21,13 +22,23 @@ def where(folders: Folders, stack: Stack, width: int) -> Iterator[str]:
         else:
             yield name
             yield f"  {text}"
-    simulated = [sidecar.name for sidecar in stack.sidecars if sidecar.simulated]
-    if simulated:
+    if sentence := simulation(stack):
         yield ""
-        yield f"{', '.join(simulated)} is simulated: no model runs, and all numbers are made up."
+        yield sentence
     yield ""
     yield "try next:"
     yield from (f"  {line}" for line in _next(stack))
+
+
+def simulation(stack: Stack) -> str:
+    """Return a sentence about the model servers that are simulators, or an empty text if there are none."""
+    names = [sidecar.name for sidecar in stack.sidecars if sidecar.simulated]
+    if not names:
+        return ""
+    if len(stack.sidecars) == 1:
+        return "The model server is the simulator: no model runs, and all numbers are made up."
+    verb = "is the simulator" if len(names) == 1 else "are simulators"
+    return f"{' and '.join(names)} {verb}: no model runs there, and the numbers are made up."
 
 
 def _rows(folders: Folders, stack: Stack) -> Iterator[tuple[str, str]]:
@@ -53,23 +64,31 @@ def _has_token(stack: Stack) -> bool:
 
 def _next(stack: Stack) -> Iterator[str]:
     proxy = stack.sidecars[0].proxy_url if stack.sidecars else ""
-    model = _model(stack)
+    model = first_model(stack) or "MODEL"
+    key = _key_option(stack)
     if stack.dashboard_url:
         yield f"open {stack.dashboard_url}"
-    yield f"llmendpoint load --url {proxy} --model {model} --concurrency 4 --duration 20s"
+    yield f"llmendpoint load --url {proxy} --model {model} --concurrency 4 --duration 20s{key}"
     if not any(program.kind is Kind.TRAFFIC for program in stack.programs):
-        yield "llmendpoint traffic --detach"
+        yield f"llmendpoint traffic --detach{key}"
     yield "llmendpoint status"
     yield "llmendpoint logs -f"
     yield "llmendpoint down"
 
 
-def _model(stack: Stack) -> str:
-    """Return the model of the file, one of the first model server, or a placeholder."""
+def _key_option(stack: Stack) -> str:
+    """Return the option with the first file of an API key, or an empty text if requests need no key."""
+    for key in stack.request.get("--key", ()):
+        return f" --api-key-file {shlex.quote(str(key).partition('=')[2])}"
+    return ""
+
+
+def first_model(stack: Stack) -> str:
+    """Return the model of the file, or one of the first model server, or an empty text if it has none."""
     if stack.model or not stack.sidecars:
-        return stack.model or "MODEL"
+        return stack.model
     first = stack.sidecars[0]
-    return model_of(first.upstream_url) or (SIMULATED_MODEL if first.simulated else "MODEL")
+    return model_of(first.upstream_url) or (SIMULATED_MODEL if first.simulated else "")
 
 
 def exposure(stack: Stack, request: Request) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus, SidecarStatus
@@ -189,16 +190,18 @@ def _without_upstream(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Fi
     """Yield a finding about a sidecar without upstream, unless there is already one about its Ollama."""
     if any(ollama.silence is not None for ollama in facts.ollamas):
         return
-    mine = [ollama for ollama in facts.ollamas if sidecar.upstream and place(ollama.url) == place(sidecar.upstream)]
     at = f" at {host_and_port(sidecar.upstream)}" if sidecar.upstream else ""
-    if mine or facts.ollamas:
+    if facts.ollamas:
+        is_same = any(sidecar.upstream and place(ollama.url) == place(sidecar.upstream) for ollama in facts.ollamas)
+        other = facts.ollamas[0].url
         yield Finding(
             Severity.ERROR,
             Cause.SIDECAR_NOT_READY,
             f"sidecar {sidecar.name}",
-            f"The metering sidecar {sidecar.name} cannot reach its upstream{at}, although Ollama answers.",
-            "Start the sidecar with the address of Ollama.",
-            f"llmendpoint up --upstream {facts.ollamas[0].url}",
+            f"The metering sidecar {sidecar.name} cannot reach its upstream{at}, although Ollama answers"
+            f"{'' if is_same else f' at {host_and_port(other)}'}.",
+            "Start the sidecar again." if is_same else "Start the sidecar with the address of Ollama.",
+            _start_again(facts, sidecar, None if is_same else other),
         )
         return
     yield Finding(
@@ -209,6 +212,20 @@ def _without_upstream(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Fi
         "Start it.",
         "ollama serve",
     )
+
+
+def _start_again(facts: MachineFacts, sidecar: SidecarFacts, url: str | None) -> str:
+    """Return the command that starts the stack again, with `url` as the upstream of a sidecar if it is given.
+
+    A stack that runs has to end first: `up` with other options refuses to change it.
+    """
+    words = shlex.split(facts.up)
+    if url is not None:
+        name, option = f"--upstream={sidecar.name}=", f"--upstream={sidecar.name}={url}"
+        words = [option if word.startswith(name) else word for word in words if word != "--simulator"]
+        words += [] if option in words else [option]
+    before = "llmendpoint down && " if facts.processes else ""
+    return before + shlex.join(words)
 
 
 def _failed(model: ModelStatus, upstream: str) -> Finding:

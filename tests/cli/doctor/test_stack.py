@@ -99,6 +99,26 @@ def test_a_sidecar_of_the_stack_that_has_crashed(up: LocalStack) -> None:
     wait_until(lambda: not findings(up), 60)
 
 
+def test_a_sidecar_of_the_stack_with_the_address_of_another_server(up: LocalStack) -> None:
+    simulator = up.environment["UP"].split()[1]
+    up.down()
+    dead = f"http://127.0.0.1:{free_port()}"
+    up.environment["UP"] = up.environment["UP"].replace(f"--upstream {simulator}", f"--upstream gpu1={dead}")
+    start(up)
+    done = up.run("doctor", "--format", "json", "--ollama", simulator)
+    finding = next(one for one in json.loads(done.stdout)["findings"] if one["cause"] == "SidecarNotReady")
+    assert (
+        f"cannot reach its upstream at {dead.removeprefix('http://')}, although Ollama answers at"
+        in (finding["sentence"])
+    )
+    mend(up, finding)
+    stack = read_stack(up.folders)
+    assert stack is not None
+    assert [(one.name, one.upstream_url) for one in stack.sidecars] == [("gpu1", simulator)]
+    assert stack.request["--no-dashboard"]
+    wait_until(lambda: not findings(up))
+
+
 def test_a_stack_that_is_gone(up: LocalStack) -> None:
     records = read_processes(up.folders)
     # The supervisor first, so that it does not start the others again.

@@ -38,3 +38,15 @@ def test_whoever_needs_the_lock_waits_until_a_look_at_it_is_over(tmp_path: Path)
 def test_a_command_that_cannot_get_the_lock_says_why(tmp_path: Path) -> None:
     with exclusive(tmp_path), pytest.raises(StackError, match="another `llmendpoint up`"), exclusive(tmp_path, 0.05):
         pass
+
+
+def test_a_command_that_waits_for_another_one_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    holding = try_lock(tmp_path)
+    assert holding is not None
+    timer = threading.Timer(1.5, os.close, (holding,))
+    timer.start()
+    with exclusive(tmp_path, 30):
+        pass
+    timer.join()
+    said = f"waiting for another `llmendpoint up`, `down` or `traffic`, which is using {tmp_path}, 30 s at most\n"
+    assert capsys.readouterr().err == said

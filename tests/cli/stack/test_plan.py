@@ -12,8 +12,8 @@ import yaml
 from llmendpoint_cli.manifest.endpoint import read_endpoint
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.plan import Plan, make_plan
-from llmendpoint_cli.stack.ports import holder_of
-from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
+from llmendpoint_cli.stack.ports import Ports, holder_of
+from llmendpoint_cli.stack.request import KeyFile, Request, differences, parse_key, parse_upstream
 from llmendpoint_cli.stack.state import Program
 from llmendpoint_cli.stack.summary import exposure, where
 from llmendpoint_cli.stack.upstreams import Upstream, url_of_machine
@@ -123,6 +123,23 @@ def test_prometheus_scrapes_every_sidecar_and_is_bounded(tmp_path: Path, monkeyp
     assert any(word.startswith(f"--storage.tsdb.path={tmp_path}") for word in command)
 
 
+def test_the_next_ports_of_further_proxies_are_not_said_to_be_in_use(tmp_path: Path) -> None:
+    port, admin = free_ports(2)
+    request = Request(listen=Address("localhost", port), metrics_listen=Address("localhost", admin), dashboard=False,
+                      prometheus=False)  # fmt: skip
+    upstreams = (OLLAMA, OLLAMA._replace(name="gpu2"))
+    made, said = plan(tmp_path, request, *upstreams)
+    assert len({sidecar.proxy_url for sidecar in made.stack.sidecars}) == 2
+    assert not [sentence for sentence in said if "another program of the stack" in sentence]
+    # A program of another kind, such as the dashboard, does not have its usual port. That is said.
+    said = []
+    ports = Ports(said.append)
+    ports.free(Address("localhost", port))
+    ports.free(Address("localhost", port))
+    assert len(said) == 1
+    assert f"port {port} is in use by another program of the stack: using " in said[0]
+
+
 def test_a_port_in_use_is_replaced_by_the_next_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -137,7 +154,7 @@ def test_the_summary_fits_and_names_the_next_steps(tmp_path: Path, width: int) -
     text = "\n".join(where(Folders(tmp_path), made.stack, width))
     assert made.stack.sidecars[0].proxy_url in text
     assert "llmendpoint load --url" in text
-    assert "ollama is simulated" in text
+    assert "The model server is the simulator: no model runs" in text
 
 
 def test_the_next_steps_name_the_model_of_the_file_or_of_the_model_server(tmp_path: Path) -> None:
@@ -150,6 +167,14 @@ def test_the_next_steps_name_the_model_of_the_file_or_of_the_model_server(tmp_pa
         assert "--model c:1b " in next_steps(tmp_path, made)
     made, _ = plan(tmp_path, request, OLLAMA._replace(url="http://127.0.0.1:1"))
     assert "--model MODEL " in next_steps(tmp_path, made)
+
+
+def test_the_next_steps_name_the_file_of_a_key_if_requests_need_one(tmp_path: Path) -> None:
+    key = KeyFile("team-a", Path("/keys/team a.txt"))
+    made, _ = plan(tmp_path, Request(dashboard=False, prometheus=False, keys=(key,)), OLLAMA)
+    steps = next_steps(tmp_path, made)
+    assert "--duration 20s --api-key-file '/keys/team a.txt'\n" in steps
+    assert "llmendpoint traffic --detach --api-key-file '/keys/team a.txt'\n" in steps
 
 
 def next_steps(tmp_path: Path, made: Plan) -> str:

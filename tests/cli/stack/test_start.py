@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,33 +14,10 @@ from llmendpoint_cli.stack.start import start_stack
 from llmendpoint_cli.stack.state import Kind, Program, Stack
 from llmendpoint_common.process.errors import StackError
 from support.local_stack import local_stack
+from support.other_programs import another_server
 
 #: A program that asks a server when it may end, and does not listen itself.
 _PROGRAM = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1]); sys.exit('cannot listen')"
-
-
-@contextmanager
-def another_server() -> Iterator[str]:
-    """A server of another program, which answers as ours would. `/end` answers after it was asked for `/livez`."""
-    asked = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/livez":
-                asked.set()
-            else:
-                asked.wait(30)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def test_the_answer_of_another_program_on_the_port_is_not_that_of_ours(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_status_says_what_runs_and_whether_it_is_healthy(running: LocalStack) ->
     done = running.run("status")
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[0].split() == ["NAME", "STATE", "ADDRESS", "PID", "SINCE", "RESTARTS"]
-    assert "simulator is simulated: no model runs, and all numbers are made up." in done.stdout
+    assert "The model server is the simulator: no model runs, and all numbers are made up." in done.stdout
     assert [row["name"] for row in status(running)["processes"]] == ["supervisor", "simulator", "sidecar"]
     assert get(f"{proxy_url(running)}/api/version")[0] == 200
 
@@ -153,10 +153,17 @@ def test_a_load_test_is_stored_beside_the_stack(running: LocalStack) -> None:
 
 
 def test_a_load_test_goes_to_the_proxy_of_the_stack_at_whatever_port(running: LocalStack) -> None:
-    done = running.run("load", "--model", "simulated:latest", "--max-requests", "1", "--max-tokens", "2",
-                       "--log-level", "warning")  # fmt: skip
+    done = running.run("load", "--max-requests", "1", "--max-tokens", "2", "--log-level", "warning")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"simulated:latest at {proxy_url(running)}" in done.stdout
+
+
+def test_a_load_test_that_does_not_start_stores_nothing(running: LocalStack) -> None:
+    before = set(running.folders.runs.iterdir())
+    done = running.run("load", "--url", proxy_url(running), "--concurrency", "2", "--rate", "3")
+    assert done.returncode == 2
+    assert "stored" not in done.stderr
+    assert set(running.folders.runs.iterdir()) == before
 
 
 def test_our_own_proxy_is_not_taken_for_an_ollama_at_whatever_port(running: LocalStack) -> None:
@@ -494,6 +501,7 @@ spec:
         done = stack.up("-f", str(manifest))
         assert f"Ollama is installed and does not run, so it is started ({program} serve)" in done.stdout
         assert "left out" not in done.stdout
+        assert "sidecar is not ready yet: " in done.stdout
         assert process(stack, "ollama")["address"] == f"127.0.0.1:{port}"
         assert "OLLAMA_NUM_PARALLEL:3" in tail_of(stack.folders.logs / "ollama.log", 100)
         # The model cannot be pulled, which status says in the words of the sidecar.
