@@ -22,31 +22,36 @@ KEPT_RUNS = 100
 DEFAULT_PROXY = f"the first proxy of the stack that is up, otherwise {DEFAULT_URL}"
 
 
-def save_in_stack(options: Namespace) -> None:
-    """Let a run without `--out` store its result in the state folder if a stack is up, and say so on stderr.
+def use_stack(options: Namespace) -> Folders | None:
+    """Let a run use the stack that is up, and return the folders of the stack. Return None if no stack is up.
 
     A run without `--url` goes to the first proxy of the stack, which has another port if the default one was taken.
-    Through a proxy of the stack, its records are used too (`--sidecar`). If the folder cannot be written, for example
-    because the disk is full, the run continues without it.
+    Through a proxy of the stack, its records are used too (`--sidecar`).
     """
     folders = Folders()
     stack = read_stack(folders) if supervisor_runs(folders) else None
     if stack is None:
-        return
+        return None
     if options.url is None and options.run is None and stack.sidecars:
         options.url = stack.sidecars[0].proxy_url
     if options.sidecar is None and options.run is None:
         options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
-    if options.out is not None:
-        return
+    return folders
+
+
+def output_in_stack(folders: Folders) -> OutputFolder | None:
+    """Return the prepared folder of a new run in the state folder, and say on stderr where the result is stored.
+
+    Return None if the folder cannot be written, for example because the disk is full: the run continues without it.
+    """
     try:
-        folder = new_run(folders)
-        OutputFolder(folder).prepare()
+        folder = OutputFolder(new_run(folders))
+        folder.prepare()
     except (OSError, OutputError) as error:
         print(f"the result is not stored: {error}", file=sys.stderr)
-        return
-    options.out = folder
-    print(f"the result is stored in {folder}", file=sys.stderr)
+        return None
+    print(f"the result is stored in {folder.path}", file=sys.stderr)
+    return folder
 
 
 def new_run(folders: Folders) -> Path:
