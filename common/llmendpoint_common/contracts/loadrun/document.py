@@ -356,6 +356,10 @@ class Objective(_Section, frozen=True):
             raise ValueError(f"percentile is not allowed for {self.metric}, which is a share of all requests")
         elif self.threshold > 1:
             raise ValueError(f"the threshold of {self.metric} must be a fraction from 0 to 1")
+        elif self.metric is MetricName.ATTAINMENT and self.threshold == 0:
+            raise ValueError("the threshold of Attainment must be more than 0%, because every run meets 0%")
+        elif self.metric is MetricName.ERROR_RATE and self.threshold == 1:
+            raise ValueError("the threshold of ErrorRate must be less than 100%, because every run meets 100%")
 
 
 class RunBaseline(_Section, frozen=True):
