@@ -36,7 +36,7 @@ from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Group, Measurements
 from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other, judge_group
 from llmendpoint_common.results.regression import Comparison, comparison_facts
-from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, was
+from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, since, was
 
 MAX_THROTTLED_SHARE = 0.01
 _MAX_MESSAGE = 4000
@@ -310,7 +310,7 @@ def _facts(evidence: Evidence) -> list[str]:
     if measurements.saturation is not None:
         saturation = measurements.saturation
         facts.append(
-            f"the server could not follow the offered rate from {format_duration(saturation.at_seconds)} on, at "
+            f"the server could not follow the offered rate {since(saturation.at_seconds)}, at "
             f"{saturation.offered_rate:.3g} requests/s"
         )
     facts += _other_load(evidence)

@@ -227,7 +227,10 @@ class SweepResult(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Saturation(msgspec.Struct, frozen=True, rename="camel"):
-    """When the server stopped following the offered rate, in seconds after the warm-up."""
+    """Since when the server could not follow the offered rate, in seconds after the warm-up.
+
+    The time is the beginning of the requests whose growth shows it, and not the time at which it was noticed.
+    """
 
     at_seconds: _Number
     offered_rate: _Number
