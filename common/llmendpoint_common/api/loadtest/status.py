@@ -62,8 +62,8 @@ class SaturationState(ApiModel):
     """When the server stopped following the offered rate."""
 
     after: str = Field(
-        description="Time from the end of the warm-up until latency and requests in flight began to grow, as a duration "
-        "such as 90s. The growth is noticed later."
+        description="Time from the end of the warm-up until latency and requests in flight began to grow, as a "
+        "duration such as 90s. The growth is noticed later."
     )
     offered_rate: str = Field(description="Offered rate at that time, in requests per second.")
 

@@ -184,8 +184,8 @@ def quality(summary: Summary) -> Markup:
             ("drain", format_duration(window.drain_seconds)),
         ]
     if summary.saturation is not None:
-        rate = number(summary.saturation.offered_rate)
-        rows.append(("saturated", f"{since(summary.saturation.at_seconds)}, at {rate} requests/s"))
+        offered = number(summary.saturation.offered_rate)
+        rows.append(("saturated", f"{since(summary.saturation.at_seconds)}, at {offered} requests/s"))
     note = summary.saturation.message if summary.saturation else ""
     return join((table("Load generator and windows", ("item", "value"), rows), tag("p", note) if note else ""))
 
