@@ -24,6 +24,8 @@ from llmendpoint_loadjob.report.progress import Line
 from llmendpoint_loadjob.report.streams import progress_console
 
 _POLL_SECONDS = 1.0
+#: Numbers with which the operator's words about a run begin: requests, errors and tokens.
+_COUNTS = 3
 
 
 class Outcome(NamedTuple):
@@ -62,18 +64,27 @@ def condition(resource: Manifest, kind: LoadTestCondition) -> dict[str, Any]:
 
 
 def progress_of(resource: Manifest) -> Progress:
-    """Return the progress in a status. What the run waits for is in the words of the operator."""
+    """Return the progress in a status.
+
+    What the run waits for is in the words of the operator. Once the load pods answer, these words begin with requests,
+    errors and tokens, of which the status has the numbers too, so that only what follows them is shown.
+    """
     status = resource.get("status") or {}
-    message = condition(resource, LoadTestCondition.RECONCILING).get("message") or "waiting for the operator"
-    summary = status.get("summary") or {}
+    message = str(condition(resource, LoadTestCondition.RECONCILING).get("message") or "waiting for the operator")
+    counts, error = status.get("progress"), ""
+    if counts:
+        first, _, error = message.partition(". ")
+        message = ", ".join(first.split(", ")[_COUNTS:])
+    counts = counts or {}
     return Progress(
         percent=int(status.get("progressPercent") or 0),
-        requests=int(summary.get("requests") or 0),
-        errors=int(summary.get("errors") or 0),
-        in_flight=0,
-        output_tokens=int(summary.get("outputTokens") or 0),
+        requests=int(counts.get("requests") or 0),
+        errors=int(counts.get("errors") or 0),
+        in_flight=int(counts.get("inFlight") or 0),
+        output_tokens=0,
         elapsed_seconds=0.0,
-        awaiting=str(message),
+        awaiting=message,
+        error=error.rstrip("."),
     )
 
 
