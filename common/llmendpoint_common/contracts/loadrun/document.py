@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from llmendpoint_common.contracts.loadrun.headers import check_body, check_headers
-from llmendpoint_common.contracts.loadrun.metrics import METRICS, MetricName
+from llmendpoint_common.contracts.loadrun.metrics import METRICS, MIN_SHARE_REQUESTS, MetricName, needed_for
 from llmendpoint_common.process.errors import RunDocumentError
 
 #: The key of the document in its ConfigMap, and the name of the mounted file.
@@ -347,6 +347,11 @@ class Objective(_Section, frozen=True):
         Annotated[int, Meta(ge=1, le=99)] | None,
         Meta(description="Percentile of the latency. Not allowed for ErrorRate and Attainment."),
     ] = None
+
+    @property
+    def needed(self) -> int:
+        """The number of requests that the objective needs to be judged."""
+        return MIN_SHARE_REQUESTS if self.percentile is None else needed_for(self.percentile)
 
     def __post_init__(self) -> None:
         if METRICS[self.metric].is_latency:
