@@ -49,10 +49,8 @@ def first_requests(measurements: Measurements, document: RunDocument, judged: Se
 
 def longer_than(seconds: float, share: float, document: RunDocument) -> str:
     """Return a sentence about the duration of which some seconds are at most a share."""
-    enough = format_duration(_rounded(seconds / share))
-    return (
-        f"find out why, or increase {_duration_of(document)} to at least {enough}, of which this is {share:.0%} or less"
-    )
+    enough, most = format_duration(_rounded(seconds / share)), f"{100 * share:.0f} %"
+    return f"find out why, or increase {_duration_of(document)} to at least {enough}, of which this is {most} or less"
 
 
 def _duration_of(document: RunDocument) -> str:

@@ -400,7 +400,7 @@ class TestServerThatHangs:
         assert outcome(summary) == NOT_MEASURED
         assert "because the server ended no request for 44s or more (44 % of the load)" in summary.message
         assert summary.message.endswith(
-            "Find out why, or increase the duration to at least 15m00s, of which this is 5% or less."
+            "Find out why, or increase the duration to at least 15m00s, of which this is 5 % or less."
         )
 
     def test_is_not_a_load_generator_that_stood_still(self) -> None:
