@@ -47,6 +47,11 @@ def run_settings(settings: Settings, program: str) -> int:
         inputs = read_inputs(settings)
     except (InputError, ValueError) as error:
         return refuse(program, error)
+    return run_inputs(settings, inputs, program)
+
+
+def run_inputs(settings: Settings, inputs: Inputs, program: str) -> int:
+    """Run a load test whose inputs are read, and return the exit code of its verdict."""
     process = Process(settings, inputs, program)
     return lifecycle.run(process.serve, process.save)
 

@@ -215,6 +215,24 @@ def test_the_picker_does_not_ask_for_a_model_forever(terminal_of: Terminals) -> 
     assert "llmendpoint load: no model was named; set --model" in terminal.text
 
 
+def test_the_picker_asks_again_for_a_model_that_the_server_does_not_have(
+    terminal_of: Terminals, simulator: str
+) -> None:
+    variables = {"LLMENDPOINT_LOAD_URL": simulator, "LLMENDPOINT_LOAD_MODEL": "llama9:1b"}
+    terminal = terminal_of("load", columns=200, **variables)
+    for question in ("Scenario", "URL of the model server", "Model (llama9:1b"):
+        terminal.until(question)
+        terminal.type("")
+    terminal.until("The server does not have the model 'llama9:1b'. It has simulated:latest.")
+    terminal.until("Model (simulated:latest)")
+    terminal.type("simulated")
+    terminal.until("Folder for the results")
+    terminal.type("")
+    terminal.until("--model=simulated:latest")
+    terminal.type("\x04")
+    assert terminal.end() == 130
+
+
 def test_the_picker_can_be_left(terminal_of: Terminals, tmp_path: Path) -> None:
     terminal = terminal_of("load")
     terminal.until("Scenario")

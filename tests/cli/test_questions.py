@@ -33,6 +33,18 @@ def test_own_questions_are_listed(folder: Path, capsys: pytest.CaptureFixture[st
     assert "2 questions in 1 categories" in output
 
 
+def test_a_load_run_refuses_a_wrong_field_with_the_same_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMENDPOINT_STATE_DIR", str(folder / "state"))
+    (folder / "a.yaml").write_text("category: A\nquestions:\n  - {id: x, prompt: y, maxtokens: 5}\n")
+    assert main(["questions", "validate", str(folder)]) == 2
+    sentence = capsys.readouterr().err
+    assert "a.yaml:3: unknown field 'maxtokens'; the fields are" in sentence
+    assert main(["load", "--model=m", f"--questions={folder}"]) == 2
+    assert capsys.readouterr().err == f"llmendpoint load: {sentence}"
+
+
 def test_every_error_is_printed_with_file_and_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "a.yaml").write_text("category: A\nquestions:\n  - {id: X}\n")
     (folder / "b.yaml").write_text("[")

@@ -8,19 +8,21 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llmendpoint_cli.api_keys import use_key_of_stack
 from llmendpoint_cli.cluster.names import parse_object_name
 from llmendpoint_cli.commands.picker import Answers, ask
 from llmendpoint_cli.runs import cluster_options
-from llmendpoint_cli.stack.runs import DEFAULT_PROXY, aim_at_stack, stored_in_stack
+from llmendpoint_cli.stack.runs import DEFAULT_PROXY, output_in_stack, use_stack
 from llmendpoint_common.process import lifecycle
 from llmendpoint_common.process.errors import InputError
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_loadjob import settings as loadjob
 from llmendpoint_loadjob.flag_document import document_of_flags
-from llmendpoint_loadjob.main import refuse, run_settings
+from llmendpoint_loadjob.inputs import read_inputs
+from llmendpoint_loadjob.main import refuse, run_inputs
 from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.report.streams import open_streams
 from llmendpoint_loadjob.run_flags import is_given
@@ -57,13 +59,24 @@ def main(arguments: Sequence[str], program: str = "llmendpoint load") -> int:
         for name in ("--name", "--kubeconfig", "--context"):
             if is_given(options, name):
                 flags.refuse(f"{name} is only allowed with --endpoint")
-        aim_at_stack(options)
-        try:
-            settings = loadjob.settings_of(flags, options)
-        except InputError as error:
-            return refuse(program, error)
-        return run_settings(stored_in_stack(settings), program)
+        return _on_machine(flags, options, program)
     return _on_cluster(flags, options, program)
+
+
+def _on_machine(flags: Flags, options: Namespace, program: str) -> int:
+    """Run a load test from this machine. If a stack is up and `--out` is not set, the stack stores the result."""
+    folders = use_stack(options)
+    try:
+        settings = loadjob.settings_of(flags, options)
+        configure_logs(settings.log_level)
+        inputs = read_inputs(settings)
+    except (InputError, ValueError) as error:
+        return refuse(program, error)
+    # The folder comes last: a run that is refused has no result.
+    folder = output_in_stack(folders) if folders is not None and settings.out is None else None
+    if folder is not None:
+        settings, inputs = replace(settings, out=folder.path), replace(inputs, folder=folder)
+    return run_inputs(settings, inputs, program)
 
 
 def _on_cluster(flags: Flags, options: Namespace, program: str) -> int:

@@ -30,8 +30,10 @@ from llmendpoint_loadjob.run_values import parse_url
 from llmendpoint_loadjob.settings import ENVIRONMENT_PREFIX, parse_settings
 
 _SECONDS = 3.0
-#: Number of times that a question is asked if the answer is empty.
+#: Number of times that a question is asked if the answer cannot be used.
 _ATTEMPTS = 3
+#: Models that are shown of those that a server lists.
+_MAX_SHOWN = 12
 
 
 class Answers(NamedTuple):
@@ -62,7 +64,7 @@ def _ask(console: Console) -> Answers | int:
     url = _url(console)
     api, models = offered_models(url)
     if models:
-        console.print(Text(f"models: {', '.join(models[:12])}"))
+        console.print(Text(f"models: {_some(models)}"))
     else:
         console.print(Text(f"{url} does not list its models.", "yellow"))
     model = _model(console, models)
@@ -98,13 +100,30 @@ def _url(console: Console) -> str:
 
 
 def _model(console: Console, models: Sequence[str]) -> str:
-    default = _variable("MODEL") or (models[0] if models else "")
+    """Return a model that the server lists. If it lists none, any name is accepted."""
+    first = next(iter(models), "")
+    default = _variable("MODEL") or first
     for _ in range(_ATTEMPTS):
-        model = _answer(console, "Model", default)
+        answer = _answer(console, "Model", default)
+        model = _listed(answer, models) if models else answer
         if model:
             return model
-        console.print(Text("Write the name of a model that the server has.", "red"), soft_wrap=True)
-    raise InputError("no model was named; set --model")
+        wrong = f"The server does not have the model {answer!r}." if answer else "No model was named."
+        advice = f"It has {_some(models)}." if models else "Write the name of a model that the server has."
+        console.print(Text(f"{wrong} {advice}", "red"), soft_wrap=True)
+        default = first
+    raise InputError("no model of the server was named; set --model" if models else "no model was named; set --model")
+
+
+def _listed(name: str, models: Sequence[str]) -> str | None:
+    """Return the listed name of a model, or None. As for Ollama, a name without a tag means the tag `latest`."""
+    return next((each for each in (name, f"{name}:latest") if each in models), None)
+
+
+def _some(models: Sequence[str]) -> str:
+    """Return the names of models in a sentence, of which the first are shown if there are many."""
+    shown = ", ".join(models[:_MAX_SHOWN])
+    return f"{shown} and {len(models) - _MAX_SHOWN} more" if len(models) > _MAX_SHOWN else shown
 
 
 def _answer(console: Console, question: str, default: str) -> str:

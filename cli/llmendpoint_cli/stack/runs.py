@@ -6,7 +6,6 @@ import secrets
 import shutil
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,50 +17,44 @@ from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.folder_lock import is_locked
 from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
-from llmendpoint_loadjob.settings import Settings
 
 KEPT_RUNS = 100
 #: Default of `--url`, as `--help` shows it.
 DEFAULT_PROXY = f"the first proxy of the stack that is up, otherwise {DEFAULT_URL}"
 
 
-def aim_at_stack(options: Namespace) -> None:
-    """Let a run go through the stack that is up, unless its options say otherwise.
+def use_stack(options: Namespace) -> Folders | None:
+    """Let a run use the stack that is up, and return the folders of the stack. Return None if no stack is up.
 
-    A run without `--url` goes to the first proxy of the stack, which has another port if the default one was taken,
-    and without `--model` to a model of that proxy. Through a proxy of the stack, its records are used too
+    A run without `--url` goes to the first proxy of the stack, which has another port if the default one was taken.
+    A run without `--model` asks a model of that proxy. Through a proxy of the stack, its records are used too
     (`--sidecar`).
     """
-    stack = _running()
-    if stack is None or options.run is not None:
-        return
-    if options.url is None and stack.sidecars:
+    folders = Folders()
+    stack = read_stack(folders) if supervisor_runs(folders) else None
+    if stack is None:
+        return None
+    if options.url is None and options.run is None and stack.sidecars:
         options.url = stack.sidecars[0].proxy_url
         options.model = options.model or first_model(stack) or None
-    if options.sidecar is None:
+    if options.sidecar is None and options.run is None:
         options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
+    return folders
 
 
-def stored_in_stack(settings: Settings) -> Settings:
-    """Let a run without `--out` store its result in the state folder if a stack is up, and say so on stderr.
+def output_in_stack(folders: Folders) -> OutputFolder | None:
+    """Return the prepared folder of a new run in the state folder, and say on stderr where the result is stored.
 
-    If the folder cannot be written, for example because the disk is full, the run continues without it.
+    Return None if the folder cannot be written, for example because the disk is full: the run continues without it.
     """
-    if settings.out is not None or _running() is None:
-        return settings
     try:
-        folder = new_run(Folders())
-        OutputFolder(folder).prepare()
+        folder = OutputFolder(new_run(folders))
+        folder.prepare()
     except (OSError, OutputError) as error:
         print(f"the result is not stored: {error}", file=sys.stderr)
-        return settings
-    print(f"the result is stored in {folder}", file=sys.stderr)
-    return replace(settings, out=folder)
-
-
-def _running() -> Stack | None:
-    folders = Folders()
-    return read_stack(folders) if supervisor_runs(folders) else None
+        return None
+    print(f"the result is stored in {folder.path}", file=sys.stderr)
+    return folder
 
 
 def new_run(folders: Folders) -> Path:

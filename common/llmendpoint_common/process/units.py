@@ -56,6 +56,8 @@ def parse_duration(text: str) -> float:
 
 def format_duration(seconds: float) -> str:
     """Return a duration in seconds as text with three significant digits: `212ms`, `1.43s`, `2m05s`."""
+    if not seconds:
+        return "0s"
     if seconds < 0.9995e-3:
         return f"{seconds * 1e6:.0f}us"
     if seconds < 0.9995:

@@ -13,6 +13,7 @@ from math import ceil
 
 from llmendpoint_common.contracts.loadrun import MetricName, RunDocument
 from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.enough import longer_than
 from llmendpoint_common.results.histogram import MICROSECONDS, rank_of
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.objectives import Judged, State
@@ -48,6 +49,14 @@ def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str
             f"the server ended no request for {format_duration(silence)} or more ({share:.0f} % of the load) while "
             "requests were in flight"
         )
+
+
+def after_silence(measurements: Measurements, document: RunDocument) -> str:
+    """Return a sentence about what to do after a silence of the server, or nothing if there was none."""
+    silence = _silence(measurements, document) if _user_time(measurements, document) else 0.0
+    if not silence or _stood_still(measurements, silence):
+        return ""
+    return longer_than(silence, MAX_LOST_SHARE, document)
 
 
 def own_pause(measurements: Measurements, document: RunDocument) -> str:

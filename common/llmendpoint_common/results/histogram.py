@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from math import ceil
 from operator import sub
 
 from llmendpoint_common.results.packing import Unpacker, pack
@@ -205,8 +204,3 @@ def histogram_of(values: Iterable[float], bits: int = FULL_BITS) -> Histogram:
     for value in values:
         histogram.record(value)
     return histogram
-
-
-def needed_for(percent: int) -> int:
-    """Return the number of requests that a percentile needs: 2 for p50, 20 for p95, 100 for p99."""
-    return ceil(100 / (100 - percent))

@@ -69,8 +69,9 @@ class Group(msgspec.Struct):
     completed_tokens: _Count = 0
     input_tokens: _Count = 0
     output_tokens: _Count = 0
-    #: Answers without token counts.
+    #: Answers without token counts, and those of them whose counts were left out because they cannot be true.
     without_usage: _Count = 0
+    implausible_usage: _Count = 0
     #: Content chunks of the answers with token counts, and the tokens in them.
     chunks: _Count = 0
     chunk_tokens: _Count = 0

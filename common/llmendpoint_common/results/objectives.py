@@ -24,14 +24,12 @@ from llmendpoint_common.contracts.loadrun import (
     ObjectiveResult,
 )
 from llmendpoint_common.results.confidence import percentile_ranks, share_interval
-from llmendpoint_common.results.histogram import Histogram, needed_for, rank_of
+from llmendpoint_common.results.histogram import Histogram, rank_of
 from llmendpoint_common.results.measurements import Group
 from llmendpoint_common.results.words import NEVER_ANSWERED, apart, objective_name
 
 #: Delay of the event loop above which it can decide a verdict, in seconds.
 MAX_LAG_P99 = 0.010
-#: Requests that a share needs. One of them is 5 %, as for the 95th percentile.
-MIN_SHARE_REQUESTS = 20
 #: A share such as 0.7 % is not exact in binary, so numbers of requests are compared to a millionth of a request.
 _ROUNDING = 1e-6
 
@@ -75,7 +73,7 @@ class Judged(NamedTuple):
     @property
     def needed(self) -> int:
         """The number of requests that the objective needs to be judged."""
-        return needed_for(self.objective.percentile) if self.objective.percentile else MIN_SHARE_REQUESTS
+        return self.objective.needed
 
     def result(self, *, is_judged: bool = True) -> ObjectiveResult:
         """Return the objective for the summary. `is_judged` is whether the run has a verdict on its objectives."""
@@ -145,7 +143,7 @@ def _judge_latency(group: Group, index: int, objective: Objective) -> Judged:
     histogram = group.histogram(METRICS[MetricName(objective.metric)].field)
     low, high = percentile_ranks(percent / 100, requests)
     measured = _value_at(histogram, rank)
-    if requests < needed_for(percent):
+    if requests < objective.needed:
         state = State.TOO_FEW
     return Judged(
         objective,
@@ -176,7 +174,7 @@ def _judge_share(group: Group, objective: Objective) -> Judged:
     low, high = share_interval(hits, requests)
     state = State.MET if is_met else State.MISSED
     is_near = low <= objective.threshold <= high
-    if requests < MIN_SHARE_REQUESTS and (is_met or is_near):
+    if requests < objective.needed and (is_met or is_near):
         state = State.TOO_FEW
     return Judged(objective, state, requests, hits / requests, low, high, is_near)
 

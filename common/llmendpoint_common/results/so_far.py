@@ -10,7 +10,7 @@ from math import ceil, floor, inf
 from typing import NamedTuple
 
 from llmendpoint_common.contracts.loadrun import METRICS, NOTHING_MEASURED, MetricName, Objective, ObjectiveSoFar
-from llmendpoint_common.results.histogram import needed_for, rank_of
+from llmendpoint_common.results.histogram import rank_of
 from llmendpoint_common.results.measurements import Group
 from llmendpoint_common.results.words import apart
 
@@ -59,7 +59,7 @@ def show(objective: Objective, pods: Iterable[ObjectiveSoFar]) -> Shown:
     first, _ = apart(metric, low, objective.threshold)
     last, threshold = apart(metric, high, objective.threshold)
     measured = last if first == last else f"{first} to {last}"
-    if metric.is_latency and sum(pod.requests for pod in counted) < needed_for(objective.percentile or 50):
+    if metric.is_latency and sum(pod.requests for pod in counted) < objective.needed:
         met = None
     return Shown(threshold, measured or NOTHING_MEASURED, met)
 

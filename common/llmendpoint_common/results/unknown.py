@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmendpoint_common.contracts.loadrun import PrefixCache, RunDocument
+from llmendpoint_common.contracts.loadrun import (
+    MAX_INPUT_TOKENS,
+    MAX_OUTPUT_TOKENS_PER_SECOND,
+    PrefixCache,
+    RunDocument,
+)
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.words import plural
 
@@ -26,8 +31,15 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
         count = whole.unmeasured.get(field, 0)
         if count:
             yield f"{name} is unknown for {_of(count, whole.answered)}: {_reason(field, document)}"
-    if whole.without_usage:
-        yield f"The server reported no token counts for {_of(whole.without_usage, whole.answered)}"
+    if whole.without_usage > whole.implausible_usage:
+        count = whole.without_usage - whole.implausible_usage
+        yield f"The server reported no token counts for {_of(count, whole.answered)}"
+    if whole.implausible_usage:
+        yield (
+            f"The token counts of {_of(whole.implausible_usage, whole.answered)} cannot be true, and are left out: "
+            f"more than {MAX_INPUT_TOKENS:,} input tokens, or more output tokens than bytes and than "
+            f"{MAX_OUTPUT_TOKENS_PER_SECOND:,} per second"
+        )
     if not whole.cached_of_tokens and document.request.prefix_cache is not PrefixCache.UNIQUE:
         yield "The server did not report cached input tokens, so the share of repeated prompts is unknown"
 

@@ -27,16 +27,18 @@ from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.delivery import (
     MAX_LOST_SHARE,
     MIN_SENT_SHARE,
+    after_silence,
     kept_back,
     loading_time,
     lost_time,
     own_pause,
 )
+from llmendpoint_common.results.enough import first_requests, more_requests
 from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Group, Measurements
 from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other, judge_group
 from llmendpoint_common.results.regression import Comparison, comparison_facts
-from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, was
+from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, since, was
 
 MAX_THROTTLED_SHARE = 0.01
 _MAX_MESSAGE = 4000
@@ -112,7 +114,8 @@ def _unreachable(evidence: Evidence) -> Judgement | None:
 def _nothing_measured(evidence: Evidence) -> Judgement | None:
     if evidence.measurements.whole.requests:
         return None
-    message = _message(["no request was measured", "increase the duration or the load"])
+    measurements, document = evidence.measurements, evidence.document
+    message = _message(["no request was measured", first_requests(measurements, document, evidence.judged)])
     return Judgement(Verdict.INVALID, VerdictReason.TOO_FEW_REQUESTS, message)
 
 
@@ -147,9 +150,12 @@ def _untold(evidence: Evidence) -> Judgement | None:
     causes = _other_load(evidence)
     if causes and evidence.judged:
         unknown.append(f"the load was not that of the document, because {', and '.join(causes)}")
+        unknown.append(after_silence(evidence.measurements, evidence.document))
     if unknown:
         return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, _message(unknown))
     few = [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
+    if few:
+        few.append(more_requests(evidence.measurements, evidence.document, evidence.judged))
     if comparison is not None:
         few += comparison.too_few
     if few:
@@ -310,7 +316,7 @@ def _facts(evidence: Evidence) -> list[str]:
     if measurements.saturation is not None:
         saturation = measurements.saturation
         facts.append(
-            f"the server could not follow the offered rate from {format_duration(saturation.at_seconds)} on, at "
+            f"the server could not follow the offered rate {since(saturation.at_seconds)}, at "
             f"{saturation.offered_rate:.3g} requests/s"
         )
     facts += _other_load(evidence)

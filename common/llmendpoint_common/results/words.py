@@ -87,3 +87,8 @@ def _exact(metric: Metric, value: float) -> str:
     if not metric.is_latency:
         return f"{100 * value:.10g}%"
     return f"{value * 1e3:.10g}ms" if value < 1 else f"{value:.10g}s"
+
+
+def since(seconds: float) -> str:
+    """Return a time after the warm-up as the beginning of something that lasts: `from 42s on`, `from the start`."""
+    return f"from {format_duration(round(seconds, 1))} on" if seconds >= 0.05 else "from the start"

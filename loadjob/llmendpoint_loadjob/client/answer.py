@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from llmendpoint_common.contracts.loadrun import ErrorClass, error_of_status
+from llmendpoint_common.contracts.loadrun import (
+    MAX_INPUT_TOKENS,
+    MAX_OUTPUT_TOKENS_PER_SECOND,
+    ErrorClass,
+    error_of_status,
+)
 from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_common.process.errors import ProtocolError, UpstreamError
-from llmendpoint_common.wire.dialects.reading import Dialect, Reading
+from llmendpoint_common.wire.dialects.reading import Dialect, Reading, Usage
 from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_common.wire.routes import dialect_of, is_stream
 from llmendpoint_loadjob.client.redaction import MAX_WORDS_BYTES, Redactor, words_of
@@ -47,6 +52,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_bytes",
         "_clock",
         "_dialect",
         "_head",
@@ -76,6 +82,8 @@ class Answer:
         self._head: ResponseHead | None = None
         self._dialect: Dialect | None = None
         self._words = b""
+        #: Size of the body so far, with its framing.
+        self._bytes = 0
 
     @property
     def text(self) -> str | None:
@@ -106,6 +114,7 @@ class Answer:
         now = self._clock()
         dialect = self._dialect
         if dialect is not None:
+            self._bytes += len(raw)
             for piece in pieces:
                 dialect.feed(piece, now)
             if self._text is not None:
@@ -204,7 +213,7 @@ class Answer:
         sample.ended = self._clock()
         sample.error = error
         if self._dialect is not None:
-            _read_result(self._dialect.reading, sample)
+            _read_result(self._dialect.reading, sample, self._bytes)
         sample.is_spread = _is_spread(sample)
         if not sample.is_spread:
             sample.gaps.clear()
@@ -245,21 +254,36 @@ def _words_of_empty(reading: Reading) -> str:
     return f"the response has no content, thinking or tool call{counted}{ended}"
 
 
-def _read_result(reading: Reading, sample: Sample) -> None:
+def _read_result(reading: Reading, sample: Sample, body_bytes: int) -> None:
     sample.chunks = reading.chunks
     usage = reading.usage
     if usage is None:
         return
-    sample.input_tokens = usage.prompt_tokens or 0
-    sample.output_tokens = usage.generation_tokens or 0
-    # A response with content has at least one token. If the server says 0, or nothing, it has not counted them.
-    sample.has_usage = usage.generation_tokens is not None and (usage.generation_tokens > 0 or not reading.chunks)
-    sample.cached_tokens = usage.cached_tokens
+    if _is_plausible(usage, body_bytes, sample.request_latency):
+        sample.input_tokens = usage.prompt_tokens or 0
+        sample.output_tokens = usage.generation_tokens or 0
+        # A response with content has at least one token. If the server says 0, or nothing, it has not counted them.
+        sample.has_usage = usage.generation_tokens is not None and (usage.generation_tokens > 0 or not reading.chunks)
+        sample.cached_tokens = usage.cached_tokens
+    else:
+        sample.has_implausible_usage = True
     if usage.total_seconds:
         sample.server_total = usage.total_seconds
         sample.server_load = usage.load_seconds
         sample.server_prefill = usage.prefill_seconds
         sample.server_decode = usage.decode_seconds
+
+
+def _is_plausible(usage: Usage, body_bytes: int, seconds: float) -> bool:
+    """Return whether token counts can be those of a response.
+
+    A token can have no text: thinking that the server keeps to itself has none. So the bytes of the body alone do not
+    bound the output tokens, but a server that hides text still needs time for its tokens. No bound follows from the
+    prompt for the input tokens, to which a server can add a text of its own.
+    """
+    if (usage.generation_tokens or 0) > max(body_bytes, MAX_OUTPUT_TOKENS_PER_SECOND * seconds):
+        return False
+    return max(usage.prompt_tokens or 0, usage.cached_tokens or 0) <= MAX_INPUT_TOKENS
 
 
 def _without_query(location: bytes) -> str:

@@ -66,7 +66,7 @@ class SaturationWatch:
 
     def _found(self, begin: float, rate: float, sentence: str) -> None:
         measured_from = self.window.measured_from
-        since = format_duration(round(max(0.0, begin - measured_from), 1))
-        message = f"the server could not follow {rate:.4g} requests/s from {since} of the load: {sentence}"
-        at = max(0.0, self.window.clock() - measured_from)
-        self.on_found(Saturation(at_seconds=at, offered_rate=rate, message=message))
+        since = max(0.0, begin - measured_from)
+        noticed = format_duration(round(max(0.0, self.window.clock() - measured_from), 1))
+        message = f"the server could not follow {rate:.4g} requests/s: {sentence} (noticed {noticed} after the warm-up)"
+        self.on_found(Saturation(at_seconds=since, offered_rate=rate, message=message))

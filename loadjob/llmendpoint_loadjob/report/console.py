@@ -13,6 +13,7 @@ from rich.text import Text
 from llmendpoint_common.contracts.loadrun import Percentiles, StepResult, Summary, Verdict
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.figures import LATENCIES, latency_of, number, percent
+from llmendpoint_common.results.words import since
 from llmendpoint_loadjob.report.words import (
     SHOWN,
     bound,
@@ -139,8 +140,7 @@ def _counts(console: Console, summary: Summary) -> None:
     if expected:
         _say(console, f"{matched} of {count_of(expected, 'response')} had the expected content")
     if summary.saturation is not None:
-        at = format_duration(summary.saturation.at_seconds)
-        _say(console, f"saturated after {at}: {summary.saturation.message}", "yellow")
+        _say(console, f"saturated {since(summary.saturation.at_seconds)}: {summary.saturation.message}", "yellow")
 
 
 def _errors(console: Console, summary: Summary) -> None:

@@ -1,4 +1,4 @@
-"""The progress of a run: one live line on a terminal, otherwise a plain line every 10 seconds.
+"""The progress of a run: one live line on a terminal, otherwise a plain line every 10 seconds if it has changed.
 
 A line is given in parts, the most important one first.
 """
@@ -24,13 +24,17 @@ PLAIN_SECONDS = 10.0
 
 
 class Line:
-    """Shows a progress again and again: on a terminal in place, otherwise on a new line, at most every 10 seconds."""
+    """Shows a progress again and again: on a terminal in place, otherwise on a new line.
+
+    New lines are at least 10 seconds apart, and none is the same as the one before it.
+    """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
         self._live = _live(console)
         self._shown_at = clock()
+        self._shown = ""
 
     def __enter__(self) -> Callable[[Iterable[str]], None]:
         if self._live is not None:
@@ -47,9 +51,12 @@ class Line:
         """Show a line."""
         if self._live is not None:
             self._live.update(Text(fitting(parts, self._console.width - 1), no_wrap=True), refresh=True)
-        elif self._clock() - self._shown_at >= PLAIN_SECONDS:
-            self._shown_at += PLAIN_SECONDS
-            self._console.print(", ".join(parts), soft_wrap=True)
+            return
+        periods, line = int((self._clock() - self._shown_at) / PLAIN_SECONDS), ", ".join(parts)
+        if periods and line != self._shown:
+            self._shown_at += periods * PLAIN_SECONDS
+            self._shown = line
+            self._console.print(Text(line), soft_wrap=True)
 
 
 def _live(console: Console) -> Live | None:
@@ -86,14 +93,19 @@ def parts_of(now: Progress) -> Iterator[str]:
         yield now.awaiting
     if now.stage:
         yield now.stage
-    yield count_of(now.requests, "request")
+    # That nothing was sent yet is not worth a word beside what is awaited.
+    is_begun = now.requests or now.in_flight or not now.awaiting
+    if is_begun:
+        yield count_of(now.requests, "request")
     if now.errors:
         yield count_of(now.errors, "error")
-    yield f"{now.in_flight} in flight"
+    if is_begun:
+        yield f"{now.in_flight} in flight"
     if now.error:
         yield now.error
     if now.ttft_p95_seconds is not None:
         yield f"TTFT p95 {format_duration(now.ttft_p95_seconds)}"
     if now.offered_rate is not None and now.completed_rate is not None:
         yield f"{number(now.completed_rate)} of {number(now.offered_rate)} requests/s"
-    yield count_of(now.output_tokens, "token")
+    if now.output_tokens:
+        yield count_of(now.output_tokens, "token")

@@ -181,6 +181,7 @@ def _add_server_times(values: dict[str, int], sample: Sample) -> None:
 def _add_tokens(group: Group, sample: Sample, *, in_time: bool) -> None:
     if not has_usage(sample):
         group.without_usage += 1
+        group.implausible_usage += sample.has_implausible_usage
         return
     group.input_tokens += sample.input_tokens
     group.output_tokens += sample.output_tokens

@@ -41,6 +41,8 @@ class Sample(msgspec.Struct):
     #: that were in its prefix cache, if it said so.
     has_usage: bool = False
     cached_tokens: int | None = None
+    #: Whether the server reported token counts that cannot be true, which are left out.
+    has_implausible_usage: bool = False
     #: Whether the first and the last content came with different reads of the socket, and not in one piece.
     is_spread: bool = False
     #: Gaps between reads with content, in seconds; none if the content came in one piece. Emptied once recorded.

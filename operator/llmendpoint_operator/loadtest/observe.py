@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from llmendpoint_operator.cluster.inventory import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.kube.owner import Manifest
+from llmendpoint_operator.loadtest.last_words import plain
 from llmendpoint_operator.pods.classify import pod_trouble, refused_pod_trouble
 from llmendpoint_operator.pods.trouble import Origin, Trouble
 
 #: Reasons in the status of a pod that was ended by its node, the scheduler, or the garbage collector of pods.
 _ENDED_FROM_OUTSIDE = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting",
                                  "NodeAffinity"})  # fmt: skip
-_MAX_LAST_WORDS = 900
 _CANCELED = "The run was canceled, because spec.suspend is true."
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class RunView:
         for pod in self.pods:
             for ended in _terminations(pod):
                 if ended.get("message"):
-                    return str(ended["message"]).strip()[-_MAX_LAST_WORDS:]
+                    return plain(str(ended["message"]))
                 if ended.get("reason"):
                     return f"The load pod ended with {ended['reason']} (exit code {ended.get('exitCode')})."
         failed = _condition(self.job.body, "Failed") if self.job is not None else None
@@ -144,7 +144,7 @@ def _failure(pod: Manifest) -> str:
     if (pod.get("status") or {}).get("phase") != "Failed":
         return ""
     words = next((ended["message"] for ended in _terminations(pod) if ended.get("message")), "")
-    quoted = f": {str(words).strip()[-_MAX_LAST_WORDS:]}" if words else "."
+    quoted = f": {plain(str(words))}" if words else "."
     return f"Pod {pod['metadata']['name']} has failed{quoted}"
 
 

@@ -118,7 +118,7 @@ def _saturation(summary: Summary) -> dict[str, str] | None:
     found = summary.saturation
     if found is None:
         return None
-    return {"after": format_duration(found.at_seconds), "offeredRate": _number(found.offered_rate)}
+    return {"after": format_duration(round(found.at_seconds, 1)), "offeredRate": _number(found.offered_rate)}
 
 
 def _regression(item: RegressionResult) -> dict[str, Any]:

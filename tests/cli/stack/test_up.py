@@ -152,6 +152,26 @@ def test_a_load_test_is_stored_beside_the_stack(running: LocalStack) -> None:
     assert (run / "summary.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--rate", "1", "--concurrency", "1"], "set only one of --concurrency"),
+        (["--category", "Sports"], "Sports"),
+        (["--cacert", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_load_test_that_is_refused_has_no_result(running: LocalStack, options: list[str], sentence: str) -> None:
+    def runs() -> set[Path]:
+        return set(running.folders.runs.glob("*"))
+
+    before = runs()
+    done = running.run("load", "--model", "simulated:latest", *options)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "stored" not in done.stderr
+    assert runs() == before
+
+
 def test_a_load_test_goes_to_the_proxy_of_the_stack_at_whatever_port(running: LocalStack) -> None:
     done = running.run("load", "--max-requests", "1", "--max-tokens", "2", "--log-level", "warning")
     assert done.returncode == 0, done.stdout + done.stderr

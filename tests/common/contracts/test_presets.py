@@ -40,6 +40,22 @@ def test_a_given_level_and_duration_scale_the_stages(scenario: Scenario, level: 
     assert (load.concurrency, load.rate) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("objectives", "given", "requests"),
+    [
+        ((), {}, 5),
+        ((Objective(MetricName.TTFT, 1.0, 50),), {}, 5),
+        ((Objective(MetricName.TTFT, 1.0, 95),), {}, 20),
+        ((Objective(MetricName.ERROR_RATE, 0.01), Objective(MetricName.TTFT, 1.0, 99)), {}, 100),
+        ((Objective(MetricName.ERROR_RATE, 0.01),), {"max_requests": 7}, 7),
+    ],
+)
+def test_smoke_sends_as_many_requests_as_its_objectives_need(
+    objectives: tuple[Objective, ...], given: dict[str, int], requests: int
+) -> None:
+    assert apply_preset(Scenario.SMOKE, given, objectives).load.max_requests == requests
+
+
 def test_stress_with_a_rate_ends_when_the_server_is_saturated() -> None:
     assert apply_preset(Scenario.STRESS, {"rate": 10.0}).load.stop_when_saturated is True
     assert apply_preset(Scenario.STRESS, {"rate": 10.0, "stop_when_saturated": False}).load.stop_when_saturated is False

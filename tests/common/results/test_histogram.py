@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmendpoint_common.contracts.loadrun import needed_for
 from llmendpoint_common.results.histogram import (
     FULL_BITS,
     PART_BITS,
     TIMELINE_BITS,
     Histogram,
     histogram_of,
-    needed_for,
     rank_of,
 )
 from llmendpoint_common.results.packing import pack, unpack

@@ -61,7 +61,7 @@ NO_USAGE: dict[str, Any] = {"has_usage": False, "input_tokens": 0, "tokens": 0}
         pytest.param([answered()] + [empty()] * 19, ["request_latency:p95=1s"], MISSED, id="fast empty answers"),
         pytest.param([answered()] * 10 + [empty(tokens=20)] * 10, ["attainment=99%"], MISSED, id="tokens without content"),
         pytest.param([answered()] * 10 + [empty(tokens=20)] * 10, ["error_rate=1%"], MISSED, id="empty answers are errors"),
-        pytest.param([empty(tokens=20)] * 20, ["error_rate=100%"], UNREACHABLE, id="nothing but empty answers"),
+        pytest.param([empty(tokens=20)] * 20, ["error_rate=99%"], UNREACHABLE, id="nothing but empty answers"),
         pytest.param([answered(**ONE_PIECE)] * 20, ["tpot:p95=1ms"], NOT_MEASURED, id="one piece"),
         pytest.param([answered(**NO_USAGE)] * 20, ["tpot:p95=1s"], NOT_MEASURED, id="no usage"),
         pytest.param([answered(tokens=1)] * 20, ["tpot:p95=1s"], NOT_MEASURED, id="one token"),
@@ -92,7 +92,7 @@ NO_USAGE: dict[str, Any] = {"has_usage": False, "input_tokens": 0, "tokens": 0}
         pytest.param([], [], TOO_FEW, id="no request, no objective"),
         pytest.param([failed(ErrorClass.REFUSED)] * 3, [], UNREACHABLE, id="refused"),
         pytest.param([failed(ErrorClass.CLIENT_ERROR)] * 3, [], UNREACHABLE, id="404 without objectives"),
-        pytest.param([failed(ErrorClass.TIMEOUT)] * 3, ["error_rate=100%"], UNREACHABLE, id="even if errors are allowed"),
+        pytest.param([failed(ErrorClass.TIMEOUT)] * 3, ["error_rate=99%"], UNREACHABLE, id="even if errors are allowed"),
         pytest.param([failed()] * 300, ["ttft:p99=1s"], UNREACHABLE, id="nothing but errors"),
         pytest.param([answered()] * 20, [], NO_OBJECTIVES, id="no objectives"),
         pytest.param([answered()] + [failed()] * 99, [], NO_OBJECTIVES, id="errors, no objectives"),
@@ -151,11 +151,15 @@ def test_thresholds_are_exact_to_the_microsecond_at_every_edge_of_a_bucket(micro
 def test_too_few_requests_say_how_many_are_needed() -> None:
     summary = run([answered()] * 5, "error_rate=1%", "ttft:p99=1s")
     assert summary.message == (
-        "Error rate needs at least 20 requests, and there were 5. TTFT p99 needs at least 100 requests, and there were 5."
+        "Error rate needs at least 20 requests, and there were 5. TTFT p99 needs at least 100 requests, and there were 5. "
+        "At the rate of this run, increase the duration to at least 40m00s."
     )
     assert [result.needed for result in summary.slo] == [20, 100]
     one = run([answered()], "attainment=90%")
-    assert one.message == "Attainment needs at least 20 requests, and there was 1."
+    assert one.message == (
+        "Attainment needs at least 20 requests, and there was 1. "
+        "At the rate of this run, increase the duration to at least 40m00s."
+    )
 
 
 @pytest.mark.parametrize(
@@ -395,6 +399,9 @@ class TestServerThatHangs:
         summary = self.run([*self.BEFORE, *hung, *after], "request_latency:p95=2s")
         assert outcome(summary) == NOT_MEASURED
         assert "because the server ended no request for 44s or more (44 % of the load)" in summary.message
+        assert summary.message.endswith(
+            "Find out why, or increase the duration to at least 15m00s, of which this is 5 % or less."
+        )
 
     def test_is_not_a_load_generator_that_stood_still(self) -> None:
         document = document_of("request_latency:p95=2s", concurrency=2)

@@ -212,6 +212,30 @@ async def test_the_durations_of_ollama_are_kept(client_of: Clients) -> None:
     assert (sample.server_total, sample.server_load) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("api", "last"),
+    [
+        (Api.OLLAMA_CHAT, ollama_done(10**15)),
+        (Api.OLLAMA_CHAT, ollama_done(50_000_000)),
+        (Api.OLLAMA_CHAT, ollama_done(2, prompt_eval_cached_count=10**15)),
+        (_CHAT, openai_usage(2, usage={"prompt_tokens": 10**15})),
+    ],
+)
+async def test_token_counts_that_cannot_be_true_are_left_out(client_of: Clients, api: Api, last: bytes) -> None:
+    parts = [ollama("a"), last] if api is Api.OLLAMA_CHAT else [openai("a"), last, DONE]
+    async with fault_server(answering(streamed(api, *parts))) as server:
+        sample = await ask(client_of(server.url, api))
+    assert (sample.error, sample.has_usage, sample.has_implausible_usage) == (None, False, True)
+    assert (sample.input_tokens, sample.output_tokens, sample.cached_tokens) == (0, 0, None)
+
+
+async def test_thinking_that_the_server_hides_is_counted_if_it_had_the_time_for_it(client_of: Clients) -> None:
+    first, rest = head(content_type=SSE) + chunk(openai("a")), chunk(openai_usage(5000)) + chunk(DONE) + END
+    async with fault_server(answering(first, rest, pause=0.2)) as server:
+        sample = await ask(client_of(server.url, _CHAT))
+    assert (sample.output_tokens, sample.has_usage, sample.has_implausible_usage) == (5000, True, False)
+
+
 async def test_the_text_is_returned_if_it_is_asked_for(client_of: Clients) -> None:
     bodies = {
         Api.OLLAMA_CHAT: [ollama(message={"thinking": "hm"}), ollama("día "), ollama("🙂"), ollama_done()],

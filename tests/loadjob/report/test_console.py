@@ -129,10 +129,20 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds() -> None:
     with Line(Console(file=file, width=40), lambda: now) as show:
         for tick in range(250):
             now = tick / 10
-            show(parts_of(progress()))
+            show(parts_of(progress(requests=tick)))
     lines = file.getvalue().splitlines()
     assert len(lines) == int(24.9 / PLAIN_SECONDS)
     assert lines[0].endswith("999,999 tokens")
+
+
+def test_without_a_terminal_a_line_is_not_repeated() -> None:
+    file, now = io.StringIO(), 0.0
+    with Line(Console(file=file, width=40), lambda: now) as show:
+        for tick in range(1000):
+            now = tick / 10
+            show(parts_of(progress(requests=1 if now < 45 else 2, awaiting="")))
+    requests = [re.search(r"(\d+) request", line) for line in file.getvalue().splitlines()]
+    assert [found and found[1] for found in requests] == ["1", "2"]
 
 
 @pytest.mark.parametrize(

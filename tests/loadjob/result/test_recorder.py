@@ -103,6 +103,17 @@ class TestUnknownFigures:
             in summary.unknown
         )
 
+    def test_of_answers_with_impossible_counts(self) -> None:
+        absurd = answered(tokens=0, input_tokens=0, has_usage=False, has_implausible_usage=True)
+        summary = run([absurd] * 3 + [answered(tokens=0, has_usage=False)] + [answered()])
+        assert summary.output_tokens == 11
+        (sentence,) = (sentence for sentence in summary.unknown if "cannot be true" in sentence)
+        assert sentence == (
+            "The token counts of 3 of 5 answers cannot be true, and are left out: more than 10,000,000 input tokens, or "
+            "more output tokens than bytes and than 100,000 per second"
+        )
+        assert "The server reported no token counts for 1 of 5 answers" in summary.unknown
+
     def test_of_answers_in_one_piece(self) -> None:
         summary = run([answered(is_spread=False)] * 3)
         assert summary.tpot is None

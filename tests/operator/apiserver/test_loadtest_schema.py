@@ -91,6 +91,14 @@ LOADTESTS: list[tuple[dict[str, Any], str]] = [
     ({"slo": [{"metric": "TTFT", "percentile": 95, "threshold": "1%"}]}, "a duration such as 250ms for TTFT"),
     ({"slo": [{"metric": "Speed", "threshold": "1%"}]}, "spec.slo"),
     *(
+        ({"slo": [{"metric": "Attainment", "threshold": share}]}, "threshold of Attainment must be more than 0%")
+        for share in ("0%", "00%", "0.00%")
+    ),
+    *(
+        ({"slo": [{"metric": "ErrorRate", "threshold": share}]}, "threshold of ErrorRate must be less than 100%")
+        for share in ("100%", "100.0%", f"99.{'9' * 20}%")
+    ),
+    *(
         ({"load": {"rate": rate}}, "spec.load.rate: Invalid value: .*must be more than 0 and at most 100000 requests")
         for rate in ("0", 0, "0.0", -1, 100_001, "100000.1")
     ),

@@ -19,6 +19,8 @@ from llmendpoint_common.api.loadtest.spec import LoadPod, LoadShape, Request, pa
         ({"metric": "Attainment", "threshold": "1s"}, "is not a share"),
         ({"metric": "ErrorRate", "threshold": "100.5%"}, "should match pattern"),
         ({"metric": "ErrorRate", "threshold": "101%"}, "should match pattern"),
+        ({"metric": "ErrorRate", "threshold": "100.0%"}, "must be less than 100%, because every run meets 100%"),
+        ({"metric": "Attainment", "threshold": "0.0%"}, "must be more than 0%, because every run meets 0%"),
     ],
 )
 def test_an_objective_that_cannot_be_judged_is_refused_without_the_api_server_too(
@@ -28,9 +30,18 @@ def test_an_objective_that_cannot_be_judged_is_refused_without_the_api_server_to
         parse_spec({"spec": {"endpointRef": {"name": "a"}, "slo": [item]}})
 
 
-@pytest.mark.parametrize("threshold", ["0%", "0.5%", "99.99%", "100%", "100.0%"])
-def test_a_share_of_up_to_all_requests_is_a_threshold(threshold: str) -> None:
-    spec = parse_spec({"spec": {"slo": [{"metric": "ErrorRate", "threshold": threshold}]}})
+@pytest.mark.parametrize(
+    ("metric", "threshold"),
+    [
+        ("ErrorRate", "0%"),
+        ("ErrorRate", "99.99%"),
+        ("Attainment", "0.01%"),
+        ("Attainment", "100%"),
+        ("Attainment", "100.0%"),
+    ],
+)
+def test_a_share_that_a_run_can_miss_is_a_threshold(metric: str, threshold: str) -> None:
+    spec = parse_spec({"spec": {"slo": [{"metric": metric, "threshold": threshold}]}})
     assert spec.slo[0].threshold == threshold
 
 

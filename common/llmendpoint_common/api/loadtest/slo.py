@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from llmendpoint_common.api import defaults
 from llmendpoint_common.api.fields import ApiModel, ObjectName, rules
-from llmendpoint_common.contracts.loadrun import METRICS, MetricName
+from llmendpoint_common.contracts.loadrun import METRICS, MetricName, Objective
 
 _THRESHOLD = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$|^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$"
 
@@ -28,6 +28,15 @@ class SloItem(ApiModel):
                 "threshold must be a percentage such as 1% for ErrorRate and Attainment, and a duration such as 250ms "
                 "for TTFT, TPOT and RequestLatency",
             ),
+            (
+                "self.metric != 'Attainment' || self.threshold.matches('[1-9]')",
+                "the threshold of Attainment must be more than 0%, because every run meets 0%",
+            ),
+            (
+                "self.metric != 'ErrorRate' || !self.threshold.endsWith('%') || "
+                "double(self.threshold.replace('%', '')) < 100.0",
+                "the threshold of ErrorRate must be less than 100%, because every run meets 100%",
+            ),
         )
     )
 
@@ -46,16 +55,14 @@ class SloItem(ApiModel):
     threshold: Annotated[str, Field(pattern=_THRESHOLD, min_length=2, max_length=32)] = Field(
         description="Threshold of the metric: a percentage such as 1% for ErrorRate and Attainment, a duration such as "
         "250ms for all others. The measured value must be at least the threshold for Attainment, and at most the "
-        "threshold for all other metrics."
+        "threshold for all other metrics. Attainment must be more than 0% and ErrorRate less than 100%, because every "
+        "run meets those."
     )
 
     @model_validator(mode="after")
     def _check(self) -> SloItem:
         """Enforce the CEL rules also for clusters and files that bypass them."""
-        metric = METRICS[self.metric]
-        if metric.is_latency == (self.percentile is None):
-            raise ValueError(f"percentile is {'required' if metric.is_latency else 'not allowed'} for {self.metric}")
-        metric.parse(self.threshold)
+        Objective(self.metric, METRICS[self.metric].parse(self.threshold), self.percentile)
         return self
 
 

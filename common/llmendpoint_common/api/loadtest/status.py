@@ -61,7 +61,10 @@ class SweepState(ApiModel):
 class SaturationState(ApiModel):
     """When the server stopped following the offered rate."""
 
-    after: str = Field(description="Time since the end of the warm-up, as a duration such as 90s.")
+    after: str = Field(
+        description="Time from the end of the warm-up until latency and requests in flight began to grow, as a "
+        "duration such as 90s. The growth is noticed later."
+    )
     offered_rate: str = Field(description="Offered rate at that time, in requests per second.")
 
 
@@ -149,7 +152,7 @@ class SummaryState(ApiModel):
     )
     sweep: SweepState | None = Field(None, description="Result of a sweep. Absent for other loads.")
     saturation: SaturationState | None = Field(
-        None, description="When the server stopped following the offered rate. Absent if it did not."
+        None, description="Since when the server could not follow the offered rate. Absent if it could."
     )
     regressions: list[RegressionState] = Field(
         default_factory=list,

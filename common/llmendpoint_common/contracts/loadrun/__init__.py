@@ -31,7 +31,15 @@ from llmendpoint_common.contracts.loadrun.document import (
 )
 from llmendpoint_common.contracts.loadrun.errors import ErrorClass, advice, error_of_status
 from llmendpoint_common.contracts.loadrun.headers import header_problem
-from llmendpoint_common.contracts.loadrun.metrics import LATENCY_METRICS, METRICS, Metric, MetricName, Unit
+from llmendpoint_common.contracts.loadrun.metrics import (
+    LATENCY_METRICS,
+    METRICS,
+    MIN_SHARE_REQUESTS,
+    Metric,
+    MetricName,
+    Unit,
+    needed_for,
+)
 from llmendpoint_common.contracts.loadrun.presets import PRESETS, Preset, ResolvedLoad, Scenario, apply_preset
 from llmendpoint_common.contracts.loadrun.progress_file import (
     PROGRESS_FILE,
@@ -43,6 +51,8 @@ from llmendpoint_common.contracts.loadrun.result import (
     LINE_PATTERN,
     MAX_CATEGORIES,
     MAX_CATEGORY_LENGTH,
+    MAX_INPUT_TOKENS,
+    MAX_OUTPUT_TOKENS_PER_SECOND,
     MAX_RESULT_BYTES,
     NOTHING_MEASURED,
     RESULT_KEY,
@@ -77,12 +87,15 @@ __all__ = [
     "MAX_CATEGORIES",
     "MAX_CATEGORY_LENGTH",
     "MAX_CONCURRENCY",
+    "MAX_INPUT_TOKENS",
+    "MAX_OUTPUT_TOKENS_PER_SECOND",
     "MAX_RATE",
     "MAX_RESULT_BYTES",
     "MAX_SECONDS",
     "MAX_STAGES",
     "MAX_START_SECONDS",
     "METRICS",
+    "MIN_SHARE_REQUESTS",
     "NOTHING_MEASURED",
     "PRESETS",
     "PROGRESS_FILE",
@@ -142,6 +155,7 @@ __all__ = [
     "error_of_status",
     "exit_code_of",
     "header_problem",
+    "needed_for",
     "parse_result",
     "parse_run_document",
     "write_run_document",

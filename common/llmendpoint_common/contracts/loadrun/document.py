@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from llmendpoint_common.contracts.loadrun.headers import check_body, check_headers
-from llmendpoint_common.contracts.loadrun.metrics import METRICS, MetricName
+from llmendpoint_common.contracts.loadrun.metrics import METRICS, MIN_SHARE_REQUESTS, MetricName, needed_for
 from llmendpoint_common.process.errors import RunDocumentError
 
 #: The key of the document in its ConfigMap, and the name of the mounted file.
@@ -348,6 +348,11 @@ class Objective(_Section, frozen=True):
         Meta(description="Percentile of the latency. Not allowed for ErrorRate and Attainment."),
     ] = None
 
+    @property
+    def needed(self) -> int:
+        """The number of requests that the objective needs to be judged."""
+        return MIN_SHARE_REQUESTS if self.percentile is None else needed_for(self.percentile)
+
     def __post_init__(self) -> None:
         if METRICS[self.metric].is_latency:
             if self.percentile is None:
@@ -356,6 +361,10 @@ class Objective(_Section, frozen=True):
             raise ValueError(f"percentile is not allowed for {self.metric}, which is a share of all requests")
         elif self.threshold > 1:
             raise ValueError(f"the threshold of {self.metric} must be a fraction from 0 to 1")
+        elif self.metric is MetricName.ATTAINMENT and self.threshold == 0:
+            raise ValueError("the threshold of Attainment must be more than 0%, because every run meets 0%")
+        elif self.metric is MetricName.ERROR_RATE and self.threshold == 1:
+            raise ValueError("the threshold of ErrorRate must be less than 100%, because every run meets 100%")
 
 
 class RunBaseline(_Section, frozen=True):

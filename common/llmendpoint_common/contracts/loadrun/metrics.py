@@ -6,9 +6,13 @@ The names are vLLM's; `docs/load-tests.md` has the formulas.
 from __future__ import annotations
 
 from enum import StrEnum
+from math import ceil
 from typing import NamedTuple
 
 from llmendpoint_common.process.units import format_duration, parse_duration, parse_share
+
+#: Requests that a share needs to be judged. One of them is 5 %, as for the 95th percentile.
+MIN_SHARE_REQUESTS = 20
 
 
 class MetricName(StrEnum):
@@ -70,3 +74,8 @@ _TABLE = (
 
 METRICS = {metric.name: metric for metric in _TABLE}
 LATENCY_METRICS = frozenset(metric.name for metric in _TABLE if metric.is_latency)
+
+
+def needed_for(percent: int) -> int:
+    """Return the number of requests that a percentile needs to be judged: 2 for p50, 20 for p95, 100 for p99."""
+    return ceil(100 / (100 - percent))

@@ -68,7 +68,8 @@ class ResolvedLoad(NamedTuple):
 _TABLE = (
     Preset(
         Scenario.SMOKE,
-        "One user sends 5 requests, one after the other, to check that the server answers.",
+        "One user sends 5 requests, or as many as the objectives need, one after the other, to check that the server "
+        "answers.",
         {"concurrency": 1, "max_requests": 5, "duration_seconds": 300.0},
     ),
     Preset(
@@ -140,8 +141,12 @@ def apply_preset(
         _replace_shape(preset, fields, shapes, own)
     if preset.stages and not is_trace and shapes not in (["stages"], ["sessions"], ["sweep"]):
         _set_stages(preset.stages, fields)
+    judged = tuple(objectives) or preset.objectives
+    if "max_requests" in preset.load and "max_requests" not in own:
+        # With fewer requests, the run could not tell whether its objectives were met.
+        fields["max_requests"] = max(preset.load["max_requests"], *(objective.needed for objective in judged), 1)
     load = RunLoad(**{**fields, **_open_fields(preset, fields, own)})
-    return ResolvedLoad(load, tuple(objectives) or preset.objectives)
+    return ResolvedLoad(load, judged)
 
 
 def _replace_shape(preset: Preset, fields: dict[str, Any], shapes: list[str], own: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import json
 from llmendpoint_common.contracts.loadrun import Summary, Verdict
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.figures import number, percent
+from llmendpoint_common.results.words import since
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.tables import UNKNOWN, Cell, percentile_cells, table
 from llmendpoint_loadjob.report.words import (
@@ -183,8 +184,8 @@ def quality(summary: Summary) -> Markup:
             ("drain", format_duration(window.drain_seconds)),
         ]
     if summary.saturation is not None:
-        at = format_duration(summary.saturation.at_seconds)
-        rows.append(("saturated after", f"{at}, at {number(summary.saturation.offered_rate)} requests/s"))
+        offered = number(summary.saturation.offered_rate)
+        rows.append(("saturated", f"{since(summary.saturation.at_seconds)}, at {offered} requests/s"))
     note = summary.saturation.message if summary.saturation else ""
     return join((table("Load generator and windows", ("item", "value"), rows), tag("p", note) if note else ""))
 

@@ -13,6 +13,7 @@ from llmendpoint_operator.loadtest.resources.questions import questions_volume
 from llmendpoint_operator.loadtest.resources.run import run_name
 
 _FOLDER = "/etc/llmendpoint"
+QUESTIONS_FOLDER, TRACE_FOLDER = f"{_FOLDER}/questions", f"{_FOLDER}/trace"
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 _TOKEN_SECONDS = 3600
 _KEY_FILE, _CA_FILE = "key", "ca.crt"
@@ -60,16 +61,15 @@ def _config_map(name: str, config_map: str, *items: Manifest) -> Manifest:
 def _questions(snapshots: Sequence[Manifest]) -> list[Mounted]:
     if not snapshots:
         return []
-    return [Mounted(questions_volume(snapshots), f"{_FOLDER}/questions", f"--questions={_FOLDER}/questions")]
+    return [Mounted(questions_volume(snapshots), QUESTIONS_FOLDER, f"--questions={QUESTIONS_FOLDER}")]
 
 
 def _trace(owner: Owner, spec: LoadTestSpec) -> list[Mounted]:
     if spec.dataset.trace is None:
         return []
     # The end of the key, such as .csv, says what the format is.
-    path = f"{_FOLDER}/trace"
-    argument = f"--trace={path}/{spec.dataset.trace.config_map_key_ref.key}"
-    return [Mounted(_config_map("trace", trace_name(owner)), path, argument)]
+    argument = f"--trace={TRACE_FOLDER}/{spec.dataset.trace.config_map_key_ref.key}"
+    return [Mounted(_config_map("trace", trace_name(owner)), TRACE_FOLDER, argument)]
 
 
 def _baseline(owner: Owner, spec: LoadTestSpec) -> list[Mounted]:
