@@ -197,6 +197,9 @@ class Measurements(msgspec.Struct, rename="camel"):
     first_load: ModelLoad | None = None
     worst_lag: _Count = 0
     throttled: _Count = 0
+    #: Times in which the server sent nothing although at least two requests were in flight. All pods see a silence of
+    #: the server, so merged measurements have those of the pod with the shortest total.
+    silences: Histogram = field(default_factory=Histogram)
     whole: Group = field(default_factory=lambda: Group(FULL_BITS))
     lag: Histogram = field(default_factory=Histogram)
     categories: Annotated[dict[_Name, Group], Meta(max_length=MAX_CATEGORIES)] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_common.wire.routes import dialect_of, is_stream
 from llmendpoint_loadjob.client.redaction import MAX_WORDS_BYTES, Redactor, words_of
 from llmendpoint_loadjob.client.retry_after import seconds_of
+from llmendpoint_loadjob.client.silences import SilenceWatch
 from llmendpoint_loadjob.client.text import TextReader
 from llmendpoint_loadjob.result.timings import Sample
 
@@ -36,6 +37,7 @@ class Reader:
     clock: Callable[[], float]
     operation: Operation
     redactor: Redactor
+    silences: SilenceWatch = field(default_factory=SilenceWatch)
 
 
 class Answer:
@@ -108,6 +110,8 @@ class Answer:
         if dialect is not None:
             for piece in pieces:
                 dialect.feed(piece, now)
+            if self._sample.last == now:
+                self._reader.silences.heard(now, self._sample)
             if self._text is not None:
                 self._text.feed(pieces)
         elif len(self._words) < MAX_WORDS_BYTES:
