@@ -58,11 +58,12 @@ def missed_in_silences(measurements: Measurements, document: RunDocument, judged
         if item.state is not State.MET or limit is None:
             continue
         share = _late_share(measurements, limit)
+        wait = format_duration(limit)
         if share > _allowed(item) + _ROUNDING:
             yield (
-                f"{item.name} was met by the requests that were sent, but users sent none while the server was silent: in "
-                f"{100 * share:.2g} % of the load, a request would have waited for more than {format_duration(limit)} (set "
-                "a rate, so that requests are sent at such times too)"
+                f"{item.name} was met by the requests that were sent, but users sent none while the server was silent. "
+                f"In {100 * share:.2g} % of the load, a request would have waited for more than {wait} "
+                "(set a rate, so that requests are sent at such times too)"
             )
 
 

@@ -59,7 +59,7 @@ def test_the_message_says_what_the_server_did_and_what_to_do() -> None:
     summary = run("ttft:p95=1s")
     assert summary.reason is VerdictReason.NOT_MEASURED
     assert summary.message == (
-        "TTFT p95 was met by the requests that were sent, but users sent none while the server was silent: in 10 % of the "
+        "TTFT p95 was met by the requests that were sent, but users sent none while the server was silent. In 10 % of the "
         "load, a request would have waited for more than 1s (set a rate, so that requests are sent at such times too). The "
         "server sent nothing for more than 1s 20 times, while at least 2 requests were in flight (longest: 1.5s, together: "
         "30s, 30 % of the load)."
