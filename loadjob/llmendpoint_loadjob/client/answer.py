@@ -28,6 +28,8 @@ _TLS_ALERT = b"\x15\x03"
 _MIN_SPREAD_SECONDS = 1e-3
 _MIN_CHUNK_SECONDS = 5e-5
 _NOT_CODED = (b"", b"identity")
+#: Reasons with which a server ends an answer that it could not complete (vLLM, `FINISH_REASON_STRINGS`; OpenRouter).
+_INCOMPLETE = frozenset({"abort", "error"})
 
 
 @dataclass(frozen=True)
@@ -228,8 +230,8 @@ def _is_spread(sample: Sample) -> bool:
 
 
 def _error_of(reading: Reading) -> tuple[ErrorClass | None, str]:
-    if reading.failed:
-        return ErrorClass.STREAM_ERROR, words_of(reading.error) or "the response contains an error without a reason"
+    if reading.failed or reading.reason in _INCOMPLETE:
+        return ErrorClass.STREAM_ERROR, words_of(reading.error) or _words_of_error(reading)
     if reading.unreadable:
         return ErrorClass.INVALID_BODY, reading.problem or "a line of the response is longer than 16 MiB"
     if not reading.finished:
@@ -240,6 +242,12 @@ def _error_of(reading: Reading) -> tuple[ErrorClass | None, str]:
     if not reading.chunks:
         return ErrorClass.EMPTY, _words_of_empty(reading)
     return None, ""
+
+
+def _words_of_error(reading: Reading) -> str:
+    if reading.reason in _INCOMPLETE:
+        return f"the server ended the response with the reason {reading.reason}"
+    return "the response contains an error without a reason"
 
 
 def _words_of_empty(reading: Reading) -> str:
