@@ -189,6 +189,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     offered: _Count = 0
     sent: _Count = 0
     unsent: _Count = 0
+    #: Requests of a trace whose input was cut, because they exceeded the context of the model.
+    cut: _Count = 0
     #: Time for which the users of a closed loop waited after failures, in microseconds, of all users together.
     paused: _Count = 0
     #: Time of the load for which the users of a closed loop waited for requests that failed, of all users together.

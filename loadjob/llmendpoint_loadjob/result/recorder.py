@@ -151,6 +151,7 @@ class Recorder:
             self._add_to_warmup(sample)
             return
         measurements.offered += 1
+        measurements.cut += sample.is_cut
         if sample.sent <= self._load_end:
             measurements.sent += 1
         elif sample.sent - sample.held > self._load_end:
