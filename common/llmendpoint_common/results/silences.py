@@ -20,7 +20,6 @@ from llmendpoint_common.results.delivery import SCHEDULED, SILENCE_FACTOR, loadi
 from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.objectives import Judged, State
-from llmendpoint_common.results.words import plural
 
 #: Silences that are told without an objective on a latency, in seconds.
 _LONG_SILENCE = 1.0
@@ -39,8 +38,8 @@ def silences(measurements: Measurements, document: RunDocument) -> Iterator[str]
     if total * MICROSECONDS < _MIN_SHARE * measurements.load or not _late_share(measurements, limit):
         return
     yield (
-        f"the server sent nothing for more than {format_duration(limit)} {plural(times, 'time')}, while at least 2 "
-        f"requests were in flight (longest: {format_duration(measurements.silences.max)}, together: "
+        f"{'once' if times == 1 else f'{times} times'}, the server sent nothing for more than {format_duration(limit)} "
+        f"while at least 2 requests were in flight (longest: {format_duration(measurements.silences.max)}, together: "
         f"{format_duration(total)}, {100 * total * MICROSECONDS / measurements.load:.0f} % of the load)"
     )
 

@@ -60,8 +60,8 @@ def test_the_message_says_what_the_server_did_and_what_to_do() -> None:
     assert summary.reason is VerdictReason.NOT_MEASURED
     assert summary.message == (
         "TTFT p95 was met by the requests that were sent, but users sent none while the server was silent. In 10 % of the "
-        "load, a request would have waited for more than 1s (set a rate, so that requests are sent at such times too). The "
-        "server sent nothing for more than 1s 20 times, while at least 2 requests were in flight (longest: 1.5s, together: "
+        "load, a request would have waited for more than 1s (set a rate, so that requests are sent at such times too). 20 "
+        "times, the server sent nothing for more than 1s while at least 2 requests were in flight (longest: 1.5s, together: "
         "30s, 30 % of the load)."
     )
 
@@ -73,17 +73,21 @@ def test_attainment_is_about_waiting_too() -> None:
 @pytest.mark.parametrize("objective", ["ttft:p95=1500ms", "ttft:p99=1s", "error_rate=1%"])
 def test_silences_are_told_whatever_the_verdict_is(objective: str) -> None:
     silences = [*SILENCES, (99.0, 99.9), (96.0, 97.6)]
-    assert "The server sent nothing for more than 1" in run(objective, silences=silences).message
+    assert "the server sent nothing for more than 1" in run(objective, silences=silences).message
+
+
+def test_one_silence_is_told_in_the_singular() -> None:
+    assert "Once, the server sent nothing for more than 1s while" in run(silences=[(10.0, 13.0)]).message
 
 
 def test_silences_are_told_without_objectives() -> None:
-    assert "The server sent nothing for more than 1s 20 times" in run().message
+    assert "20 times, the server sent nothing for more than 1s" in run().message
 
 
 def test_an_open_loop_has_sent_requests_in_the_silences_so_its_percentiles_are_right() -> None:
     summary = run("ttft:p95=1s", rate=19.0)
     assert summary.verdict is Verdict.PASSED
-    assert "The server sent nothing for more than 1s 20 times" in summary.message
+    assert "20 times, the server sent nothing for more than 1s" in summary.message
 
 
 def test_a_load_generator_that_stood_still_read_nothing_which_is_not_a_silence_of_the_server() -> None:
