@@ -42,6 +42,7 @@ class Execution:
         self._client = Client(
             parse_target(document.target.url), document, api_key=settings.api_key, cacert=settings.cacert, clock=_clock
         )
+        self._client.silences.on_silence = self._recorder.add_silence
         self._run = LoadRun(
             document, inputs.prompts, self._client, self._recorder,
             clock=_clock, barrier=barrier, slice=settings.slice, on_sample=self._ended, replay=inputs.replay,

@@ -87,13 +87,20 @@ def replay_of(settings: Settings, questions: Sequence[Question]) -> Iterable[tup
     if settings.trace is None or document.trace is None:
         return None
     scale = document.trace.time_scale
-    requests = prompts_of_trace(read_trace(settings.trace, scale), text_of_questions(questions), document.load.seed)
+    text, seed = text_of_questions(questions), document.load.seed
+    requests = prompts_of_trace(read_trace(settings.trace, scale), text, seed, context_of(document))
     if not _is_unique(document):
         return requests
     run = uuid.uuid4().hex
     return (
         (at, with_unique_prefix(prompt, document.load.seed, index, run)) for index, (at, prompt) in enumerate(requests)
     )
+
+
+def context_of(document: RunDocument) -> int | None:
+    """Return the context of the model in tokens, if the run sets it for Ollama, or None if it is not known."""
+    context = (document.request.options or {}).get("num_ctx")
+    return context if isinstance(context, int) and context > 0 else None
 
 
 def with_duration(document: RunDocument, path: Path) -> RunDocument:

@@ -26,6 +26,12 @@ def test_the_shipped_questions_are_listed_and_valid(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == f"{sum(row['questions'] for row in rows)} questions are valid\n"
 
 
+def test_one_valid_question_is_counted_in_the_singular(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "own.yaml").write_text("category: Own\nquestions:\n  - {id: one, prompt: What is one?}\n")
+    assert main(["questions", "validate", str(folder)]) == 0
+    assert capsys.readouterr().out == "1 question is valid\n"
+
+
 def test_own_questions_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["questions", "list", str(folder)]) == 0
     output = capsys.readouterr().out

@@ -203,13 +203,15 @@ def test_the_same_seed_makes_the_same_prompts(path: Path, text: Text) -> None:
     assert common(prompts(path, text)[0], prompts(path, text, seed=2)[0]) == 0
 
 
-def test_requests_that_exceed_the_context_are_cut_and_counted(path: Path, text: Text) -> None:
+def test_requests_that_exceed_the_context_are_cut_and_marked(path: Path, text: Text) -> None:
     path.write_text(MOONCAKE)
     replay = prompts_of_trace(read_trace(path), text, 1, max_tokens=607)
-    cut = [(sum(map(estimated_tokens, prompt.messages[0][1].split())), prompt.max_tokens) for _, prompt in replay]
-    assert [output for _, output in cut] == [50, 7, 1, 9]
-    assert [tokens for tokens, _ in cut] == pytest.approx([557, 600, 600, 100], abs=40)
-    assert replay.clamped == 2
+    cut = [
+        (sum(map(estimated_tokens, sent.messages[0][1].split())), sent.max_tokens, sent.is_cut) for _, sent in replay
+    ]
+    assert [output for _, output, _ in cut] == [50, 7, 1, 9]
+    assert [is_cut for _, _, is_cut in cut] == [True, True, False, False]
+    assert [tokens for tokens, _, _ in cut] == pytest.approx([557, 600, 600, 100], abs=40)
 
 
 def test_a_replay_has_offsets_and_output_limits(path: Path, text: Text) -> None:

@@ -123,7 +123,7 @@ def _validate(options: Namespace) -> int:
         return exit_codes.USAGE
     count = sum(len(read_questions(path)) for path in paths)
     with tolerated_output():
-        print(f"{count} questions are valid")
+        print("1 question is valid" if count == 1 else f"{count} questions are valid")
     return exit_codes.OK
 
 

@@ -4,6 +4,7 @@ A user of a closed loop sends nothing while a request is in flight. So a server 
 them fail or are late, however long it hangs (coordinated omission). An open loop with `maxInFlight` keeps requests back
 while the server is slow, and their latencies from t0 do not show it. Each function yields a sentence for what makes the
 figures of such a run those of another load, and nothing if the load was that of the document.
+Many short silences are the subject of `silences`.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ MAX_LOST_SHARE = 0.05
 #: A silence is longer than the median latency by this factor. Otherwise, no answer was due meanwhile.
 SILENCE_FACTOR = 5
 MIN_SENT_SHARE = 0.95
-_SCHEDULED = {MetricName.TTFT: "ttft_scheduled", MetricName.REQUEST_LATENCY: "request_latency_scheduled"}
+SCHEDULED = {MetricName.TTFT: "ttft_scheduled", MetricName.REQUEST_LATENCY: "request_latency_scheduled"}
 _ROUNDING = 1e-6
 
 
 def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str]:
     """Yield a sentence for each way in which the users of a closed loop lost more time than is allowed."""
-    time = _user_time(measurements, document)
+    time = user_time(measurements, document)
     if not time:
         return
     paused = measurements.paused / time
@@ -61,7 +62,7 @@ def after_silence(measurements: Measurements, document: RunDocument) -> str:
 
 def own_pause(measurements: Measurements, document: RunDocument) -> str:
     """Return a sentence about a silence that was one of the load generator, which read no response meanwhile."""
-    silence = _silence(measurements, document) if _user_time(measurements, document) else 0.0
+    silence = _silence(measurements, document) if user_time(measurements, document) else 0.0
     if not silence or not _stood_still(measurements, silence):
         return ""
     longest = measurements.lag.max_microseconds
@@ -115,13 +116,18 @@ def _is_met_from_schedule(measurements: Measurements, document: RunDocument, jud
         limits = [(name, objective.threshold)]
     whole = measurements.whole
     return all(
-        whole.histogram(_SCHEDULED[metric]).count_to(threshold + lag) >= needed
+        whole.histogram(SCHEDULED[metric]).count_to(threshold + lag) >= needed
         for metric, threshold in limits
-        if metric in _SCHEDULED
+        if metric in SCHEDULED
     )
 
 
-def _user_time(measurements: Measurements, document: RunDocument) -> float:
+def thresholds(document: RunDocument) -> list[float]:
+    """Return the thresholds of the objectives on TTFT and RequestLatency, in seconds."""
+    return [item.threshold for item in document.objectives if MetricName(item.metric) in SCHEDULED]
+
+
+def user_time(measurements: Measurements, document: RunDocument) -> float:
     """Return the time of all users of a closed loop together, in microseconds; 0 for an open loop."""
     load = document.load
     if load.is_open or document.trace is not None:
@@ -139,7 +145,7 @@ def _silence(measurements: Measurements, document: RunDocument) -> float:
     whole = measurements.whole
     longest = float(_longest_silence(measurements))
     latency = whole.histogram("request_latency")
-    limits = [item.threshold for item in document.objectives if MetricName(item.metric) in _SCHEDULED]
+    limits = thresholds(document)
     limits.append(MAX_LOST_SHARE * measurements.load / MICROSECONDS)
     limits.append(SILENCE_FACTOR * latency.percentile(50) if latency.count else 0.0)
     return longest if longest > max(limits) and not _was_streaming(measurements, longest) else 0.0

@@ -117,12 +117,21 @@ class Histogram:
         limit = self._index(round(seconds * MICROSECONDS))
         return sum(count for index, count in self.counts.items() if index <= limit)
 
+    def excess(self, seconds: float) -> float:
+        """Return the sum in seconds of what the values exceed `seconds` by, to the resolution."""
+        return sum((value - seconds) * count for value, count in self.values() if value > seconds)
+
+    def values(self) -> Iterator[tuple[float, int]]:
+        """Yield each value in seconds, to the resolution, with its number, the smallest first."""
+        for index, count in sorted(self.counts.items()):
+            yield min(self._upper(index), self.max_microseconds) / MICROSECONDS, count
+
     def steps(self) -> Iterator[tuple[float, int]]:
         """Yield the cumulative distribution: a value, and the number of values that do not exceed it."""
         seen = 0
-        for index, count in sorted(self.counts.items()):
+        for value, count in self.values():
             seen += count
-            yield min(self._upper(index), self.max_microseconds) / MICROSECONDS, seen
+            yield value, seen
 
     @property
     def mean(self) -> float:

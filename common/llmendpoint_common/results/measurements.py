@@ -190,6 +190,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     offered: _Count = 0
     sent: _Count = 0
     unsent: _Count = 0
+    #: Requests of a trace whose input was cut, because they exceeded the context of the model.
+    cut: _Count = 0
     #: Time for which the users of a closed loop waited after failures, in microseconds, of all users together.
     paused: _Count = 0
     #: Time of the load for which the users of a closed loop waited for requests that failed, of all users together.
@@ -198,6 +200,9 @@ class Measurements(msgspec.Struct, rename="camel"):
     first_load: ModelLoad | None = None
     worst_lag: _Count = 0
     throttled: _Count = 0
+    #: Times in which the server sent nothing although at least two requests were in flight. All pods see a silence of
+    #: the server, so merged measurements have those of the pod with the shortest total.
+    silences: Histogram = field(default_factory=Histogram)
     whole: Group = field(default_factory=lambda: Group(FULL_BITS))
     lag: Histogram = field(default_factory=Histogram)
     categories: Annotated[dict[_Name, Group], Meta(max_length=MAX_CATEGORIES)] = field(default_factory=dict)

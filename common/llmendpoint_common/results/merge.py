@@ -1,7 +1,8 @@
 """Merges the measurements of the pods of a run. The result is exactly what one pod would have measured.
 
 What belongs to a pod and not to a request is not added up: the run had the largest lag and the most throttling of its
-pods, its load lasted from the first start to the last end, and it was interrupted if any pod was.
+pods, and the silences of the pod with the shortest total. Its load lasted from the first start to the last end, and it
+was interrupted if any pod was.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def merge(parts: Sequence[Measurements], *, missing: int = 0) -> Measurements:
         if part.objectives != merged.objectives:
             raise ValueError("measurements with different objectives cannot be merged")
         _add(merged, part)
+    merged.silences = min((part.silences for part in parts), key=_order_of_silences).copy()
     return merged
 
 
@@ -38,7 +40,7 @@ def _add(merged: Measurements, part: Measurements) -> None:
     merged.interrupted = merged.interrupted or part.interrupted
     for name in ("warmup", "load", "drain", "worst_lag", "throttled"):
         setattr(merged, name, max(getattr(merged, name), getattr(part, name)))
-    for name in ("offered", "sent", "unsent", "paused", "failing", "warmup_answered"):
+    for name in ("offered", "sent", "unsent", "cut", "paused", "failing", "warmup_answered"):
         setattr(merged, name, getattr(merged, name) + getattr(part, name))
     merged.whole.merge(part.whole)
     merged.lag.merge(part.lag)
@@ -54,6 +56,10 @@ def _add(merged: Measurements, part: Measurements) -> None:
     merged.saturation = _earlier(merged.saturation, part.saturation)
     merged.sweep = _lower(merged.sweep, part.sweep)
     _add_join(merged, part)
+
+
+def _order_of_silences(silences: Histogram) -> tuple[int, str]:
+    return silences.sum_microseconds, silences.pack()
 
 
 def _add_steps(merged: Measurements, steps: Sequence[Step]) -> None:

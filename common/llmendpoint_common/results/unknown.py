@@ -21,6 +21,12 @@ _NAMES = {"ttft": "TTFT", "tpot": "TPOT"}
 def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iterator[str]:
     """Yield one sentence for each thing that is unknown."""
     whole = measurements.whole
+    if measurements.cut:
+        requests = plural(whole.requests, "request")
+        yield (
+            f"The input of {measurements.cut} of {requests} was cut to fit into the context of the model (num_ctx), so "
+            "the load was not that of the trace"
+        )
     if not whole.answered:
         return
     drained = whole.answered - whole.completed

@@ -38,6 +38,7 @@ from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Group, Measurements
 from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other, judge_group
 from llmendpoint_common.results.regression import Comparison, comparison_facts
+from llmendpoint_common.results.silences import missed_in_silences, silences
 from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, since, was
 
 MAX_THROTTLED_SHARE = 0.01
@@ -136,7 +137,8 @@ def _failed(evidence: Evidence) -> Judgement | None:
     if regressed:
         return Judgement(Verdict.FAILED, VerdictReason.REGRESSION, _message([*regressed, *missed, *_facts(evidence)]))
     if missed:
-        return Judgement(Verdict.FAILED, VerdictReason.OBJECTIVES_MISSED, _message([*missed, *_untold_facts(evidence)]))
+        message = _message([*missed, *_untold_facts(evidence), *_silences(evidence)])
+        return Judgement(Verdict.FAILED, VerdictReason.OBJECTIVES_MISSED, message)
     return None
 
 
@@ -151,8 +153,10 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if causes and evidence.judged:
         unknown.append(f"the load was not that of the document, because {', and '.join(causes)}")
         unknown.append(after_silence(evidence.measurements, evidence.document))
+    unknown += missed_in_silences(evidence.measurements, evidence.document, evidence.judged)
     if unknown:
-        return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, _message(unknown))
+        message = _message([*unknown, *_silences(evidence)])
+        return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, message)
     few = [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
     if few:
         few.append(more_requests(evidence.measurements, evidence.document, evidence.judged))
@@ -319,7 +323,7 @@ def _facts(evidence: Evidence) -> list[str]:
             f"the server could not follow the offered rate {since(saturation.at_seconds)}, at "
             f"{saturation.offered_rate:.3g} requests/s"
         )
-    facts += _other_load(evidence)
+    facts += [*_other_load(evidence), *_silences(evidence)]
     loading = loading_time(measurements)
     if loading > MAX_LOST_SHARE * measurements.load / MICROSECONDS:
         facts.append(
@@ -333,6 +337,10 @@ def _facts(evidence: Evidence) -> list[str]:
     if evidence.comparison is not None:
         facts += evidence.comparison.differences
     return facts
+
+
+def _silences(evidence: Evidence) -> list[str]:
+    return list(silences(evidence.measurements, evidence.document))
 
 
 def _other_load(evidence: Evidence) -> list[str]:

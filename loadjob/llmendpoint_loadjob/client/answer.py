@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_common.wire.routes import dialect_of, is_stream
 from llmendpoint_loadjob.client.redaction import MAX_WORDS_BYTES, Redactor, words_of
 from llmendpoint_loadjob.client.retry_after import seconds_of
+from llmendpoint_loadjob.client.silences import SilenceWatch
 from llmendpoint_loadjob.client.text import TextReader
 from llmendpoint_loadjob.result.timings import Sample
 
@@ -32,6 +33,8 @@ _TLS_ALERT = b"\x15\x03"
 _MIN_SPREAD_SECONDS = 1e-3
 _MIN_CHUNK_SECONDS = 5e-5
 _NOT_CODED = (b"", b"identity")
+#: Reasons with which a server ends an answer that it could not complete (vLLM, `FINISH_REASON_STRINGS`; OpenRouter).
+_INCOMPLETE = frozenset({"abort", "error"})
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Reader:
     clock: Callable[[], float]
     operation: Operation
     redactor: Redactor
+    silences: SilenceWatch = field(default_factory=SilenceWatch)
 
 
 class Answer:
@@ -117,6 +121,8 @@ class Answer:
             self._bytes += len(raw)
             for piece in pieces:
                 dialect.feed(piece, now)
+            if self._sample.last == now:
+                self._reader.silences.heard(now, self._sample)
             if self._text is not None:
                 self._text.feed(pieces)
         elif len(self._words) < MAX_WORDS_BYTES:
@@ -233,8 +239,8 @@ def _is_spread(sample: Sample) -> bool:
 
 
 def _error_of(reading: Reading) -> tuple[ErrorClass | None, str]:
-    if reading.failed:
-        return ErrorClass.STREAM_ERROR, words_of(reading.error) or "the response contains an error without a reason"
+    if reading.failed or reading.reason in _INCOMPLETE:
+        return ErrorClass.STREAM_ERROR, words_of(reading.error) or _words_of_error(reading)
     if reading.unreadable:
         return ErrorClass.INVALID_BODY, reading.problem or "a line of the response is longer than 16 MiB"
     if not reading.finished:
@@ -245,6 +251,12 @@ def _error_of(reading: Reading) -> tuple[ErrorClass | None, str]:
     if not reading.chunks:
         return ErrorClass.EMPTY, _words_of_empty(reading)
     return None, ""
+
+
+def _words_of_error(reading: Reading) -> str:
+    if reading.reason in _INCOMPLETE:
+        return f"the server ended the response with the reason {reading.reason}"
+    return "the response contains an error without a reason"
 
 
 def _words_of_empty(reading: Reading) -> str:

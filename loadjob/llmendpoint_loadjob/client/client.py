@@ -19,6 +19,7 @@ from llmendpoint_loadjob.client.dialing import Dialer, DialError
 from llmendpoint_loadjob.client.outage import Outage
 from llmendpoint_loadjob.client.redaction import Redactor
 from llmendpoint_loadjob.client.requests import Messages, RequestWriter
+from llmendpoint_loadjob.client.silences import SilenceWatch
 from llmendpoint_loadjob.client.target import OPERATIONS, Target, tls_context
 from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.result.timings import Sample
@@ -53,7 +54,8 @@ class Client:
         self._kind = "connection with TLS" if tls else "connection"
         self._dialer = Dialer(target, tls, self._timeout)
         redactor = Redactor(_secrets(target, document, api_key))
-        self._reader = Reader(clock, OPERATIONS[document.target.api], redactor)
+        self.silences = SilenceWatch()
+        self._reader = Reader(clock, OPERATIONS[document.target.api], redactor, self.silences)
         self._outage = Outage()
         self._is_tls = target.is_tls
         #: Whether the server expects TLS although the URL says http, or None if that is not known.
@@ -80,6 +82,7 @@ class Client:
         """
         sample.sent = self._clock()
         self.in_flight += 1
+        self.silences.sent(sample.sent)
         try:
             request = self._writer.write(prompt, sample.request_id, history)
             texts = [content for _, content in (*prompt.messages, *history)]
@@ -87,6 +90,7 @@ class Client:
             await self._exchange(request, answer, sample)
         finally:
             self.in_flight -= 1
+            self.silences.ended(self._clock(), sample)
         if sample.error is ErrorClass.RESET and not sample.status:
             await self._look_for_tls(sample)
         self._set_pause(sample)

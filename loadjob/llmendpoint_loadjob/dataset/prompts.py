@@ -26,7 +26,8 @@ class Prompt:
 
     `messages` are pairs of role and content; the system message, if there is one, is the first. `follow_ups` are the
     further messages of the user in a conversation, of which each is sent after the response to the one before it.
-    `expect` is about the response to the last message.
+    `expect` is about the response to the last message. `is_cut` is whether a request of a trace was longer than the
+    context of the model, so that a part of its input was left out.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Prompt:
     max_tokens: int | None = None
     expect: Expectation | None = None
     follow_ups: tuple[str, ...] = ()
+    is_cut: bool = False
 
 
 def matches(asked: Question | Prompt, text: str) -> bool | None:
@@ -109,7 +111,7 @@ class TraceReplay:
 
     Equal blocks give equal text, so that the server's prefix cache sees what it saw in production. Requests that have
     no blocks begin with a text of their own. If `max_tokens`, the context of the model, is set, requests are cut so
-    that input and output fit into it together. `clamped` is the number of requests that were cut so far.
+    that input and output fit into it together.
     """
 
     def __init__(self, requests: Iterable[TraceRequest], text: Text, seed: int, max_tokens: int | None = None) -> None:
@@ -117,22 +119,21 @@ class TraceReplay:
         self._text = text
         self._seed = seed
         self._max_tokens = max_tokens
-        self.clamped = 0
 
     def __iter__(self) -> Iterator[tuple[float, Prompt]]:
         for index, request in enumerate(self._requests):
             cut = request if self._max_tokens is None else request.within(self._max_tokens)
-            self.clamped += cut != request
-            yield request.offset_seconds, self._prompt(cut, index)
+            yield request.offset_seconds, self._prompt(cut, index, is_cut=cut != request)
 
-    def _prompt(self, request: TraceRequest, index: int) -> Prompt:
+    def _prompt(self, request: TraceRequest, index: int, *, is_cut: bool) -> Prompt:
         parts = [
             self._text.passage(f"block/{self._seed}/{block}", tokens) for block, tokens in request.blocks_with_lengths()
         ]
         rest = request.input_tokens - request.tokens_in_blocks
         if rest > 0:
             parts.append(self._text.passage(f"trace/{self._seed}/{index}", rest))
-        return Prompt(f"trace-{index}", TRACE, (("user", " ".join(parts)),), max(1, request.output_tokens))
+        content = " ".join(parts)
+        return Prompt(f"trace-{index}", TRACE, (("user", content),), max(1, request.output_tokens), is_cut=is_cut)
 
 
 def prompts_of_trace(

@@ -143,5 +143,6 @@ class Sender:
     def _sample(turn: Turn) -> Sample:
         prompt = turn.prompt
         return Sample(
-            uuid.uuid4().hex, prompt.id, prompt.category, turn.due, turn=turn.number, step=turn.step, held=turn.held
-        )
+            uuid.uuid4().hex, prompt.id, prompt.category, turn.due, turn=turn.number, step=turn.step, held=turn.held,
+            is_cut=prompt.is_cut,
+        )  # fmt: skip

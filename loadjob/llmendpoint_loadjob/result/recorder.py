@@ -98,11 +98,17 @@ class Recorder:
         copied.interrupted = True
         return copied
 
-    # ---- the load generator itself
+    # ---- the server and the load generator
 
     def add_lag(self, seconds: float) -> None:
         """Add a delay of the event loop."""
         self.measurements.lag.record(seconds)
+
+    def add_silence(self, begin: float, end: float) -> None:
+        """Add a time in which the server sent nothing although requests were in flight, as far as it is in the load."""
+        seconds = min(end, self._load_end) - max(begin, self._measured_from)
+        if self._has_begun and seconds > 0:
+            self.measurements.silences.record(seconds)
 
     def set_throttled(self, seconds: float) -> None:
         """Set the time for which the CPU limit has throttled the process since the start of the run."""
@@ -145,6 +151,7 @@ class Recorder:
             self._add_to_warmup(sample)
             return
         measurements.offered += 1
+        measurements.cut += sample.is_cut
         if sample.sent <= self._load_end:
             measurements.sent += 1
         elif sample.sent - sample.held > self._load_end:

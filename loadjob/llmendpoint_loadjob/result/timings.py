@@ -59,6 +59,8 @@ class Sample(msgspec.Struct):
     #: Seconds for which a user waits after a failure: Retry-After of 429 and 503, or a pause that grows while all
     #: requests fail.
     retry_after: float | None = None
+    #: Whether the input was cut to fit into the context of the model.
+    is_cut: bool = False
 
     @property
     def ttft(self) -> float | None:

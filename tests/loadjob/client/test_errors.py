@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import ssl
 import time
@@ -98,6 +99,22 @@ async def test_an_error_in_an_event_stream_names_the_field_or_the_reason(
         sample = await ask(client_of(server.url, _CHAT))
     assert sample.error is error
     assert sample.detail.startswith(words)
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_that_the_server_broke_off_is_an_error(
+    client_of: Clients, reason: str, *, stream: bool
+) -> None:
+    """vLLM ends the answers of a paused or failing engine so, with the status 200 and a part of the content."""
+    answer = head(content_type=SSE) + chunk(openai("a")) + chunk(openai(finish=reason)) + chunk(DONE) + END
+    if not stream:
+        choice = {"index": 0, "message": {"content": "a"}, "finish_reason": reason}
+        answer = plain("200 OK", json.dumps({"object": "chat.completion", "choices": [choice]}).encode())
+    async with fault_server(answering(answer)) as server:
+        sample = await ask(client_of(server.url, _CHAT, stream=stream))
+    assert sample.error is ErrorClass.STREAM_ERROR
+    assert sample.detail == f"the server ended the response with the reason {reason}"
 
 
 async def test_any_other_json_object_is_not_an_answer(client_of: Clients) -> None:

@@ -76,6 +76,27 @@ def test_a_load_that_the_maximum_in_flight_kept_back_does_not_pass(tmp_path: Pat
     assert "maxInFlight (1) kept the others back" in result.summary["message"]
 
 
+def test_a_server_that_stands_still_again_and_again_does_not_pass(tmp_path: Path) -> None:
+    """It stands still for 1 s of each 3 s. Its 4 users have few late requests, because they send none meanwhile."""
+    load = {"concurrency": 4, "durationSeconds": 12.0}
+    objectives = [{"metric": "TTFT", "threshold": 0.4, "percentile": 90}]
+    with (
+        known_latency_process(*FAST) as server,
+        running_load(tmp_path, server.url, load, objectives=objectives) as running,
+    ):
+        wait_until(lambda: running.answers >= 10)
+        while running.is_running:
+            server.stop()
+            time.sleep(1.0)
+            server.go_on()
+            time.sleep(2.0)
+        result = running.result()
+    assert (outcome(result.summary), result.code) == (("Invalid", "NotMeasured"), 98), result.summary["message"]
+    assert result.summary["errors"] == 0
+    assert "TTFT p90 was met by the requests that were sent, but users sent none" in result.summary["message"]
+    assert "times, the server sent nothing for more than 400ms" in result.summary["message"]
+
+
 async def test_a_server_that_first_loads_its_model_is_not_one_that_hangs(
     start_simulator: StartSimulator, tmp_path: Path
 ) -> None:
