@@ -407,7 +407,11 @@ class SeriesName(StrEnum):
 
 
 class HistorySource(StrEnum):
-    """Sources of histories."""
+    """Sources of histories.
+
+    - SIDECARS: what the dashboard has read from the sidecars itself.
+    - PROMETHEUS: the same for the time that it covers, and Prometheus for what is older.
+    """
 
     SIDECARS = "sidecars"
     PROMETHEUS = "prometheus"

@@ -114,7 +114,8 @@ def test_the_page_reconnects_after_a_restart_of_the_server(stack: Stack, open_pa
     tab.wait_for_selector("#link[data-link=live]", timeout=30_000)
     stack.chat(stream=True)
     tab.wait_for_function(
-        "n => document.querySelector('caption')?.textContent.startsWith(`${n} request`)", arg=stack.ledger()["completed"]
+        "n => document.querySelector('caption')?.textContent.startsWith(`${n} request`)",
+        arg=stack.ledger()["completed"],
     )
 
 

@@ -48,7 +48,9 @@ def test_lanes_run_at_the_same_time(script: Path, tmp_path: Path) -> None:
 
 
 def test_failed_tests_are_named_at_the_end(script: Path) -> None:
-    many = "print('FAILED tests/a.py::test_b - assert 1 == 2'); print('ERROR tests/c.py'); print('more\\n' * 100); exit(1)"
+    many = (
+        "print('FAILED tests/a.py::test_b - assert 1 == 2'); print('ERROR tests/c.py'); print('more\\n' * 100); exit(1)"
+    )
     done = run(script, lane("bad", many), lane("good", "print('FAILED is a word')"))
     assert done.stdout.splitlines()[-2:] == [
         "bad    FAILED tests/a.py::test_b - assert 1 == 2",

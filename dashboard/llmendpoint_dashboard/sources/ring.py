@@ -1,4 +1,4 @@
-"""The last hour of all sidecars, in slots of 5 s, for the charts without Prometheus.
+"""The last hour of all sidecars, in slots of 5 s, for the charts.
 
 A slot has the increases of the counters of all sources, and the requests in flight at its end. An increase that was
 read over more than one slot is divided among them, because nothing is known about when it happened. A slot in which no
@@ -86,9 +86,14 @@ class Ring:
         slot = self._slot(_number(now), now)
         slot.running, slot.waiting = dict(running), dict(waiting)
 
-    def begins_before(self, time: float) -> bool:
-        """Return whether something is known about the time before a Unix time."""
-        return any((number + 1) * SLOT_SECONDS <= time for number in self._slots)
+    @property
+    def begin(self) -> float | None:
+        """Unix time of the oldest slot, or None if nothing is known."""
+        return min(self._slots) * SLOT_SECONDS if self._slots else None
+
+    def knows(self, time: float, seconds: float) -> bool:
+        """Return whether there is a slot for all of the `seconds` before a Unix time."""
+        return all(number in self._slots for number in _numbers(time, seconds))
 
     def series(self, times: Iterable[float], step: float, selection: Selection) -> list[Series]:
         """Return the series at some Unix times, `step` seconds apart.
@@ -122,9 +127,7 @@ class Ring:
 
     def _point(self, time: float, seconds: float, selection: Selection) -> _Point | None:
         """Return the sums over the `seconds` before a Unix time, or None if there is no slot."""
-        last = _number(time - SLOT_SECONDS)
-        count = max(1, round(seconds / SLOT_SECONDS))
-        slots = [slot for slot in map(self._slots.get, range(last - count + 1, last + 1)) if slot is not None]
+        slots = [slot for slot in map(self._slots.get, _numbers(time, seconds)) if slot is not None]
         if not slots:
             return None
         sums = Sums()
@@ -185,6 +188,12 @@ def _in_flight(counts: Mapping[str, int], selection: Selection) -> int:
 
 def _number(time: float) -> int:
     return math.floor(time / SLOT_SECONDS)
+
+
+def _numbers(time: float, seconds: float) -> range:
+    """Return the numbers of the slots in the `seconds` before a Unix time."""
+    last = _number(time - SLOT_SECONDS)
+    return range(last - max(1, round(seconds / SLOT_SECONDS)) + 1, last + 1)
 
 
 def _shares(begin: float, end: float) -> Iterator[tuple[int, float]]:
