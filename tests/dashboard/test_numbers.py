@@ -122,6 +122,26 @@ async def test_models_are_shown_with_their_memory_and_what_happened_to_them(watc
         assert (it.model["loads"], it.model["evictions"]) == (1, 1)
 
 
+async def test_a_model_that_was_in_memory_before_the_dashboard_started_is_marked(
+    watch: Watch, start_dashboard: StartDashboard
+) -> None:
+    it = await watch()
+    await it.ask()
+    async with it.reading():
+        await eventually(lambda: it.model.get("state") == "loaded")
+        # Depending on when the first poll was, this dashboard has seen the load.
+        assert it.model["loads"] + it.model["loadedBefore"] == 1
+    it.dashboard, it.page = await start_dashboard(*it.sidecars), Page()
+    async with it.reading():
+        await eventually(lambda: it.model.get("state") == "loaded")
+        assert (it.model["loads"], it.model["loadedBefore"], it.model["evictions"]) == (0, True, 0)
+        await it.ask(keep_alive=0, prompt="")
+        await eventually(lambda: it.model["state"] == "available")
+        await it.ask()
+        await eventually(lambda: it.model["state"] == "loaded")
+        assert (it.model["loads"], it.model["loadedBefore"], it.model["evictions"]) == (1, True, 1)
+
+
 async def test_an_ollama_that_does_not_answer_is_named(
     start_sidecar: StartSidecar, start_dashboard: StartDashboard, browser: aiohttp.ClientSession
 ) -> None:

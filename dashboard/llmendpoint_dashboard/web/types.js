@@ -54,6 +54,7 @@
  * @property {number | null} expires
  * @property {Pull | null} pull
  * @property {number} loads
+ * @property {boolean} loadedBefore
  * @property {number} evictions
  * @property {string} message
  *
