@@ -2,7 +2,7 @@
 
 The front end reads exactly these types. All names are in camelCase on the wire. Times are Unix times in seconds,
 durations are in seconds, sizes in bytes, and shares are fractions from 0 to 1. None (`null`) means that a value is not
-known; a counter or a rate that is known to be 0 is 0. No field contains a prompt, a response, a key, a header, or the
+known; a counter or a rate that is known to be 0 is 0. No answer contains a prompt, a response, a key, a header, or the
 path of a file on this machine.
 
 A *value section* is replaced as a whole. A *table section* is a list of rows in no particular order; rows are added,
@@ -506,7 +506,8 @@ class LoadTestRequest(_Value, frozen=True, kw_only=True, forbid_unknown_fields=T
     `source` is the name of a source of the section `about`, and in a cluster the NAMESPACE/NAME of an endpoint. At most
     one of `scenario`, `concurrency` and `rate` is set; none of them is one user. `duration` is written like `30s` or
     `5m`; it is required unless there is a scenario. `objectives` are written like `ttft:p95=2s` or `error-rate=1%`.
-    `name` is part of the key of the run.
+    `name` is part of the key of the run. `api_key` is sent with the requests of the run, and stored nowhere. A manifest
+    does not contain it.
     """
 
     source: str
@@ -517,6 +518,7 @@ class LoadTestRequest(_Value, frozen=True, kw_only=True, forbid_unknown_fields=T
     duration: str | None = None
     objectives: list[str] = []
     name: str = ""
+    api_key: str = ""
 
 
 class LoadTestStarted(_Value, frozen=True, kw_only=True):

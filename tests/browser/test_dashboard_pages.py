@@ -273,6 +273,33 @@ def test_the_better_value_of_a_comparison_is_marked(machine: Pages, open_page: O
     assert "durations are 60 s and 120 s" in tab.inner_text("main")
 
 
+def test_a_key_that_the_endpoint_refuses_is_marked_and_is_only_sent_to_start_a_run(
+    machine: Pages, open_page: OpenPage
+) -> None:
+    tab = open_page(machine, "#/loadtests?view=new")
+    sent = []
+
+    def refuse(route: Any) -> None:
+        sent.append(route.request.post_data_json)
+        route.fulfill(status=422, json={"error": "The endpoint does not accept this API key.", "field": "apiKey"})
+
+    tab.route("**/api/v1/loadtests", refuse)
+    field = tab.get_by_label("API key", exact=False)
+    assert field.get_attribute("type") == "password"
+    field.fill("the-key")
+    with tab.expect_request("**/api/v1/manifest") as written:
+        tab.get_by_role("button", name="Show the manifest").click()
+    assert "apiKey" not in written.value.post_data_json
+    assert "--api-key-file" in tab.inner_text("[aria-label=Manifest]")
+    tab.get_by_role("button", name="Start the load test").click()
+    tab.wait_for_selector("input[type=password][aria-invalid=true]")
+    assert sent[0]["apiKey"] == "the-key"
+    assert "does not accept this API key" in tab.inner_text("#fault-apiKey")
+    assert "the-key" not in tab.url
+    assert "the-key" not in str(tab.evaluate("[{...localStorage}, {...sessionStorage}]"))
+    tab.problems.clear()
+
+
 def test_the_end_of_a_load_test_is_announced_once(open_page: OpenPage) -> None:
     with serving(states.fill_machine) as pages:
         tab = open_page(pages, "#/loadtests?run=evening")
