@@ -50,7 +50,9 @@ StartUser = Callable[..., Awaitable[User]]
 
 
 @pytest.fixture
-def start_user(watch: Watch, start_dashboard: StartDashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartUser:
+def start_user(
+    watch: Watch, start_dashboard: StartDashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> StartUser:
     """Return a function that starts an endpoint, with options of its sidecar, and a dashboard that can load it."""
     import sys  # noqa: PLC0415
 
@@ -198,9 +200,7 @@ async def test_a_key_of_the_form_is_not_part_of_the_manifest(user: User) -> None
     assert "the-key-of-red" not in str(answer)
 
 
-async def test_an_endpoint_that_does_not_answer_is_left_to_the_run(
-    user: User
-) -> None:
+async def test_an_endpoint_that_does_not_answer_is_left_to_the_run(user: User) -> None:
     starter: Any = user.dashboard.starter
     starter._urls = {"ollama": "http://127.0.0.1:1"}
     async with reading(user.browser, user.dashboard, user.page):
