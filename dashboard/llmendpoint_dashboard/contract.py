@@ -186,9 +186,9 @@ class ModelRow(Row, frozen=True, kw_only=True):
     `size_bytes` is the memory of a loaded model, and the size on the disk of any other one. `vram_bytes` is its part on
     the GPU, and `gpu_share` that part as a fraction; both are None if the model is not in memory. `expires` is when
     Ollama unloads it, None if it does not. `loads` and `evictions` count how often the model has come into memory and
-    left it since the dashboard started. `loaded_before` is whether it was in memory already when the sidecar was read for
-    the first time, so that it has been loaded at least once more than `loads`. `message` says why a declared model is
-    not available.
+    left it since the dashboard started. `loaded_before` is whether it was in memory already when the sidecar was first
+    read, so that it has been loaded at least once more than `loads`. `message` says why a declared model is not
+    available.
     """
 
     source: str

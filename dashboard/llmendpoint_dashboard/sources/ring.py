@@ -20,6 +20,8 @@ SLOT_SECONDS = 5.0
 RING_SECONDS = 3600.0
 #: Rates and percentiles of a point cover at least this time before it, as in the overview.
 _WINDOW_SECONDS = 30.0
+#: A point is at least the average over this time, so that the first one is no spike.
+_MIN_SECONDS = 1.0
 #: Counters of a slot. The hour of 500 busy models then takes about 100 MiB.
 _MAX_SLOT_COUNTERS = 1500
 #: An increase is divided among at most this time before its reading. A source that was away longer has been restarted,
@@ -72,10 +74,13 @@ class Ring:
 
     def __init__(self) -> None:
         self._slots: dict[int, _Slot] = {}
+        #: Unix time of the first reading.
+        self._began = math.inf
 
     def add(self, increase: Increase, now: float) -> None:
         """Add an increase whose reading ended at the Unix time `now`."""
         seconds = min(increase.end - increase.begin, _MAX_SPREAD_SECONDS)
+        self._began = min(self._began, now - seconds)
         for number, share in _shares(now - seconds, now):
             slot = self._slot(number, now)
             for key, count in increase.counts.items():
@@ -83,17 +88,19 @@ class Ring:
 
     def note_in_flight(self, now: float, running: Mapping[str, int], waiting: Mapping[str, int]) -> None:
         """Note the requests in flight at the Unix time `now`, by model."""
+        self._began = min(self._began, now)
         slot = self._slot(_number(now), now)
         slot.running, slot.waiting = dict(running), dict(waiting)
 
     @property
     def begin(self) -> float | None:
-        """Unix time of the oldest slot, or None if nothing is known."""
-        return min(self._slots) * SLOT_SECONDS if self._slots else None
+        """Unix time from which on something is known, or None."""
+        return max(self._began, min(self._slots) * SLOT_SECONDS) if self._slots else None
 
     def knows(self, time: float, seconds: float) -> bool:
-        """Return whether there is a slot for all of the `seconds` before a Unix time."""
-        return all(number in self._slots for number in _numbers(time, seconds))
+        """Return whether all of the `seconds` before a Unix time are known."""
+        numbers = _numbers(time, seconds)
+        return numbers[0] * SLOT_SECONDS >= self._began and all(number in self._slots for number in numbers)
 
     def series(self, times: Iterable[float], step: float, selection: Selection) -> list[Series]:
         """Return the series at some Unix times, `step` seconds apart.
@@ -127,15 +134,18 @@ class Ring:
 
     def _point(self, time: float, seconds: float, selection: Selection) -> _Point | None:
         """Return the sums over the `seconds` before a Unix time, or None if there is no slot."""
-        slots = [slot for slot in map(self._slots.get, _numbers(time, seconds)) if slot is not None]
+        numbers = _numbers(time, seconds)
+        slots = [slot for slot in map(self._slots.get, numbers) if slot is not None]
         if not slots:
             return None
+        # The first reading was within a slot. The time before it was not measured.
+        unknown = max(0.0, self._began - numbers[0] * SLOT_SECONDS) % SLOT_SECONDS
         sums = Sums()
         for slot in slots:
             selection.add(sums, slot)
         return _Point(
             sums,
-            len(slots) * SLOT_SECONDS,
+            max(len(slots) * SLOT_SECONDS - unknown, _MIN_SECONDS),
             _in_flight(slots[-1].running, selection),
             _in_flight(slots[-1].waiting, selection),
         )
