@@ -273,6 +273,74 @@ def test_the_better_value_of_a_comparison_is_marked(machine: Pages, open_page: O
     assert "durations are 60 s and 120 s" in tab.inner_text("main")
 
 
+def test_a_key_that_the_endpoint_refuses_is_marked_and_is_only_sent_to_start_a_run(
+    machine: Pages, open_page: OpenPage
+) -> None:
+    tab = open_page(machine, "#/loadtests?view=new")
+    sent = []
+
+    def refuse(route: Any) -> None:
+        sent.append(route.request.post_data_json)
+        route.fulfill(status=422, json={"error": "The endpoint does not accept this API key.", "field": "apiKey"})
+
+    tab.route("**/api/v1/loadtests", refuse)
+    field = tab.get_by_label("API key", exact=False)
+    assert field.get_attribute("type") == "password"
+    field.fill("the-key")
+    with tab.expect_request("**/api/v1/manifest") as written:
+        tab.get_by_role("button", name="Show the manifest").click()
+    assert "apiKey" not in written.value.post_data_json
+    assert "--api-key-file" in tab.inner_text("[aria-label=Manifest]")
+    tab.get_by_role("button", name="Start the load test").click()
+    tab.wait_for_selector("input[type=password][aria-invalid=true]")
+    assert sent[0]["apiKey"] == "the-key"
+    assert "does not accept this API key" in tab.inner_text("#fault-apiKey")
+    assert "the-key" not in tab.url
+    assert "the-key" not in str(tab.evaluate("[{...localStorage}, {...sessionStorage}]"))
+    tab.problems.clear()
+
+
+def test_counts_that_are_compared_are_whole_numbers(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests?view=compare&a=passed&b=failed")
+    requests = tab.locator("tbody tr").filter(has_text="Requests").last
+    assert requests.locator("td").all_inner_texts()[:2] == ["240", "37"]
+
+
+def test_a_run_that_has_not_ended_is_named_where_it_is_compared(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests?view=compare&a=passed&b=evening")
+    assert tab.get_by_label("Run B").input_value() == "evening"
+
+
+def test_the_page_of_a_running_load_test_has_its_name_once(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests?run=evening")
+    assert tab.inner_text("main").count("evening") == 1
+
+
+def test_few_errors_are_not_shown_as_none_and_many_not_as_all(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        tab = open_page(pages, "#/overview")
+        for rate, shown in ((0.01, "<0.1 %"), (99.7, ">99 %")):
+            outcomes = {"ok": 100 - rate, "upstream_5xx": rate}
+            traffic = c.Traffic(prompt_tokens_per_second=0, generation_tokens_per_second=0, requests_per_second=100,
+                                outcomes=outcomes)  # fmt: skip
+            overview = c.Overview(time=0, window_seconds=30, total=traffic)
+            pages.write(lambda hub, overview=overview: hub.set_section("overview", overview))  # type: ignore[misc]
+            tab.wait_for_function(
+                "text => document.querySelector('.tile:last-child .figure')?.innerText === text", arg=shown
+            )
+
+
+def test_the_pages_that_do_not_fit_on_a_phone_fade_out_and_can_be_reached(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/overview", width=390)
+    nav = tab.locator(".nav")
+    assert nav.evaluate("nav => nav.scrollWidth > nav.clientWidth")
+    assert "linear-gradient" in nav.evaluate("nav => getComputedStyle(nav).maskImage")
+    # At its end, the last page is left of the faded edge.
+    nav.evaluate("nav => nav.scrollTo(nav.scrollWidth, 0)")
+    left = "nav => nav.getBoundingClientRect().right - nav.lastElementChild.getBoundingClientRect().right"
+    assert nav.evaluate(left) >= 24
+
+
 def test_the_end_of_a_load_test_is_announced_once(open_page: OpenPage) -> None:
     with serving(states.fill_machine) as pages:
         tab = open_page(pages, "#/loadtests?run=evening")

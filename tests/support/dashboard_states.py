@@ -109,7 +109,7 @@ def models() -> Iterable[c.ModelRow]:
     """Return models in each state."""
     now = time.time()
     yield _model("llama3.2:3b", c.ModelState.LOADED, 2.6, vram=2.6, expires=now + 262, loads=3, evictions=2)
-    yield _model("qwen2.5-coder:7b", c.ModelState.LOADED, 5.9, vram=4.1, loads=1)
+    yield _model("qwen2.5-coder:7b", c.ModelState.LOADED, 5.9, vram=4.1, loads=0, loaded_before=True)
     yield _model("nomic-embed-text:latest", c.ModelState.AVAILABLE, 0.26)
     yield _model(
         "gemma3:12b", c.ModelState.PULLING, 0,

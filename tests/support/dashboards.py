@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
 from llmendpoint_dashboard.main import Dashboard
+from llmendpoint_sidecar.main import Sidecar
+from support.servers import RunningSimulator
 
 StartDashboard = Callable[..., Awaitable[Dashboard]]
+#: The name of the simulator's model.
+MODEL = "simulated:latest"
 
 
 class Page:
@@ -96,3 +101,52 @@ async def state_of(http: aiohttp.ClientSession, dashboard: Dashboard) -> dict[st
     async with http.get(url_of(dashboard, "/api/v1/state"), headers={"Accept-Encoding": "identity"}) as response:
         assert response.status == 200
         return dict(json.loads(await response.read())["sections"])
+
+
+@dataclass
+class Watched:
+    """A simulator, the sidecars in front of it, a dashboard that reads them, and the page of a browser."""
+
+    simulator: RunningSimulator
+    sidecars: list[Sidecar]
+    dashboard: Dashboard
+    browser: aiohttp.ClientSession
+    page: Page = field(default_factory=Page)
+
+    def reading(self) -> AbstractAsyncContextManager[asyncio.Task[None]]:
+        """Read the events of the dashboard into the page as long as the context lasts."""
+        return reading(self.browser, self.dashboard, self.page)
+
+    async def ask(self, sidecar: Sidecar | None = None, key: str = "", **fields: Any) -> None:
+        """Send one request to a sidecar, or the first one, and read the answer to its end."""
+        url = f"http://127.0.0.1:{(sidecar or self.sidecars[0]).port}/api/generate"
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        body = {"model": MODEL, "prompt": "a few words", **fields}
+        async with self.browser.post(url, json=body, headers=headers) as response:
+            await response.read()
+
+    def counted(self, field: str) -> int:
+        """Return a total of the ledger over all models and operations that run a model."""
+        return sum(getattr(account, field) for account in self.simulator.simulator.ledger.accounts.values())
+
+    @property
+    def overview(self) -> dict[str, Any]:
+        """The section `overview`, with `windowSeconds` 0 until it has arrived."""
+        return dict(self.page.values.get("overview", {"windowSeconds": 0, "total": {}}))
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The first source, or nothing until it has arrived."""
+        return dict(next(iter(self.page.values.get("about", {}).get("sources", [])), {}))
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The row of the simulator's model, or nothing until it has arrived."""
+        return next((row for row in self.page.rows("models") if row["name"] == MODEL), {})
+
+    def total(self, field: str) -> float:
+        """Return a rate of the overview times its window: how many there were in the window."""
+        return float(self.overview["total"][field] * self.overview["windowSeconds"])
+
+
+Watch = Callable[..., Awaitable[Watched]]

@@ -1,7 +1,8 @@
 """Starts and stops load tests on this machine, one at a time, as processes of the load generator.
 
 A run gets its run document as a file in its folder, and everything else as arguments that the dashboard made: no text
-of a request becomes an argument, and there is no shell. It gets none of our environment variables. A run belongs to the
+of a request becomes an argument, and there is no shell. It gets none of our environment variables, except the one with
+the API key if the form has a key: other users cannot read it there, and it is in no file. A run belongs to the
 dashboard that started it: it is interrupted, which saves its partial result, when the dashboard stops, and also when
 the dashboard is killed (on Linux, see `launcher`).
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 from llmendpoint_common.contracts.loadrun import RunDocument, write_run_document
 from llmendpoint_common.process import exit_codes
 from llmendpoint_dashboard.contract import LoadTestRequest
+from llmendpoint_dashboard.loadtests.api_keys import check_access, parse_key
 from llmendpoint_dashboard.loadtests.documents import name_of, run_document
 from llmendpoint_dashboard.loadtests.problems import RefusedError
 from llmendpoint_dashboard.settings import Settings
@@ -41,6 +43,7 @@ _ENDING_SECONDS = 10.0
 _MAX_LOG_BYTES = 4096
 #: Prefix of the variables with settings of our programs.
 _VARIABLES = "LLMENDPOINT_"
+_API_KEY = "LLMENDPOINT_LOAD_API_KEY"
 #: Runs that have ended and are remembered, for the reason of those without a result.
 _MAX_REMEMBERED = 100
 _ENDINGS = frozenset({exit_codes.OK, exit_codes.FAILED, exit_codes.INVALID, exit_codes.INTERRUPTED})
@@ -85,7 +88,7 @@ class Starter:
         url = self._urls.get(request.source)
         if url is None:
             raise RefusedError("Load tests cannot be started for this source.", "source")
-        document = run_document(request, url, self._limits)
+        document, api_key = run_document(request, url, self._limits), parse_key(request.api_key)
         async with self._starting:
             if self._is_closed:
                 raise RefusedError("The dashboard is stopping.", status=HTTPStatus.SERVICE_UNAVAILABLE)
@@ -96,7 +99,9 @@ class Starter:
                     "end, or stop it.",
                     status=HTTPStatus.CONFLICT,
                 )
-            return await self._start(document, self._sidecars.get(request.source, ""), name_of(request))
+            await check_access(url, api_key)
+            sidecar = self._sidecars.get(request.source, "")
+            return await self._start(document, sidecar, name_of(request), _environment(api_key))
 
     async def stop(self, key: str) -> None:
         """Interrupt a run, which then writes its partial result. Raises RefusedError if it was not started here."""
@@ -137,7 +142,7 @@ class Starter:
                 return key
         return None
 
-    async def _start(self, document: RunDocument, sidecar: str, name: str) -> str:
+    async def _start(self, document: RunDocument, sidecar: str, name: str, environment: Mapping[str, str]) -> str:
         try:
             key, log_file = await asyncio.to_thread(self._prepare, document, name)
         except OSError as error:
@@ -152,7 +157,7 @@ class Starter:
         command = [sys.executable, "-m", "llmendpoint_dashboard.loadtests.launcher", str(os.getpid()), *arguments]
         with open(log_file, "wb") as output:  # noqa: ASYNC230, PTH123 - an inherited descriptor of a new, small file
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=DEVNULL, stdout=DEVNULL, stderr=output, env=_environment(), start_new_session=True
+                *command, stdin=DEVNULL, stdout=DEVNULL, stderr=output, env=environment, start_new_session=True
             )
         run = self._runs[key] = _Run(process)
         run.watching = asyncio.create_task(self._watch(key, run))
@@ -189,8 +194,9 @@ class Starter:
             del self._runs[key]
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLES)}
+def _environment(api_key: str) -> dict[str, str]:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLES)}
+    return {**variables, _API_KEY: api_key} if api_key else variables
 
 
 def _last_line(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -22,6 +23,8 @@ _RETRY = Frame(b"retry: 1000\n\n")
 MAX_READERS = 100
 #: Time after which a stream ends, and the browser reconnects: then it is checked again whether the user is known.
 STREAM_SECONDS = 900.0
+#: Time in which a browser must take what is sent. One that takes longer is gone, or its machine sleeps.
+WRITE_SECONDS = 60.0
 
 
 class Events:
@@ -70,15 +73,23 @@ class Events:
         try:
             with contextlib.suppress(ConnectionError):
                 await response.prepare(request)
-                await response.write((GZIP_HEAD if packed else b"") + _bytes(_RETRY, packed=packed))
+                await _write(response, (GZIP_HEAD if packed else b"") + _bytes(_RETRY, packed=packed))
                 end = time.monotonic() + STREAM_SECONDS
                 while not reader.is_dropped and time.monotonic() < end:
                     data = await reader.take(self._heartbeat)
                     if not reader.is_dropped:
-                        await response.write(data or _bytes(_HEARTBEAT, packed=packed))
+                        await _write(response, data or _bytes(_HEARTBEAT, packed=packed))
+        except TimeoutError:
+            drop()
         finally:
             self._hub.leave(reader)
         return response
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    """Send data. Raises TimeoutError if the browser does not take them."""
+    async with asyncio.timeout(WRITE_SECONDS):
+        await response.write(data)
 
 
 def _bytes(frame: Frame, *, packed: bool) -> bytes:

@@ -1,7 +1,9 @@
-"""Histories for the charts: up to an hour from the sidecars, up to seven days from Prometheus.
+"""Histories for the charts: the last hour from the sidecars, and what is older, up to seven days, from Prometheus.
 
-The last hour of the sidecars is finer than what Prometheus scrapes, so it is preferred while it covers the range. If
-Prometheus does not answer, the last hour is shown instead, and the history has a message.
+What the dashboard has read from the sidecars itself is finer than what Prometheus scrapes, and includes the first
+requests after a start: the first sample of a counter has none before it that rate() could compare it with. So
+Prometheus is only asked about the time that the dashboard has not seen. If it does not answer, the last hour of the
+sidecars is shown instead, and the history has a message.
 """
 
 from __future__ import annotations
@@ -11,21 +13,19 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import aiohttp
 
-from llmendpoint_dashboard.contract import History, HistorySource
+from llmendpoint_dashboard.contract import History, HistorySource, Series
 from llmendpoint_dashboard.sources.about import AboutWriter
 from llmendpoint_dashboard.sources.prometheus import Prometheus, PrometheusError
-from llmendpoint_dashboard.sources.ring import RING_SECONDS, SLOT_SECONDS, Ring, Selection
+from llmendpoint_dashboard.sources.ring import RING_SECONDS, Ring, Selection
 
 log = logging.getLogger(__name__)
 
 #: Length and step of each range in seconds. The steps from the sidecars are multiples of a slot.
 RANGES = {"15m": (900, 5), "1h": (3600, 15), "6h": (21600, 60), "24h": (86400, 300), "7d": (604800, 1800)}
-#: Step with which Prometheus is asked for the short ranges, because it usually scrapes every 15 s or 30 s.
-_MIN_PROMETHEUS_STEP = 15
 #: Histories that are kept for a short time, for browsers that ask for the same one.
 _MAX_KEPT = 64
 _KEPT_SECONDS = 15
@@ -70,26 +70,30 @@ class Histories:
 
     async def _read(self, session: aiohttp.ClientSession, name: str, selection: Selection) -> History:
         seconds, step = RANGES[name]
-        now = self._wall()
-        covers = seconds <= RING_SECONDS and self._ring.begins_before(now - seconds + 2 * SLOT_SECONDS)
-        if self._prometheus is None or covers:
+        if self._prometheus is None:
             message = "" if seconds <= RING_SECONDS else "Without Prometheus, only the last hour is known."
-            return self._of_sidecars(name, min(seconds, RING_SECONDS), selection, message)
-        step = max(step, _MIN_PROMETHEUS_STEP)
-        times = times_of(now, seconds, step)
+            return self._of_sidecars(name, selection, message)
+        times = times_of(self._wall() - _SETTLE_SECONDS, seconds, step)
+        is_known = [self._ring.knows(time, step) for time in times]
+        if all(is_known):
+            return self._of_sidecars(name, selection)
+        # Prometheus answers for a range without gaps: up to the last time that the sidecars do not cover.
+        asked = times[: len(times) - is_known[::-1].index(False)]
         try:
-            series = await self._prometheus.series(session, times, step, selection)
+            older = await self._prometheus.series(session, asked, step, selection)
         except PrometheusError as error:
             message = f"Prometheus at {self._prometheus.url} cannot be used: {error}."
             log.warning("%s", message)
             self._about.update(prometheus_message=message)
-            shown = f"{message} The last hour of the sidecars is shown instead."
-            return self._of_sidecars(name, min(seconds, RING_SECONDS), selection, shown)
+            return self._of_sidecars(name, selection, f"{message} The last hour of the sidecars is shown instead.")
         self._about.update(prometheus_message="")
-        return History(range=name, step=step, source=HistorySource.PROMETHEUS, times=times, series=series)
+        recent = self._ring.series([time for time in times if time > (self._ring.begin or math.inf)], step, selection)
+        series, has_older = joined(older, recent, is_known)
+        source = HistorySource.PROMETHEUS if has_older else HistorySource.SIDECARS
+        return History(range=name, step=step, source=source, times=times, series=series)
 
-    def _of_sidecars(self, name: str, seconds: float, selection: Selection, message: str) -> History:
-        step = min(RANGES[name][1], RANGES["1h"][1])
+    def _of_sidecars(self, name: str, selection: Selection, message: str = "") -> History:
+        seconds, step = min(RANGES[name], RANGES["1h"])
         times = times_of(self._wall() - _SETTLE_SECONDS, seconds, step)
         return History(
             range=name,
@@ -106,3 +110,37 @@ def times_of(now: float, seconds: float, step: float) -> list[float]:
     last = math.floor(now / step)
     count = int(seconds // step)
     return [float((last - count + 1 + place) * step) for place in range(count)]
+
+
+def joined(older: Iterable[Series], recent: Iterable[Series], is_known: Sequence[bool]) -> tuple[list[Series], bool]:
+    """Return series with a value for each element of `is_known`, and whether a value of `older` is among them.
+
+    `older` are the series of Prometheus, from the first time on, and `recent` those of the sidecars, up to the last
+    one. `is_known` is whether the sidecars know all of the step before a time.
+    """
+    first = {(series.name, series.outcome): series.values for series in older}
+    second = {(series.name, series.outcome): series.values for series in recent}
+    series, has_older = [], False
+    for name, outcome in {**first, **second}:
+        before, after = first.get((name, outcome), []), second.get((name, outcome), [])
+        choices = [*_choices(before, [*[None] * (len(is_known) - len(after)), *after], is_known)]
+        has_older |= any(is_older and value is not None for value, is_older in choices)
+        series.append(Series(name=name, outcome=outcome, values=[value for value, _ in choices]))
+    return series, has_older
+
+
+def _choices(
+    older: Sequence[float | None], recent: Sequence[float | None], is_known: Sequence[bool]
+) -> Iterator[tuple[float | None, bool]]:
+    """Yield the values of a series, and whether they are those of `older`, which may end earlier.
+
+    Of a step that the sidecars know in part, `recent` has what they know. That is taken if Prometheus has no value for
+    the step before: then it began no earlier, and misses the first increase.
+    """
+    for place, is_complete in enumerate(is_known):
+        value = older[place] if place < len(older) else None
+        begins = place > 0 and older[place - 1 : place] == [None]
+        if is_complete or (recent[place] is not None and (value is None or begins)):
+            yield recent[place], False
+        else:
+            yield value, True

@@ -50,6 +50,7 @@ def _row(sidecar: Sidecar, name: str, declared: ModelStatus | None, now: float) 
         expires=expires if expires and 0 < expires < now + _FOREVER_SECONDS else None,
         pull=_pull(declared),
         loads=presence.loads,
+        loaded_before=presence.loaded_before,
         evictions=presence.evictions,
         message=_message(declared),
     )

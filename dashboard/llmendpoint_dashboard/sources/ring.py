@@ -1,4 +1,4 @@
-"""The last hour of all sidecars, in slots of 5 s, for the charts without Prometheus.
+"""The last hour of all sidecars, in slots of 5 s, for the charts.
 
 A slot has the increases of the counters of all sources, and the requests in flight at its end. An increase that was
 read over more than one slot is divided among them, because nothing is known about when it happened. A slot in which no
@@ -20,6 +20,8 @@ SLOT_SECONDS = 5.0
 RING_SECONDS = 3600.0
 #: Rates and percentiles of a point cover at least this time before it, as in the overview.
 _WINDOW_SECONDS = 30.0
+#: A point is at least the average over this time, so that the first one is no spike.
+_MIN_SECONDS = 1.0
 #: Counters of a slot. The hour of 500 busy models then takes about 100 MiB.
 _MAX_SLOT_COUNTERS = 1500
 #: An increase is divided among at most this time before its reading. A source that was away longer has been restarted,
@@ -72,10 +74,13 @@ class Ring:
 
     def __init__(self) -> None:
         self._slots: dict[int, _Slot] = {}
+        #: Unix time of the first reading.
+        self._began = math.inf
 
     def add(self, increase: Increase, now: float) -> None:
         """Add an increase whose reading ended at the Unix time `now`."""
         seconds = min(increase.end - increase.begin, _MAX_SPREAD_SECONDS)
+        self._began = min(self._began, now - seconds)
         for number, share in _shares(now - seconds, now):
             slot = self._slot(number, now)
             for key, count in increase.counts.items():
@@ -83,12 +88,19 @@ class Ring:
 
     def note_in_flight(self, now: float, running: Mapping[str, int], waiting: Mapping[str, int]) -> None:
         """Note the requests in flight at the Unix time `now`, by model."""
+        self._began = min(self._began, now)
         slot = self._slot(_number(now), now)
         slot.running, slot.waiting = dict(running), dict(waiting)
 
-    def begins_before(self, time: float) -> bool:
-        """Return whether something is known about the time before a Unix time."""
-        return any((number + 1) * SLOT_SECONDS <= time for number in self._slots)
+    @property
+    def begin(self) -> float | None:
+        """Unix time from which on something is known, or None."""
+        return max(self._began, min(self._slots) * SLOT_SECONDS) if self._slots else None
+
+    def knows(self, time: float, seconds: float) -> bool:
+        """Return whether all of the `seconds` before a Unix time are known."""
+        numbers = _numbers(time, seconds)
+        return numbers[0] * SLOT_SECONDS >= self._began and all(number in self._slots for number in numbers)
 
     def series(self, times: Iterable[float], step: float, selection: Selection) -> list[Series]:
         """Return the series at some Unix times, `step` seconds apart.
@@ -122,17 +134,18 @@ class Ring:
 
     def _point(self, time: float, seconds: float, selection: Selection) -> _Point | None:
         """Return the sums over the `seconds` before a Unix time, or None if there is no slot."""
-        last = _number(time - SLOT_SECONDS)
-        count = max(1, round(seconds / SLOT_SECONDS))
-        slots = [slot for slot in map(self._slots.get, range(last - count + 1, last + 1)) if slot is not None]
+        numbers = _numbers(time, seconds)
+        slots = [slot for slot in map(self._slots.get, numbers) if slot is not None]
         if not slots:
             return None
+        # The first reading was within a slot. The time before it was not measured.
+        unknown = max(0.0, self._began - numbers[0] * SLOT_SECONDS) % SLOT_SECONDS
         sums = Sums()
         for slot in slots:
             selection.add(sums, slot)
         return _Point(
             sums,
-            len(slots) * SLOT_SECONDS,
+            max(len(slots) * SLOT_SECONDS - unknown, _MIN_SECONDS),
             _in_flight(slots[-1].running, selection),
             _in_flight(slots[-1].waiting, selection),
         )
@@ -185,6 +198,12 @@ def _in_flight(counts: Mapping[str, int], selection: Selection) -> int:
 
 def _number(time: float) -> int:
     return math.floor(time / SLOT_SECONDS)
+
+
+def _numbers(time: float, seconds: float) -> range:
+    """Return the numbers of the slots in the `seconds` before a Unix time."""
+    last = _number(time - SLOT_SECONDS)
+    return range(last - max(1, round(seconds / SLOT_SECONDS)) + 1, last + 1)
 
 
 def _shares(begin: float, end: float) -> Iterator[tuple[int, float]]:

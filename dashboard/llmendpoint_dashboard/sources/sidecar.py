@@ -47,16 +47,23 @@ class Reading:
 
 
 class Presence:
-    """Numbers of loads and evictions of a model, as seen by the polls."""
+    """Numbers of loads and evictions of a model, as seen by the polls.
 
-    def __init__(self) -> None:
-        self._is_loaded: bool | None = None
+    `is_first` is whether it is listed by the first poll of the sidecar. If it is in memory then, it was loaded before,
+    and `loaded_before` is True. A model that is listed later was not in memory at the poll before.
+    """
+
+    def __init__(self, *, is_first: bool = False) -> None:
+        self._is_loaded: bool | None = None if is_first else False
+        self.loaded_before = False
         self.loads = 0
         self.evictions = 0
 
     def note(self, *, is_loaded: bool) -> None:
         """Note whether the model is in memory now."""
-        if self._is_loaded is not None and is_loaded != self._is_loaded:
+        if self._is_loaded is None:
+            self.loaded_before = is_loaded
+        elif is_loaded != self._is_loaded:
             self.loads += is_loaded
             self.evictions += not is_loaded
         self._is_loaded = is_loaded
@@ -125,10 +132,11 @@ class Sidecar:
 
     def _read_page(self, text: bytes) -> Increase | None:
         # The page of an idle sidecar does not change, so that it need not be parsed.
-        if text != self._text or self._answered is None:
+        if text != self._text:
+            is_first = not self._text
             self._text, self.page = text, self._reader.read(text)
             for model, loaded in self.page.gauge(Gauge.LOADED).items():
-                self.presences.setdefault(model, Presence()).note(is_loaded=loaded > 0)
+                self.presences.setdefault(model, Presence(is_first=is_first)).note(is_loaded=loaded > 0)
         increase = self._counters.read(self.page.counters, self._clock())
         if increase is not None:
             self.window.add(increase)

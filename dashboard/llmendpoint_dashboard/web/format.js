@@ -75,7 +75,11 @@ export function bytes(value) {
 export function percent(share) {
   if (share == null || !Number.isFinite(share)) return NOTHING;
   const value = share * 100;
-  return `${value === 0 || value === 100 ? fixed(value, 0) : fixed(value, Math.abs(value) < 10 ? 1 : 0)} %`;
+  const size = Math.abs(value);
+  // Few errors are not none, and nearly all are not all.
+  if (size > 0 && size < 0.05) return "<0.1 %";
+  if (size >= 99.5 && size < 100) return ">99 %";
+  return `${value === 0 || value === 100 ? fixed(value, 0) : fixed(value, size < 10 ? 1 : 0)} %`;
 }
 
 /** The age of data: 3 s, 5 min, 2 h. @param {number} seconds @returns {string} */

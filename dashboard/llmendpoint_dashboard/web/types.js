@@ -1,5 +1,5 @@
 /**
- * Types of the dashboard's API, as `contract.py` defines them. Times are Unix times in seconds, durations are seconds.
+ * Types of the dashboard's API, as the package `contract` defines them. Times are Unix times in seconds, durations are seconds.
  *
  * @typedef {{p50: number, p95: number, p99: number}} Percentiles
  *
@@ -54,6 +54,7 @@
  * @property {number | null} expires
  * @property {Pull | null} pull
  * @property {number} loads
+ * @property {boolean} loadedBefore
  * @property {number} evictions
  * @property {string} message
  *

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,8 @@ import pytest
 
 from llmendpoint_dashboard.main import Dashboard
 from llmendpoint_dashboard.settings import LoadLimits
-from support.dashboards import Page, StartDashboard, reading, url_of
-from support.servers import StartSidecar, StartSimulator
+from support.dashboards import MODEL, Page, StartDashboard, Watch, reading, url_of
 from support.waiting import eventually
-
-MODEL = "simulated:latest"
 
 
 class User:
@@ -28,10 +26,10 @@ class User:
         self.dashboard = dashboard
         self.page = Page()
 
-    async def post(self, path: str, **form: Any) -> tuple[int, dict[str, Any]]:
+    async def post(self, path: str, resource: str = "loadtests", /, **form: Any) -> tuple[int, dict[str, Any]]:
         async with self.browser.get(url_of(self.dashboard, "/api/v1/session")) as response:
             headers = {"X-CSRF-Token": (await response.json())["csrf"]}
-        url = url_of(self.dashboard, f"/api/v1/loadtests{path}")
+        url = url_of(self.dashboard, f"/api/v1/{resource}{path}")
         async with self.browser.post(url, json=form, headers=headers) as response:
             return response.status, await response.json()
 
@@ -48,29 +46,34 @@ class User:
         return dict(self.page.tables.get("loadtests", {}).get(key, {}))
 
 
+StartUser = Callable[..., Awaitable[User]]
+
+
 @pytest.fixture
-async def user(
-    start_simulator: StartSimulator,
-    start_sidecar: StartSidecar,
-    start_dashboard: StartDashboard,
-    browser: aiohttp.ClientSession,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> User:
+def start_user(
+    watch: Watch, start_dashboard: StartDashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> StartUser:
+    """Return a function that starts an endpoint, with options of its sidecar, and a dashboard that can load it."""
     import sys  # noqa: PLC0415
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     # A setting of the user's shell must not reach the load generator.
     monkeypatch.setenv("LLMENDPOINT_LOAD_MODEL", "other")
-    simulator = await start_simulator(ttft=0.01, inter_token=0.001, parallel=16)
-    sidecar = await start_sidecar(simulator.port)
-    dashboard = await start_dashboard(
-        sidecar,
-        runs=tmp_path / "runs",
-        load_urls={"ollama": f"http://127.0.0.1:{sidecar.port}"},
-        load_limits=LoadLimits(120.0, 8),
-    )
-    return User(browser, dashboard)
+
+    async def start(**of_sidecar: Any) -> User:
+        it = await watch(of_sidecar=of_sidecar, ttft=0.01, inter_token=0.001, parallel=16)
+        url = f"http://127.0.0.1:{it.sidecars[0].port}"
+        dashboard = await start_dashboard(
+            *it.sidecars, runs=tmp_path / "runs", load_urls={"ollama": url}, load_limits=LoadLimits(120.0, 8)
+        )
+        return User(it.browser, dashboard)
+
+    return start
+
+
+@pytest.fixture
+async def user(start_user: StartUser) -> User:
+    return await start_user()
 
 
 async def test_a_run_is_started_followed_and_has_its_result_and_report(user: User, tmp_path: Path) -> None:
@@ -160,6 +163,49 @@ async def test_a_run_that_cannot_start_says_why(user: User, tmp_path: Path) -> N
     assert message.startswith("The load generator ended with exit code 2: ")
     assert "missing required field `target`" in message
     assert str(tmp_path) not in message
+
+
+async def test_an_endpoint_that_requires_a_key_is_loaded_with_that_of_the_form(
+    start_user: StartUser, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "red").write_text("the-key-of-red")
+    user = await start_user(keys=[tmp_path / "keys"])
+    form = {"source": "ollama", "model": MODEL, "duration": "2s", "objectives": ["error_rate=0%"]}
+    for key, sentence in (
+        ("", "The endpoint requires an API key. Enter the key of one of its tenants."),
+        ("another", "The endpoint does not accept this API key. Enter the key of one of its tenants."),
+        ("two\nlines", "The API key is too long, or contains a control character such as a line end."),
+    ):
+        assert await user.post("", **form, apiKey=key) == (422, {"error": sentence, "field": "apiKey"})
+    assert not (tmp_path / "runs").exists()
+    async with reading(user.browser, user.dashboard, user.page):
+        run = await user.start(**form, apiKey=" the-key-of-red ")
+        await eventually(lambda: user.row(run).get("state") == "ended")
+    assert (user.row(run)["verdict"], user.row(run)["errors"]) == ("Passed", 0)
+    assert user.row(run)["requests"] > 0
+    # The key is in no file, answer or line of the log.
+    _, detail, _ = await user.get(f"/{run}")
+    files = [file.read_text() for file in (tmp_path / "runs").rglob("*") if file.is_file()]
+    assert len(files) >= 4
+    for text in (*files, detail, str(user.page.tables), str(user.page.values), caplog.text):
+        assert "the-key-of-red" not in text
+
+
+async def test_a_key_of_the_form_is_not_part_of_the_manifest(user: User) -> None:
+    form = {"source": "ollama", "model": MODEL, "duration": "2s", "apiKey": "the-key-of-red"}
+    status, answer = await user.post("", "manifest", **form)
+    assert status == 200
+    assert "the-key-of-red" not in str(answer)
+
+
+async def test_an_endpoint_that_does_not_answer_is_left_to_the_run(user: User) -> None:
+    starter: Any = user.dashboard.starter
+    starter._urls = {"ollama": "http://127.0.0.1:1"}
+    async with reading(user.browser, user.dashboard, user.page):
+        run = await user.start(duration="1s")
+        await eventually(lambda: user.row(run).get("state") == "ended")
 
 
 async def test_two_runs_are_compared_with_the_better_value_marked(user: User) -> None:

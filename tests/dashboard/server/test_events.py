@@ -119,6 +119,23 @@ async def test_a_browser_that_does_not_read_is_disconnected_and_delays_nobody(
     writer.close()
 
 
+async def test_a_browser_that_takes_nothing_for_a_while_is_disconnected_although_little_waits_for_it(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "WRITE_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", dashboard.port, limit=1024)
+    writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await eventually(lambda: dashboard.hub.reader_count == 1)
+    # More than the kernel buffers, in one event. Nothing follows it.
+    dashboard.hub.upsert("doctor", [row("x", "x" * 40_000_000)])
+    await eventually(lambda: dashboard.hub.reader_count == 0)
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(30):
+            while await reader.read(65536):
+                pass
+    writer.close()
+
+
 async def test_a_stream_ends_after_a_while_so_that_the_login_is_checked_again(
     browser: aiohttp.ClientSession, start_dashboard: StartDashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

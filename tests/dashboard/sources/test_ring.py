@@ -45,6 +45,20 @@ def test_the_time_before_the_first_reading_is_unknown() -> None:
     assert shown[:-12] == [None] * 168
 
 
+def test_the_rate_is_steady_from_the_first_reading_on_although_it_began_within_a_slot() -> None:
+    ring = Ring()
+    # The first reading of a sidecar has nothing to compare its counters with.
+    ring.note_in_flight(START + 3, {"m": 1}, {})
+    assert values(ring, SeriesName.RUNNING, START + 5)[-1] == 1
+    for passed in range(3, 63, 2):
+        ring.add(Increase(passed, passed + 2, {TOKENS: 20}), START + passed + 2)
+    shown = values(ring, SeriesName.GENERATION_TOKENS, START + 60)
+    assert shown[-12:] == [pytest.approx(10)] * 12
+    assert ring.begin == START + 3
+    assert not ring.knows(START + 5, 5)
+    assert ring.knows(START + 10, 5)
+
+
 def test_a_gap_is_unknown_and_not_zero() -> None:
     ring = filled(60)
     for passed in range(200, 260, 2):
@@ -108,8 +122,9 @@ def test_percentiles_are_those_of_the_window() -> None:
 def test_an_hour_is_kept_and_no_more() -> None:
     ring = filled(3 * 3600, count=2)
     assert len(ring._slots) <= 723
-    assert ring.begins_before(START + 2 * 3600 + 10)
-    assert not ring.begins_before(START + 2 * 3600 - 60)
+    assert ring.knows(START + 3 * 3600, 3600)
+    assert not ring.knows(START + 3 * 3600, 3660)
+    assert START + 2 * 3600 - 10 <= (ring.begin or 0) <= START + 2 * 3600
 
 
 def test_slots_of_a_clock_that_was_ahead_are_forgotten() -> None:

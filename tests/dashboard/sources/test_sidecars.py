@@ -139,6 +139,15 @@ def test_requests_about_models_are_shown_only_if_they_failed() -> None:
     assert [(row.operation, row.outcome) for row in shown(hub)] == [("info", "rejected_auth"), ("pull", "ok")]
 
 
+def test_a_model_that_is_listed_later_and_is_in_memory_has_been_loaded() -> None:
+    sidecar = Sidecar(ADDRESS, PageReader(), Clock(), Clock())
+    line = b'llmendpoint_model_loaded{model_name="%b"} %d\n'
+    sidecar._read_page(line % (b"old:1", 1))
+    sidecar._read_page(line % (b"old:1", 1) + line % (b"new:1", 1))
+    seen = {name: (one.loads, one.loaded_before) for name, one in sidecar.presences.items()}
+    assert seen == {"old:1": (0, True), "new:1": (1, False)}
+
+
 def status(*models: ModelStatus) -> SidecarStatus:
     return SidecarStatus("1", True, False, True, "0.17.4", models, Totals())
 

@@ -41,7 +41,7 @@ function Healthy() {
   const sources = about.value?.sources ?? [];
   return html`<${Empty} title="Nothing is wrong">
     <p>${sources.length > 0 ? `${plural(sources.length, "source")} ${sources.length === 1 ? "was" : "were"} checked: ${sources.map((source) => source.name).join(", ")}.` : "There is no source to check yet."}${" "}
-      The checks are repeated all the time. On a terminal, the same checks are:</p>
+      The checks run again every 10 seconds. On a terminal, the same checks are:</p>
     <${Command} text="llmendpoint doctor" />
   <//>`;
 }

@@ -36,7 +36,7 @@ export function LoadTestDetailView({ run }) {
       ${row.hasReport && html`<a class="button primary" href="api/v1/loadtests/${encodeURIComponent(row.key)}/report.html" target="_blank" rel="noopener">Open the report</a>`}
     <//>
     <div class="stack">
-      ${row.state === "ended" ? html`<${Ended} row=${row} summary=${summary} />` : html`<${Active} row=${row} />`}
+      ${row.state === "ended" ? html`<${Ended} row=${row} summary=${summary} />` : html`<${Active} row=${row} hasHeading=${true} />`}
       ${!row.hasReport && row.reportCommand && html`<section class="card"><h2>Report</h2><${Command} text=${row.reportCommand} /></section>`}
       ${fault && html`<${Banner} tone="warn" title="No details">${fault}<//>`}
     </div>`;

@@ -1,6 +1,6 @@
 /** Two load tests side by side, with the better value marked by a word, a sign and weight. */
 import { html, useEffect, useState } from "../lib.js";
-import { dateTime, duration, number, percent } from "../format.js";
+import { count, dateTime, duration, number, percent } from "../format.js";
 import { getJson } from "../live/http.js";
 import { loadtests } from "../live/store.js";
 import { href, setParams } from "../route.js";
@@ -27,7 +27,8 @@ export function CompareView({ a, b }) {
   }, [a, b]);
   const rows = loadtests.value;
   if (!rows) return html`<${Head} title="Compare two runs" /><${Loading} />`;
-  const runs = rows.filter((row) => row.state === "ended").toSorted((one, two) => (two.started ?? 0) - (one.started ?? 0));
+  // A run that has not ended can be compared too, by a link.
+  const runs = rows.filter((row) => row.state === "ended" || row.key === a || row.key === b).toSorted((one, two) => (two.started ?? 0) - (one.started ?? 0));
   return html`<${Head} title="Compare two runs" lead="B is compared with A.">
       <a class="button" href=${href("loadtests")}>All load tests</a><//>
     <form class="fields" aria-label="Runs" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
@@ -82,6 +83,7 @@ function value(row, side) {
 
 /** @param {number} share @returns {string} */
 function change(share) {
+  if (Math.abs(share) < 0.0005) return percent(0);
   return `${share > 0 ? "+" : share < 0 ? "−" : ""}${percent(Math.abs(share))}`;
 }
 
@@ -89,5 +91,6 @@ function change(share) {
 function withUnit(amount, unit) {
   if (unit === "s") return duration(amount);
   if (unit === "share") return percent(amount);
+  if (!unit && Number.isInteger(amount)) return count(amount);
   return unit && amount != null ? `${number(amount)} ${unit}` : number(amount);
 }

@@ -51,11 +51,18 @@ export function LoadFields({ form, fault, onChange }) {
       <code>request_latency:p99=30s</code>, <code>error_rate=1%</code>.</p>`;
 }
 
-/** @param {{label: string, name: string, fault: Fault | null, value: string, type?: string, placeholder?: string, onChange: (value: string) => void}} props */
-function Text({ label, name, fault, value, type = "text", placeholder, onChange }) {
+/** @param {{value: string, fault: Fault | null, onChange: (value: string) => void}} props */
+export function ApiKey({ value, fault, onChange }) {
+  return html`<div><${Text} label="API key (only if the endpoint requires one)" name="apiKey" type="password" fault=${fault} value=${value}
+      help="apiKey-help" onChange=${onChange} />
+    <p class="soft small" id="apiKey-help">It is sent with the requests of this run, and stored nowhere.</p></div>`;
+}
+
+/** @param {{label: string, name: string, fault: Fault | null, value: string, type?: string, placeholder?: string, help?: string, onChange: (value: string) => void}} props */
+function Text({ label, name, fault, value, type = "text", placeholder, help, onChange }) {
   return html`<label class="field"><span>${label}</span>
     <input type=${type} value=${value} placeholder=${placeholder} min=${type === "number" ? "0.01" : undefined}
-      step=${type === "number" ? "any" : undefined} required=${type === "number"} autocomplete="off" spellcheck=${false} ...${marks(name, fault)}
+      step=${type === "number" ? "any" : undefined} required=${type === "number"} autocomplete=${type === "password" ? "new-password" : "off"} spellcheck=${false} ...${marks(name, fault, help)}
       onInput=${(/** @type {any} */ event) => onChange(event.currentTarget.value)} />
     <${FieldFault} name=${name} fault=${fault} /></label>`;
 }

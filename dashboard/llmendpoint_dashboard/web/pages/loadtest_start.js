@@ -5,7 +5,7 @@ import { about, endpoints, models } from "../live/store.js";
 import { go, href } from "../route.js";
 import { say } from "../ui/announce.js";
 import { Banner, Command, Head, Loading } from "../ui/parts.js";
-import { FieldFault, LoadFields, Presets, marks } from "./loadtest_fields.js";
+import { ApiKey, FieldFault, LoadFields, Presets, marks } from "./loadtest_fields.js";
 
 /** @typedef {import("../types.js").Manifest} Manifest */
 /**
@@ -17,12 +17,13 @@ import { FieldFault, LoadFields, Presets, marks } from "./loadtest_fields.js";
  * @property {string} duration
  * @property {string} objectives
  * @property {string} name
+ * @property {string} apiKey sent only to start the run, and kept nowhere
  */
 
 /** @typedef {{text: string, field: string}} Fault a sentence, and the field of the form that is wrong, or empty */
 
 /** @type {Form} */
-const FIRST = { source: "", model: "", kind: "Smoke", level: "4", duration: "", objectives: "ttft:p95=2s\nerror_rate=1%", name: "" };
+const FIRST = { source: "", model: "", kind: "Smoke", level: "4", duration: "", objectives: "ttft:p95=2s\nerror_rate=1%", name: "", apiKey: "" };
 
 export function StartView() {
   const [presets, setPresets] = useState(/** @type {import("../types.js").Preset[] | null} */ (null));
@@ -65,7 +66,7 @@ function StartForm({ presets, canStart }) {
     setBusy(false);
   };
   const start = async (/** @type {object} */ document) => {
-    const { key } = await postJson("api/v1/loadtests", document);
+    const { key } = await postJson("api/v1/loadtests", { ...document, apiKey: form.apiKey });
     say("The load test has started.");
     go("loadtests", { run: key });
   };
@@ -84,20 +85,21 @@ function StartForm({ presets, canStart }) {
     </div>
     <${Presets} presets=${presets} kind=${form.kind} onChange=${(/** @type {string} */ kind) => change({ kind })} />
     <${LoadFields} form=${form} fault=${fault} onChange=${change} />
+    ${canStart && html`<${ApiKey} value=${form.apiKey} fault=${fault} onChange=${(/** @type {string} */ apiKey) => change({ apiKey })} />`}
     ${fault && !fault.field && html`<p class="fault" role="alert">${fault.text}</p>`}
     <div class="fields">
       ${canStart && html`<button class="primary" disabled=${busy}>${busy ? "Starting…" : "Start the load test"}</button>`}
       <button class=${canStart ? "" : "primary"} type=${canStart ? "button" : "submit"} disabled=${busy}
         onClick=${canStart ? () => void run(write) : undefined}>Show the manifest${canStart ? " and command" : ""}</button>
     </div>
-    ${manifest && html`<${Written} manifest=${manifest} />`}
+    ${manifest && html`<${Written} manifest=${manifest} hasKey=${form.apiKey !== ""} />`}
   </form>`;
 }
 
 /** The field that a refusal is about, if the form shows it. @param {unknown} error @param {string} kind @returns {string} */
 function shownField(error, kind) {
   const field = error instanceof RefusedError ? error.field : "";
-  return ["source", "model", "duration", "name", "objectives", kind].includes(field) ? field : "";
+  return ["source", "model", "duration", "name", "objectives", "apiKey", kind].includes(field) ? field : "";
 }
 
 /** @param {{label: string, name: string, fault: Fault | null, value: string, options: string[], onChange: (value: string) => void}} props */
@@ -111,12 +113,14 @@ function Choice({ label, name: field, fault, value, options, onChange }) {
   </label>`;
 }
 
-/** @param {{manifest: Manifest}} props */
-function Written({ manifest }) {
+/** @param {{manifest: Manifest, hasKey: boolean}} props */
+function Written({ manifest, hasKey }) {
   return html`<section class="card" aria-label="Manifest">
-    ${manifest.local && html`<h2>On this machine</h2><${Command} text=${manifest.local} /><br />`}
+    ${manifest.local && html`<h2>On this machine</h2><${Command} text=${manifest.local} />
+      ${hasKey && html`<p>Add <code>--api-key-file=FILE</code> with a file that has the API key.</p>`}<br />`}
     <h2>On a cluster</h2>
-    <p>The command reads the manifest from its standard input.</p>
+    <p>The command reads the manifest from its standard input.
+      ${hasKey && html`${" "}If the endpoint requires an API key, name the Secret that has it in <code>spec.request.apiKeySecretRef</code>.`}</p>
     <${Command} text=${manifest.command} />
     <${Command} text=${manifest.manifest} label="the manifest" />
   </section>`;

@@ -51,11 +51,12 @@ function List() {
     </div>`;
 }
 
-/** @param {{row: LoadTestRow}} props */
-export function Active({ row }) {
+/** A run that has not ended. On its own page, the heading of the page has its name.
+ * @param {{row: LoadTestRow, hasHeading?: boolean}} props */
+export function Active({ row, hasHeading = false }) {
   const word = row.state === "waiting" ? "Waiting" : "Running";
   return html`<section class="card" aria-label="Load test ${row.name}">
-    <div class="cardhead"><h2><a href=${href("loadtests", { run: row.key })}>${row.name}</a></h2>
+    <div class="cardhead">${!hasHeading && html`<h2><a href=${href("loadtests", { run: row.key })}>${row.name}</a></h2>`}
       <${Badge} tone=${row.state === "waiting" ? "wait" : "info"}>${word}<//><span class="soft">${row.load}</span>
       <span class="end"><${StopButton} row=${row} /></span></div>
     <${Progress} share=${row.percent / 100} label="Progress of ${row.name}" />

@@ -29,14 +29,14 @@ const COLUMNS = [
   { id: "gpu", label: "On the GPU", descending: true, value: (row) => row.gpuShare, cell: Gpu },
   { id: "context", label: "Context (tokens)", kind: "end", descending: true, value: (row) => row.contextLength, cell: (row) => row.contextLength != null && count(row.contextLength) },
   { id: "expires", label: "Unloads", kind: "tight", value: (row) => row.expires, cell: (row) => row.state === "loaded" && html`<${Expires} row=${row} />` },
-  { id: "loads", label: "Loads", kind: "end", descending: true, value: (row) => row.loads, cell: (row) => count(row.loads) },
+  { id: "loads", label: "Loads", kind: "end", descending: true, value: (row) => row.loads, cell: Loads },
   { id: "evictions", label: "Evictions", kind: "end", descending: true, value: (row) => row.evictions, cell: (row) => count(row.evictions) },
 ];
 
 export function ModelsPage() {
   const rows = models.value;
   return html`
-    <${Head} title="Models" lead="Models of every Ollama behind a metering proxy. Loads and evictions count since the dashboard started." />
+    <${Head} title="Models" lead="Models of every Ollama behind a metering proxy. Loads and evictions are counted since the dashboard started." />
     ${!rows || !about.value ? html`<${Loading} />` : rows.length === 0 ? html`<${NoModels} />` : html`<section class="card">
       <${Table} caption=${summary(rows)} columns=${COLUMNS} rows=${rows} order=${{ by: "state", down: false }} /></section>`}`;
 }
@@ -75,6 +75,11 @@ function Gpu(row) {
   const partly = row.gpuShare < 0.995;
   return html`<span class="share"><${Bar} share=${row.gpuShare} /><span class=${partly ? "warn-text" : ""}>${percent(row.gpuShare)}</span></span>
     <span class="sub">${bytes(row.vramBytes)}${partly ? ", the rest on the CPU" : ""}</span>`;
+}
+
+/** @param {ModelRow} row */
+function Loads(row) {
+  return html`${count(row.loads)}${row.loadedBefore && html`<span class="sub">loaded before</span>`}`;
 }
 
 /** @param {{row: ModelRow}} props */

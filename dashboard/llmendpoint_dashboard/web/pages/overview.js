@@ -70,7 +70,8 @@ function Tile({ label, figure, unit, note, bad }) {
 /** @param {{label: string, value: import("../types.js").Percentiles | null, byTenant: boolean}} props */
 function Latency({ label, value, byTenant }) {
   const [figure, unit] = durationParts(value?.p95);
-  const note = value ? `p50 ${duration(value.p50)}, p99 ${duration(value.p99)}` : byTenant ? "not measured per tenant" : "nothing measured";
+  // The note breaks between the percentiles, and not between a number and its unit.
+  const note = value ? [["p50", value.p50], ["p99", value.p99]].map(([name, one]) => `${name} ${duration(Number(one))}`.replaceAll(" ", "\u00a0")).join(", ") : byTenant ? "not measured per tenant" : "nothing measured";
   return html`<${Tile} label=${label} figure=${figure} unit=${unit} note=${note} />`;
 }
 

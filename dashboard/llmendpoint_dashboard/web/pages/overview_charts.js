@@ -47,7 +47,7 @@ export function Charts() {
       ${charts.map((chart) => html`<${Chart} key=${chart.id} ...${chart} times=${data?.times ?? null}
         waiting=${waiting(data, chart, tenant)} />`)}
     </div>
-    ${data && html`<p class="soft small">One value per ${span(data.step)}, from ${data.source === "prometheus" ? "Prometheus" : "the sidecars"}.
+    ${data && html`<p class="soft small charts-note">One value per ${span(data.step)}, from the sidecars${data.source === "prometheus" ? " and, for what is older, from Prometheus" : ""}.
       ${whole && first > 0 && ` Nothing is known before ${clockTime(whole.times[first])}.`}</p>`}
   </div>`;
 }

@@ -31,7 +31,7 @@ export function Notices() {
 
 /** @param {string[]} names @param {number} of @returns {string} */
 function simulation(names, of) {
-  const who = of === 1 || names.length < of ? `The answers of ${names.join(", ")} come` : "All answers come";
+  const who = names.length < of ? `The answers of ${names.join(", ")} come` : "All answers come";
   return `${who} from the simulator and not from a model. Tokens and times are made up; everything else is measured.`;
 }
 

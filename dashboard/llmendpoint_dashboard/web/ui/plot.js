@@ -22,7 +22,7 @@ export function options(lines, width, format, colour, onCursor) {
     hooks: { setCursor: [(/** @type {any} */ chart) => onCursor(chart.cursor.idx ?? null)] },
     scales: { y: { range: (/** @type {any} */ _chart, /** @type {number} */ _low, /** @type {number} */ high) => [0, top(high)] } },
     axes: [
-      { ...axis, values: TIMES, space: 84, size: 30 },
+      { ...axis, values: TIMES, space: 84, size: 30, gap: 12 },
       { ...axis, size: 62, space: 34, values: (/** @type {any} */ _chart, /** @type {number[]} */ splits) => splits.map(format) },
     ],
     series: [{}, ...lines.map((line) => ({
