@@ -54,7 +54,7 @@ def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str
 
 def after_silence(measurements: Measurements, document: RunDocument) -> str:
     """Return a sentence about what to do after a silence of the server, or nothing if there was none."""
-    silence = _silence(measurements, document) if _user_time(measurements, document) else 0.0
+    silence = _silence(measurements, document) if user_time(measurements, document) else 0.0
     if not silence or _stood_still(measurements, silence):
         return ""
     return longer_than(silence, MAX_LOST_SHARE, document)
