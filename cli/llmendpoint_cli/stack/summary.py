@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from llmendpoint_cli.stack.folders import Folders
@@ -65,22 +64,14 @@ def _has_token(stack: Stack) -> bool:
 def _next(stack: Stack) -> Iterator[str]:
     proxy = stack.sidecars[0].proxy_url if stack.sidecars else ""
     model = first_model(stack) or "MODEL"
-    key = _key_option(stack)
     if stack.dashboard_url:
         yield f"open {stack.dashboard_url}"
-    yield f"llmendpoint load --url {proxy} --model {model} --concurrency 4 --duration 20s{key}"
+    yield f"llmendpoint load --url {proxy} --model {model} --concurrency 4 --duration 20s"
     if not any(program.kind is Kind.TRAFFIC for program in stack.programs):
-        yield f"llmendpoint traffic --detach{key}"
+        yield "llmendpoint traffic --detach"
     yield "llmendpoint status"
     yield "llmendpoint logs -f"
     yield "llmendpoint down"
-
-
-def _key_option(stack: Stack) -> str:
-    """Return the option with the first file of an API key, or an empty text if requests need no key."""
-    for key in stack.request.get("--key", ()):
-        return f" --api-key-file {shlex.quote(str(key).partition('=')[2])}"
-    return ""
 
 
 def first_model(stack: Stack) -> str:

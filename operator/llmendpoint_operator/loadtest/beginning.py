@@ -11,6 +11,7 @@ from llmendpoint_common.process.errors import NotReadyError, RunRefusedError
 from llmendpoint_operator.kube.fault import Fault, in_words
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.loadtest import phases
+from llmendpoint_operator.loadtest.claim import check_claim
 from llmendpoint_operator.loadtest.context import POLL_SECONDS, Context, Run
 from llmendpoint_operator.loadtest.desired import desired
 from llmendpoint_operator.loadtest.following import Following
@@ -51,9 +52,12 @@ class Beginning:
         except RunRefusedError as error:
             return Course(None, partial(self._hold, run, error.reason, str(error), stalled=True))
         try:
+            await check_claim(self._context, run)
             sources = await sources_of(self._context, run)
         except NotReadyError as reason:
             return Course(None, partial(self._hold, run, LoadTestReason.PENDING, str(reason)))
+        except RunRefusedError as error:
+            return Course(None, partial(self._hold, run, error.reason, str(error), stalled=True))
         children = desired(run.owner, run.spec, target, sources, self._context.settings)
         if await self._discarded(run, children[-1]):
             return Course(None, partial(self._wait, run, "The Job of an earlier spec is being deleted."))

@@ -15,12 +15,14 @@ from llmendpoint_operator.cluster.inventory import Child
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.loadtest.last_words import plain
+from llmendpoint_operator.loadtest.resources.volumes import CLAIM_FIELD
 from llmendpoint_operator.pods.classify import pod_trouble, refused_pod_trouble
 from llmendpoint_operator.pods.trouble import Origin, Trouble
 
 #: Reasons in the status of a pod that was ended by its node, the scheduler, or the garbage collector of pods.
 _ENDED_FROM_OUTSIDE = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting",
                                  "NodeAffinity"})  # fmt: skip
+_ORIGIN = Origin(claim=CLAIM_FIELD)
 _CANCELED = "The run was canceled, because spec.suspend is true."
 
 T = TypeVar("T")
@@ -98,7 +100,7 @@ class RunView:
             return None
         if not self.pods:
             return refused_pod_trouble(f"Job/{self.name}", self.job.uid, warnings)
-        return _first(pod_trouble(pod, warnings, Origin(), now) for pod in self.pods)
+        return _first(pod_trouble(pod, warnings, _ORIGIN, now) for pod in self.pods)
 
     def last_words(self) -> str:
         """Return the reason why the load generator ended, as Kubernetes reports it."""

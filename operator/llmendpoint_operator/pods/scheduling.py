@@ -20,8 +20,9 @@ _SENTENCE = re.compile(r"0/(?P<total>\d+) nodes are available: (?P<rest>.*)", re
 _ITEM = re.compile(r"(?P<count>\d+) (?P<reason>(?:(?!, \d+ |\. ).)+)", re.DOTALL)
 _INSUFFICIENT = re.compile(r"Insufficient (?P<resource>\S+?)\.?$")
 _CLAIM = re.compile(r'persistentvolumeclaim "(?P<name>[^"]+)" not found')
+_STORAGE_CLAIM = Origin().claim
+_UNBOUND = "unbound immediate PersistentVolumeClaims"
 #: The claims of a new pod are created and bound while the scheduler looks at the pod for the first time.
-_BINDING = re.compile(r"unbound immediate PersistentVolumeClaims|persistentvolumeclaim \"[^\"]+\" not found")
 _BINDING_TIME = timedelta(seconds=15)
 _DEVICE_CLASS = re.compile(r"device class (?P<name>\S+) does not exist")
 
@@ -127,14 +128,18 @@ def scheduling_trouble(pod: Manifest, origin: Origin, now: datetime) -> Trouble 
     """Return why a pod is not scheduled, or None if the scheduler has not refused it, or only waits for a new claim."""
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return None if _is_binding(condition, now) else _trouble(pod["metadata"]["name"], condition, origin)
+            name = pod["metadata"]["name"]
+            return None if _is_binding(name, condition, now) else _trouble(name, condition, origin)
     return None
 
 
-def _is_binding(condition: dict[str, Any], now: datetime) -> bool:
-    since = condition.get("lastTransitionTime")
-    is_new = bool(since) and now - datetime.fromisoformat(str(since)) < _BINDING_TIME
-    return is_new and _BINDING.search(str(condition.get("message") or "")) is not None
+def _is_binding(name: str, condition: dict[str, Any], now: datetime) -> bool:
+    """Return whether a pod may only wait for a claim of its own, which the StatefulSet controller has just created."""
+    since, text = condition.get("lastTransitionTime"), str(condition.get("message") or "")
+    if not since or now - datetime.fromisoformat(str(since)) >= _BINDING_TIME:
+        return False
+    missing = _CLAIM.search(text)
+    return missing["name"].endswith(f"-{name}") if missing else _UNBOUND in text
 
 
 def _trouble(name: str, condition: dict[str, Any], origin: Origin) -> Trouble:
@@ -145,7 +150,7 @@ def _trouble(name: str, condition: dict[str, Any], origin: Origin) -> Trouble:
     if missing:
         message = (
             f"{name} {sentences.CLAIM_DOES_NOT_EXIST} {missing['name']} does not exist. Create it, or "
-            f"correct spec.storage.claimName. Kubernetes: {quoted(text)}."
+            f"correct {origin.claim}. Kubernetes: {quoted(text)}."
         )
         return Trouble(PodReason.UNSCHEDULABLE, message, begun)
     words = _explained(text, origin)
@@ -164,7 +169,10 @@ def _explained(text: str, origin: Origin) -> list[_Words]:
     if missing:
         advice = "Create it, which the DRA driver usually does, or correct the ResourceClaimTemplate."
         return [_Words(f"the DeviceClass {missing['name']} of its claim does not exist", advice)]
-    if "unbound immediate PersistentVolumeClaims" in text:
+    if _UNBOUND in text and origin.claim != _STORAGE_CLAIM:
+        advice = "The events of the claim say why (kubectl describe pvc)."
+        return [_Words(sentences.CLAIM_IS_NOT_BOUND, f"Check the claim in {origin.claim}. {advice}")]
+    if _UNBOUND in text:
         # The Event of the claim that says this is of type Normal, and the operator watches Warnings.
         advice = (
             "If spec.storage.storageClassName is not set, the cluster needs a default StorageClass (kubectl get "

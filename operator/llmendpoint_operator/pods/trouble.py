@@ -29,7 +29,8 @@ class Origin:
     `gpu` is the extended resource of the GPUs, and `gpus` their number. `products` are the accepted values of the label
     `product_label`. `selectors` are the other fields of the spec that select nodes. `claims` are the
     ResourceClaimTemplates and ResourceClaims, as "Kind name". By the name of the container, `fields` are the fields of
-    the spec that set the resources, and `memory_limits` the limits that the operator sets.
+    the spec that set the resources, and `memory_limits` the limits that the operator sets. `claim` is the field that
+    names an existing claim.
     """
 
     gpu: str = ""
@@ -40,6 +41,7 @@ class Origin:
     claims: tuple[str, ...] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
     memory_limits: Mapping[str, str] = field(default_factory=dict)
+    claim: str = "spec.storage.claimName"
 
     def resources(self, container: str) -> str:
         """Return the field of the spec that sets the resources of a container."""

@@ -13,7 +13,7 @@ from llmendpoint_cli.manifest.endpoint import read_endpoint
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.plan import Plan, make_plan
 from llmendpoint_cli.stack.ports import Ports, holder_of
-from llmendpoint_cli.stack.request import KeyFile, Request, differences, parse_key, parse_upstream
+from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
 from llmendpoint_cli.stack.state import Program
 from llmendpoint_cli.stack.summary import exposure, where
 from llmendpoint_cli.stack.upstreams import Upstream, url_of_machine
@@ -167,14 +167,6 @@ def test_the_next_steps_name_the_model_of_the_file_or_of_the_model_server(tmp_pa
         assert "--model c:1b " in next_steps(tmp_path, made)
     made, _ = plan(tmp_path, request, OLLAMA._replace(url="http://127.0.0.1:1"))
     assert "--model MODEL " in next_steps(tmp_path, made)
-
-
-def test_the_next_steps_name_the_file_of_a_key_if_requests_need_one(tmp_path: Path) -> None:
-    key = KeyFile("team-a", Path("/keys/team a.txt"))
-    made, _ = plan(tmp_path, Request(dashboard=False, prometheus=False, keys=(key,)), OLLAMA)
-    steps = next_steps(tmp_path, made)
-    assert "--duration 20s --api-key-file '/keys/team a.txt'\n" in steps
-    assert "llmendpoint traffic --detach --api-key-file '/keys/team a.txt'\n" in steps
 
 
 def next_steps(tmp_path: Path, made: Plan) -> str:

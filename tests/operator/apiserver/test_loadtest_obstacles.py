@@ -280,3 +280,38 @@ def test_a_model_that_the_endpoint_does_not_have_is_refused_with_those_it_has(ap
     assert api.get("Job", "smoke") is None
     wait_until(lambda: status(api).get("verdict") == "Error", 30)
     assert "does not have the model other:1b" in words(api, "smoke")
+
+
+def claim(*modes: str) -> dict[str, Any]:
+    spec = {"accessModes": [*modes], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "runs"}, "spec": spec}
+
+
+STORED = {"persistentVolumeClaim": {"claimName": "runs"}}
+
+
+def test_a_missing_claim_for_the_files_is_said_and_the_run_starts_when_it_exists(api: Any) -> None:
+    apply(api, results=STORED)
+    wait_until(
+        lambda: "PersistentVolumeClaim runs in spec.results.persistentVolumeClaim.claimName" in words(api, "smoke")
+    )
+    assert api.get("Job", "smoke") is None
+    api.apply(claim("ReadWriteOnce"))
+    wait_until(lambda: is_released(api))
+    volumes = api.get("Job", "smoke")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "results", "persistentVolumeClaim": {"claimName": "runs"}} in volumes
+
+
+def test_a_claim_that_cannot_be_written_to_is_refused(api: Any) -> None:
+    api.apply(claim("ReadOnlyMany"))
+    apply(api, results=STORED)
+    wait_until(lambda: condition(api, "Stalled") == ("True", "Invalid"), SECONDS)
+    assert "cannot be written to, because its access mode is ReadOnlyMany" in words(api, "smoke")
+    wait_until(lambda: status(api).get("verdict") == "Error", 30)
+
+
+def test_the_lifetime_of_a_run_can_be_set_when_it_has_ended(api: Any, run: None) -> None:
+    publish(api, "smoke", summary())
+    wait_until(lambda: status(api).get("verdict") == "Passed")
+    api.patch(LOADTEST, "smoke", {"spec": {"ttlSecondsAfterFinished": 0}})
+    wait_until(lambda: api.get(LOADTEST, "smoke") is None, SECONDS)

@@ -88,6 +88,74 @@ async def test_a_run_waits_for_its_trace_and_copies_it(world: World) -> None:
     assert not [argument for argument in arguments if argument.startswith("--questions")]
 
 
+STORED = {**TARGET, "results": {"persistentVolumeClaim": {"claimName": "runs"}}}
+
+
+def claim(*modes: str, metadata: Any = None, phase: str = "Pending", **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": phase},
+            "metadata": {"name": "runs", "namespace": "ns", **(metadata or {})},
+            "spec": {"accessModes": [*modes], **spec}}  # fmt: skip
+
+
+async def test_a_run_waits_for_the_claim_of_its_files(world: World) -> None:
+    world.objects.put(QUESTIONS)
+    world.show(**STORED)
+    assert await world.reconcile() == 10
+    assert world.passed[1] == (
+        "PersistentVolumeClaim runs in spec.results.persistentVolumeClaim.claimName does not exist. The run starts when "
+        "it exists."
+    )
+    world.objects.put(live(claim("ReadWriteOnce", metadata={"deletionTimestamp": "2026-01-02T03:04:35Z"}), stamp=False))
+    await world.reconcile()
+    assert "is being deleted" in world.passed[1]
+    world.objects.put(live(claim("ReadWriteOnce", phase="Lost"), stamp=False))
+    await world.reconcile()
+    assert "has lost its volume" in world.passed[1]
+    # A class with WaitForFirstConsumer binds a claim when its pod exists.
+    world.objects.put(live(claim("ReadWriteOnce"), stamp=False))
+    await world.reconcile()
+    assert world.status["startTime"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "load", "sentence"),
+    [
+        (claim("ReadWriteOnce", volumeMode="Block"), {}, "has the volumeMode Block"),
+        (claim("ReadOnlyMany"), {}, "cannot be written to, because its access mode is ReadOnlyMany"),
+        (claim("ReadWriteOncePod"), {"concurrency": 2, "parallelism": 2}, "allows only one pod to use it"),
+    ],
+)
+async def test_a_claim_that_cannot_receive_the_files_ends_the_run_soon(
+    world: World, wrong: dict[str, Any], load: dict[str, Any], sentence: str
+) -> None:
+    world.objects.put(QUESTIONS)
+    world.objects.put(live(wrong, stamp=False))
+    world.show(**STORED, load=load)
+    await world.reconcile()
+    assert world.stalled == ("True", "Invalid")
+    assert sentence in world.passed[1]
+    world.later(11)
+    await world.reconcile()
+    assert world.status["verdict"] == "Error"
+    assert sentence in world.passed[1]
+
+
+@pytest.mark.parametrize(
+    ("modes", "load"),
+    [
+        (["ReadWriteOncePod"], {}),
+        (["ReadWriteOnce"], {"concurrency": 2, "parallelism": 2}),
+        (["ReadOnlyMany", "ReadWriteMany"], {"concurrency": 2, "parallelism": 2}),
+    ],
+)
+async def test_a_claim_that_may_work_is_used(world: World, modes: list[str], load: dict[str, Any]) -> None:
+    world.objects.put(QUESTIONS)
+    world.objects.put(live(claim(*modes), stamp=False))
+    world.show(**STORED, load=load)
+    await world.reconcile()
+    assert world.status["startTime"]
+
+
 COMPARED = {**TARGET, "baselineRef": {"name": "last", "maxRegression": "5%"}}
 
 

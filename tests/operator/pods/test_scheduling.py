@@ -157,3 +157,15 @@ def test_a_pod_whose_new_claim_is_being_bound_is_not_in_trouble(sentence: str) -
 def test_a_missing_gpu_is_named_immediately() -> None:
     pod = unscheduled("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
     assert scheduling_trouble(pod, ORIGIN, SINCE) is not None
+
+
+def test_a_claim_that_the_spec_names_is_missing_immediately_and_named_by_its_field() -> None:
+    pod = unscheduled('0/1 nodes are available: persistentvolumeclaim "runs" not found.')
+    trouble = scheduling_trouble(pod, Origin(claim="spec.results.persistentVolumeClaim.claimName"), SINCE)
+    assert trouble is not None
+    assert "Create it, or correct spec.results.persistentVolumeClaim.claimName." in trouble.message
+    pod = unscheduled("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.")
+    trouble = scheduling_trouble(pod, Origin(claim="spec.results.persistentVolumeClaim.claimName"), NOW)
+    assert trouble is not None
+    assert "Check the claim in spec.results.persistentVolumeClaim.claimName." in trouble.message
+    assert "spec.storage" not in trouble.message

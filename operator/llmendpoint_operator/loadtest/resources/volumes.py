@@ -18,6 +18,8 @@ _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a 
 _TOKEN_SECONDS = 3600
 _KEY_FILE, _CA_FILE = "key", "ca.crt"
 _RESULTS = "/results"
+#: The field with the claim for the files of a run.
+CLAIM_FIELD = "spec.results.persistentVolumeClaim.claimName"
 #: A part of the LoadTest's UID, so that the files of an earlier LoadTest of this name are not overwritten.
 _UID_CHARACTERS = 8
 # Kubelet gives the files of a Secret to the group of the pod (fsGroup).
