@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,3 +83,23 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     assert int(ignored.split()[1], 16) & 1 << (signal.SIGINT - 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="images are those of Linux")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_arrives_while_python_starts_in_a_container_ends_the_program(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    image = (Path(__file__).parents[3] / "loadjob/Containerfile").read_text()
+    (entrypoint,) = re.findall(r"^ENTRYPOINT (.*)$", image, re.MULTILINE)
+    words = json.loads(entrypoint)
+    start = words[: words.index("python")]
+    (tmp_path / "slow_program.py").write_text(_MAIN.format(marker=str(tmp_path / "running")))
+    # A signal without a handler would end this program. For process 1 of a container, the kernel drops it.
+    drop = f"import signal; signal.signal({number}, lambda *_: None); signal.raise_signal({number})"
+    restore = f"signal.signal({number}, signal.SIG_DFL)"
+    done = subprocess.run(
+        [*start, sys.executable, "-c", _PROGRAM.format(before=f"{drop}; {restore}")],
+        check=False, capture_output=True, timeout=10, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (exit_codes.INTERRUPTED, b"", b"")
