@@ -43,6 +43,8 @@ async def _supervised(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    # Images start programs with blocked signals, so that one which arrives before this is not lost.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     try:
         return await main(stopping)
     finally:

@@ -23,6 +23,9 @@ def run_program(module: str) -> int:
     numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     for number in numbers:
         signal.signal(number, _leave)
+    # The kernel drops a signal to process 1 that has no handler for it, as a program in a container has none while
+    # Python starts, but keeps one that is blocked. So the image starts the program with blocked signals.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     main = importlib.import_module(module).main
     for number in numbers:
         signal.signal(number, signal.default_int_handler)

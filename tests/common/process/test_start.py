@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,3 +83,39 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     assert int(ignored.split()[1], 16) & 1 << (signal.SIGINT - 1)
+
+
+_STOPPABLE = """
+import asyncio
+from llmendpoint_common.process import lifecycle
+
+async def serve(stopping):
+    await asyncio.wait_for(stopping.wait(), 8)
+    return 130
+
+def main():
+    return lifecycle.run(serve)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="images are those of Linux")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("image", ["loadjob", "sidecar", "operator", "dashboard"])
+def test_a_signal_that_arrives_while_python_starts_in_a_container_ends_the_program(
+    tmp_path: Path, image: str, number: signal.Signals
+) -> None:
+    containerfile = (Path(__file__).parents[3] / image / "Containerfile").read_text()
+    (entrypoint,) = re.findall(r"^ENTRYPOINT (.*)$", containerfile, re.MULTILINE)
+    words = json.loads(entrypoint)
+    start = words[: words.index("python")]
+    (tmp_path / "slow_program.py").write_text(_STOPPABLE)
+    # A signal without a handler would end this program. For process 1 of a container, the kernel drops it.
+    drop = f"import signal; signal.signal({number}, lambda *_: None); signal.raise_signal({number})"
+    restore = f"signal.signal({number}, signal.SIG_DFL)"
+    # The load generator has handlers before its imports.
+    program = _PROGRAM if image == "loadjob" else "{before}\nimport sys, slow_program\nsys.exit(slow_program.main())"
+    done = subprocess.run(
+        [*start, sys.executable, "-c", program.format(before=f"{drop}; {restore}")],
+        check=False, capture_output=True, timeout=30, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (exit_codes.INTERRUPTED, b"")
