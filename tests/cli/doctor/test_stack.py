@@ -101,6 +101,19 @@ def test_a_sidecar_of_the_stack_that_has_crashed(up: LocalStack) -> None:
     wait_until(lambda: not findings(up), 60)
 
 
+def test_a_stack_that_is_gone(up: LocalStack) -> None:
+    records = read_processes(up.folders)
+    # The supervisor first, so that it does not start the others again.
+    for name in sorted(records, key=lambda name: name != "supervisor"):
+        with suppress(ProcessLookupError):
+            os.kill(records[name].pid, signal.SIGKILL)
+    wait_until(lambda: not up.processes())
+    finding = only(up)
+    assert (finding["cause"], finding["subject"]) == ("ProcessCrashed", "stack")
+    mend(up, finding)
+    assert findings(up) == []
+
+
 def test_a_port_that_another_program_has_taken_from_the_stack(up: LocalStack) -> None:
     """The sidecar ends again and again then, because it cannot listen, and that is not another fault."""
     port = place(sidecars(up)[1][1][0].admin_url)[1]
@@ -128,16 +141,3 @@ def test_the_last_words_of_a_crashed_program_are_the_message_in_its_log(up: Loca
         with (up.folders.logs / "sidecar.log").open("a") as log:
             log.write('{"level": "error", "message": "no memory is left"}\n')
         assert only(up)["sentence"].endswith("Its last words: no memory is left")
-
-
-def test_a_stack_that_is_gone(up: LocalStack) -> None:
-    records = read_processes(up.folders)
-    # The supervisor first, so that it does not start the others again.
-    for name in sorted(records, key=lambda name: name != "supervisor"):
-        with suppress(ProcessLookupError):
-            os.kill(records[name].pid, signal.SIGKILL)
-    wait_until(lambda: not up.processes())
-    finding = only(up)
-    assert (finding["cause"], finding["subject"]) == ("ProcessCrashed", "stack")
-    mend(up, finding)
-    assert findings(up) == []
