@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 
 import aiohttp
+import msgspec
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import is_running
@@ -36,6 +38,7 @@ from llmendpoint_common.diagnosis.gather import (
 )
 from llmendpoint_common.diagnosis.host import NeededPort, observe
 from llmendpoint_common.diagnosis.places import is_local, place
+from llmendpoint_common.process.exit_codes import exit_text
 
 _PROMETHEUS_URL = f"http://127.0.0.1:{PROMETHEUS_PORT}"
 _SIDECAR_URL = f"http://127.0.0.1:{ADMIN_PORT}"
@@ -43,6 +46,12 @@ _CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH"
 #: Number of lines at the end of a log among which the last words are searched, and their maximum length.
 _LAST_LINES, _LAST_WORDS = 20, 200
 _OLLAMA, _OURS, _PROMETHEUS = ("ollama", "llmendpoint"), ("llmendpoint",), ("prometheus",)
+
+
+class _LogLine(msgspec.Struct):
+    """A line of a log in JSON."""
+
+    message: str
 
 
 async def machine_facts(options: Namespace) -> MachineFacts:
@@ -139,11 +148,24 @@ def _processes(folders: Folders, stack: Stack) -> Iterator[ProcessFacts]:
 
 def _process(folders: Folders, program: Program, record: ProcessRecord | None, *, is_supervised: bool) -> ProcessFacts:
     running = record is not None and record.phase in (Phase.RUNNING, Phase.STOPPING) and _runs(record)
-    facts = ProcessFacts(program.name, running, program.ready_url or program.live_url, is_supervised=is_supervised)
+    urls = {program.ready_url, program.live_url, program.address} - {""}
+    facts = ProcessFacts(
+        program.name,
+        running,
+        program.ready_url or program.live_url,
+        is_supervised=is_supervised,
+        ports=tuple(sorted({place(url)[1] for url in urls if is_local(url)})),
+    )
     if record is None:
         return replace(facts, last_words=_last_words(folders, program.name))
-    words = "" if running and not record.restarts else record.message or _last_words(folders, program.name)
+    words = "" if running and not record.restarts else _why_ended(record) or _last_words(folders, program.name)
     return replace(facts, since=record.since, restarts=record.restarts, exit_code=record.exit_code, last_words=words)
+
+
+def _why_ended(record: ProcessRecord) -> str:
+    """Return the message of the supervisor, or an empty text if it has only the exit code."""
+    code = record.exit_code
+    return "" if code is not None and record.message.endswith(exit_text(code)) else record.message
 
 
 def _runs(record: ProcessRecord) -> bool:
@@ -151,6 +173,9 @@ def _runs(record: ProcessRecord) -> bool:
 
 
 def _last_words(folders: Folders, name: str) -> str:
-    """Return the last line of a log that is not empty."""
+    """Return the last line of a log that is not empty, and only the message of one in JSON."""
     lines = tail_of(folders.logs / f"{name}.log", _LAST_LINES).splitlines()
-    return next((line.strip()[:_LAST_WORDS] for line in reversed(lines) if line.strip()), "")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    with contextlib.suppress(msgspec.DecodeError):
+        last = msgspec.json.decode(last, type=_LogLine).message
+    return last[:_LAST_WORDS]

@@ -145,7 +145,7 @@ class ProcessFacts:
 
     `url` is where it answers, if it does. `restarts` is how often it was started again since `up`. `exit_code` is how
     it last ended, negative for a signal. `last_words` is the last line of its log. `is_supervised` is whether the
-    process that starts it again still runs.
+    process that starts it again still runs. `ports` are the ports of this machine on which it listens.
     """
 
     name: str
@@ -156,6 +156,7 @@ class ProcessFacts:
     exit_code: int | None = None
     last_words: str = ""
     is_supervised: bool = True
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,9 @@ def _stack_ended(facts: MachineFacts) -> Finding:
 
 
 def _crashed(process: ProcessFacts, facts: MachineFacts) -> Iterator[Finding]:
+    if any(port.is_in_use and port.port in process.ports for port in facts.ports):
+        # It ends because another program has its port.
+        return
     how = "" if process.exit_code is None else f" with {exit_text(process.exit_code)}"
     words = f" Its last words: {process.last_words}" if process.last_words else ""
     if not process.is_running:

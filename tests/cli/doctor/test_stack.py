@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_cli.stack.state import read_processes, read_stack
+from llmendpoint_common.diagnosis.places import place
 from support.control_plane import free_port
 from support.doctor_machine import a_machine, answers, stopped
 from support.local_stack import LocalStack, local_stack
@@ -130,3 +132,32 @@ def test_a_stack_that_is_gone(up: LocalStack) -> None:
     assert (finding["cause"], finding["subject"]) == ("ProcessCrashed", "stack")
     mend(up, finding)
     assert findings(up) == []
+
+
+def test_a_port_that_another_program_has_taken_from_the_stack(up: LocalStack) -> None:
+    """The sidecar ends again and again then, because it cannot listen, and that is not another fault."""
+    port = place(sidecars(up)[1][1][0].admin_url)[1]
+    with stopped(up.record("supervisor").pid):
+        os.kill(up.record("sidecar").pid, signal.SIGKILL)
+        other = wait_until(lambda: listening(port), 30)
+    with other:
+        log = up.folders.logs / "sidecar.log"
+        wait_until(lambda: "cannot listen on" in log.read_text(), 60)
+        finding = only(up)
+        assert finding["cause"] == "PortTaken"
+        assert f"Port {port}, which the metering sidecar needs, is taken by" in finding["sentence"]
+
+
+def listening(port: int) -> socket.socket | None:
+    """Return a socket that listens on a port, or None while another process has it."""
+    with suppress(OSError):
+        return socket.create_server(("127.0.0.1", port))
+    return None
+
+
+def test_the_last_words_of_a_crashed_program_are_the_message_in_its_log(up: LocalStack) -> None:
+    with stopped(up.record("supervisor").pid):
+        os.kill(up.record("sidecar").pid, signal.SIGKILL)
+        with (up.folders.logs / "sidecar.log").open("a") as log:
+            log.write('{"level": "error", "message": "no memory is left"}\n')
+        assert only(up)["sentence"].endswith("Its last words: no memory is left")

@@ -204,6 +204,16 @@ def test_the_cause_of_a_taken_port_is_named_once() -> None:
     assert "by nc -l 11434 (process 77)" in finding.sentence
 
 
+def test_a_process_that_ends_because_its_port_is_taken_is_not_reported_itself() -> None:
+    ended = replace(CRASHED, ports=(8001, 11435))
+    again = replace(PROCESSES[0], restarts=5, exit_code=1, ports=(8001, 11435))
+    for process in (ended, again):
+        facts = replace(sidecar(status=None, silence=TIMEOUT), ports=(PORT_8001,), processes=(process, PROCESSES[1]))
+        assert only(facts).cause == Cause.PORT_TAKEN
+        later = replace(PORT_8001, is_in_use=False)
+        assert Cause.PROCESS_CRASHED in {finding.cause for finding in machine_findings(replace(facts, ports=(later,)))}
+
+
 def test_the_owner_of_a_port_may_be_unknown() -> None:
     port = PortFacts(3001, "the dashboard", PortOwner())
     finding = only(replace(HEALTHY, ports=(port,)))
