@@ -29,6 +29,7 @@ from llmendpoint_loadjob.load.curve import LoadCurve, curve_of, names_of_stages
 from llmendpoint_loadjob.load.health import GarbageWatch, rare_collections, throttled_seconds, watch_lag
 from llmendpoint_loadjob.load.limits import available_connections, check_connections
 from llmendpoint_loadjob.load.open_loop import OpenLoop, Slots
+from llmendpoint_loadjob.load.progress import Course
 from llmendpoint_loadjob.load.saturation_watch import SaturationWatch
 from llmendpoint_loadjob.load.schedule import Schedule, Slice, schedule_of, schedule_of_trace, sliced
 from llmendpoint_loadjob.load.sender import Sender, SendingClient
@@ -89,14 +90,8 @@ class LoadRun:
         self._reachability = Reachability()
         self._curve = LoadCurve([]) if load.sweep is not None or self._is_trace else curve_of(load)
         self._stopped = asyncio.Event()
-        self._context: Context | None = None
-        self._open: OpenLoop | None = None
-        self._closed: ClosedLoop | None = None
-        self._awaiting = "opening connections"
-        self._drain_until = math.inf
+        self._course = Course(self.document, self._curve, self._window, self.client, self._sender, self._part)
         self._is_finished = False
-        #: The share that was done when the run was stopped.
-        self._share_at_stop: float | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -128,7 +123,7 @@ class LoadRun:
     def stop(self) -> None:
         """End the run immediately. Requests in flight are abandoned."""
         if not self._stopped.is_set() and not self._is_finished:
-            self._share_at_stop = self._share_done(self._elapsed)
+            self._course.stop()
             self._stopped.set()
             self._sender.is_dropping = True
             # Before the abort: otherwise users would send their next request.
@@ -136,34 +131,19 @@ class LoadRun:
             self.client.abort()
 
     def progress(self) -> Progress:
-        """Return the progress. Its percentage is that of the time, or of the maximum of requests if it is larger."""
-        counters = self._sender.counters
-        elapsed = self._elapsed
-        return Progress(
-            percent=int(100 * self._share_done(elapsed)),
-            requests=counters.finished,
-            errors=counters.errors,
-            in_flight=self.client.in_flight,
-            output_tokens=counters.tokens,
-            elapsed_seconds=elapsed,
-            ttft_p95_seconds=counters.ttft.percentile(95) if counters.ttft.count else None,
-            awaiting=self._what_is_awaited(),
-            stage=self._stage(elapsed),
-            offered_rate=self._offered_rate(elapsed),
-            completed_rate=counters.completed_rate(elapsed) if elapsed else None,
-            error=counters.most_frequent_error,
-        )
+        """Return the progress."""
+        return self._course.progress()
 
     # ---- the course of the run
 
     async def _main(self) -> None:
-        context = self._context = await self._prepare()
+        context = self._course.context = await self._prepare()
         if self.barrier is not None:
-            self._awaiting = "waiting for the start signal"
+            self._course.awaiting = "waiting for the start signal"
             self.ready.set()
             await self.barrier
         self.ready.set()
-        self._awaiting = ""
+        self._course.awaiting = ""
         with ExitStack() as stack:
             stack.enter_context(rare_collections())
             garbage = stack.enter_context(GarbageWatch())
@@ -221,7 +201,7 @@ class LoadRun:
             await self._run_closed(context)
 
     async def _run_closed(self, context: Context) -> None:
-        loop = self._closed = ClosedLoop(
+        loop = self._course.closed = ClosedLoop(
             self.document.load, self._curve, self._part, context.prompts, self._sender, self._window
         )
         loop.start(self._crew)
@@ -232,7 +212,9 @@ class LoadRun:
         await self._finish_load()
 
     async def _run_open(self, context: Context, schedule: Schedule, prompts: Iterator[Prompt]) -> None:
-        loop = self._open = OpenLoop(self._sender, self._window, context.timer, context.slots, prompts, self._part)
+        loop = self._course.open = OpenLoop(
+            self._sender, self._window, context.timer, context.slots, prompts, self._part
+        )
         if not self._is_trace:
             watch = SaturationWatch(self.document.load, self._curve, self._part, self._window,
                                     lambda: self.client.in_flight, self._note_saturation)  # fmt: skip
@@ -274,7 +256,7 @@ class LoadRun:
         seconds = self.document.load.drain_timeout_seconds
         if self._window.ending is Ending.UNREACHABLE:
             seconds = 0.0
-        self._drain_until = self.clock() + seconds
+        self._course.drain_until = self.clock() + seconds
         if sending is not None:
             await asyncio.wait((sending,), timeout=seconds)
             if sending.done() and not sending.cancelled():
@@ -282,7 +264,7 @@ class LoadRun:
             await _cancel(sending)
             # Tasks that were created just now have to start before they can end as unfinished.
             await asyncio.sleep(0)
-        await self._crew.wait(max(0.0, self._drain_until - self.clock()))
+        await self._crew.wait(max(0.0, self._course.drain_until - self.clock()))
         self.client.abort()
         await self._crew.wait(_ABORT_SECONDS)
         await self._crew.cancel()
@@ -293,8 +275,8 @@ class LoadRun:
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(Exception):
             await self._crew.cancel()
-        if self.timer is None and self._context is not None:
-            self._context.timer.close()
+        if self.timer is None and self._course.context is not None:
+            self._course.context.timer.close()
         self.client.close()
 
     # ---- watching
@@ -344,72 +326,13 @@ class LoadRun:
         if not stages:
             return
         names = names_of_stages(stages)
-        segments = {segment.step: segment for segment in self._curve.segments if segment.begin >= self._warmup}
+        warmup = self.document.load.warmup_seconds
+        segments = {segment.step: segment for segment in self._curve.segments if segment.begin >= warmup}
         for index, name in enumerate(names):
             segment = segments[index]
             is_open = stages[index].rate is not None
             rate = segment.area / (segment.end - segment.begin) if is_open else 0.0
             self.recorder.end_step(self.recorder.begin_step(name, rate, begin + segment.begin), begin + segment.end)
-
-    @property
-    def _warmup(self) -> float:
-        return self.document.load.warmup_seconds
-
-    # ---- progress
-
-    @property
-    def _elapsed(self) -> float:
-        return self.clock() - self._window.begin if self._window.has_begun else 0.0
-
-    def _share_done(self, elapsed: float) -> float:
-        load = self.document.load
-        if self._share_at_stop is not None:
-            return self._share_at_stop
-        if self._window.is_over or not self._window.has_begun:
-            return 1.0 if self._window.is_over else 0.0
-        shares = [self._context.share_done if self._context is not None else 0.0]
-        if self._curve.end:
-            shares.append(elapsed / self._curve.end)
-        if self.document.trace is not None and self.document.trace.duration_seconds:
-            shares.append(elapsed / (self._warmup + self.document.trace.duration_seconds))
-        if load.max_requests:
-            shares.append(self._sender.counters.finished / load.max_requests)
-        return min(0.99, max(shares))
-
-    def _what_is_awaited(self) -> str:
-        if self._awaiting or not self._window.has_begun:
-            return self._awaiting
-        in_flight = self.client.in_flight
-        if self._window.is_over:
-            remaining = max(0.0, self._drain_until - self.clock())
-            return f"waiting for {_requests(in_flight)} in flight, at most {remaining:.0f} s" if in_flight else ""
-        if self._closed is not None and self._closed.waiting:
-            waiting = self._closed.waiting
-            who = "1 user waits" if waiting == 1 else f"{waiting} users wait"
-            return f"{who} before the next attempt after an error"
-        if self._open is not None and self._open.held:
-            return "the next request is due, and waits because the maximum is in flight"
-        return ""
-
-    def _stage(self, elapsed: float) -> str:
-        if self._context is not None and self._context.stage:
-            return self._context.stage
-        if not self._window.has_begun:
-            return ""
-        if elapsed < self._warmup:
-            return "warm-up"
-        segment = self._curve.segment_at(elapsed)
-        stages = self.document.load.stages
-        return names_of_stages(stages)[segment.step] if stages and segment is not None else ""
-
-    def _offered_rate(self, elapsed: float) -> float | None:
-        load = self.document.load
-        segment = self._curve.segment_at(elapsed) if load.is_open and self._window.has_begun else None
-        return segment.level_at(elapsed) / self._part.pods if segment is not None else None
-
-
-def _requests(count: int) -> str:
-    return f"{count} request{'' if count == 1 else 's'}"
 
 
 async def _cancel(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:

@@ -90,7 +90,8 @@ def test_a_run_is_created_followed_and_its_report_fetched(api: Any, start: Start
     assert resource["metadata"]["name"].startswith("assistant-load-")
     assert resource["spec"]["endpointRef"] == {"name": "assistant"}
     assert "model" not in resource["spec"]
-    assert resource["spec"]["load"]["maxRequests"] == 5
+    # The 95th percentile needs 20 requests, which is more than the scenario sends without objectives.
+    assert resource["spec"]["load"]["maxRequests"] == 20
     finish(api, resource["metadata"]["name"], summary())
     code, output, error = ended(process)
     assert code == 99, error

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from llmendpoint_common.contracts.loadrun.barrier import MAX_START_SECONDS, START_PATH, StartOrder, StartState
 from llmendpoint_common.contracts.loadrun.document import (
-    DEFAULT_CONCURRENCY,
-    MAX_CONCURRENCY,
-    MAX_RATE,
-    MAX_SECONDS,
-    MAX_STAGES,
     RUN_KEY,
     Api,
-    Arrivals,
     Objective,
     Order,
     PrefixCache,
     RunBaseline,
     RunDocument,
-    RunLoad,
     RunQuestions,
     RunRequest,
-    RunSessions,
-    RunStage,
-    RunSweep,
     RunSynthetic,
     RunTarget,
     RunTrace,
@@ -31,8 +21,22 @@ from llmendpoint_common.contracts.loadrun.document import (
 )
 from llmendpoint_common.contracts.loadrun.errors import ErrorClass, advice, error_of_status
 from llmendpoint_common.contracts.loadrun.headers import header_problem
+from llmendpoint_common.contracts.loadrun.load import (
+    DEFAULT_CONCURRENCY,
+    MAX_CONCURRENCY,
+    MAX_RATE,
+    MAX_SECONDS,
+    MAX_STAGES,
+    Arrivals,
+    RunLoad,
+    RunSessions,
+    RunStage,
+    RunSweep,
+)
 from llmendpoint_common.contracts.loadrun.metrics import (
     LATENCY_METRICS,
+    MAX_INPUT_TOKENS,
+    MAX_OUTPUT_TOKENS_PER_SECOND,
     METRICS,
     MIN_SHARE_REQUESTS,
     Metric,
@@ -51,8 +55,6 @@ from llmendpoint_common.contracts.loadrun.result import (
     LINE_PATTERN,
     MAX_CATEGORIES,
     MAX_CATEGORY_LENGTH,
-    MAX_INPUT_TOKENS,
-    MAX_OUTPUT_TOKENS_PER_SECOND,
     MAX_RESULT_BYTES,
     NOTHING_MEASURED,
     RESULT_KEY,

@@ -18,21 +18,12 @@ import msgspec
 from msgspec import Meta
 
 from llmendpoint_common.contracts.loadrun.headers import check_body, check_headers
+from llmendpoint_common.contracts.loadrun.load import MAX_SECONDS, RunLoad, Section
 from llmendpoint_common.contracts.loadrun.metrics import METRICS, MIN_SHARE_REQUESTS, MetricName, needed_for
 from llmendpoint_common.process.errors import RunDocumentError
 
 #: The key of the document in its ConfigMap, and the name of the mounted file.
 RUN_KEY = "run.json"
-#: Users of a closed loop if neither a concurrency nor a rate is given.
-DEFAULT_CONCURRENCY = 1
-MAX_CONCURRENCY = 100_000
-#: Requests per second.
-MAX_RATE = 100_000
-
-
-#: Upper bound of durations in seconds: 30 days.
-MAX_SECONDS = 30 * 86400.0
-MAX_STAGES = 100
 
 
 class Api(StrEnum):
@@ -41,14 +32,6 @@ class Api(StrEnum):
     OLLAMA_CHAT = "ollama-chat"
     OLLAMA_GENERATE = "ollama-generate"
     OPENAI_CHAT = "openai-chat"
-
-
-class Arrivals(StrEnum):
-    """Distributions of the gaps between the requests of an open loop."""
-
-    CONSTANT = "constant"
-    POISSON = "poisson"
-    GAMMA = "gamma"
 
 
 class PrefixCache(StrEnum):
@@ -65,11 +48,7 @@ class Order(StrEnum):
     SEQUENTIAL = "sequential"
 
 
-class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Base of the document and its parts."""
-
-
-class RunTarget(_Section, frozen=True):
+class RunTarget(Section, frozen=True):
     """The server under test."""
 
     url: Annotated[
@@ -87,180 +66,14 @@ class RunTarget(_Section, frozen=True):
     ] = None
 
 
-class RunStage(_Section, frozen=True):
-    """A part of the load. Exactly one of `concurrency` and `rate` is set, and it is the same one in all stages."""
-
-    duration_seconds: Annotated[float, Meta(gt=0, le=MAX_SECONDS, description="Duration of the stage in seconds.")]
-    concurrency: Annotated[
-        Annotated[int, Meta(ge=0, le=MAX_CONCURRENCY)] | None, Meta(description="Number of concurrent users.")
-    ] = None
-    rate: Annotated[
-        Annotated[float, Meta(ge=0, le=MAX_RATE)] | None, Meta(description="Number of requests per second.")
-    ] = None
-    ramp: Annotated[
-        bool,
-        Meta(
-            description="Whether the load changes linearly from that of the previous stage, or from 0, to that of this "
-            "stage. If false, it changes immediately."
-        ),
-    ] = False
-
-    def __post_init__(self) -> None:
-        if (self.concurrency is None) == (self.rate is None):
-            raise ValueError("set exactly one of concurrency and rate")
-
-
-class RunSweep(_Section, frozen=True):
-    """Search for the highest rate at which every objective is met."""
-
-    max_rate: Annotated[float, Meta(gt=0, le=MAX_RATE, description="Highest rate to try, in requests per second.")]
-    min_rate: Annotated[float, Meta(gt=0, le=MAX_RATE, description="Lowest rate to try, in requests per second.")] = 0.1
-    step_seconds: Annotated[
-        float, Meta(gt=0, le=MAX_SECONDS, description="Duration of the load at each rate, in seconds.")
-    ] = 60.0
-    precision: Annotated[
-        float, Meta(gt=0, lt=1, description="Relative width of the interval at which the search ends.")
-    ] = 0.05
-
-    def __post_init__(self) -> None:
-        if self.min_rate >= self.max_rate:
-            raise ValueError("minRate must be less than maxRate")
-
-
-class RunSessions(_Section, frozen=True):
-    """Closed loop of conversations. Each request contains the conversation so far."""
-
-    users: Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY, description="Number of concurrent conversations.")]
-    turns: Annotated[
-        Annotated[int, Meta(ge=1, le=100)] | None,
-        Meta(
-            description="Maximum number of turns per conversation. If absent, a question has 1 + its number of turns."
-        ),
-    ] = None
-
-
-class RunLoad(_Section, frozen=True):
-    """Amount and duration of the load.
-
-    Exactly one of `concurrency`, `sessions`, `rate`, `stages` and `sweep` is set, or none of them if the document has a
-    `trace`, which then determines when the requests are sent.
-    """
-
-    concurrency: Annotated[
-        Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)] | None,
-        Meta(
-            description="Closed loop: number of concurrent users. Each user sends the next request after the previous "
-            "response has ended."
-        ),
-    ] = None
-    sessions: Annotated[RunSessions | None, Meta(description="Closed loop of conversations with several turns.")] = None
-    think_time_seconds: Annotated[
-        Annotated[float, Meta(ge=0, le=MAX_SECONDS)] | None,
-        Meta(
-            description="Closed loop: mean time in seconds between a response and the next request of the same user, "
-            "exponentially distributed. Defaults to 0."
-        ),
-    ] = None
-    rate: Annotated[
-        Annotated[float, Meta(gt=0, le=MAX_RATE)] | None,
-        Meta(description="Open loop: number of requests per second, regardless of response times."),
-    ] = None
-    arrivals: Annotated[
-        Arrivals | None,
-        Meta(
-            description="Open loop (rate, stages with rates, sweep): distribution of the gaps between requests. "
-            "Defaults to poisson."
-        ),
-    ] = None
-    burstiness: Annotated[
-        Annotated[float, Meta(gt=0, le=1000)] | None,
-        Meta(
-            description="Shape of gamma arrivals: 1 is Poisson, less than 1 is burstier, more than 1 is more even. "
-            "Required for gamma, and not allowed for the others."
-        ),
-    ] = None
-    max_in_flight: Annotated[
-        Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)] | None,
-        Meta(
-            description="Open loop: maximum number of requests in flight. If it is reached, a request that is due "
-            "waits, which counts in the latencies from the schedule. If absent, the number is not limited."
-        ),
-    ] = None
-    stages: Annotated[
-        Annotated[tuple[RunStage, ...], Meta(min_length=1, max_length=MAX_STAGES)] | None,
-        Meta(description="Loads one after the other. Their durations replace durationSeconds."),
-    ] = None
-    sweep: Annotated[
-        RunSweep | None,
-        Meta(description="Search for the highest rate that meets the objectives. Replaces durationSeconds."),
-    ] = None
-    stop_when_saturated: Annotated[
-        bool | None,
-        Meta(
-            description="Open loop: whether to end when the server cannot follow the offered rate. Defaults to false."
-        ),
-    ] = None
-    duration_seconds: Annotated[
-        float, Meta(ge=0, le=MAX_SECONDS, description="Duration of the load in seconds, after the warm-up.")
-    ] = 30.0
-    warmup_seconds: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=MAX_SECONDS,
-            description="Duration of the warm-up in seconds. Its requests are not part of the result.",
-        ),
-    ] = 0.0
-    drain_timeout_seconds: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=MAX_SECONDS,
-            description="Time in seconds for which the run waits for requests that are in flight at the end of the "
-            "load. Requests that have not ended by then fail as unfinished.",
-        ),
-    ] = 60.0
-    max_requests: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Maximum number of measured requests. If absent, the number is not limited."),
-    ] = None
-    seed: Annotated[int, Meta(description="The same seed gives the same schedule and order of questions.")] = 1
-
-    @property
-    def is_open(self) -> bool:
-        """Whether requests are sent on a schedule, regardless of response times."""
-        stages = self.stages or ()
-        return self.rate is not None or self.sweep is not None or any(stage.rate is not None for stage in stages)
-
-    def __post_init__(self) -> None:
-        shapes = {"concurrency": self.concurrency, "sessions": self.sessions, "rate": self.rate, "stages": self.stages,
-                  "sweep": self.sweep}  # fmt: skip
-        given = [name for name, value in shapes.items() if value is not None]
-        if len(given) > 1:
-            raise ValueError(f"set only one of {', '.join(shapes)}, not {' and '.join(given)}")
-        if self.stages and len({stage.rate is None for stage in self.stages}) > 1:
-            raise ValueError("stages must all have a rate, or all have a concurrency")
-        self._check_open()
-
-    def _check_open(self) -> None:
-        for name, value in (("arrivals", self.arrivals), ("maxInFlight", self.max_in_flight),
-                            ("stopWhenSaturated", self.stop_when_saturated)):  # fmt: skip
-            if value is not None and not self.is_open:
-                raise ValueError(f"{name} is only allowed with a rate")
-        if self.think_time_seconds is not None and self.is_open:
-            raise ValueError("thinkTimeSeconds is only allowed with concurrency or sessions")
-        if (self.burstiness is None) == (self.arrivals is Arrivals.GAMMA):
-            raise ValueError("burstiness is required for gamma arrivals, and not allowed for others")
-
-
-class RunSynthetic(_Section, frozen=True):
+class RunSynthetic(Section, frozen=True):
     """Generated prompts of a given length, instead of questions."""
 
     input_tokens: Annotated[int, Meta(ge=1, le=1_000_000, description="Approximate number of tokens per prompt.")]
     output_tokens: Annotated[int, Meta(ge=1, le=1_000_000, description="Maximum number of tokens per response.")]
 
 
-class RunTrace(_Section, frozen=True):
+class RunTrace(Section, frozen=True):
     """Replay of a trace, which determines the times and the lengths of the requests.
 
     The file of the trace is not part of the document. It is set with `--trace`.
@@ -278,7 +91,7 @@ class RunTrace(_Section, frozen=True):
     ] = None
 
 
-class RunQuestions(_Section, frozen=True):
+class RunQuestions(Section, frozen=True):
     """Selection and order of the questions.
 
     The folder of question files is not part of the document. It is set with `--questions`.
@@ -288,7 +101,7 @@ class RunQuestions(_Section, frozen=True):
     order: Annotated[Order, Meta(description="Shuffled with the seed, or in the order of the files.")] = Order.SHUFFLED
 
 
-class RunRequest(_Section, frozen=True):
+class RunRequest(Section, frozen=True):
     """Settings that apply to every request."""
 
     stream: Annotated[
@@ -338,7 +151,7 @@ class RunRequest(_Section, frozen=True):
         check_body(self.body or {})
 
 
-class Objective(_Section, frozen=True):
+class Objective(Section, frozen=True):
     """A metric and its threshold: the minimum of Attainment, the maximum of every other metric."""
 
     metric: Annotated[MetricName, Meta(description="Metric of the objective.")]
@@ -367,7 +180,7 @@ class Objective(_Section, frozen=True):
             raise ValueError("the threshold of ErrorRate must be less than 100%, because every run meets 100%")
 
 
-class RunBaseline(_Section, frozen=True):
+class RunBaseline(Section, frozen=True):
     """Comparison with an earlier run, whose summary is set with `--baseline`."""
 
     max_regression: Annotated[
@@ -376,7 +189,7 @@ class RunBaseline(_Section, frozen=True):
     ] = 0.1
 
 
-class RunDocument(_Section, frozen=True):
+class RunDocument(Section, frozen=True):
     """Description of a load run, which the load generator reads with `--run FILE`."""
 
     target: Annotated[RunTarget, Meta(description="Server under test.")]

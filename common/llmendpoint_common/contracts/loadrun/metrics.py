@@ -13,6 +13,10 @@ from llmendpoint_common.process.units import format_duration, parse_duration, pa
 
 #: Requests that a share needs to be judged. One of them is 5 %, as for the 95th percentile.
 MIN_SHARE_REQUESTS = 20
+#: Bounds of token counts that can be true. The longest contexts of models have 10 million tokens, and the fastest
+#: servers of 2026 generate some thousand tokens per second for one request.
+MAX_INPUT_TOKENS = 10_000_000
+MAX_OUTPUT_TOKENS_PER_SECOND = 100_000
 
 
 class MetricName(StrEnum):

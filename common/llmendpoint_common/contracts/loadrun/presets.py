@@ -11,14 +11,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from llmendpoint_common.contracts.loadrun.document import (
-    MAX_SECONDS,
-    Arrivals,
-    Objective,
-    RunLoad,
-    RunStage,
-    RunSweep,
-)
+from llmendpoint_common.contracts.loadrun.document import Objective
+from llmendpoint_common.contracts.loadrun.load import MAX_SECONDS, Arrivals, RunLoad, RunStage, RunSweep
 from llmendpoint_common.contracts.loadrun.metrics import MetricName
 
 

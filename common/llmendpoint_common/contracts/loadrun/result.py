@@ -32,10 +32,6 @@ MAX_CATEGORIES = 256
 MAX_CATEGORY_LENGTH = 64
 #: Maximum number of objectives that a load pod reports while it runs.
 MAX_OBJECTIVES = 256
-#: Bounds of token counts that can be true. The longest contexts of models have 10 million tokens, and the fastest
-#: servers of 2026 generate some thousand tokens per second for one request.
-MAX_INPUT_TOKENS = 10_000_000
-MAX_OUTPUT_TOKENS_PER_SECOND = 100_000
 #: A text of one line, without control characters.
 LINE_PATTERN = r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
 
