@@ -58,7 +58,7 @@ def main(arguments: Sequence[str], program: str = "llmendpoint down") -> int:
 
 
 def _interrupted(folders: Folders, program: str) -> int:
-    """Say what still runs. The supervisor goes on ending it, because it got the signal."""
+    """Say what still runs. The supervisor continues to end it, because it got the signal."""
     left = find_processes(folders)
     text = "nothing runs any more"
     if left:

@@ -26,7 +26,7 @@ from llmendpoint_operator.loadtest.starter import Starter
 #: Time for the partial result of an interrupted run: the grace period of its pods, and a margin. The pod of a node that
 #: is lost stays in the API for minutes.
 _PARTIAL_SECONDS = 45.0
-#: A run whose requests go on is written to etcd this often at most. Its pods are asked every `POLL_SECONDS`.
+#: A run whose requests continue is written to etcd this often at most. Its pods are asked every `POLL_SECONDS`.
 WRITE_SECONDS = 5.0
 _STARTING = "The pod of the run is starting."
 _TOGETHER = "All pods of a run start together, so the run has ended."

@@ -60,7 +60,7 @@ class RunView:
     def interruption(self) -> str:
         """A sentence about what ended the run from outside, or an empty string.
 
-        If one of several pods is interrupted, the others go on.
+        If one of several pods is interrupted, the others continue.
         """
         if self.job is None or self.job.terminating:
             return _CANCELED if self.canceled else f"Job/{self.name} was deleted during the run."

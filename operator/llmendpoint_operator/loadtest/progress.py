@@ -8,6 +8,7 @@ from typing import Any
 
 from llmendpoint_common.contracts.loadrun import NOTHING_MEASURED, MetricName, Objective, Progress, StartState
 from llmendpoint_common.results.so_far import show
+from llmendpoint_common.results.words import plural
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.loadtest.observe import is_over
 
@@ -97,7 +98,7 @@ class RunProgress:
         requests, errors, tokens = (
             sum(getattr(answer, name) for answer in counted) for name in ("requests", "errors", "output_tokens")
         )
-        parts = [f"{requests} requests, {errors} errors, {tokens} tokens"]
+        parts = [f"{plural(requests, 'request')}, {plural(errors, 'error')}, {plural(tokens, 'token')}"]
         if not known:
             return ". ".join([*parts, _SILENT]) + (note or ".")
         if self.wanted > 1:

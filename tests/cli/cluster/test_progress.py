@@ -14,8 +14,8 @@ def line(message: str, **status: Any) -> str:
 
 def test_a_run_is_shown_with_the_numbers_of_its_status_and_no_others() -> None:
     progress = {"requests": 12, "errors": 1, "inFlight": 3, "requestsPerSecond": "0.6", "slo": []}
-    found = line("12 requests, 1 errors, 48 tokens, stage 2 of 3", progressPercent=5, progress=progress)
-    assert found == "  5 %, 12 requests, 1 errors, 48 tokens, stage 2 of 3, 3 in flight, 0.6 requests/s"
+    found = line("12 requests, 1 error, 48 tokens, stage 2 of 3", progressPercent=5, progress=progress)
+    assert found == "  5 %, 12 requests, 1 error, 48 tokens, stage 2 of 3, 3 in flight, 0.6 requests/s"
 
 
 def test_a_run_that_waits_says_for_what_without_numbers() -> None:

@@ -576,11 +576,11 @@ async def test_a_run_whose_endpoint_is_deleted_goes_on_and_says_so(world: World)
     world.pods.progress = Progress(40, 4, 1, 1, 9, 0.5)
     world.show_pod("smoke-x", phase="Running")
     await world.reconcile()
-    assert world.passed == ("Running", "4 requests, 1 errors, 9 tokens")
+    assert world.passed == ("Running", "4 requests, 1 error, 9 tokens")
     world.inventory.gone("LLMEndpoint", newer(world.inventory.resource(ENDPOINT) or {}))
     await world.reconcile()
     assert world.passed == (
-        "Running", "4 requests, 1 errors, 9 tokens. LLMEndpoint assistant was deleted during the run.",
+        "Running", "4 requests, 1 error, 9 tokens. LLMEndpoint assistant was deleted during the run.",
     )  # fmt: skip
 
 

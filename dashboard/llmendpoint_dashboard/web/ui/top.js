@@ -85,7 +85,7 @@ function Age() {
 function Pause() {
   const toggle = () => {
     setPaused(!paused.peek());
-    say(paused.peek() ? "Updates are paused." : "Updates go on.");
+    say(paused.peek() ? "Updates are paused." : "Updates continue.");
   };
   return html`<button type="button" aria-pressed=${paused.value} onClick=${toggle} title="Hold the shown data still">
     <${Icon} name=${paused.value ? "play" : "pause"} /><span class=${paused.value ? "" : "hidden-text"}>${paused.value ? "Resume" : "Pause updates"}</span>
