@@ -6,8 +6,8 @@ only, however long it is. Its length tells how long requests at other times woul
 Slow requests are not silences of the server, so two things have to be true:
 
 - At least two requests were in flight. A silence begins with the last content or end of a response before it.
-- After it, a second response continues almost immediately. If the server stood still, all responses continue together, and
-  requests that happened to be slow at the same time do not.
+- After it, a second response continues almost immediately. If the server stood still, all responses continue together,
+  and requests that happened to be slow at the same time do not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 #: Shortest silence that is passed on, in seconds. Times between tokens are shorter.
 MIN_SILENCE = 0.1
 _MIN_IN_FLIGHT = 2
-#: Time after a silence in which a second response has to continue: a share of the silence, and at least so many seconds.
+#: Time after a silence in which a second response has to continue: a share of the silence, and at least these seconds.
 _TOGETHER_SHARE = 0.1
 _TOGETHER_SECONDS = 0.05
 
