@@ -47,11 +47,11 @@ def main() -> int:
     """Write all images."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack, sync_playwright() as started:
-        stack.behave(ttft=0.21, ttft_cv=0.3, tokens=60)
+        stack.behave(ttft={"distribution": "gamma", "mean": 0.21, "cv": 0.3}, tokens=60)
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         with _traffic(stack):
             first = _load_test(browser, stack, "before", users=4, seconds=25)
-            stack.behave(ttft=0.35)
+            stack.behave(ttft={"distribution": "gamma", "mean": 0.35, "cv": 0.3})
             latest = _load_test(browser, stack, "after", users=6, seconds=25)
             _start(browser, stack, "evening", users=4, seconds=60)
             for name, page, size, theme in SHOTS:
