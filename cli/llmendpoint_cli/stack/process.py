@@ -28,8 +28,8 @@ def process(name: str, arguments: Sequence[str], ready_url: str) -> Iterator[Non
     """Run `python -m NAME ARGUMENTS` until the block ends.
 
     Raises StackError if the process ends, or does not answer at `ready_url` with success within 40 s. Another program
-    that answers there does not count. The settings of the process are the arguments only: it does not get the variables of our
-    programs.
+    that answers there does not count. The settings of the process are the arguments only: it does not get the variables
+    of our programs.
     """
     with tempfile.TemporaryFile("w+b") as output:
         command = [sys.executable, "-m", name, *arguments]
