@@ -53,7 +53,7 @@ def test_a_change_waits_until_the_annotation_is_removed(served: Any) -> None:
     wait_until(lambda: is_paused(served, "True"))
     message = row(served, "Reconciling")["message"]
     assert "Not written: Service/assistant, StatefulSet/assistant." in message
-    assert "Remove the annotation to go on" in message
+    assert "Remove the annotation to resume" in message
     assert PAUSED_ANNOTATION in message
     status = served.get(LLMENDPOINT, "assistant")["status"]
     assert status["observedGeneration"] == 1
