@@ -17,7 +17,7 @@ from llmendpoint_loadjob.load.window import Window
 
 @dataclass
 class Course:
-    """The course of a run. The run sets the fields with defaults as it goes on.
+    """The course of a run. The run sets the fields with defaults while it runs.
 
     `context`, `open` and `closed` are None until the run has them. `drain_until` is the time at which the wait for the
     last responses ends.
