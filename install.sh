@@ -147,7 +147,8 @@ cleanup() {
       printf 'install.sh: the installation failed, and the earlier one is as it was\n' >&2
     else
       rm -f "$HOME_FOLDER/.installed"
-      rmdir "$HOME_FOLDER" 2>/dev/null || true
+      # Another environment may be there, if only the link of an earlier installation was removed.
+      rmdir "$HOME_FOLDER" 2>/dev/null || : >"$HOME_FOLDER/.installed"
       printf 'install.sh: the installation failed, and nothing was installed\n' >&2
     fi
   fi

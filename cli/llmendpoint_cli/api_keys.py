@@ -21,18 +21,20 @@ def use_key_of_stack(options: Namespace) -> None:
     if options.run is not None or options.api_key is not None or options.api_key_file is not None:
         return
     stack = read_stack(folders) if supervisor_runs(folders) else None
-    if stack is None or not _is_proxy(stack, options.url):
-        return
-    path = key_file(folders, stack)
+    path = None if stack is None else key_file(folders, stack, options.url)
     if path is not None:
         options.api_key_file = path
         print(f"the requests have the API key of the tenant {path.name}", file=sys.stderr)
 
 
-def key_file(folders: Folders, stack: Stack) -> Path | None:
-    """Return the file with the API key of the first tenant of a stack, or None if its proxies need no key."""
+def key_file(folders: Folders, stack: Stack, url: str | None) -> Path | None:
+    """Return the file with the API key of the first tenant of a stack, for requests to a URL.
+
+    Without a URL, requests go to a proxy of the stack. Returns None if its proxies need no key, and for other servers,
+    which must not get the key.
+    """
     keys = stack.request.get("--key")
-    if not isinstance(keys, list) or not keys:
+    if not isinstance(keys, list) or not keys or not _is_proxy(stack, url):
         return None
     return folders.keys / str(keys[0]).partition("=")[0]
 

@@ -7,7 +7,7 @@ reach.
 from __future__ import annotations
 
 import urllib.request
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from typing import cast
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -16,6 +16,10 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def open_url(request: str | urllib.request.Request, seconds: float) -> HTTPResponse:
     """Send a request, and return the response, which has to be closed.
 
-    Raises OSError if no response begins within `seconds`, or if its status is an error (urllib.error.HTTPError).
+    Raises OSError if no response begins within `seconds`, if what answers does not speak HTTP, or if the status is an
+    error (urllib.error.HTTPError).
     """
-    return cast("HTTPResponse", _OPENER.open(request, timeout=seconds))
+    try:
+        return cast("HTTPResponse", _OPENER.open(request, timeout=seconds))
+    except HTTPException as error:
+        raise OSError(f"this is not an HTTP response: {error!r}") from error

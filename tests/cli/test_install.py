@@ -74,15 +74,31 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_downloaded(t
     assert "installing" not in done.stdout
 
 
+def failed_install(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run install.sh without a package index that answers."""
+    return install(
+        folder, PIP_CONFIG_FILE=os.devnull, PIP_INDEX_URL="http://127.0.0.1:1", PIP_RETRIES="0",
+        UV_OFFLINE="1", UV_NO_CONFIG="1", UV_CACHE_DIR=str(folder / "cache"),
+    )  # fmt: skip
+
+
 def test_an_installation_that_fails_leaves_nothing_and_says_so(tmp_path: Path) -> None:
-    unreachable = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1", "PIP_RETRIES": "0",
-                   "UV_OFFLINE": "1", "UV_NO_CONFIG": "1", "UV_CACHE_DIR": str(tmp_path / "cache")}  # fmt: skip
-    done = install(tmp_path, **unreachable)
+    done = failed_install(tmp_path)
     assert done.returncode != 0
     assert "install.sh: the installation failed, and nothing was installed" in done.stderr
     assert not list((tmp_path / "prefix").rglob("*llmendpoint*"))
     # It is not in the way of another one, and there is nothing to remove.
     assert "there is nothing to remove" in install(tmp_path, "--uninstall").stderr
+
+
+def test_an_installation_that_fails_keeps_an_earlier_one_without_its_link_removable(tmp_path: Path) -> None:
+    folder = tmp_path / "prefix" / "share" / "llmendpoint"
+    (folder / "environment-earlier").mkdir(parents=True)
+    (folder / ".installed").touch()
+    assert failed_install(tmp_path).returncode != 0
+    assert (folder / "environment-earlier").is_dir()
+    assert install(tmp_path, "--uninstall").returncode == 0
+    assert not folder.exists()
 
 
 def test_files_of_others_are_not_touched(tmp_path: Path) -> None:

@@ -23,8 +23,6 @@ from llmendpoint_loadjob.report.progress import Line
 from llmendpoint_loadjob.report.streams import progress_console
 
 _POLL_SECONDS = 1.0
-#: Numbers with which the operator's words about a run begin: requests, errors and tokens.
-_COUNTS = 3
 
 
 class Outcome(NamedTuple):

@@ -41,12 +41,14 @@ def main(arguments: Sequence[str], program: str = "llmendpoint down") -> int:
     if not folders.root.is_dir():
         print("Nothing runs.")
         return exit_codes.OK
+    is_asked = False
     try:
         with exclusive(folders.root):
+            is_asked = True
             was_up = stop_stack(folders, lambda sentence: print(sentence, flush=True), options.timeout)
             left = find_processes(folders)
     except KeyboardInterrupt:
-        return _interrupted(folders, program)
+        return _interrupted(folders, program, is_asked=is_asked)
     except StackError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return error.exit_code
@@ -57,15 +59,13 @@ def main(arguments: Sequence[str], program: str = "llmendpoint down") -> int:
     return exit_codes.OK
 
 
-def _interrupted(folders: Folders, program: str) -> int:
-    """Say what still runs. The supervisor continues to end it, because it got the signal."""
+def _interrupted(folders: Folders, program: str, *, is_asked: bool) -> int:
+    """Say what still runs. If the supervisor was asked to end it, it continues to do so."""
     left = find_processes(folders)
     text = "nothing runs any more"
     if left:
-        text = (
-            f"these processes were asked to end and still run: {_names(left)}. `llmendpoint down --timeout 0s` kills "
-            "them"
-        )
+        state = "were asked to end and still run" if is_asked else "still run, and were not asked to end"
+        text = f"these processes {state}: {_names(left)}. `llmendpoint down --timeout 0s` kills them"
     print(f"{program}: interrupted; {text}", file=sys.stderr)
     return exit_codes.INTERRUPTED
 

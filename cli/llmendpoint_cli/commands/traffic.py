@@ -105,7 +105,7 @@ def _detach(flags: Flags, options: Namespace, words: list[str]) -> int:
         )
     folders = Folders()
     with _stack(folders) as stack:
-        key = key_file(folders, stack) if options.url is None and options.api_key_file is None else None
+        key = key_file(folders, stack, options.url) if options.api_key_file is None else None
         programs = _programs(stack, options, words if key is None else [*words, f"--api-key-file={key}"])
         # Errors in the options are reported here, and not in a log.
         read_inputs(loadjob.settings_of(flags, flags.parse(programs[0].command[3:], environment={})))

@@ -1,8 +1,8 @@
 """Watches the programs of a stack that were asked to end: says what is awaited, and kills a program that hangs.
 
 A metering proxy may take 25 s to end, because requests finish first. While it waits for them, it answers on its admin
-address. A program that accepts connections there and does not answer for 5 s hangs, so it can finish no request either,
-and is killed before its time is over.
+address. A program that accepts connections there and does not answer for 5 s hangs. It cannot finish requests, and is
+killed before its time is over.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 import time
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from llmendpoint_cli.direct import open_url
@@ -66,7 +67,13 @@ def answers_itself(pid: int, url: str) -> bool:
     Another program may have taken the port before the process did. The process has to lead its own session. If the
     system does not tell who listens on the port, any server counts.
     """
-    return answers(url, 1.0) and is_listening(pid, place(url)[1]) is not False
+    return answers(url, 1.0) and _is_listening(pid, url)
+
+
+def is_ready_itself(pid: int, url: str) -> bool:
+    """Return whether a server answers at a URL with success, and is that of the process, as for `answers_itself`."""
+    answer = probe(url, 1.0)
+    return answer is not None and answer[0] < HTTPStatus.BAD_REQUEST and _is_listening(pid, url)
 
 
 def is_silent(url: str, seconds: float) -> bool:
@@ -97,6 +104,10 @@ def as_json(body: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _is_listening(pid: int, url: str) -> bool:
+    return is_listening(pid, place(url)[1]) is not False
 
 
 def _supervisor(folders: Folders, stack: Stack) -> Health:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from llmendpoint_cli.stack.child import end_with
-from llmendpoint_cli.stack.health import answers_itself
+from llmendpoint_cli.stack.health import is_ready_itself
 from llmendpoint_cli.stack.signals import deferred, uninterrupted
 from llmendpoint_common.process.errors import StackError
 
@@ -27,9 +27,9 @@ _VARIABLES = "LLMENDPOINT_"
 def process(name: str, arguments: Sequence[str], ready_url: str) -> Iterator[None]:
     """Run `python -m NAME ARGUMENTS` until the block ends.
 
-    Raises StackError if the process ends, or does not answer at `ready_url` within 40 s. Another program that answers
-    there does not count. The settings of the process are the arguments only: it does not get the variables of our
-    programs.
+    Raises StackError if the process ends, or does not answer at `ready_url` with success within 40 s. Another program
+    that answers there does not count. The settings of the process are the arguments only: it does not get the variables
+    of our programs.
     """
     with tempfile.TemporaryFile("w+b") as output:
         command = [sys.executable, "-m", name, *arguments]
@@ -66,7 +66,7 @@ def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Callable[[]
     while time.monotonic() < deadline:
         if child.poll() is not None:
             raise StackError(f"a process ended with exit code {child.returncode}:\n{log()}")
-        if answers_itself(child.pid, url):
+        if is_ready_itself(child.pid, url):
             return
         time.sleep(0.05)
     raise StackError(f"{url} did not answer within {_START_SECONDS:g} s:\n{log()}")

@@ -15,7 +15,7 @@ from llmendpoint_cli.stack.health import answers_itself
 from llmendpoint_cli.stack.identity import MARK
 from llmendpoint_cli.stack.logfile import tail_of
 from llmendpoint_cli.stack.plan import Plan
-from llmendpoint_cli.stack.signals import uninterrupted
+from llmendpoint_cli.stack.signals import deferred, uninterrupted
 from llmendpoint_cli.stack.state import (
     Kind,
     Phase,
@@ -49,10 +49,12 @@ def start_stack(folders: Folders, plan: Plan, say: Say) -> subprocess.Popen[byte
         raise StackError(f"{folders.root}: the state of the stack cannot be written: {error.strerror}") from error
     supervisor: subprocess.Popen[bytes] | None = None
     try:
-        supervisor = subprocess.Popen(  # noqa: S603 - the command is ours
-            supervisor_command(folders), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True, cwd=folders.root, env=_environment(folders),
-        )  # fmt: skip
+        # An interruption between the start and the assignment would leave a supervisor that is not known.
+        with deferred():
+            supervisor = subprocess.Popen(  # noqa: S603 - the command is ours
+                supervisor_command(folders), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, start_new_session=True, cwd=folders.root, env=_environment(folders),
+            )  # fmt: skip
         _wait(folders, plan.stack, supervisor, say)
     except BaseException as error:
         # Another Ctrl-C must not leave half of the stack.

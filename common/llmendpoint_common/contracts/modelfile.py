@@ -92,7 +92,7 @@ def parse_modelfile(text: str) -> Modelfile:
 
 
 def _instructions(text: str) -> Iterator[_Line]:
-    """Yield the instructions. A value that begins with a quote goes on until a line that ends with the same quote."""
+    """Yield the instructions. A value that begins with a quote continues until a line that ends with the same quote."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     position = 0
     while position < len(lines):
@@ -120,7 +120,7 @@ def _instructions(text: str) -> Iterator[_Line]:
 
 
 def _unquoted(text: str) -> str | None:
-    """Return a value without its quotes, or None if the text in quotes goes on in the next line."""
+    """Return a value without its quotes, or None if the text in quotes continues in the next line."""
     for quote in ('"""', '"'):
         if text.startswith(quote):
             complete = len(text) >= 2 * len(quote) and text.endswith(quote)

@@ -26,9 +26,7 @@ def restarted(ollama: OllamaFacts | None, facts: MachineFacts) -> tuple[str, str
         return advice, f"curl -X DELETE {ollama.url}/simulator/behaviour"
     if ollama is not None and _is_of_the_stack(ollama, facts):
         return "Start the stack again, which restarts it too.", f"llmendpoint down && {facts.up}"
-    command = (
-        "osascript -e 'quit app \"Ollama\"'; open -a Ollama" if facts.is_macos else "sudo systemctl restart ollama"
-    )
+    command = _RESTART_ON_MACOS if facts.is_macos else "sudo systemctl restart ollama"
     where = "Restart it." if ollama is None or ollama.is_local else "Restart it on that machine."
     return f"{where} If it was not installed as a service, end its process and run `ollama serve`.", command
 

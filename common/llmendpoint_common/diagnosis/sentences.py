@@ -12,7 +12,6 @@ from collections.abc import Sequence
 NO_GPU_IS_FREE = "no GPU is free"
 NOT_ENOUGH_GPUS_ARE_FREE = "not enough GPUs are free"
 NO_GPU_FOR_THE_CLAIMS = "no free GPU for the claims of spec.gpu.resourceClaims"
-NOTHING_ON_GPU = "No part of"
 NO_GPU_OF_THE_PRODUCT = "no GPU of the product"
 CLAIM_IS_NOT_BOUND = "its claim is not bound to a volume yet"
 NO_VOLUME_FOR_ITS_CLAIM = "no volume for its claim"
@@ -22,6 +21,9 @@ RESOURCE_CLAIM_NOT_CREATED = "its ResourceClaim could not be created"
 RESOURCE_CLAIMS_MUST_EXIST = "the scheduler does not consider a pod before all its ResourceClaims exist"
 CLAIM_DOES_NOT_EXIST = "cannot be scheduled: PersistentVolumeClaim"
 FREE_A_GPU = "Free a GPU, add a node, or check that the device plugin of the GPU runs."
+
+#: The beginning of the sentence about a model that is not in GPU memory at all.
+NOTHING_ON_GPU = "No part of"
 
 
 def gpus_are_short(needed: int, resource: str) -> str:

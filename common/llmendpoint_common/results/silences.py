@@ -21,11 +21,11 @@ from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.objectives import Judged, State
 
-#: Silences that are told without an objective on a latency, in seconds.
+#: Silences longer than this are reported if no objective is about a latency, in seconds.
 _LONG_SILENCE = 1.0
 #: The load generator records a delay of its event loop for each interval of this length, in seconds.
 _LAG_INTERVAL = 0.01
-#: Share of the load from which on silences are told.
+#: Share of the load from which on silences are reported.
 _MIN_SHARE = 0.01
 _ROUNDING = 1e-6
 

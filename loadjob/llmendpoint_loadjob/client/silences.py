@@ -39,7 +39,7 @@ class SilenceWatch:
         self._in_flight = 0
         #: The last content or end of a response, or the time since which two requests are in flight.
         self._last = 0.0
-        #: A silence that has ended, and the response that went on first; None if there is none.
+        #: A silence that has ended, and the response that continued first; None if there is none.
         self._begin = self._end = 0.0
         self._first: object | None = None
 

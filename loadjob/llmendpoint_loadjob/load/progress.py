@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from llmendpoint_common.contracts.loadrun import Progress, RunDocument
+from llmendpoint_common.results.words import plural
 from llmendpoint_loadjob.load.closed_loop import ClosedLoop
 from llmendpoint_loadjob.load.context import Context
 from llmendpoint_loadjob.load.curve import LoadCurve, names_of_stages
@@ -17,7 +18,7 @@ from llmendpoint_loadjob.load.window import Window
 
 @dataclass
 class Course:
-    """The course of a run. The run sets the fields with defaults as it goes on.
+    """The course of a run. The run sets the fields with defaults while it runs.
 
     `context`, `open` and `closed` are None until the run has them. `drain_until` is the time at which the wait for the
     last responses ends.
@@ -84,7 +85,9 @@ class Course:
         in_flight = self.client.in_flight
         if self.window.is_over:
             remaining = max(0.0, self.drain_until - self.window.clock())
-            return f"waiting for {_requests(in_flight)} in flight, at most {remaining:.0f} s" if in_flight else ""
+            return (
+                f"waiting for {plural(in_flight, 'request')} in flight, at most {remaining:.0f} s" if in_flight else ""
+            )
         if self.closed is not None and self.closed.waiting:
             waiting = self.closed.waiting
             who = "1 user waits" if waiting == 1 else f"{waiting} users wait"
@@ -108,7 +111,3 @@ class Course:
         load = self.document.load
         segment = self.curve.segment_at(elapsed) if load.is_open and self.window.has_begun else None
         return segment.level_at(elapsed) / self.part.pods if segment is not None else None
-
-
-def _requests(count: int) -> str:
-    return f"{count} request{'' if count == 1 else 's'}"

@@ -93,7 +93,7 @@ def parts_of(now: Progress) -> Iterator[str]:
         yield now.awaiting
     if now.stage:
         yield now.stage
-    # That nothing was sent yet is not worth a word beside what is awaited.
+    # Before the first request, what is awaited is enough: zeros would say nothing more.
     is_begun = now.requests or now.in_flight or not now.awaiting
     if is_begun:
         yield count_of(now.requests, "request")

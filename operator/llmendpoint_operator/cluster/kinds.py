@@ -178,7 +178,7 @@ TABLE = (
         optional=True,
         serves=False,
     ),
-    # The Job of a run that has ended without a result is deleted, so that its pod does not start, or does not go on.
+    # The Job of a run that has ended without a result is deleted, so that its pod does not start, or does not continue.
     Kind("batch", "v1", "Job", "jobs", Role.CHILD, (LOADTEST,), keeps=("status",)),
     # Each load run has a Role, which allows its pod to patch the ConfigMap with its result, and nothing else. It is
     # deleted with its LoadTest, by Kubernetes.

@@ -5,7 +5,7 @@ resource would be ready before almost all are. With a bound, one resource after 
 same time altogether.
 
 A reconcile keeps its slot only while it makes progress. If it waits for the response to one request for more than
-`PATIENCE_SECONDS`, or for a pod, it goes on without a slot. So a resource whose requests hang never delays another one.
+`PATIENCE_SECONDS`, or for a pod, it continues without a slot. So a resource whose requests hang never delays others.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def progress() -> None:
 
 
 def give_back() -> None:
-    """Let the reconcile in this context go on without a slot."""
+    """Let the reconcile in this context continue without a slot."""
     slot = current.get()
     if slot is not None:
         slot.give_back()

@@ -9,7 +9,7 @@
 
 The Job is created suspended. A suspended Job has no pod, so if the Job is refused, the run has not started, and the Job
 is a refused child like any other. Then the start time is written to the status, and then the Job is released. An
-operator that is killed between two of these steps goes on with the next one. If the start time is set and the Job does
+operator that is killed between two of these steps continues with the next. If the start time is set and the Job does
 not exist, it was deleted: a run is never started a second time.
 """
 

@@ -53,7 +53,7 @@ class Following:
         self._answers.pop(key, None)
 
     async def conclude(self, run: Run, _: tuple[Fault, ...]) -> float:
-        """Go on with a run, or end it."""
+        """Continue a run, or end it."""
         context = self._context
         tended = await context.maps.tend(run.key, run.owner, result_uids(run.owner, run.status))
         view = context.view(run)

@@ -5,7 +5,7 @@ exist, one about its volumes until they are mounted, one about a claim as long a
 about an eviction for some minutes, if the successor of the pod is not ready.
 
 During a normal start, an attempt to provision, attach or mount a volume or to create the sandbox may fail and be
-repeated. An Event about it counts when this goes on for `LASTING`, or immediately if a person has to do something.
+repeated. An Event about it counts when this lasts for `LASTING`, or immediately if a person has to do something.
 """
 
 from __future__ import annotations

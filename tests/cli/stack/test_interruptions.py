@@ -12,10 +12,12 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from llmendpoint_cli.stack.state import Phase, read_process, read_stack
+from llmendpoint_common.process.folder_lock import try_lock
 from support.local_stack import BARE, LocalStack, free_ports, local_stack
 from support.waiting import wait_until
 
@@ -56,9 +58,11 @@ def started(stack: LocalStack, *words: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def read_until(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
-    while line := process.stdout.readline():
+def read_until(process: subprocess.Popen[str], text: str, stream: IO[str] | None = None) -> None:
+    """Read the output of a process, or another stream of it, up to the line with a text."""
+    stream = stream or process.stdout
+    assert stream is not None
+    while line := stream.readline():
         if text in line:
             return
     pytest.fail(f"{text!r} was not printed")
@@ -157,6 +161,22 @@ def test_an_interrupted_down_says_what_still_runs_and_how_it_is_killed(stack: Lo
         )
         assert stack.run("down", "--timeout", "0s", timeout=20).returncode == 0
     assert stack.processes() == []
+
+
+def test_a_down_that_is_interrupted_while_it_waits_for_another_command_has_ended_nothing(stack: LocalStack) -> None:
+    stack.up()
+    held = try_lock(stack.folders.root)
+    assert held is not None
+    try:
+        with started(stack, "down") as down:
+            read_until(down, "waiting for another", down.stderr)
+            down.send_signal(signal.SIGINT)
+            _, errors = down.communicate(timeout=60)
+    finally:
+        os.close(held)
+    assert down.returncode == 130
+    assert re.search(r"these processes still run, and were not asked to end: .*sidecar \(process \d+\)", errors)
+    assert stack.run("status").returncode == 0
 
 
 def test_a_proxy_that_hangs_while_it_ends_is_killed_before_its_time_is_over(stack: LocalStack) -> None:

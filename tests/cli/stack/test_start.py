@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,4 +33,26 @@ def test_the_answer_of_another_program_on_the_port_is_not_that_of_ours(tmp_path:
         stack = Stack("1", time.time(), {}, (), (program,))
         with pytest.raises(StackError, match="sidecar ended: it ended with exit code 1"):
             start_stack(folders, Plan(stack, {}), lambda _: None)
+        assert local.processes() == []
+
+
+def test_an_interruption_while_the_supervisor_is_being_started_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisors: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def interrupted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        supervisors.append(start(*arguments, **options))
+        signal.raise_signal(signal.SIGINT)
+        return supervisors[0]
+
+    with local_stack(tmp_path / "state") as local:
+        folders = Folders(local.folders.root)
+        folders.create()
+        monkeypatch.setattr(subprocess, "Popen", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            start_stack(folders, Plan(Stack("1", time.time(), {}, (), ()), {}), lambda _: None)
+        monkeypatch.undo()
+        assert [supervisor.returncode is not None for supervisor in supervisors] == [True]
         assert local.processes() == []

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LOADTEST
+from support.admission import refused
 from support.lifecycle import set_replicas
 from support.load_pods import RUNNING, UNSCHEDULABLE, end_pod, make_pod, publish, summary, warn, words
 from support.manifests import endpoint, loadtest
@@ -112,31 +113,15 @@ def test_a_run_whose_namespace_is_being_deleted_ends_with_its_result(api: Any, r
 @pytest.fixture
 def no_jobs(api: Any) -> Iterator[None]:
     """An admission policy that refuses Jobs in the namespace of the test."""
-    group = "admissionregistration.k8s.io/v1"
-    rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
-    api.client.apply({
-        "apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": api.namespace},
-        "spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]},
-                 "validations": [{"expression": "false", "message": "no load on Fridays"}]},
-    })  # fmt: skip
-    selector = {"matchLabels": {"kubernetes.io/metadata.name": api.namespace}}
-    api.client.apply({
-        "apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": api.namespace},
-        "spec": {"policyName": api.namespace, "validationActions": ["Deny"],
-                 "matchResources": {"namespaceSelector": selector}},
-    })  # fmt: skip
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "b"}]}}
     probe = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "probe"}, "spec": {"template": template}}
 
-    def is_enforced() -> bool:
+    def is_refused() -> bool:
         api.delete_if_there("Job", "probe")
         return bool(api.is_refused(probe))
 
-    wait_until(is_enforced)
-    yield
-    for kind in ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"):
-        if api.client.get(kind, "", api.namespace):
-            api.client.delete(kind, "", api.namespace)
+    with refused(api, "CREATE", "batch", "jobs", "no load on Fridays", is_refused):
+        yield
 
 
 @pytest.mark.usefixtures("no_jobs")

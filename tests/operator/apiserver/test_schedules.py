@@ -11,6 +11,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LOADTEST, LOADTEST_SCHEDULE
+from support.admission import refused
 from support.load_pods import RUNNING, summary
 from support.manifests import loadtest, schedule
 from support.waiting import wait_until
@@ -70,24 +71,10 @@ def test_a_change_of_the_active_load_tests_is_in_the_status_within_seconds(api: 
 
 @pytest.fixture
 def undeletable(api: Any) -> Iterator[None]:
-    """An admission policy that refuses to delete LoadTests of the schedule in the namespace of the test."""
-    group = "admissionregistration.k8s.io/v1"
-    rule = {"apiGroups": ["llmendpoint.dev"], "apiVersions": ["v1alpha1"], "operations": ["DELETE"],
-            "resources": ["loadtests"]}  # fmt: skip
-    api.client.apply({
-        "apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": api.namespace},
-        "spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]},
-                 "validations": [{"expression": "false", "message": "load tests are kept"}]},
-    })  # fmt: skip
-    selector = {"matchLabels": {"kubernetes.io/metadata.name": api.namespace}}
-    api.client.apply({
-        "apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": api.namespace},
-        "spec": {"policyName": api.namespace, "validationActions": ["Deny"],
-                 "matchResources": {"namespaceSelector": selector}},
-    })  # fmt: skip
+    """An admission policy that refuses to delete LoadTests in the namespace of the test."""
     api.apply(loadtest("probe", suspend=True))
 
-    def is_enforced() -> bool:
+    def is_refused() -> bool:
         try:
             api.delete("LoadTest", "probe")
         except ApiException:
@@ -95,11 +82,8 @@ def undeletable(api: Any) -> Iterator[None]:
         api.apply(loadtest("probe", suspend=True))
         return False
 
-    wait_until(is_enforced)
-    yield
-    for kind in ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"):
-        if api.client.get(kind, "", api.namespace):
-            api.client.delete(kind, "", api.namespace)
+    with refused(api, "DELETE", "llmendpoint.dev", "loadtests", "load tests are kept", is_refused):
+        yield
 
 
 def make_active(api: Any) -> str:
