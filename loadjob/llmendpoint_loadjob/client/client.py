@@ -90,7 +90,10 @@ class Client:
             await self._exchange(request, answer, sample)
         finally:
             self.in_flight -= 1
-            self.silences.ended(self._clock(), sample)
+            if sample.error is ErrorClass.UNFINISHED:
+                self.silences.cut()
+            else:
+                self.silences.ended(self._clock(), sample)
         if sample.error is ErrorClass.RESET and not sample.status:
             await self._look_for_tls(sample)
         self._set_pause(sample)

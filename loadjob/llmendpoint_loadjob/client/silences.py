@@ -62,6 +62,10 @@ class SilenceWatch:
         self.heard(now, response)
         self._in_flight -= 1
 
+    def cut(self) -> None:
+        """Note that the load generator ended a request itself, which says nothing about the server."""
+        self._in_flight -= 1
+
     def _look_for_second(self, now: float, response: object) -> None:
         limit = max(_TOGETHER_SECONDS, _TOGETHER_SHARE * (self._end - self._begin))
         is_together = now - self._end <= limit

@@ -54,6 +54,19 @@ def test_a_silence_begins_when_the_second_request_is_in_flight() -> None:
     assert found == [(10.0, 12.0)]
 
 
+def test_requests_that_are_cut_at_the_end_of_a_run_are_not_a_silence() -> None:
+    silence, found = watch()
+    silence.sent(0.0)
+    silence.sent(0.0)
+    silence.cut()
+    silence.cut()
+    silence.sent(20.0)
+    silence.sent(20.0)
+    silence.heard(20.5, "a")
+    silence.heard(20.5, "b")
+    assert found == [(20.0, 20.5)]
+
+
 def test_a_silence_ends_if_requests_fail() -> None:
     silence, found = watch()
     silence.sent(0.0)
@@ -82,3 +95,23 @@ async def test_the_client_notes_content_and_ends_of_responses_and_no_heads(clien
     assert len(silences) == 2
     assert silences[0] >= 0.35
     assert silences[1] >= 0.25
+
+
+async def test_requests_that_the_client_aborts_are_not_a_silence(client_of: Clients) -> None:
+    waited = asyncio.Barrier(3)
+
+    async def serve(exchange: Exchange) -> None:
+        await exchange.send(head(), pause=0.3)
+        await waited.wait()
+        await asyncio.Event().wait()
+
+    async with fault_server(serve) as server:
+        client = client_of(server.url)
+        silences: list[float] = []
+        client.silences.on_silence = lambda begin, end: silences.append(end - begin)
+        requests = asyncio.gather(ask(client), ask(client))
+        await waited.wait()
+        client.abort()
+        await requests
+        client.close()
+    assert silences == []
