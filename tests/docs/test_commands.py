@@ -247,6 +247,7 @@ def test_make_has_the_target(command: Command) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@needs_helm
 def test_images_are_pushed_under_the_names_that_the_chart_uses(tmp_path: Path) -> None:
     """`docker` is a program that writes its arguments down."""
     for name in ("docker", "make"):

@@ -70,12 +70,13 @@ class LoadTestController(Controller[LoadTestSpec]):
 
     async def gone(self, key: Key) -> None:
         """Forget a LoadTest that is being deleted or no longer exists, and remove what would keep its ConfigMaps."""
-        manifest = self._inventory.resource(key)
-        if manifest is not None:
-            await self._stop_load(key, owner_of(manifest))
         self._following.forget(key)
         self._cluster.measurements.forget(key)
         await self._maps.release(key)
+        manifest = self._inventory.resource(key)
+        # Last, because the deletion of the Job can be refused.
+        if manifest is not None:
+            await self._stop_load(key, owner_of(manifest))
 
     async def _stop_load(self, key: Key, owner: Owner) -> None:
         """Delete the Job of a LoadTest that is being deleted.

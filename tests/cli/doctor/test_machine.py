@@ -219,7 +219,7 @@ def test_an_ollama_that_is_hung(machine: Machine) -> None:
     port = free_port()
     machine.run(sys.executable, "-m", "llmendpoint_simulator", f"--listen=127.0.0.1:{port}", "--model=a", "--ttft=0")
     wait_until(lambda: answers(f"{url(port)}/api/version"))
-    machine.sidecar(port, "--stall-after=1s", "--parallel=1")
+    machine.sidecar(port, "--stall-after=3s", "--parallel=1")
     sidecar = machine.sidecars[0]
     request = {"model": "a", "messages": [{"role": "user", "content": "a"}], "stream": False}
     fetch(f"{sidecar.proxy_url}/api/chat", request)
