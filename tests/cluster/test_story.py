@@ -145,7 +145,7 @@ def test_a_bad_question_file_is_refused_with_file_line_and_reason(assistant: Nam
     status = finished(assistant, "broken")
     assert status["verdict"] == "Error"
     message = next(row["message"] for row in status["conditions"] if row["type"] == "Passed")
-    assert "mine.yaml:4: unknown field 'promt'" in message
+    assert "ConfigMap mine, entry mine.yaml, line 4: unknown field 'promt'" in message
 
 
 def test_a_model_that_does_not_exist_is_said_and_repaired_by_an_edit(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -22,7 +24,7 @@ def uninterrupted() -> Iterator[None]:
 
     The block has to end within a few seconds. The handlers are those of Python, which child processes do not inherit.
     """
-    earlier = {number: signal.getsignal(number) for number in _INTERRUPTS}
+    earlier = _handlers()
     changed = [number for number, handler in earlier.items() if handler not in (signal.SIG_IGN, None)]
     for number in changed:
         signal.signal(number, _drop)
@@ -41,7 +43,7 @@ def deferred() -> Iterator[None]:
     so the interruption would be lost.
     """
     arrived: list[int] = []
-    earlier = {number: signal.getsignal(number) for number in _INTERRUPTS}
+    earlier = _handlers()
     changed = [number for number, handler in earlier.items() if handler is signal.default_int_handler]
     for number in changed:
         signal.signal(number, lambda received, _: arrived.append(received))
@@ -52,6 +54,13 @@ def deferred() -> Iterator[None]:
             signal.signal(number, earlier[number])
     if arrived:
         raise KeyboardInterrupt
+
+
+def _handlers() -> dict[signal.Signals, Any]:
+    """Return the handlers of the signals that interrupt. Empty in other threads, which no signal interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.getsignal(number) for number in _INTERRUPTS}
 
 
 def _drop(_: int, __: FrameType | None) -> None:

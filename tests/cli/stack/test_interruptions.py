@@ -48,6 +48,14 @@ def deaf(tmp_path: Path) -> Iterator[LocalStack]:
         yield stack
 
 
+@pytest.fixture(autouse=True)
+def heed_hangups() -> Iterator[None]:
+    """Let processes not inherit that SIGHUP is ignored, which it is if nohup runs the tests."""
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, earlier)
+
+
 @contextlib.contextmanager
 def started(stack: LocalStack, *words: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(stack.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

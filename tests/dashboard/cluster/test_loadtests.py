@@ -149,7 +149,7 @@ def test_tests_that_have_not_ended_are_kept_longest_then_the_newest() -> None:
             "",
             "1, 2, 3, 4, 5, … requests/s in 8 s",
         ),
-        ({"concurrency": 2, "duration": "soon", "warmup": []}, "", "2 users for 0 us"),
+        ({"concurrency": 2, "duration": "soon", "warmup": []}, "", "2 users for 0 s"),
         ({}, "Baseline", "the scenario Baseline"),
         ({}, "", ""),
     ],
