@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from llmendpoint_common.contracts.loadrun import MetricName, RunDocument
+from llmendpoint_common.contracts.loadrun import MetricName, RunDocument, RunStage
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.enough import longer_than
 from llmendpoint_common.results.histogram import MICROSECONDS, rank_of
@@ -149,19 +149,30 @@ def user_time(measurements: Measurements, document: RunDocument) -> float:
     load = document.load
     if load.is_open or document.trace is not None:
         return 0.0
-    stages = load.stages or ()
-    seconds = sum(stage.duration_seconds for stage in stages)
-    users: float = load.concurrency or (load.sessions.users if load.sessions is not None else 0)
-    if seconds:
-        users = sum((stage.concurrency or 0) * stage.duration_seconds for stage in stages) / seconds
-    return users * measurements.load
+    if load.stages is not None:
+        return _user_time_of_stages(load.stages, measurements.load / MICROSECONDS) * MICROSECONDS
+    users = load.concurrency or (load.sessions.users if load.sessions is not None else 0)
+    return float(users * measurements.load)
+
+
+def _user_time_of_stages(stages: Sequence[RunStage], remaining: float) -> float:
+    """Return the area below the curve of the stages, up to the end of the load, in seconds."""
+    before = area = 0.0
+    for stage in stages:
+        last = float(stage.concurrency or 0)
+        first = before if stage.ramp else last
+        seconds = max(0.0, min(stage.duration_seconds, remaining))
+        # The mean level of a part of a ramp is that of its middle.
+        area += seconds * (first + (last - first) * seconds / stage.duration_seconds / 2)
+        before, remaining = last, remaining - seconds
+    return area
 
 
 def _late_from_warmup(measurements: Measurements, document: RunDocument) -> tuple[int, float]:
     """Return how many answered requests of the warm-up hung in the load, and for how many microseconds together.
 
-    Long answers are no sign of a server that hangs, so only those count that lasted longer than the thresholds, and than
-    is usual. The time in which the server loads the model does not count.
+    Long answers are not a sign of a server that hangs, so only those count that lasted longer than the thresholds and
+    than is usual. The time in which the server loads the model does not count.
     """
     latency = measurements.whole.histogram("request_latency")
     limits = thresholds(document)

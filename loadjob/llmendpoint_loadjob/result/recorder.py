@@ -1,8 +1,8 @@
 """Fills the measurements of a run, request by request. No request is kept, so memory does not grow with their number.
 
 All times are readings of the clock of the run, in seconds. `begin` has to be called first, and `finish` last. A request
-whose scheduled time is in the warm-up counts toward nothing but the timeline, and the time of the load that it took from
-its user. `record` takes a few microseconds.
+whose scheduled time is in the warm-up counts toward nothing but the timeline, and the time of the load that it took
+from its user. `record` takes a few microseconds.
 """
 
 from __future__ import annotations

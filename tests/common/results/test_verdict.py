@@ -545,6 +545,36 @@ class TestServerThatHangsFromTheWarmUpOn:
         return summarize(measure(samples, document, warmup=5.0), document)
 
 
+class TestUserThatHangsInARamp:
+    """The time of the users is the area below the curve of the load: 30 users for 100 s are 15 in a ramp from 0."""
+
+    OTHERS = tuple(answered(at=0.05 * index) for index in range(1990))
+    HUNG = failed(ErrorClass.UNFINISHED, at=1.0, ended=LOAD_SECONDS + 1)
+
+    @pytest.mark.parametrize("stages", [
+        (RunStage(100, concurrency=30, ramp=True),),
+        (RunStage(50, concurrency=30, ramp=True), RunStage(50, concurrency=0, ramp=True)),
+        (RunStage(50, concurrency=10), RunStage(50, concurrency=30, ramp=True)),
+        (RunStage(50, concurrency=15), RunStage(50, concurrency=15)),
+    ])  # fmt: skip
+    def test_does_not_pass_if_it_is_more_than_five_percent_of_the_users_on_average(
+        self, stages: tuple[RunStage, ...]
+    ) -> None:
+        assert outcome(self.run(stages)) == NOT_MEASURED
+
+    def test_is_judged_by_its_error_if_it_is_less(self) -> None:
+        assert outcome(self.run((RunStage(100, concurrency=42, ramp=True),))) == PASSED
+
+    def test_is_compared_with_the_part_of_the_load_that_was_sent(self) -> None:
+        """The load ended in the first of two stages, with fewer users than their mean."""
+        stages = (RunStage(100, concurrency=15), RunStage(100, concurrency=100))
+        assert outcome(self.run(stages)) == NOT_MEASURED
+
+    def run(self, stages: tuple[RunStage, ...]) -> Summary:
+        document = document_of("ttft:p95=900ms", "error_rate=5%", stages=stages)
+        return summarize(measure([*self.OTHERS, self.HUNG], document), document)
+
+
 class TestOpenLoopWhoseRequestsWereKeptBack:
     """`maxInFlight` keeps requests back while the server is slow: their latencies from t0 do not show the wait."""
 
