@@ -2,7 +2,8 @@
 
 A user of a closed loop sends nothing while a request is in flight. So a server that hangs gets few requests, and few of
 them fail or are late, however long it hangs (coordinated omission). An open loop with `maxInFlight` keeps requests back
-while the server is slow, and their latencies from t0 do not show it. Each function yields a sentence for what makes the
+while the server is slow, and their latencies from t0 do not show it. A request that was sent in the warm-up and hangs
+keeps its user or its slot from the load, and is in no figure. Each function yields a sentence for what makes the
 figures of such a run those of another load, and nothing if the load was that of the document.
 Many short silences are the subject of `silences`.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from llmendpoint_common.contracts.loadrun import MetricName, RunDocument
+from llmendpoint_common.contracts.loadrun import MetricName, RunDocument, RunStage
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.enough import longer_than
 from llmendpoint_common.results.histogram import MICROSECONDS, rank_of
@@ -37,11 +38,19 @@ def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str
     paused = measurements.paused / time
     if paused > MAX_LOST_SHARE:
         yield f"users waited for {100 * paused:.0f} % of the time after failures (Retry-After, or no connection)"
-    whole, failing = measurements.whole, measurements.failing / time
+    whole, early = measurements.whole, measurements.warmup_failed
+    failing = (measurements.failing + early.sum_microseconds) / time
     if failing - whole.errors / max(1, whole.requests) > MAX_LOST_SHARE:
+        in_warmup = f" ({early.count} sent in the warm-up)" if early.count else ""
         yield (
-            f"users waited for {100 * failing:.0f} % of the time for {plural(whole.errors, 'request')} that failed, "
-            "and sent nothing meanwhile"
+            f"users waited for {100 * failing:.0f} % of the time for {plural(whole.errors + early.count, 'request')} "
+            f"that failed{in_warmup}, and sent nothing meanwhile"
+        )
+    count, late = _late_from_warmup(measurements, document)
+    if late > MAX_LOST_SHARE * time:
+        yield (
+            f"users waited for {100 * late / time:.0f} % of the time for {plural(count, 'request')} of the warm-up, "
+            f"whose {'answer' if count == 1 else 'answers'} came late and {was(count)} not measured"
         )
     silence = _silence(measurements, document)
     if silence and not _stood_still(measurements, silence):
@@ -100,6 +109,14 @@ def kept_back(measurements: Measurements, document: RunDocument, judged: Sequenc
             f"{sent} of {offered} due requests {was(sent)} sent before the load ended, because maxInFlight "
             f"({load.max_in_flight}) kept the others back"
         )
+    count, late = _late_from_warmup(measurements, document)
+    early = measurements.warmup_failed
+    held = (late + early.sum_microseconds) / (load.max_in_flight * measurements.load or 1)
+    if held > MAX_LOST_SHARE:
+        yield (
+            f"{plural(count + early.count, 'request')} of the warm-up, which failed or came late, took up "
+            f"{100 * held:.0f} % of maxInFlight ({load.max_in_flight})"
+        )
     for item in judged:
         if item.state is State.MET and not _is_met_from_schedule(measurements, document, item):
             yield f"{item.name} misses its objective if it is measured from the time at which each request was due"
@@ -132,12 +149,37 @@ def user_time(measurements: Measurements, document: RunDocument) -> float:
     load = document.load
     if load.is_open or document.trace is not None:
         return 0.0
-    stages = load.stages or ()
-    seconds = sum(stage.duration_seconds for stage in stages)
-    users: float = load.concurrency or (load.sessions.users if load.sessions is not None else 0)
-    if seconds:
-        users = sum((stage.concurrency or 0) * stage.duration_seconds for stage in stages) / seconds
-    return users * measurements.load
+    if load.stages is not None:
+        return _user_time_of_stages(load.stages, measurements.load / MICROSECONDS) * MICROSECONDS
+    users = load.concurrency or (load.sessions.users if load.sessions is not None else 0)
+    return float(users * measurements.load)
+
+
+def _user_time_of_stages(stages: Sequence[RunStage], remaining: float) -> float:
+    """Return the area below the curve of the stages, up to the end of the load, in seconds."""
+    before = area = 0.0
+    for stage in stages:
+        last = float(stage.concurrency or 0)
+        first = before if stage.ramp else last
+        seconds = max(0.0, min(stage.duration_seconds, remaining))
+        # The mean level of a part of a ramp is that of its middle.
+        area += seconds * (first + (last - first) * seconds / stage.duration_seconds / 2)
+        before, remaining = last, remaining - seconds
+    return area
+
+
+def _late_from_warmup(measurements: Measurements, document: RunDocument) -> tuple[int, float]:
+    """Return how many answered requests of the warm-up hung in the load, and for how many microseconds together.
+
+    Long answers are not a sign of a server that hangs, so only those count that lasted longer than the thresholds and
+    than is usual. The time in which the server loads the model does not count.
+    """
+    latency = measurements.whole.histogram("request_latency")
+    limits = thresholds(document)
+    limits.append(SILENCE_FACTOR * latency.percentile(50) if latency.count else 0.0)
+    limit = max(limits) + loading_time(measurements)
+    found = [(value, count) for value, count in measurements.warmup_late.values() if value > limit]
+    return sum(count for _, count in found), sum(value * count for value, count in found) * MICROSECONDS
 
 
 def _silence(measurements: Measurements, document: RunDocument) -> float:

@@ -196,6 +196,10 @@ class Measurements(msgspec.Struct, rename="camel"):
     paused: _Count = 0
     #: Time of the load for which the users of a closed loop waited for requests that failed, of all users together.
     failing: _Count = 0
+    #: For how long requests of the warm-up lasted in the load, which are in no other figure: those that failed, and
+    #: those that were answered. Their users, or slots of `maxInFlight`, were not free for the load meanwhile.
+    warmup_failed: Histogram = field(default_factory=Histogram)
+    warmup_late: Histogram = field(default_factory=Histogram)
     #: The first request for which the server loaded the model, and until when it did.
     first_load: ModelLoad | None = None
     worst_lag: _Count = 0

@@ -44,6 +44,8 @@ def _add(merged: Measurements, part: Measurements) -> None:
         setattr(merged, name, getattr(merged, name) + getattr(part, name))
     merged.whole.merge(part.whole)
     merged.lag.merge(part.lag)
+    merged.warmup_failed.merge(part.warmup_failed)
+    merged.warmup_late.merge(part.warmup_late)
     for category, group in part.categories.items():
         if category not in merged.categories:
             merged.categories[category] = merged.group(group.bits)

@@ -149,7 +149,9 @@ class LoadRun:
             garbage = stack.enter_context(GarbageWatch())
             throttled = throttled_seconds()
             self._window.start()
-            self.recorder.begin(self._window.begin, self._window.measured_from)
+            # The pauses of users end with the load, which a closed loop knows from its start.
+            end = math.inf if self.document.load.is_open or self._is_trace else self._window.begin + self._curve.end
+            self.recorder.begin(self._window.begin, self._window.measured_from, end)
             watches = [asyncio.create_task(task) for task in (
                 watch_lag(self.clock, self.recorder.add_lag), self._watch(throttled), self._probe())]  # fmt: skip
             try:

@@ -1,7 +1,8 @@
 """Fills the measurements of a run, request by request. No request is kept, so memory does not grow with their number.
 
 All times are readings of the clock of the run, in seconds. `begin` has to be called first, and `finish` last. A request
-whose scheduled time is in the warm-up counts toward nothing but the timeline. `record` takes a few microseconds.
+whose scheduled time is in the warm-up counts toward nothing but the timeline, and the time of the load that it took
+from its user. `record` takes a few microseconds.
 """
 
 from __future__ import annotations
@@ -158,8 +159,9 @@ class Recorder:
             measurements.unsent += 1
         if sample.error is not None:
             self._add_error(measurements.errors, sample)
-            self._add_failing(sample)
             self._add_pause(sample)
+            if self._is_closed:
+                measurements.failing += round(self._seconds_in_load(sample) * MICROSECONDS)
         reading.add_to(measurements.whole, in_time=sample.ended <= self._load_end, is_whole=True)
         reading.add_to(self._category(sample.category), in_time=sample.ended <= self._load_end)
         if sample.step < len(measurements.steps):
@@ -193,10 +195,18 @@ class Recorder:
         self.measurements.first_load = load if first is None else min(first, load)
 
     def _add_to_warmup(self, sample: Sample) -> None:
+        """Count a request of the warm-up, and the time for which it kept its user, or its slot, from the load."""
+        measurements = self.measurements
         if sample.error is None:
-            self.measurements.warmup_answered += 1
+            measurements.warmup_answered += 1
+            lasting = measurements.warmup_late
         else:
-            self._add_error(self.measurements.warmup_errors, sample)
+            self._add_error(measurements.warmup_errors, sample)
+            self._add_pause(sample)
+            lasting = measurements.warmup_failed
+        seconds = self._seconds_in_load(sample)
+        if seconds > 0:
+            lasting.record(seconds)
 
     def _add_error(self, errors: dict[str, ErrorCount], sample: Sample) -> None:
         assert sample.error is not None  # noqa: S101 - narrows the type
@@ -207,16 +217,15 @@ class Recorder:
         counted.add(self._micro(sample.ended), one_line(sample.detail))
 
     def _add_pause(self, sample: Sample) -> None:
-        """Add the time for which a user of a closed loop waits after a failure, until the end of the load."""
+        """Add the time of the load for which a user of a closed loop waits after a failure."""
         if self._is_closed and sample.retry_after is not None:
-            seconds = max(0.0, min(sample.retry_after, _MAX_PAUSE, self._load_end - sample.ended))
+            until = min(sample.ended + min(sample.retry_after, _MAX_PAUSE), self._load_end)
+            seconds = max(0.0, until - max(sample.ended, self._measured_from))
             self.measurements.paused += round(seconds * MICROSECONDS)
 
-    def _add_failing(self, sample: Sample) -> None:
-        """Add the time of the load for which a user of a closed loop waited for a request that failed."""
-        if self._is_closed:
-            seconds = max(0.0, min(sample.ended, self._load_end) - max(sample.sent, self._measured_from))
-            self.measurements.failing += round(seconds * MICROSECONDS)
+    def _seconds_in_load(self, sample: Sample) -> float:
+        """Return for how long a request was in flight in the load."""
+        return max(0.0, min(sample.ended, self._load_end) - max(sample.sent, self._measured_from))
 
     def _add_to_timeline(self, sample: Sample, values: dict[str, int]) -> None:
         timeline, origin = self.measurements.timeline, self._measured_from

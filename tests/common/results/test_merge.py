@@ -43,6 +43,7 @@ SAMPLES = st.lists(
             cached_tokens=st.sampled_from([None, 0, 5]),
         ),
         st.builds(failed, st.sampled_from(list(ErrorClass)), TIMES, st.text(max_size=8), step=st.just(1)),
+        st.builds(failed, st.just(ErrorClass.TIMEOUT), TIMES, ended=st.just(700.0)),
         st.builds(empty, TIMES),
     ),
     max_size=60,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from llmendpoint_common.contracts.loadrun import (
     NOTHING_MEASURED,
+    RunSessions,
+    RunStage,
     Saturation,
     Summary,
     SweepResult,
@@ -480,6 +483,96 @@ class TestServerThatHangs:
     def run(samples: list[Sample], *objectives: str, users: int = 2) -> Summary:
         document = document_of(*objectives, concurrency=users)
         return summarize(measure(samples, document), document)
+
+
+class TestServerThatHangsFromTheWarmUpOn:
+    """Requests of the warm-up are in no figure. Those that hang keep their users, or their slots, from the load."""
+
+    #: The only user, or the only slot, that is left gets an answer every 0.2 s.
+    OTHERS = tuple(answered(at=0.2 * index) for index in range(499))
+    #: Three requests of the warm-up hang until the end of the drain, or until 95 s of the load.
+    HUNG = (failed(ErrorClass.UNFINISHED, at=-2.0, ended=LOAD_SECONDS + 2),) * 3
+    LATE = (answered(97.0, at=-2.0),) * 3
+
+    @pytest.mark.parametrize("load", [
+        {"concurrency": 4}, {"sessions": RunSessions(4)}, {"stages": (RunStage(LOAD_SECONDS, concurrency=4),)},
+    ])  # fmt: skip
+    def test_does_not_pass_with_the_load_of_the_other_users(self, load: dict[str, Any]) -> None:
+        summary = self.run([*self.HUNG, *self.OTHERS], "ttft:p95=500ms", "error_rate=1%", **load)
+        assert outcome(summary) == NOT_MEASURED
+        assert (summary.requests, summary.errors) == (499, 0)
+        assert (
+            "users waited for 75 % of the time for 3 requests that failed (3 sent in the warm-up), and sent "
+            "nothing meanwhile"
+        ) in summary.message
+
+    def test_does_not_pass_if_it_answers_late_because_such_answers_are_not_measured(self) -> None:
+        summary = self.run([*self.LATE, *self.OTHERS], "ttft:p95=500ms", "error_rate=1%", concurrency=4)
+        assert outcome(summary) == NOT_MEASURED
+        assert (
+            "users waited for 71 % of the time for 3 requests of the warm-up, whose answers came late and were not "
+            "measured"
+        ) in summary.message
+
+    @pytest.mark.parametrize("samples", [HUNG, LATE])
+    def test_does_not_pass_with_the_slots_that_are_left(self, samples: tuple[Sample, ...]) -> None:
+        summary = self.run([*samples, *self.OTHERS], "ttft:p95=500ms", "error_rate=1%", rate=5.0, max_in_flight=4)
+        assert outcome(summary) == NOT_MEASURED
+        assert "3 requests of the warm-up, which failed or came late, took up 7" in summary.message
+        assert "% of maxInFlight (4)" in summary.message
+
+    def test_is_judged_by_its_other_requests_if_up_to_five_percent_of_the_users_hang(self) -> None:
+        for load in ({"concurrency": 60}, {"rate": 5.0, "max_in_flight": 60}):
+            assert outcome(self.run([*self.HUNG, *self.OTHERS], "ttft:p95=500ms", **load)) == PASSED
+
+    def test_is_judged_by_the_load_if_it_fails_only_in_the_warm_up(self) -> None:
+        hung = [failed(ErrorClass.TIMEOUT, at=-5.0, ended=-0.1)] * 3
+        assert outcome(self.run([*hung, *self.OTHERS], "ttft:p95=500ms", concurrency=4)) == PASSED
+
+    def test_is_not_one_that_needs_long_for_every_answer(self) -> None:
+        samples = [answered(20.0, at=20.1 * index - 2) for index in range(6) for _ in range(10)]
+        assert outcome(self.run(samples, "error_rate=1%", concurrency=10)) == PASSED
+
+    def test_does_not_pass_if_users_wait_in_the_load_after_failures_of_the_warm_up(self) -> None:
+        refused = [failed(ErrorClass.UNAVAILABLE, at=-2.0, retry_after=300.0)] * 3
+        summary = self.run([*refused, *self.OTHERS], "ttft:p95=500ms", "error_rate=1%", concurrency=4)
+        assert outcome(summary) == NOT_MEASURED
+        assert "users waited for 75 % of the time after failures (Retry-After" in summary.message
+
+    @staticmethod
+    def run(samples: Sequence[Sample], *objectives: str, **load: Any) -> Summary:
+        document = document_of(*objectives, **load)
+        return summarize(measure(samples, document, warmup=5.0), document)
+
+
+class TestUserThatHangsInARamp:
+    """The time of the users is the area below the curve of the load: 30 users for 100 s are 15 in a ramp from 0."""
+
+    OTHERS = tuple(answered(at=0.05 * index) for index in range(1990))
+    HUNG = failed(ErrorClass.UNFINISHED, at=1.0, ended=LOAD_SECONDS + 1)
+
+    @pytest.mark.parametrize("stages", [
+        (RunStage(100, concurrency=30, ramp=True),),
+        (RunStage(50, concurrency=30, ramp=True), RunStage(50, concurrency=0, ramp=True)),
+        (RunStage(50, concurrency=10), RunStage(50, concurrency=30, ramp=True)),
+        (RunStage(50, concurrency=15), RunStage(50, concurrency=15)),
+    ])  # fmt: skip
+    def test_does_not_pass_if_it_is_more_than_five_percent_of_the_users_on_average(
+        self, stages: tuple[RunStage, ...]
+    ) -> None:
+        assert outcome(self.run(stages)) == NOT_MEASURED
+
+    def test_is_judged_by_its_error_if_it_is_less(self) -> None:
+        assert outcome(self.run((RunStage(100, concurrency=42, ramp=True),))) == PASSED
+
+    def test_is_compared_with_the_part_of_the_load_that_was_sent(self) -> None:
+        """The load ended in the first of two stages, with fewer users than their mean."""
+        stages = (RunStage(100, concurrency=15), RunStage(100, concurrency=100))
+        assert outcome(self.run(stages)) == NOT_MEASURED
+
+    def run(self, stages: tuple[RunStage, ...]) -> Summary:
+        document = document_of("ttft:p95=900ms", "error_rate=5%", stages=stages)
+        return summarize(measure([*self.OTHERS, self.HUNG], document), document)
 
 
 class TestOpenLoopWhoseRequestsWereKeptBack:

@@ -208,6 +208,23 @@ class TestClosedLoop:
         assert all(5.0 <= gap <= 6.0 for gap in gaps)
         assert len(gaps) >= 9
 
+    def test_a_user_that_waits_beyond_the_end_of_the_load_has_paused_until_then(self) -> None:
+        outcome = drive(
+            RunLoad(concurrency=1, duration_seconds=60), fail=lambda _: ErrorClass.TOO_MANY_REQUESTS, retry_after=300.0
+        )
+        assert outcome.measurements.paused == pytest.approx(60_000_000, abs=1_000_000)
+
+    def test_a_request_of_the_warm_up_that_hangs_takes_its_user_from_the_load(self) -> None:
+        times = iter((10_000.0, 20.0))
+        measurements = drive(
+            RunLoad(concurrency=3, duration_seconds=30, warmup_seconds=5, drain_timeout_seconds=1),
+            service=lambda: next(times, 0.5),
+        ).measurements
+        assert measurements.whole.errors == 0
+        assert measurements.warmup_failed.count == 1
+        assert measurements.warmup_failed.sum == pytest.approx(30.0)
+        assert measurements.warmup_late.max == pytest.approx(15.0, abs=0.5)
+
 
 class TestSessions:
     def test_the_history_of_a_conversation_grows(self) -> None:
