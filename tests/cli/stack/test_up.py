@@ -128,6 +128,28 @@ def test_traffic_runs_in_the_background_until_it_is_stopped(running: LocalStack)
     assert status(running)["healthy"]
 
 
+def test_traffic_with_other_options_replaces_the_one_that_runs_and_stays_healthy(running: LocalStack) -> None:
+    assert running.run("traffic", "--detach", "--rate", "0.2").returncode == 0
+    earlier = running.record("traffic").pid
+    log = running.folders.logs / "supervisor.log"
+    ended = log.read_text().count("traffic: ended")
+    seen = set()
+
+    def is_replaced() -> bool:
+        has_ended = log.read_text().count("traffic: ended") > ended
+        record = read_process(running.folders, "traffic")
+        seen.add(None if record is None else record.phase)
+        return has_ended and record is not None and record.pid != earlier
+
+    with subprocess.Popen(running.command("traffic", "--detach", "--rate", "0.5"), stdout=subprocess.PIPE, text=True,
+                          env=running.environment) as replacing:  # fmt: skip
+        wait_until(is_replaced)
+        assert "These options replace those of the traffic that ran in the background." in replacing.communicate()[0]
+    assert seen == {Phase.RUNNING}
+    assert process(running, "traffic")["healthy"]
+    assert running.run("traffic", "--stop").returncode == 0
+
+
 def test_traffic_in_the_background_keeps_keys_out_of_the_list_of_processes(running: LocalStack) -> None:
     done = running.run("traffic", "--detach", "--api-key", KEY)
     assert done.returncode == 2
