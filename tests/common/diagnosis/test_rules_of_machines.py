@@ -192,6 +192,16 @@ def test_a_model_that_is_being_pulled_is_not_a_fault() -> None:
     assert not is_wrong([finding])
 
 
+@pytest.mark.parametrize("phase", [ModelPhase.PULLING, ModelPhase.FAILED])
+def test_a_sidecar_that_is_not_ready_is_never_ok(phase: ModelPhase) -> None:
+    model = ModelStatus("c", phase, ModelReason.PULL_FAILED if phase is ModelPhase.FAILED else None, "c: at 30 %")
+    facts = sidecar(status=SidecarStatus("1", False, False, True, "0.17.4", (model,), Totals()))
+    for each in (facts, without_ollama(REFUSED)):
+        check = next(check for check in machine_checks(each, machine_findings(each)) if check.name == "sidecar")
+        assert check.state is CheckState.NOT_CHECKED
+        assert check.words == "ollama at localhost:8001 is not ready, see below"
+
+
 def test_the_sidecar_tells_that_ollama_does_not_run_if_nobody_knows_its_address() -> None:
     facts = replace(HEALTHY, ollamas=(), sidecars=(replace(SIDECAR, status=CUT_OFF, upstream=""),))
     assert only(facts).cause == Cause.OLLAMA_NOT_RUNNING
