@@ -13,7 +13,7 @@ from llmendpoint_cli.manifest.endpoint import read_endpoint
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.plan import Plan, make_plan
 from llmendpoint_cli.stack.ports import Ports, holder_of
-from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
+from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream, up_command
 from llmendpoint_cli.stack.state import Program
 from llmendpoint_cli.stack.summary import exposure, where
 from llmendpoint_cli.stack.upstreams import Upstream, choose_upstreams, url_of_machine
@@ -153,6 +153,19 @@ def test_a_chosen_port_that_another_program_of_the_stack_has_is_refused(tmp_path
     request = Request(listen=address, metrics_listen=address, dashboard=False, prometheus=False)
     with pytest.raises(StackError, match=f"port {address.port} is in use by another program of the stack; choose"):
         plan(tmp_path, request)
+
+
+def test_the_command_that_starts_a_stack_again_has_the_variables_of_ollama(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("OLLAMA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OLLAMA_MODELS", "/a b")
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1234")
+    monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+    stack = plan(tmp_path, Request(dashboard=False, prometheus=False))[0].stack
+    again = up_command(stack.request, stack.environment)
+    assert again == "OLLAMA_HOST=127.0.0.1:1234 OLLAMA_MODELS='/a b' llmendpoint up --no-dashboard --no-prometheus"
 
 
 @pytest.mark.parametrize("simulator", [True, False])

@@ -22,7 +22,7 @@ import pytest
 from llmendpoint_cli.stack.logfile import tail_of
 from llmendpoint_cli.stack.state import Phase, read_process, read_stack
 from llmendpoint_cli.stack.upstreams import url_of_machine
-from support.local_stack import BARE, LocalStack, free_ports, local_stack
+from support.local_stack import BARE, NO_OLLAMA, LocalStack, free_ports, local_stack
 from support.real_ollama import ollama_program
 from support.waiting import wait_until
 
@@ -448,7 +448,8 @@ def test_a_killed_supervisor_takes_its_programs_along_and_up_starts_them_again(s
     os.kill(stack.record("supervisor").pid, signal.SIGKILL)
     done = stack.run("status")
     assert done.returncode == 1
-    assert "it was killed; `llmendpoint up --no-dashboard --no-prometheus` starts the stack again" in done.stdout
+    again = f"OLLAMA_HOST={NO_OLLAMA} llmendpoint up --no-dashboard --no-prometheus"
+    assert f"it was killed; `{again}` starts the stack again" in done.stdout
     stack.up()
     assert status(stack)["healthy"]
     stack.down()
