@@ -137,8 +137,8 @@ async def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[
 async def _load(file: str | None, context: str | None, configuration: Configuration) -> str:
     """Fill in the configuration from a kubeconfig, and return the namespace of the context.
 
-    Raises ConfigException, or ClusterError if the file cannot be read or is damaged: the package kubernetes then fails in
-    many ways, because it does not check the types of the content.
+    Raises ConfigException, or ClusterError if the file cannot be read or is damaged. The package kubernetes then raises
+    various errors, because it does not check the types of the content.
     """
     try:
         await load_kube_config(file, context, client_configuration=configuration)

@@ -42,6 +42,13 @@ def use_stack(options: Namespace) -> Folders | None:
     return folders
 
 
+def first_proxy() -> str:
+    """Return the URL of the first proxy of the stack that is up, or an empty text if there is none."""
+    folders = Folders()
+    stack = read_stack(folders) if supervisor_runs(folders) else None
+    return stack.sidecars[0].proxy_url if stack is not None and stack.sidecars else ""
+
+
 def output_in_stack(folders: Folders) -> OutputFolder | None:
     """Return the prepared folder of a new run in the state folder, and say on stderr where the result is stored.
 
