@@ -15,7 +15,7 @@ from llmendpoint_cli.stack.state import Stack, read_stack
 from llmendpoint_cli.stack.summary import first_model
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.folder_lock import is_locked
-from llmendpoint_loadjob.report.files import OutputFolder
+from llmendpoint_loadjob.report.files import OutputFolder, read_summary
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
 
 KEPT_RUNS = 100
@@ -79,6 +79,22 @@ def remove_old_runs(folder: Path, kept: int) -> None:
     for run in runs[kept:]:
         if not is_locked(run):
             shutil.rmtree(run, ignore_errors=True)
+
+
+def stored_runs(folder: Path) -> list[str]:
+    """Return a line for each run in a folder, the newest first: its folder, and its result or state."""
+    runs = sorted((run for run in folder.iterdir() if run.is_dir()), reverse=True) if folder.is_dir() else []
+    return [f"{run}  {_state(run)}" for run in runs]
+
+
+def _state(run: Path) -> str:
+    if is_locked(run):
+        return "running"
+    try:
+        summary = read_summary(run)
+    except OutputError:
+        return "no result"
+    return f"{summary.verdict} ({summary.reason}), {summary.requests} requests to {summary.model}"
 
 
 def _admin_url(stack: Stack, url: str) -> str | None:
