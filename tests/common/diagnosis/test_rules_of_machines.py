@@ -197,7 +197,7 @@ def test_a_model_that_is_being_pulled_is_not_a_fault() -> None:
 
 @pytest.mark.parametrize("phase", [ModelPhase.PULLING, ModelPhase.FAILED])
 def test_a_sidecar_that_is_not_ready_is_never_ok(phase: ModelPhase) -> None:
-    model = ModelStatus("c", phase, ModelReason.PULL_FAILED if phase is ModelPhase.FAILED else None, "c: at 30 %")
+    model = ModelStatus("c", phase, ModelReason.PULL_FAILED if phase is ModelPhase.FAILED else "", "c: at 30 %")
     facts = sidecar(status=SidecarStatus("1", False, False, True, "0.17.4", (model,), Totals()))
     for each in (facts, without_ollama(REFUSED)):
         check = next(check for check in machine_checks(each, machine_findings(each)) if check.name == "sidecar")
