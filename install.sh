@@ -83,6 +83,22 @@ create_environment() {
   "$1/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation "$SOURCE"
 }
 
+# Prints the Python of the stack that `llmendpoint up` has started, if that is the one of another installation.
+other_stack() {
+  case $(readlink "$LINK") in
+    "$HOME_FOLDER"/*) "$(dirname "$(readlink "$LINK")")/python" - "$HOME_FOLDER" 2>/dev/null <<'EOF' || : ;;
+import sys
+from os.path import dirname, realpath
+from llmendpoint_cli.stack.state import read_stack
+
+# Ollama and Prometheus are programs of the machine. The sidecars are always ours.
+programs = [program.command[0] for program in read_stack().programs if program.kind == "sidecar"]
+if not any(realpath(dirname(program)).startswith(realpath(sys.argv[1]) + "/") for program in programs):
+    print(programs[0])
+EOF
+  esac
+}
+
 install() {
   case $(uname -s) in
     Linux | Darwin) ;;
@@ -96,7 +112,7 @@ install() {
   if [ -d "$HOME_FOLDER" ] && [ ! -f "$HOME_FOLDER/.installed" ]; then
     fail "$HOME_FOLDER exists, and was not created by this installer; remove it, or choose another --prefix"
   fi
-  if [ -x "$LINK" ] && "$LINK" status --format json 2>/dev/null | grep -q '"up": true'; then
+  if [ -x "$LINK" ] && [ -z "$(other_stack)" ] && "$LINK" status --format json 2>/dev/null | grep -q '"up": true'; then
     fail "llmendpoint is running, and its files would be replaced; end it with: $LINK down"
   fi
   check_access
@@ -125,7 +141,11 @@ uninstall() {
   if [ ! -f "$HOME_FOLDER/.installed" ]; then
     fail "there is nothing to remove: $HOME_FOLDER does not exist, or was not created by this installer"
   fi
-  if [ -x "$LINK" ]; then
+  other=
+  if [ -x "$LINK" ]; then other=$(other_stack); fi
+  if [ -n "$other" ]; then
+    say "another installation has started what llmendpoint up runs ($other), so it is not ended"
+  elif [ -x "$LINK" ]; then
     "$LINK" down || say "the programs of llmendpoint up could not be ended; the files are removed all the same"
   fi
   if [ -L "$LINK" ]; then

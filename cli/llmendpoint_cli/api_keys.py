@@ -17,14 +17,19 @@ def use_key_of_stack(options: Namespace) -> None:
 
     A run without `--url` goes through such a proxy. A key that the user names takes precedence.
     """
-    folders = Folders()
     if options.run is not None or options.api_key is not None or options.api_key_file is not None:
         return
-    stack = read_stack(folders) if supervisor_runs(folders) else None
-    path = None if stack is None else key_file(folders, stack, options.url)
+    path = key_file_of_stack(options.url)
     if path is not None:
         options.api_key_file = path
         print(f"the requests have the API key of the tenant {path.name}", file=sys.stderr)
+
+
+def key_file_of_stack(url: str | None) -> Path | None:
+    """Return the file with the API key for requests to a URL, as `key_file` does, of the stack that is up."""
+    folders = Folders()
+    stack = read_stack(folders) if supervisor_runs(folders) else None
+    return None if stack is None else key_file(folders, stack, url)
 
 
 def key_file(folders: Folders, stack: Stack, url: str | None) -> Path | None:

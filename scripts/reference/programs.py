@@ -34,7 +34,7 @@ _PROGRAMS = (
     (demo.command_line(), ["llmendpoint demo"]),
     (load.command_line(), ["llmendpoint load"]),
     (traffic.command_line(), ["llmendpoint traffic"]),
-    (results.command_line(), ["llmendpoint results RUN"]),
+    (results.command_line(), ["llmendpoint results [RUN]"]),
     (results.compare_command_line(), ["llmendpoint results compare BASELINE RUN"]),
     (doctor.command_line(), ["llmendpoint doctor"]),
     (questions.list_command_line(), ["llmendpoint questions list"]),

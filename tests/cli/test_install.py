@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.local_stack import NO_OLLAMA
+from support.local_stack import NO_OLLAMA, local_stack
 
 ROOT = Path(__file__).parents[2]
 #: uv is a package of the development environment.
@@ -112,6 +112,27 @@ def test_files_of_others_are_not_touched(tmp_path: Path) -> None:
     assert "was not created by this installer" in install(tmp_path).stderr
     assert "was not created by this installer" in install(tmp_path, "--uninstall").stderr
     assert folder.is_dir()
+
+
+def test_a_stack_of_another_installation_is_not_ended(tmp_path: Path) -> None:
+    """The installation has the packages of this one. The stack is started with the Python of this one."""
+    folder = tmp_path / "prefix" / "share" / "llmendpoint"
+    programs = folder / "environment-1" / "bin"
+    programs.mkdir(parents=True)
+    (folder / ".installed").touch()
+    (tmp_path / "prefix" / "bin").mkdir()
+    (tmp_path / "prefix" / "bin" / "llmendpoint").symlink_to(programs / "llmendpoint")
+    for name, words in (("python", ""), ("llmendpoint", "-m llmendpoint_cli")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
+        (programs / name).chmod(0o755)
+    with local_stack(tmp_path / "state") as stack:
+        stack.up()
+        removed = install(tmp_path, "--uninstall", **stack.environment)
+        assert removed.returncode == 0, removed.stdout + removed.stderr
+        assert "another installation has started what llmendpoint up runs" in removed.stdout
+        assert not folder.exists()
+        assert stack.run("status").returncode == 0
+        stack.down()
 
 
 def _can_install() -> bool:

@@ -26,11 +26,13 @@ from llmendpoint_cli.commands.picker import plan
 from llmendpoint_cli.main import main
 from llmendpoint_cli.stack.ports import free_port
 from llmendpoint_cli.stack.process import process
+from llmendpoint_cli.stack.state import read_stack
 from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_document
 from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.contracts.loadrun.presets import Scenario
 from llmendpoint_loadjob.settings import parse_settings
+from support.local_stack import LocalStack, free_ports, local_stack
 
 
 class Terminal:
@@ -199,6 +201,54 @@ def test_the_picker_offers_what_the_variables_say(terminal_of: Terminals, simula
     terminal.type("y")
     assert terminal.end() in (0, 98)
     assert json.loads((tmp_path / "out/summary.json").read_bytes())["requests"] == 2
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[LocalStack]:
+    """A stack whose proxy needs an API key."""
+    (tmp_path / "key").write_text("sk-1\n")
+    with local_stack(tmp_path / "state") as stack:
+        stack.up("--key", f"team-a={tmp_path / 'key'}", "--listen", f"127.0.0.1:{free_ports(1)[0]}")
+        yield stack
+        stack.down()
+
+
+def test_the_picker_offers_the_proxy_of_the_stack_and_sends_its_key(
+    terminal_of: Terminals, stack: LocalStack, tmp_path: Path
+) -> None:
+    up = read_stack(stack.folders)
+    assert up is not None
+    url = up.sidecars[0].proxy_url
+    variables = {"LLMENDPOINT_STATE_DIR": str(stack.folders.root), "LLMENDPOINT_LOAD_MAX_REQUESTS": "2"}
+    terminal = terminal_of("load", columns=200, **variables)
+    for question in ("Scenario", f"URL of the model server ({url})", "Model (simulated:latest)"):
+        terminal.until(question)
+        terminal.type("")
+    terminal.until("Folder for the results")
+    terminal.type(str(tmp_path / "out"))
+    terminal.until("Run it?")
+    terminal.type("y")
+    assert terminal.end() in (0, 98)
+    summary = json.loads((tmp_path / "out/summary.json").read_bytes())
+    assert (summary["requests"], summary["errors"]) == (2, 0)
+
+
+def test_the_picker_says_that_a_server_needs_an_api_key(terminal_of: Terminals, stack: LocalStack) -> None:
+    up = read_stack(stack.folders)
+    assert up is not None
+    url = up.sidecars[0].proxy_url
+    for key, sentence in (("", "needs an API key"), ("sk-2", "refuses the API key")):
+        terminal = terminal_of("load", columns=200, LLMENDPOINT_LOAD_URL=url, LLMENDPOINT_LOAD_API_KEY=key)
+        for question in ("Scenario", "URL of the model server"):
+            terminal.until(question)
+            terminal.type("")
+        terminal.until("Model:")
+        said = " ".join(terminal.plain.split())
+        assert f"{url} {sentence}" in said
+        assert "LLMENDPOINT_LOAD_API_KEY_FILE" in said
+        assert "sk-2" not in said
+        terminal.type("\x04")
+        assert terminal.end() == 130
 
 
 def test_the_picker_does_not_ask_for_a_model_forever(terminal_of: Terminals) -> None:

@@ -77,6 +77,37 @@ def test_what_is_not_a_run_is_refused(name: str, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err.startswith(f"llmendpoint results: {name}: ")
 
 
+def test_without_a_run_those_of_the_stack_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LLMENDPOINT_STATE_DIR", str(tmp_path))
+    assert main(["results"]) == 0
+    assert f"{tmp_path / 'runs'} has no runs" in capsys.readouterr().out
+    for name in ("20260101T000000Z-a", "20260102T000000Z-b", "20260103T000000Z-c"):
+        folder = OutputFolder(tmp_path / "runs" / name)
+        folder.prepare()
+        if name.endswith("a"):
+            folder.write(summary(scale=1.0))
+        if not name.endswith("c"):
+            folder.release()
+    try:
+        assert main(["results"]) == 0
+    finally:
+        folder.release()
+    running, broken, ended = capsys.readouterr().out.splitlines()
+    assert running == f"{tmp_path}/runs/20260103T000000Z-c  running"
+    assert broken == f"{tmp_path}/runs/20260102T000000Z-b  no result"
+    assert ended.startswith(f"{tmp_path}/runs/20260101T000000Z-a  Failed (ObjectivesMissed), 1000 requests to ")
+
+
+@pytest.mark.parametrize("words", [["--wait"], ["--requests"], ["--out=x"], ["--format=json"]])
+def test_options_about_one_run_need_a_run(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["results", *words])
+    assert ended.value.code == 2
+    assert "--out, --format, --requests and --wait need a RUN" in capsys.readouterr().err
+
+
 def test_two_runs_are_compared(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [str(runs / "before"), str(runs / "after")]
     assert main(["results", "compare", *names]) == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import msgspec
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException, list_kube_config_contexts, load_incluster_config, load_kube_config
+from yaml import YAMLError
 
 from llmendpoint_cli.cluster.names import ObjectName
 from llmendpoint_common.contracts.cluster import GROUP, VERSION
@@ -118,8 +120,7 @@ async def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[
     configuration = Configuration()
     file = None if kubeconfig is None else str(kubeconfig)
     try:
-        await load_kube_config(file, context, client_configuration=configuration)
-        namespace = _namespace(file, context)
+        namespace = await _load(file, context, configuration)
     except ConfigException as error:
         if kubeconfig is not None or context is not None:
             raise ClusterError(f"the kubeconfig cannot be used: {error}") from None
@@ -131,6 +132,23 @@ async def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[
     configuration.proxy = configuration.proxy or proxy_for(configuration.host)
     configuration.disable_strict_ssl_verification = True
     return configuration, namespace.strip()
+
+
+async def _load(file: str | None, context: str | None, configuration: Configuration) -> str:
+    """Fill in the configuration from a kubeconfig, and return the namespace of the context.
+
+    Raises ConfigException, or ClusterError if the file cannot be read or is damaged. The package kubernetes then raises
+    various errors, because it does not check the types of the content.
+    """
+    try:
+        await load_kube_config(file, context, client_configuration=configuration)
+        return _namespace(file, context)
+    except OSError as error:
+        raise ClusterError(f"the kubeconfig cannot be used: {error.filename}: {error.strerror}") from None
+    except (TypeError, ValueError, AttributeError, LookupError, YAMLError) as error:
+        name = file or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        reason = " ".join(str(error).split())
+        raise ClusterError(f"the kubeconfig cannot be used: {name} is damaged, or is another file: {reason}") from None
 
 
 def _namespace(file: str | None, context: str | None) -> str:

@@ -1,7 +1,8 @@
 """Asks which scenario to run, and shows what it will do, before `llmendpoint load` runs it.
 
 The variables of the load generator (`LLMENDPOINT_LOAD_URL` and others) apply as they do to a command line: they are the
-defaults of the questions, and what they set is part of the plan.
+defaults of the questions, and what they set is part of the plan. If a stack is up, its first proxy is the default
+server, and its API key is sent.
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
 from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request
 
 from rich.console import Console
 from rich.prompt import Confirm, Prompt
 from rich.table import Table
 from rich.text import Text
 
+from llmendpoint_cli.api_keys import key_file_of_stack
 from llmendpoint_cli.direct import open_url
+from llmendpoint_cli.stack.runs import first_proxy
 from llmendpoint_common.contracts.loadrun import Api, RunDocument
 from llmendpoint_common.contracts.loadrun.presets import PRESETS, Scenario
 from llmendpoint_common.process import exit_codes
@@ -27,7 +34,7 @@ from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.figures import number
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
 from llmendpoint_loadjob.run_values import parse_url
-from llmendpoint_loadjob.settings import ENVIRONMENT_PREFIX, parse_settings
+from llmendpoint_loadjob.settings import ENVIRONMENT_PREFIX, parse_settings, read_api_key
 
 _SECONDS = 3.0
 #: Number of times that a question is asked if the answer cannot be used.
@@ -40,6 +47,14 @@ class Answers(NamedTuple):
     """The answers as arguments of `llmendpoint load`."""
 
     arguments: list[str]
+
+
+class Offer(NamedTuple):
+    """The API of a server and the names of its models. `is_refused` is whether it asks for another API key."""
+
+    api: Api
+    models: list[str]
+    is_refused: bool = False
 
 
 def ask(console: Console | None = None) -> Answers | int:
@@ -62,9 +77,12 @@ def _ask(console: Console) -> Answers | int:
         *(str(index + 1) for index in range(len(scenarios))), *scenarios], show_choices=False)  # fmt: skip
     scenario = scenarios[int(picked) - 1] if picked.isdecimal() else Scenario(picked)
     url = _url(console)
-    api, models = offered_models(url)
+    key = _api_key(url)
+    api, models, is_refused = offered_models(url, key)
     if models:
         console.print(Text(f"models: {_some(models)}"))
+    elif is_refused:
+        console.print(Text(_refusal(url, key), "yellow"), soft_wrap=True)
     else:
         console.print(Text(f"{url} does not list its models.", "yellow"))
     model = _model(console, models)
@@ -89,14 +107,15 @@ def _show_scenarios(console: Console, scenarios: Sequence[Scenario]) -> None:
 
 
 def _url(console: Console) -> str:
-    default = _variable("URL") or DEFAULT_URL
+    usual = first_proxy() or DEFAULT_URL
+    default = _variable("URL") or usual
     while True:
         text = _answer(console, "URL of the model server", default)
         try:
             return parse_url(text)
         except ValueError as error:
             console.print(Text(str(error), "red"), soft_wrap=True)
-            default = DEFAULT_URL
+            default = usual
 
 
 def _model(console: Console, models: Sequence[str]) -> str:
@@ -136,20 +155,45 @@ def _variable(name: str) -> str:
     return os.environ.get(ENVIRONMENT_PREFIX + name, "").strip()
 
 
-def offered_models(url: str) -> tuple[Api, list[str]]:
+def _api_key(url: str) -> str:
+    """Return the API key for a server: that of the variables, or that of the stack, or an empty text.
+
+    Raises APIKeyError if a file cannot be read.
+    """
+    named = _variable("API_KEY_FILE")
+    path = Path(named) if named else None if _variable("API_KEY") else key_file_of_stack(url)
+    return _variable("API_KEY") if path is None else read_api_key(path)
+
+
+def _refusal(url: str, key: str) -> str:
+    what = "refuses the API key" if key else "needs an API key"
+    return (
+        f"{url} {what}, so its models are not known. Name a file with a key in the variable "
+        f"{ENVIRONMENT_PREFIX}API_KEY_FILE, or use `llmendpoint load --api-key-file FILE`."
+    )
+
+
+def offered_models(url: str, key: str) -> Offer:
     """Return the API of a server and the names of its models, which are unknown if it does not list them."""
     base = url.rstrip("/").removesuffix("/v1")
-    for api, path, key, name in (
+    is_refused = False
+    for api, path, rows_key, name in (
         (Api.OLLAMA_CHAT, "/api/tags", "models", "name"),
         (Api.OPENAI_CHAT, "/v1/models", "data", "id"),
     ):
+        request = Request(base + path)  # noqa: S310 - parse_url has checked the scheme
+        if key:
+            # Another server, to which this one redirects, must not get the key.
+            request.add_unredirected_header("Authorization", f"Bearer {key}")
         try:
-            with open_url(base + path, _SECONDS) as response:
-                rows = json.loads(response.read(1 << 20))[key]
-            return api, [str(row[name]) for row in rows if isinstance(row, dict) and name in row]
+            with open_url(request, _SECONDS) as response:
+                rows = json.loads(response.read(1 << 20))[rows_key]
+            return Offer(api, [str(row[name]) for row in rows if isinstance(row, dict) and name in row])
+        except HTTPError as error:
+            is_refused |= error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return Api.OLLAMA_CHAT, []
+    return Offer(Api.OLLAMA_CHAT, [], is_refused)
 
 
 def plan(document: RunDocument) -> list[str]:

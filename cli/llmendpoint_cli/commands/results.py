@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmendpoint_cli.runs import FAILURES, Run, cluster_options, exit_code_of_error, find_run
+from llmendpoint_cli.stack.folders import Folders
+from llmendpoint_cli.stack.runs import stored_runs
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.flags import Flags, choice, one_of
@@ -27,6 +29,7 @@ ENVIRONMENT_PREFIX = "LLMENDPOINT_RESULTS_"
 
 _DESCRIPTION = "Show the result of a load run: a summary.json, the folder of a run, or a LoadTest on a cluster."
 _EXAMPLES = """examples:
+  llmendpoint results
   llmendpoint results out
   llmendpoint results default/nightly --out nightly
   llmendpoint results default/nightly --wait --format json
@@ -41,7 +44,8 @@ _COMPARE_DESCRIPTION = "Compare two load runs. The first one is the baseline; th
 def command_line(program: str = "llmendpoint results") -> Flags:
     """Return the options that show a run."""
     flags = Flags(program, ENVIRONMENT_PREFIX, _DESCRIPTION, _EXAMPLES)
-    flags.positional("RUN", "a summary.json, the folder of a run, or NAMESPACE/NAME of a LoadTest")
+    flags.positional("RUN", "a summary.json, the folder of a run, or NAMESPACE/NAME of a LoadTest (default: list the "
+                     "runs that `llmendpoint load` has stored while a stack was up)", "?")  # fmt: skip
     output = flags.group("output")
     output.option("out", Path, None, "folder for summary.json, report.html and summary.csv of the run")
     output.option("format", choice(OutputFormat), "table", f"result on stdout: {one_of(OutputFormat)}", value="FORMAT")
@@ -72,7 +76,9 @@ def main(arguments: Sequence[str], program: str = "llmendpoint results") -> int:
             name = f"{program} compare"
             return _compare(compare_command_line(name).parse(arguments[1:]))
         name = program
-        return _show(command_line(name).parse(_with_short(arguments)))
+        flags = command_line(name)
+        options = flags.parse(_with_short(arguments))
+        return _list(flags, options) if options.run is None else _show(options)
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
     except FAILURES as error:
@@ -83,6 +89,20 @@ def main(arguments: Sequence[str], program: str = "llmendpoint results") -> int:
 def _with_short(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with `-o`, which kubectl's users expect, written in full."""
     return ["--out" if word == "-o" else word for word in arguments]
+
+
+def _list(flags: Flags, options: Namespace) -> int:
+    """Print the runs in the state folder, the newest first, and return the exit code."""
+    if options.wait or options.requests or options.out is not None or options.format is not OutputFormat.TABLE:
+        flags.refuse("--out, --format, --requests and --wait need a RUN")
+    folder = Folders().runs
+    runs = stored_runs(folder)
+    with tolerated_output():
+        if not runs:
+            print(f"{folder} has no runs. Without --out, `llmendpoint load` stores its runs there while a stack is up.")
+        for run in runs:
+            print(run)
+    return exit_codes.OK
 
 
 def _show(options: Namespace) -> int:

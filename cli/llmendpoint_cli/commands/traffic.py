@@ -111,6 +111,8 @@ def _detach(flags: Flags, options: Namespace, words: list[str]) -> int:
         read_inputs(loadjob.settings_of(flags, flags.parse(programs[0].command[3:], environment={})))
         kept = [program for program in stack.programs if program.kind is not Kind.TRAFFIC]
         _change(folders, msgspec.structs.replace(stack, programs=(*kept, *programs)))
+        if len(kept) < len(stack.programs):
+            print("These options replace those of the traffic that ran in the background.")
         for program in programs:
             _await(folders, program.name, runs=True)
             print(f"{program.name}: runs in the background; `llmendpoint traffic --stop` or `llmendpoint down` ends it")

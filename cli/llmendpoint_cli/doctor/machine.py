@@ -70,7 +70,7 @@ async def machine_facts(options: Namespace) -> MachineFacts:
     if stack is None:
         return facts
     processes = tuple(await asyncio.to_thread(_processes, folders, stack))
-    return replace(facts, processes=processes, up=up_command(stack.request))
+    return replace(facts, processes=processes, up=up_command(stack.request, stack.environment))
 
 
 def places_of(options: Namespace, stack: Stack | None) -> Places:

@@ -116,7 +116,7 @@ def _supervisor(folders: Folders, stack: Stack) -> Health:
         # A supervisor that was asked to end, but not by `down`, has left its record.
         was_asked = record is not None and record.phase is Phase.STOPPING
         how = "it was asked to end" if was_asked else "it was killed"
-        message = f"{how}; `{up_command(stack.request)}` starts the stack again"
+        message = f"{how}; `{up_command(stack.request, stack.environment)}` starts the stack again"
         return Health(SUPERVISOR, False, "dead", "", None, None, 0, message)
     if record is None:
         return Health(SUPERVISOR, True, "running", "", None, None, 0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -17,7 +18,7 @@ from llmendpoint_cli.manifest.left_out import left_out
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.ports import Ports
 from llmendpoint_cli.stack.prometheus import prometheus_command, prometheus_config
-from llmendpoint_cli.stack.request import Request, default_address
+from llmendpoint_cli.stack.request import Request, default_address, variables_of_ollama
 from llmendpoint_cli.stack.state import Kind, Program, SidecarAddress, Stack
 from llmendpoint_cli.stack.traffic import traffic_programs
 from llmendpoint_cli.stack.upstreams import Upstream
@@ -102,7 +103,8 @@ class _Planner:
         if self._request.traffic is not None:
             self._programs += traffic_programs(self._sidecars, self._traffic_arguments(), self._model(), self._say)
         stack = Stack(VERSION, time.time(), self._request.document(), tuple(self._sidecars), tuple(self._programs),
-                      dashboard_url, prometheus_url, tuple(self._left_out(upstreams)), self._model())  # fmt: skip
+                      dashboard_url, prometheus_url, tuple(self._left_out(upstreams)), self._model(),
+                      variables_of_ollama(os.environ))  # fmt: skip
         keys = {key.tenant: key.path for key in self._request.keys}
         return Plan(stack, self._files, keys, self._token)
 

@@ -30,6 +30,8 @@ class Ports:
         That the stack itself has the port is not reported for a further program of the same kind (`is_further`).
         Raises StackError if the user has chosen the port (`is_given`) and it is in use, or if no port is free.
         """
+        if is_given and wanted.port in self._taken:
+            raise StackError(f"port {wanted.port} is in use by another program of the stack; choose another port")
         for port in range(wanted.port, min(wanted.port + _SEARCHED_PORTS, 65536)):
             if port in self._taken or (port in self._reserved and port != wanted.port):
                 continue

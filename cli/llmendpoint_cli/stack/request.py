@@ -17,6 +17,8 @@ from llmendpoint_common.process.units import LOCALHOST, Address
 DASHBOARD_PORT, PROMETHEUS_PORT = 3001, 9090
 #: Names of upstreams are parts of file names and labels of metrics.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+_OLLAMA = "OLLAMA_"
+_SECRET = ("OLLAMA_API_KEY",)
 _TENANT = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
@@ -92,9 +94,19 @@ def options_of(document: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def up_command(document: Mapping[str, Any]) -> str:
-    """Return the command for a shell that starts the stack of a document of a request."""
-    return shlex.join(["llmendpoint", "up", *options_of(document)])
+def variables_of_ollama(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that choose and configure the Ollama of a stack, without the secret ones."""
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if name.startswith(_OLLAMA) and name not in _SECRET and value
+    }
+
+
+def up_command(document: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Return the command for a shell that starts the stack of a document of a request, with these variables."""
+    variables = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    return " ".join([*variables, shlex.join(["llmendpoint", "up", *options_of(document)])])
 
 
 def differences(running: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from llmendpoint_cli.stack.state import Stack, read_stack
 from llmendpoint_cli.stack.summary import first_model
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.folder_lock import is_locked
-from llmendpoint_loadjob.report.files import OutputFolder
+from llmendpoint_loadjob.report.files import OutputFolder, read_summary
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
 
 KEPT_RUNS = 100
@@ -40,6 +40,13 @@ def use_stack(options: Namespace) -> Folders | None:
     if options.sidecar is None and options.run is None:
         options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
     return folders
+
+
+def first_proxy() -> str:
+    """Return the URL of the first proxy of the stack that is up, or an empty text if there is none."""
+    folders = Folders()
+    stack = read_stack(folders) if supervisor_runs(folders) else None
+    return stack.sidecars[0].proxy_url if stack is not None and stack.sidecars else ""
 
 
 def output_in_stack(folders: Folders) -> OutputFolder | None:
@@ -72,6 +79,22 @@ def remove_old_runs(folder: Path, kept: int) -> None:
     for run in runs[kept:]:
         if not is_locked(run):
             shutil.rmtree(run, ignore_errors=True)
+
+
+def stored_runs(folder: Path) -> list[str]:
+    """Return a line for each run in a folder, the newest first: its folder, and its result or state."""
+    runs = sorted((run for run in folder.iterdir() if run.is_dir()), reverse=True) if folder.is_dir() else []
+    return [f"{run}  {_state(run)}" for run in runs]
+
+
+def _state(run: Path) -> str:
+    if is_locked(run):
+        return "running"
+    try:
+        summary = read_summary(run)
+    except OutputError:
+        return "no result"
+    return f"{summary.verdict} ({summary.reason}), {summary.requests} requests to {summary.model}"
 
 
 def _admin_url(stack: Stack, url: str) -> str | None:

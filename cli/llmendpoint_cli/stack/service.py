@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from llmendpoint_cli.stack.folders import STATE_VARIABLE
-from llmendpoint_cli.stack.request import Request, options_of
+from llmendpoint_cli.stack.request import Request, options_of, variables_of_ollama
 from llmendpoint_cli.stack.state import replace_private_file
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
@@ -18,8 +18,8 @@ from llmendpoint_common.process.errors import StackError
 _UNIT = "llmendpoint.service"
 #: Longer than all programs of a stack may take to end.
 _STOP_SECONDS = 90
-#: Variables of the environment that a unit keeps. PATH is needed to find Ollama and Prometheus.
-_KEPT = (STATE_VARIABLE, "OLLAMA_HOST", "PATH")
+#: Variables of the environment that a unit keeps beside those of Ollama. PATH is needed to find Ollama and Prometheus.
+_KEPT = (STATE_VARIABLE, "PATH")
 
 
 def write_service(request: Request, say: Callable[[str], None]) -> int:
@@ -53,7 +53,9 @@ def unit_path() -> Path:
 
 def unit_text(options: Sequence[str], environment: Mapping[str, str]) -> str:
     """Return the unit. Some variables of the environment are kept, so that the unit finds the same programs."""
-    kept = [f"Environment={_quoted(f'{name}={environment[name]}')}" for name in _KEPT if environment.get(name)]
+    variables = {name: environment[name] for name in _KEPT if environment.get(name)}
+    variables |= variables_of_ollama(environment)
+    kept = [f"Environment={_quoted(f'{name}={value}')}" for name, value in variables.items()]
     lines = [
         "# Written by `llmendpoint up --service`.",
         "[Unit]",

@@ -92,6 +92,8 @@ class Stack(msgspec.Struct, frozen=True, rename="camel"):
     left_out: tuple[str, ...] = ()
     #: The first model of the file of `up -f`, or empty.
     model: str = ""
+    #: The variables of Ollama in the environment of `up`.
+    environment: dict[str, str] = {}
 
     def program(self, name: str) -> Program | None:
         """Return the program with a name, or None."""

@@ -179,11 +179,14 @@ class Supervisor:
             how = exit_text(child.exit_code or 0)
             again = "" if child.restart_at is None else "; it is started again"
             self._say(f"{child.program.name}: ended with {how}{again}")
-            self._write_record(child.record())
+            name = child.program.name
             if child in self._ending:
                 self._ending.remove(child)
-                if child.program.name not in self._children:
-                    remove_process(self._folders, child.program.name)
+                # The record of a program that replaced this one has the same file.
+                if name not in self._children:
+                    remove_process(self._folders, name)
+            else:
+                self._write_record(child.record())
 
     def _stop_next_stage(self) -> None:
         """Ask the programs of the earliest stage that still has some to end."""

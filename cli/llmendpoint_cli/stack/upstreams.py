@@ -18,6 +18,8 @@ from llmendpoint_common.process.units import Address
 _DEFAULT_URL = f"http://127.0.0.1:{OLLAMA_PORT}"
 #: The ports of Ollama's own client if OLLAMA_HOST has a scheme and no port.
 _PORTS = {"http": 80, "https": 443}
+#: Lower ports are for root only.
+_FIRST_PORT = 1024
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -35,10 +37,10 @@ def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstr
     """Return the model servers of a stack, and say which they are and why."""
     if request.upstreams:
         return [_named(upstream, say) for upstream in request.upstreams]
+    url = url_of_machine(os.environ.get("OLLAMA_HOST", ""), (request.listen or default_address("listen")).port)
     if request.simulator:
         say("model server: the simulator, as --simulator asks; its responses are made up, and so are its times")
-        return [_simulator()]
-    url = url_of_machine(os.environ.get("OLLAMA_HOST", ""), (request.listen or default_address("listen")).port)
+        return [_simulator(url)]
     version = ollama_version(url)
     if version and is_simulator(url):
         # Another stack, or `llmendpoint simulate`, has the port. Its numbers must not be taken for those of a model.
@@ -55,7 +57,7 @@ def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstr
         f"model server: the simulator, because no Ollama answers at {url}; its responses are made up, and so are its "
         "times (install Ollama from https://ollama.com/download, or name another one with --upstream NAME=URL)"
     )
-    return [_simulator()]
+    return [_simulator(url)]
 
 
 def ollama_version(url: str) -> str:
@@ -78,8 +80,12 @@ def _named(upstream: NamedUrl, say: Callable[[str], None]) -> Upstream:
     return Upstream(upstream.name, upstream.url, simulated=simulated)
 
 
-def _simulator() -> Upstream:
-    return Upstream("simulator", _DEFAULT_URL, is_running=False, simulated=True)
+def _simulator(url: str) -> Upstream:
+    """Return the simulator, at the address of this machine's Ollama if every user can listen on its port."""
+    parts = urlsplit(url)
+    is_usable = parts.hostname in _LOOPBACK and parts.port is not None and parts.port >= _FIRST_PORT
+    address = f"http://{parts.netloc}" if is_usable else _DEFAULT_URL
+    return Upstream("simulator", address, is_running=False, simulated=True)
 
 
 def url_of_machine(host: str, proxy_port: int) -> str:

@@ -122,12 +122,17 @@ def _of_processes(facts: MachineFacts) -> Iterator[_Row]:
     of = (Cause.SIDECAR_NOT_RUNNING, Cause.SIDECAR_NOT_ANSWERING, Cause.SIDECAR_NOT_READY)
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]
     words = ", ".join(_sidecar(sidecar) for sidecar in answering) or "none runs; `llmendpoint up` starts one"
-    yield "sidecar", words, of, not answering
+    # Without a fault of its own, a sidecar waits for Ollama or for its models, which a finding says.
+    yield "sidecar", words, of, not all(map(_is_ready, answering)) or not answering
+
+
+def _is_ready(sidecar: SidecarFacts) -> bool:
+    return sidecar.status is not None and sidecar.status.ready
 
 
 def _sidecar(sidecar: SidecarFacts) -> str:
-    is_ready = sidecar.status is not None and sidecar.status.ready
-    return f"{sidecar.name} at {host_and_port(sidecar.url)} {'is ready' if is_ready else 'is not ready'}"
+    words = "is ready" if _is_ready(sidecar) else "is not ready, see below"
+    return f"{sidecar.name} at {host_and_port(sidecar.url)} {words}"
 
 
 def _prometheus(facts: MachineFacts) -> _Row:

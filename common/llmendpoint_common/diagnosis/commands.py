@@ -39,7 +39,9 @@ def with_context(ollama: OllamaFacts, length: int, facts: MachineFacts) -> tuple
             "Start the stack again with this length for all models. If its manifest sets `spec.ollama.contextLength`, "
             "change it there."
         )
-        return advice, f"llmendpoint down && {variable} {facts.up}"
+        # The last of two assignments to a variable applies, and `up` may begin with one.
+        again = facts.up.replace("llmendpoint up", f"{variable} llmendpoint up", 1)
+        return advice, f"llmendpoint down && {again}"
     if facts.is_macos and ollama.is_local:
         _, restart = restarted(ollama, facts)
         return (

@@ -228,7 +228,10 @@ def _start_again(facts: MachineFacts, sidecar: SidecarFacts, url: str | None) ->
         words = [option if word.startswith(name) else word for word in words if word != "--simulator"]
         words += [] if option in words else [option]
     before = "llmendpoint down && " if facts.processes else ""
-    return before + shlex.join(words)
+    # A quoted assignment before the command would be the name of the command.
+    start = words.index("llmendpoint")
+    variables = [f"{name}={shlex.quote(value)}" for name, _, value in (word.partition("=") for word in words[:start])]
+    return before + " ".join([*variables, shlex.join(words[start:])])
 
 
 def _failed(model: ModelStatus, upstream: str) -> Finding:

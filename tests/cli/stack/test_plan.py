@@ -13,10 +13,10 @@ from llmendpoint_cli.manifest.endpoint import read_endpoint
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.plan import Plan, make_plan
 from llmendpoint_cli.stack.ports import Ports, holder_of
-from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
+from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream, up_command
 from llmendpoint_cli.stack.state import Program
 from llmendpoint_cli.stack.summary import exposure, where
-from llmendpoint_cli.stack.upstreams import Upstream, url_of_machine
+from llmendpoint_cli.stack.upstreams import Upstream, choose_upstreams, url_of_machine
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.units import Address
 from support.doctor_machine import scripted_server
@@ -146,6 +146,48 @@ def test_a_port_in_use_is_replaced_by_the_next_one(tmp_path: Path) -> None:
         assert f"(process {os.getpid()})" in holder_of(port)
         with pytest.raises(StackError, match=f"port {port} is in use by "):
             plan(tmp_path, Request(metrics_listen=Address("localhost", port), dashboard=False, prometheus=False))
+
+
+def test_a_chosen_port_that_another_program_of_the_stack_has_is_refused(tmp_path: Path) -> None:
+    address = Address("127.0.0.1", free_ports(1)[0])
+    request = Request(listen=address, metrics_listen=address, dashboard=False, prometheus=False)
+    with pytest.raises(StackError, match=f"port {address.port} is in use by another program of the stack; choose"):
+        plan(tmp_path, request)
+
+
+def test_the_command_that_starts_a_stack_again_has_the_variables_of_ollama(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("OLLAMA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OLLAMA_MODELS", "/a b")
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1234")
+    monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+    stack = plan(tmp_path, Request(dashboard=False, prometheus=False))[0].stack
+    again = up_command(stack.request, stack.environment)
+    assert again == "OLLAMA_HOST=127.0.0.1:1234 OLLAMA_MODELS='/a b' llmendpoint up --no-dashboard --no-prometheus"
+
+
+@pytest.mark.parametrize("simulator", [True, False])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_simulator_takes_the_port_of_ollama_host(
+    host: str, simulator: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [port] = free_ports(1)
+    monkeypatch.setenv("OLLAMA_HOST", f"{host}:{port}")
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    [upstream] = choose_upstreams(Request(simulator=simulator), lambda _: None)
+    assert (upstream.url, upstream.is_running, upstream.simulated) == (f"http://{host}:{port}", False, True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2:1", "http://127.0.0.1", "127.0.0.1:11435"])
+def test_the_simulator_has_its_usual_port_if_ollama_host_names_none_for_it(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine, a port that only root can use, and the address of our proxy do not count."""
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    [upstream] = choose_upstreams(Request(simulator=True), lambda _: None)
+    assert upstream.url == OLLAMA.url
 
 
 @pytest.mark.parametrize("width", [40, 100])

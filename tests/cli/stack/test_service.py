@@ -56,6 +56,17 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert "HOME=/root" not in unit.read_text()
 
 
+def test_the_unit_keeps_the_variables_of_ollama_without_secret_ones() -> None:
+    environment = {"OLLAMA_HOST": "127.0.0.1:1", "OLLAMA_MODELS": "/a b", "OLLAMA_NUM_PARALLEL": "4",
+                   "OLLAMA_API_KEY": "secret", "OLLAMA_ORIGINS": ""}  # fmt: skip
+    lines = [line for line in unit_text([], environment).splitlines() if line.startswith("Environment=")]
+    assert lines == [
+        "Environment=OLLAMA_HOST=127.0.0.1:1",
+        'Environment="OLLAMA_MODELS=/a b"',
+        "Environment=OLLAMA_NUM_PARALLEL=4",
+    ]
+
+
 def test_macos_is_told_what_is_there_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     said: list[str] = []

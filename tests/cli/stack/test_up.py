@@ -22,7 +22,7 @@ import pytest
 from llmendpoint_cli.stack.logfile import tail_of
 from llmendpoint_cli.stack.state import Phase, read_process, read_stack
 from llmendpoint_cli.stack.upstreams import url_of_machine
-from support.local_stack import BARE, LocalStack, free_ports, local_stack
+from support.local_stack import BARE, NO_OLLAMA, LocalStack, free_ports, local_stack
 from support.real_ollama import ollama_program
 from support.waiting import wait_until
 
@@ -126,6 +126,28 @@ def test_traffic_runs_in_the_background_until_it_is_stopped(running: LocalStack)
     assert stopped.stdout == "traffic: ended\n"
     assert read_process(running.folders, "traffic") is None
     assert status(running)["healthy"]
+
+
+def test_traffic_with_other_options_replaces_the_one_that_runs_and_stays_healthy(running: LocalStack) -> None:
+    assert running.run("traffic", "--detach", "--rate", "0.2").returncode == 0
+    earlier = running.record("traffic").pid
+    log = running.folders.logs / "supervisor.log"
+    ended = log.read_text().count("traffic: ended")
+    seen = set()
+
+    def is_replaced() -> bool:
+        has_ended = log.read_text().count("traffic: ended") > ended
+        record = read_process(running.folders, "traffic")
+        seen.add(None if record is None else record.phase)
+        return has_ended and record is not None and record.pid != earlier
+
+    with subprocess.Popen(running.command("traffic", "--detach", "--rate", "0.5"), stdout=subprocess.PIPE, text=True,
+                          env=running.environment) as replacing:  # fmt: skip
+        wait_until(is_replaced)
+        assert "These options replace those of the traffic that ran in the background." in replacing.communicate()[0]
+    assert seen == {Phase.RUNNING}
+    assert process(running, "traffic")["healthy"]
+    assert running.run("traffic", "--stop").returncode == 0
 
 
 def test_traffic_in_the_background_keeps_keys_out_of_the_list_of_processes(running: LocalStack) -> None:
@@ -426,7 +448,8 @@ def test_a_killed_supervisor_takes_its_programs_along_and_up_starts_them_again(s
     os.kill(stack.record("supervisor").pid, signal.SIGKILL)
     done = stack.run("status")
     assert done.returncode == 1
-    assert "it was killed; `llmendpoint up --no-dashboard --no-prometheus` starts the stack again" in done.stdout
+    again = f"OLLAMA_HOST={NO_OLLAMA} llmendpoint up --no-dashboard --no-prometheus"
+    assert f"it was killed; `{again}` starts the stack again" in done.stdout
     stack.up()
     assert status(stack)["healthy"]
     stack.down()

@@ -125,6 +125,9 @@ def test_nothing_is_wrong_with_a_healthy_machine() -> None:
         (replace(sidecar(status=CUT_OFF, upstream="http://127.0.0.1:1"), up="llmendpoint up --simulator --traffic=1"),
          Cause.SIDECAR_NOT_READY,
          f"llmendpoint down && llmendpoint up --traffic=1 --upstream=ollama={OLLAMA_URL}"),
+        (replace(sidecar(status=CUT_OFF, upstream="http://127.0.0.1:1"), up="OLLAMA_MODELS='/a b' llmendpoint up"),
+         Cause.SIDECAR_NOT_READY,
+         f"llmendpoint down && OLLAMA_MODELS='/a b' llmendpoint up --upstream=ollama={OLLAMA_URL}"),
         (replace(sidecar(status=CUT_OFF, upstream="http://127.0.0.1:1"), processes=()),
          Cause.SIDECAR_NOT_READY, f"llmendpoint up --upstream=ollama={OLLAMA_URL}"),
         (sidecar(status=UNREADY), Cause.SIDECAR_NOT_READY, "llmendpoint logs"),
@@ -190,6 +193,16 @@ def test_a_model_that_is_being_pulled_is_not_a_fault() -> None:
     assert (finding.severity, finding.cause) == (Severity.INFO, Cause.SIDECAR_NOT_READY)
     assert "c: pulling 30 %" in finding.sentence
     assert not is_wrong([finding])
+
+
+@pytest.mark.parametrize("phase", [ModelPhase.PULLING, ModelPhase.FAILED])
+def test_a_sidecar_that_is_not_ready_is_never_ok(phase: ModelPhase) -> None:
+    model = ModelStatus("c", phase, ModelReason.PULL_FAILED if phase is ModelPhase.FAILED else "", "c: at 30 %")
+    facts = sidecar(status=SidecarStatus("1", False, False, True, "0.17.4", (model,), Totals()))
+    for each in (facts, without_ollama(REFUSED)):
+        check = next(check for check in machine_checks(each, machine_findings(each)) if check.name == "sidecar")
+        assert check.state is CheckState.NOT_CHECKED
+        assert check.words == "ollama at localhost:8001 is not ready, see below"
 
 
 def test_the_sidecar_tells_that_ollama_does_not_run_if_nobody_knows_its_address() -> None:
@@ -271,6 +284,14 @@ def test_an_ollama_of_the_stack_is_restarted_with_the_stack() -> None:
         "llmendpoint down && OLLAMA_CONTEXT_LENGTH=1024 llmendpoint up",
         "llmendpoint down && OLLAMA_CONTEXT_LENGTH=8192 llmendpoint up",
     ]
+
+
+def test_the_context_length_of_a_restart_replaces_an_earlier_one() -> None:
+    stack = (*PROCESSES, ProcessFacts("ollama", True, f"{OLLAMA_URL}/api/version", NOW - 60))
+    facts = loaded(replace(FITS, wanted_context=8192, wanted_by="you ask"))
+    facts = replace(facts, processes=stack, up="OLLAMA_CONTEXT_LENGTH=2048 llmendpoint up")
+    changed = "OLLAMA_CONTEXT_LENGTH=2048 OLLAMA_CONTEXT_LENGTH=8192 llmendpoint up"
+    assert only(facts).command == f"llmendpoint down && {changed}"
 
 
 def test_an_ollama_that_runs_is_stopped_before_it_is_started_again() -> None:
