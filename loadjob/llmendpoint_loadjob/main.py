@@ -16,6 +16,8 @@ from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_loadjob.barrier import Barrier
 from llmendpoint_loadjob.execution import Execution
 from llmendpoint_loadjob.inputs import Inputs, read_inputs
+from llmendpoint_loadjob.load.limits import LOOP_FILES, available_connections, check_connections
+from llmendpoint_loadjob.load.run import needed_connections
 from llmendpoint_loadjob.publish import publish
 from llmendpoint_loadjob.report.output import print_summary
 from llmendpoint_loadjob.report.progress import show_progress
@@ -52,6 +54,12 @@ def run_settings(settings: Settings, program: str) -> int:
 
 def run_inputs(settings: Settings, inputs: Inputs, program: str) -> int:
     """Run a load test whose inputs are read, and return the exit code of its verdict."""
+    try:
+        check_connections(needed_connections(inputs.document, settings.slice), available_connections() - LOOP_FILES)
+    except FileLimitError as error:
+        if inputs.folder is not None:
+            inputs.folder.release()
+        return refuse(program, error)
     process = Process(settings, inputs, program)
     return lifecycle.run(process.serve, process.save)
 

@@ -136,6 +136,7 @@ def test_flags_change_a_scenario() -> None:
         (["--sweep=5:1", "--slo=error_rate=1%"], "the first rate must be less than the second"),
         (["--sweep=1:5"], "--sweep requires --slo"),
         (["--slo=attainment=0%"], "--slo: the threshold of Attainment must be more than 0%, because every run meets 0%"),
+        (["--slo=ttft:p95=721h"], "--slo: the threshold of TTFT must be at most 720h (30 days)"),
         (["--slo=error_rate=100%"], "--slo: the threshold of ErrorRate must be less than 100%"),
         (["--sweep-step=5s"], "--sweep-step is only allowed with --sweep"),
         (["--turns=2"], "--turns is only allowed with --sessions"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -177,6 +178,26 @@ async def test_a_reader_that_is_gone_does_not_change_a_run(start_simulator: Star
     assert code in (exit_codes.OK, exit_codes.INVALID)
     assert "BrokenPipe" not in error
     assert json.loads((tmp_path / "summary.json").read_text())["requests"] == 3
+
+
+@pytest.mark.parametrize("load", ["--concurrency=3", "--rate=50"])
+async def test_a_limit_of_open_files_that_is_too_low_is_refused_with_the_one_that_is_enough(
+    start_simulator: StartSimulator, tmp_path: Path, load: str
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+
+    async def run(limit: int) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "llmendpoint_loadjob", f"--url={simulator.url}", "--model=simulated", load]
+        limited = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", *command, "--duration=1s", f"--out={tmp_path}"]
+        return await ended(await asyncio.create_subprocess_exec(*limited, stdout=PIPE, stderr=PIPE))
+
+    code, _, error = await run(12)
+    assert (code, error.count("\n")) == (exit_codes.USAGE, 1)
+    advised = re.search(r"raise the limit with `ulimit -n (\d+)`", error)
+    assert advised is not None
+    code, _, error = await run(int(advised[1]))
+    assert code != exit_codes.USAGE, error
+    assert int(advised[1]) < 80
 
 
 def limit_files(process: Process, size: int) -> None:

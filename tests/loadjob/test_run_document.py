@@ -120,6 +120,15 @@ def wrong(**changes: Any) -> str:
             "percentile is not allowed for ErrorRate",
         ),
         (wrong(objectives=[{"metric": "ErrorRate", "threshold": 1.5}]), "must be a fraction from 0 to 1"),
+        (
+            wrong(objectives=[{"metric": "TTFT", "threshold": 1e300, "percentile": 95}]),
+            r"objectives\[0\]: the threshold of TTFT must be at most 720h",
+        ),
+        (wrong()[:-1] + ', "model": "other"}', "the field 'model' is repeated in one object"),
+        (
+            wrong(load={"concurrency": 1}).replace('{"conc', '{"seed": 1, "seed": 2, "conc'),
+            "the field 'seed' is repeated",
+        ),
     ],
 )
 def test_a_wrong_document_is_refused_with_file_and_field(

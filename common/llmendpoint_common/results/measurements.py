@@ -192,6 +192,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     unsent: _Count = 0
     #: Requests of a trace whose input was cut, because they exceeded the context of the model.
     cut: _Count = 0
+    #: Answered requests that went out a second time, because the server closed a reused connection without a response.
+    sent_again: _Count = 0
     #: Time for which the users of a closed loop waited after failures, in microseconds, of all users together.
     paused: _Count = 0
     #: Time of the load for which the users of a closed loop waited for requests that failed, of all users together.

@@ -40,7 +40,7 @@ def _add(merged: Measurements, part: Measurements) -> None:
     merged.interrupted = merged.interrupted or part.interrupted
     for name in ("warmup", "load", "drain", "worst_lag", "throttled"):
         setattr(merged, name, max(getattr(merged, name), getattr(part, name)))
-    for name in ("offered", "sent", "unsent", "cut", "paused", "failing", "warmup_answered"):
+    for name in ("offered", "sent", "unsent", "cut", "sent_again", "paused", "failing", "warmup_answered"):
         setattr(merged, name, getattr(merged, name) + getattr(part, name))
     merged.whole.merge(part.whole)
     merged.lag.merge(part.lag)

@@ -37,6 +37,12 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
         count = whole.unmeasured.get(field, 0)
         if count:
             yield f"{name} is unknown for {_of(count, whole.answered)}: {_reason(field, document)}"
+    if measurements.sent_again:
+        yield (
+            f"{measurements.sent_again} of {plural(whole.answered, 'answer')} came only after the request was sent "
+            "again: the server closed the reused connection without a response, because it was idle, or after it had "
+            "read the request"
+        )
     if whole.without_usage > whole.implausible_usage:
         count = whole.without_usage - whole.implausible_usage
         yield f"The server reported no token counts for {_of(count, whole.answered)}"

@@ -42,6 +42,8 @@ from llmendpoint_common.results.silences import missed_in_silences, silences
 from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, since, was
 
 MAX_THROTTLED_SHARE = 0.01
+#: A server that closes idle connections just as requests arrive meets about 1 of 25.
+MAX_SENT_AGAIN_SHARE = 0.05
 _MAX_MESSAGE = 4000
 #: Rates of a sweep that are named one by one.
 _MAX_NAMES = 3
@@ -153,6 +155,8 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if causes and evidence.judged:
         unknown.append(f"the load was not that of the document, because {', and '.join(causes)}")
         unknown.append(after_silence(evidence.measurements, evidence.document))
+    if evidence.judged or comparison is not None:
+        unknown += _sent_again(evidence)
     unknown += missed_in_silences(evidence.measurements, evidence.document, evidence.judged)
     if unknown:
         message = _message([*unknown, *_silences(evidence)])
@@ -323,7 +327,7 @@ def _facts(evidence: Evidence) -> list[str]:
             f"the server could not follow the offered rate {since(saturation.at_seconds)}, at "
             f"{saturation.offered_rate:.3g} requests/s"
         )
-    facts += [*_other_load(evidence), *_silences(evidence)]
+    facts += [*_other_load(evidence), *_sent_again(evidence), *_silences(evidence)]
     loading = loading_time(measurements)
     if loading > MAX_LOST_SHARE * measurements.load / MICROSECONDS:
         facts.append(
@@ -341,6 +345,22 @@ def _facts(evidence: Evidence) -> list[str]:
 
 def _silences(evidence: Evidence) -> list[str]:
     return list(silences(evidence.measurements, evidence.document))
+
+
+def _sent_again(evidence: Evidence) -> list[str]:
+    """Return a sentence if more requests were sent again than a server causes that closes idle connections.
+
+    The client cannot tell such a request from one that the server has read and dropped, which is a failure.
+    """
+    count, requests = evidence.measurements.sent_again, evidence.measurements.whole.requests
+    if count <= MAX_SENT_AGAIN_SHARE * requests:
+        return []
+    return [
+        f"{of(count, requests, 'request')} {was(count)} answered only when sent again (maximum: "
+        f"{100 * MAX_SENT_AGAIN_SHARE:.0f} %), because the server closed the reused connection without a response: it "
+        "may have read and dropped them",
+        "look at the log of the server and of the proxies in front of it, and let them keep idle connections longer",
+    ]
 
 
 def _other_load(evidence: Evidence) -> list[str]:

@@ -33,8 +33,9 @@ _TLS_ALERT = b"\x15\x03"
 _MIN_SPREAD_SECONDS = 1e-3
 _MIN_CHUNK_SECONDS = 5e-5
 _NOT_CODED = (b"", b"identity")
-#: Reasons with which a server ends an answer that it could not complete (vLLM, `FINISH_REASON_STRINGS`; OpenRouter).
-_INCOMPLETE = frozenset({"abort", "error"})
+#: Reasons with which a server ends an answer that it could not complete (vLLM, `FINISH_REASON_STRINGS`; OpenRouter), or
+#: whose content it left out (OpenAI's API).
+_INCOMPLETE = frozenset({"abort", "error", "content_filter"})
 
 
 @dataclass(frozen=True)

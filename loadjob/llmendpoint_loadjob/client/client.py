@@ -137,6 +137,7 @@ class Client:
             if await self._send_on(connection, request, answer, was_idle=True):
                 return
             self.sent_again += 1
+            sample.was_sent_again = True
         connection = await self._connect(sample)
         if connection is not None:
             await self._send_on(connection, request, answer, was_idle=False)
@@ -196,9 +197,12 @@ class Client:
     async def _dial(self) -> Connection:
         limit = asyncio.timeout(self._timeout)
         self._dialing.add(limit)
+        begun = self._clock()
         try:
             async with limit:
-                return await self._dialer.dial(lambda: Connection(self._forget))
+                connection = await self._dialer.dial(lambda: Connection(self._forget))
+            connection.opened_in = self._clock() - begun
+            return connection
         except TimeoutError as error:
             if self._is_aborting:
                 raise DialError(ErrorClass.UNFINISHED, "the connection was not open at the end of the run") from error

@@ -14,8 +14,10 @@ from llmendpoint_common.wire.http1.response_reader import ResponseReader
 from llmendpoint_loadjob.client.answer import Answer
 
 #: If an idle connection is closed while a request is on its way, the end arrives within a round trip. Later, it is the
-#: server's answer to the request.
-_IDLE_CLOSE_SECONDS = 1.0
+#: server's answer to the request. Opening the connection took at least a round trip; twice that time is allowed, within
+#: these bounds. The lower one is for delays of the event loop.
+_MIN_IDLE_CLOSE_SECONDS = 0.25
+_MAX_IDLE_CLOSE_SECONDS = 1.0
 
 
 class Connection(asyncio.Protocol):
@@ -29,6 +31,8 @@ class Connection(asyncio.Protocol):
         self.data_received = self._reader.feed  # type: ignore[method-assign]
         self._answer: Answer | None = None
         self._done: asyncio.Future[bool] | None = None
+        #: Seconds that opening the connection took.
+        self.opened_in = 0.0
         #: Until when the end of the connection means that it was closed while idle, in the time of the event loop.
         self._idle_close_until = 0.0
 
@@ -50,7 +54,7 @@ class Connection(asyncio.Protocol):
         answer.on_end = self._end
         self._reader.expect(answer)
         now = loop.time()
-        self._idle_close_until = now + _IDLE_CLOSE_SECONDS if was_idle else now
+        self._idle_close_until = now + self._idle_close_seconds() if was_idle else now
         timer = loop.call_at(now + timeout, self.fail, ErrorClass.TIMEOUT, f"no complete response within {timeout:g} s")
         if self._transport is None:
             self._end_of_input(reset=False)
@@ -92,6 +96,9 @@ class Connection(asyncio.Protocol):
         self._on_lost(self)
 
     # ---- inside
+
+    def _idle_close_seconds(self) -> float:
+        return min(_MAX_IDLE_CLOSE_SECONDS, max(_MIN_IDLE_CLOSE_SECONDS, 2 * self.opened_in))
 
     def _end_of_input(self, *, reset: bool) -> None:
         answer, reader = self._answer, self._reader

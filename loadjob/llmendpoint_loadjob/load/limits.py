@@ -10,25 +10,34 @@ import resource
 from pathlib import Path
 
 from llmendpoint_common.process.errors import FileLimitError
+from llmendpoint_common.results.words import plural
 
 #: Files for the report, the status server, name resolution and their like.
 RESERVED_FILES = 32
+#: Files that the event loop opens: without them, it cannot even report why it does not start.
+LOOP_FILES = 16
 
 
 def available_connections() -> int:
-    """Raise the soft limit of open files to the hard limit, and return how many connections can be opened."""
+    """Raise the soft limit of open files to the hard limit, and return how many connections can be opened.
+
+    The number is negative by as many files as are missing without any connection.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         soft = _raise(soft, hard)
-    return max(0, soft - _open_files() - RESERVED_FILES)
+    return soft - _open_files() - RESERVED_FILES
 
 
 def check_connections(needed: int, available: int) -> None:
     """Raise FileLimitError if a load needs more connections at the same time than can be opened."""
     if needed > available:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        reduce = "reduce the concurrency, or " if available > 0 else ""
         raise FileLimitError(
-            f"the load needs {needed} connections at the same time, and the limit of open files allows {available}: "
-            f"reduce the concurrency, or raise the limit with `ulimit -n {needed + RESERVED_FILES + 100}`"
+            f"the load needs at least {plural(needed, 'connection')} at the same time, and the limit of open files "
+            f"({limit}) allows {max(0, available)}: {reduce}raise the limit with "
+            f"`ulimit -n {limit + needed - available}`"
         )
 
 

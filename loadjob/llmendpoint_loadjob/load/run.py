@@ -52,6 +52,17 @@ _PROBES = 3
 _ABORT_SECONDS = 1.0
 
 
+def needed_connections(document: RunDocument, part: tuple[int, int]) -> int:
+    """Return how many connections a pod of a run needs at least at the same time. `part` is as `LoadRun.slice`."""
+    return _users(document, Slice(*part)) or document.load.max_in_flight or 1
+
+
+def _users(document: RunDocument, part: Slice) -> int:
+    """Return the users of a closed loop that a pod has at most, or 0 if the load is not a closed loop."""
+    is_closed = not document.load.is_open and document.trace is None
+    return part.share_of(round(curve_of(document.load).peak)) if is_closed else 0
+
+
 def _ignore(sample: Sample) -> None:
     """Do nothing."""
 
@@ -166,7 +177,7 @@ class LoadRun:
     async def _prepare(self) -> Context:
         load = self.document.load
         available = available_connections()
-        users = 0 if load.is_open or self._is_trace else self._part.share_of(round(self._curve.peak))
+        users = _users(self.document, self._part)
         check_connections(users or load.max_in_flight or 1, available)
         opened = users or min(load.max_in_flight or MAX_OPENED, max(1, math.ceil(self._curve.peak)), MAX_OPENED)
         await self._open_connections(min(opened, available))

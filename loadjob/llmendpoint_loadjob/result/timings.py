@@ -61,6 +61,8 @@ class Sample(msgspec.Struct):
     retry_after: float | None = None
     #: Whether the input was cut to fit into the context of the model.
     is_cut: bool = False
+    #: Whether the request went out a second time, because the server closed the reused connection without a response.
+    was_sent_again: bool = False
 
     @property
     def ttft(self) -> float | None:

@@ -38,6 +38,7 @@ NO_OBJECTIVES = ("None", "NoObjectives", 0)
 CANCELED = ("None", "Canceled", 130)
 
 ONE_PIECE: dict[str, Any] = {"is_spread": False}
+AGAIN: dict[str, Any] = {"was_sent_again": True}
 NO_USAGE: dict[str, Any] = {"has_usage": False, "input_tokens": 0, "tokens": 0}
 
 
@@ -91,6 +92,11 @@ NO_USAGE: dict[str, Any] = {"has_usage": False, "input_tokens": 0, "tokens": 0}
         pytest.param([answered()] * 20, ["attainment=99%"], PASSED, id="20 for attainment"),
         pytest.param([answered()] * 9 + [failed()], ["error_rate=1%"], TOO_FEW, id="one error of 10 may be chance"),
         pytest.param([answered()] * 5 + [failed()] * 5, ["error_rate=1%"], MISSED, id="5 errors of 10 are not chance"),
+        pytest.param([answered(**AGAIN)] * 5 + [answered()] * 95, ["error_rate=0%"], PASSED, id="5 % sent again"),
+        pytest.param([answered(**AGAIN)] * 6 + [answered()] * 94, ["error_rate=0%"], NOT_MEASURED, id="6 % sent again"),
+        pytest.param([answered(2.0, **AGAIN)] * 20, ["ttft:p95=1s"], MISSED, id="sent again and too late"),
+        pytest.param([answered(**AGAIN)] * 20, [], NO_OBJECTIVES, id="sent again, no objectives"),
+        pytest.param([failed(**AGAIN)] * 6 + [answered()] * 94, ["error_rate=6%"], PASSED, id="sent again in vain"),
         pytest.param([], ["error_rate=1%"], TOO_FEW, id="no request"),
         pytest.param([], [], TOO_FEW, id="no request, no objective"),
         pytest.param([failed(ErrorClass.REFUSED)] * 3, [], UNREACHABLE, id="refused"),
@@ -107,6 +113,12 @@ def test_verdicts(samples: list[Sample], objectives: list[str], expected: tuple[
     assert all(result.met for result in summary.slo) or expected != PASSED
     assert all(result.judged for result in summary.slo) or expected not in (PASSED, MISSED)
     assert not any(result.met and not result.judged for result in summary.slo)
+
+
+def test_a_verdict_says_that_the_server_may_have_dropped_requests() -> None:
+    summary = run([answered(**AGAIN)] * 30 + [answered()] * 70, "error_rate=0%")
+    assert summary.message.startswith("30 of 100 requests were answered only when sent again (maximum: 5 %), because")
+    assert "may have read and dropped them" in summary.message
 
 
 @pytest.mark.parametrize("samples", [[answered()] * 50, [failed()] * 50, [], [answered(9.0)] * 50])

@@ -101,12 +101,15 @@ async def test_an_error_in_an_event_stream_names_the_field_or_the_reason(
     assert sample.detail.startswith(words)
 
 
-@pytest.mark.parametrize("reason", ["abort", "error"])
+@pytest.mark.parametrize("reason", ["abort", "error", "content_filter"])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_answer_that_the_server_broke_off_is_an_error(
     client_of: Clients, reason: str, *, stream: bool
 ) -> None:
-    """vLLM ends the answers of a paused or failing engine so, with the status 200 and a part of the content."""
+    """vLLM ends the answers of a paused or failing engine so, with the status 200 and a part of the content.
+
+    OpenAI's API says so that it left content out.
+    """
     answer = head(content_type=SSE) + chunk(openai("a")) + chunk(openai(finish=reason)) + chunk(DONE) + END
     if not stream:
         choice = {"index": 0, "message": {"content": "a"}, "finish_reason": reason}
@@ -333,6 +336,11 @@ def test_each_class_has_advice_on_one_line(api: Api, target: str) -> None:
         assert "\n" not in text
     assert target in advice(ErrorClass.REFUSED, api, target)
     assert advice("unknown", api, target) == ""
+
+
+def test_an_answer_that_was_filtered_has_its_own_advice() -> None:
+    words = "the server ended the response with the reason content_filter"
+    assert "content filter" in advice(ErrorClass.STREAM_ERROR, Api.OPENAI_CHAT, "http://h", words)
 
 
 def test_the_advice_about_tls_depends_on_the_scheme() -> None:

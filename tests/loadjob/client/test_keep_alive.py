@@ -91,6 +91,7 @@ async def test_a_request_whose_idle_connection_is_closed_goes_out_again(client_o
         client = client_of(server.url)
         first, second = await ask(client), await ask(client)
         assert (first.error, second.error, second.output_tokens) == (None, None, 2)
+        assert (first.was_sent_again, second.was_sent_again) == (False, True)
         assert (len(server.received), server.connections, client.sent_again) == (3, 2, 1)
     assert second.connect is not None
     assert second.sent <= second.ended - second.connect
@@ -123,12 +124,13 @@ async def test_a_request_is_never_repeated_after_a_byte_of_its_answer(client_of:
         assert len(server.received) == 2
 
 
-async def test_a_server_that_works_on_a_request_before_it_closes_has_failed(client_of: Clients) -> None:
+@pytest.mark.parametrize("seconds", [0.8, 1.2])
+async def test_a_server_that_works_on_a_request_before_it_closes_has_failed(client_of: Clients, seconds: float) -> None:
     async def behave(exchange: Exchange) -> None:
         if exchange.nth == 1:
             await exchange.send(ANSWER)
         else:
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(seconds)
             exchange.close()
 
     async with fault_server(behave) as server:

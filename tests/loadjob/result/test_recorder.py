@@ -114,6 +114,11 @@ class TestUnknownFigures:
         )
         assert "The server reported no token counts for 1 of 5 answers" in summary.unknown
 
+    def test_of_requests_that_were_sent_again(self) -> None:
+        summary = run([answered(was_sent_again=True)] * 2 + [failed(was_sent_again=True)] + [answered()] * 97)
+        (sentence,) = (sentence for sentence in summary.unknown if "sent again" in sentence)
+        assert sentence.startswith("2 of 99 answers came only after the request was sent again: the server closed")
+
     def test_of_answers_in_one_piece(self) -> None:
         summary = run([answered(is_spread=False)] * 3)
         assert summary.tpot is None

@@ -91,6 +91,10 @@ LOADTESTS: list[tuple[dict[str, Any], str]] = [
     ({"slo": [{"metric": "TTFT", "percentile": 95, "threshold": "1%"}]}, "a duration such as 250ms for TTFT"),
     ({"slo": [{"metric": "Speed", "threshold": "1%"}]}, "spec.slo"),
     *(
+        ({"slo": [{"metric": "TTFT", "percentile": 95, "threshold": long}]}, "a latency must be at most 720h")
+        for long in ("721h", "720h1ms", "10000000000h", f"{10**15}s")
+    ),
+    *(
         ({"slo": [{"metric": "Attainment", "threshold": share}]}, "threshold of Attainment must be more than 0%")
         for share in ("0%", "00%", "0.00%")
     ),

@@ -29,6 +29,11 @@ class SloItem(ApiModel):
                 "for TTFT, TPOT and RequestLatency",
             ),
             (
+                "self.threshold.endsWith('%') || !self.threshold.matches('[0-9]{9}|[0-9]{5}h') && "
+                "duration(self.threshold) <= duration('720h')",
+                "the threshold of a latency must be at most 720h (30 days)",
+            ),
+            (
                 "self.metric != 'Attainment' || self.threshold.matches('[1-9]')",
                 "the threshold of Attainment must be more than 0%, because every run meets 0%",
             ),

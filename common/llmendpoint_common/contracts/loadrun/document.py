@@ -11,6 +11,7 @@ run.
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -170,6 +171,9 @@ class Objective(Section, frozen=True):
         if METRICS[self.metric].is_latency:
             if self.percentile is None:
                 raise ValueError(f"percentile is required for {self.metric}")
+            # The comparison with NaN is false too.
+            if not self.threshold <= MAX_SECONDS:
+                raise ValueError(f"the threshold of {self.metric} must be at most {MAX_SECONDS / 3600:.0f}h (30 days)")
         elif self.percentile is not None:
             raise ValueError(f"percentile is not allowed for {self.metric}, which is a share of all requests")
         elif self.threshold > 1:
@@ -233,13 +237,30 @@ def write_run_document(document: RunDocument) -> str:
 def parse_run_document(data: bytes, file: str) -> RunDocument:
     """Return the document in `data`. Raises RunDocumentError, which names `file` and the field."""
     try:
-        return msgspec.json.decode(data, type=RunDocument)
+        document = msgspec.json.decode(data, type=RunDocument)
+        # msgspec keeps the last value of a repeated field. Numbers are not parsed, because Python limits their length.
+        json.loads(data.decode(), object_pairs_hook=_unrepeated, parse_int=str, parse_float=str)
+        return document
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
         field = path.strip(".`")
         raise RunDocumentError(f"{file}: {f'{field}: ' if field else ''}{reason}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunDocumentError(f"{file}: not valid JSON: {error}") from error
+    except _RepeatedFieldError as error:
+        raise RunDocumentError(f"{file}: {error}") from None
+
+
+class _RepeatedFieldError(Exception):
+    """An object of a document has a field twice."""
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise _RepeatedFieldError(f"the field {name!r} is repeated in one object")
+        seen.add(name)
 
 
 def _without_null(value: Any) -> Any:

@@ -16,8 +16,8 @@ class ErrorClass(StrEnum):
     REDIRECT: an answer that sends the client elsewhere. CLIENT_ERROR, TOO_MANY_REQUESTS, SERVER_ERROR, UNAVAILABLE: an
     answer with such a status. RESET: the connection ended before an answer, or was not closed in an orderly way.
     TRUNCATED: the connection or the stream ended within the answer. STREAM_ERROR: an error within an answer of status
-    200. INVALID_BODY: the answer is not HTTP, or not of the API. EMPTY: a complete answer of status 200 without
-    content, thinking or tool call, whatever number of tokens it reports.
+    200, or content that the server filtered out. INVALID_BODY: the answer is not HTTP, or not of the API. EMPTY: a
+    complete answer of status 200 without content, thinking or tool call, whatever number of tokens it reports.
     """
 
     REFUSED = "refused"
@@ -83,6 +83,9 @@ _ADVICE = {
 
 #: Words of the client about a handshake that the server does not take part in.
 _TLS_TIMEOUT = "no connection with TLS within"
+#: Reason of an answer whose content a filter of the server left out, and what to do about it.
+_FILTERED = "content_filter"
+_FILTERED_ADVICE = "Use questions that the content filter of the server accepts, or switch the filter off for the test."
 #: What to do about a TLS error, by words of its example. The words about a certificate are OpenSSL's.
 _TLS_ADVICE = (
     ("certificate is not valid for", "The certificate is one for other names. Write a name that it contains in the "
@@ -102,6 +105,8 @@ def advice(error_class: ErrorClass | str, api: Api, target: str, example: str = 
         text = _ADVICE[ErrorClass(error_class)]
     except ValueError:
         return ""
+    if error_class == ErrorClass.STREAM_ERROR and _FILTERED in example:
+        return _FILTERED_ADVICE
     https = "" if target.startswith("https:") else " If it expects TLS, write https:// in the URL."
     plain = " If the server does not use TLS, write http:// in the URL." if _TLS_TIMEOUT in example else ""
     text = text.replace("{tls}", _tls_advice(target, example))
