@@ -74,7 +74,7 @@ def prompts_of(settings: Settings, questions: Sequence[Question]) -> Iterator[Pr
     document = settings.document
     if document.synthetic is not None:
         spec = SyntheticSpec(document.synthetic.input_tokens, document.synthetic.output_tokens)
-        prompts = prompts_of_synthetic(spec, text_of_questions(questions), document.load.seed)
+        prompts = prompts_of_synthetic(spec, text_of_questions(questions), document.load.seed, context_of(document))
     else:
         chosen = document.questions
         prompts = prompts_of_questions(questions, chosen.categories, chosen.order, document.load.seed)

@@ -61,6 +61,9 @@ class Sample(msgspec.Struct):
     retry_after: float | None = None
     #: Whether the input was cut to fit into the context of the model.
     is_cut: bool = False
+    #: Tokens that a synthetic prompt or one of a trace was made for, and the limit of the tokens of its answer.
+    wanted_input: int | None = None
+    wanted_output: int | None = None
 
     @property
     def ttft(self) -> float | None:
