@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import functools
 import json
+import os
+import pty
 import signal
 import ssl
+import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +113,25 @@ async def test_sigterm_ends_the_process_with_a_partial_report(start_simulator: S
     assert process.returncode == exit_codes.INTERRUPTED
     assert b"None (Canceled): The load generator was stopped before the end of the run" in output
     assert json.loads((tmp_path / "out/summary.json").read_text())["partial"] is True
+
+
+async def test_a_closed_terminal_ends_the_process_with_a_partial_report(
+    start_simulator: StartSimulator, tmp_path: Path
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    terminal, own = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmendpoint_loadjob", f"--url={simulator.url}", "--model=simulated", "--concurrency=1",
+         "--duration=1h", f"--out={tmp_path / 'out'}"], stdin=own, stdout=own, stderr=own,
+        start_new_session=True, preexec_fn=functools.partial(fcntl.ioctl, own, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(own)
+    await eventually(lambda: len(simulator.simulator.ledger.entries) >= 3)
+    # The kernel sends SIGHUP, and every further write to the terminal fails.
+    os.close(terminal)
+    assert await asyncio.to_thread(process.wait, 30) != 0
+    assert json.loads((tmp_path / "out/summary.json").read_text())["reason"] == "Canceled"
+    assert (tmp_path / "out/report.html").exists()
 
 
 @dataclass
