@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import functools
 import json
 import os
 import pty
 import signal
 import ssl
-import subprocess
 import sys
-import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,16 +116,15 @@ async def test_a_closed_terminal_ends_the_process_with_a_partial_report(
 ) -> None:
     simulator = await start_simulator(ttft=0.01, tokens=1)
     terminal, own = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llmendpoint_loadjob", f"--url={simulator.url}", "--model=simulated", "--concurrency=1",
-         "--duration=1h", f"--out={tmp_path / 'out'}"], stdin=own, stdout=own, stderr=own,
-        start_new_session=True, preexec_fn=functools.partial(fcntl.ioctl, own, termios.TIOCSCTTY, 0),
+    process = await asyncio.create_subprocess_exec(
+        "setsid", "--ctty", sys.executable, "-m", "llmendpoint_loadjob", f"--url={simulator.url}", "--model=simulated",
+        "--concurrency=1", "--duration=1h", f"--out={tmp_path / 'out'}", stdin=own, stdout=own, stderr=own,
     )  # fmt: skip
     os.close(own)
     await eventually(lambda: len(simulator.simulator.ledger.entries) >= 3)
     # The kernel sends SIGHUP, and every further write to the terminal fails.
     os.close(terminal)
-    assert await asyncio.to_thread(process.wait, 30) != 0
+    assert await asyncio.wait_for(process.wait(), 30) != 0
     assert json.loads((tmp_path / "out/summary.json").read_text())["reason"] == "Canceled"
     assert (tmp_path / "out/report.html").exists()
 
