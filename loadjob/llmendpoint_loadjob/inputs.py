@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,11 +21,13 @@ from llmendpoint_loadjob.dataset.prompts import (
     text_of_questions,
     with_unique_prefix,
 )
-from llmendpoint_loadjob.dataset.questions import Question, read_questions
+from llmendpoint_loadjob.dataset.questions import Question, read_questions, skipped
 from llmendpoint_loadjob.dataset.synthetic import SyntheticSpec
 from llmendpoint_loadjob.dataset.traces import read_trace
 from llmendpoint_loadjob.report.files import OutputFolder, read_summary
 from llmendpoint_loadjob.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ def read_inputs(settings: Settings) -> Inputs:
     """
     if settings.cacert is not None:
         check_certificates(settings.cacert)
-    questions = read_questions(settings.questions)
+    questions = read_questions(*settings.questions)
+    for sentence in skipped(settings.questions):
+        log.warning("%s", sentence)
     document = settings.document if settings.trace is None else with_duration(settings.document, settings.trace)
     prompts, replay = prompts_of(settings, questions), replay_of(settings, questions)
     baseline = None if settings.baseline is None else read_summary(settings.baseline)
@@ -74,7 +79,7 @@ def prompts_of(settings: Settings, questions: Sequence[Question]) -> Iterator[Pr
     document = settings.document
     if document.synthetic is not None:
         spec = SyntheticSpec(document.synthetic.input_tokens, document.synthetic.output_tokens)
-        prompts = prompts_of_synthetic(spec, text_of_questions(questions), document.load.seed)
+        prompts = prompts_of_synthetic(spec, text_of_questions(questions), document.load.seed, context_of(document))
     else:
         chosen = document.questions
         prompts = prompts_of_questions(questions, chosen.categories, chosen.order, document.load.seed)

@@ -44,7 +44,7 @@ class Settings:
     """The run document, and settings of the process. `result_config_map` is NAMESPACE/NAME."""
 
     document: RunDocument
-    questions: Path
+    questions: tuple[Path, ...]
     api_key: str | None
     out: Path | None
     result_config_map: str | None
@@ -111,7 +111,7 @@ def settings_of(flags: Flags, options: Namespace) -> Settings:
         flags.refuse(str(error))
     return Settings(
         document=document,
-        questions=options.questions or shipped_questions(),
+        questions=tuple(options.questions) or (shipped_questions(),),
         api_key=options.api_key if options.api_key_file is None else read_api_key(options.api_key_file),
         out=options.out,
         result_config_map=options.result_config_map,
@@ -187,7 +187,7 @@ def _path(text: str | None) -> Path | None:
 
 
 def _input_options(group: Group) -> None:
-    group.option("questions", Path, None, "folder of question files (default: the shipped questions)")
+    group.option("questions", Path, [], "folder of question files, or one file; if not set, the shipped questions")
     group.option("api-key-file", Path, None, "file with the API key, which is sent as a bearer token; white space "
                  "around the key is ignored")  # fmt: skip
     group.option("api-key", parse_api_key, None, "API key, sent as a bearer token; prefer --api-key-file or the "

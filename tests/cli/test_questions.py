@@ -60,6 +60,14 @@ def test_every_error_is_printed_with_file_and_line(folder: Path, capsys: pytest.
     assert any(line.startswith(f"{folder}/b.yaml:") for line in lines)
 
 
+def test_files_that_are_not_read_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "more.json").write_text("{}")
+    assert main(["questions", "validate", str(folder)]) == 0
+    output = capsys.readouterr()
+    assert output.out == "2 questions are valid\n"
+    assert output.err == f"{folder}/more.json: the file is skipped, because its name does not end in .yaml or .yml\n"
+
+
 def test_questions_are_sampled_by_seed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["questions", "sample", "--count=2", "--seed=4", "--json"]) == 0
     first = capsys.readouterr().out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import ssl
 import sys
@@ -107,6 +109,24 @@ async def test_sigterm_ends_the_process_with_a_partial_report(start_simulator: S
     assert process.returncode == exit_codes.INTERRUPTED
     assert b"None (Canceled): The load generator was stopped before the end of the run" in output
     assert json.loads((tmp_path / "out/summary.json").read_text())["partial"] is True
+
+
+async def test_a_closed_terminal_ends_the_process_with_a_partial_report(
+    start_simulator: StartSimulator, tmp_path: Path
+) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    terminal, own = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        "setsid", "--ctty", sys.executable, "-m", "llmendpoint_loadjob", f"--url={simulator.url}", "--model=simulated",
+        "--concurrency=1", "--duration=1h", f"--out={tmp_path / 'out'}", stdin=own, stdout=own, stderr=own,
+    )  # fmt: skip
+    os.close(own)
+    await eventually(lambda: len(simulator.simulator.ledger.entries) >= 3)
+    # The kernel sends SIGHUP, and every further write to the terminal fails.
+    os.close(terminal)
+    assert await asyncio.wait_for(process.wait(), 30) != 0
+    assert json.loads((tmp_path / "out/summary.json").read_text())["reason"] == "Canceled"
+    assert (tmp_path / "out/report.html").exists()
 
 
 @dataclass

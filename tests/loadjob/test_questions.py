@@ -23,8 +23,11 @@ from llmendpoint_loadjob.dataset.questions import (
     read_questions,
     sample,
     shipped_questions,
+    skipped,
     validate,
 )
+from llmendpoint_loadjob.inputs import read_inputs
+from llmendpoint_loadjob.settings import parse_settings
 
 CATEGORIES = (
     "Coding", "Creative", "Analysis", "Reasoning", "Math", "Science", "Humanities", "Summarization", "Extraction",
@@ -291,6 +294,35 @@ def test_the_volume_of_a_config_map_is_read_once(tmp_path: Path) -> None:
 def test_one_file_can_be_read_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"{HEAD}  - {{id: a, prompt: p}}\n")
     assert [question.id for question in read_questions(tmp_path / "mine.yaml")] == ["a"]
+
+
+def test_several_folders_are_read_together(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.yaml").write_text(f"{HEAD}  - {{id: {name}, prompt: p}}\n")
+    folders = parse_settings(["--model=m", *(f"--questions={tmp_path / name}" for name in "aba")]).questions
+    assert [question.id for question in read_questions(*folders)] == ["a", "b"]
+    (tmp_path / "b/own.yaml").write_text(f"{HEAD}  - {{id: a, prompt: p}}\n")
+    with pytest.raises(QuestionError, match=r"b/own\.yaml:3: id 'a' is also in .*a/own\.yaml"):
+        read_questions(*folders)
+
+
+def test_suffixes_may_be_in_any_case_and_other_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    for name in ("a.YAML", "more/b.Yml", "c.json", "more/d.bak", "README.md", "LICENSE", ".hidden.json"):
+        (tmp_path / name).write_text(f"{HEAD}  - {{id: {Path(name).stem.lower()}, prompt: p}}\n")
+    assert [question.id for question in read_questions(tmp_path)] == ["a", "b"]
+    assert skipped([tmp_path, tmp_path / "c.json", tmp_path / "nowhere"]) == [
+        f"{tmp_path / name}: the file is skipped, because its name does not end in .yaml or .yml"
+        for name in ("c.json", "more/d.bak")
+    ]
+
+
+def test_a_run_names_the_files_that_it_skips(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.yaml").write_text(f"{HEAD}  - {{id: a, prompt: p}}\n")
+    (tmp_path / "b.json").write_text("{}")
+    read_inputs(parse_settings(["--model=m", f"--questions={tmp_path}"]))
+    assert [record.getMessage() for record in caplog.records] == skipped([tmp_path])
 
 
 def test_the_number_of_categories_has_a_limit(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_document_replaces_the_flags(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("LLMENDPOINT_LOAD_API_KEY", "secret-1")
     settings = parse_settings([f"--run={path}", "--questions=q", "--out=o", "--log-level=debug"])
     assert settings.document == of_flags()
-    assert (settings.api_key, settings.questions, settings.out) == ("secret-1", Path("q"), Path("o"))
+    assert (settings.api_key, settings.questions, settings.out) == ("secret-1", (Path("q"),), Path("o"))
 
 
 def test_a_document_and_flags_that_describe_a_run_exclude_each_other(

@@ -77,6 +77,24 @@ def test_without_spread_each_prompt_has_the_mean_length(text: Text) -> None:
     assert len({prompt.messages for prompt in prompts}) == 20
 
 
+def test_prompts_that_exceed_the_context_are_cut_and_marked(text: Text) -> None:
+    spec = SyntheticSpec(300, 50, input_spread=0.5)
+    prompts = list(islice(prompts_of_synthetic(spec, text, 1, max_tokens=350), 200))
+    wanted = list(islice(prompts_of_synthetic(spec, text, 1), 200))
+    assert {prompt.max_tokens for prompt in prompts} == {50}
+    for prompt, whole in zip(prompts, wanted, strict=True):
+        assert whole.input_tokens is not None
+        assert prompt.is_cut == (whole.input_tokens > 300)
+        assert prompt.input_tokens == min(whole.input_tokens, 300)
+        assert tokens(prompt.messages[0][1]) == pytest.approx(prompt.input_tokens, abs=20)
+
+
+def test_an_answer_that_fills_the_context_leaves_one_token_of_input(text: Text) -> None:
+    prompt = next(prompts_of_synthetic(SyntheticSpec(300, 500), text, 1, max_tokens=256))
+    assert (prompt.input_tokens, prompt.max_tokens, prompt.is_cut) == (1, 255, True)
+    assert next(prompts_of_synthetic(SyntheticSpec(300), text, 1, max_tokens=256)).input_tokens == 255
+
+
 def test_the_same_seed_makes_the_same_prompts(text: Text) -> None:
     spec = SyntheticSpec(50, 10, input_spread=0.9)
     first, again, other = (list(islice(prompts_of_synthetic(spec, text, seed), 20)) for seed in (1, 1, 2))

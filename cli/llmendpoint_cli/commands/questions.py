@@ -20,6 +20,7 @@ from llmendpoint_loadjob.dataset.questions import (
     read_questions,
     sample,
     shipped_questions,
+    skipped,
     validate,
 )
 from llmendpoint_loadjob.report.console import print_grid
@@ -117,8 +118,8 @@ def _list(options: Namespace) -> int:
 def _validate(options: Namespace) -> int:
     paths = [Path(path) for path in options.path] or [shipped_questions()]
     errors = validate(paths)
-    for error in errors:
-        print(error, file=sys.stderr)
+    for message in (*skipped(paths), *errors):
+        print(message, file=sys.stderr)
     if errors:
         return exit_codes.USAGE
     count = sum(len(read_questions(path)) for path in paths)

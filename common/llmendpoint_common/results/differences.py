@@ -27,8 +27,6 @@ def differences(document: RunDocument, environment: Environment, baseline: Summa
     ):
         if mine and theirs and mine != theirs:
             yield f"the baseline had another {name} ({theirs})"
-    if baseline.partial:
-        yield "the baseline is partial"
     changed = sorted(_changed(as_json(document), baseline.run or {}))
     if baseline.run and changed:
         yield f"the baseline had other settings ({', '.join(changed[:8])}{', …' if len(changed) > 8 else ''})"

@@ -29,6 +29,10 @@ from llmendpoint_common.results.timeline import Timeline
 
 #: Maximum of the length of an error's example, in characters.
 MAX_EXAMPLE = 200
+#: Share of the wanted input tokens below which a prompt was probably cut by the server. Even a server that counts one
+#: token per word, as the simulator does, is below it in only 2 % of the prompts, unless they are very short.
+_SHORT_SHARE = 0.6
+_MIN_WANTED = 20
 _LINE = r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -159,6 +163,39 @@ class ModelLoad(msgspec.Struct, frozen=True, order=True):
     until: _Micro
 
 
+class Lengths(msgspec.Struct):
+    """Answers with token counts to synthetic prompts and to those of traces, which were made for a length.
+
+    `short` are those for which the server counted far fewer input tokens than wanted, with these tokens. `output` and
+    `wanted_output` are the tokens of the answers whose length was limited, and the sum of these limits.
+    """
+
+    answers: _Count = 0
+    short: _Count = 0
+    short_input: _Count = 0
+    short_wanted: _Count = 0
+    output: _Count = 0
+    wanted_output: _Count = 0
+
+    def add_input(self, counted: int, wanted: int) -> None:
+        """Count an answer to a prompt that was made for `wanted` tokens."""
+        self.answers += 1
+        if wanted >= _MIN_WANTED and counted < _SHORT_SHARE * wanted:
+            self.short += 1
+            self.short_input += counted
+            self.short_wanted += wanted
+
+    def add_output(self, counted: int, wanted: int) -> None:
+        """Count an answer whose limit was `wanted` tokens."""
+        self.output += counted
+        self.wanted_output += wanted
+
+    def merge(self, other: Lengths) -> None:
+        """Add the answers of another pod."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
 class Join(msgspec.Struct):
     """Requests of the client that were looked up in the sidecars' records, and the parts of their TTFT."""
 
@@ -190,10 +227,11 @@ class Measurements(msgspec.Struct, rename="camel"):
     offered: _Count = 0
     sent: _Count = 0
     unsent: _Count = 0
-    #: Requests of a trace whose input was cut, because they exceeded the context of the model.
+    #: Requests whose input was made shorter, because it would have exceeded the context of the model.
     cut: _Count = 0
     #: Answered requests that went out a second time, because the server closed a reused connection without a response.
     sent_again: _Count = 0
+    lengths: Lengths = field(default_factory=Lengths)
     #: Time for which the users of a closed loop waited after failures, in microseconds, of all users together.
     paused: _Count = 0
     #: Time of the load for which the users of a closed loop waited for requests that failed, of all users together.

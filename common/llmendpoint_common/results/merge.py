@@ -42,6 +42,7 @@ def _add(merged: Measurements, part: Measurements) -> None:
         setattr(merged, name, max(getattr(merged, name), getattr(part, name)))
     for name in ("offered", "sent", "unsent", "cut", "sent_again", "paused", "failing", "warmup_answered"):
         setattr(merged, name, getattr(merged, name) + getattr(part, name))
+    merged.lengths.merge(part.lengths)
     merged.whole.merge(part.whole)
     merged.lag.merge(part.lag)
     merged.warmup_failed.merge(part.warmup_failed)

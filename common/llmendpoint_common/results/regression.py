@@ -109,6 +109,8 @@ def _untold_words(result: RegressionResult) -> str:
 
 def _measurements_of(baseline: Summary) -> Measurements | str:
     """Return the measurements of the baseline, or a sentence why there are none to compare with."""
+    if baseline.partial:
+        return "the baseline is partial: its run was stopped before its end"
     if baseline.reason is VerdictReason.CLIENT_LIMITED:
         # Its latencies are too long, so that a regression would not be seen.
         return "the load generator was the bottleneck of the baseline"

@@ -10,11 +10,15 @@ from llmendpoint_common.contracts.loadrun import (
     PrefixCache,
     RunDocument,
 )
-from llmendpoint_common.results.measurements import Measurements
+from llmendpoint_common.results.measurements import Lengths, Measurements
 from llmendpoint_common.results.words import plural
 
 #: Share of the answers that may come in the drain without a word.
 _MAX_DRAINED_SHARE = 0.05
+#: Share of the prompts that may seem to be cut without a word, because tokenizers differ.
+_MAX_SHORT_SHARE = 0.05
+#: Share of the output tokens that were asked for below which answers are far shorter.
+_SHORT_ANSWERS = 0.5
 _NAMES = {"ttft": "TTFT", "tpot": "TPOT"}
 
 
@@ -25,10 +29,11 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
         requests = plural(whole.requests, "request")
         yield (
             f"The input of {measurements.cut} of {requests} was cut to fit into the context of the model (num_ctx), so "
-            "the load was not that of the trace"
+            f"the load was not that of the {'run document' if document.trace is None else 'trace'}"
         )
     if not whole.answered:
         return
+    yield from _other_lengths(measurements.lengths)
     drained = whole.answered - whole.completed
     if drained > _MAX_DRAINED_SHARE * whole.answered and not measurements.interrupted:
         which = _of(drained, whole.answered)
@@ -54,6 +59,23 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
         )
     if not whole.cached_of_tokens and document.request.prefix_cache is not PrefixCache.UNIQUE:
         yield "The server did not report cached input tokens, so the share of repeated prompts is unknown"
+
+
+def _other_lengths(lengths: Lengths) -> Iterator[str]:
+    """Yield a sentence if prompts or answers were far shorter than the run asked for."""
+    if lengths.short > _MAX_SHORT_SHARE * lengths.answers:
+        counted, wanted = (round(tokens / lengths.short) for tokens in (lengths.short_input, lengths.short_wanted))
+        yield (
+            f"The server counted on average {counted:,} input tokens for {_of(lengths.short, lengths.answers)}, whose "
+            f"prompts have about {wanted:,}; it probably cut them, as Ollama does without an error if they exceed the "
+            "context of the model"
+        )
+    if lengths.output < _SHORT_ANSWERS * lengths.wanted_output:
+        share = 100 * lengths.output / lengths.wanted_output
+        yield (
+            f"The answers have {share:.2g}% of the output tokens that the run asked for: a model stops when it has "
+            "said everything, and the load would be higher with longer answers"
+        )
 
 
 def _of(count: int, answered: int) -> str:

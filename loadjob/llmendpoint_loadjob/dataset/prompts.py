@@ -26,8 +26,9 @@ class Prompt:
 
     `messages` are pairs of role and content; the system message, if there is one, is the first. `follow_ups` are the
     further messages of the user in a conversation, of which each is sent after the response to the one before it.
-    `expect` is about the response to the last message. `is_cut` is whether a request of a trace was longer than the
-    context of the model, so that a part of its input was left out.
+    `expect` is about the response to the last message. `input_tokens` is how many tokens a text was made for, by the
+    estimate of `synthetic`, and None if it was not made for a length. `is_cut` is whether its input would have exceeded
+    the context of the model, so that it was made shorter.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Prompt:
     max_tokens: int | None = None
     expect: Expectation | None = None
     follow_ups: tuple[str, ...] = ()
+    input_tokens: int | None = None
     is_cut: bool = False
 
 
@@ -93,17 +95,31 @@ def _share_of_ascii(text: str) -> float:
     return sum(map(str.isascii, text)) / len(text)
 
 
-def prompts_of_synthetic(spec: SyntheticSpec, text: Text, seed: int) -> Iterator[Prompt]:
-    """Return an endless iterator over prompts of the wanted lengths. No two of them begin alike."""
-    return (synthetic_prompt(spec, text, seed, index) for index in count())
+def prompts_of_synthetic(spec: SyntheticSpec, text: Text, seed: int, max_tokens: int | None = None) -> Iterator[Prompt]:
+    """Return an endless iterator over prompts of the wanted lengths. No two of them begin alike.
+
+    If `max_tokens`, the context of the model, is set, prompts are cut so that input and output fit into it together.
+    """
+    return (synthetic_prompt(spec, text, seed, index, max_tokens) for index in count())
 
 
-def synthetic_prompt(spec: SyntheticSpec, text: Text, seed: int, index: int) -> Prompt:
+def synthetic_prompt(spec: SyntheticSpec, text: Text, seed: int, index: int, max_tokens: int | None = None) -> Prompt:
     """Return the prompt with a number. It depends on nothing but the arguments."""
     chooser = random.Random(f"{seed}/{index}")  # noqa: S311 - has to be repeatable, not secret
-    input_tokens, output_tokens = spec.lengths(chooser)
+    wanted, output_tokens = spec.lengths(chooser)
+    input_tokens = wanted
+    if max_tokens is not None:
+        output_tokens = None if output_tokens is None else min(output_tokens, max(1, max_tokens - 1))
+        input_tokens = max(1, min(wanted, max_tokens - (output_tokens or 1)))
     content = text.passage(f"synthetic/{seed}/{index}", input_tokens)
-    return Prompt(f"synthetic-{index}", SYNTHETIC, (("user", content),), output_tokens)
+    return Prompt(
+        f"synthetic-{index}",
+        SYNTHETIC,
+        (("user", content),),
+        output_tokens,
+        input_tokens=input_tokens,
+        is_cut=input_tokens < wanted,
+    )
 
 
 class TraceReplay:
@@ -133,7 +149,14 @@ class TraceReplay:
         if rest > 0:
             parts.append(self._text.passage(f"trace/{self._seed}/{index}", rest))
         content = " ".join(parts)
-        return Prompt(f"trace-{index}", TRACE, (("user", content),), max(1, request.output_tokens), is_cut=is_cut)
+        return Prompt(
+            f"trace-{index}",
+            TRACE,
+            (("user", content),),
+            max(1, request.output_tokens),
+            input_tokens=request.input_tokens,
+            is_cut=is_cut,
+        )
 
 
 def prompts_of_trace(

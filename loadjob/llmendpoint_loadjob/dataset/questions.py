@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -14,12 +15,14 @@ from llmendpoint_loadjob.dataset.files import read_regular
 from llmendpoint_loadjob.dataset.question_file import ParsedFile, Question, parse_file
 
 __all__ = ["Question", "categories", "of_categories", "parse_questions", "read_questions", "sample",
-           "shipped_questions", "validate"]  # fmt: skip
+           "shipped_questions", "skipped", "validate"]  # fmt: skip
 
 MAX_FILE_BYTES = 200 * 1024
 MAX_FILES = 500
 MAX_QUESTIONS = 20_000
 _SUFFIXES = (".yaml", ".yml")
+#: Suffixes of files that explain questions, of which nobody expects that they are read.
+_NOTES = ("", ".md", ".txt")
 
 
 class CategoryCount(NamedTuple):
@@ -38,13 +41,14 @@ def shipped_questions() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "questions"
 
 
-def read_questions(folder: Path) -> list[Question]:
-    """Return the questions of a folder and of the folders directly in it, in the order of the file names.
+def read_questions(*folders: Path) -> list[Question]:
+    """Return the questions of folders and of the folders directly in them, in the order of the file names.
 
-    Names that begin with a dot are skipped: the volume of a ConfigMap keeps its versions in such folders. `folder` can
-    also be one file. Raises QuestionError with the first error that `validate` returns.
+    Names that begin with a dot are skipped: the volume of a ConfigMap keeps its versions in such folders. A folder that
+    occurs twice is read once, and it can also be one file. Raises QuestionError with the first error that `validate`
+    returns.
     """
-    questions, errors = _read([folder])
+    questions, errors = _read(dict.fromkeys(folders))
     if errors:
         raise errors[0]
     return questions
@@ -53,6 +57,19 @@ def read_questions(folder: Path) -> list[Question]:
 def validate(paths: Iterable[Path]) -> list[QuestionError]:
     """Return all errors of question files and folders of question files. They are those of one run, which reads all."""
     return _read(paths)[1]
+
+
+def skipped(paths: Iterable[Path]) -> list[str]:
+    """Return a sentence for each file in folders of question files that is not read because of its name."""
+    found: list[Path] = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found += [file for file in _entries(path) if not _is_read(file) and file.is_file()]
+    return [
+        f"{shown(file)}: the file is skipped, because its name does not end in .yaml or .yml"
+        for file in found
+        if file.suffix.lower() not in _NOTES
+    ]
 
 
 def parse_questions(text: str, file: str) -> list[Question]:
@@ -159,11 +176,8 @@ def _files_of(path: Path) -> list[Path]:
     """Return the question files of a folder, or the file itself if it is not a folder."""
     if not path.is_dir():
         return [path]
-    files: list[Path] = []
     try:
-        for entry in _visible(path):
-            is_folder = entry.is_dir()
-            files += [file for file in (_visible(entry) if is_folder else [entry]) if file.suffix in _SUFFIXES]
+        files = [file for file in _entries(path) if _is_read(file)]
     except OSError as error:
         raise QuestionError(shown(path), 0, f"the folder cannot be read: {error.strerror}") from None
     if not files:
@@ -171,6 +185,17 @@ def _files_of(path: Path) -> list[Path]:
     if len(files) > MAX_FILES:
         raise QuestionError(shown(path), 0, f"the folder has more than {MAX_FILES} question files")
     return files
+
+
+def _is_read(file: Path) -> bool:
+    return file.suffix.lower() in _SUFFIXES
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return the entries of a folder, and, instead of the folders in it, their entries. A file has none."""
+    if not folder.is_dir():
+        return []
+    return [file for entry in _visible(folder) for file in (_visible(entry) if entry.is_dir() else [entry])]
 
 
 def _visible(folder: Path) -> list[Path]:

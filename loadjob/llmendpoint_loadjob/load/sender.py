@@ -144,5 +144,6 @@ class Sender:
         prompt = turn.prompt
         return Sample(
             uuid.uuid4().hex, prompt.id, prompt.category, turn.due, turn=turn.number, step=turn.step, held=turn.held,
-            is_cut=prompt.is_cut,
+            is_cut=prompt.is_cut, wanted_input=prompt.input_tokens,
+            wanted_output=None if prompt.input_tokens is None else prompt.max_tokens,
         )  # fmt: skip

@@ -21,7 +21,7 @@ from llmendpoint_loadjob.result.timings import Sample
 FLUSH_SECONDS = 1.0
 _FLUSH_BYTES = 256 * 1024
 #: Fields of a sample that a line does not have. The message of a server may quote the prompt.
-_OMITTED = frozenset({"detail", "gaps"})
+_OMITTED = frozenset({"detail", "gaps", "wanted_input", "wanted_output"})
 #: Readings of the clock, which a line has as seconds since the start of the run.
 _TIMES = ("scheduled", "sent", "first", "first_output", "last", "ended")
 _LATENCIES = ("ttft", "tpot", "request_latency", "queue_delay")

@@ -26,7 +26,7 @@ from llmendpoint_common.results.measurements import (
     Step,
     measurements_of,
 )
-from llmendpoint_loadjob.result.reading import Reading, limits_of, one_line, was_kept_back
+from llmendpoint_loadjob.result.reading import Reading, has_usage, limits_of, one_line, was_kept_back
 from llmendpoint_loadjob.result.timings import Sample
 
 #: Longest time for which a user waits because of Retry-After, in seconds.
@@ -45,6 +45,9 @@ class Recorder:
         self._is_streamed = document.request.stream
         self._is_closed = not document.load.is_open and document.trace is None
         self._limits = limits_of(document.objectives)
+        self._max_tokens = document.request.max_tokens
+        # This option of Ollama replaces the limit of the prompt.
+        self._has_limits = "num_predict" not in (document.request.options or {})
         self._has_begun = False
         self._begin = 0.0
         self._measured_from = 0.0
@@ -163,6 +166,8 @@ class Recorder:
             self._add_pause(sample)
             if self._is_closed:
                 measurements.failing += round(self._seconds_in_load(sample) * MICROSECONDS)
+        else:
+            self._add_lengths(sample)
         reading.add_to(measurements.whole, in_time=sample.ended <= self._load_end, is_whole=True)
         reading.add_to(self._category(sample.category), in_time=sample.ended <= self._load_end)
         if sample.step < len(measurements.steps):
@@ -216,6 +221,17 @@ class Recorder:
         if counted is None:
             counted = errors[name] = ErrorCount()
         counted.add(self._micro(sample.ended), one_line(sample.detail))
+
+    def _add_lengths(self, sample: Sample) -> None:
+        """Compare the tokens that the server counted with those that the prompt was made for, if it was."""
+        if sample.wanted_input is None or not has_usage(sample):
+            return
+        lengths = self.measurements.lengths
+        if sample.input_tokens:
+            lengths.add_input(sample.input_tokens, sample.wanted_input)
+        wanted = self._max_tokens or sample.wanted_output
+        if wanted is not None and self._has_limits:
+            lengths.add_output(sample.output_tokens, wanted)
 
     def _add_pause(self, sample: Sample) -> None:
         """Add the time of the load for which a user of a closed loop waits after a failure."""

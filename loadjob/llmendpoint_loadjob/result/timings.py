@@ -63,6 +63,9 @@ class Sample(msgspec.Struct):
     is_cut: bool = False
     #: Whether the request went out a second time, because the server closed the reused connection without a response.
     was_sent_again: bool = False
+    #: Tokens that a synthetic prompt or one of a trace was made for, and the limit of the tokens of its answer.
+    wanted_input: int | None = None
+    wanted_output: int | None = None
 
     @property
     def ttft(self) -> float | None:

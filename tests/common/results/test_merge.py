@@ -41,6 +41,8 @@ SAMPLES = st.lists(
             is_spread=st.booleans(),
             matched=st.sampled_from([None, True, False]),
             cached_tokens=st.sampled_from([None, 0, 5]),
+            wanted_input=st.sampled_from([None, 8, 3000]),
+            wanted_output=st.sampled_from([None, 40]),
         ),
         st.builds(failed, st.sampled_from(list(ErrorClass)), TIMES, st.text(max_size=8), step=st.just(1)),
         st.builds(failed, st.just(ErrorClass.TIMEOUT), TIMES, ended=st.just(700.0)),

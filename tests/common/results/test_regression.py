@@ -101,6 +101,7 @@ def judged(now: list[Sample], baseline: Summary | None, **settings: Any) -> Summ
         (msgspec.structs.replace(BASELINE, measurements={}), "no measurements"),
         (msgspec.structs.replace(BASELINE, measurements={"offered": -1}), "no measurements"),
         (run([failed()] * 50), "No request of the baseline was answered"),
+        (run(samples(1000, 1), interrupted=True), "The baseline is partial: its run was stopped before its end"),
         (
             run([answered(1.03)] * 1000, "ttft:p95=1s", lag=(0.06,) * 100),
             "The load generator was the bottleneck of the baseline",

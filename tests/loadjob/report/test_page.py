@@ -11,9 +11,10 @@ import pytest
 
 from llmendpoint_common.contracts.loadrun import Summary, Verdict, VerdictReason
 from llmendpoint_common.results.comparison import compare
+from llmendpoint_loadjob.report.page.chart import HEIGHT, WIDTHS, Axis, Frame, axes
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
 from llmendpoint_loadjob.report.page.page import report_page
-from llmendpoint_loadjob.report.page.scales import linear, logarithmic
+from llmendpoint_loadjob.report.page.scales import Scale, linear, logarithmic
 from support.reports import HOSTILE, smallest, summary
 
 
@@ -147,6 +148,15 @@ def sample_of(count: int) -> Summary:
 
 def test_the_size_of_a_page_is_bounded() -> None:
     assert len(report_page(sample_of(600))) < 1_000_000
+
+
+@pytest.mark.parametrize("width", [width for _, width in WIDTHS])
+def test_the_last_label_of_an_axis_is_inside_of_its_chart(width: int) -> None:
+    frame = Frame(width, HEIGHT)
+    x = Axis(Scale(0, 0.4, frame.left, frame.right), "latency", lambda at: f"{1000 * at:.0f}ms")
+    drawn = axes(frame, x, Axis(linear(1, frame.bottom, frame.top), "", str))
+    assert f'<text x="{width}" y="{frame.bottom + 17}" class="label end">400ms</text>' in drawn
+    assert re.search('class="label middle">[123]00ms</text>', drawn)
 
 
 def test_scales_end_at_round_values() -> None:

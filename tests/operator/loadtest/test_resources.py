@@ -133,6 +133,11 @@ def test_two_config_maps_with_the_same_entry_are_both_in_the_pod() -> None:
     ]
 
 
+def test_the_suffix_of_an_entry_may_be_in_any_case() -> None:
+    copies, _ = _volume({"metadata": {"name": "mine"}, "data": {"a.YAML": "", "b.Yml": "", "c.json": ""}})
+    assert [sorted(copy["data"]) for copy in copies] == [["a.YAML", "b.Yml"]]
+
+
 def test_a_config_map_that_is_named_twice_is_mounted_once() -> None:
     copies, mounted = _volume(QUESTIONS, QUESTIONS)
     assert (len(copies), len(mounted)) == (1, 1)

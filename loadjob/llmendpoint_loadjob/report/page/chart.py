@@ -14,6 +14,8 @@ from llmendpoint_loadjob.report.page.scales import Scale
 
 WIDTHS = (("wide", 720), ("narrow", 344))
 HEIGHT = 240
+#: Width of a letter of a label, rounded up. DejaVu Sans, which is wider than other fonts, has digits of 7.6 pixels.
+_LETTER = 8
 _TOP, _BOTTOM, _RIGHT = 14, 38, 16
 
 Point = tuple[float, float]
@@ -114,11 +116,18 @@ def axes(frame: Frame, x: Axis, y: Axis) -> Markup:
     for value in x.scale.ticks(4 if frame.is_narrow else 8):
         at = x.scale(value)
         parts.append(tag("line", x1=_n(at), x2=_n(at), y1=frame.bottom, y2=frame.bottom + 4, class_="axis"))
-        parts.append(tag("text", x.label(value), x=_n(at), y=frame.bottom + 17, class_="label middle"))
+        parts.append(_label_below(frame, at, x.label(value)))
     parts.append(tag("line", x1=frame.left, x2=frame.right, y1=frame.bottom, y2=frame.bottom, class_="axis"))
     middle = (frame.left + frame.right) / 2
     parts.append(tag("text", x.title, x=_n(middle), y=frame.height - 4, class_="label middle"))
     return join(parts)
+
+
+def _label_below(frame: Frame, at: float, text: str) -> Markup:
+    """Return the label of a value of the horizontal axis. One that would not fit at the right edge ends there."""
+    is_outside = at + len(text) * _LETTER / 2 > frame.width
+    kind = "label end" if is_outside else "label middle"
+    return tag("text", text, x=_n(frame.width if is_outside else at), y=frame.bottom + 17, class_=kind)
 
 
 def line(series: Series, x: Scale, y: Scale) -> Markup:

@@ -65,4 +65,4 @@ def question_files(config_map: Manifest) -> list[str]:
 
 def _entries(config_map: Manifest, field: str) -> dict[str, str]:
     entries = config_map.get(field) or {}
-    return {name: text for name, text in entries.items() if name.endswith(_SUFFIXES)}
+    return {name: text for name, text in entries.items() if name.lower().endswith(_SUFFIXES)}

@@ -1,0 +1,61 @@
+"""Sentences about prompts and answers whose lengths are not those that a run asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from llmendpoint_common.contracts.loadrun import RunDocument, RunRequest, RunSynthetic
+from llmendpoint_common.results.summary import summarize
+from support.runs import answered, document_of, failed, measure
+
+LENGTHS = ("input tokens for", "output tokens that the run asked for")
+SYNTHETIC = msgspec.structs.replace(document_of(), synthetic=RunSynthetic(3000, 500))
+
+
+def told(*samples: Any, document: RunDocument = SYNTHETIC) -> list[str]:
+    """Return the sentences about lengths."""
+    unknown = summarize(measure(samples, document), document).unknown
+    return [sentence for sentence in unknown if any(words in sentence for words in (*LENGTHS, "was cut to fit"))]
+
+
+def made(counted: int, wanted: int | None = 3000, **fields: Any) -> Any:
+    return answered(input_tokens=counted, wanted_input=wanted, **fields)
+
+
+def test_prompts_that_the_server_cut_are_named_with_both_lengths() -> None:
+    assert told(*[made(256)] * 3) == [
+        "The server counted on average 256 input tokens for all 3 answers, whose prompts have about 3,000; it probably "
+        "cut them, as Ollama does without an error if they exceed the context of the model"
+    ]
+    assert told(made(3010), made(3010), made(1700), made(1500))[0].startswith(
+        "The server counted on average 1,600 input tokens for 2 of 4 answers, whose prompts have about 3,000;"
+    )
+
+
+def test_other_tokenizers_templates_and_unknown_counts_are_no_cut_prompts() -> None:
+    assert not told(made(2400), made(3300), made(3, wanted=5), made(0, has_usage=True), made(7, wanted=None), failed())
+    assert not told(*[made(3000)] * 19, made(256))
+
+
+def test_answers_that_are_far_shorter_than_asked_for_are_told() -> None:
+    assert told(*[made(3000, tokens=2, wanted_output=500)] * 3) == [
+        "The answers have 0.4% of the output tokens that the run asked for: a model stops when it has said everything, "
+        "and the load would be higher with longer answers"
+    ]
+    assert not told(*[made(3000, tokens=300, wanted_output=500)] * 3)
+
+
+def test_the_limit_of_the_run_counts_and_not_that_of_the_prompt() -> None:
+    short = [made(3000, tokens=9, wanted_output=500)]
+    limited = msgspec.structs.replace(SYNTHETIC, request=RunRequest(max_tokens=10))
+    assert not told(*short, document=limited)
+    assert not told(*short, document=msgspec.structs.replace(SYNTHETIC, request=RunRequest(options={"num_predict": 9})))
+
+
+def test_synthetic_prompts_that_were_made_shorter_are_told() -> None:
+    assert told(made(250, wanted=255, is_cut=True), made(100, wanted=101)) == [
+        "The input of 1 of 2 requests was cut to fit into the context of the model (num_ctx), so the load was not that "
+        "of the run document"
+    ]
