@@ -300,6 +300,18 @@ def test_a_key_that_the_endpoint_refuses_is_marked_and_is_only_sent_to_start_a_r
     tab.problems.clear()
 
 
+def test_the_number_of_users_is_whole_and_a_rate_need_not_be(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests?view=new")
+    is_valid = {}
+    for load, label in (("Users", "Users"), ("Rate", "Requests per second")):
+        tab.get_by_role("radio", name=load).check()
+        field = tab.get_by_role("spinbutton", name=label)
+        for value in ("4", "1.5"):
+            field.fill(value)
+            is_valid[load, value] = field.evaluate("field => field.checkValidity()")
+    assert is_valid == {("Users", "4"): True, ("Users", "1.5"): False, ("Rate", "4"): True, ("Rate", "1.5"): True}
+
+
 def test_counts_that_are_compared_are_whole_numbers(machine: Pages, open_page: OpenPage) -> None:
     tab = open_page(machine, "#/loadtests?view=compare&a=passed&b=failed")
     requests = tab.locator("tbody tr").filter(has_text="Requests").last
