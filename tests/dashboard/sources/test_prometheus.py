@@ -198,6 +198,23 @@ async def test_the_first_errors_are_counted_by_prometheus_alone(
     assert (last(history, SeriesName.ERRORS, "upstream_4xx") or 0) * step == pytest.approx(3, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["24h", "7d"])
+async def test_a_long_range_contains_the_last_minutes(
+    watch: Watch, start_prometheus: Callable[..., str], name: str
+) -> None:
+    it = await watch(tokens=6)
+    url = start_prometheus(it.sidecars[0].admin_port)
+    for _ in range(2):
+        await it.ask()
+        await until_scraped(it, url)
+    asked = time.time()
+    async with histories_of(it, url, asked + 62, Ring()) as read:
+        history = await read(name)
+    assert (tokens(history)[-1][1] or 0) > 0
+    assert last(history, SeriesName.RUNNING) == 0
+    assert 0 <= asked + 62 - history.times[-1] < 65
+
+
 async def test_what_was_before_the_start_of_the_dashboard_comes_from_prometheus(
     watch: Watch, start_prometheus: Callable[..., str]
 ) -> None:
