@@ -325,7 +325,7 @@ def test_answers_without_a_count_of_tokens_are_explained(machine: Pages, open_pa
     tab = open_page(machine, "#/requests")
     note = tab.get_by_text("Answers that were cut off have none here", exact=False)
     assert note.count() == 1
-    tab.get_by_label("Outcome").select_option("ok")
+    tab.get_by_role("form", name="Filters").get_by_label("Outcome").select_option("ok")
     note.wait_for(state="detached")
 
 
