@@ -39,7 +39,9 @@ check: $(VENV)/.ready ## run all checks of CI that do not run the product
 	@scripts/check $(BIN)
 
 docs: $(VENV)/.ready ## build the site of the documentation in build/site
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "build/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is in build/site. Its links and its search need a web server:"
+	@echo "$(BIN)/python -m http.server --directory build/site --bind 127.0.0.1 8080"
 
 generate: $(VENV)/.ready ## rewrite CRDs, chart files, manifests and schemas from their sources
 	@$(BIN)/python scripts/generate.py

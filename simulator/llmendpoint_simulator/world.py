@@ -58,13 +58,20 @@ class World:
 
     @property
     def behaviour(self) -> Behaviour:
-        """The current behaviour. A new one adds its models, and begins random values and counts of faults again."""
+        """The current behaviour. A new one begins random values and counts of faults again, and has its own models.
+
+        Those that it does not name are removed. Models that clients have pulled, created or copied stay.
+        """
         return self._behaviour
 
     @behaviour.setter
     def behaviour(self, behaviour: Behaviour) -> None:
-        self._behaviour = behaviour
+        before, self._behaviour = self._behaviour, behaviour
         self.restart()
+        kept = set(map(model_key, _models(behaviour)))
+        for name in _models(before):
+            if model_key(name) not in kept:
+                self.store.remove(name)
         self._add_models()
 
     def restart(self) -> None:
@@ -145,9 +152,13 @@ class World:
             self.store.memory.release(runner)
 
     def _add_models(self) -> None:
-        behaviour = self._behaviour
-        for name in behaviour.models + behaviour.embedding_models + behaviour.image_models:
+        for name in _models(self._behaviour):
             self.store.add(name)
 
     def _load_seconds(self) -> float:
         return draw(self._behaviour.load, self.random)
+
+
+def _models(behaviour: Behaviour) -> tuple[str, ...]:
+    """Return the names of the models that are present by a behaviour."""
+    return behaviour.models + behaviour.embedding_models + behaviour.image_models

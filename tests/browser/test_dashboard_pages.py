@@ -190,6 +190,27 @@ def test_a_legend_has_no_value_of_long_ago(open_page: OpenPage) -> None:
         assert set(tab.locator("figure").nth(2).locator(".keys b").all_inner_texts()) == {"\u2013"}
 
 
+def test_a_value_without_neighbours_is_drawn(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        # The step of this range is 5 s, so that one value is known.
+        pages.known_seconds = 5
+        tab = open_page(pages, "#/overview?range=15m")
+        tab.wait_for_selector("canvas")
+        # Only data have a saturated colour: axes and grid are grey.
+        coloured = """canvas => {
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            let count = 0;
+            for (let at = 0; at < data.length; at += 4) {
+                const [low, , high] = [...data.slice(at, at + 3)].sort((a, b) => a - b);
+                if (data[at + 3] === 255 && high - low > 100) count++;
+            }
+            return count;
+        }"""
+        counts = [canvas.evaluate(coloured) for canvas in tab.locator("canvas").all()]
+        assert len(counts) == 5
+        assert min(counts) >= 9, counts
+
+
 def test_charts_follow_the_theme(machine: Pages, open_page: OpenPage) -> None:
     tab = open_page(machine, "#/overview")
     tab.wait_for_selector("canvas")
@@ -298,6 +319,26 @@ def test_a_key_that_the_endpoint_refuses_is_marked_and_is_only_sent_to_start_a_r
     assert "the-key" not in tab.url
     assert "the-key" not in str(tab.evaluate("[{...localStorage}, {...sessionStorage}]"))
     tab.problems.clear()
+
+
+def test_answers_without_a_count_of_tokens_are_explained(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/requests")
+    note = tab.get_by_text("Answers that were cut off have none here", exact=False)
+    assert note.count() == 1
+    tab.get_by_role("form", name="Filters").get_by_label("Outcome").select_option("ok")
+    note.wait_for(state="detached")
+
+
+def test_the_number_of_users_is_whole_and_a_rate_need_not_be(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests?view=new")
+    is_valid = {}
+    for load, label in (("Users", "Users"), ("Rate", "Requests per second")):
+        tab.get_by_role("radio", name=load).check()
+        field = tab.get_by_role("spinbutton", name=label)
+        for value in ("4", "1.5"):
+            field.fill(value)
+            is_valid[load, value] = field.evaluate("field => field.checkValidity()")
+    assert is_valid == {("Users", "4"): True, ("Users", "1.5"): False, ("Rate", "4"): True, ("Rate", "1.5"): True}
 
 
 def test_counts_that_are_compared_are_whole_numbers(machine: Pages, open_page: OpenPage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
@@ -148,3 +149,12 @@ def test_a_list_after_a_paragraph_and_a_nested_one_are_lists() -> None:
     assert with_deep_indents(text) == (
         "Text:\n\n- one\n    - inner\n\n    paragraph\n\n    ```sh\n    - code\n    ```\n\n- two\n"
     )
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_the_command_that_serves_the_site_is_printed() -> None:
+    """From a file, the links of the pages end at folders, and the search finds nothing."""
+    page = (DOCS / "index.md").read_text()
+    serving = next(line for line in page.splitlines() if "http.server" in line)
+    recipe = subprocess.run(["make", "--dry-run", "docs"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert f'/{serving}"' in recipe

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
+
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
 from llmendpoint_sidecar.ollama.watch import UpstreamWatch
@@ -33,3 +37,9 @@ async def test_a_version_is_only_told_of_an_ollama_that_is_up() -> None:
     assert ollama.said == [(False, ""), (True, "0.17.4")]
     ollama.watch.lost()
     assert (ollama.watch.up, ollama.watch.version) == (False, "")
+
+
+async def test_the_log_names_the_version_of_an_ollama_that_has_come_up(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "llmendpoint_sidecar")
+    await WatchedOllama().watch.poll()
+    assert "upstream is up: Ollama 0.17.4" in caplog.messages

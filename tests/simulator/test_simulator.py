@@ -31,6 +31,34 @@ async def test_behaviour_is_changed_over_http_and_a_wrong_field_named(
         assert "tokns" in (await response.json())["error"]
 
 
+async def test_the_models_of_a_behaviour_replace_those_of_the_one_before(
+    start_simulator: StartSimulator, http: aiohttp.ClientSession
+) -> None:
+    simulator = await start_simulator(models=("tiny:1b", "other:1b"))
+    behaviour = f"{simulator.url}/simulator/behaviour"
+
+    async def listed() -> set[str]:
+        async with http.get(f"{simulator.url}/api/tags") as response:
+            return {model["name"] for model in (await response.json())["models"]}
+
+    async def ask(model: str) -> int:
+        async with http.post(f"{simulator.url}/api/generate", json={"model": model, "prompt": "x"}) as response:
+            await response.read()
+            return response.status
+
+    async with http.post(f"{simulator.url}/api/copy", json={"source": "tiny:1b", "destination": "copied:1b"}):
+        pass
+    async with http.put(behaviour, json={"models": ["TINY:1b"], "embedding_models": ["embedder:1b"]}):
+        assert await listed() == {"tiny:1b", "embedder:1b", "copied:1b"}
+    assert (await ask("other:1b"), await ask("tiny:1b")) == (404, 200)
+    async with http.delete(behaviour):
+        assert await listed() == {"tiny:1b", "other:1b", "copied:1b"}
+    assert await ask("other:1b") == 200
+    # What clients have made stays.
+    async with http.put(behaviour, json={"models": []}):
+        assert await listed() == {"copied:1b"}
+
+
 async def test_the_ledger_is_readable_over_http(start_simulator: StartSimulator, http: aiohttp.ClientSession) -> None:
     simulator = await start_simulator(tokens=3)
     async with http.post(

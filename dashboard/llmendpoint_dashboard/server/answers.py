@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TypeVar
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 #: Smaller answers are not compressed.
 _MIN_COMPRESSED_BYTES = 4096
+#: The message of msgspec for a value of a wrong type, and what it expects in words.
+_WRONG_TYPE = re.compile(r"Expected `(\w+)(?: \| null)?`, got `\w+`")
+_TYPES = {"int": "a whole number", "float": "a number", "str": "a text", "array": "a list", "object": "an object"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,9 +71,15 @@ async def body_of(request: web.Request, kind: type[T]) -> T:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
-        raise RefusedError(f"{reason}.", path.strip(".`").partition("[")[0]) from None
+        raise RefusedError(_sentence(reason), path.strip(".`").partition("[")[0]) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise RefusedError("The body is not valid JSON.", status=HTTPStatus.BAD_REQUEST) from None
+
+
+def _sentence(reason: str) -> str:
+    """Return what msgspec says of a value as a sentence for a user of the page."""
+    found = _WRONG_TYPE.fullmatch(reason)
+    return f"This must be {_TYPES[found[1]]}." if found and found[1] in _TYPES else f"{reason}."
 
 
 def _allowed(error: web.HTTPException) -> dict[str, str]:

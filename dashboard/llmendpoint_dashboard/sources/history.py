@@ -29,6 +29,8 @@ RANGES = {"15m": (900, 5), "1h": (3600, 15), "6h": (21600, 60), "24h": (86400, 3
 #: Histories that are kept for a short time, for browsers that ask for the same one.
 _MAX_KEPT = 64
 _KEPT_SECONDS = 15
+#: A history ends at most this long ago.
+_LONGEST_WAIT_SECONDS = 60
 #: Time that the newest slot of the sidecars is given to become complete.
 _SETTLE_SECONDS = 2.0
 
@@ -106,10 +108,15 @@ class Histories:
 
 
 def times_of(now: float, seconds: float, step: float) -> list[float]:
-    """Return the multiples of `step` in the last `seconds`, so that two requests have the same times."""
-    last = math.floor(now / step)
+    """Return the times of the last `seconds`, `step` seconds apart.
+
+    They end at a multiple of `step`, so that two requests have the same times. If a step is longer than a minute, they
+    end at a full minute: otherwise the last half hour could be missing, and with it all of a traffic that began in it.
+    """
+    grid = min(step, _LONGEST_WAIT_SECONDS)
+    last = math.floor(now / grid) * grid
     count = int(seconds // step)
-    return [float((last - count + 1 + place) * step) for place in range(count)]
+    return [float(last - (count - 1 - place) * step) for place in range(count)]
 
 
 def joined(older: Iterable[Series], recent: Iterable[Series], is_known: Sequence[bool]) -> tuple[list[Series], bool]:

@@ -115,7 +115,8 @@ class Prometheus:
 
 def queries_of(selection: Selection, namespaces: Sequence[str], step: float) -> list[Query]:
     """Return the queries of a history."""
-    window = f"[{max(_MIN_RATE_SECONDS, math.ceil(step))}s]"
+    seconds = max(_MIN_RATE_SECONDS, math.ceil(step))
+    window = f"[{seconds}s]"
     scope = [] if not namespaces else [f"namespace=~{_quoted('|'.join(map(_literal, namespaces)))}"]
     model = [] if selection.model is None else [f"model_name={_quoted(selection.model)}"]
     tenant = [] if selection.tenant is None else [f"tenant={_quoted(selection.tenant)}"]
@@ -135,12 +136,26 @@ def queries_of(selection: Selection, namespaces: Sequence[str], step: float) -> 
             Query(SeriesName.INTER_CHUNK_P50, _quantile(0.5, Kind.INTER_CHUNK, measured, window)),
             Query(SeriesName.INTER_CHUNK_P95, _quantile(0.95, Kind.INTER_CHUNK, measured, window)),
         ]
-    errors = f"sum by (outcome) (rate({_name(Kind.REQUESTS, [*counted, bad])}{window})) > 0"
+    requests = _name(Kind.REQUESTS, [*counted, bad])
+    errors = f"sum by (outcome) ({_first(requests, seconds, scope)} or rate({requests}{window})) > 0"
     return [*queries, Query(SeriesName.ERRORS, f"topk({_MAX_OUTCOMES}, {errors})", by_outcome=True)]
 
 
 def _name(family: Kind | Gauge, selectors: Sequence[str]) -> str:
     return f"{METRIC_PREFIX}{family.value}{{{','.join(selectors)}}}"
+
+
+def _first(counter: str, seconds: int, scope: Sequence[str]) -> str:
+    """Return the rates of counters that a running sidecar has begun to expose within the last `seconds`.
+
+    A counter of errors begins with the first error, so rate() has no sample before it and does not count it. Such a
+    counter has fewer samples than a metric that the sidecar always exposes. If it has as many, what it counted before
+    Prometheus began to read the sidecar is not known, and it is left to rate().
+    """
+    window = f"[{seconds}s]"
+    scrapes = f"max by (job, instance) (count_over_time({Metric.REQUESTS_RUNNING.value}{{{','.join(scope)}}}{window}))"
+    is_younger = f"count_over_time({counter}{window}) < on (job, instance) group_left () {scrapes}"
+    return f"((last_over_time({counter}{window}) unless {counter} offset {seconds}s) and ({is_younger})) / {seconds}"
 
 
 def _in_flight(gauge: Gauge, whole: Metric, scope: Sequence[str], model: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ PREVIOUS = f"{NAMESPACE}/previous:latest"
 #: Substrings of error messages of Ollama that mean that the registry does not have the model.
 _NOT_FOUND = ("file does not exist", "not found", "manifest unknown")
 _GRACE_SECONDS = 1.0
-_PULL_ADVICE = "Check the address of the registry, whether the pod can reach it, and the free storage space."
+_PULL_ADVICE = "Check the address of the registry, whether Ollama can reach it, and the free storage space."
 
 
 class Report(Protocol):

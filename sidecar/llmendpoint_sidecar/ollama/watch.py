@@ -95,7 +95,7 @@ class UpstreamWatch:
             self._model_labels.settle()
             return
         if not self.up:
-            log.info("upstream is up: Ollama %s", self.version)
+            log.info("upstream is up: Ollama %s", version)
         # Together, so that a version is never told of an Ollama that is not up.
         self.up, self.version, self._failures = True, version, 0
         self.listed = {model.name: model for model in listed}

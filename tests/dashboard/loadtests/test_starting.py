@@ -116,6 +116,22 @@ async def test_one_run_goes_at_a_time_and_can_be_stopped(user: User) -> None:
         await user.start(concurrency=1, duration="1s")
 
 
+@pytest.mark.parametrize(
+    ("form", "field", "words"),
+    [
+        ({"concurrency": 1.5}, "concurrency", "a whole number"),
+        ({"rate": "fast"}, "rate", "a number"),
+        ({"duration": 30}, "duration", "a text"),
+        ({"scenario": "Smoke", "objectives": "ttft:p95=2s"}, "objectives", "a list"),
+    ],
+)
+async def test_a_value_of_a_wrong_type_is_refused_with_a_sentence(
+    user: User, form: dict[str, Any], field: str, words: str
+) -> None:
+    answer = await user.post("", "manifest", **{"source": "ollama", "model": MODEL, "duration": "30s", **form})
+    assert answer == (422, {"error": f"This must be {words}.", "field": field})
+
+
 async def test_limits_and_wrong_fields_are_refused_with_the_field(user: User, tmp_path: Path) -> None:
     for form, field in (
         ({"duration": "3m"}, "duration"),

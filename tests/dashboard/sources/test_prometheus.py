@@ -84,8 +84,13 @@ async def instant(browser: aiohttp.ClientSession, url: str, query: str, at: floa
 
 async def until_scraped(it: Watched, url: str) -> None:
     """Wait until Prometheus has the tokens that the simulator has generated."""
-    expected, deadline = it.counted("generation_tokens"), time.monotonic() + 60
-    while (seen := await instant(it.browser, url, _TOKENS, time.time())) != expected:
+    await until_counted(it, url, _TOKENS, it.counted("generation_tokens"))
+
+
+async def until_counted(it: Watched, url: str, query: str, expected: float) -> None:
+    """Wait until an expression has a value."""
+    deadline = time.monotonic() + 60
+    while (seen := await instant(it.browser, url, query, time.time())) != expected:
         assert time.monotonic() < deadline, seen
         await asyncio.sleep(0.2)
 
@@ -168,6 +173,46 @@ async def test_the_first_requests_after_a_start_are_shown_although_prometheus_ha
         history = await read(name)
     assert (tokens(history)[-1][1] or 0) > 0
     assert history.source is HistorySource.SIDECARS
+
+
+@pytest.mark.parametrize("name", ["15m", "6h", "7d"])
+async def test_the_first_errors_are_counted_by_prometheus_alone(
+    watch: Watch, start_prometheus: Callable[..., str], name: str
+) -> None:
+    it = await watch(tokens=6)
+    await it.ask()
+    # What was counted before Prometheus reads the sidecar may be old, and is left out.
+    chat = {"model": "absent", "messages": [{"role": "user", "content": "a few words"}]}
+    async with it.browser.post(f"http://127.0.0.1:{it.sidecars[0].port}/api/chat", json=chat) as response:
+        assert response.status == 404
+    url = start_prometheus(it.sidecars[0].admin_port)
+    await until_scraped(it, url)
+    for _ in range(3):
+        await it.ask(model="absent")
+    await until_counted(it, url, 'sum(llmendpoint_requests_total{outcome="upstream_4xx"})', 4)
+
+    step = max(60, RANGES[name][1])
+    now = math.ceil(time.time() / step) * step
+    async with histories_of(it, url, now + 2, Ring()) as read:
+        history = await read(name)
+    assert (last(history, SeriesName.ERRORS, "upstream_4xx") or 0) * step == pytest.approx(3, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["24h", "7d"])
+async def test_a_long_range_contains_the_last_minutes(
+    watch: Watch, start_prometheus: Callable[..., str], name: str
+) -> None:
+    it = await watch(tokens=6)
+    url = start_prometheus(it.sidecars[0].admin_port)
+    for _ in range(2):
+        await it.ask()
+        await until_scraped(it, url)
+    asked = time.time()
+    async with histories_of(it, url, asked + 62, Ring()) as read:
+        history = await read(name)
+    assert (tokens(history)[-1][1] or 0) > 0
+    assert last(history, SeriesName.RUNNING) == 0
+    assert 0 <= asked + 62 - history.times[-1] < 65
 
 
 async def test_what_was_before_the_start_of_the_dashboard_comes_from_prometheus(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from llmendpoint_dashboard.contract import SeriesName
 from llmendpoint_dashboard.sources.exposition import Key, Kind
-from llmendpoint_dashboard.sources.history import times_of
+from llmendpoint_dashboard.sources.history import RANGES, times_of
 from llmendpoint_dashboard.sources.increases import Increase
 from llmendpoint_dashboard.sources.ring import Ring, Selection
 
@@ -140,3 +142,12 @@ def test_a_slot_with_too_many_counters_keeps_the_total() -> None:
     ring.add(Increase(0, 4, counts), START + 4)
     assert sum(len(model) for model in next(iter(ring._slots.values())).models.values()) == 1500
     assert ring.series([START + 5], 5, EVERYTHING)[1].values == [pytest.approx(3000)]
+
+
+def test_the_times_of_a_history_are_regular_and_end_within_the_last_minute() -> None:
+    for seconds, step in RANGES.values():
+        times = times_of(START + 1234.5, seconds, step)
+        assert len(times) == seconds / step
+        assert {later - earlier for earlier, later in pairwise(times)} == {step}
+        assert 0 <= START + 1234.5 - times[-1] < min(step, 60)
+        assert times == times_of(START + 1234.6, seconds, step)

@@ -37,7 +37,7 @@ export function LoadFields({ form, fault, onChange }) {
   const own = form.kind === "concurrency" || form.kind === "rate";
   return html`
     <div class="row">
-      ${own && html`<${Text} label=${form.kind === "rate" ? "Requests per second" : "Users"} name=${form.kind} fault=${fault} value=${form.level} type="number"
+      ${own && html`<${Text} label=${form.kind === "rate" ? "Requests per second" : "Users"} name=${form.kind} fault=${fault} value=${form.level} type="number" whole=${form.kind === "concurrency"}
         onChange=${(/** @type {string} */ level) => onChange({ level })} />`}
       <${Text} label="Duration, such as 30s or 5m" name="duration" fault=${fault} value=${form.duration} placeholder=${own ? "1m" : "that of the preset"}
         onChange=${(/** @type {string} */ duration) => onChange({ duration })} />
@@ -58,11 +58,13 @@ export function ApiKey({ value, fault, onChange }) {
     <p class="soft small" id="apiKey-help">It is sent with the requests of this run, and stored nowhere.</p></div>`;
 }
 
-/** @param {{label: string, name: string, fault: Fault | null, value: string, type?: string, placeholder?: string, help?: string, onChange: (value: string) => void}} props */
-function Text({ label, name, fault, value, type = "text", placeholder, help, onChange }) {
+/** @param {{label: string, name: string, fault: Fault | null, value: string, type?: string, whole?: boolean, placeholder?: string, help?: string, onChange: (value: string) => void}} props */
+function Text({ label, name, fault, value, type = "text", whole, placeholder, help, onChange }) {
+  // Steps are counted from the minimum, so whole numbers need one that is whole.
+  const [min, step] = whole ? ["1", "1"] : ["0.01", "any"];
   return html`<label class="field"><span>${label}</span>
-    <input type=${type} value=${value} placeholder=${placeholder} min=${type === "number" ? "0.01" : undefined}
-      step=${type === "number" ? "any" : undefined} required=${type === "number"} autocomplete=${type === "password" ? "new-password" : "off"} spellcheck=${false} ...${marks(name, fault, help)}
+    <input type=${type} value=${value} placeholder=${placeholder} min=${type === "number" ? min : undefined}
+      step=${type === "number" ? step : undefined} required=${type === "number"} autocomplete=${type === "password" ? "new-password" : "off"} spellcheck=${false} ...${marks(name, fault, help)}
       onInput=${(/** @type {any} */ event) => onChange(event.currentTarget.value)} />
     <${FieldFault} name=${name} fault=${fault} /></label>`;
 }

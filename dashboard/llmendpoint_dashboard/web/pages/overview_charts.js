@@ -56,7 +56,7 @@ export function Charts() {
 function waiting(data, chart, tenant) {
   if (!data) return "Waiting for the history…";
   if (tenant && !chart.perTenant) return "Not measured per tenant";
-  return chart.id === "errors" ? "No errors in this range" : "Nothing measured in this range";
+  return chart.id === "errors" ? "No errors are known in this range" : "Nothing measured in this range";
 }
 
 /** Points that charts show at least, so that a line can be seen. */

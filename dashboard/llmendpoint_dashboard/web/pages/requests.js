@@ -68,7 +68,14 @@ function List({ rows }) {
     <section class="card">
       <${PhaseKeys} />
       <${Table} caption=${summary(found)} columns=${columns(longest).filter((column) => column.id !== "tenant" || rows.some((row) => row.tenant))} rows=${found} order=${{ by: "time", down: true }} />
+      ${found.some(isCutOff) && html`<p class="soft small">Ollama reports the tokens at the end of an answer. Answers that were cut off have none
+        here. The metrics and the overview count each of their chunks as one token.</p>`}
     </section>`;
+}
+
+/** Whether an answer began, and ended before its tokens were reported. @param {RequestRow} row @returns {boolean} */
+function isCutOff(row) {
+  return isError(row.outcome) && row.ttft != null && row.generationTokens == null;
 }
 
 /** @param {RequestRow[]} rows @returns {string} */

@@ -26,9 +26,17 @@ export function options(lines, width, format, colour, onCursor) {
       { ...axis, size: 62, space: 34, values: (/** @type {any} */ _chart, /** @type {number[]} */ splits) => splits.map(format) },
     ],
     series: [{}, ...lines.map((line) => ({
-      label: line.label, stroke: colour(line.colour), width: 2, dash: line.dash, points: { show: false }, spanGaps: false,
+      label: line.label, stroke: colour(line.colour), width: 2, dash: line.dash, spanGaps: false,
+      points: { show: false, filter: alone, size: 5, width: 0 },
     }))],
   };
+}
+
+/** The places of values without neighbours. They are drawn as points, because a line needs two.
+ * @param {any} chart @param {number} series @returns {number[]} */
+function alone(chart, series) {
+  const values = /** @type {(number | null)[]} */ (chart.data[series]);
+  return [...values.keys()].filter((at) => values[at] != null && values[at - 1] == null && values[at + 1] == null);
 }
 
 /** The end of the vertical axis: above the highest value, or 1 without values. @param {number | null} high @returns {number} */
