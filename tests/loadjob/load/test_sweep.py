@@ -209,6 +209,43 @@ def test_the_search_never_offers_much_more_than_twice_what_was_met() -> None:
         met = max(met, rate) if rate <= 7 else met
 
 
+def searched(is_met: Callable[[int, float], bool]) -> Search:
+    """Return a search up to 40 requests per second, whose steps have these results by their numbers and rates."""
+    search = Search(RunSweep(max_rate=40, min_rate=2, step_seconds=2))
+    while (rate := search.next_rate()) is not None:
+        search.note(rate, is_met=is_met(len(search.steps) + 1, rate))
+    return search
+
+
+@pytest.mark.parametrize("missed", [1, 2, 3, 5, 6])
+def test_one_accidental_miss_gives_no_rate_above_the_maximum_and_does_not_repeat_it_to_the_end(missed: int) -> None:
+    search = searched(lambda number, rate: number != missed)
+    found = search.estimate()
+    assert found.rate == found.high == 40
+    assert 38 < found.low <= 40
+    assert "the highest rate that was tried, 40 requests/s, met the objectives in" in found.message
+    assert len(search.steps) < MAX_STEPS / 3
+
+
+def test_a_capacity_just_below_the_maximum_has_an_interval_up_to_the_maximum() -> None:
+    source = random.Random(0)
+    found = searched(lambda number, rate: rate * source.gauss(1, 0.02) <= 39).estimate()
+    assert found.rate == pytest.approx(39, rel=0.03)
+    assert found.high <= 40
+    assert found.message.startswith("found with")
+
+
+def test_no_search_that_ends_early_has_a_result_above_the_rates_that_were_tried() -> None:
+    source = random.Random(1)
+    for _ in range(4):
+        search = Search(RunSweep(max_rate=40, min_rate=2))
+        plans: list[float] = []
+        while (rate := search.next_rate()) is not None and len(plans) < 15:
+            plans.append(rate)
+            search.note(rate * source.uniform(0.8, 1.25), is_met=source.random() < 0.8)
+            assert (search.estimate().rate or 0.0) <= max(plans)
+
+
 class TestJudge:
     def judged(self, latencies: Sequence[float | None], *objectives: Objective) -> StepJudge:
         judge = StepJudge(objectives)
