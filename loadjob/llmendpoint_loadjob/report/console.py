@@ -12,7 +12,7 @@ from rich.text import Text
 
 from llmendpoint_common.contracts.loadrun import Percentiles, StepResult, Summary, Verdict
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_common.results.figures import LATENCIES, latency_of, number, percent
+from llmendpoint_common.results.figures import LATENCIES, latency_of, number, percent, sweep_interval
 from llmendpoint_common.results.words import since
 from llmendpoint_loadjob.report.words import (
     SHOWN,
@@ -162,10 +162,8 @@ def _steps(console: Console, summary: Summary) -> None:
         print_grid(console, grid)
     if summary.sweep is not None:
         found = summary.sweep
-        between = (
-            f"; 95 % interval {number(found.low)} to {number(found.high)} requests/s" if found.rate is not None else ""
-        )
-        _say(console, f"sweep: {found.message}{between}")
+        between = sweep_interval(summary)
+        _say(console, f"sweep: {found.message}{f'; 95 % interval {between} requests/s' if between else ''}")
 
 
 def _rate_of(step: StepResult) -> str:
