@@ -31,8 +31,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from llmendpoint_common.contracts.loadrun import RunSweep
+from llmendpoint_common.results.figures import number
 from llmendpoint_common.results.words import of
 
+_EVERY = "every rate met the objectives"
 #: Number of steps after which the search gives up.
 MAX_STEPS = 60
 _LAPSE = 0.02
@@ -64,6 +66,13 @@ class Estimate(NamedTuple):
     low: float
     high: float
     message: str
+
+    def with_rate(self) -> Estimate:
+        """Return the estimate with the rate in its message, which is read alone in a verdict."""
+        if self.rate is None or self.message.startswith(_EVERY):
+            return self
+        message = f"the highest rate that met the objectives is {number(self.rate)} requests/s; {self.message}"
+        return self._replace(message=message)
 
 
 def without_bias(found: Estimate, late: float, dispersion: float) -> Estimate:
@@ -117,7 +126,7 @@ class Search:
             return Estimate(None, 0.0, min(step.rate for step in self.steps), message)
         if all(step.is_met for step in self.steps):
             highest = min(self._highest, max(step.rate for step in self.steps))
-            message = f"every rate met the objectives; the capacity is above {highest:.4g} requests/s"
+            message = f"{_EVERY}; the capacity is above {highest:.4g} requests/s"
             return Estimate(highest, highest, sweep.max_rate, message)
         low, _, middle, _, high = self._quantiles()
         if middle < self._highest:

@@ -120,7 +120,7 @@ def _table(grid: Sequence[Sequence[str]]) -> Table:
 
 
 def _cell_style(cell: str) -> str:
-    return {"met": "green", "missed": "red"}.get(cell, "")
+    return {"met": "green", "missed": "red"}.get(cell.partition(":")[0], "")
 
 
 def _counts(console: Console, summary: Summary) -> None:
@@ -156,6 +156,7 @@ def _steps(console: Console, summary: Summary) -> None:
         grid = [("step", "offered/s", "done/s", "failed", "TTFT p95", "")]
         for step in summary.steps:
             met = "" if step.met is None else "met" if step.met else "missed"
+            met += f": {step.reason}" if step.reason else ""
             ttft = "unknown" if step.ttft is None else format_duration(step.ttft.p95)
             grid.append((_one_line(step.name), _rate_of(step), number(step.completed_rate), str(step.errors),
                          ttft, met))  # fmt: skip

@@ -87,8 +87,12 @@ def test_the_interval_is_as_narrow_as_asked_for_and_holds_the_capacity() -> None
 
 def test_a_server_that_does_not_keep_up_misses_without_an_objective_on_a_latency() -> None:
     load = RunLoad(sweep=RunSweep(max_rate=50, min_rate=1, step_seconds=60), arrivals=Arrivals.CONSTANT)
-    result, _ = sweep(load, Objective(MetricName.ERROR_RATE, 0.01), servers=4, service=lambda: 1.0)
+    result, recorder = sweep(load, Objective(MetricName.ERROR_RATE, 0.01), servers=4, service=lambda: 1.0)
     assert result.rate == pytest.approx(4, rel=0.03)
+    assert result.message.startswith(f"the highest rate that met the objectives is {result.rate:.3g} requests/s; found")
+    for step in recorder.measurements.steps:
+        is_met = step.offered_rate < 4 if abs(step.offered_rate - 4) > 0.2 else step.met
+        assert (step.met, step.growth == 0) == (is_met, is_met)
 
 
 def test_a_capacity_above_the_highest_rate_is_said_so() -> None:
@@ -283,4 +287,9 @@ class TestJudge:
         assert not self.judged(values, Objective(MetricName.ATTAINMENT, 0.76)).is_met
 
     def test_latencies_that_grow_are_no_capacity(self) -> None:
-        assert not self.judged([0.01 * number for number in range(60)], TTFT).is_met
+        judge = self.judged([0.01 * number for number in range(60)], TTFT)
+        assert not judge.is_met
+        assert judge.growth(60) == pytest.approx(0.6)
+
+    def test_latencies_that_stay_the_same_have_no_growth(self) -> None:
+        assert self.judged([0.5] * 60, TTFT).growth(60) == 0

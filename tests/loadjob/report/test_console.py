@@ -14,6 +14,7 @@ from llmendpoint_common.contracts.loadrun import (
     ObjectiveResult,
     Progress,
     RegressionResult,
+    StepResult,
     Summary,
     SweepResult,
     Verdict,
@@ -54,6 +55,11 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 
 def test_a_name_cannot_control_the_terminal() -> None:
     assert "\u202e" not in printed(summary(model="a\u202eb"), 200)
+
+
+def test_a_rate_of_a_sweep_that_was_too_high_says_why() -> None:
+    steps = (StepResult("8/s", 8.0, 8.0, 90, 0, 9.0, None, None, met=False, reason="latencies grew by 1.2s"),)
+    assert "missed: latencies grew by 1.2s" in printed(summary(steps=steps), 80)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def _table(rows: list[StepResult]) -> Markup:
             Cell(step.errors, "bad" if step.errors else None),
             *percentile_cells(step.ttft, ("p50", "p95")),
             *percentile_cells(step.request_latency, ("p95",)),
-            met[step.met],
+            Cell(f"missed: {step.reason}", "bad") if step.reason else met[step.met],
         )
         for step in rows
     ]
