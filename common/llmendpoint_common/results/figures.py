@@ -47,6 +47,20 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value == 0 or value >= 1e-4 else "0"
 
 
+def sweep_interval(summary: Summary) -> str:
+    """Return the 95 % interval of the result of a sweep, such as `7.6 to 8.5`.
+
+    It is `20 or more` if the capacity may be above the highest rate that was tried. It is empty without a result.
+    """
+    found = summary.sweep
+    if found is None or found.rate is None:
+        return ""
+    highest = max((step.offered_rate for step in summary.steps), default=found.high)
+    if found.low >= found.rate or (summary.steps and found.high >= highest * (1 - 1e-6)):
+        return f"{number(found.low)} or more"
+    return f"{number(found.low)} to {number(found.high)}"
+
+
 def percent(share: float) -> str:
     """Return a fraction as a percentage. One that is not whole is shown as neither 0 nor 100 %."""
     if 0 < share < 0.00005:

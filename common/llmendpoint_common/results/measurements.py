@@ -146,7 +146,12 @@ class ErrorCount(msgspec.Struct):
 
 
 class Step(msgspec.Struct):
-    """A stage, or a rate of a sweep. Times are in microseconds after the warm-up."""
+    """A stage, or a rate of a sweep. Times are in microseconds after the warm-up.
+
+    `met` is how the search of a sweep has judged the rate, or None. `growth` is by how many microseconds the latencies
+    grew through the step, or 0 if the server kept up. A rate at which they grow is too high, whatever the objectives
+    say.
+    """
 
     name: _Name = ""
     offered_rate: Annotated[float, Meta(ge=0, le=1e18)] = 0.0
@@ -154,6 +159,8 @@ class Step(msgspec.Struct):
     end: _Micro = 0
     offered: _Count = 0
     group: Group = field(default_factory=Group)
+    met: bool | None = None
+    growth: _Count = 0
 
 
 class ModelLoad(msgspec.Struct, frozen=True, order=True):

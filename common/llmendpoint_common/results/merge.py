@@ -69,7 +69,8 @@ def _add_steps(merged: Measurements, steps: Sequence[Step]) -> None:
     for index, step in enumerate(steps):
         if index == len(merged.steps):
             empty = merged.group(step.group.bits)
-            merged.steps.append(Step(step.name, step.offered_rate, step.begin, step.end, group=empty))
+            copied = Step(step.name, step.offered_rate, step.begin, step.end, 0, empty, step.met, step.growth)
+            merged.steps.append(copied)
         into = merged.steps[index]
         if (into.name, into.offered_rate) != (step.name, step.offered_rate):
             raise ValueError("measurements with different steps cannot be merged")

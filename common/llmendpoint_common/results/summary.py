@@ -27,6 +27,7 @@ from llmendpoint_common.contracts.loadrun import (
     advice,
 )
 from llmendpoint_common.process.errors import RunResultError
+from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.differences import as_json
 from llmendpoint_common.results.histogram import MICROSECONDS, Histogram, rank_of
 from llmendpoint_common.results.join import audit_of
@@ -141,7 +142,7 @@ def _judged(measurements: Measurements, document: RunDocument) -> tuple[Group, t
     """Return the requests that the objectives are judged on, and their states.
 
     A sweep finds out which rates are too high, so its objectives are judged at the highest rate up to its result that
-    met all of them, or at the lowest rate if none did.
+    met all of them, also for the search, or at the lowest rate if none did.
     """
     if document.load.sweep is None or not measurements.steps:
         return measurements.whole, judge_group(measurements.whole, document.objectives)
@@ -150,7 +151,7 @@ def _judged(measurements: Measurements, document: RunDocument) -> tuple[Group, t
     for step in steps:
         judged = judge_group(step.group, document.objectives)
         is_result = found is not None and step.offered_rate <= found * (1 + _ROUNDING)
-        if is_result and all(item.state is State.MET for item in judged):
+        if is_result and step.met is not False and all(item.state is State.MET for item in judged):
             return step.group, judged
     return steps[-1].group, judge_group(steps[-1].group, document.objectives)
 
@@ -235,10 +236,12 @@ def _steps(measurements: Measurements, document: RunDocument) -> Iterator[StepRe
 
 
 def step_result(step: Step, document: RunDocument) -> StepResult:
-    """Return the result of a stage, or of a rate of a sweep."""
+    """Return the result of a stage, or of a rate of a sweep, which is as the search has judged it."""
     seconds = (step.end - step.begin) / MICROSECONDS
     states = {item.state for item in judge_group(step.group, document.objectives)}
     met = states == {State.MET} if states and states <= {State.MET, State.MISSED} else None
+    met = False if State.MISSED in states else met
+    has_only_grown = step.met is False and step.growth > 0 and met is not False
     return StepResult(
         name=step.name,
         offered_rate=step.offered_rate,
@@ -248,7 +251,8 @@ def step_result(step: Step, document: RunDocument) -> StepResult:
         seconds=max(0.0, seconds),
         ttft=percentiles(step.group.histogram("ttft")),
         request_latency=percentiles(step.group.histogram("request_latency")),
-        met=False if State.MISSED in states else met,
+        met=met if step.met is None else step.met,
+        reason=f"latencies grew by {format_duration(step.growth / MICROSECONDS)}" if has_only_grown else "",
     )
 
 

@@ -45,6 +45,9 @@ MAX_THROTTLED_SHARE = 0.01
 #: A server that closes idle connections just as requests arrive meets about 1 of 25.
 MAX_SENT_AGAIN_SHARE = 0.05
 _MAX_MESSAGE = 4000
+#: Delays of up to 1 s make latencies grow by at most this number of seconds, by least squares: if they are 0 in the
+#: first half of a step and 1 s in the second, the line rises by 12 · 1/8 of it.
+_MAX_LAG_GROWTH = 1.5
 #: Rates of a sweep that are named one by one.
 _MAX_NAMES = 3
 
@@ -228,7 +231,7 @@ def _is_doubtful(evidence: Evidence, judged: Judged) -> bool:
 
 
 def _doubtful_steps(evidence: Evidence) -> list[str]:
-    """Return the rates of a sweep, the lowest first, that missed objectives and could have met all without the delays.
+    """Return the rates of a sweep, the lowest first, that were too high and could have met all without the delays.
 
     Each of them lowers the result of the sweep.
     """
@@ -236,10 +239,12 @@ def _doubtful_steps(evidence: Evidence) -> list[str]:
     lag = _lag(measurements)
     if measurements.sweep is None or lag <= MAX_LAG_P99:
         return []
-    names = []
+    names: list[str] = []
     for step in sorted(measurements.steps, key=lambda step: step.offered_rate):
         missed = [judged for judged in judge_group(step.group, objectives) if judged.state is State.MISSED]
-        if missed and all(could_be_other(judged, step.group, objectives, lag) for judged in missed):
+        if step.met or not (missed or step.growth) or step.growth > _MAX_LAG_GROWTH * lag * MICROSECONDS:
+            continue
+        if step.name not in names and all(could_be_other(item, step.group, objectives, lag) for item in missed):
             names.append(step.name)
     return names
 

@@ -31,6 +31,9 @@ class Recording(Protocol):
     def end_step(self, index: int, at: float) -> None:
         """Note the end of the load of a step."""
 
+    def judge_step(self, index: int, *, is_met: bool, growth: float) -> None:
+        """Note how the search has judged a rate."""
+
     def finish(self, at: float, *, interrupted: bool = False) -> object:
         """Note the end of the run."""
 

@@ -94,6 +94,10 @@ class StepJudge:
         slope, error = self._trend.slope()
         return not (slope > _MAX_SLOPE and slope > 2 * error)
 
+    def growth(self, seconds: float) -> float:
+        """Return by how many seconds the latencies grew in a step of this duration, or 0 if the server kept up."""
+        return 0.0 if self.keeps_up else self._trend.slope()[0] * seconds
+
     @property
     def is_met(self) -> bool:
         """Whether every objective was measured and met, and the server kept up."""

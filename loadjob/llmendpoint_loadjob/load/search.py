@@ -8,7 +8,9 @@ Medians would find the capacity as well, but all close to it, and so could not s
 probability that a step at a rate meets the objectives is logistic in the logarithm of the rate; the capacity, at which
 it is one half, and the width of the transition have a prior that is flat on a grid, and 2 % of the steps are taken to
 be accidents (Wichmann and Hill, Perception & Psychophysics 63, 2001). The interval is the central 95 % of the
-posterior of the capacity. The search ends when the interval is as narrow as it has to be.
+posterior of the capacity. The search ends when the interval is as narrow as it has to be. No rate above the highest one
+that was tried is a result, so a capacity that may be above the maximum is known well enough if the part of its interval
+up to the maximum is that narrow.
 
 The rate of a step is the one at which its requests were really due, because the number of Poisson arrivals in a step
 varies. Without this, 600 requests per step would blur the result by 4 %.
@@ -29,7 +31,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from llmendpoint_common.contracts.loadrun import RunSweep
+from llmendpoint_common.results.figures import number
+from llmendpoint_common.results.words import of
 
+_EVERY = "every rate met the objectives"
 #: Number of steps after which the search gives up.
 MAX_STEPS = 60
 _LAPSE = 0.02
@@ -62,6 +67,13 @@ class Estimate(NamedTuple):
     high: float
     message: str
 
+    def with_rate(self) -> Estimate:
+        """Return the estimate with the rate in its message, which is read alone in a verdict."""
+        if self.rate is None or self.message.startswith(_EVERY):
+            return self
+        message = f"the highest rate that met the objectives is {number(self.rate)} requests/s; {self.message}"
+        return self._replace(message=message)
+
 
 def without_bias(found: Estimate, late: float, dispersion: float) -> Estimate:
     """Return a result without the bias of random arrivals, whose lower bound allows for what may be left of it.
@@ -91,6 +103,7 @@ class Search:
     sweep: RunSweep
     steps: list[Step] = field(default_factory=list)
     _planned: float = 0.0
+    _plans: list[float] = field(default_factory=list)
     _known: tuple[int, tuple[float, ...]] = (0, ())
 
     def next_rate(self) -> float | None:
@@ -101,6 +114,7 @@ class Search:
     def note(self, rate: float, *, is_met: bool) -> None:
         """Note the result of a step at about the planned rate."""
         self.steps.append(Step(rate, is_met))
+        self._plans.append(self._planned)
 
     def estimate(self) -> Estimate:
         """Return the result of the search as far as it got."""
@@ -111,11 +125,14 @@ class Search:
             message = f"the objectives were missed at the lowest rate, {sweep.min_rate:g} requests/s"
             return Estimate(None, 0.0, min(step.rate for step in self.steps), message)
         if all(step.is_met for step in self.steps):
-            highest = max(step.rate for step in self.steps)
-            message = f"every rate met the objectives; the capacity is above {highest:.4g} requests/s"
+            highest = min(self._highest, max(step.rate for step in self.steps))
+            message = f"{_EVERY}; the capacity is above {highest:.4g} requests/s"
             return Estimate(highest, highest, sweep.max_rate, message)
         low, _, middle, _, high = self._quantiles()
-        return Estimate(middle, low, high, self._message(low, high))
+        if middle < self._highest:
+            return Estimate(middle, low, min(high, self._highest), self._message())
+        low = min(low, self._highest)
+        return Estimate(self._highest, low, self._highest, self._message_of_highest(low))
 
     @property
     def share_done(self) -> float:
@@ -124,18 +141,36 @@ class Search:
         doublings = max(1.0, math.log2(sweep.max_rate / sweep.min_rate))
         if not self._is_bracketed:
             return 0.5 * min(1.0, len(self.steps) / doublings)
-        low, *_, high = self._quantiles()
-        wanted, width = math.log(1 + sweep.precision), math.log(high / low)
+        wanted, width = math.log(1 + sweep.precision), math.log(self._width)
         return min(1.0, 0.5 + 0.5 * max(0.0, 1 - math.log2(max(1.0, width / wanted)) / 5))
 
-    def _message(self, low: float, high: float) -> str:
-        width = f"{100 * (high / low - 1):.1f}%"
-        if high / low <= 1 + self.sweep.precision:
+    def _message(self) -> str:
+        width = f"{100 * (self._width - 1):.1f}%"
+        if self._width <= 1 + self.sweep.precision:
             return f"found with {len(self.steps)} steps; the 95% interval is {width} wide"
         return (
             f"the search ended after {len(self.steps)} steps with a 95% interval that is {width} wide instead of "
             f"{100 * self.sweep.precision:g}%; longer steps give a narrower one"
         )
+
+    def _message_of_highest(self, low: float) -> str:
+        at_highest = [step for step, planned in zip(self.steps, self._plans, strict=True) if planned == self._highest]
+        met = of(sum(step.is_met for step in at_highest), len(at_highest), "step")
+        return (
+            f"the highest rate that was tried, {self._highest:.4g} requests/s, met the objectives in {met}; "
+            f"the capacity {'is' if low >= self._highest else 'may be'} above it"
+        )
+
+    @property
+    def _highest(self) -> float:
+        """The highest rate that was tried, as it was planned: at random, more requests may have been due."""
+        return max(self._plans)
+
+    @property
+    def _width(self) -> float:
+        """The width of the interval as a ratio, without the part of it that is above the maximum of the sweep."""
+        low, *_, high = self._quantiles()
+        return max(1.0, min(high, self.sweep.max_rate) / low)
 
     @property
     def _is_bracketed(self) -> bool:
@@ -148,9 +183,9 @@ class Search:
         if len(steps) >= MAX_STEPS:
             return None
         if self._is_bracketed:
-            low, lower, _, upper, high = self._quantiles()
-            if high / low <= 1 + sweep.precision:
+            if self._width <= 1 + sweep.precision:
                 return None
+            _, lower, _, upper, _ = self._quantiles()
             return min(upper if len(steps) % 2 else lower, sweep.max_rate)
         if not steps[-1].is_met:
             # The first step is repeated once: it may have loaded the model, or filled the caches.

@@ -68,7 +68,7 @@ class Sweep:
         if found.rate is not None:
             load = self._context.document.load
             dispersion = dispersion_of(load.arrivals or Arrivals.POISSON, load.burstiness)
-            found = without_bias(found, self._plan(0, found.rate).expected * self._late_share, dispersion)
+            found = without_bias(found, self._plan(0, found.rate).expected * self._late_share, dispersion).with_rate()
         self._context.recorder.set_sweep(SweepResult(found.rate, found.low, found.high, found.message))
 
     @property
@@ -107,7 +107,10 @@ class Sweep:
         seconds = end - origin - plan.settling
         is_constant = context.document.load.arrivals is Arrivals.CONSTANT
         rate = plan.rate if is_constant or offered < 2 or seconds <= 0 else offered / seconds
-        self._search.note(rate, is_met=judge.is_met and not judge.is_lost(plan.expected))
+        is_met = judge.is_met and not judge.is_lost(plan.expected)
+        if judge.is_measured or judge.has_errors:
+            context.recorder.judge_step(plan.step, is_met=is_met, growth=judge.growth(seconds))
+        self._search.note(rate, is_met=is_met)
         return judge
 
     async def _send(self, plan: _Plan, judge: StepJudge) -> tuple[int, float]:

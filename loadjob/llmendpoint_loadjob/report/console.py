@@ -12,7 +12,7 @@ from rich.text import Text
 
 from llmendpoint_common.contracts.loadrun import Percentiles, StepResult, Summary, Verdict
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_common.results.figures import LATENCIES, latency_of, number, percent
+from llmendpoint_common.results.figures import LATENCIES, latency_of, number, percent, sweep_interval
 from llmendpoint_common.results.words import since
 from llmendpoint_loadjob.report.words import (
     SHOWN,
@@ -120,7 +120,7 @@ def _table(grid: Sequence[Sequence[str]]) -> Table:
 
 
 def _cell_style(cell: str) -> str:
-    return {"met": "green", "missed": "red"}.get(cell, "")
+    return {"met": "green", "missed": "red"}.get(cell.partition(":")[0], "")
 
 
 def _counts(console: Console, summary: Summary) -> None:
@@ -156,16 +156,15 @@ def _steps(console: Console, summary: Summary) -> None:
         grid = [("step", "offered/s", "done/s", "failed", "TTFT p95", "")]
         for step in summary.steps:
             met = "" if step.met is None else "met" if step.met else "missed"
+            met += f": {step.reason}" if step.reason else ""
             ttft = "unknown" if step.ttft is None else format_duration(step.ttft.p95)
             grid.append((_one_line(step.name), _rate_of(step), number(step.completed_rate), str(step.errors),
                          ttft, met))  # fmt: skip
         print_grid(console, grid)
     if summary.sweep is not None:
         found = summary.sweep
-        between = (
-            f"; 95 % interval {number(found.low)} to {number(found.high)} requests/s" if found.rate is not None else ""
-        )
-        _say(console, f"sweep: {found.message}{between}")
+        between = sweep_interval(summary)
+        _say(console, f"sweep: {found.message}{f'; 95 % interval {between} requests/s' if between else ''}")
 
 
 def _rate_of(step: StepResult) -> str:

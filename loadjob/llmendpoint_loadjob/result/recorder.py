@@ -78,6 +78,14 @@ class Recorder:
         self.measurements.steps[index].end = self._micro(at)
         self._step_ends[index] = at
 
+    def judge_step(self, index: int, *, is_met: bool, growth: float) -> None:
+        """Note how the search of a sweep has judged a rate, and by how many seconds the latencies grew at it.
+
+        `growth` is 0 if the server kept up.
+        """
+        step = self.measurements.steps[index]
+        step.met, step.growth = is_met, round(max(0.0, growth) * MICROSECONDS)
+
     def finish(self, at: float, *, interrupted: bool = False) -> Measurements:
         """Note the end of the run, and return the measurements. It can be called again for a later state."""
         measurements = self.measurements

@@ -150,6 +150,13 @@ def test_the_earliest_saturation_and_the_lowest_sweep_are_kept() -> None:
     assert merged.sweep == SweepResult(4.0, 3.0, 5.0)
 
 
+def test_the_steps_of_a_sweep_keep_how_the_search_judged_them() -> None:
+    part = recorded([])
+    part.steps[0].met, part.steps[0].growth = False, 120_000
+    read = Measurements.decode(merge([part]).encode())
+    assert [(step.met, step.growth) for step in read.steps] == [(False, 120_000), (None, 0)]
+
+
 @pytest.mark.parametrize(
     "other", [document_of("ttft:p95=2s"), document_of("ttft:p95=1s", "error_rate=1%"), document_of()]
 )

@@ -681,8 +681,42 @@ def test_a_sweep_whose_rates_were_missed_by_more_than_the_delays_passes_and_tell
     assert "The p99 delay of the load generator's event loop was 300ms (maximum: 10ms)." in summary.message
 
 
-def sweep(*steps: tuple[float, float], count: int = 20, found: SweepResult | None = None, lag: float = 0.0) -> Summary:
-    """Return the result of a sweep over rates, each with the TTFT of its requests."""
+def test_a_rate_of_a_sweep_is_shown_as_the_search_judged_it_with_the_reason() -> None:
+    summary = sweep((1.0, 0.2), (8.0, 0.3), (10.0, 5.0), decisions={0: (True, 0.0), 1: (False, 0.12), 2: (False, 4.0)})
+    assert [(step.met, step.reason) for step in summary.steps] == [
+        (True, ""), (False, "latencies grew by 120ms"), (False, ""),
+    ]  # fmt: skip
+
+
+def test_a_sweep_is_not_judged_at_a_rate_that_the_search_found_too_high() -> None:
+    found = SweepResult(8.1, 7.9, 8.3)
+    summary = sweep((1.0, 0.2), (8.0, 0.3), found=found, decisions={0: (True, 0.0), 1: (False, 0.12)})
+    assert summary.slo[0].measured == "200ms"
+
+
+@pytest.mark.parametrize("growth", [0.12, 0.44])
+def test_a_rate_at_which_the_load_generator_may_have_made_latencies_grow_cannot_be_told(growth: float) -> None:
+    summary = sweep((1.0, 0.2), (8.0, 0.3), lag=0.3, decisions={0: (True, 0.0), 1: (False, growth)})
+    assert outcome(summary) == LIMITED
+    assert "which can be why the objectives were missed at 8.0/s" in summary.message
+
+
+@pytest.mark.parametrize(("growth", "lag"), [(0.46, 0.3), (0.12, 0.0)])
+def test_latencies_that_grew_by_more_than_the_delays_explain_lower_a_sweep(growth: float, lag: float) -> None:
+    assert outcome(sweep((1.0, 0.2), (8.0, 0.3), lag=lag, decisions={0: (True, 0.0), 1: (False, growth)})) == PASSED
+
+
+def sweep(
+    *steps: tuple[float, float],
+    count: int = 20,
+    found: SweepResult | None = None,
+    lag: float = 0.0,
+    decisions: dict[int, tuple[bool, float]] | None = None,
+) -> Summary:
+    """Return the result of a sweep over rates, each with the TTFT of its requests.
+
+    `decisions` are those of the search for the steps, and by how many seconds their latencies grew.
+    """
     document = document_of("ttft:p95=1s", sweep={"max_rate": 10.0})
     recorder = Recorder(document)
     recorder.begin(0.0, 0.0)
@@ -691,6 +725,8 @@ def sweep(*steps: tuple[float, float], count: int = 20, found: SweepResult | Non
         for _ in range(count):
             recorder.record(answered(ttft, at=10.0 * index, step=index))
         recorder.end_step(index, 10.0 * index + 9)
+    for index, (is_met, growth) in (decisions or {}).items():
+        recorder.judge_step(index, is_met=is_met, growth=growth)
     recorder.end_load(10.0 * len(steps))
     recorder.add_lag(lag)
     recorder.set_sweep(found or SweepResult(1.0, 0.9, 1.1))

@@ -87,8 +87,12 @@ def test_the_interval_is_as_narrow_as_asked_for_and_holds_the_capacity() -> None
 
 def test_a_server_that_does_not_keep_up_misses_without_an_objective_on_a_latency() -> None:
     load = RunLoad(sweep=RunSweep(max_rate=50, min_rate=1, step_seconds=60), arrivals=Arrivals.CONSTANT)
-    result, _ = sweep(load, Objective(MetricName.ERROR_RATE, 0.01), servers=4, service=lambda: 1.0)
+    result, recorder = sweep(load, Objective(MetricName.ERROR_RATE, 0.01), servers=4, service=lambda: 1.0)
     assert result.rate == pytest.approx(4, rel=0.03)
+    assert result.message.startswith(f"the highest rate that met the objectives is {result.rate:.3g} requests/s; found")
+    for step in recorder.measurements.steps:
+        is_met = step.offered_rate < 4 if abs(step.offered_rate - 4) > 0.2 else step.met
+        assert (step.met, step.growth == 0) == (is_met, is_met)
 
 
 def test_a_capacity_above_the_highest_rate_is_said_so() -> None:
@@ -209,6 +213,43 @@ def test_the_search_never_offers_much_more_than_twice_what_was_met() -> None:
         met = max(met, rate) if rate <= 7 else met
 
 
+def searched(is_met: Callable[[int, float], bool]) -> Search:
+    """Return a search up to 40 requests per second, whose steps have these results by their numbers and rates."""
+    search = Search(RunSweep(max_rate=40, min_rate=2, step_seconds=2))
+    while (rate := search.next_rate()) is not None:
+        search.note(rate, is_met=is_met(len(search.steps) + 1, rate))
+    return search
+
+
+@pytest.mark.parametrize("missed", [1, 2, 3, 5, 6])
+def test_one_accidental_miss_gives_no_rate_above_the_maximum_and_does_not_repeat_it_to_the_end(missed: int) -> None:
+    search = searched(lambda number, rate: number != missed)
+    found = search.estimate()
+    assert found.rate == found.high == 40
+    assert 38 < found.low <= 40
+    assert "the highest rate that was tried, 40 requests/s, met the objectives in" in found.message
+    assert len(search.steps) < MAX_STEPS / 3
+
+
+def test_a_capacity_just_below_the_maximum_has_an_interval_up_to_the_maximum() -> None:
+    source = random.Random(0)
+    found = searched(lambda number, rate: rate * source.gauss(1, 0.02) <= 39).estimate()
+    assert found.rate == pytest.approx(39, rel=0.03)
+    assert found.high <= 40
+    assert found.message.startswith("found with")
+
+
+def test_no_search_that_ends_early_has_a_result_above_the_rates_that_were_tried() -> None:
+    source = random.Random(1)
+    for _ in range(4):
+        search = Search(RunSweep(max_rate=40, min_rate=2))
+        plans: list[float] = []
+        while (rate := search.next_rate()) is not None and len(plans) < 15:
+            plans.append(rate)
+            search.note(rate * source.uniform(0.8, 1.25), is_met=source.random() < 0.8)
+            assert (search.estimate().rate or 0.0) <= max(plans)
+
+
 class TestJudge:
     def judged(self, latencies: Sequence[float | None], *objectives: Objective) -> StepJudge:
         judge = StepJudge(objectives)
@@ -246,4 +287,9 @@ class TestJudge:
         assert not self.judged(values, Objective(MetricName.ATTAINMENT, 0.76)).is_met
 
     def test_latencies_that_grow_are_no_capacity(self) -> None:
-        assert not self.judged([0.01 * number for number in range(60)], TTFT).is_met
+        judge = self.judged([0.01 * number for number in range(60)], TTFT)
+        assert not judge.is_met
+        assert judge.growth(60) == pytest.approx(0.6)
+
+    def test_latencies_that_stay_the_same_have_no_growth(self) -> None:
+        assert self.judged([0.5] * 60, TTFT).growth(60) == 0

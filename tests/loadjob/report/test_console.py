@@ -14,7 +14,9 @@ from llmendpoint_common.contracts.loadrun import (
     ObjectiveResult,
     Progress,
     RegressionResult,
+    StepResult,
     Summary,
+    SweepResult,
     Verdict,
     VerdictReason,
 )
@@ -53,6 +55,25 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 
 def test_a_name_cannot_control_the_terminal() -> None:
     assert "\u202e" not in printed(summary(model="a\u202eb"), 200)
+
+
+def test_a_rate_of_a_sweep_that_was_too_high_says_why() -> None:
+    steps = (StepResult("8/s", 8.0, 8.0, 90, 0, 9.0, None, None, met=False, reason="latencies grew by 1.2s"),)
+    assert "missed: latencies grew by 1.2s" in printed(summary(steps=steps), 80)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (SweepResult(8.1, 7.6, 8.5, "found"), "sweep: found; 95 % interval 7.6 to 8.5 requests/s\n"),
+        (SweepResult(16.0, 16.0, 16.0, "found"), "sweep: found; 95 % interval 16 or more requests/s\n"),
+        (SweepResult(15.5, 15.1, 16.0, "found"), "sweep: found; 95 % interval 15.1 or more requests/s\n"),
+        (SweepResult(8.0, 8.0, 20.0, "found"), "sweep: found; 95 % interval 8 or more requests/s\n"),
+        (SweepResult(None, 0.0, 1.0, "none"), "sweep: none\n"),
+    ],
+)
+def test_the_interval_of_a_sweep_has_no_upper_bound_that_was_not_tried(found: SweepResult, text: str) -> None:
+    assert text in printed(summary(sweep=found), 200)
 
 
 def test_errors_have_count_example_and_advice() -> None:

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from llmendpoint_common.contracts.loadrun import Summary, Verdict, VerdictReason
+from llmendpoint_common.contracts.loadrun import StepResult, Summary, SweepResult, Verdict, VerdictReason
 from llmendpoint_common.results.comparison import compare
 from llmendpoint_loadjob.report.page.chart import HEIGHT, WIDTHS, Axis, Frame, axes
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
@@ -167,3 +167,13 @@ def test_scales_end_at_round_values() -> None:
     assert (latencies.low, latencies.high) == (0.01, 5.0)
     assert latencies(0.01) == 0.0
     assert latencies.ticks(4) == pytest.approx([0.01, 0.1, 1.0])
+
+
+def test_the_page_of_a_sweep_names_its_rate_and_why_a_rate_was_too_high() -> None:
+    step = StepResult("16/s", 16.0, 16.0, 90, 0, 9.0, None, None, met=False, reason="latencies grew by 1.2s")
+    page = report_page(summary(steps=(step,), sweep=SweepResult(15.5, 15.1, 16.0, "found")))
+    assert "<dt>highest rate, requests/s</dt><dd>15.5</dd>" in page
+    assert "<dt>TTFT p95, all rates</dt>" in page
+    assert "95 % confidence interval: 15.1 or more requests/s." in page
+    assert "missed: latencies grew by 1.2s" in page
+    assert "all rates" not in report_page(summary(sweep=None))

@@ -200,7 +200,10 @@ class TtftPart(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class StepResult(msgspec.Struct, frozen=True, rename="camel"):
-    """A stage, or a rate of a sweep. `met` is unknown if the run has no objectives."""
+    """A stage, or a rate of a sweep. `met` is unknown if the run has no objectives.
+
+    `reason` says why a rate of a sweep was too high although it met the objectives. Otherwise it is empty.
+    """
 
     name: _Name
     offered_rate: _Number
@@ -211,6 +214,7 @@ class StepResult(msgspec.Struct, frozen=True, rename="camel"):
     ttft: Percentiles | None = None
     request_latency: Percentiles | None = None
     met: bool | None = None
+    reason: _Line = ""
 
 
 class SweepResult(msgspec.Struct, frozen=True, rename="camel"):

@@ -44,6 +44,8 @@ def verdict_words(summary: Summary) -> str:
 def figures(summary: Summary) -> Markup:
     """Return the most important figures."""
     output = summary.output_tokens_per_second
+    request = summary.request_latency
+    all_rates = ", all rates" if summary.sweep is not None else ""
     values = [
         ("requests", f"{summary.requests:,}"),
         ("failed", f"{summary.errors:,}"),
@@ -51,11 +53,14 @@ def figures(summary: Summary) -> Markup:
         ("goodput, requests/s", number(summary.goodput.value)),
         ("attainment", rate(summary.attainment) if summary.requests else "unknown"),
         ("output, tokens/s", "unknown" if output is None else number(output.value)),
-        ("TTFT p95", format_duration(summary.ttft.p95) if summary.ttft else "unknown"),
-        ("TPOT p95", format_duration(summary.tpot.p95) if summary.tpot else "unknown"),
-        ("request p95", format_duration(summary.request_latency.p95) if summary.request_latency else "unknown"),
+        (f"TTFT p95{all_rates}", format_duration(summary.ttft.p95) if summary.ttft else "unknown"),
+        (f"TPOT p95{all_rates}", format_duration(summary.tpot.p95) if summary.tpot else "unknown"),
+        (f"request p95{all_rates}", format_duration(request.p95) if request else "unknown"),
         ("duration", format_duration(summary.duration.value)),
     ]
+    if summary.sweep is not None:
+        highest = summary.sweep.rate
+        values.insert(0, ("highest rate, requests/s", "none" if highest is None else number(highest)))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in values), class_="figures")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmendpoint_common.contracts.loadrun import StepResult, Summary
 from llmendpoint_common.process.units import format_duration
-from llmendpoint_common.results.figures import number
+from llmendpoint_common.results.figures import number, sweep_interval
 from llmendpoint_loadjob.report.page.chart import Axis, Frame, Legend, Series, axes, bar, figure, line, words
 from llmendpoint_loadjob.report.page.markup import Markup, join, tag
 from llmendpoint_loadjob.report.page.scales import Scale, linear
@@ -35,7 +35,7 @@ def _sweep(summary: Summary) -> Markup:
     )
     if found.rate is None:
         return tag("p", sentence)
-    between = f"95 % confidence interval: {number(found.low)} to {number(found.high)} requests/s."
+    between = f"95 % confidence interval: {sweep_interval(summary)} requests/s."
     return join((tag("p", tag("b", sentence)), tag("p", between)))
 
 
@@ -125,7 +125,7 @@ def _table(rows: list[StepResult]) -> Markup:
             Cell(step.errors, "bad" if step.errors else None),
             *percentile_cells(step.ttft, ("p50", "p95")),
             *percentile_cells(step.request_latency, ("p95",)),
-            met[step.met],
+            Cell(f"missed: {step.reason}", "bad") if step.reason else met[step.met],
         )
         for step in rows
     ]
