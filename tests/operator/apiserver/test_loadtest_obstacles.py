@@ -86,6 +86,8 @@ def test_a_quota_on_jobs_is_said_and_the_run_starts_when_it_is_raised(api: Any) 
 @pytest.mark.usefixtures("exhausted")
 def test_a_quota_on_jobs_that_stays_ends_the_run_in_the_api_servers_words(api: Any) -> None:
     apply(api)
+    # The operator writes the deadline before the refusal of the Job.
+    wait_until(lambda: condition(api, "Reconciling") == ("True", "QuotaExceeded"), SECONDS)
     wait_until(lambda: status(api).get("startDeadline"), SECONDS)
     pass_the_deadline(api)
     wait_until(lambda: status(api).get("verdict") == "Error", 90)
