@@ -172,7 +172,6 @@ async def test_the_first_requests_after_a_start_are_shown_although_prometheus_ha
     async with histories_of(it, url, now + 2, it.dashboard.ring) as read:
         history = await read(name)
     assert (tokens(history)[-1][1] or 0) > 0
-    assert history.source is HistorySource.SIDECARS
 
 
 @pytest.mark.parametrize("name", ["15m", "6h", "7d"])
