@@ -118,7 +118,7 @@ class Recorder:
 
     def add_silence(self, begin: float, end: float) -> None:
         """Add a time in which the server sent nothing although requests were in flight, as far as it is in the load."""
-        seconds = min(end, self._load_end) - max(begin, self._measured_from)
+        seconds = self._in_load(begin, end)
         if self._has_begun and seconds > 0:
             self.measurements.silences.record(seconds)
 
@@ -173,7 +173,7 @@ class Recorder:
             self._add_error(measurements.errors, sample)
             self._add_pause(sample)
             if self._is_closed:
-                measurements.failing += round(self._seconds_in_load(sample) * MICROSECONDS)
+                measurements.failing += round(self._in_load(sample.sent, sample.ended) * MICROSECONDS)
         else:
             self._add_lengths(sample)
         reading.add_to(measurements.whole, in_time=sample.ended <= self._load_end, is_whole=True)
@@ -218,7 +218,7 @@ class Recorder:
             self._add_error(measurements.warmup_errors, sample)
             self._add_pause(sample)
             lasting = measurements.warmup_failed
-        seconds = self._seconds_in_load(sample)
+        seconds = self._in_load(sample.sent, sample.ended)
         if seconds > 0:
             lasting.record(seconds)
 
@@ -244,13 +244,12 @@ class Recorder:
     def _add_pause(self, sample: Sample) -> None:
         """Add the time of the load for which a user of a closed loop waits after a failure."""
         if self._is_closed and sample.retry_after is not None:
-            until = min(sample.ended + min(sample.retry_after, _MAX_PAUSE), self._load_end)
-            seconds = max(0.0, until - max(sample.ended, self._measured_from))
+            seconds = self._in_load(sample.ended, sample.ended + min(sample.retry_after, _MAX_PAUSE))
             self.measurements.paused += round(seconds * MICROSECONDS)
 
-    def _seconds_in_load(self, sample: Sample) -> float:
-        """Return for how long a request was in flight in the load."""
-        return max(0.0, min(sample.ended, self._load_end) - max(sample.sent, self._measured_from))
+    def _in_load(self, begin: float, end: float) -> float:
+        """Return how many seconds of an interval are in the load."""
+        return max(0.0, min(end, self._load_end) - max(begin, self._measured_from))
 
     def _add_to_timeline(self, sample: Sample, values: dict[str, int]) -> None:
         timeline, origin = self.measurements.timeline, self._measured_from
