@@ -7,8 +7,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from llmendpoint_cli.stack.folders import Folders
-from llmendpoint_cli.stack.health import supervisor_runs
-from llmendpoint_cli.stack.state import Stack, read_stack
+from llmendpoint_cli.stack.health import running_stack
+from llmendpoint_cli.stack.state import Stack
 from llmendpoint_common.diagnosis.places import place
 
 
@@ -28,7 +28,7 @@ def use_key_of_stack(options: Namespace) -> None:
 def key_file_of_stack(url: str | None) -> Path | None:
     """Return the file with the API key for requests to a URL, as `key_file` does, of the stack that is up."""
     folders = Folders()
-    stack = read_stack(folders) if supervisor_runs(folders) else None
+    stack = running_stack(folders)
     return None if stack is None else key_file(folders, stack, url)
 
 

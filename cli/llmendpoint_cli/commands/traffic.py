@@ -14,11 +14,11 @@ import msgspec
 
 from llmendpoint_cli.api_keys import key_file, use_key_of_stack
 from llmendpoint_cli.stack.folders import Folders
-from llmendpoint_cli.stack.health import supervisor_runs, wait_for_stack
+from llmendpoint_cli.stack.health import running_stack, supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.identity import send
 from llmendpoint_cli.stack.lock import exclusive
 from llmendpoint_cli.stack.runs import DEFAULT_PROXY
-from llmendpoint_cli.stack.state import Kind, Program, Stack, read_process, read_stack, write_stack
+from llmendpoint_cli.stack.state import Kind, Program, Stack, read_process, write_stack
 from llmendpoint_cli.stack.stop import supervisor_of
 from llmendpoint_cli.stack.traffic import traffic_programs
 from llmendpoint_common.contracts.loadrun.presets import Scenario
@@ -87,8 +87,7 @@ def main(arguments: Sequence[str], program: str = "llmendpoint traffic") -> int:
 
 def _fill(options: Namespace) -> None:
     """Set the target and the model that the user did not choose to those of the stack."""
-    folders = Folders()
-    stack = read_stack(folders) if options.run is None and options.url is None and supervisor_runs(folders) else None
+    stack = running_stack(Folders()) if options.run is None and options.url is None else None
     if stack is None or not stack.sidecars:
         return
     programs = traffic_programs(stack.sidecars[:1], [], options.model or "", _warn)

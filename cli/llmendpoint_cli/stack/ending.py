@@ -1,4 +1,4 @@
-"""Watches the programs of a stack that were asked to end: says what is awaited, and kills a program that hangs.
+"""Waits until the programs of a stack have ended, prints which ones are still running, and kills one that hangs.
 
 A metering proxy may take 25 s to end, because requests finish first. While it waits for them, it answers on its admin
 address. A program that accepts connections there and does not answer for 5 s hangs. It cannot finish requests, and is

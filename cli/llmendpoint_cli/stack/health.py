@@ -46,6 +46,11 @@ def supervisor_runs(folders: Folders) -> bool:
     return is_locked(folders.processes)
 
 
+def running_stack(folders: Folders) -> Stack | None:
+    """Return the stack that is up. None if no supervisor runs, or if the file of the stack cannot be read."""
+    return read_stack(folders) if supervisor_runs(folders) else None
+
+
 def wait_for_stack(folders: Folders, seconds: float = 6.0) -> Stack | None:
     """Return the stack of a supervisor that runs. It writes a damaged file again within a few seconds."""
     deadline = time.monotonic() + seconds

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llmendpoint_cli.stack.folders import Folders
-from llmendpoint_cli.stack.health import supervisor_runs
-from llmendpoint_cli.stack.state import Stack, read_stack
+from llmendpoint_cli.stack.health import running_stack
+from llmendpoint_cli.stack.state import Stack
 from llmendpoint_cli.stack.summary import first_model
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.folder_lock import is_locked
@@ -31,7 +31,7 @@ def use_stack(options: Namespace) -> Folders | None:
     (`--sidecar`).
     """
     folders = Folders()
-    stack = read_stack(folders) if supervisor_runs(folders) else None
+    stack = running_stack(folders)
     if stack is None:
         return None
     if options.url is None and options.run is None and stack.sidecars:
@@ -43,14 +43,13 @@ def use_stack(options: Namespace) -> Folders | None:
 
 
 def first_proxy() -> str:
-    """Return the URL of the first proxy of the stack that is up, or an empty text if there is none."""
-    folders = Folders()
-    stack = read_stack(folders) if supervisor_runs(folders) else None
+    """Return the URL of the first proxy of the stack that is up. Empty if no stack is up, or if it has no proxy."""
+    stack = running_stack(Folders())
     return stack.sidecars[0].proxy_url if stack is not None and stack.sidecars else ""
 
 
 def output_in_stack(folders: Folders) -> OutputFolder | None:
-    """Return the prepared folder of a new run in the state folder, and say on stderr where the result is stored.
+    """Create the folder of a new run in the state folder, print its path to stderr, and return it.
 
     Return None if the folder cannot be written, for example because the disk is full: the run continues without it.
     """
