@@ -194,7 +194,7 @@ def _silence(measurements: Measurements, document: RunDocument) -> float:
 
 
 def _stood_still(measurements: Measurements, seconds: float) -> bool:
-    """Return whether the event loop was delayed for as long as a silence, so that it tells nothing about the server."""
+    """Return whether the event loop of the load generator was delayed for at least as long as a silence lasted."""
     return measurements.lag.max_microseconds >= seconds * MICROSECONDS
 
 
