@@ -65,10 +65,18 @@ check_access() {
   done
 }
 
+# Lets uv trust the certificate authorities of this machine, as pip and curl do. Its own list has none of a company.
+trust_system_certificates() {
+  if [ "$(uname)" = Darwin ] || [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || [ -e /etc/ssl/ca-bundle.pem ]; then
+    export UV_NATIVE_TLS="${UV_NATIVE_TLS:-true}"
+  fi
+}
+
 # Creates the virtual environment $1 with the packages and llmendpoint.
 create_environment() {
   if has uv; then
     say "using uv"
+    trust_system_certificates
     uv venv --quiet --python "$python" "$1"
     VIRTUAL_ENV=$1 uv pip install --quiet --require-hashes -r "$SOURCE/requirements/build.txt"
     VIRTUAL_ENV=$1 uv pip install --quiet --require-hashes -r "$SOURCE/requirements/cli.txt"

@@ -135,6 +135,24 @@ def test_a_stack_of_another_installation_is_not_ended(tmp_path: Path) -> None:
         stack.down()
 
 
+@pytest.mark.skipif(
+    sys.platform == "linux" and not Path("/etc/ssl/certs/ca-certificates.crt").exists(),
+    reason="this machine has no certificate authorities",
+)
+@pytest.mark.parametrize(("chosen", "used"), [({}, "true"), ({"UV_NATIVE_TLS": "false"}, "false")])
+def test_uv_trusts_the_certificate_authorities_of_the_machine(
+    tmp_path: Path, chosen: dict[str, str], used: str
+) -> None:
+    """`uv` is a program that writes the variable down, and fails."""
+    program = tmp_path / "bin" / "uv"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$UV_NATIVE_TLS" > "{tmp_path}/variable"\nexit 1\n')
+    program.chmod(0o755)
+    done = install(tmp_path, PATH=f"{program.parent}:{os.environ['PATH']}", **chosen)
+    assert "using uv" in done.stdout
+    assert (tmp_path / "variable").read_text() == f"{used}\n"
+
+
 def _can_install() -> bool:
     """Return whether the packages can be downloaded, or are in the cache of uv."""
     if not UV.exists():
