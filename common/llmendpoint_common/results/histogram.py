@@ -64,6 +64,19 @@ class Histogram:
         if value > self.max_microseconds:  # noqa: PLR1730 - max() takes a third of the time of this method
             self.max_microseconds = value
 
+    def record_all(self, seconds: Iterable[float]) -> None:
+        """Count many values, each in half the time of `record`."""
+        counts, bits, total, largest = self.counts, self.bits, 0, self.max_microseconds
+        for each in seconds:
+            value = round(each * MICROSECONDS) if each > 0 else 0
+            shift = value.bit_length() - bits
+            counts[(shift << bits) + (value >> shift) if shift > 0 else value] += 1
+            total += value
+            if value > largest:  # noqa: PLR1730 - as in `record_microseconds`
+                largest = value
+        self.sum_microseconds += total
+        self.max_microseconds = largest
+
     def merge(self, other: Histogram) -> None:
         """Add the values of another histogram, as if all of them had been recorded here.
 
@@ -210,6 +223,5 @@ def rank_of(percent: float, count: int) -> int:
 def histogram_of(values: Iterable[float], bits: int = FULL_BITS) -> Histogram:
     """Return a histogram of values in seconds."""
     histogram = Histogram(bits)
-    for value in values:
-        histogram.record(value)
+    histogram.record_all(values)
     return histogram

@@ -125,7 +125,7 @@ class Answer:
             if self._sample.last == now:
                 self._reader.silences.heard(now, self._sample)
             if self._text is not None:
-                self._text.feed(pieces)
+                self._text.feed(pieces, len(raw))
         elif len(self._words) < MAX_WORDS_BYTES:
             self._words += b"".join(pieces)
 

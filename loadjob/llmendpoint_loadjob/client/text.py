@@ -1,4 +1,8 @@
-"""Collects the text of a response. Only conversations, and questions with `expect`, need it."""
+"""Collects the text of a response. Only conversations, and questions with `expect`, need it.
+
+Decoding each piece when it arrives would take longer than everything else that is done with it, and delay the other
+streams. So pieces are kept, and decoded many at a time.
+"""
 
 from __future__ import annotations
 
@@ -29,29 +33,43 @@ class _Item(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Item).decode
+#: Size of the pieces that are kept before they are decoded: about a hundred chunks of a stream.
+_MAX_WAITING_BYTES = 16 * 1024
 
 
 class TextReader:
     """Reads the content of a stream of lines or events, or of one object, without thinking and tool calls."""
 
-    __slots__ = ("_lines", "_parts")
+    __slots__ = ("_lines", "_parts", "_size", "_waiting")
 
     def __init__(self) -> None:
         self._lines = LineSplitter()
         self._parts: list[str] = []
+        #: Pieces that have not been decoded, and their size, with what frames them.
+        self._waiting: list[bytes] = []
+        self._size = 0
 
-    def feed(self, pieces: list[bytes]) -> None:
-        """Read the next bytes of the body."""
-        for piece in pieces:
-            for line in self._lines.feed(piece):
-                self._read(line)
+    def feed(self, pieces: list[bytes], size: int) -> None:
+        """Read the next bytes of the body. `size` is their number, and may include bytes that frame them."""
+        self._waiting += pieces
+        self._size += size
+        if self._size > _MAX_WAITING_BYTES:
+            self._decode_waiting()
 
     def text(self) -> str:
         """Return the whole text, after the end of the body."""
+        self._decode_waiting()
         self._read(self._lines.flush())
         text = "".join(self._parts)
         self._parts = [text]
         return text
+
+    def _decode_waiting(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._size = 0
+        for line in self._lines.feed(data):
+            self._read(line)
 
     def _read(self, line: bytes) -> None:
         text = line.removeprefix(b"data:").strip()

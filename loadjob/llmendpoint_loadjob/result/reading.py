@@ -99,8 +99,8 @@ class Reading:
         values = self.values
         for name, value in values.items():
             group.histogram(name).record_microseconds(value)
-        for gap in self._sample.gaps:
-            group.histogram("inter_chunk_latency").record(gap)
+        if self._sample.gaps:
+            group.histogram("inter_chunk_latency").record_all(self._sample.gaps)
         if "ttft" not in values:
             group.unmeasured["ttft"] = group.unmeasured.get("ttft", 0) + 1
         if "tpot" not in values and self._sample.output_tokens != 1:

@@ -43,6 +43,16 @@ def test_merged_is_as_if_recorded_in_one(left: list[float], right: list[float]) 
     assert merged.percentile(95) == whole.percentile(95)
 
 
+@given(st.lists(st.floats(min_value=-1, max_value=3600)))
+def test_values_that_are_recorded_together_count_as_those_recorded_one_by_one(values: list[float]) -> None:
+    together, single = Histogram(), Histogram()
+    together.record_all(values)
+    for value in values:
+        single.record(value)
+    assert together == single
+    assert together.mean == single.mean
+
+
 @given(VALUES)
 def test_it_survives_json(values: list[float]) -> None:
     histogram = histogram_of(values)
