@@ -9,7 +9,6 @@ from pathlib import Path
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import running_stack
 from llmendpoint_cli.stack.state import Stack
-from llmendpoint_common.diagnosis.places import place
 
 
 def use_key_of_stack(options: Namespace) -> None:
@@ -39,10 +38,7 @@ def key_file(folders: Folders, stack: Stack, url: str | None) -> Path | None:
     which must not get the key.
     """
     keys = stack.request.get("--key")
-    if not isinstance(keys, list) or not keys or not _is_proxy(stack, url):
+    is_proxy = url is None or stack.sidecar_at(url) is not None
+    if not isinstance(keys, list) or not keys or not is_proxy:
         return None
     return folders.keys / str(keys[0]).partition("=")[0]
-
-
-def _is_proxy(stack: Stack, url: str | None) -> bool:
-    return url is None or any(place(sidecar.proxy_url) == place(url) for sidecar in stack.sidecars)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import running_stack
-from llmendpoint_cli.stack.state import Stack
 from llmendpoint_cli.stack.summary import first_model
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.folder_lock import is_locked
@@ -38,7 +37,8 @@ def use_stack(options: Namespace) -> Folders | None:
         options.url = stack.sidecars[0].proxy_url
         options.model = options.model or first_model(stack) or None
     if options.sidecar is None and options.run is None:
-        options.sidecar = _admin_url(stack, options.url or DEFAULT_URL)
+        sidecar = stack.sidecar_at(options.url or DEFAULT_URL)
+        options.sidecar = None if sidecar is None else sidecar.admin_url
     return folders
 
 
@@ -94,8 +94,3 @@ def _state(run: Path) -> str:
     except OutputError:
         return "no result"
     return f"{summary.verdict} ({summary.reason}), {summary.requests} requests to {summary.model}"
-
-
-def _admin_url(stack: Stack, url: str) -> str | None:
-    found = (each for each in stack.sidecars if each.proxy_url == url.replace("localhost", "127.0.0.1").rstrip("/"))
-    return next((sidecar.admin_url for sidecar in found), None)

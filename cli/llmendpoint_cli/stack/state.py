@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from llmendpoint_cli.stack.folders import NO_SPACE, Folders
+from llmendpoint_common.diagnosis.places import place
 from llmendpoint_common.process.files import replace_file
 
 _STACK = "stack.json"
@@ -99,6 +100,10 @@ class Stack(msgspec.Struct, frozen=True, rename="camel"):
         """Return the program with a name, or None."""
         return next((program for program in self.programs if program.name == name), None)
 
+    def sidecar_at(self, url: str) -> SidecarAddress | None:
+        """Return the sidecar whose proxy a URL names by host and port, or None. Names of this machine are equal."""
+        return next((sidecar for sidecar in self.sidecars if place(sidecar.proxy_url) == place(url)), None)
+
 
 class ProcessRecord(msgspec.Struct, frozen=True, rename="camel"):
     """A process of the stack: content of `processes/NAME.json`.
@@ -126,9 +131,9 @@ def read_stack(folders: Folders | None = None) -> Stack | None:
 
     Its processes may have ended in the meantime; `read_processes` returns their states.
     """
-    for place in (folders or Folders()).places:
+    for root in (folders or Folders()).places:
         with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeError, RecursionError):
-            return msgspec.json.decode((place / _STACK).read_bytes(), type=Stack)
+            return msgspec.json.decode((root / _STACK).read_bytes(), type=Stack)
     return None
 
 
@@ -145,9 +150,9 @@ def read_process(folders: Folders, name: str) -> ProcessRecord | None:
 def read_processes(folders: Folders) -> dict[str, ProcessRecord]:
     """Return all records that can be read, by the name of the process."""
     names: set[str] = set()
-    for place in folders.places:
+    for root in folders.places:
         with contextlib.suppress(OSError):
-            names.update(path.name for path in (place / _PROCESSES).iterdir())
+            names.update(path.name for path in (root / _PROCESSES).iterdir())
     records = (_record(folders, name) for name in sorted(names) if name.endswith(".json"))
     return {record.name: record for record in records if record is not None}
 
@@ -159,7 +164,7 @@ def write_process(folders: Folders, record: ProcessRecord) -> None:
 
 def remove_process(folders: Folders, name: str) -> None:
     """Remove the record of a process, if there is one."""
-    _remove(place / _PROCESSES / f"{name}.json" for place in folders.places)
+    _remove(root / _PROCESSES / f"{name}.json" for root in folders.places)
 
 
 def remove_state(folders: Folders) -> None:
@@ -169,9 +174,9 @@ def remove_state(folders: Folders) -> None:
     _remove([first / _STACK])
     _remove((first / _PROCESSES).glob("*"))
     _remove((first / _PROCESSES).glob(".*"))
-    for place in others:
+    for root in others:
         # A folder of this user only, which has nothing but files of the stack.
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def write_file(folders: Folders, name: str, content: bytes) -> None:
@@ -191,7 +196,7 @@ def write_file(folders: Folders, name: str, content: bytes) -> None:
         others[0].chmod(0o700)
         replace_private_file(others[0] / name, content)
         return
-    _remove(place / name for place in others)
+    _remove(root / name for root in others)
 
 
 def replace_private_file(path: Path, content: bytes) -> None:
@@ -200,9 +205,9 @@ def replace_private_file(path: Path, content: bytes) -> None:
 
 
 def _record(folders: Folders, file: str) -> ProcessRecord | None:
-    for place in folders.places:
+    for root in folders.places:
         with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeError, RecursionError):
-            return msgspec.json.decode((place / _PROCESSES / file).read_bytes(), type=ProcessRecord)
+            return msgspec.json.decode((root / _PROCESSES / file).read_bytes(), type=ProcessRecord)
     return None
 
 

@@ -6,7 +6,11 @@ import json
 import os
 from pathlib import Path
 
-from llmendpoint_cli.stack.runs import remove_old_runs
+import pytest
+
+from llmendpoint_cli.commands.load import command_line
+from llmendpoint_cli.stack.runs import remove_old_runs, use_stack
+from llmendpoint_cli.stack.state import SidecarAddress, Stack
 from llmendpoint_common.process.folder_lock import try_lock
 
 
@@ -22,3 +26,24 @@ def test_old_runs_are_removed_except_those_whose_folder_is_locked(tmp_path: Path
     remove_old_runs(tmp_path, 1)
     os.close(lock)
     assert {run.name for run in tmp_path.iterdir()} == {"new", "running"}
+
+
+@pytest.mark.parametrize(
+    ("url", "records"),
+    [
+        ("http://127.0.0.1:20001", "http://127.0.0.1:20002"),
+        ("http://LOCALHOST:20001/v1", "http://127.0.0.1:20002"),
+        ("http://[::1]:20001/", "http://127.0.0.1:20002"),
+        ("http://127.0.0.1:20002", None),
+        ("http://192.0.2.1:20001", None),
+    ],
+)
+def test_a_run_through_a_proxy_of_the_stack_uses_its_records(
+    monkeypatch: pytest.MonkeyPatch, url: str, records: str | None
+) -> None:
+    sidecar = SidecarAddress("one", "http://127.0.0.1:20001", "http://127.0.0.1:20002", "http://127.0.0.1:11434")
+    stack = Stack("0", 0.0, {}, (sidecar,), ())
+    monkeypatch.setattr("llmendpoint_cli.stack.runs.running_stack", lambda _: stack)
+    options = command_line().parse([f"--url={url}"], environment={})
+    use_stack(options)
+    assert options.sidecar == records
