@@ -13,6 +13,8 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import MAX_SECONDS, PrefixCache, RunDocument, Summary
 from llmendpoint_common.process.errors import OutputError, TraceError
+from llmendpoint_loadjob.client.requests import RequestWriter
+from llmendpoint_loadjob.client.target import parse_target
 from llmendpoint_loadjob.dataset.prompts import (
     Prompt,
     prompts_of_questions,
@@ -58,10 +60,16 @@ def read_inputs(settings: Settings) -> Inputs:
     document = settings.document if settings.trace is None else with_duration(settings.document, settings.trace)
     prompts, replay = prompts_of(settings, questions), replay_of(settings, questions)
     baseline = None if settings.baseline is None else read_summary(settings.baseline)
+    check_requests(settings)
     folder = None if settings.out is None else OutputFolder(settings.out)
     if folder is not None:
         folder.prepare()
     return Inputs(document, prompts, replay, baseline, folder)
+
+
+def check_requests(settings: Settings) -> None:
+    """Raise TargetError if requests with these settings cannot be sent, for example because they name two API keys."""
+    RequestWriter(parse_target(settings.document.target.url), settings.document, settings.api_key)
 
 
 def check_certificates(path: Path) -> None:

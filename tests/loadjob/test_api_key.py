@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
@@ -59,6 +60,22 @@ def test_a_wrong_key_on_the_command_line_is_refused_without_quoting_it(
         main([*RUN, *flags])
     assert ended.value.code == 2
     assert KEY not in capsys.readouterr().err
+
+
+def test_a_key_beside_a_header_with_one_is_refused_before_an_earlier_result_is_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = {"headers": {"authorization": "Bearer x"}}
+    document = {"target": {"url": "http://127.0.0.1:1"}, "model": "m", "load": {"concurrency": 1}, "request": request}
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/summary.json").write_text("{}")
+    for out in ("out", "new"):
+        assert main([f"--run={tmp_path}/run.json", f"--api-key={KEY}", f"--out={tmp_path / out}"]) == 2
+        error = capsys.readouterr().err
+        assert error == "llmendpoint_loadjob: set either an API key or the header Authorization, not both\n"
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["summary.json"]
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("status", [200, 500])

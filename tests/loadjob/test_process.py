@@ -108,6 +108,7 @@ async def test_results_have_settings_version_and_times(start_simulator: StartSim
         (["--cacert={file}"], "the file has no valid PEM certificates"),
         (["--trace={file}"], "f"),
         (["--trace=/nowhere"], "/nowhere: "),
+        (["--api=openai-chat", "--url=http://127.0.0.1:1/api/chat"], "the URL has the path of the API ollama-chat"),
     ],
 )
 async def test_what_a_run_needs_is_checked_before_the_first_request(
@@ -118,9 +119,11 @@ async def test_what_a_run_needs_is_checked_before_the_first_request(
     (tmp_path / "q/bad.yaml").write_text("- 1\n")
     simulator = await start_simulator()
     names = {"file": str(tmp_path / "f"), "bad": str(tmp_path / "q")}
-    process = await start(simulator, *(flag.format(**names) for flag in flags))
+    out = tmp_path / "out"
+    process = await start(simulator, f"--out={out}", *(flag.format(**names) for flag in flags))
     code, output, error = await ended(process)
     assert (code, output) == (exit_codes.USAGE, "")
+    assert not out.exists()
     assert error.startswith("llmendpoint_loadjob: ")
     assert sentence in error
     assert "Traceback" not in error
