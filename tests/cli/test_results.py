@@ -55,6 +55,26 @@ def test_a_report_is_written_from_a_summary(runs: Path) -> None:
     assert {path.name for path in (runs / "new").iterdir()} == {"summary.json", "report.html", "summary.csv"}
 
 
+def test_the_lines_of_the_requests_are_copied(runs: Path) -> None:
+    lines = '{"request_id": "a"}\n{"request_id": "b"}\n'
+    (runs / "before/requests.jsonl").write_text(lines)
+    for source in ("before", "before/summary.json"):
+        assert main(["results", str(runs / source), "-o", str(runs / "new")]) == 99
+        assert (runs / "new/requests.jsonl").read_text() == lines
+    # The folder of the run itself keeps its lines.
+    (runs / "before/report.html").unlink()
+    OutputFolder(runs / "before").release()
+    assert main(["results", str(runs / "before"), "-o", str(runs / "before")]) == 99
+    assert (runs / "before/requests.jsonl").read_text() == lines
+    assert (runs / "before/report.html").exists()
+
+
+def test_the_lines_of_an_earlier_run_do_not_stay_beside_a_result_without_lines(runs: Path) -> None:
+    (runs / "after/requests.jsonl").write_text('{"request_id": "a"}\n')
+    assert main(["results", str(runs / "before"), "-o", str(runs / "after")]) == 99
+    assert not (runs / "after/requests.jsonl").exists()
+
+
 def test_a_run_in_other_formats(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["results", str(runs / "before"), "--format=json"])
     assert json.loads(capsys.readouterr().out)["requests"] == 1000

@@ -5,9 +5,10 @@ It exits as the verdict of the run does, so that a pipeline can apply a LoadTest
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from llmendpoint_cli.runs import FAILURES, Run, cluster_options, exit_code_of_error, find_run
@@ -47,7 +48,9 @@ def command_line(program: str = "llmendpoint results") -> Flags:
     flags.positional("RUN", "a summary.json, the folder of a run, or NAMESPACE/NAME of a LoadTest (default: list the "
                      "runs that `llmendpoint load` has stored while a stack was up)", "?")  # fmt: skip
     output = flags.group("output")
-    output.option("out", Path, None, "folder for summary.json, report.html and summary.csv of the run")
+    output.option("out", Path, None, "folder for summary.json, report.html and summary.csv of the run, and for "
+                  "requests.jsonl if it is in RUN; that of a LoadTest on a cluster is only in the volume of "
+                  "spec.results, and cannot be fetched")  # fmt: skip
     output.option("format", choice(OutputFormat), "table", f"result on stdout: {one_of(OutputFormat)}", value="FORMAT")
     output.switch("requests", "print a row of CSV per request instead; needs the requests.jsonl of the run")
     group = flags.group("cluster")
@@ -120,15 +123,13 @@ def _show(options: Namespace) -> int:
 
 
 def _write(path: Path, run: Run) -> None:
-    """Write the files of a run. The lines of its requests are among them if several pods wrote them."""
+    """Write the files of a run, and copy the lines of its requests if they exist here."""
     if run.summary is None:
         return
     folder = OutputFolder(path)
     folder.prepare()
     try:
-        if run.pods:
-            with (path / REQUESTS).open("wb") as lines:
-                lines.writelines(merged_lines(run.pods))
+        _write_requests(path / REQUESTS, run)
         folder.write(run.summary)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}") from error
@@ -136,18 +137,35 @@ def _write(path: Path, run: Run) -> None:
         folder.release()
 
 
+def _write_requests(path: Path, run: Run) -> None:
+    """Write the lines of the requests of a run to a file, or remove the file if they do not exist here."""
+    source = None if run.folder is None else run.folder / REQUESTS
+    if not run.pods and (source is None or not source.exists()):
+        # The lines of an earlier run would stand beside the other files of this one.
+        path.unlink(missing_ok=True)
+    elif source is None or not path.exists() or not path.samefile(source):
+        with _opened_requests(run) as lines, path.open("wb") as file:
+            file.writelines(lines)
+
+
 def _print_requests(run: Run) -> None:
+    with _opened_requests(run) as lines, tolerated_output():
+        sys.stdout.writelines(requests_csv(lines))
+
+
+@contextlib.contextmanager
+def _opened_requests(run: Run) -> Iterator[Iterable[bytes]]:
+    """Open the lines of the requests of a run. Raises OutputError if they do not exist here."""
     if run.pods:
-        with tolerated_output():
-            sys.stdout.writelines(requests_csv(merged_lines(run.pods)))
-        return
-    if run.folder is None:
+        yield merged_lines(run.pods)
+    elif run.folder is not None:
+        with open_result(run.folder / REQUESTS) as lines:
+            yield lines
+    else:
         raise OutputError(
             f"{run.name}: a LoadTest keeps request lines only in a volume (spec.results); copy the folder of the run "
             "from there, and name it instead"
         )
-    with open_result(run.folder / REQUESTS) as lines, tolerated_output():
-        sys.stdout.writelines(requests_csv(lines))
 
 
 def _compare(options: Namespace) -> int:
