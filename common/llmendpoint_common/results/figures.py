@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
-from llmendpoint_common.contracts.loadrun import Percentiles, Summary
+from llmendpoint_common.contracts.loadrun import Percentiles, StepResult, Summary, SweepResult
 
 
 class Latency(NamedTuple):
@@ -55,10 +57,19 @@ def sweep_interval(summary: Summary) -> str:
     found = summary.sweep
     if found is None or found.rate is None:
         return ""
-    highest = max((step.offered_rate for step in summary.steps), default=found.high)
-    if found.low >= found.rate or (summary.steps and found.high >= highest * (1 - 1e-6)):
-        return f"{number(found.low)} or more"
-    return f"{number(found.low)} to {number(found.high)}"
+    high = sweep_bound(found, summary.steps)
+    return f"{number(found.low)} or more" if high is None else f"{number(found.low)} to {number(high)}"
+
+
+def sweep_bound(found: SweepResult, steps: Sequence[StepResult]) -> float | None:
+    """Return the upper bound of the 95 % interval of the result of a sweep with its steps.
+
+    It is None if the capacity may be above the highest rate that was tried.
+    """
+    if found.rate is None:
+        return found.high
+    highest = max((step.offered_rate for step in steps), default=inf)
+    return None if found.low >= found.rate or found.high >= highest * (1 - 1e-6) else found.high
 
 
 def percent(share: float) -> str:

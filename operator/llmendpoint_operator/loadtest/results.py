@@ -19,6 +19,7 @@ from llmendpoint_common.contracts.loadrun import (
     parse_result,
 )
 from llmendpoint_common.process.units import format_duration
+from llmendpoint_common.results.figures import sweep_bound
 from llmendpoint_operator.kube.owner import Manifest
 
 _MAX_ERROR_CLASSES = 16
@@ -108,10 +109,11 @@ def _error_classes(summary: Summary) -> list[dict[str, Any]]:
 
 
 def _sweep(summary: Summary) -> dict[str, str] | None:
-    if summary.sweep is None:
+    found = summary.sweep
+    if found is None:
         return None
-    rate = {} if summary.sweep.rate is None else {"rate": _number(summary.sweep.rate)}
-    return {**rate, "low": _number(summary.sweep.low), "high": _number(summary.sweep.high)}
+    bounds = {"rate": found.rate, "low": found.low, "high": sweep_bound(found, summary.steps)}
+    return {name: _number(value) for name, value in bounds.items() if value is not None}
 
 
 def _saturation(summary: Summary) -> dict[str, str] | None:

@@ -55,7 +55,11 @@ class SweepState(ApiModel):
         None, description="Highest rate that met every objective, in requests per second. Absent if no rate did."
     )
     low: str = Field(description="Lower bound of its 95 % confidence interval, in requests per second.")
-    high: str = Field(description="Upper bound of its 95 % confidence interval, in requests per second.")
+    high: str | None = Field(
+        None,
+        description="Upper bound of its 95 % confidence interval, in requests per second. Absent if the capacity may "
+        "be above the highest rate that was tried, so that low is only a lower bound.",
+    )
 
 
 class SaturationState(ApiModel):
