@@ -182,7 +182,14 @@ class RunResultError(LLMEndpointError):
 
 
 class NotReadyError(LLMEndpointError):
-    """A load run cannot start yet. The message gives the reason."""
+    """A load run cannot start yet. `obstacle` is the reason. The message also says when the run starts, if it can.
+
+    A run that has ended because it could not start in time shows only the obstacle.
+    """
+
+    def __init__(self, obstacle: str, start: str = "") -> None:
+        super().__init__(f"{obstacle} {start}".rstrip())
+        self.obstacle = obstacle
 
 
 class RunRefusedError(LLMEndpointError):

@@ -55,7 +55,8 @@ class Beginning:
             await check_claim(self._context, run)
             sources = await sources_of(self._context, run)
         except NotReadyError as reason:
-            return Course(None, partial(self._hold, run, LoadTestReason.PENDING, str(reason)))
+            hold = partial(self._hold, run, LoadTestReason.PENDING, str(reason), obstacle=reason.obstacle)
+            return Course(None, hold)
         except RunRefusedError as error:
             return Course(None, partial(self._hold, run, error.reason, str(error), stalled=True))
         children = desired(run.owner, run.spec, target, sources, self._context.settings)
@@ -73,13 +74,23 @@ class Beginning:
         return POLL_SECONDS
 
     async def _hold(
-        self, run: Run, reason: str, message: str, _: tuple[Fault, ...] = (), *, stalled: bool = False
+        self,
+        run: Run,
+        reason: str,
+        message: str,
+        _: tuple[Fault, ...] = (),
+        *,
+        obstacle: str = "",
+        stalled: bool = False,
     ) -> float:
-        """Say what keeps the run from starting, or end it if its deadline has passed."""
+        """Say what keeps the run from starting, or end it if its deadline has passed.
+
+        `obstacle` is the part of the message that stays true after the end. It is empty if this is the whole message.
+        """
         now = self._context.now()
         deadline = phases.deadline_of(run.status, now, stalled=stalled)
         if datetime.fromisoformat(deadline) <= now:
-            return await self._context.finish(run, phases.overdue(message, now))
+            return await self._context.finish(run, phases.overdue(obstacle or message, now))
         phase = (phases.refused if stalled else phases.held)(reason, message, deadline)
         await self._context.warn(run, phase)
         await self._context.write(run, phase)

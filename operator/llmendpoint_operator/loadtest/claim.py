@@ -30,7 +30,7 @@ async def check_claim(context: Context, run: Run) -> None:
         return
     named = f"PersistentVolumeClaim {name} in {CLAIM_FIELD}"
     if claim is None:
-        raise NotReadyError(f"{named} does not exist. The run starts when it exists.")
+        raise NotReadyError(f"{named} does not exist.", "The run starts when it exists.")
     if claim["metadata"].get("deletionTimestamp"):
         raise NotReadyError(f"{named} is being deleted. Name another claim.")
     if (claim.get("status") or {}).get("phase") == "Lost":

@@ -17,7 +17,7 @@ from llmendpoint_operator.loadtest.resources.copies import Sources
 from llmendpoint_operator.loadtest.resources.questions import question_files, require_files
 from llmendpoint_operator.loadtest.target import resolve
 
-_MISSING = "ConfigMap {} in {} does not exist. The run starts when it exists."
+_WHEN_COMPLETE = "The run starts when it has ended with a complete result."
 
 
 def target_of(context: Context, run: Run) -> ResolvedTarget:
@@ -68,7 +68,7 @@ async def _trace(context: Context, run: Run) -> Manifest | None:
     source = await _read(context, run, name, "spec.dataset.trace.configMapKeyRef")
     if all(key not in (source.get(part) or {}) for part in ("data", "binaryData")):
         raise NotReadyError(
-            f"ConfigMap {name} in spec.dataset.trace.configMapKeyRef has no key {key}. The run starts when it has."
+            f"ConfigMap {name} in spec.dataset.trace.configMapKeyRef has no key {key}.", "The run starts when it has."
         )
     return source
 
@@ -81,10 +81,10 @@ async def _baseline(context: Context, run: Run) -> str | None:
     named = f"LoadTest {reference.name} in spec.baselineRef"
     found = context.cluster.inventory.resource(Key(LOADTEST, namespace, reference.name))
     if found is None:
-        raise NotReadyError(f"{named} does not exist. The run starts when it has ended with a complete result.")
+        raise NotReadyError(f"{named} does not exist.", _WHEN_COMPLETE)
     status = found.get("status") or {}
     if not is_true(status.get("conditions") or [], LoadTestCondition.COMPLETE):
-        raise NotReadyError(f"{named} has not ended yet. The run starts when it has ended with a complete result.")
+        raise NotReadyError(f"{named} has not ended yet.", _WHEN_COMPLETE)
     kept = status.get("resultConfigMap") or {}
     if "summary" not in status or status["summary"].get("partial") or not kept:
         raise NotReadyError(
@@ -100,5 +100,5 @@ async def _baseline(context: Context, run: Run) -> str | None:
 async def _read(context: Context, run: Run, name: str, field: str) -> Manifest:
     source = await context.cluster.objects.get("ConfigMap", run.owner.namespace, name)
     if source is None:
-        raise NotReadyError(_MISSING.format(name, field))
+        raise NotReadyError(f"ConfigMap {name} in {field} does not exist.", "The run starts when it exists.")
     return source

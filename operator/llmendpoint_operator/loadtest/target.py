@@ -25,12 +25,12 @@ def resolve(spec: LoadTestSpec, namespace: str, endpoint: Manifest | None) -> Re
         return ResolvedTarget(spec.target.url, _APIS[spec.target.protocol], spec.model or "")
     name = spec.endpoint_ref.name if spec.endpoint_ref else ""
     if endpoint is None:
-        raise NotReadyError(f"LLMEndpoint {name} does not exist in namespace {namespace}. The run waits for it.")
+        raise NotReadyError(f"LLMEndpoint {name} does not exist in namespace {namespace}.", "The run waits for it.")
     model = _model(spec.model, name, [item["name"] for item in endpoint["spec"]["models"]])
     status = endpoint.get("status") or {}
     conditions = status.get("conditions") or []
     if not is_true(conditions, EndpointCondition.READY) or not status.get("url"):
-        raise NotReadyError(f"LLMEndpoint {name} is not Ready{_why(conditions)}. The run starts when it is Ready.")
+        raise NotReadyError(f"LLMEndpoint {name} is not Ready{_why(conditions)}.", "The run starts when it is Ready.")
     digests = [digest for state in status.get("models", []) if state["name"] == model for digest in state["digests"]]
     return ResolvedTarget(
         status["url"],

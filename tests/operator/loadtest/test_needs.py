@@ -193,7 +193,10 @@ async def test_a_missing_baseline_ends_the_run_after_ten_minutes(world: World) -
     world.later(601)
     await world.reconcile()
     assert world.status["verdict"] == "Error"
-    assert "LoadTest last in spec.baselineRef does not exist" in world.passed[1]
+    assert world.passed[1] == (
+        "The run has ended, because it could not start. The last obstacle was: "
+        "LoadTest last in spec.baselineRef does not exist."
+    )
 
 
 async def test_the_status_has_the_load_that_a_scenario_became(world: World) -> None:

@@ -25,7 +25,8 @@ def require_files(source: Manifest) -> Manifest:
     if not question_files(source):
         raise NotReadyError(
             f"ConfigMap {source['metadata']['name']} in spec.dataset.questions.configMapRefs has no entry whose name "
-            "ends in .yaml or .yml. The run starts when it has one."
+            "ends in .yaml or .yml.",
+            "The run starts when it has one.",
         )
     return source
 
