@@ -84,7 +84,8 @@ class Following:
         context.released.add(job.uid)
         context.cluster.inventory.wrote_child(run.key, body)
         status = context.status(run)
-        await context.emit(run, "Started", f"Sending requests to {status['model']} at {status['target']}.")
+        message = f"Creating the pods that send requests to {status['model']} at {status['target']}."
+        await context.emit(run, "Started", message)
         return POLL_SECONDS
 
     async def _cancel(self, run: Run, job: Child) -> float:

@@ -36,7 +36,7 @@ async def test_a_run_starts_once_and_follows_without_requests(world: World) -> N
     assert world.passed == ("Pending", "The pod of the run is being created.")
     assert world.condition("Reconciling") == ("True", "Pending")
     assert [(event["reason"], event["message"]) for event in world.objects.events] == [
-        ("Started", "Sending requests to m:1 at http://x."),
+        ("Started", "Creating the pods that send requests to m:1 at http://x."),
     ]  # fmt: skip
     world.show_pod("smoke-x", phase="Running")
     assert await world.reconcile() == 2
