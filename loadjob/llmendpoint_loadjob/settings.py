@@ -17,6 +17,7 @@ from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import Address, parse_address
 from llmendpoint_loadjob.dataset.questions import shipped_questions
 from llmendpoint_loadjob.flag_document import document_of_flags
+from llmendpoint_loadjob.load.run import check_slice
 from llmendpoint_loadjob.report.output import OutputFormat
 from llmendpoint_loadjob.run_flags import DEFAULT_URL, add_run_flags, given_run_flags
 from llmendpoint_loadjob.run_values import WHOLE, Slice, parse_config_map, parse_slice, parse_url
@@ -107,6 +108,7 @@ def settings_of(flags: Flags, options: Namespace) -> Settings:
         flags.refuse("set either --api-key or --api-key-file, not both")
     try:
         document = document_of_flags(options) if options.run is None else _document_of_file(options)
+        check_slice(document, options.slice)
     except ValueError as error:
         flags.refuse(str(error))
     return Settings(

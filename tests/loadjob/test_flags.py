@@ -155,6 +155,8 @@ def test_flags_change_a_scenario() -> None:
         (["--body=think"], "'think' is not a field"),
         (["--extra-body=[]"], "is not a JSON object"),
         (["--slice=2/2"], "--slice: '2/2' is not a part of a run"),
+        (["--slice=0/3", "--rate=1", "--max-in-flight=2"], "maxInFlight (2) must be at least the number of parts"),
+        (["--slice=0/2", "--sweep=1:2", "--slo=error_rate=1%"], "a sweep runs in one pod"),
         (["--model=\udcff"], "the argument '--model=\\xff' is not valid UTF-8"),
         (["--api-key=sk\n"], "the API key contains a control character"),
     ],

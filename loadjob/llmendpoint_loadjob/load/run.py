@@ -54,7 +54,25 @@ _ABORT_SECONDS = 1.0
 
 def needed_connections(document: RunDocument, part: tuple[int, int]) -> int:
     """Return how many connections a pod of a run needs at least at the same time. `part` is as `LoadRun.slice`."""
-    return _users(document, Slice(*part)) or document.load.max_in_flight or 1
+    return _users(document, Slice(*part)) or _limit_of(document, Slice(*part)) or 1
+
+
+def check_slice(document: RunDocument, part: tuple[int, int]) -> None:
+    """Raise ValueError if several pods cannot share a run. `part` is as `LoadRun.slice`."""
+    pods, limit = Slice(*part).pods, document.load.max_in_flight
+    if document.load.sweep is not None and pods > 1:
+        raise ValueError("a sweep runs in one pod, because each rate depends on how the one before went")
+    if limit is not None and limit < pods:
+        raise ValueError(
+            f"maxInFlight ({limit}) must be at least the number of parts of the run ({pods}), so that each can have a "
+            "request in flight"
+        )
+
+
+def _limit_of(document: RunDocument, part: Slice) -> int | None:
+    """Return how many requests a pod may have in flight in an open loop, or None if there is no limit."""
+    limit = document.load.max_in_flight
+    return None if limit is None else part.share_of(limit)
 
 
 def _users(document: RunDocument, part: Slice) -> int:
@@ -93,8 +111,7 @@ class LoadRun:
     def __post_init__(self) -> None:
         load = self.document.load
         self._part = Slice(*self.slice)
-        if load.sweep is not None and self._part.pods > 1:
-            raise ValueError("a sweep runs in one pod, because each rate depends on how the one before went")
+        check_slice(self.document, self.slice)
         self._window = Window(self.clock, load.warmup_seconds)
         self._crew = Crew(lambda: self._window.close(Ending.STOPPED))
         self._sender = Sender(self.client, self._window, self._record)
@@ -175,14 +192,13 @@ class LoadRun:
                 )
 
     async def _prepare(self) -> Context:
-        load = self.document.load
         available = available_connections()
-        users = _users(self.document, self._part)
-        check_connections(users or load.max_in_flight or 1, available)
-        opened = users or min(load.max_in_flight or MAX_OPENED, max(1, math.ceil(self._curve.peak)), MAX_OPENED)
+        users, limit = _users(self.document, self._part), _limit_of(self.document, self._part)
+        check_connections(users or limit or 1, available)
+        opened = users or min(limit or MAX_OPENED, max(1, math.ceil(self._curve.peak)), MAX_OPENED)
         await self._open_connections(min(opened, available))
         timer = self.timer or timer_of(self.clock)
-        slots = Slots(load.max_in_flight, available)
+        slots = Slots(limit, available)
         prompts = sliced(self.prompts, self._part) if users else self.prompts
         return Context(self.document, prompts, self.client, self.recorder, self._sender, self._window, self._crew,
                        timer, self._part, slots)  # fmt: skip

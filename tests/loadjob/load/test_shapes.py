@@ -30,7 +30,7 @@ from llmendpoint_common.contracts.loadrun import (
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_loadjob.dataset.expectation import Expectation
 from llmendpoint_loadjob.dataset.prompts import Prompt
-from llmendpoint_loadjob.load.run import LoadRun
+from llmendpoint_loadjob.load.run import LoadRun, needed_connections
 from llmendpoint_loadjob.load.timer import LoopTimer
 from llmendpoint_loadjob.load.window import Ending
 from llmendpoint_loadjob.result.recorder import Recorder
@@ -315,6 +315,21 @@ class TestSlices:
         parts = [drive(load, run={"slice": (pod, 3)}) for pod in range(3)]
         assert [max(number for _, number in part.server.concurrency) for part in parts] == [3, 2, 2]
         assert [part.measurements.whole.requests for part in parts] == [34, 33, 33]
+
+    def test_pods_have_their_share_of_the_requests_in_flight(self) -> None:
+        load = RunLoad(
+            rate=60, arrivals=Arrivals.CONSTANT, duration_seconds=5, max_in_flight=7, drain_timeout_seconds=0
+        )
+        parts = [drive(load, service=lambda: 100.0, run={"slice": (pod, 3)}) for pod in range(3)]
+        assert [max(number for _, number in part.server.concurrency) for part in parts] == [3, 2, 2]
+
+    def test_a_limit_that_leaves_a_pod_without_a_request_is_refused(self) -> None:
+        document = RunDocument(RunTarget("http://x"), "m", RunLoad(rate=1, max_in_flight=2))
+        assert [needed_connections(document, (pod, 2)) for pod in range(2)] == [1, 1]
+        with pytest.raises(
+            ValueError, match=r"maxInFlight \(2\) must be at least the number of parts of the run \(3\)"
+        ):
+            LoadRun(document, prompts(), VirtualServer(lambda: 0.0), Recorder(document), slice=(0, 3))
 
     def test_a_sweep_cannot_be_shared(self) -> None:
         document = RunDocument(

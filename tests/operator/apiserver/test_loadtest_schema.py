@@ -54,6 +54,7 @@ LOADTESTS: list[tuple[dict[str, Any], str]] = [
     ({"scenario": "Sweep", "load": {"parallelism": 2}}, "the scenario Sweep requires load.parallelism 1"),
     ({"scenario": "Marathon"}, "spec.scenario"),
     ({"load": {"concurrency": 1, "parallelism": 2}}, "parallelism must not be more than concurrency"),
+    ({"load": {"rate": 5, "maxInFlight": 2, "parallelism": 3}}, "parallelism must not be more than maxInFlight"),
     ({"load": {"parallelism": 0}}, "spec.load.parallelism"),
     ({"load": {"drainTimeout": "999999999s"}}, "must be at most 720h"),
     (
@@ -144,7 +145,7 @@ def test_a_wrong_load_test_is_refused_by_name(api: Any, change: dict[str, Any], 
 ACCEPTED_LOADS: list[dict[str, Any]] = [
     {"scenario": "Baseline", "load": {"arrivals": "Constant", "rate": "0.5"}},
     {"scenario": "Stress", "stopWhenSaturated": True, "load": {"rate": 5}},
-    {"load": {"rate": 5, "arrivals": "Gamma", "burstiness": "0.5", "maxInFlight": 9, "parallelism": 32}},
+    {"load": {"rate": 5, "arrivals": "Gamma", "burstiness": "0.5", "maxInFlight": 32, "parallelism": 32}},
     {"load": {"stages": [{"duration": "1m", "rate": 0}, {"duration": "1m", "rate": "2.5", "ramp": True}]}},
     {"load": {"sweep": {"maxRate": 9}}, "slo": SLO},
     {"load": {"sessions": {"users": 2, "turns": 3}, "thinkTime": "1500ms", "drainTimeout": "0s"}},

@@ -215,8 +215,17 @@ async def test_the_status_has_the_load_that_a_scenario_became(world: World) -> N
     }
 
 
-async def test_a_scenario_that_its_fields_contradict_ends_the_run_with_the_reason(world: World) -> None:
-    world.show(**TARGET, scenario="Sweep", load={"concurrency": 10})
+@pytest.mark.parametrize(
+    ("scenario", "load", "sentence"),
+    [
+        ("Sweep", {"concurrency": 10}, "the scenario Sweep searches for a rate"),
+        ("Traffic", {"parallelism": 9}, "load.parallelism (9) must not be more than load.maxInFlight (8)"),
+    ],
+)
+async def test_a_scenario_that_its_fields_contradict_ends_the_run_with_the_reason(
+    world: World, scenario: str, load: dict[str, Any], sentence: str
+) -> None:
+    world.show(**TARGET, scenario=scenario, load=load)
     await world.reconcile()
     assert world.status["verdict"] == "Error"
-    assert "the scenario Sweep searches for a rate" in world.passed[1]
+    assert sentence in world.passed[1]

@@ -155,6 +155,10 @@ class LoadShape(ApiModel):
                 "(!has(self.sessions) || self.parallelism <= self.sessions.users))",
                 "parallelism must not be more than concurrency or sessions.users, so that each pod has a user",
             ),
+            (
+                "!has(self.parallelism) || !has(self.maxInFlight) || self.parallelism <= self.maxInFlight",
+                "parallelism must not be more than maxInFlight, so that each pod can have a request in flight",
+            ),
         )
     )
 
@@ -208,9 +212,9 @@ class LoadShape(ApiModel):
         None,
         ge=1,
         le=MAX_CONCURRENCY,
-        description="Maximum number of requests in flight in an open loop, over all pods. If it is reached, a request "
-        "that is due waits, and the wait counts in the latencies from the schedule. Only allowed in an open loop. If "
-        "absent, the number is not limited.",
+        description="Maximum number of requests in flight in an open loop, over all pods, which share it equally. If a "
+        "pod reaches its share, a request that is due there waits, and the wait counts in the latencies from the "
+        "schedule. Only allowed in an open loop, and at least parallelism. If absent, the number is not limited.",
     )
     duration: PositiveDuration | None = Field(
         None,

@@ -187,7 +187,12 @@ class LoadTestSpec(ApiModel):
     @model_validator(mode="after")
     def _check(self) -> LoadTestSpec:
         """Refuse what only the scenario and the other fields together make impossible."""
-        _ = self.resolved
+        limit = self.resolved.load.max_in_flight
+        if limit is not None and self.load.parallelism > limit:
+            raise ValueError(
+                f"load.parallelism ({self.load.parallelism}) must not be more than load.maxInFlight ({limit}), so that "
+                "each pod can have a request in flight"
+            )
         return self
 
 
