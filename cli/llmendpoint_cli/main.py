@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from llmendpoint_common.process import exit_codes
+from llmendpoint_common.process.errors import StdoutError
+from llmendpoint_common.process.streams import open_streams, tolerated_output
 from llmendpoint_common.process.version import VERSION
 
 _PROGRAM = "llmendpoint"
@@ -51,7 +53,7 @@ options:
 
 exit codes:
   0    success; for demo, load and results: the objectives were met, or there were none
-  1    the command failed; for doctor: something is wrong
+  1    the command failed, or its output could not be written; for doctor: something is wrong
   2    invalid command, option or file
   98   demo, load, results: the run cannot tell, for example because the load generator was the bottleneck
   99   demo, load, results: an objective was missed
@@ -61,7 +63,23 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. If `arguments` is None, the command line of the process is used."""
+    open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    program = f"{_PROGRAM} {words[0]}" if words and words[0] in _COMMANDS else _PROGRAM
+    try:
+        try:
+            return _run(words, program)
+        finally:
+            # Also after --help, which ends the process.
+            with tolerated_output():
+                sys.stdout.flush()
+    except StdoutError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _run(words: Sequence[str], program: str) -> int:
+    """Run the command that the words name, and return its exit code."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(_HELP, end="")
         return exit_codes.OK
@@ -75,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_codes.USAGE
     # Each command is imported when it runs: all of them together take a second to load.
     run: Callable[[Sequence[str], str], int] = importlib.import_module(module).main
-    return run(words[1:], f"{_PROGRAM} {words[0]}")
+    return run(words[1:], program)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.errors import FileLimitError, InputError, PublishError, StdoutError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.sockets import bind_sockets
+from llmendpoint_common.process.streams import open_streams
 from llmendpoint_loadjob.barrier import Barrier
 from llmendpoint_loadjob.execution import Execution
 from llmendpoint_loadjob.inputs import Inputs, read_inputs
@@ -21,7 +22,7 @@ from llmendpoint_loadjob.load.run import needed_connections
 from llmendpoint_loadjob.publish import publish
 from llmendpoint_loadjob.report.output import print_summary
 from llmendpoint_loadjob.report.progress import show_progress
-from llmendpoint_loadjob.report.streams import open_streams, progress_console
+from llmendpoint_loadjob.report.streams import progress_console
 from llmendpoint_loadjob.settings import Settings, parse_settings
 from llmendpoint_loadjob.status import status_server
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,30 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"), [("/dev/full", "No space left on device"), ("&-", "it is closed")], ids=["full", "closed"]
+)
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        ("--help", "llmendpoint"),
+        ("load --help", "llmendpoint load"),
+        ("status", "llmendpoint status"),
+        ("down", "llmendpoint down"),
+        ("questions", "llmendpoint questions"),
+        ("questions sample", "llmendpoint questions sample"),
+        ("doctor --format json", "llmendpoint doctor"),
+    ],
+)
+def test_output_that_is_lost_is_an_error(tmp_path: Path, words: str, program: str, output: str, reason: str) -> None:
+    done = subprocess.run(
+        f"exec {sys.executable} -m llmendpoint_cli {words} >{output}", shell=True, check=False, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"LLMENDPOINT_STATE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == f"{program}: the result could not be written to stdout: {reason}\n"
 
 
 def test_the_help_of_traffic_describes_traffic_and_its_default_server() -> None:

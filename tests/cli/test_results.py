@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -176,15 +177,22 @@ def test_a_summary_that_is_not_a_regular_file_is_refused(tmp_path: Path, capsys:
         ["results", "compare", "{}", "{}"],
         ["results", "compare", "{}", "{}", "--format=json"],
         ["results", "compare", "{}", "{}", "--format=html"],
-        ["questions", "list"],
     ],
 )
-def test_output_that_cannot_be_written_is_an_error(runs: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("output", "reason"), [("/dev/full", "No space left on device"), ("&-", "it is closed")], ids=["full", "closed"]
+)
+def test_a_result_that_cannot_be_printed_is_an_error(
+    runs: Path, arguments: list[str], output: str, reason: str
+) -> None:
     command = [sys.executable, "-m", "llmendpoint_cli.main", *(word.format(runs / "before") for word in arguments)]
-    with Path("/dev/full").open("wb") as full:
-        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    ended = subprocess.run(
+        f"exec {shlex.join(command)} >{output}", shell=True, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+    )
     assert ended.returncode == 1
-    assert "the result could not be written to stdout: No space left on device" in ended.stderr
+    name = "llmendpoint results compare" if "compare" in arguments else "llmendpoint results"
+    where = "" if "compare" in arguments else f"; the files of the result are in {runs / 'before'}"
+    assert ended.stderr == f"{name}: the result could not be written to stdout: {reason}{where}\n"
 
 
 def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,15 +141,20 @@ async def test_stdout_has_the_format_alone(start_simulator: StartSimulator) -> N
     assert len(header.split(",")) == len(row.split(","))
 
 
-async def test_a_closed_stdout_or_stderr_does_not_change_a_run(start_simulator: StartSimulator, tmp_path: Path) -> None:
+async def test_a_closed_stream_does_not_change_the_files_of_a_run(
+    start_simulator: StartSimulator, tmp_path: Path
+) -> None:
     simulator = await start_simulator(ttft=0.01, tokens=1)
     command = f"exec {sys.executable} -m llmendpoint_loadjob --url={simulator.url} --model=simulated --max-requests=3"
+    lost = f"the result could not be written to stdout: it is closed; the files of the result are in {tmp_path}\n"
     for closed in (">&-", "2>&-", "<&-", "<&- >&- 2>&-"):
         process = await asyncio.create_subprocess_shell(
             f"{command} --out={tmp_path} {closed}", stdout=PIPE, stderr=PIPE
         )
         code, _, error = await ended(process)
-        assert code in (exit_codes.OK, exit_codes.INVALID), (closed, error)
+        is_lost = ">&-" in closed.split()
+        assert code in ((exit_codes.ERROR,) if is_lost else (exit_codes.OK, exit_codes.INVALID)), (closed, error)
+        assert error.endswith(lost) is (is_lost and "2>&-" not in closed)
         assert "Traceback" not in error
         lines = (tmp_path / "requests.jsonl").read_text().splitlines()
         assert [json.loads(line)["status"] for line in lines] == [200] * 3
@@ -166,7 +171,8 @@ async def test_a_result_that_cannot_be_printed_is_an_error_and_stays_in_its_file
         )
     code, _, error = await ended(process)
     assert code == exit_codes.ERROR
-    assert "the result could not be written to stdout: No space left on device" in error
+    lost = "the result could not be written to stdout: No space left on device; the files of the result are in"
+    assert f"{lost} {tmp_path}\n" in error
     assert "Traceback" not in error
     assert json.loads((tmp_path / "summary.json").read_text())["requests"] == 3
 

@@ -15,10 +15,11 @@ from llmendpoint_cli.cluster.results import Outcome, follow, outcome_of
 from llmendpoint_common.contracts.loadrun import RunDocument
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ClusterError, StdoutError
+from llmendpoint_common.process.streams import tolerated_output
 from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.report.output import print_summary
 from llmendpoint_loadjob.report.progress import Line
-from llmendpoint_loadjob.report.streams import progress_console, tolerated_output
+from llmendpoint_loadjob.report.streams import progress_console
 
 #: Time for which a canceled LoadTest may need to write its partial result.
 _CANCEL_SECONDS = 60.0
@@ -84,7 +85,8 @@ class ClusterRun:
                 return exit_codes.ERROR
         try:
             if outcome.summary is not None:
-                print_summary(outcome.summary, self._options.format)
+                written = None if self._folder is None else self._folder.path
+                print_summary(outcome.summary, self._options.format, written=written)
             else:
                 with tolerated_output():
                     print(f"{outcome.verdict.value} ({outcome.reason.value}): {outcome.message}")

@@ -19,7 +19,6 @@ from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StdoutError
 from llmendpoint_common.process.flags import Flags, choice, one_of
 from llmendpoint_common.process.units import parse_positive
-from llmendpoint_loadjob.report.streams import open_streams
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DOCTOR_"
 
@@ -98,7 +97,6 @@ def parse_sidecar(text: str) -> tuple[str, str]:
 
 def main(arguments: Sequence[str], program: str = "llmendpoint doctor") -> int:
     """Check the machine or the cluster, print the report, and return the exit code."""
-    open_streams()
     flags = command_line(program)
     options = flags.parse(arguments)
     endpoint = _endpoint(flags, options)

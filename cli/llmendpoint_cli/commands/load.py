@@ -24,7 +24,6 @@ from llmendpoint_loadjob.flag_document import document_of_flags
 from llmendpoint_loadjob.inputs import read_inputs
 from llmendpoint_loadjob.main import refuse, run_inputs
 from llmendpoint_loadjob.report.files import OutputFolder
-from llmendpoint_loadjob.report.streams import open_streams
 from llmendpoint_loadjob.run_flags import is_given
 
 #: Options that are about this machine, or whose value is a file on it.
@@ -46,7 +45,6 @@ def command_line(program: str = "llmendpoint load") -> Flags:
 
 def main(arguments: Sequence[str], program: str = "llmendpoint load") -> int:
     """Run a load test, and return the exit code of its verdict."""
-    open_streams()
     if not arguments and sys.stdin.isatty() and sys.stdout.isatty():
         answers = ask()
         if not isinstance(answers, Answers):

@@ -12,6 +12,7 @@ from llmendpoint_cli.stack.loglines import Follower, Line, last_lines, log_names
 from llmendpoint_cli.stack.state import read_stack
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.streams import check_output
 from llmendpoint_common.process.units import parse_positive
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_LOGS_"
@@ -78,10 +79,11 @@ class _Printer:
         self._colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
 
     def show(self, lines: Iterable[Line]) -> None:
-        """Print lines. Raises BrokenPipeError."""
+        """Print lines. Raises BrokenPipeError, and StdoutError if they are lost for another reason."""
         for line in lines:
             name = f"{line.name:<{self._width}} |"
             if self._has_colours:
                 name = f"\033[{self._colours[line.name]}m{name}\033[0m"
             print(name, readable(line.text) if self._is_terminal else line.text)
         sys.stdout.flush()
+        check_output()

@@ -13,6 +13,7 @@ from rich.text import Text
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import QuestionError, StdoutError
 from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.streams import tolerated_output
 from llmendpoint_common.process.units import parse_integer, parse_positive
 from llmendpoint_loadjob.dataset.questions import (
     Question,
@@ -24,7 +25,7 @@ from llmendpoint_loadjob.dataset.questions import (
     validate,
 )
 from llmendpoint_loadjob.report.console import print_grid
-from llmendpoint_loadjob.report.streams import open_streams, output_console, tolerated_output
+from llmendpoint_loadjob.report.streams import output_console
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_QUESTIONS_"
 
@@ -72,7 +73,6 @@ def sample_command_line(program: str = "llmendpoint questions sample") -> Flags:
 
 def main(arguments: Sequence[str], program: str = "llmendpoint questions") -> int:
     """Run a command on questions and return the exit code."""
-    open_streams()
     commands: dict[str, tuple[Callable[[str], Flags], Callable[[Namespace], int]]] = {
         "list": (list_command_line, _list),
         "validate": (validate_command_line, _validate),

@@ -17,6 +17,7 @@ from llmendpoint_cli.stack.runs import stored_runs
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.flags import Flags, choice, one_of
+from llmendpoint_common.process.streams import tolerated_output
 from llmendpoint_common.results.comparison import compare
 from llmendpoint_loadjob.report.comparison_output import ComparisonFormat, print_comparison
 from llmendpoint_loadjob.report.files import REQUESTS, OutputFolder, open_result
@@ -24,7 +25,6 @@ from llmendpoint_loadjob.report.flat import requests_csv
 from llmendpoint_loadjob.report.output import OutputFormat, print_summary
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
 from llmendpoint_loadjob.report.pods import merged_lines
-from llmendpoint_loadjob.report.streams import open_streams, tolerated_output
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_RESULTS_"
 
@@ -73,7 +73,6 @@ def compare_command_line(program: str = "llmendpoint results compare") -> Flags:
 
 def main(arguments: Sequence[str], program: str = "llmendpoint results") -> int:
     """Show a run, or compare two, and return the exit code."""
-    open_streams()
     try:
         if arguments and arguments[0] == "compare":
             name = f"{program} compare"
@@ -118,7 +117,7 @@ def _show(options: Namespace) -> int:
     if options.requests:
         _print_requests(run)
     else:
-        print_summary(run.summary, options.format, run.folder)
+        print_summary(run.summary, options.format, run.folder, written=options.out)
     return run.exit_code
 
 

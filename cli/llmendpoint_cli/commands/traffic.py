@@ -28,7 +28,6 @@ from llmendpoint_common.process.flags import Flags
 from llmendpoint_loadjob import settings as loadjob
 from llmendpoint_loadjob.inputs import read_inputs
 from llmendpoint_loadjob.main import refuse, run_settings
-from llmendpoint_loadjob.report.streams import open_streams
 
 _DESCRIPTION = """Send requests at a low rate, so that metrics and the dashboard have data: the scenario Traffic of
 `llmendpoint load`, whose options change it. It runs until it is stopped, unless an option limits it."""
@@ -66,7 +65,6 @@ def main(arguments: Sequence[str], program: str = "llmendpoint traffic") -> int:
 
     If a stack is up, its proxy and a model of its server are the defaults.
     """
-    open_streams()
     flags = command_line(program)
     words = [f"--scenario={Scenario.TRAFFIC}", *arguments]
     options = flags.parse(words)

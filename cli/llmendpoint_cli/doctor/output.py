@@ -13,8 +13,9 @@ from rich.text import Text
 
 from llmendpoint_common.diagnosis.checks import Check, CheckState
 from llmendpoint_common.diagnosis.findings import Finding, Severity
+from llmendpoint_common.process.streams import tolerated_output
 from llmendpoint_common.process.version import VERSION
-from llmendpoint_loadjob.report.streams import output_console, tolerated_output
+from llmendpoint_loadjob.report.streams import output_console
 
 _STYLES = {
     CheckState.OK: "green",

@@ -7,10 +7,11 @@ from enum import StrEnum
 
 from rich.text import Text
 
+from llmendpoint_common.process.streams import tolerated_output
 from llmendpoint_common.results.comparison import Comparison, as_json
 from llmendpoint_loadjob.report.console import print_grid
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
-from llmendpoint_loadjob.report.streams import output_console, tolerated_output
+from llmendpoint_loadjob.report.streams import output_console
 
 
 class ComparisonFormat(StrEnum):

@@ -11,11 +11,12 @@ from pathlib import Path
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import RunDocument, Summary
+from llmendpoint_common.process.streams import tolerated_output
 from llmendpoint_loadjob.report.console import show_summary
 from llmendpoint_loadjob.report.files import REQUESTS, encode_summary
 from llmendpoint_loadjob.report.flat import rows_of, summary_csv
 from llmendpoint_loadjob.report.formats import llmd_report, vllm_result
-from llmendpoint_loadjob.report.streams import output_console, tolerated_output
+from llmendpoint_loadjob.report.streams import output_console
 
 
 class OutputFormat(StrEnum):
@@ -28,13 +29,16 @@ class OutputFormat(StrEnum):
     CSV = "csv"
 
 
-def print_summary(summary: Summary, form: OutputFormat, folder: Path | None = None) -> None:
+def print_summary(
+    summary: Summary, form: OutputFormat, folder: Path | None = None, *, written: Path | None = None
+) -> None:
     """Print a result. That nobody reads it is not an error, because the result is in its files.
 
     `folder` is that of the run's files. The formats of other tools have values per request, which are in its lines.
-    Raises StdoutError if stdout cannot be written for another reason.
+    `written` is another folder to which the result has been written. Raises StdoutError, which names one of both, if
+    stdout cannot be written for another reason.
     """
-    with tolerated_output():
+    with tolerated_output(written or folder):
         if form is OutputFormat.TABLE:
             show_summary(output_console(), summary)
         else:
