@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import urllib3
-import yaml
 from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST, LOADTEST_SCHEDULE
 from support.apiclient import Client
 from support.waiting import wait_until
+from support.yaml_documents import documents
 
 ROOT = Path(__file__).parents[2]
 OPERATOR_NAMESPACE = "llmendpoint-system"
@@ -186,9 +186,9 @@ def _connect(plane: ControlPlane, log: Path) -> Client:
 def _install(client: Client) -> None:
     """Apply the CRDs and the manifests of `kubectl apply -k manifests/`, except those that need more than an API server."""
     for path in sorted((ROOT / "manifests/crds").glob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text()):
+        for document in documents(path.read_text()):
             client.apply(document)
-    for document in yaml.safe_load_all((ROOT / "manifests/install.yaml").read_text()):
+    for document in documents((ROOT / "manifests/install.yaml").read_text()):
         if document["kind"] not in ("Deployment", "Service", "ServiceMonitor"):
             client.apply(document)
     for kind in (LLMENDPOINT, LOADTEST, LOADTEST_SCHEDULE):

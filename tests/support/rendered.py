@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from support.yaml_documents import documents
 
 CHART = Path(__file__).parents[2] / "charts/llmendpoint"
 
@@ -16,11 +18,17 @@ needs_helm = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is no
 
 
 def rendered(*flags: str, release: str = "llmendpoint", namespace: str = "llmendpoint-system") -> list[dict[str, Any]]:
-    """Return the objects of the chart."""
+    """Return the objects of the chart. The caller may change them."""
+    return documents(_template(flags, release, namespace))
+
+
+# Many tests ask for the same objects several times. A text has 0.8 MB.
+@functools.lru_cache(maxsize=32)
+def _template(flags: tuple[str, ...], release: str, namespace: str) -> str:
     command = ["helm", "template", release, str(CHART), "--kube-version", "1.29.0", "--namespace", namespace, *flags]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return done.stdout
 
 
 def by_name(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import urllib3
-import yaml
 from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LEASE_NAME
@@ -23,6 +22,7 @@ from llmendpoint_operator.kube.rbac import namespace_rules
 from support.control_plane import STRANGER_USER, ControlPlane, running_control_plane
 from support.manifests import endpoint
 from support.waiting import wait_until
+from support.yaml_documents import documents
 
 ROOT = Path(__file__).parents[3]
 EDITS = iter(range(1000, 10000))
@@ -237,7 +237,7 @@ def test_our_own_kinds_that_come_after_the_operator(
 ) -> None:
     definitions = []
     for path in sorted((ROOT / "manifests/crds").glob("*.yaml")):
-        definitions += [document for document in yaml.safe_load_all(path.read_text()) if document]
+        definitions += documents(path.read_text())
     for definition in definitions:
         api.client.delete("CustomResourceDefinition", "", definition["metadata"]["name"])
     names = [str(definition["metadata"]["name"]) for definition in definitions]
