@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.accessibility import violations
 from support.dashboard_stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
@@ -76,8 +77,6 @@ def test_the_login_is_accessible_and_fits(browser: Any, axe: str, url: str, widt
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=theme, bypass_csp=True)
     tab = context.new_page()
     tab.goto(url)
-    tab.evaluate(axe)
-    found = tab.evaluate("axe.run()")["violations"]
-    assert not found, [(item["id"], item["nodes"][0]["html"]) for item in found]
+    assert violations(tab, axe) == []
     assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     context.close()

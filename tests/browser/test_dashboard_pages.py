@@ -11,6 +11,7 @@ import pytest
 from llmendpoint_dashboard import contract as c
 from llmendpoint_dashboard.state import Hub
 from support import dashboard_states as states
+from support.accessibility import violations
 from support.dashboard_pages import Pages, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
@@ -31,6 +32,8 @@ CLUSTER_PAGES = {
     "new load test": "#/loadtests?view=new",
 }
 EMPTY_PAGES = {name: f"#/{name}" for name in ("models", "loadtests", "requests", "doctor")}
+#: The tags of axe's rules that pages follow.
+RULES = ("wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice")
 #: A selector that is there when a page shows its content.
 CONTENT = "main table, main .tile, main .finding, main .empty, main .preset, main .progress"
 
@@ -82,8 +85,7 @@ def open_page(browser: Any) -> Iterator[OpenPage]:
 
 def problems_of(tab: Any, axe: str) -> list[str]:
     """Return what axe finds on a page, and whether the page is wider than the screen."""
-    found = tab.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice']})")
-    problems = [f"{item['id']}: {item['nodes'][0]['html'][:300]}" for item in found["violations"]]
+    problems = violations(tab, axe, RULES)
     if tab.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
         problems.append("wider than the screen")
     return problems
@@ -92,7 +94,6 @@ def problems_of(tab: Any, axe: str) -> list[str]:
 def check_pages(tab: Any, axe: str, hashes: Mapping[str, str]) -> None:
     """Check pages one after the other, as a user goes through them."""
     found = {}
-    tab.evaluate(axe)
     for name, hash_ in hashes.items():
         tab.evaluate("hash => { location.hash = hash; }", hash_)
         tab.wait_for_function("() => document.activeElement?.id === 'title'")
@@ -111,7 +112,6 @@ def test_the_pages_of_a_machine_are_accessible_and_fit(
     # axe is injected as a script, which the policy of the page does not allow.
     tab = open_page(machine, "#/overview", width=width, theme=theme, bypass_csp=True)
     tab.wait_for_selector("canvas")
-    tab.evaluate(axe)
     assert problems_of(tab, axe) == []
     check_pages(tab, axe, MACHINE_PAGES)
 
@@ -132,7 +132,6 @@ def test_empty_pages_are_accessible_and_teach(
 ) -> None:
     tab = open_page(idle, "#/overview", width=width, theme=theme, bypass_csp=True)
     tab.wait_for_selector(".empty pre")
-    tab.evaluate(axe)
     assert problems_of(tab, axe) == []
     check_pages(tab, axe, EMPTY_PAGES)
     assert tab.locator(".empty pre").count() == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from llmendpoint_common.results.comparison import compare
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
 from llmendpoint_loadjob.report.page.page import report_page
+from support.accessibility import violations
 from support.reports import HOSTILE, smallest, summary
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
@@ -48,9 +48,7 @@ def test_a_page_is_accessible_and_fits(
 ) -> None:
     # axe is injected as a script, which the policy of the page does not allow.
     tab = opened(browser, tmp_path, PAGES[name], width=width, theme=theme, bypass_csp=True)
-    tab.evaluate(axe)
-    violations = tab.evaluate("axe.run()")["violations"]
-    assert not violations, json.dumps([(item["id"], item["nodes"][0]["html"][:200]) for item in violations], indent=2)
+    assert violations(tab, axe) == []
     assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     tab.context.close()
 
