@@ -55,8 +55,7 @@ class GgufFiles:
         except OSError as error:
             raise ModelError(
                 ModelReason.FILE_NOT_READABLE,
-                f"{gguf.path} cannot be read: {error.strerror or error}. Check source.gguf.path, and the volume that "
-                "pod.ollamaVolumeMounts mounts there.",
+                f"{gguf.path} cannot be read: {error.strerror or error}. {_advice(gguf)}",
             ) from error
         return digest
 
@@ -75,6 +74,16 @@ class GgufFiles:
             yield piece
             done += len(piece)
             step(f"copied {size_text(done)} of {size_text(size)}", 50 + min(49, 50 * done // max(1, size)))
+
+
+def _advice(gguf: Gguf) -> str:
+    """Return what users can do about a file that cannot be read. Only a pod reads files below another folder."""
+    if gguf.root:
+        return "Check source.gguf.path, and the volume that pod.ollamaVolumeMounts mounts there."
+    return (
+        "source.gguf.path is a path on the machine of the proxy: correct it, or put the file there, and let the user "
+        "of the proxy read it."
+    )
 
 
 def _state_of(gguf: Gguf) -> tuple[int, int]:

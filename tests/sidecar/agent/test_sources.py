@@ -147,10 +147,23 @@ async def test_a_file_that_is_missing_is_named_as_users_know_it(
     await eventually(lambda: sidecar.status().models[0].reason == "FileNotReadable")
     message = sidecar.status().models[0].message
     assert message.startswith("/volumes/a.gguf cannot be read: No such file or directory.")
+    assert "pod.ollamaVolumeMounts" in message
     assert str(tmp_path) not in message
     (tmp_path / "volumes").mkdir()
     (tmp_path / "volumes/a.gguf").write_bytes(b"GGUF")
     await until_settled(sidecar)
+
+
+async def test_a_file_that_is_missing_on_one_machine_has_no_advice_about_pods(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar, tmp_path: Path
+) -> None:
+    simulator = await start_simulator(models=[])
+    sidecar = await start_sidecar(simulator.port, config(DeclaredModel("file:1", gguf=Gguf(f"{tmp_path}/a.gguf"))))
+    await eventually(lambda: sidecar.status().models[0].reason == "FileNotReadable")
+    message = sidecar.status().models[0].message
+    assert message.startswith(f"{tmp_path}/a.gguf cannot be read: No such file or directory.")
+    assert "path on the machine" in message
+    assert "ollamaVolumeMounts" not in message
 
 
 async def test_a_name_that_ollama_refuses_is_not_blamed_on_the_network(
