@@ -161,9 +161,9 @@ class LoadTestSpec(ApiModel):
     )
     suspend: bool = Field(
         False,
-        description="If true, a run that has not started does not start, and a run that has started is canceled: its "
-        "requests end immediately, and the result of the requests that had ended is kept. A canceled run does not go "
-        "on. Can be changed at any time. Defaults to false.",
+        description="If true, a run that has not started waits until this is false. A run that has started is "
+        "canceled: its open requests end immediately, its result is partial and covers the requests that had ended "
+        "by then, and it does not start again if this becomes false. Can be changed at any time. Defaults to false.",
     )
     ttl_seconds_after_finished: int | None = Field(
         None,
