@@ -493,13 +493,30 @@ async def test_a_supervisor_that_was_stopped_itself_kills_no_worker(simulator: R
         assert await sidecar.total("llmendpoint_worker_restarts_total") == 0
 
 
-async def test_a_worker_that_is_stopped_does_not_stop_a_drain(simulator: RunningSimulator) -> None:
-    async with running(simulator.port, "--worker-timeout", "1s") as sidecar:
+async def test_a_worker_that_is_stopped_is_continued_so_that_it_ends(simulator: RunningSimulator) -> None:
+    async with running(simulator.port) as sidecar:
         children = sidecar.workers()
         os.kill(children[0], signal.SIGSTOP)
         sidecar.process.terminate()
         assert await asyncio.wait_for(sidecar.process.wait(), 20) == 0
         assert not any(map(lives, children))
+    assert not sidecar.said("has not answered")
+
+
+async def test_a_worker_that_is_stopped_during_a_drain_is_killed(start_simulator: StartSimulator) -> None:
+    simulator = await start_simulator(ttft=0.0, tokens=10_000, inter_token=0.02)
+    async with running(simulator.port, "--worker-timeout", "1s") as sidecar:
+        asked = asyncio.create_task(sidecar.chat(10_000))
+        await until(lambda: in_flight(sidecar, 1))
+        sidecar.process.terminate()
+
+        async def only_the_busy_one() -> bool:
+            return len(sidecar.workers()) == 1
+
+        await until(only_the_busy_one)
+        os.kill(sidecar.workers()[0], signal.SIGSTOP)
+        assert await asyncio.wait_for(sidecar.process.wait(), 20) == 0
+        await asyncio.gather(asked, return_exceptions=True)
 
 
 async def test_without_any_worker_the_probe_of_readiness_fails(simulator: RunningSimulator) -> None:

@@ -61,6 +61,12 @@ class _Run:
     def is_running(self) -> bool:
         return self.process.returncode is None
 
+    def interrupt(self) -> None:
+        """Let the run write its partial result and end. A run that was stopped with SIGSTOP is continued."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(signal.SIGCONT)
+
 
 class Starter:
     """Starts runs. `changed` is called when one has started or ended."""
@@ -110,7 +116,7 @@ class Starter:
             raise RefusedError(
                 "This load test is not running, or was not started by this dashboard.", status=HTTPStatus.CONFLICT
             )
-        run.process.send_signal(signal.SIGINT)
+        run.interrupt()
 
     async def close(self) -> None:
         """Interrupt the run that is going, and wait until it has written its result."""
@@ -118,8 +124,7 @@ class Starter:
         async with self._starting:
             going = [run for run in self._runs.values() if run.is_running]
         for run in going:
-            with contextlib.suppress(ProcessLookupError):
-                run.process.send_signal(signal.SIGINT)
+            run.interrupt()
         for run in going:
             try:
                 async with asyncio.timeout(STOP_SECONDS):

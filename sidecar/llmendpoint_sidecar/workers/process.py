@@ -126,9 +126,10 @@ class WorkerProcess:
         self._post(NoteHung(notice))
 
     def drain(self) -> None:
-        """Let the worker finish its requests and stop."""
+        """Let the worker finish its requests and stop. A worker that was stopped with SIGSTOP is continued."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the worker. This also ends a process that is stopped or whose event loop is blocked."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -160,6 +162,18 @@ async def test_the_dashboard_interrupts_its_run_when_it_stops(user: User, tmp_pa
     await user.dashboard.stop()
     assert time.monotonic() - started < 10
     assert '"Canceled"' in (tmp_path / "runs" / key / "summary.json").read_text()
+
+
+async def test_a_run_that_was_stopped_is_continued_so_that_it_ends_with_the_dashboard(
+    user: User, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with reading(user.browser, user.dashboard, user.page):
+        key = await user.start(concurrency=1, duration="100s")
+        await eventually(lambda: user.row(key).get("requests", 0) > 0)
+    os.kill(json.loads((tmp_path / "runs" / key / "progress.json").read_text())["pid"], signal.SIGSTOP)
+    await user.dashboard.stop()
+    assert '"Canceled"' in (tmp_path / "runs" / key / "summary.json").read_text()
+    assert "it is killed" not in caplog.text
 
 
 async def test_a_run_that_cannot_start_says_why(user: User, tmp_path: Path) -> None:
