@@ -11,6 +11,7 @@ from typing import Any
 
 from llmendpoint_cli.direct import open_url
 from llmendpoint_common.api import defaults
+from llmendpoint_common.process.reasons import reason_of
 
 #: Model of the simulator.
 SIMULATED_MODEL = "simulated:latest"
@@ -42,7 +43,7 @@ def find_ollama(url: str) -> Upstream | str:
     try:
         local = _local_models(url)
     except (OSError, ValueError) as error:
-        return f"nothing answers at {url} ({getattr(error, 'reason', error)})"
+        return f"nothing answers at {url} ({reason_of(error)})"
     # A model in memory answers immediately. Loading any other model may take longer than 3 s.
     for name in _loaded_first(url, local):
         try:
@@ -52,7 +53,7 @@ def find_ollama(url: str) -> Upstream | str:
                 f"{url}/api/generate", {"model": name, "prompt": "hi", "stream": False, "options": {"num_predict": 1}}
             )
         except (OSError, ValueError) as error:
-            return f"{name} at {url} does not answer within {_PROBE_SECONDS:g} s ({getattr(error, 'reason', error)})"
+            return f"{name} at {url} does not answer within {_PROBE_SECONDS:g} s ({reason_of(error)})"
         return Upstream(url, name, is_real=not is_simulator(url))
     return f"the Ollama at {url} has no local completion model (`ollama pull llama3.2:1b` pulls one)"
 

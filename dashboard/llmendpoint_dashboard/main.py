@@ -16,6 +16,7 @@ import aiohttp
 from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.errors import InputError, LLMEndpointError
 from llmendpoint_common.process.logs import configure_logs
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.process.sockets import are_loopback, bind_sockets, names_of, port_of
 from llmendpoint_common.process.version import VERSION
 from llmendpoint_dashboard.contract import About, Mode
@@ -146,7 +147,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
         log.info("stopping")
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        log.error("%s%s", error, "; choose another address with --listen" if taken else "")
+        log.error("%s%s", reason_of(error), "; choose another address with --listen" if taken else "")
         return exit_codes.ERROR
     except LLMEndpointError as error:
         log.error("%s", error)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import ObjectiveProgress, Progress, Summary
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.so_far import count_group
 from llmendpoint_common.results.summary import summarize
@@ -75,7 +76,7 @@ class Execution:
         try:
             return await self._measure()
         except Exception as error:
-            failure = str(error) or type(error).__name__
+            failure = reason_of(error)
             raise
         finally:
             if self._files is not None:

@@ -12,6 +12,7 @@ from llmendpoint_common.contracts.loadrun import Summary, exit_code_of
 from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.errors import FileLimitError, InputError, PublishError, StdoutError
 from llmendpoint_common.process.logs import configure_logs
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_common.process.streams import open_streams
 from llmendpoint_loadjob.barrier import Barrier
@@ -101,7 +102,7 @@ class Process:
         except (InputError, FileLimitError) as error:
             return refuse(self._program, error)
         except OSError as error:
-            log.error("%s", error)
+            log.error("%s", reason_of(error))
             return exit_codes.ERROR
         is_published = await self._publish(summary, stopping)
         if self._execution.failure:
@@ -134,7 +135,7 @@ class Process:
         try:
             await publish(summary, self._settings.result_config_map, stopping)
         except (OSError, PublishError) as error:
-            log.error("%s", error)
+            log.error("%s", reason_of(error))
             return False
         return True
 

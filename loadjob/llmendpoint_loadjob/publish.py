@@ -20,6 +20,7 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import MAX_RESULT_BYTES, RESULT_KEY, Summary
 from llmendpoint_common.process.errors import PublishError
+from llmendpoint_common.process.reasons import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class _Write:
                 self.failure = f"HTTP {response.status}"
                 return response.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self.failure = str(error) or type(error).__name__
+            self.failure = reason_of(error)
             return 0
 
     async def _pause(self) -> None:

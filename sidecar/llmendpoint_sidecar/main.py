@@ -14,6 +14,7 @@ from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig, S
 from llmendpoint_common.process import exit_codes, exposition, lifecycle
 from llmendpoint_common.process.errors import ConfigError
 from llmendpoint_common.process.logs import configure_logs
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.process.sockets import bind_sockets, names_of, port_of
 from llmendpoint_sidecar.admin.server import Records
 from llmendpoint_sidecar.admin.service import AdminService
@@ -118,7 +119,7 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
     try:
         sidecar = Supervisor(settings, config, arguments) if settings.workers > 1 else Sidecar(settings, config)
     except OSError as error:
-        log.error("%s", error)
+        log.error("%s", reason_of(error))
         return exit_codes.ERROR
     try:
         await sidecar.start()
@@ -135,7 +136,7 @@ async def serve(settings: Settings, config: SidecarConfig, arguments: Sequence[s
         await sidecar.drain()
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        log.error("%s%s", error, "; choose another port with --listen or --admin-listen" if taken else "")
+        log.error("%s%s", reason_of(error), "; choose another port with --listen or --admin-listen" if taken else "")
         return exit_codes.ERROR
     finally:
         await sidecar.stop()

@@ -23,6 +23,7 @@ from yaml import YAMLError
 from llmendpoint_cli.cluster.names import ObjectName
 from llmendpoint_common.contracts.cluster import GROUP, VERSION
 from llmendpoint_common.process.errors import ClusterError, NoClusterError
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_operator.cluster.client import API_ERRORS, MERGE_PATCH, ApiServer, proxy_for
 
 _LOADTESTS = f"/apis/{GROUP}/{VERSION}/namespaces/{{}}/loadtests"
@@ -67,7 +68,7 @@ class Cluster:
                 return None
             raise ClusterError(_refusal(f"ConfigMap {name}", error)) from None
         except API_ERRORS as error:
-            raise ClusterError(f"the API server cannot be reached: {error or type(error).__name__}") from error
+            raise ClusterError(f"the API server cannot be reached: {reason_of(error)}") from error
         return (found.get("data") or {}) if found["metadata"]["uid"] == uid else None
 
     async def _request(self, method: str, path: str, what: str, body: Manifest | None = None) -> Manifest:
@@ -77,7 +78,7 @@ class Cluster:
         except ApiException as error:
             raise ClusterError(_refusal(what, error)) from None
         except API_ERRORS as error:
-            raise ClusterError(f"the API server cannot be reached: {error or type(error).__name__}") from error
+            raise ClusterError(f"the API server cannot be reached: {reason_of(error)}") from error
         return answer
 
 

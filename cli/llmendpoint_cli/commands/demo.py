@@ -34,6 +34,7 @@ from llmendpoint_common.contracts.sidecar import ADMIN_PORT, PROXY_PORT, Metric
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.flags import Flags
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_loadjob import main as loadjob
 
@@ -204,8 +205,11 @@ def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstre
 
 def _show_metrics(url: str, console: Console) -> None:
     """Print selected metrics of the sidecar."""
-    with open_url(url, 5.0) as response:
-        lines = response.read().decode().splitlines()
+    try:
+        with open_url(url, 5.0) as response:
+            lines = response.read().decode().splitlines()
+    except OSError as error:
+        raise StackError(f"the metrics at {url} cannot be read: {reason_of(error)}") from error
     console.print("metrics of the sidecar:", highlight=False, soft_wrap=True)
     for line in lines:
         if line.startswith(_SHOWN_METRICS):

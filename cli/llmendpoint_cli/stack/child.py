@@ -17,6 +17,7 @@ from llmendpoint_cli.stack.identity import MARK, start_ticks
 from llmendpoint_cli.stack.logfile import LogFile
 from llmendpoint_cli.stack.state import Kind, Phase, ProcessRecord, Program
 from llmendpoint_common.process.exit_codes import exit_text
+from llmendpoint_common.process.reasons import reason_of
 
 #: Seconds until a crashed program is started again: twice as long each time, up to half a minute.
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
@@ -75,7 +76,7 @@ class Child:
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
             os.close(read)
-            self._plan_restart(f"it could not be started: {error}")
+            self._plan_restart(f"it could not be started: {reason_of(error)}")
             return None
         finally:
             os.close(write)

@@ -14,6 +14,7 @@ from llmendpoint_cli.stack.health import running_stack
 from llmendpoint_cli.stack.summary import first_model
 from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.folder_lock import is_locked
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_loadjob.report.files import OutputFolder, read_summary
 from llmendpoint_loadjob.run_flags import DEFAULT_URL
 
@@ -57,7 +58,7 @@ def output_in_stack(folders: Folders) -> OutputFolder | None:
         folder = OutputFolder(new_run(folders))
         folder.prepare()
     except (OSError, OutputError) as error:
-        print(f"the result is not stored: {error}", file=sys.stderr)
+        print(f"the result is not stored: {reason_of(error)}", file=sys.stderr)
         return None
     print(f"the result is stored in {folder.path}", file=sys.stderr)
     return folder

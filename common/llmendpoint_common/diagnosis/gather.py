@@ -31,6 +31,7 @@ from llmendpoint_common.diagnosis.facts import (
     Target,
 )
 from llmendpoint_common.diagnosis.places import is_local
+from llmendpoint_common.process.reasons import reason_of
 
 _TIMEOUT_SECONDS = 3.0
 #: Number and interval of requests to a sidecar that has never reached its upstream.
@@ -161,7 +162,7 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 def _unconnected(error: aiohttp.ClientConnectorError) -> Silence:
     if error.os_error.errno == errno.ECONNREFUSED or "refused" in str(error.os_error).lower():
         return Silence(SilenceKind.REFUSED, "connection refused")
-    return Silence(SilenceKind.UNREACHABLE, error.os_error.strerror or str(error.os_error) or type(error).__name__)
+    return Silence(SilenceKind.UNREACHABLE, reason_of(error))
 
 
 def _decoded(content: bytes) -> Any:

@@ -24,6 +24,7 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from yarl import URL
 
 from llmendpoint_common.process.errors import NoClusterError
+from llmendpoint_common.process.reasons import reason_of
 
 _CONNECT_SECONDS = 10.0
 #: By default, the API server ends a request after 60 s (--request-timeout).
@@ -48,7 +49,7 @@ async def load_configuration(kubeconfig: Path | None = None, context: str | None
             file = None if kubeconfig is None else str(kubeconfig)
             await load_kube_config(file, context, client_configuration=configuration)
     except (ConfigException, OSError) as error:
-        raise NoClusterError(f"there is no cluster to connect to: {error}") from None
+        raise NoClusterError(f"there is no cluster to connect to: {reason_of(error)}") from None
     configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
     # Like kubectl, accept certificates without an Authority Key Identifier, which EKS has (kubernetes-client/python
     # #2394). Since Python 3.13, they are refused by default. Signatures, dates and names are verified as before.
@@ -82,7 +83,7 @@ def is_refusal(error: Exception) -> bool:
 def describe(error: Exception) -> str:
     """Return what the API server said, or why it was not reached, as one line."""
     if not isinstance(error, ApiException):
-        return " ".join(str(error).split()) or type(error).__name__
+        return reason_of(error)
     try:
         message = str(msgspec.json.decode(error.body or b"")["message"])
     except (msgspec.DecodeError, KeyError, TypeError):

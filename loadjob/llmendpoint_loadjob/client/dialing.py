@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import re
 import socket
 import ssl
@@ -19,6 +18,7 @@ from itertools import chain, zip_longest
 from typing import Any, TypeAlias, TypeVar
 
 from llmendpoint_common.contracts.loadrun import ErrorClass
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_loadjob.client.target import Target
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -207,13 +207,13 @@ class Dialer:
     def _failure(self, error: OSError) -> DialError:
         address = self._target.address
         if isinstance(error, TimeoutError):
-            return DialError(ErrorClass.TIMEOUT, f"no connection to {address}: {_reason(error)}")
+            return DialError(ErrorClass.TIMEOUT, f"no connection to {address}: {reason_of(error)}")
         if error.errno in _OWN:
-            return DialError(ErrorClass.REFUSED, f"this machine cannot open another connection: {_reason(error)}",
+            return DialError(ErrorClass.REFUSED, f"this machine cannot open another connection: {reason_of(error)}",
                              is_own=True)  # fmt: skip
         is_reset = isinstance(error, ConnectionResetError | ConnectionAbortedError)
         return DialError(
-            ErrorClass.RESET if is_reset else ErrorClass.REFUSED, f"no connection to {address}: {_reason(error)}"
+            ErrorClass.RESET if is_reset else ErrorClass.REFUSED, f"no connection to {address}: {reason_of(error)}"
         )
 
     def _tls_failure(self, error: OSError) -> DialError:
@@ -257,11 +257,6 @@ async def _discard(tasks: list[asyncio.Task[socket.socket]]) -> None:
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, socket.socket):
             result.close()
-
-
-def _reason(error: OSError) -> str:
-    # The text of an error of asyncio is not that of the system.
-    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
 
 
 def _words(reason: str | None) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import FaultReason
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.kube import admission
 from llmendpoint_operator.kube.fault import Fault
@@ -60,7 +61,7 @@ def describe(error: Exception) -> str:
     """Return an error as one line, for the log."""
     if isinstance(error, ApiException):
         return f"{error.status} {' '.join(read_refusal(error).message.split())}"
-    return str(error) or type(error).__name__
+    return reason_of(error)
 
 
 def unknown_kind(child: ChildKey) -> Fault:

@@ -6,7 +6,6 @@ and every number in it fits into a status.
 
 from __future__ import annotations
 
-import os
 from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +14,7 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import START_PATH, STATUS_PORT, Progress, StartOrder
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, SidecarStatus
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_operator.cluster import slots
 from llmendpoint_operator.kube.owner import Manifest
 
@@ -99,11 +99,7 @@ def _reason(error: Exception) -> str:
     """Return a failed connection in words. They do not contain ports or times, which change with each attempt."""
     if isinstance(error, TimeoutError):
         return f"no answer within {_TIMEOUT_SECONDS:g} s"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        error = error.os_error
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return type(error).__name__
+    return reason_of(error) if isinstance(error, OSError) else type(error).__name__
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from llmendpoint_common.contracts.sidecar import Gguf, ModelReason
 from llmendpoint_common.process.errors import ModelError
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_sidecar.agent.memory import Memory, ReadFile
 from llmendpoint_sidecar.agent.progress import size_text
 from llmendpoint_sidecar.ollama.client import Ollama
@@ -55,7 +56,7 @@ class GgufFiles:
         except OSError as error:
             raise ModelError(
                 ModelReason.FILE_NOT_READABLE,
-                f"{gguf.path} cannot be read: {error.strerror or error}. {_advice(gguf)}",
+                f"{gguf.path} cannot be read: {error.strerror or reason_of(error)}. {_advice(gguf)}",
             ) from error
         return digest
 

@@ -13,6 +13,7 @@ import logging
 from pathlib import Path
 
 from llmendpoint_common.contracts.ollama import canonical_name, parse_name
+from llmendpoint_common.process.reasons import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,9 @@ class Manifests:
             temporary.write_bytes(content)
             temporary.replace(old)
         except OSError as error:
-            log.info("Ollama replaces the manifest of %s, because the sidecar cannot: %s", destination, error)
+            log.info(
+                "Ollama replaces the manifest of %s, because the sidecar cannot: %s", destination, reason_of(error)
+            )
             return False
         return True
 

@@ -19,6 +19,7 @@ import msgspec
 from llmendpoint_common.contracts.ollama import model_key
 from llmendpoint_common.contracts.sidecar import DeclaredModel
 from llmendpoint_common.process.files import replace_file
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.wire.decoding import UNREADABLE
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Memory:
         except FileNotFoundError:
             return _Content()
         except (OSError, *UNREADABLE) as error:
-            log.warning("%s cannot be used, so models may be created again: %s", self._path, error)
+            log.warning("%s cannot be used, so models may be created again: %s", self._path, reason_of(error))
             return _Content()
 
     def _write(self) -> None:
@@ -112,7 +113,9 @@ class Memory:
             content = msgspec.json.format(msgspec.json.encode(self._content), indent=1)
             replace_file(self._path, content, part=part, is_durable=False)
         except OSError as error:
-            log.warning("%s cannot be written, so models may be created again after a restart: %s", self._path, error)
+            log.warning(
+                "%s cannot be written, so models may be created again after a restart: %s", self._path, reason_of(error)
+            )
 
 
 def definition_of(model: DeclaredModel, base_digest: str) -> str:

@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 
 from llmendpoint_common.process.errors import OllamaError, OllamaSilentError
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.http1.heads import Headers
 
@@ -139,7 +140,7 @@ class Ollama:
             async with self._session.head(f"/api/blobs/{digest}", timeout=timeout) as response:
                 return response.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise OllamaError(f"the blob cannot be looked up: {error}") from error
+            raise OllamaError(f"the blob cannot be looked up: {reason_of(error)}") from error
 
     async def upload(self, digest: str, content: AsyncIterator[bytes]) -> None:
         """Store a blob. Ollama computes its digest again."""
@@ -148,7 +149,7 @@ class Ollama:
                 if response.status >= 400:
                     raise OllamaError(_sentence(await response.read()), response.status)
         except (aiohttp.ClientError, OSError) as error:
-            raise OllamaError(f"the upload was interrupted: {error}") from error
+            raise OllamaError(f"the upload was interrupted: {reason_of(error)}") from error
 
     async def copy(self, source: str, destination: str) -> None:
         """Copy a model to a second name."""
@@ -193,7 +194,7 @@ class Ollama:
                     if name.lower().startswith(b"access-control-") or name.lower() == b"vary"
                 ]
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise OllamaError(f"the CORS headers are unknown: {error}") from error
+            raise OllamaError(f"the CORS headers are unknown: {reason_of(error)}") from error
 
     async def _get(self, path: str, kind: type[T]) -> T:
         try:
@@ -203,7 +204,9 @@ class Ollama:
                     raise OllamaError(_sentence(body), response.status)
                 return msgspec.json.decode(body, type=kind)
         except (aiohttp.ClientError, OSError, TimeoutError, *UNREADABLE) as error:
-            raise OllamaError(f"{path}: {str(error) or f'no response within {_GET_SECONDS:g} s'}") from error
+            is_late = isinstance(error, TimeoutError)
+            reason = f"no response within {_GET_SECONDS:g} s" if is_late else reason_of(error)
+            raise OllamaError(f"{path}: {reason}") from error
 
     async def _progress(self, path: str, body: dict[str, Any], what: str) -> AsyncIterator[PullProgress]:
         try:
@@ -216,7 +219,7 @@ class Ollama:
                         raise OllamaError(progress.error, 200)
                     yield progress
         except (aiohttp.ClientError, OSError, *UNREADABLE) as error:
-            raise OllamaError(f"{what} was interrupted: {error}") from error
+            raise OllamaError(f"{what} was interrupted: {reason_of(error)}") from error
 
     async def _post(self, path: str, body: dict[str, Any], seconds: float = 60) -> bytes:
         return await self._send("POST", path, body, seconds)
@@ -230,11 +233,11 @@ class Ollama:
                     raise OllamaError(_sentence(data), response.status)
                 return data
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-            raise OllamaError(f"{path}: {error}") from error
+            raise OllamaError(f"{path}: {reason_of(error)}") from error
         except TimeoutError as error:
             raise OllamaSilentError(f"{path}: no response within {seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise OllamaError(f"{path}: {error}") from error
+            raise OllamaError(f"{path}: {reason_of(error)}") from error
 
 
 def _sentence(body: bytes) -> str:

@@ -13,6 +13,7 @@ import ipaddress
 import socket
 
 from llmendpoint_common.process.errors import UpstreamError
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.process.sockets import probe_silent_peers
 from llmendpoint_common.process.units import Address
 
@@ -102,7 +103,7 @@ class Dialer:
         except TimeoutError:
             raise UpstreamError(f"no connection to {self._address} within {self._timeout:g} s") from None
         except OSError as error:
-            raise UpstreamError(f"cannot connect to {self._address}: {error.strerror or error}") from None
+            raise UpstreamError(f"cannot connect to {self._address}: {reason_of(error)}") from None
         if self._family is None:
             probe_silent_peers(transport.get_extra_info("socket"))
 

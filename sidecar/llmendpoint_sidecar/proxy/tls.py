@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_sidecar.inputs.certificate import CertificatePair
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class TlsServer:
             try:
                 sock, _ = await loop.sock_accept(self._sock)
             except OSError as error:
-                log.error("a connection could not be accepted: %s", error)
+                log.error("a connection could not be accepted: %s", reason_of(error))
                 await asyncio.sleep(_ERROR_SECONDS)
                 continue
             handshake = _Handshake(sock, self._context, self._new_connection())

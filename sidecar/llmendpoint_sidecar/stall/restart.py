@@ -11,6 +11,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.process.units import Address
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class RestartFile:
         try:
             self._path.unlink(missing_ok=True)
         except OSError as error:
-            log.error("cannot remove the file that requests a restart of Ollama: %s", error)
+            log.error("cannot remove the file that requests a restart of Ollama: %s", reason_of(error))
 
     async def restart(self, seconds: float = _KILL_SECONDS) -> bool:
         """Request a restart, and wait until Ollama's process has ended. Returns False if it has not after `seconds`.
@@ -50,7 +51,7 @@ class RestartFile:
             return False
         except OSError as error:
             if error.filename is not None:
-                log.error("cannot request a restart of Ollama: %s", error)
+                log.error("cannot request a restart of Ollama: %s", reason_of(error))
                 return False
         finally:
             self.remove()

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_sidecar.workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class Keeper:
         try:
             self.worker = await self._launch()
         except OSError as error:
-            log.error("worker %d: %s", self._number, error)
+            log.error("worker %d: %s", self._number, reason_of(error))
             return
         if self._draining.is_set():
             self.worker.drain()

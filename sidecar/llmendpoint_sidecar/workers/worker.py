@@ -14,6 +14,7 @@ import socket
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ChannelClosedError
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_sidecar.proxy.service import Job, ProxyService
 from llmendpoint_sidecar.runtime import Runtime
 from llmendpoint_sidecar.settings import Settings
@@ -52,7 +53,7 @@ async def work(settings: Settings, end: socket.socket, sockets: list[socket.sock
     try:
         service = ProxyService(settings, runtime, message.inputs)
     except OSError as error:
-        log.error("%s", error)
+        log.error("%s", reason_of(error))
         return exit_codes.ERROR
     service.note_hung(message.hung)
     # The models must be known before the first request. Otherwise, it would be in flight with the label `other`.

@@ -151,7 +151,7 @@ def test_an_unknown_kind_is_no_missing_object(error: Exception, unknown: bool) -
         (refused(429, "too many requests"), "StatefulSet/assistant: too many requests", "check the FlowSchemas"),
         (refused(409, MODIFIED), MODIFIED, "No action is needed"),
         (refused(403, TERMINATING), TERMINATING, "Create this resource in another namespace"),
-        (TimeoutError(), "StatefulSet/assistant: The API server does not answer: TimeoutError", "tries again"),
+        (TimeoutError(), "StatefulSet/assistant: The API server does not answer: timed out", "tries again"),
     ],
 )
 def test_the_message_is_the_api_servers_and_says_what_to_do(error: Exception, words: str, advice: str) -> None:
@@ -186,4 +186,4 @@ def test_a_cluster_without_the_prometheus_operator_gets_its_own_advice() -> None
 
 def test_an_error_is_one_line_in_the_log() -> None:
     assert describe(refused(403, "no\n  way")) == "403 no way"
-    assert describe(TimeoutError()) == "TimeoutError"
+    assert describe(TimeoutError()) == "timed out"
