@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -93,11 +92,8 @@ def is_silent(url: str, seconds: float) -> bool:
 def probe(url: str, seconds: float = _PROBE_SECONDS) -> tuple[int, str] | None:
     """Return status and body of a response, or None if nothing answers."""
     try:
-        with open_url(url, seconds) as response:
+        with open_url(url, seconds, accepts_errors=True) as response:
             return response.status, response.read(65536).decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(65536).decode(errors="replace")
     except (OSError, ValueError):
         return None
 
