@@ -128,6 +128,7 @@ def _about(settings: Settings) -> About:
         mode=Mode.MACHINE if settings.cluster is None else Mode.CLUSTER,
         prometheus=settings.prometheus is not None,
         can_start_load_tests=settings.can_start_load_tests,
+        has_load_key=settings.can_start_load_tests and settings.load_api_key_file is not None,
     )
 
 

@@ -96,7 +96,8 @@ class LoadLimits:
 class Settings:
     """Settings of the dashboard. `load_urls` has the URL for clients of each sidecar that load tests may use.
 
-    `upstreams` has the URL of the Ollama behind a sidecar, if it is known.
+    `load_api_key_file` has the API key of load tests whose form has none. `upstreams` has the URL of the Ollama behind
+    a sidecar, if it is known.
     """
 
     listen: Address
@@ -104,6 +105,7 @@ class Settings:
     prometheus: str | None = None
     runs: Path | None = None
     load_urls: Mapping[str, str] | None = None
+    load_api_key_file: Path | None = None
     upstreams: Mapping[str, str] | None = None
     load_limits: LoadLimits = LoadLimits()
     cluster: Cluster | None = None
@@ -189,6 +191,8 @@ def _source_options(flags: Flags) -> None:
     machine.option("load-url", parse_named_url, [], "name of a sidecar, and base URL of its port for clients, such as "
                    f"ollama=http://127.0.0.1:{PROXY_PORT}; with --runs, the page can start load tests of it",
                    value="NAME=URL")  # fmt: skip
+    machine.option("load-api-key-file", Path, None, "file with the API key of load tests for which the page gives "
+                   "none; it is read again for each of them", value="FILE")  # fmt: skip
     machine.option("max-load-duration", parse_duration, "1h", "longest load test that the page starts")
     machine.option("max-load-concurrency", parse_positive, "256", "highest number of users, or of requests per second, "
                    "of a load test that the page starts")  # fmt: skip
@@ -230,6 +234,7 @@ def parse_settings(
         prometheus=options.prometheus,
         runs=None if options.runs is None else options.runs.absolute(),
         load_urls=dict(options.load_url),
+        load_api_key_file=options.load_api_key_file,
         upstreams=dict(options.upstream),
         load_limits=LoadLimits(options.max_load_duration, options.max_load_concurrency),
         cluster=Cluster(tuple(options.namespace), options.kubeconfig, options.context) if options.cluster else None,
@@ -251,6 +256,8 @@ def _check_names(flags: Flags, options: Namespace, names: Sequence[str]) -> None
             flags.refuse(f"{option} names {unknown[0]}, but there is no --sidecar {unknown[0]}=URL")
     if options.load_url and options.runs is None:
         flags.refuse("--load-url requires --runs, the folder in which load tests are saved")
+    if options.load_api_key_file is not None and not options.load_url:
+        flags.refuse("--load-api-key-file requires --load-url, the server that gets the key")
 
 
 def _first(pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -320,6 +320,20 @@ def test_a_key_that_the_endpoint_refuses_is_marked_and_is_only_sent_to_start_a_r
     tab.problems.clear()
 
 
+@pytest.mark.parametrize("has_key", [True, False])
+def test_the_form_says_that_the_key_of_the_stack_is_used(open_page: OpenPage, has_key: bool) -> None:
+    def fill(hub: Hub) -> None:
+        states.fill_machine(hub)
+        hub.set_section("about", states.about(has_load_key=has_key))
+
+    with serving(fill) as pages:
+        tab = open_page(pages, "#/loadtests?view=new")
+        field = tab.get_by_label("API key", exact=False)
+        assert field.input_value() == ""
+        words = tab.inner_text("#apiKey-help")
+    assert ("the requests have the API key of the stack" in words) is has_key
+
+
 def test_answers_without_a_count_of_tokens_are_explained(machine: Pages, open_page: OpenPage) -> None:
     tab = open_page(machine, "#/requests")
     note = tab.get_by_text("Answers that were cut off have none here", exact=False)

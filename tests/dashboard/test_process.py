@@ -103,6 +103,7 @@ def test_a_wrong_command_line_ends_with_one_sentence(tmp_path: Path) -> None:
         ([SIDECAR, SIDECAR], "two sidecars have the name ollama"),
         (["--simulated=ollama"], "there is no --sidecar ollama=URL"),
         ([SIDECAR, "--load-url=ollama=http://x"], "--load-url requires --runs"),
+        ([SIDECAR, "--runs=runs", "--load-api-key-file=x"], "--load-api-key-file requires --load-url"),
         (["--auth=token"], "require each other"),
         (["--auth-token-file=x"], "require each other"),
         (["--auth=header"], "--auth-proxy"),

@@ -48,6 +48,7 @@ def about(
     simulated: bool = True,
     prometheus: bool = False,
     can_start_load_tests: bool = True,
+    has_load_key: bool = False,
     state: c.SourceState = c.SourceState.OK,
 ) -> c.About:
     """Return the section `about` with one source."""
@@ -60,8 +61,9 @@ def about(
         message="" if state is c.SourceState.OK else "The sidecar at http://127.0.0.1:8001 refuses connections.",
     )
     return c.About(
-        version="0.1.0", mode=mode, prometheus=prometheus, can_start_load_tests=can_start_load_tests, sources=(source,)
-    )
+        version="0.1.0", mode=mode, prometheus=prometheus, can_start_load_tests=can_start_load_tests,
+        has_load_key=has_load_key, sources=(source,),
+    )  # fmt: skip
 
 
 def busy_overview(rate: float = 4.0, now: float | None = None) -> c.Overview:

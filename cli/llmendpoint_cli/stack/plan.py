@@ -148,13 +148,17 @@ class _Planner:
         models = self._spec.models if self._spec else []
         return [f"--registry-model={model.name}" for model in models]
 
+    @property
+    def _is_exporter(self) -> bool:
+        """Whether clients connect to the model server itself, which must not get an API key."""
+        return self._spec is not None and self._spec.metering.mode is MeteringMode.EXPORTER
+
     def _sidecar(self, upstream: Upstream, *, alone: bool) -> None:
         request = self._request
         name = "sidecar" if alone else f"sidecar-{upstream.name}"
         first = not self._sidecars
-        is_exporter = self._spec is not None and self._spec.metering.mode is MeteringMode.EXPORTER
         proxy = request.listen or default_address("listen")
-        if not is_exporter:
+        if not self._is_exporter:
             proxy = self._ports.free(proxy, is_given=first and request.listen is not None, is_further=not first)
         admin = self._ports.free(
             request.metrics_listen or default_address("metrics_listen"),
@@ -172,10 +176,10 @@ class _Planner:
             self._files[config.name] = config_text(kept)
             arguments.append(f"--state-folder={self._folders.configs / f'{name}-models'}")
         command = _python("llmendpoint_sidecar", *arguments)
-        self._programs.append(Program(name, Kind.SIDECAR, command, str(admin if is_exporter else proxy),
+        self._programs.append(Program(name, Kind.SIDECAR, command, str(admin if self._is_exporter else proxy),
                                       f"{admin_url}/readyz", f"{admin_url}/livez",
                                       stop_seconds=DRAIN_SECONDS + 5.0))  # fmt: skip
-        proxy_url = upstream.url if is_exporter else url_of(proxy)
+        proxy_url = upstream.url if self._is_exporter else url_of(proxy)
         self._sidecars.append(SidecarAddress(upstream.name, proxy_url, admin_url, upstream.url, upstream.simulated))
 
     def _sidecar_arguments(self, addresses: SidecarAddresses, config: Path, parallel: int) -> list[str]:
@@ -230,6 +234,8 @@ class _Planner:
                 f"--upstream={sidecar.name}={sidecar.upstream_url}",
             ]
             arguments += [f"--simulated={sidecar.name}"] if sidecar.simulated else []
+        if request.keys and not self._is_exporter:
+            arguments.append(f"--load-api-key-file={self._folders.keys / request.keys[0].tenant}")
         if prometheus_url:
             arguments.append(f"--prometheus={prometheus_url}")
         if not address.is_loopback:

@@ -126,8 +126,8 @@ class LoadTestRequest(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `source` is the name of a source of the section `about`, and in a cluster the NAMESPACE/NAME of an endpoint. At most
     one of `scenario`, `concurrency` and `rate` is set; none of them is one user. `duration` is written like `30s` or
     `5m`; it is required unless there is a scenario. `objectives` are written like `ttft:p95=2s` or `error-rate=1%`.
-    `name` is part of the key of the run. `api_key` is sent with the requests of the run, and stored nowhere. A manifest
-    does not contain it.
+    `name` is part of the key of the run. `api_key` is sent with the requests of the run, and stored nowhere. If it is
+    empty, that of the stack is sent, if the stack has one. A manifest does not contain it.
     """
 
     source: str

@@ -48,8 +48,9 @@ class About(Value, frozen=True, kw_only=True):
     """Section `about`: what this dashboard is and reads.
 
     `prometheus` is whether a Prometheus is configured, and `prometheus_message` why it cannot be used now.
-    `can_start_load_tests` is whether `POST /api/v1/loadtests` starts load tests. `cluster` is one sentence about the
-    connection to the API server if the mode is `cluster`; it is empty while everything is watched.
+    `can_start_load_tests` is whether `POST /api/v1/loadtests` starts load tests, and `has_load_key` is whether those
+    without an API key in the form have that of the stack. `cluster` is one sentence about the connection to the API
+    server if the mode is `cluster`; it is empty while everything is watched.
     """
 
     version: str
@@ -57,5 +58,6 @@ class About(Value, frozen=True, kw_only=True):
     prometheus: bool
     prometheus_message: str = ""
     can_start_load_tests: bool
+    has_load_key: bool = False
     cluster: str = ""
     sources: tuple[Source, ...] = ()

@@ -2,9 +2,9 @@
 
 A run gets its run document as a file in its folder, and everything else as arguments that the dashboard made: no text
 of a request becomes an argument, and there is no shell. It gets none of our environment variables, except the one with
-the API key if the form has a key: other users cannot read it there, and it is in no file. A run belongs to the
-dashboard that started it: it is interrupted, which saves its partial result, when the dashboard stops, and also when
-the dashboard is killed (on Linux, see `launcher`).
+the API key, if the form or the stack has one: other users cannot read it there, and it is not in the folder of the run.
+A run belongs to the dashboard that started it: it is interrupted, which saves its partial result, when the dashboard
+stops, and also when the dashboard is killed (on Linux, see `launcher`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from llmendpoint_common.contracts.loadrun import RunDocument, write_run_document
 from llmendpoint_common.process import exit_codes
 from llmendpoint_dashboard.contract import LoadTestRequest
-from llmendpoint_dashboard.loadtests.api_keys import check_access, parse_key
+from llmendpoint_dashboard.loadtests.api_keys import check_access, parse_key, read_key
 from llmendpoint_dashboard.loadtests.documents import name_of, run_document
 from llmendpoint_dashboard.loadtests.problems import RefusedError
 from llmendpoint_dashboard.settings import Settings
@@ -75,6 +75,7 @@ class Starter:
         self, settings: Settings, runs: Path, changed: Callable[[], None], wall: Callable[[], float] = time.time
     ) -> None:
         self._limits = settings.load_limits
+        self._key_file = settings.load_api_key_file
         self._urls: Mapping[str, str] = settings.load_urls or {}
         self._sidecars = {address.name: address.url for address in settings.sidecars}
         self._folder = runs
@@ -90,7 +91,10 @@ class Starter:
         return None if run is None else Child(run.is_running, run.failure)
 
     async def start(self, request: LoadTestRequest) -> str:
-        """Start a run, and return its key. Raises RefusedError."""
+        """Start a run, and return its key. Raises RefusedError.
+
+        If the form has no API key, the requests have that of the stack, which is read again for each run.
+        """
         url = self._urls.get(request.source)
         if url is None:
             raise RefusedError("Load tests cannot be started for this source.", "source")
@@ -105,7 +109,10 @@ class Starter:
                     "end, or stop it.",
                     status=HTTPStatus.CONFLICT,
                 )
-            await check_access(url, api_key)
+            of_stack = None if api_key else self._key_file
+            if of_stack is not None:
+                api_key = await asyncio.to_thread(read_key, of_stack)
+            await check_access(url, api_key, is_of_stack=of_stack is not None)
             sidecar = self._sidecars.get(request.source, "")
             return await self._start(document, sidecar, name_of(request), _environment(api_key))
 

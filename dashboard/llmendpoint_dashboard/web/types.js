@@ -17,6 +17,7 @@
  * @property {boolean} prometheus
  * @property {string} prometheusMessage
  * @property {boolean} canStartLoadTests
+ * @property {boolean} hasLoadKey
  * @property {string} cluster
  * @property {Source[]} sources
  *

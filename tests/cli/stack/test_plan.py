@@ -71,6 +71,16 @@ def test_what_is_open_is_said(tmp_path: Path) -> None:
     assert "--auth=token" in program(made, "dashboard").command
 
 
+def test_load_tests_of_the_page_have_the_key_of_the_first_tenant_but_ollama_does_not_get_it(tmp_path: Path) -> None:
+    keys = (parse_key(f"red={tmp_path}/red.key"), parse_key(f"blue={tmp_path}/blue.key"))
+    made, _ = plan(tmp_path, Request(keys=keys, prometheus=False))
+    assert f"--load-api-key-file={tmp_path}/state/keys/red" in program(made, "dashboard").command
+    exporter = KEEPING.replace("spec: {", "spec: {metering: {mode: Exporter}, ")
+    for request, manifest in ((Request(prometheus=False), ""), (Request(keys=keys, prometheus=False), exporter)):
+        made, _ = plan(tmp_path, request, manifest=manifest)
+        assert not [word for word in program(made, "dashboard").command if "key" in word]
+
+
 def test_an_open_proxy_never_loses_the_keys_that_the_file_asks_for(tmp_path: Path) -> None:
     manifest = """apiVersion: llmendpoint.dev/v1alpha1
 kind: LLMEndpoint

@@ -62,11 +62,15 @@ def start_user(
     # A setting of the user's shell must not reach the load generator.
     monkeypatch.setenv("LLMENDPOINT_LOAD_MODEL", "other")
 
-    async def start(**of_sidecar: Any) -> User:
+    async def start(key_file: Path | None = None, **of_sidecar: Any) -> User:
         it = await watch(of_sidecar=of_sidecar, ttft=0.01, inter_token=0.001, parallel=16)
         url = f"http://127.0.0.1:{it.sidecars[0].port}"
         dashboard = await start_dashboard(
-            *it.sidecars, runs=tmp_path / "runs", load_urls={"ollama": url}, load_limits=LoadLimits(120.0, 8)
+            *it.sidecars,
+            runs=tmp_path / "runs",
+            load_urls={"ollama": url},
+            load_limits=LoadLimits(120.0, 8),
+            load_api_key_file=key_file,
         )
         return User(it.browser, dashboard)
 
@@ -221,6 +225,37 @@ async def test_an_endpoint_that_requires_a_key_is_loaded_with_that_of_the_form(
     assert len(files) >= 4
     for text in (*files, detail, str(user.page.tables), str(user.page.values), caplog.text):
         assert "the-key-of-red" not in text
+
+
+async def test_a_form_without_a_key_uses_that_of_the_stack_which_does_not_reach_the_browser(
+    start_user: StartUser, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "red").write_text("the-key-of-red\n")
+    key_file = tmp_path / "stack-key"
+    user = await start_user(key_file, keys=[tmp_path / "keys"])
+    form = {"source": "ollama", "model": MODEL, "duration": "2s", "objectives": ["error_rate=0%"]}
+    absent = "The API key of the stack cannot be used: No such file or directory. Enter the key of a tenant."
+    assert await user.post("", **form) == (422, {"error": absent, "field": "apiKey"})
+    key_file.write_text("an-old-key")
+    wrong = "The endpoint does not accept the API key of the stack. Enter the key of one of its tenants."
+    assert await user.post("", **form) == (422, {"error": wrong, "field": "apiKey"})
+    key_file.write_text("the-key-of-red\n")
+    # A key of the form takes precedence.
+    assert (await user.post("", **form, apiKey="another"))[0] == 422
+    async with reading(user.browser, user.dashboard, user.page):
+        run = await user.start(**form)
+        await eventually(lambda: user.row(run).get("state") == "ended")
+    assert (user.row(run)["verdict"], user.row(run)["errors"]) == ("Passed", 0)
+    assert user.page.values["about"]["hasLoadKey"] is True
+    _, detail, _ = await user.get(f"/{run}")
+    manifest = await user.post("", "manifest", **form)
+    files = [file.read_text() for file in (tmp_path / "runs").rglob("*") if file.is_file()]
+    assert len(files) >= 4
+    for text in (*files, detail, str(manifest), str(user.page.tables), str(user.page.values), caplog.text):
+        assert "the-key-of-red" not in text
+        assert "stack-key" not in text
 
 
 async def test_a_key_of_the_form_is_not_part_of_the_manifest(user: User) -> None:

@@ -51,11 +51,14 @@ export function LoadFields({ form, fault, onChange }) {
       <code>request_latency:p99=30s</code>, <code>error_rate=1%</code>.</p>`;
 }
 
-/** @param {{value: string, fault: Fault | null, onChange: (value: string) => void}} props */
-export function ApiKey({ value, fault, onChange }) {
-  return html`<div><${Text} label="API key (only if the endpoint requires one)" name="apiKey" type="password" fault=${fault} value=${value}
+/**
+ * `isOptional` is whether requests have the API key of the stack if the field is empty.
+ * @param {{value: string, isOptional: boolean, fault: Fault | null, onChange: (value: string) => void}} props
+ */
+export function ApiKey({ value, isOptional, fault, onChange }) {
+  return html`<div><${Text} label=${isOptional ? "API key (optional)" : "API key (only if the endpoint requires one)"} name="apiKey" type="password" fault=${fault} value=${value}
       help="apiKey-help" onChange=${onChange} />
-    <p class="soft small" id="apiKey-help">It is sent with the requests of this run, and stored nowhere.</p></div>`;
+    <p class="soft small" id="apiKey-help">${isOptional && "If the field is empty, the requests have the API key of the stack. "}It is sent with the requests of this run, and stored nowhere.</p></div>`;
 }
 
 /** @param {{label: string, name: string, fault: Fault | null, value: string, type?: string, whole?: boolean, placeholder?: string, help?: string, onChange: (value: string) => void}} props */

@@ -85,7 +85,7 @@ function StartForm({ presets, canStart }) {
     </div>
     <${Presets} presets=${presets} kind=${form.kind} onChange=${(/** @type {string} */ kind) => change({ kind })} />
     <${LoadFields} form=${form} fault=${fault} onChange=${change} />
-    ${canStart && html`<${ApiKey} value=${form.apiKey} fault=${fault} onChange=${(/** @type {string} */ apiKey) => change({ apiKey })} />`}
+    ${canStart && html`<${ApiKey} value=${form.apiKey} isOptional=${about.value?.hasLoadKey ?? false} fault=${fault} onChange=${(/** @type {string} */ apiKey) => change({ apiKey })} />`}
     ${fault && !fault.field && html`<p class="fault" role="alert">${fault.text}</p>`}
     <div class="fields">
       ${canStart && html`<button class="primary" disabled=${busy}>${busy ? "Starting…" : "Start the load test"}</button>`}
