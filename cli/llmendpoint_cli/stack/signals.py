@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -36,15 +36,45 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def one_at_a_time() -> Iterator[Callable[[], None]]:
+    """Let the first signal that interrupts raise KeyboardInterrupt in a block, and drop the others.
+
+    Two signals may arrive at the same moment, and the second one would interrupt the code that handles the first one.
+    The block gets a function that lets one more signal raise.
+    """
+    is_next = True
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal is_next
+        if is_next:
+            is_next = False
+            signal.default_int_handler(number, frame)
+
+    def again() -> None:
+        nonlocal is_next
+        is_next = True
+
+    earlier = _handlers()
+    changed = [number for number, handler in earlier.items() if handler is signal.default_int_handler]
+    for number in changed:
+        signal.signal(number, interrupt)
+    try:
+        yield again
+    finally:
+        for number in changed:
+            signal.signal(number, earlier[number])
+
+
+@contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Delay the signals that interrupt until the end of a block, which then raises KeyboardInterrupt.
+    """Delay the signals that interrupt until the end of a block. Then the handler of the first one is called.
 
     An exception that a signal raises in a hook of os.register_at_fork, such as that of the module logging, is ignored,
     so the interruption would be lost.
     """
     arrived: list[int] = []
     earlier = _handlers()
-    changed = [number for number, handler in earlier.items() if handler is signal.default_int_handler]
+    changed = [number for number, handler in earlier.items() if callable(handler)]
     for number in changed:
         signal.signal(number, lambda received, _: arrived.append(received))
     try:
@@ -53,7 +83,7 @@ def deferred() -> Iterator[None]:
         for number in changed:
             signal.signal(number, earlier[number])
     if arrived:
-        raise KeyboardInterrupt
+        earlier[signal.Signals(arrived[0])](arrived[0], None)
 
 
 def _handlers() -> dict[signal.Signals, Any]:

@@ -15,7 +15,7 @@ from llmendpoint_cli.stack.health import answers_itself
 from llmendpoint_cli.stack.identity import MARK
 from llmendpoint_cli.stack.logfile import tail_of
 from llmendpoint_cli.stack.plan import Plan
-from llmendpoint_cli.stack.signals import deferred, uninterrupted
+from llmendpoint_cli.stack.signals import deferred, one_at_a_time, uninterrupted
 from llmendpoint_cli.stack.state import (
     Kind,
     Phase,
@@ -47,6 +47,11 @@ def start_stack(folders: Folders, plan: Plan, say: Say) -> subprocess.Popen[byte
         write_stack(folders, plan.stack)
     except OSError as error:
         raise StackError(f"{folders.root}: the state of the stack cannot be written: {error.strerror}") from error
+    with one_at_a_time():
+        return _start(folders, plan.stack, say)
+
+
+def _start(folders: Folders, stack: Stack, say: Say) -> subprocess.Popen[bytes]:
     supervisor: subprocess.Popen[bytes] | None = None
     try:
         # An interruption between the start and the assignment would leave a supervisor that is not known.
@@ -55,7 +60,7 @@ def start_stack(folders: Folders, plan: Plan, say: Say) -> subprocess.Popen[byte
                 supervisor_command(folders), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL, start_new_session=True, cwd=folders.root, env=_environment(folders),
             )  # fmt: skip
-        _wait(folders, plan.stack, supervisor, say)
+        _wait(folders, stack, supervisor, say)
     except BaseException as error:
         # Another Ctrl-C must not leave half of the stack.
         with uninterrupted():

@@ -81,6 +81,15 @@ def is_recorded(stack: LocalStack, name: str) -> bool:
     return record is not None and record.pid > 0
 
 
+def interrupt_twice_at_once(process: subprocess.Popen[str]) -> None:
+    """Let two signals arrive at the same moment, such as those of a terminal that closes."""
+    process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: _content(Path(f"/proc/{process.pid}/stat")).rpartition(b") ")[2].startswith(b"T"))
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+
+
 @contextlib.contextmanager
 def slow_stream(stack: LocalStack) -> Iterator[None]:
     """A request through the proxy that takes an hour."""
@@ -110,6 +119,24 @@ def test_an_interrupted_start_leaves_nothing_even_if_it_is_interrupted_twice(
     assert errors == "llmendpoint up: interrupted; nothing runs\n"
     assert deaf.processes() == []
     assert read_stack(deaf.folders) is None
+
+
+def test_two_signals_at_once_leave_nothing_of_a_start(deaf: LocalStack) -> None:
+    with started(deaf, "up", *BARE) as up:
+        wait_until(lambda: is_recorded(deaf, "ollama"))
+        interrupt_twice_at_once(up)
+        _, errors = up.communicate(timeout=60)
+    assert (up.returncode, errors) == (130, "llmendpoint up: interrupted; nothing runs\n")
+    assert deaf.processes() == []
+
+
+def test_two_signals_at_once_end_what_runs_in_the_foreground(stack: LocalStack) -> None:
+    with started(stack, "up", *BARE, "--foreground") as up:
+        read_until(up, "llmendpoint down")
+        interrupt_twice_at_once(up)
+        _, errors = up.communicate(timeout=60)
+    assert (up.returncode, errors) == (0, "")
+    assert stack.processes() == []
 
 
 @pytest.mark.parametrize("name", ["supervisor", "simulator", "sidecar"])
@@ -153,6 +180,22 @@ def test_a_second_interrupt_in_the_foreground_does_not_wait_for_requests(stack: 
             read_until(up, "sidecar: waiting until 1 request has finished, 30 s at most")
             up.send_signal(signal.SIGINT)
             assert up.wait(20) == 130
+    assert stack.processes() == []
+
+
+def test_a_second_interrupt_does_not_wait_for_another_command(stack: LocalStack) -> None:
+    with started(stack, "up", *BARE, "--foreground") as up:
+        read_until(up, "llmendpoint down")
+        held = try_lock(stack.folders.root)
+        assert held is not None
+        try:
+            up.send_signal(signal.SIGINT)
+            read_until(up, "waiting for another", up.stderr)
+            up.send_signal(signal.SIGINT)
+            _, errors = up.communicate(timeout=60)
+        finally:
+            os.close(held)
+    assert (up.returncode, errors) == (130, "")
     assert stack.processes() == []
 
 
