@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 
 from llmendpoint_common.contracts.sidecar import MAX_LISTED_REQUESTS, RequestList, RequestRecord, SidecarStatus
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_dashboard.contract import Source, SourceState
 from llmendpoint_dashboard.settings import SidecarAddress
 from llmendpoint_dashboard.sources.exposition import Gauge, Page, PageReader
@@ -215,4 +216,4 @@ def _connect_reason(error: aiohttp.ClientConnectorError) -> str:
         return "its host name does not resolve"
     if isinstance(cause, ConnectionRefusedError):
         return "nothing listens on its port"
-    return (cause.strerror or "no connection could be opened").lower()
+    return reason_of(error).lower()
