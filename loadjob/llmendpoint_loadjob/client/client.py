@@ -27,6 +27,8 @@ from llmendpoint_loadjob.result.timings import Sample
 _SECRET_NAME = re.compile("auth|cookie|key|pass|secret|sig|token", re.IGNORECASE)
 #: Connections that are opened together. Servers queue some hundred until they accept them.
 _OPENED_TOGETHER = 64
+#: If an attempt to open a connection ends later than its timeout by this time, the load generator stood still.
+_STOOD_STILL_SECONDS = 0.1
 #: Errors after which a user does not wait: the server took its time, or the run has ended.
 _WITHOUT_PAUSE = frozenset({ErrorClass.TIMEOUT, ErrorClass.UNFINISHED})
 
@@ -195,6 +197,17 @@ class Client:
         return connection
 
     async def _dial(self) -> Connection:
+        """Open a connection, and once more if the load generator stood still meanwhile. Raises DialError."""
+        begun = self._clock()
+        try:
+            return await self._dial_once()
+        except DialError as error:
+            was_late = self._clock() - begun > self._timeout + _STOOD_STILL_SECONDS
+            if not was_late or error.error_class is ErrorClass.UNFINISHED:
+                raise
+        return await self._dial_once()
+
+    async def _dial_once(self) -> Connection:
         limit = asyncio.timeout(self._timeout)
         self._dialing.add(limit)
         begun = self._clock()

@@ -12,6 +12,7 @@ from typing import cast
 from llmendpoint_common.contracts.loadrun import ErrorClass
 from llmendpoint_common.wire.http1.response_reader import ResponseReader
 from llmendpoint_loadjob.client.answer import Answer
+from llmendpoint_loadjob.client.deadline import Deadline
 
 #: If an idle connection is closed while a request is on its way, the end arrives within a round trip. Later, it is the
 #: server's answer to the request. Opening the connection took at least a round trip; twice that time is allowed, within
@@ -55,7 +56,8 @@ class Connection(asyncio.Protocol):
         self._reader.expect(answer)
         now = loop.time()
         self._idle_close_until = now + self._idle_close_seconds() if was_idle else now
-        timer = loop.call_at(now + timeout, self.fail, ErrorClass.TIMEOUT, f"no complete response within {timeout:g} s")
+        words = f"no complete response within {timeout:g} s"
+        deadline = Deadline(timeout, lambda: self.fail(ErrorClass.TIMEOUT, words))
         if self._transport is None:
             self._end_of_input(reset=False)
         else:
@@ -66,7 +68,7 @@ class Connection(asyncio.Protocol):
             self.close()
             raise
         finally:
-            timer.cancel()
+            deadline.cancel()
 
     def fail(self, error: ErrorClass, detail: str) -> None:
         """End the request with an error, and close the connection."""
