@@ -6,8 +6,8 @@ requests are late, so a p95 is met, but in 10 % of the time a request would have
 Objectives are corrected for that as in HdrHistogram: a request that comes at any time in a silence waits for the rest
 of it. So it waits longer than a threshold T if it comes in the first F - T seconds of a silence of F seconds.
 
-The load generator measures the silences (`llmendpoint_loadjob.client.silences`). One that lasts for 5 % of the load or
-more is in `delivery`, whatever the objectives are.
+The load generator measures the silences (`llmendpoint_loadjob.client.silences`), without the times in which it stood
+still itself. One that lasts for 5 % of the load or more is in `delivery`, whatever the objectives are.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from llmendpoint_common.results.objectives import Judged, State
 
 #: Silences longer than this are reported if no objective is about a latency, in seconds.
 _LONG_SILENCE = 1.0
-#: The load generator records a delay of its event loop for each interval of this length, in seconds.
-_LAG_INTERVAL = 0.01
 #: Share of the load from which on silences are reported.
 _MIN_SHARE = 0.01
 _ROUNDING = 1e-6
@@ -91,12 +89,10 @@ def _regular_silence(measurements: Measurements) -> float:
 def _late_share(measurements: Measurements, limit: float) -> float:
     """Return the share of the load in which a request would have waited for longer than `limit` because of silences.
 
-    A time in which the load generator itself stood still does not count, nor does the first load of the model.
+    The first load of the model does not count.
     """
     if not measurements.load:
         return 0.0
-    lag = measurements.lag
-    own = (lag.count - lag.count_to(limit)) * _LAG_INTERVAL
     loading = max(0.0, loading_time(measurements) - limit)
-    late = measurements.silences.excess(limit) - own - loading
+    late = measurements.silences.excess(limit) - loading
     return max(0.0, late * MICROSECONDS / measurements.load)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from llmendpoint_common.contracts.loadrun import RunDocument, Saturation, SweepResult
 from llmendpoint_loadjob.dataset.prompts import Prompt
+from llmendpoint_loadjob.load.health import LagRecording
 from llmendpoint_loadjob.load.open_loop import Slots
 from llmendpoint_loadjob.load.schedule import Slice
 from llmendpoint_loadjob.load.sender import Sender, SendingClient
@@ -16,7 +17,7 @@ from llmendpoint_loadjob.load.window import Crew, Window
 from llmendpoint_loadjob.result.timings import Sample
 
 
-class Recording(Protocol):
+class Recording(LagRecording, Protocol):
     """The recorder, as far as the load fills it. `Recorder` describes the methods."""
 
     def begin(self, at: float, measured_from: float, load_end: float = ...) -> None:
@@ -36,9 +37,6 @@ class Recording(Protocol):
 
     def finish(self, at: float, *, interrupted: bool = False) -> object:
         """Note the end of the run."""
-
-    def add_lag(self, seconds: float) -> None:
-        """Add a delay of the event loop."""
 
     def set_throttled(self, seconds: float) -> None:
         """Set the time for which the CPU limit has throttled the process."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 #: Interval of the timer with which delays of the event loop are measured, in seconds.
 LAG_INTERVAL = 0.01
@@ -17,19 +17,31 @@ _MAX_FILLED = 1000
 _GC_THRESHOLDS = (50_000, 50, 100)
 
 
-async def watch_lag(clock: Callable[[], float], record: Callable[[float], None]) -> None:
+class LagRecording(Protocol):
+    """Takes the delays of the event loop."""
+
+    def add_lag(self, seconds: float) -> None:
+        """Add a delay."""
+
+    def add_tick(self, due: float, at: float) -> None:
+        """Note when a tick of the timer was due, and when it came."""
+
+
+async def watch_lag(clock: Callable[[], float], recorder: LagRecording) -> None:
     """Record the delays of the event loop until the task is cancelled.
 
     A stop of 1 s delays one tick of the timer, and would count as one of 100. Therefore the delays that the ticks in
     the stop would have had are recorded too, as in HdrHistogram's correction for coordinated omission.
     """
     while True:
-        before = clock()
+        due = clock() + LAG_INTERVAL
         await asyncio.sleep(LAG_INTERVAL)
-        lag = clock() - before - LAG_INTERVAL
-        record(lag)
+        now = clock()
+        lag = now - due
+        recorder.add_tick(due, now)
+        recorder.add_lag(lag)
         for missed in range(1, min(_MAX_FILLED, int(lag / LAG_INTERVAL)) + 1):
-            record(lag - missed * LAG_INTERVAL)
+            recorder.add_lag(lag - missed * LAG_INTERVAL)
 
 
 class GarbageWatch:

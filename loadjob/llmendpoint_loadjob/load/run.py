@@ -181,7 +181,7 @@ class LoadRun:
             end = math.inf if self.document.load.is_open or self._is_trace else self._window.begin + self._curve.end
             self.recorder.begin(self._window.begin, self._window.measured_from, end)
             watches = [asyncio.create_task(task) for task in (
-                watch_lag(self.clock, self.recorder.add_lag), self._watch(throttled), self._probe())]  # fmt: skip
+                watch_lag(self.clock, self.recorder), self._watch(throttled), self._probe())]  # fmt: skip
             try:
                 await self._load(context)
             finally:

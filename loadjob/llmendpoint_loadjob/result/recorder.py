@@ -27,6 +27,7 @@ from llmendpoint_common.results.measurements import (
     measurements_of,
 )
 from llmendpoint_loadjob.result.reading import Reading, has_usage, limits_of, one_line, was_kept_back
+from llmendpoint_loadjob.result.standstills import Standstills
 from llmendpoint_loadjob.result.timings import Sample
 
 #: Longest time for which a user waits because of Retry-After, in seconds.
@@ -53,6 +54,7 @@ class Recorder:
         self._measured_from = 0.0
         self._load_end = float("inf")
         self._step_ends: list[float] = []
+        self._standstills = Standstills()
 
     # ---- the course of the run
 
@@ -89,6 +91,7 @@ class Recorder:
     def finish(self, at: float, *, interrupted: bool = False) -> Measurements:
         """Note the end of the run, and return the measurements. It can be called again for a later state."""
         measurements = self.measurements
+        self._add_silences()
         end = min(self._load_end, at)
         measurements.warmup = round(max(0.0, min(self._measured_from, end) - self._begin) * MICROSECONDS)
         measurements.load = round(max(0.0, end - self._measured_from) * MICROSECONDS)
@@ -116,11 +119,18 @@ class Recorder:
         """Add a delay of the event loop."""
         self.measurements.lag.record(seconds)
 
+    def add_tick(self, due: float, at: float) -> None:
+        """Note when a tick of the event loop was due, and when it came. In between, no response was read."""
+        self._standstills.add_delay(due, at)
+        self._add_silences()
+
     def add_silence(self, begin: float, end: float) -> None:
-        """Add a time in which the server sent nothing although requests were in flight, as far as it is in the load."""
-        seconds = self._in_load(begin, end)
-        if self._has_begun and seconds > 0:
-            self.measurements.silences.record(seconds)
+        """Add a time in which the server sent nothing although requests were in flight, as far as it is in the load.
+
+        Times in which the load generator itself stood still do not count.
+        """
+        if self._has_begun:
+            self._standstills.add_silence(begin, end)
 
     def set_throttled(self, seconds: float) -> None:
         """Set the time for which the CPU limit has throttled the process since the start of the run."""
@@ -246,6 +256,11 @@ class Recorder:
         if self._is_closed and sample.retry_after is not None:
             seconds = self._in_load(sample.ended, sample.ended + min(sample.retry_after, _MAX_PAUSE))
             self.measurements.paused += round(seconds * MICROSECONDS)
+
+    def _add_silences(self) -> None:
+        for seconds in self._standstills.settled(self._measured_from, self._load_end):
+            if seconds > 0:
+                self.measurements.silences.record(seconds)
 
     def _in_load(self, begin: float, end: float) -> float:
         """Return how many seconds of an interval are in the load."""

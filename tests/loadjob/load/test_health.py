@@ -44,17 +44,36 @@ class TestThrottling:
         assert throttled_seconds(tmp_path, tmp_path / "missing") == 0.0
 
 
+class Lags:
+    """Keeps what is recorded about the event loop."""
+
+    def __init__(self) -> None:
+        self.lags: list[float] = []
+        self.ticks: list[tuple[float, float]] = []
+
+    def add_lag(self, seconds: float) -> None:
+        self.lags.append(seconds)
+
+    def add_tick(self, due: float, at: float) -> None:
+        self.ticks.append((due, at))
+
+
 class TestLag:
     async def test_a_stop_of_the_event_loop_counts_as_long_as_it_lasts(self) -> None:
-        lags: list[float] = []
-        task = asyncio.create_task(watch_lag(time.perf_counter, lags.append))
+        recorder = Lags()
+        task = asyncio.create_task(watch_lag(time.perf_counter, recorder))
         await asyncio.sleep(0.03)
+        begun = time.perf_counter()
         time.sleep(0.5)
+        ended = time.perf_counter()
         await asyncio.sleep(0.03)
         task.cancel()
         # One tick was late by half a second, and the 49 others in this time would have been late too.
-        assert max(lags) >= 0.48
-        assert len([lag for lag in lags if lag > 0.1]) >= 38
+        assert max(recorder.lags) >= 0.48
+        assert len([lag for lag in recorder.lags if lag > 0.1]) >= 38
+        due, at = max(recorder.ticks, key=lambda tick: tick[1] - tick[0])
+        assert begun - 0.01 <= due <= begun + 0.02
+        assert at >= ended
 
     def test_pauses_of_the_garbage_collector_are_measured(self) -> None:
         with GarbageWatch() as watch:
