@@ -18,7 +18,7 @@ from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.enough import longer_than
 from llmendpoint_common.results.histogram import MICROSECONDS, rank_of
 from llmendpoint_common.results.measurements import Measurements
-from llmendpoint_common.results.objectives import Judged, State
+from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State
 from llmendpoint_common.results.words import plural, was
 
 #: Share of their time that users of a closed loop may lose: to pauses after failures, to failed requests, to a silence.
@@ -28,6 +28,7 @@ SILENCE_FACTOR = 5
 MIN_SENT_SHARE = 0.95
 SCHEDULED = {MetricName.TTFT: "ttft_scheduled", MetricName.REQUEST_LATENCY: "request_latency_scheduled"}
 _ROUNDING = 1e-6
+_MISSED_ON_TIME = "misses its objective if it is measured from the time at which each request was due"
 
 
 def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str]:
@@ -118,12 +119,32 @@ def kept_back(measurements: Measurements, document: RunDocument, judged: Sequenc
             f"{100 * held:.0f} % of maxInFlight ({load.max_in_flight})"
         )
     for item in judged:
-        if item.state is State.MET and not _is_met_from_schedule(measurements, document, item):
-            yield f"{item.name} misses its objective if it is measured from the time at which each request was due"
+        if not _is_met_on_time(measurements, document, item, max(MAX_LAG_P99, measurements.worst_lag / MICROSECONDS)):
+            yield f"{item.name} {_MISSED_ON_TIME}"
 
 
-def _is_met_from_schedule(measurements: Measurements, document: RunDocument, judged: Judged) -> bool:
-    lag = measurements.worst_lag / MICROSECONDS
+def sent_late(measurements: Measurements, document: RunDocument, judged: Sequence[Judged]) -> Iterator[str]:
+    """Yield a sentence if an open loop met objectives only because the load generator itself sent requests late.
+
+    Their latencies count from t0, and users who arrive on time would have waited since the scheduled time t_s. A delay
+    of up to MAX_LAG_P99 is normal. `kept_back` is asked first: it names what `maxInFlight` caused.
+    """
+    if not (document.load.is_open or document.trace is not None) or document.load.sweep is not None:
+        return
+    missed = [item.name for item in judged if not _is_met_on_time(measurements, document, item, MAX_LAG_P99)]
+    if missed:
+        delay = measurements.whole.histogram("queue_delay")
+        yield f"it sent requests up to {format_duration(delay.max)} late (p95: {format_duration(delay.percentile(95))})"
+        yield from (f"{name} {_MISSED_ON_TIME}" for name in missed)
+
+
+def _is_met_on_time(measurements: Measurements, document: RunDocument, judged: Judged, tolerance: float) -> bool:
+    """Return whether an objective that was met is met from the scheduled time too, with a delay up to `tolerance`.
+
+    True for an objective that was not met.
+    """
+    if judged.state is not State.MET:
+        return True
     objective, name = judged.objective, judged.metric.name
     if name is MetricName.ATTAINMENT:
         needed = ceil(objective.threshold * judged.requests - _ROUNDING)
@@ -133,7 +154,7 @@ def _is_met_from_schedule(measurements: Measurements, document: RunDocument, jud
         limits = [(name, objective.threshold)]
     whole = measurements.whole
     return all(
-        whole.histogram(SCHEDULED[metric]).count_to(threshold + lag) >= needed
+        whole.histogram(SCHEDULED[metric]).count_to(threshold + tolerance) >= needed
         for metric, threshold in limits
         if metric in SCHEDULED
     )

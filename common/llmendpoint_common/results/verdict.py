@@ -32,6 +32,7 @@ from llmendpoint_common.results.delivery import (
     loading_time,
     lost_time,
     own_pause,
+    sent_late,
 )
 from llmendpoint_common.results.enough import first_requests, more_requests
 from llmendpoint_common.results.histogram import MICROSECONDS
@@ -188,6 +189,9 @@ def _delayed(evidence: Evidence) -> Judgement | None:
     pause = own_pause(evidence.measurements, evidence.document)
     if pause and evidence.judged:
         return _client_limited([pause])
+    late = list(sent_late(evidence.measurements, evidence.document, evidence.judged))
+    if late:
+        return _client_limited(late)
     doubtful = _doubtful_steps(evidence)
     if doubtful:
         rates = ", ".join(doubtful)

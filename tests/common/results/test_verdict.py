@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmendpoint_common.contracts.loadrun import (
     NOTHING_MEASURED,
+    RunLoad,
     RunSessions,
     RunStage,
+    RunTrace,
     Saturation,
     Summary,
     SweepResult,
@@ -615,6 +618,46 @@ class TestOpenLoopWhoseRequestsWereKeptBack:
     def run(samples: list[Sample], *objectives: str) -> Summary:
         document = document_of(*objectives, rate=10.0, max_in_flight=1)
         return summarize(measure(samples, document), document)
+
+
+class TestOpenLoopThatSentLate:
+    """The load generator was too slow to send requests when they were due, although its event loop was not delayed."""
+
+    @pytest.mark.parametrize("load", [{"rate": 10.0}, {"stages": (RunStage(100, rate=10.0),)}, {}])
+    def test_does_not_pass_if_a_latency_from_the_schedule_misses(self, load: dict[str, Any]) -> None:
+        summary = self.run(0.25, "ttft:p95=200ms", **load)
+        assert outcome(summary) == LIMITED
+        assert summary.message == (
+            "The load generator was the bottleneck. It sent requests up to 250ms late (p95: 250ms). TTFT p95 misses its "
+            "objective if it is measured from the time at which each request was due. Give it more CPU, or reduce the load."
+        )
+
+    def test_does_not_pass_if_requests_attained_only_from_the_time_of_sending(self) -> None:
+        assert outcome(self.run(0.25, "request_latency:p50=300ms", "attainment=95%", rate=10.0)) == LIMITED
+
+    def test_does_not_pass_with_a_maximum_that_kept_no_request_back(self) -> None:
+        summary = self.run(0.25, "ttft:p95=200ms", lag=0.2, rate=10.0, max_in_flight=1000)
+        assert outcome(summary) == LIMITED
+
+    def test_passes_if_the_delay_changes_no_objective(self) -> None:
+        assert outcome(self.run(0.25, "ttft:p95=400ms", "tpot:p95=20ms", "error_rate=1%", rate=10.0)) == PASSED
+
+    def test_passes_with_a_delay_that_is_normal(self) -> None:
+        assert outcome(self.run(0.009, "ttft:p95=101ms", rate=10.0)) == PASSED
+
+    def test_fails_if_an_objective_is_missed_anyway(self) -> None:
+        assert outcome(self.run(0.25, "ttft:p95=200ms", "request_latency:p95=100ms", rate=10.0)) == MISSED
+
+    def test_is_only_told_by_its_figures_in_a_closed_loop(self) -> None:
+        assert outcome(self.run(0.25, "ttft:p95=200ms", concurrency=10)) == PASSED
+
+    @staticmethod
+    def run(delay: float, *objectives: str, lag: float = 0.0, **load: Any) -> Summary:
+        document = document_of(*objectives, **load)
+        if not load:
+            document = replace(document, load=RunLoad(), trace=RunTrace())
+        samples = [answered(at=0.1 * index + delay, scheduled=0.1 * index) for index in range(990)]
+        return summarize(measure(samples, document, lag=(lag,) * 100), document)
 
 
 def saturated(*objectives: str) -> Summary:
