@@ -13,6 +13,7 @@ from llmendpoint_loadjob.load.curve import LoadCurve
 from llmendpoint_loadjob.load.schedule import Slice, join_delay
 from llmendpoint_loadjob.load.sender import Sender, Turn
 from llmendpoint_loadjob.load.window import Crew, Window
+from llmendpoint_loadjob.result.timings import Sample
 
 
 @dataclass
@@ -30,6 +31,7 @@ class ClosedLoop:
     window: Window
     waiting: int = 0
     _started: int = 0
+    _in_flight: int = 0
     _together: dict[float, tuple[int, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -43,7 +45,9 @@ class ClosedLoop:
         return self._limit is not None and self._started >= self._limit
 
     def start(self, crew: Crew) -> None:
-        """Start the users of the pod."""
+        """Start the users of the pod. The load ends at once if its share of the maximum of requests is 0."""
+        if self.is_exhausted:
+            self.window.close()
         for number in range(round(self.curve.peak)):
             if self.part.has(number):
                 crew.start(_User(self, number).live(self.curve.active_times(number)))
@@ -60,6 +64,15 @@ class ClosedLoop:
         if now >= self.window.measured_from:
             self._started += 1
         return True
+
+    async def ask(self, turn: Turn) -> tuple[Sample, str | None]:
+        """Send a request, as `Sender.ask`. The load ends with the response to the last one of the maximum."""
+        self._in_flight += 1
+        sample, text = await self.sender.ask(turn)
+        self._in_flight -= 1
+        if self.is_exhausted and not self._in_flight:
+            self.window.close(at=sample.ended)
+        return sample, text
 
     def step_at(self, now: float) -> int:
         """Return the index of the stage."""
@@ -103,7 +116,7 @@ class _User:
             is_last = number == len(messages) - 1
             asked = prompt if message is None else _follow_up(prompt, number, message)
             turn = Turn(asked, now, self._loop.step_at(now), number, tuple(history), is_continued=not is_last)
-            sample, text = await self._loop.sender.ask(turn)
+            sample, text = await self._loop.ask(turn)
             await self._rest(pause_after(sample, self._spread))
             if sample.error is not None or text is None:
                 return

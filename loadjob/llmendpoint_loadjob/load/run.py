@@ -234,10 +234,9 @@ class LoadRun:
             self.document.load, self._curve, self._part, context.prompts, self._sender, self._window
         )
         loop.start(self._crew)
-        while not self._window.is_over and not (loop.is_exhausted and not len(self._crew)):
-            await self._window.over(min(self._window.begin + self._curve.end, self.clock() + _WATCH_SECONDS))
-            if self.clock() >= self._window.begin + self._curve.end:
-                self._window.close(at=self._window.begin + self._curve.end)
+        end = self._window.begin + self._curve.end
+        if not await self._window.over(end):
+            self._window.close(at=end)
         await self._finish_load()
 
     async def _run_open(self, context: Context, schedule: Schedule, prompts: Iterator[Prompt]) -> None:

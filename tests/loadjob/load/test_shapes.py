@@ -196,9 +196,20 @@ class TestClosedLoop:
         assert len(outcome.samples) > 20
 
     def test_the_window_ends_with_the_last_response_if_the_maximum_of_requests_ends_the_load(self) -> None:
-        measurements = drive(RunLoad(concurrency=1, max_requests=4)).measurements
-        assert measurements.load == pytest.approx(2_000_000, abs=300_000)
+        measurements = drive(RunLoad(concurrency=1, max_requests=4), service=lambda: 0.53).measurements
+        assert measurements.load == pytest.approx(2_120_000, abs=1000)
         assert measurements.whole.completed == 4
+
+    def test_the_pause_after_the_last_response_is_not_part_of_the_window(self) -> None:
+        measurements = drive(RunLoad(concurrency=1, think_time_seconds=100, max_requests=1)).measurements
+        assert measurements.load == pytest.approx(500_000, abs=1000)
+
+    def test_a_request_of_the_warm_up_is_awaited_before_the_maximum_of_requests_ends_the_load(self) -> None:
+        times = iter((9.0, 0.4))
+        load = RunLoad(concurrency=2, warmup_seconds=1, max_requests=3)
+        measurements = drive(load, service=lambda: next(times, 0.4)).measurements
+        assert measurements.whole.completed == 3
+        assert measurements.warmup_answered > 1
 
     def test_users_wait_as_long_as_a_server_without_capacity_says(self) -> None:
         outcome = drive(
