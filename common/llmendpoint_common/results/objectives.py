@@ -59,6 +59,8 @@ class Judged(NamedTuple):
     is_near: bool = False
     #: Requests that count as never answered.
     unanswered: int = 0
+    #: Answers that do not count, because they cannot have the latency: TPOT does not exist with one token.
+    left_out: int = 0
 
     @property
     def metric(self) -> Metric:
@@ -130,16 +132,17 @@ def could_be_other(judged: Judged, group: Group, objectives: tuple[Objective, ..
 def _judge_latency(group: Group, index: int, objective: Objective) -> Judged:
     counts = group.objectives[index]
     percent = objective.percentile or 50
-    requests = group.requests - counts.not_applicable
+    left_out = counts.not_applicable
+    requests = group.requests - left_out
     if requests <= 0:
-        return Judged(objective, State.UNKNOWN, 0)
+        return Judged(objective, State.UNKNOWN, 0, left_out=left_out)
     rank = rank_of(percent, requests)
     if counts.within >= rank:
         state = State.MET
     elif counts.within + counts.unknown < rank:
         state = State.MISSED
     else:
-        return Judged(objective, State.UNKNOWN, requests)
+        return Judged(objective, State.UNKNOWN, requests, left_out=left_out)
     histogram = group.histogram(METRICS[MetricName(objective.metric)].field)
     low, high = percentile_ranks(percent / 100, requests)
     measured = _value_at(histogram, rank)
@@ -155,6 +158,7 @@ def _judge_latency(group: Group, index: int, objective: Objective) -> Judged:
         _value_at(histogram, high) if high <= requests else None,
         is_near=low <= counts.within + counts.unknown and counts.within < high,
         unanswered=group.errors,
+        left_out=left_out,
     )
 
 

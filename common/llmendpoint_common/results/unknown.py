@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from llmendpoint_common.contracts.loadrun import (
     MAX_INPUT_TOKENS,
     MAX_OUTPUT_TOKENS_PER_SECOND,
+    MetricName,
     PrefixCache,
     RunDocument,
 )
-from llmendpoint_common.results.measurements import Lengths, Measurements
+from llmendpoint_common.results.measurements import Group, Lengths, Measurements
 from llmendpoint_common.results.words import plural
 
 #: Share of the answers that may come in the drain without a word.
@@ -42,6 +43,7 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
         count = whole.unmeasured.get(field, 0)
         if count:
             yield f"{name} is unknown for {_of(count, whole.answered)}: {_reason(field, document)}"
+    yield from _one_token(whole, document)
     if measurements.sent_again:
         yield (
             f"{measurements.sent_again} of {plural(whole.answered, 'answer')} came only after the request was sent "
@@ -76,6 +78,17 @@ def _other_lengths(lengths: Lengths) -> Iterator[str]:
             f"The answers have {share:.2g}% of the output tokens that the run asked for: a model stops when it has "
             "said everything, and the load would be higher with longer answers"
         )
+
+
+def _one_token(whole: Group, document: RunDocument) -> Iterator[str]:
+    """Yield a sentence if TPOT is that of some answers only, or if an objective needs it and no answer has it."""
+    values = whole.histogram("tpot").count
+    count = whole.answered - values - whole.unmeasured.get("tpot", 0)
+    is_wanted = any(objective.metric is MetricName.TPOT for objective in document.objectives)
+    if count > 0 and (values or is_wanted):
+        verb = "has" if count == 1 else "have"
+        rest = f": its percentiles are those of {plural(values, 'answer')}" if values else ""
+        yield f"TPOT does not exist for {_of(count, whole.answered)}, which {verb} only one token{rest}"
 
 
 def _of(count: int, answered: int) -> str:

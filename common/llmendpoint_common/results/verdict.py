@@ -295,8 +295,17 @@ def _sentence(judged: Judged) -> str:
         value = f"has no value, because {of(unanswered, judged.requests, 'request')} {was(unanswered)} never answered"
     return (
         f"{judged.name} {value} (95 % interval: {_interval(judged)}; objective: {bound} {threshold}, "
-        f"{side} the interval)"
+        f"{side} the interval){_left_out(judged)}"
     )
+
+
+def _left_out(judged: Judged) -> str:
+    """Return the end of a sentence about an objective that is not judged on all requests, or nothing."""
+    count = judged.left_out
+    if not count:
+        return ""
+    which = f"{of(judged.requests, judged.requests + count, 'request')} count{'s' if judged.requests == 1 else ''}"
+    return f"; {which}, because {plural(count, 'answer')} {'has' if count == 1 else 'have'} only one token"
 
 
 def _interval(judged: Judged) -> str:
@@ -312,12 +321,13 @@ def _interval(judged: Judged) -> str:
 def _unknown_sentence(judged: Judged) -> str:
     metric = judged.metric
     bound = "at least" if metric.higher_is_better else "at most"
-    return f"{judged.name} could not be measured (objective: {bound} {metric.format(judged.objective.threshold)})"
+    threshold = metric.format(judged.objective.threshold)
+    return f"{judged.name} could not be measured (objective: {bound} {threshold}){_left_out(judged)}"
 
 
 def _few_sentence(judged: Judged) -> str:
     there = "there was 1" if judged.requests == 1 else f"there were {judged.requests}"
-    return f"{judged.name} needs at least {judged.needed} requests, and {there}"
+    return f"{judged.name} needs at least {judged.needed} requests, and {there}{_left_out(judged)}"
 
 
 def _untold_facts(evidence: Evidence) -> list[str]:

@@ -1,4 +1,4 @@
-"""Sentences about prompts and answers whose lengths are not those that a run asked for."""
+"""Sentences about what a run could not measure, and about lengths that are not those that it asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 from llmendpoint_common.contracts.loadrun import RunDocument, RunRequest, RunSynthetic
 from llmendpoint_common.results.summary import summarize
-from support.runs import answered, document_of, failed, measure
+from support.runs import answered, document_of, failed, measure, run
 
 LENGTHS = ("input tokens for", "output tokens that the run asked for")
 SYNTHETIC = msgspec.structs.replace(document_of(), synthetic=RunSynthetic(3000, 500))
@@ -59,3 +59,15 @@ def test_synthetic_prompts_that_were_made_shorter_are_told() -> None:
         "The input of 1 of 2 requests was cut to fit into the context of the model (num_ctx), so the load was not that "
         "of the run document"
     ]
+
+
+def test_answers_with_one_token_are_told_beside_the_tpot_of_the_others() -> None:
+    summary = run([answered(tokens=1)] * 3 + [answered(is_spread=False)] + [answered()] * 2)
+    assert [sentence for sentence in summary.unknown if "one token" in sentence] == [
+        "TPOT does not exist for 3 of 6 answers, which have only one token: its percentiles are those of 2 answers"
+    ]
+
+
+def test_answers_with_one_token_are_told_if_an_objective_needs_their_tpot() -> None:
+    summary = run([answered(tokens=1)] * 20, "tpot:p95=50ms")
+    assert "TPOT does not exist for all 20 answers, which have only one token" in summary.unknown

@@ -222,6 +222,21 @@ def test_a_message_says_if_the_threshold_lies_inside_the_interval() -> None:
     assert "objective: at most 2s, outside the interval" in run(samples, "ttft:p50=2s").message
 
 
+def test_a_message_says_how_many_requests_an_objective_was_judged_on_if_not_all() -> None:
+    one = answered(tokens=1)
+    left_out = "because 970 answers have only one token"
+    summary = run([one] * 970 + [answered()] * 30, "tpot:p50=50ms")
+    assert outcome(summary) == PASSED
+    assert summary.message.endswith(f"outside the interval); 30 of 1000 requests count, {left_out}.")
+    assert left_out in run([one] * 970 + [answered()] * 30, "tpot:p50=5ms").message
+    few = run([one] * 970 + [answered()], "tpot:p95=50ms")
+    assert outcome(few) == TOO_FEW
+    assert f"and there was 1; 1 of 971 requests counts, {left_out}." in few.message
+    none = run([one] * 970, "tpot:p95=50ms")
+    assert f"(objective: at most 50ms); 0 of 970 requests count, {left_out}." in none.message
+    assert "only one token" not in run([one] * 5 + [answered()] * 30, "ttft:p50=1s").message
+
+
 def test_a_percentile_that_failed_requests_reach_was_never_answered() -> None:
     summary = run([answered()] * 7 + [failed()] * 33, "ttft:p95=1s")
     assert summary.slo[0].measured == "never answered"
