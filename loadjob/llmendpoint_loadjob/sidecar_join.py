@@ -8,7 +8,6 @@ A sidecar keeps records for two minutes.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections import deque
 from contextlib import suppress
@@ -18,12 +17,11 @@ import aiohttp
 import msgspec
 
 from llmendpoint_common.contracts.sidecar import RequestRecord
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.results.join import ClientRequest
 from llmendpoint_loadjob.result.reading import client_request_of
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import Sample
-
-log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 0.05
 _TIMEOUT = aiohttp.ClientTimeout(total=2)
@@ -33,6 +31,12 @@ _MAX_WAITING = 1000
 FINISH_SECONDS = 10.0
 #: A sidecar writes a record when it has passed on the response, a moment after the client has it.
 _ATTEMPTS = 3
+
+
+class _NoRecord(msgspec.Struct):
+    """Body with which a sidecar answers 404 if it does not have a record of a request."""
+
+    error: str
 
 
 class SidecarJoin:
@@ -83,16 +87,24 @@ class SidecarJoin:
         for url in await self._urls():
             try:
                 async with session.get(f"{url}/status/requests/{request_id}") as response:
-                    if response.status == 200:
-                        return msgspec.json.decode(await response.read(), type=RequestRecord)
-            except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
-                log.debug("the record of request %s could not be read at %s: %s", request_id, url, error)
+                    status, body = response.status, await response.read()
+                if status == 200:
+                    return msgspec.json.decode(body, type=RequestRecord)
+                if status != 404:
+                    self._recorder.note_unread(f"{url} answered with HTTP {status}")
+                else:
+                    msgspec.json.decode(body, type=_NoRecord)
+            except msgspec.MsgspecError:
+                self._recorder.note_unread(f"{url} is not the admin port of a sidecar")
+            except (aiohttp.ClientError, TimeoutError) as error:
+                self._recorder.note_unread(f"{url} could not be read: {reason_of(error)}")
         return None
 
     async def _urls(self) -> list[str]:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except OSError:
+        except OSError as error:
+            self._recorder.note_unread(f"{self._host} does not resolve: {reason_of(error)}")
             return []
         hosts = dict.fromkeys(str(address[4][0]) for address in found)
         return [f"{self._scheme}://{f'[{host}]' if ':' in host else host}:{self._port}{self._path}" for host in hosts]

@@ -8,7 +8,10 @@ import pytest
 
 from llmendpoint_common.contracts.loadrun import Api, RunDocument, RunLoad, RunTarget
 from llmendpoint_common.contracts.sidecar import RequestRecord
+from llmendpoint_loadjob.result.recorder import Recorder
+from llmendpoint_loadjob.sidecar_join import SidecarJoin
 from support.load_runs import drive
+from support.runs import answered, document_of
 from support.servers import StartSidecar, StartSimulator
 
 pytestmark = pytest.mark.alone
@@ -43,3 +46,30 @@ async def test_every_request_of_a_run_can_be_split_into_its_parts(
     if api is Api.OLLAMA_CHAT:
         # Four concurrent requests and two slots: some requests waited, and their records show it.
         assert waited
+
+
+async def looked_up(url: str) -> str:
+    """Look up one request of a run at an address, and return why its record could not be read."""
+    recorder = Recorder(document_of())
+    lookups = SidecarJoin(url, recorder)
+    lookups.add(answered())
+    await lookups.finish()
+    assert recorder.measurements.join.requests == 1
+    return recorder.measurements.join.failure
+
+
+async def test_an_address_without_a_sidecar_is_named(start_simulator: StartSimulator, unused_tcp_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    assert await looked_up(url) == f"{url} could not be read: Connection refused"
+    simulator = await start_simulator()
+    assert await looked_up(simulator.url) == f"{simulator.url} is not the admin port of a sidecar"
+    assert (await looked_up("http://sidecar.invalid:8001")).startswith("sidecar.invalid does not resolve: ")
+
+
+async def test_a_sidecar_without_the_record_is_not_an_address_that_could_not_be_read(
+    start_simulator: StartSimulator, start_sidecar: StartSidecar
+) -> None:
+    sidecar = await start_sidecar((await start_simulator()).port)
+    assert not await looked_up(f"http://127.0.0.1:{sidecar.admin_port}")
+    proxy = f"http://127.0.0.1:{sidecar.port}"
+    assert await looked_up(proxy)

@@ -90,6 +90,8 @@ def audit_of(joined: Join) -> MeterAudit:
         message = f"The {joined.client_tokens} tokens of {plural(joined.found, 'request')} are those that were metered"
     if missing and joined.found:
         message += f"; {plural(missing, 'request')} had no record"
+    if missing and joined.failure:
+        message += f": {joined.failure}"
     return MeterAudit(
         joined.requests, joined.found, joined.client_tokens, joined.metered_tokens, joined.differing, message
     )

@@ -204,7 +204,10 @@ class Lengths(msgspec.Struct):
 
 
 class Join(msgspec.Struct):
-    """Requests of the client that were looked up in the sidecars' records, and the parts of their TTFT."""
+    """Requests of the client that were looked up in the sidecars' records, and the parts of their TTFT.
+
+    `failure` says why records could not be read at an address, if that happened.
+    """
 
     requests: _Count = 0
     found: _Count = 0
@@ -212,6 +215,7 @@ class Join(msgspec.Struct):
     metered_tokens: _Count = 0
     differing: _Count = 0
     parts: Annotated[dict[_Name, Histogram], Meta(max_length=16)] = field(default_factory=dict)
+    failure: Annotated[str, Meta(max_length=MAX_EXAMPLE, pattern=_LINE)] = ""
 
 
 class Measurements(msgspec.Struct, rename="camel"):

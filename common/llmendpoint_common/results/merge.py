@@ -89,6 +89,7 @@ def _add_join(merged: Measurements, part: Measurements) -> None:
         setattr(merged.join, name, getattr(merged.join, name) + getattr(part.join, name))
     for name, histogram in part.join.parts.items():
         merged.join.parts.setdefault(name, Histogram(histogram.bits)).merge(histogram)
+    merged.join.failure = min(filter(None, (merged.join.failure, part.join.failure)), default="")
 
 
 def _earlier(one: Saturation | None, other: Saturation | None) -> Saturation | None:

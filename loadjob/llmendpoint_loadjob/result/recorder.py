@@ -197,6 +197,11 @@ class Recorder:
         """Add the sidecar's record of a request, or None if it was not found."""
         add_join(self.measurements.join, request, record)
 
+    def note_unread(self, failure: str) -> None:
+        """Note why records could not be read at an address. The first failure is kept."""
+        joined = self.measurements.join
+        joined.failure = joined.failure or one_line(failure)
+
     # ---- inside
 
     def _micro(self, at: float) -> int:

@@ -90,6 +90,25 @@ def test_no_record_at_all_is_said() -> None:
     assert audit_of(join([request()], {})).message == "No sidecar has a record of a request of this run"
 
 
+def test_why_records_could_not_be_read_is_said_if_one_is_missing() -> None:
+    why = "http://127.0.0.1:1 could not be read: Connection refused"
+    nothing = join([request()], {})
+    nothing.failure = why
+    assert audit_of(nothing).message == f"No sidecar has a record of a request of this run: {why}"
+    some = join([request("a"), request("b")], {"a": record()})
+    some.failure = why
+    assert audit_of(some).message.endswith(f"; 1 request had no record: {why}")
+    every = join([request()], {"a": record()})
+    every.failure = why
+    assert why not in audit_of(every).message
+
+
+def test_why_records_could_not_be_read_merges() -> None:
+    parts = [measure([answered()], document_of()) for _ in range(3)]
+    parts[0].join.failure, parts[2].join.failure = "b", "a"
+    assert merge(parts).join.failure == "a"
+
+
 def test_the_join_is_in_the_summary_and_merges() -> None:
     document = document_of()
     parts = [measure([answered()], document) for _ in range(2)]
