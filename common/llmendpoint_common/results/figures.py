@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from math import inf
 from typing import NamedTuple
 
 from llmendpoint_common.contracts.loadrun import Percentiles, StepResult, Summary, SweepResult
+from llmendpoint_common.results.measurements import Step
 
 
 class Latency(NamedTuple):
@@ -54,14 +55,18 @@ def sweep_interval(summary: Summary) -> str:
 
     It is `20 or more` if the capacity may be above the highest rate that was tried. It is empty without a result.
     """
-    found = summary.sweep
+    return interval_of_sweep(summary.sweep, summary.steps)
+
+
+def interval_of_sweep(found: SweepResult | None, steps: Iterable[StepResult | Step]) -> str:
+    """Return the same for the result of a sweep and its steps."""
     if found is None or found.rate is None:
         return ""
-    high = sweep_bound(found, summary.steps)
+    high = sweep_bound(found, steps)
     return f"{number(found.low)} or more" if high is None else f"{number(found.low)} to {number(high)}"
 
 
-def sweep_bound(found: SweepResult, steps: Sequence[StepResult]) -> float | None:
+def sweep_bound(found: SweepResult, steps: Iterable[StepResult | Step]) -> float | None:
     """Return the upper bound of the 95 % interval of the result of a sweep with its steps.
 
     It is None if the capacity may be above the highest rate that was tried.

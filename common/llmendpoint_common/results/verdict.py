@@ -35,6 +35,7 @@ from llmendpoint_common.results.delivery import (
     sent_late,
 )
 from llmendpoint_common.results.enough import first_requests, more_requests
+from llmendpoint_common.results.figures import interval_of_sweep
 from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Group, Measurements
 from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other, judge_group
@@ -354,7 +355,9 @@ def _facts(evidence: Evidence) -> list[str]:
             "latencies; a warm-up leaves it out"
         )
     if measurements.sweep is not None and measurements.sweep.message:
-        facts.append(measurements.sweep.message)
+        between = interval_of_sweep(measurements.sweep, measurements.steps)
+        interval = f"; 95 % interval {between} requests/s" if between else ""
+        facts.append(f"{measurements.sweep.message}{interval}")
     if measurements.sweep is not None and _lag(measurements) > MAX_LAG_P99:
         facts.append(_lag_sentence(evidence).replace("its event loop", "the load generator's event loop"))
     if evidence.comparison is not None:

@@ -145,12 +145,12 @@ class Search:
         return min(1.0, 0.5 + 0.5 * max(0.0, 1 - math.log2(max(1.0, width / wanted)) / 5))
 
     def _message(self) -> str:
-        width = f"{100 * (self._width - 1):.1f}%"
+        """Return how the search ended, without the interval, which `without_bias` can make wider."""
         if self._width <= 1 + self.sweep.precision:
-            return f"found with {len(self.steps)} steps; the 95% interval is {width} wide"
+            return f"found with {len(self.steps)} steps"
         return (
-            f"the search ended after {len(self.steps)} steps with a 95% interval that is {width} wide instead of "
-            f"{100 * self.sweep.precision:g}%; longer steps give a narrower one"
+            f"the search ended after {len(self.steps)} steps, before it was as precise as "
+            f"{100 * self.sweep.precision:g}%; longer steps give a narrower interval"
         )
 
     def _message_of_highest(self, low: float) -> str:

@@ -718,6 +718,12 @@ def test_a_sweep_is_judged_at_its_result_and_not_above() -> None:
     assert summary.slo[0].measured == "200ms"
 
 
+def test_the_verdict_on_a_sweep_has_the_interval_of_its_result() -> None:
+    found = SweepResult(1.0, 0.6, 1.1, "the highest rate is 1 request/s; found with 12 steps")
+    summary = sweep((1.0, 0.2), (8.0, 5.0), found=found)
+    assert "found with 12 steps; 95 % interval 0.6 to 1.1 requests/s." in summary.message
+
+
 def test_a_sweep_with_too_few_requests_per_rate_cannot_tell() -> None:
     assert outcome(sweep((1.0, 0.2), count=19)) == TOO_FEW
 
