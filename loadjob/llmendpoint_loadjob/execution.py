@@ -19,6 +19,7 @@ from llmendpoint_loadjob.environment import environment, utc_now
 from llmendpoint_loadjob.inputs import Inputs
 from llmendpoint_loadjob.load.run import LoadRun
 from llmendpoint_loadjob.load.window import Ending
+from llmendpoint_loadjob.report.left import as_part
 from llmendpoint_loadjob.result.live import live_objectives
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import Sample
@@ -38,6 +39,7 @@ class Execution:
     def __init__(self, settings: Settings, inputs: Inputs, barrier: Awaitable[object] | None = None) -> None:
         self._document = document = inputs.document
         self._baseline = inputs.baseline
+        self._slice = settings.slice
         self._environment = environment()
         self._recorder = Recorder(document)
         self._client = Client(
@@ -46,7 +48,7 @@ class Execution:
         self._client.silences.on_silence = self._recorder.add_silence
         self._run = LoadRun(
             document, inputs.prompts, self._client, self._recorder,
-            clock=_clock, barrier=barrier, slice=settings.slice, on_sample=self._ended, replay=inputs.replay,
+            clock=_clock, barrier=barrier, slice=self._slice, on_sample=self._ended, replay=inputs.replay,
         )  # fmt: skip
         self._join = None if settings.sidecar is None else SidecarJoin(settings.sidecar, self._recorder)
         self._started_at = utc_now()
@@ -128,7 +130,7 @@ class Execution:
         return live_objectives(self._recorder.measurements.whole, self._document.objectives)
 
     def _summary(self, measurements: Measurements) -> Summary:
-        return summarize(
+        summary = summarize(
             measurements,
             self._document,
             environment=self._environment,
@@ -136,3 +138,4 @@ class Execution:
             ended_at=utc_now(),
             baseline=self._baseline,
         )
+        return as_part(summary, *self._slice) if self._slice.parts > 1 else summary

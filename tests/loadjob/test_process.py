@@ -130,6 +130,19 @@ async def test_what_a_run_needs_is_checked_before_the_first_request(
     assert answered(simulator) == 0
 
 
+async def test_the_result_of_a_part_of_a_run_says_so(start_simulator: StartSimulator, tmp_path: Path) -> None:
+    simulator = await start_simulator(ttft=0.01, tokens=1)
+    flags = ("--concurrency=2", "--max-requests=50", "--slo=error_rate=10%", f"--out={tmp_path}")
+    code, output, _ = await ended(await start(simulator, "--slice=1/2", *flags))
+    sentence = "This is part 1/2 of a run, with about 1/2 of its load, and the verdict is only about it."
+    assert code == exit_codes.OK
+    assert output.splitlines()[-1].startswith(f"Passed (ObjectivesMet): {sentence} The objective was met.")
+    assert json.loads((tmp_path / "summary.json").read_text())["message"].startswith(sentence)
+    assert sentence in (tmp_path / "report.html").read_text()
+    _, output, _ = await ended(await start(simulator, *flags))
+    assert "This is part" not in output
+
+
 async def test_stdout_has_the_format_alone(start_simulator: StartSimulator) -> None:
     simulator = await start_simulator(ttft=0.01, tokens=1)
     code, output, _ = await ended(await start(simulator, "--max-requests=3", "--format=json"))

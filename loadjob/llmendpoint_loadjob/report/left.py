@@ -1,4 +1,4 @@
-"""Messages about the files of a run of which one could not be written, or whose process was killed."""
+"""Messages about results that are not those of a whole run: of a part of it, without a file, or of a killed process."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def without_files(summary: Summary, failure: str, left: str) -> Summary:
     if summary.partial:
         return msgspec.structs.replace(summary, message=f"{summary.message} {fact}"[:_MAX_MESSAGE])
     return msgspec.structs.replace(summary, verdict=Verdict.ERROR, reason=VerdictReason.RUN_ERROR, message=fact)
+
+
+def as_part(summary: Summary, part: int, parts: int) -> Summary:
+    """Return the summary of one of several parts of a run, with a message that says so. Parts are counted from 0."""
+    fact = f"This is part {part}/{parts} of a run, with about 1/{parts} of its load, and the verdict is only about it."
+    return msgspec.structs.replace(summary, message=f"{fact} {summary.message}"[:_MAX_MESSAGE])
 
 
 def with_progress(folder: Path, summary: Summary) -> Summary:
