@@ -90,7 +90,9 @@ def prompts_of(settings: Settings, questions: Sequence[Question]) -> Iterator[Pr
         prompts = prompts_of_synthetic(spec, text_of_questions(questions), document.load.seed, context_of(document))
     else:
         chosen = document.questions
-        prompts = prompts_of_questions(questions, chosen.categories, chosen.order, document.load.seed)
+        prompts = prompts_of_questions(
+            questions, chosen.categories, chosen.order, document.load.seed, prefer_turns=document.has_conversations
+        )
     return _uncached(prompts, document.load.seed) if _is_unique(document) else prompts
 
 

@@ -91,7 +91,8 @@ def _shape_options(group: Group) -> None:
     group.option("concurrency", parse_users, None, "closed loop: number of concurrent users; each user waits "
                  "for a response before sending the next request "
                  f"(default: {DEFAULT_CONCURRENCY} if no other load is set)")  # fmt: skip
-    group.option("sessions", parse_users, None, "closed loop: number of concurrent conversations of several turns")
+    group.option("sessions", parse_users, None, "closed loop: number of concurrent conversations of several turns; "
+                 "if some questions have turns, only these are asked")  # fmt: skip
     group.option("turns", parse_positive, None, "maximum number of turns of a conversation (default: those of each "
                  "question)")  # fmt: skip
     group.option("think-time", parse_time, None, "closed loop: mean time between a response and the next request of a "

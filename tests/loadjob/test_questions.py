@@ -391,6 +391,26 @@ def test_sequential_rounds_keep_the_order_of_the_files(shipped: list[Question]) 
     assert wanted[0] == "analysis-001"
 
 
+def test_conversations_ask_the_questions_that_have_turns(shipped: list[Question]) -> None:
+    with_turns = {question.id for question in shipped if question.turns}
+    prompts = prompts_of_questions(shipped, [], Order.SHUFFLED, 1, prefer_turns=True)
+    assert {prompt.id for prompt in islice(prompts, len(with_turns))} == with_turns
+
+
+def test_conversations_ask_all_questions_if_none_has_turns(shipped: list[Question]) -> None:
+    single = [question for question in shipped if not question.turns]
+    prompts = prompts_of_questions(single, [], Order.SHUFFLED, 1, prefer_turns=True)
+    assert {prompt.id for prompt in islice(prompts, len(single))} == {question.id for question in single}
+
+
+@pytest.mark.parametrize(
+    ("flags", "turns"), [(["--sessions=3"], True), (["--sessions=3", "--turns=1"], False), (["--concurrency=3"], False)]
+)
+def test_only_conversations_of_several_turns_leave_questions_out(flags: list[str], turns: bool) -> None:
+    inputs = read_inputs(parse_settings(["--model=m", *flags], environment={}))
+    assert all(prompt.follow_ups for prompt in islice(inputs.prompts, 100)) is turns
+
+
 def test_a_question_becomes_the_messages_of_a_request() -> None:
     text = f"{HEAD}  - {{id: a, system: s, prompt: p, turns: [t, u], maxTokens: 5, expect: e}}\n"
     prompt = next(prompts_of_questions(parse_questions(text, "mine.yaml"), [], Order.SEQUENTIAL, 1))

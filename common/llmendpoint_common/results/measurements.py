@@ -240,6 +240,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     unsent: _Count = 0
     #: Requests whose input was made shorter, because it would have exceeded the context of the model.
     cut: _Count = 0
+    #: Requests that continued a conversation.
+    continued: _Count = 0
     #: Answered requests that went out a second time, because the server closed a reused connection without a response.
     sent_again: _Count = 0
     lengths: Lengths = field(default_factory=Lengths)

@@ -34,13 +34,18 @@ def merge(parts: Sequence[Measurements], *, missing: int = 0) -> Measurements:
     return merged
 
 
+_SUMS = (
+    "offered", "sent", "unsent", "cut", "continued", "sent_again", "paused", "failing", "warmup_answered",
+)  # fmt: skip
+
+
 def _add(merged: Measurements, part: Measurements) -> None:
     merged.pods += part.pods
     merged.missing_pods += part.missing_pods
     merged.interrupted = merged.interrupted or part.interrupted
     for name in ("warmup", "load", "drain", "worst_lag", "throttled"):
         setattr(merged, name, max(getattr(merged, name), getattr(part, name)))
-    for name in ("offered", "sent", "unsent", "cut", "sent_again", "paused", "failing", "warmup_answered"):
+    for name in _SUMS:
         setattr(merged, name, getattr(merged, name) + getattr(part, name))
     merged.lengths.merge(part.lengths)
     merged.whole.merge(part.whole)

@@ -34,6 +34,12 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
         )
     if not whole.answered:
         return
+    if document.has_conversations:
+        yield (
+            "Questions without turns were not asked, because the load is one of conversations"
+            if measurements.continued
+            else "No conversation had a second turn: the questions have no turns, or the run was too short"
+        )
     yield from _other_lengths(measurements.lengths)
     drained = whole.answered - whole.completed
     if drained > _MAX_DRAINED_SHARE * whole.answered and not measurements.interrupted:

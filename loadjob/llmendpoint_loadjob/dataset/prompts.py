@@ -63,14 +63,18 @@ def prompt_of(question: Question) -> Prompt:
 
 
 def prompts_of_questions(
-    questions: Sequence[Question], categories: Sequence[str], order: Order, seed: int
+    questions: Sequence[Question], categories: Sequence[str], order: Order, seed: int, *, prefer_turns: bool = False
 ) -> Iterator[Prompt]:
     """Return an endless iterator over the questions of some categories, or of all categories if the list is empty.
 
     When all questions have been asked, a new round starts. The seed determines the order of shuffled rounds, which
-    differs between them. Raises ValueError if no question has one of the categories.
+    differs between them. If `prefer_turns` is set and some of the questions have turns, the others are not asked.
+    Raises ValueError if no question has one of the categories.
     """
-    wanted = [prompt_of(question) for question in of_categories(questions, categories)]
+    chosen = of_categories(questions, categories)
+    if prefer_turns:
+        chosen = [question for question in chosen if question.turns] or chosen
+    wanted = [prompt_of(question) for question in chosen]
     return _rounds(wanted, is_shuffled=order is Order.SHUFFLED, seed=seed)
 
 

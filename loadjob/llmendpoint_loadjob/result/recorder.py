@@ -174,6 +174,7 @@ class Recorder:
             return
         measurements.offered += 1
         measurements.cut += sample.is_cut
+        measurements.continued += sample.turn > 0
         measurements.sent_again += sample.was_sent_again and sample.error is None
         if sample.sent <= self._load_end:
             measurements.sent += 1

@@ -43,6 +43,7 @@ SAMPLES = st.lists(
             cached_tokens=st.sampled_from([None, 0, 5]),
             wanted_input=st.sampled_from([None, 8, 3000]),
             wanted_output=st.sampled_from([None, 40]),
+            turn=st.integers(min_value=0, max_value=2),
         ),
         st.builds(failed, st.sampled_from(list(ErrorClass)), TIMES, st.text(max_size=8), step=st.just(1)),
         st.builds(failed, st.just(ErrorClass.TIMEOUT), TIMES, ended=st.just(700.0)),

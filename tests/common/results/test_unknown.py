@@ -1,4 +1,4 @@
-"""Sentences about what a run could not measure, and about lengths that are not those that it asked for."""
+"""Sentences about what a run could not measure, and about prompts and answers that are not those it seems to ask for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from llmendpoint_common.contracts.loadrun import RunDocument, RunRequest, RunSynthetic
+from llmendpoint_common.contracts.loadrun import RunDocument, RunRequest, RunSessions, RunSynthetic
 from llmendpoint_common.results.summary import summarize
 from support.runs import answered, document_of, failed, measure, run
 
@@ -71,3 +71,23 @@ def test_answers_with_one_token_are_told_beside_the_tpot_of_the_others() -> None
 def test_answers_with_one_token_are_told_if_an_objective_needs_their_tpot() -> None:
     summary = run([answered(tokens=1)] * 20, "tpot:p95=50ms")
     assert "TPOT does not exist for all 20 answers, which have only one token" in summary.unknown
+
+
+def conversations(*samples: Any, turns: int | None = None) -> list[str]:
+    """Return the sentences about conversations."""
+    document = document_of(sessions=RunSessions(3, turns))
+    unknown = summarize(measure(samples, document), document).unknown
+    return [sentence for sentence in unknown if "turn" in sentence]
+
+
+def test_a_run_of_conversations_says_which_questions_it_leaves_out() -> None:
+    assert conversations(answered(), answered(turn=1)) == [
+        "Questions without turns were not asked, because the load is one of conversations"
+    ]
+
+
+def test_a_run_without_a_second_turn_says_so() -> None:
+    assert conversations(answered(), answered()) == [
+        "No conversation had a second turn: the questions have no turns, or the run was too short"
+    ]
+    assert not conversations(answered(), turns=1)

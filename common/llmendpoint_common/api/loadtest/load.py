@@ -189,7 +189,8 @@ class LoadShape(ApiModel):
     )
     sessions: Sessions | None = Field(
         None,
-        description="Closed loop of conversations with several turns. At most one of concurrency, rate, stages, sweep "
+        description="Closed loop of conversations with several turns. If some of the questions have turns, only these "
+        "are asked, unless sessions.turns is 1. At most one of concurrency, rate, stages, sweep "
         "and sessions may be set.",
     )
     arrivals: ArrivalLaw | None = Field(

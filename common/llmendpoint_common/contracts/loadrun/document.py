@@ -209,6 +209,12 @@ class RunDocument(Section, frozen=True):
         Meta(description="Objectives that the verdict depends on. If empty, the verdict is None."),
     ] = ()
 
+    @property
+    def has_conversations(self) -> bool:
+        """Whether the run asks questions in conversations of several turns."""
+        sessions = self.load.sessions
+        return sessions is not None and sessions.turns != 1 and self.synthetic is None
+
     def __post_init__(self) -> None:
         if self.synthetic is not None and self.trace is not None:
             raise ValueError("set only one of synthetic and trace")

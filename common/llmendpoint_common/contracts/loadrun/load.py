@@ -96,7 +96,13 @@ class RunLoad(Section, frozen=True):
             "response has ended."
         ),
     ] = None
-    sessions: Annotated[RunSessions | None, Meta(description="Closed loop of conversations with several turns.")] = None
+    sessions: Annotated[
+        RunSessions | None,
+        Meta(
+            description="Closed loop of conversations with several turns. If some of the questions have turns, only "
+            "these are asked, unless sessions.turns is 1."
+        ),
+    ] = None
     think_time_seconds: Annotated[
         Annotated[float, Meta(ge=0, le=MAX_SECONDS)] | None,
         Meta(
