@@ -128,6 +128,8 @@ def test_flags_change_a_scenario() -> None:
         (["--concurrency=2", "--rate=3"], "set only one of --concurrency"),
         (["--rate=3", "--stage=5s:rate=1"], "not --rate and --stage"),
         (["--stage=5s:rate=1", "--stage=5s:concurrency=1"], "the stages must all have a rate"),
+        (["--stage=5s:rate=0"], "at least one of the stages must have a load above 0"),
+        (["--stage=5s:concurrency=0", "--stage=5s:concurrency=0:ramp"], "at least one of the stages must have a load"),
         (["--stage=5s"], "--stage: '5s' is not a stage; write it like 30s:rate=5"),
         (["--stage=5s:rate=nan"], "has no valid rate"),
         (["--stage=5s:concurrency=1.5"], "has no valid concurrency"),

@@ -127,6 +127,11 @@ class LoadShape(ApiModel):
                 "!has(self.stages) || self.stages.all(s, has(s.rate)) || self.stages.all(s, has(s.concurrency))",
                 "stages must all have a rate, or all have a concurrency",
             ),
+            (
+                "!has(self.stages) || self.stages.exists(s, has(s.concurrency) ? s.concurrency > 0 : "
+                "(has(s.rate) && double(string(s.rate)) > 0.0))",
+                "at least one of the stages must have a load above 0",
+            ),
             *(
                 (
                     f"!has(self.{name}) || !{_IS_CLOSED}",

@@ -189,6 +189,8 @@ class RunLoad(Section, frozen=True):
             raise ValueError(f"set only one of {', '.join(shapes)}, not {' and '.join(given)}")
         if self.stages and len({stage.rate is None for stage in self.stages}) > 1:
             raise ValueError("stages must all have a rate, or all have a concurrency")
+        if self.stages and not any(stage.rate or stage.concurrency for stage in self.stages):
+            raise ValueError("at least one of the stages must have a load above 0")
         self._check_open()
 
     def _check_open(self) -> None:
