@@ -79,6 +79,7 @@ async def test_a_run_that_is_killed_leaves_what_was_measured(start_simulator: St
     await ended(process)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["partial"], summary["verdict"]) == (True, "None")
+    assert not (tmp_path / ".reserve").exists()
     assert json.loads(lines.read_text().splitlines()[0])["status"] == 200
 
 

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import msgspec
 
@@ -26,8 +26,8 @@ from llmendpoint_loadjob.report.page.page import report_page
 REQUESTS, REPORT, TABLE = "requests.jsonl", "report.html", "summary.csv"
 #: Free space that a run needs at least: the final files, and the lines of a few thousand requests.
 _MIN_FREE_BYTES = 4 * 1024 * 1024
-#: A file that takes space until the end of the run, so that summary and report fit if the disk becomes full.
-_RESERVE, _RESERVE_BYTES = ".reserve", 2 * 1024 * 1024
+#: Space that is taken until the end of the run, so that summary and report fit if the disk becomes full.
+_RESERVE_BYTES = 2 * 1024 * 1024
 _UNREADABLE = "the file cannot be read: "
 
 
@@ -38,6 +38,8 @@ class OutputFolder:
         self.path = path
         self._lock = FolderLock(path)
         self._writing = threading.Lock()
+        #: Closing it frees its space. It has no name, so that the kernel frees it too if the process is killed.
+        self._reserve: IO[bytes] | None = None
         #: Whether `summary.json` is that of the run that has ended.
         self.has_result = False
         self._is_closing = False
@@ -60,7 +62,7 @@ class OutputFolder:
             free = os.statvfs(self.path)
             if free.f_bavail * free.f_frsize < _MIN_FREE_BYTES:
                 raise OutputError(f"{self.path}: less than {_MIN_FREE_BYTES // 2**20} MiB are free")
-            for name in (RESULT_KEY, REPORT, TABLE, PROGRESS_FILE, _RESERVE):
+            for name in (RESULT_KEY, REPORT, TABLE, PROGRESS_FILE):
                 (self.path / name).unlink(missing_ok=True)
         except FileExistsError:
             raise OutputError(f"{self.path}: a file with this name exists; --out names a folder") from None
@@ -70,10 +72,12 @@ class OutputFolder:
     def reserve(self) -> None:
         """Take the space that the files of the end need. Without it, they may not fit, which `write` reports."""
         with suppress(OSError):
-            (self.path / _RESERVE).write_bytes(bytes(_RESERVE_BYTES))
+            self._reserve = tempfile.TemporaryFile(dir=self.path, buffering=0)  # noqa: SIM115 - open until the end
+            self._reserve.write(bytes(_RESERVE_BYTES))
 
     def release(self) -> None:
         """Let other runs use the folder."""
+        self._free_reserve()
         self._lock.release()
 
     def write_partial(self, summary: Summary) -> None:
@@ -105,12 +109,17 @@ class OutputFolder:
         """Write all files of a run that has ended, as far as possible. Raises OSError if one could not be written."""
         with self._writing:
             self._is_closing = True
-            with suppress(OSError):
-                (self.path / _RESERVE).unlink()
+            self._free_reserve()
             self._replace(RESULT_KEY, encode_summary(summary))
             self.has_result = True
             self._replace(REPORT, report_page(summary).encode())
             self._replace(TABLE, summary_csv([summary]).encode())
+
+    def _free_reserve(self) -> None:
+        reserve, self._reserve = self._reserve, None
+        if reserve is not None:
+            with suppress(OSError):
+                reserve.close()
 
     def _replace(self, name: str, content: bytes, *, is_durable: bool = True) -> None:
         replace_file(self.path / name, content, part=self.path / f".{name}.part", is_durable=is_durable)

@@ -81,6 +81,23 @@ def test_files_of_an_earlier_run_do_not_stay_beside_those_of_a_new_one(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
+def test_the_reserved_space_has_no_file_that_could_stay_behind(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path)
+    folder.prepare()
+    held = open_files()
+    folder.reserve()
+    (reserve,) = open_files() - held
+    assert reserve.stat().st_blocks * 512 >= 2 * 1024 * 1024
+    assert not list(tmp_path.iterdir())
+    folder.write(summary())
+    assert reserve not in open_files()
+
+
+def open_files() -> set[Path]:
+    """Return the open files of this process."""
+    return {file for file in Path("/proc/self/fd").iterdir() if file.exists()}
+
+
 def test_a_wrong_summary_is_refused_with_its_file(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"verdict": "Fine"}')
     with pytest.raises(OutputError, match=r"summary\.json: not a result of a load run"):
