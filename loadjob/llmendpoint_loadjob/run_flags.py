@@ -8,6 +8,7 @@ flag with the same meaning, its spelling is accepted too.
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 from llmendpoint_common.contracts.loadrun import (
     DEFAULT_CONCURRENCY,
@@ -141,8 +142,8 @@ def _prompt_options(group: Group) -> None:
                  "sent instead of questions", alias="random-input-len")  # fmt: skip
     group.option("output-tokens", parse_positive, None, "maximum number of tokens of the responses to generated "
                  "prompts", alias="random-output-len")  # fmt: skip
-    group.option("trace", str, None, "file with a trace to replay, Mooncake's JSONL or Azure's CSV; it determines the "
-                 "times and lengths of the requests", value="PATH")  # fmt: skip
+    group.option("trace", Path, None, "file with a trace to replay, Mooncake's JSONL or Azure's CSV; it determines the "
+                 "times and lengths of the requests")  # fmt: skip
     group.option("time-scale", parse_factor, None, "factor for the times of the trace; with 0.5, a minute of "
                  "the trace is replayed in 30s (default: 1)", value="FACTOR")  # fmt: skip
 
@@ -171,7 +172,6 @@ def _request_options(group: Group) -> None:
 def _judgement_options(group: Group) -> None:
     group.option("slo", parse_objective, [], "objective: ttft:p95=1s, tpot:p95=50ms, request_latency:p99=30s, "
                  "error_rate=1% or attainment=95%", value="OBJECTIVE")  # fmt: skip
-    group.option("baseline", str, None, "summary.json of an earlier run, or its folder, to compare with",
-                 value="PATH")  # fmt: skip
+    group.option("baseline", Path, None, "summary.json of an earlier run, or its folder, to compare with")
     group.option("max-regression", parse_regression, None, "allowed regression against the baseline "
                  f"(default: {100 * RunBaseline().max_regression:g}%)", value="SHARE")  # fmt: skip

@@ -119,8 +119,8 @@ def settings_of(flags: Flags, options: Namespace) -> Settings:
         result_config_map=options.result_config_map,
         status_listen=options.status_listen,
         log_level=options.log_level,
-        trace=_path(options.trace),
-        baseline=_path(options.baseline),
+        trace=options.trace,
+        baseline=options.baseline,
         cacert=options.cacert,
         sidecar=options.sidecar,
         format=options.format,
@@ -182,10 +182,6 @@ def _document_of_file(options: Namespace) -> RunDocument:
     if document.baseline is None and options.baseline is not None:
         return msgspec.structs.replace(document, baseline=RunBaseline())
     return document
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
 
 
 def _input_options(group: Group) -> None:

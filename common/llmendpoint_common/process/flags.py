@@ -161,7 +161,8 @@ class Group:
 
         `default` is text, as on the command line. If it is a list, the option is repeatable. `text` is the help text,
         with the unit; the default is added to it. `value` is the placeholder of the value in the help text. `alias` is
-        another spelling of the option, which has no variable; with one letter, it is written with one dash.
+        another spelling of the option, which has no variable; with one letter, it is written with one dash. If `parse`
+        is Path, an empty path is refused: it would be the current folder.
         """
         repeatable = default is not None and not isinstance(default, str)
         if repeatable:
@@ -268,11 +269,18 @@ def _notes(default: str | Sequence[str] | None) -> str:
 
 def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Wrap `parse` so that a ValueError becomes an ArgumentTypeError: argparse discards the message of a ValueError."""
+    function = _path if parse is Path else parse
 
     def convert(text: str) -> Any:
         try:
-            return parse(text)
+            return function(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return convert
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("the path is empty")
+    return Path(text)
