@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,9 @@ from pathlib import Path
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import MAX_SECONDS, PrefixCache, RunDocument, Summary
-from llmendpoint_common.process.errors import OutputError, TraceError
+from llmendpoint_common.process.errors import InputError, OutputError, TraceError
+from llmendpoint_common.process.sockets import ListenError, bind_sockets
+from llmendpoint_common.process.units import Address
 from llmendpoint_loadjob.client.requests import RequestWriter
 from llmendpoint_loadjob.client.target import parse_target
 from llmendpoint_loadjob.dataset.prompts import (
@@ -37,7 +40,7 @@ class Inputs:
     """What a run needs. `document` is that of the settings, with the duration of the trace if one is replayed.
 
     `replay` has the requests of a trace with their offsets in seconds, and then replaces `prompts`. `folder` is None if
-    no files are written.
+    no files are written. `status_sockets` listen on the address of `/status`, if there is one.
     """
 
     document: RunDocument
@@ -45,12 +48,14 @@ class Inputs:
     replay: Iterable[tuple[float, Prompt]] | None
     baseline: Summary | None
     folder: OutputFolder | None
+    status_sockets: list[socket.socket]
 
 
 def read_inputs(settings: Settings) -> Inputs:
     """Return the inputs of a run, and prepare its folder.
 
-    Raises InputError or ValueError if a file is invalid, cannot be read, or the folder cannot be written.
+    Raises InputError or ValueError if a file is invalid or cannot be read, the folder cannot be written, or the address
+    of the status cannot be listened on.
     """
     if settings.cacert is not None:
         check_certificates(settings.cacert)
@@ -61,10 +66,20 @@ def read_inputs(settings: Settings) -> Inputs:
     prompts, replay = prompts_of(settings, questions), replay_of(settings, questions)
     baseline = None if settings.baseline is None else read_summary(settings.baseline)
     check_requests(settings)
+    # The folder comes last: a run that is refused does not remove an earlier result.
+    sockets = [] if settings.status_listen is None else listen(settings.status_listen)
     folder = None if settings.out is None else OutputFolder(settings.out)
     if folder is not None:
         folder.prepare()
-    return Inputs(document, prompts, replay, baseline, folder)
+    return Inputs(document, prompts, replay, baseline, folder, sockets)
+
+
+def listen(address: Address) -> list[socket.socket]:
+    """Return the sockets of `--status-listen`. Raises InputError, for example if the address is in use."""
+    try:
+        return bind_sockets(address)
+    except ListenError as error:
+        raise InputError(f"--status-listen: {error}") from None
 
 
 def check_requests(settings: Settings) -> None:

@@ -13,7 +13,6 @@ from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.errors import FileLimitError, InputError, PublishError, StdoutError
 from llmendpoint_common.process.logs import configure_logs
 from llmendpoint_common.process.reasons import reason_of
-from llmendpoint_common.process.sockets import bind_sockets
 from llmendpoint_common.process.streams import open_streams
 from llmendpoint_loadjob.barrier import Barrier
 from llmendpoint_loadjob.execution import Execution
@@ -121,9 +120,9 @@ class Process:
 
     async def _run(self, execution: Execution, barrier: Barrier | None, stopping: asyncio.Event) -> Summary:
         async with contextlib.AsyncExitStack() as stack:
-            if self._settings.status_listen is not None:
+            if self._inputs.status_sockets:
                 server = status_server(execution.status, barrier)
-                await server.start(bind_sockets(self._settings.status_listen))
+                await server.start(self._inputs.status_sockets)
                 stack.push_async_callback(server.stop)
             await stack.enter_async_context(_background(show_progress(progress_console(), execution.progress)))
             await stack.enter_async_context(_background(_stop_at(stopping, execution)))

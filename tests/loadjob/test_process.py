@@ -17,6 +17,7 @@ import pytest
 
 from llmendpoint_cli.main import main as cli
 from llmendpoint_common.process import exit_codes
+from llmendpoint_common.process.units import parse_address
 from support.servers import RunningSimulator, StartSimulator
 from support.waiting import eventually
 
@@ -142,6 +143,19 @@ async def test_the_result_of_a_part_of_a_run_says_so(start_simulator: StartSimul
     assert sentence in (tmp_path / "report.html").read_text()
     _, output, _ = await ended(await start(simulator, *flags))
     assert "This is part" not in output
+
+
+async def test_an_address_of_the_status_that_is_in_use_is_refused_before_the_run(
+    start_simulator: StartSimulator, tmp_path: Path
+) -> None:
+    simulator = await start_simulator()
+    (tmp_path / "summary.json").write_text("of an earlier run")
+    used = parse_address(simulator.url.removeprefix("http://"))
+    code, output, error = await ended(await start(simulator, f"--status-listen={used}", f"--out={tmp_path}"))
+    assert (code, output) == (exit_codes.USAGE, "")
+    assert error == f"llmendpoint_loadjob: --status-listen: cannot listen on {used}: Address already in use\n"
+    assert (tmp_path / "summary.json").read_text() == "of an earlier run"
+    assert answered(simulator) == 0
 
 
 async def test_stdout_has_the_format_alone(start_simulator: StartSimulator) -> None:
