@@ -11,7 +11,7 @@ from llmendpoint_common.process.streams import tolerated_output
 from llmendpoint_common.results.comparison import Comparison, as_json
 from llmendpoint_loadjob.report.console import print_grid
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
-from llmendpoint_loadjob.report.streams import output_console
+from llmendpoint_loadjob.report.streams import output_console, print_sentence
 
 
 class ComparisonFormat(StrEnum):
@@ -41,9 +41,7 @@ def _print_table(comparison: Comparison) -> None:
         rows.append((item.name, f"{marks[0]}{item.first_text}", f"{marks[1]}{item.second_text}", item.change_text))
     print_grid(console, rows)
     for name, summary in zip(comparison.names, (comparison.first, comparison.second), strict=True):
-        console.print(
-            Text(f"{name}: {summary.verdict.value} ({summary.reason.value}): {summary.message}"), soft_wrap=True
-        )
+        print_sentence(console, Text(f"{name}: {summary.verdict.value} ({summary.reason.value}): {summary.message}"))
     for setting in comparison.settings:
-        console.print(Text(f"differs: {setting.text}", "yellow"), soft_wrap=True)
+        print_sentence(console, Text(f"differs: {setting.text}", "yellow"))
     console.print(Text("★ marks the better value", "dim"))

@@ -14,6 +14,7 @@ from llmendpoint_common.contracts.loadrun import Percentiles, StepResult, Summar
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.figures import LATENCIES, latency_of, number, percent, sweep_interval
 from llmendpoint_common.results.words import since
+from llmendpoint_loadjob.report.streams import print_sentence
 from llmendpoint_loadjob.report.words import (
     SHOWN,
     bound,
@@ -53,11 +54,11 @@ def show_summary(console: Console, summary: Summary) -> None:
         _say(console, f"meter audit: {summary.meter_audit.message}")
     line = Text(summary.verdict.value, _STYLES.get(summary.verdict, "bold"))
     line.append(f" ({summary.reason.value}): {summary.message}", Style(bold=False))
-    console.print(line, soft_wrap=True)
+    print_sentence(console, line)
 
 
 def _say(console: Console, sentence: str, style: str = "") -> None:
-    console.print(Text(_one_line(sentence), style), soft_wrap=True)
+    print_sentence(console, Text(_one_line(sentence), style))
 
 
 def _one_line(text: str) -> str:
@@ -186,4 +187,4 @@ def _objectives(console: Console, summary: Summary) -> None:
     for name, threshold, measured, between, mark in grid[1:]:
         line = Text(f"{name} {threshold}: {measured}{f' (95 %: {between})' if between else ''}, ")
         line.append(mark, _cell_style(mark))
-        console.print(line, soft_wrap=True)
+        print_sentence(console, line)

@@ -31,6 +31,11 @@ def printed(shown: Summary, width: int = 100, *, color: bool = False) -> str:
     return file.getvalue()
 
 
+def on_terminal(shown: Summary, width: int) -> list[str]:
+    """Return the lines on a terminal, without colours."""
+    return re.sub(r"\x1b\[[\d;]*m", "", printed(shown, width, color=True)).splitlines()
+
+
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
 def test_numbers_are_never_cut(width: int) -> None:
     text = printed(summary(), width)
@@ -46,6 +51,24 @@ def test_tables_fit_into_forty_columns() -> None:
     table = [line for line in text.splitlines() if re.match(r"(mean|p\d\d|max) ", line)]
     assert len(table) >= 12
     assert max(map(len, table)) <= 40
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_sentences_on_a_terminal_end_their_lines_between_words(width: int) -> None:
+    words = {word for line in printed(summary(), width).splitlines() for word in line.split()}
+    lines = on_terminal(summary(), width)
+    assert {word for line in lines for word in line.split()} <= words
+    assert all(len(line.rstrip()) <= width for line in lines if " " in line.strip())
+
+
+def test_sentences_in_a_file_are_one_line() -> None:
+    assert printed(summary(), 40).splitlines()[-1] == f"Failed (ObjectivesMissed): {summary().message}"
+
+
+def test_a_word_that_is_longer_than_a_line_of_a_terminal_is_not_divided() -> None:
+    path = f"/results/{'x' * 60}"
+    shown = summary(message=f"The files are in {path} as always.")
+    assert path in on_terminal(shown, 40)
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "x[/bold]y", "x[red]y", ":smiley:"])
