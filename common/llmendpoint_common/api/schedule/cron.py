@@ -3,6 +3,9 @@
 The expressions are those of Kubernetes' CronJobs, evaluated by cronsim, which follows Debian's cron in a change of the
 clocks: a fixed time that is skipped is moved to the change, and one that occurs twice is used once. CronJobs would skip
 the former (docs/decisions/0042-load-tests-on-a-cluster.md).
+
+cronsim is imported when an expression is evaluated. The command line reads the types of the API without it, to compare
+them with the definitions of a cluster.
 """
 
 from __future__ import annotations
@@ -11,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from cronsim import CronSim, CronSimError
 
 #: The expressions of the macros, as in CronJobs.
 MACROS = {
@@ -48,11 +49,15 @@ class Cron:
         return next((time for time in self._times(now.astimezone(self.zone), reverse=False) if time > now), None)
 
     def _times(self, start: datetime, *, reverse: bool) -> Iterator[datetime]:
+        from cronsim import CronSim  # noqa: PLC0415
+
         return (time.astimezone(UTC) for time in CronSim(self.expression, start, reverse=reverse))
 
 
 def check_expression(text: str) -> str:
     """Return a cron expression or macro. Raises ValueError with the field that is wrong."""
+    from cronsim import CronSim, CronSimError  # noqa: PLC0415
+
     try:
         CronSim(MACROS.get(text, text), datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:
