@@ -161,6 +161,10 @@ uninstall() {
   fi
   rm -rf "$HOME_FOLDER"
   say "removed $LINK and $HOME_FOLDER"
+  unit=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/llmendpoint.service
+  if [ -f "$unit" ] && grep -qF -e "$LINK" -e "$HOME_FOLDER/" "$unit"; then
+    say "the unit of llmendpoint up --service would still start it; remove the unit with: systemctl --user disable --now llmendpoint; rm '$unit'; systemctl --user daemon-reload"
+  fi
   state=${LLMENDPOINT_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/llmendpoint}
   if [ -d "$state" ]; then say "logs and results of load tests are still in $state; remove them with: rm -r '$state'"; fi
 }

@@ -135,6 +135,24 @@ def test_a_stack_of_another_installation_is_not_ended(tmp_path: Path) -> None:
         stack.down()
 
 
+@pytest.mark.parametrize("is_ours", [True, False], ids=["this", "another"])
+def test_the_unit_of_an_installation_is_named_when_it_is_removed(tmp_path: Path, is_ours: bool) -> None:
+    folder = tmp_path / "prefix" / "share" / "llmendpoint"
+    folder.mkdir(parents=True)
+    (folder / ".installed").touch()
+    unit = tmp_path / "home" / ".config" / "systemd" / "user" / "llmendpoint.service"
+    unit.parent.mkdir(parents=True)
+    prefix = tmp_path / ("prefix" if is_ours else "elsewhere")
+    unit.write_text(f"[Service]\nExecStart={prefix}/bin/llmendpoint up --foreground\n")
+    removed = install(tmp_path, "--uninstall")
+    assert removed.returncode == 0, removed.stderr
+    said = (
+        f"remove the unit with: systemctl --user disable --now llmendpoint; rm '{unit}'; systemctl --user daemon-reload"
+    )
+    assert (said in removed.stdout) == is_ours
+    assert unit.is_file()
+
+
 @pytest.mark.skipif(
     sys.platform == "linux" and not Path("/etc/ssl/certs/ca-certificates.crt").exists(),
     reason="this machine has no certificate authorities",
@@ -176,6 +194,8 @@ def test_it_installs_from_a_clone_and_uninstalls(tmp_path: Path) -> None:
     version = (ROOT / "VERSION").read_text().strip()
     assert f"installed llmendpoint {version} as {program}" in done.stdout
     assert f"try it: {program} up" in done.stdout
+    configs = {"XDG_CONFIG_HOME": str(tmp_path / "configs"), "PATH": os.environ["PATH"]}
+    subprocess.run([program, "up", "--service"], check=True, capture_output=True, env=configs)
     # An update replaces the environment, and leaves one. This one is the script from a pipe, with a downloaded source.
     archive = tmp_path / "repository" / "archive" / "main.tar.gz"
     archive.parent.mkdir(parents=True)
@@ -189,6 +209,8 @@ def test_it_installs_from_a_clone_and_uninstalls(tmp_path: Path) -> None:
     assert piped.returncode == 0, piped.stdout + piped.stderr
     assert "downloading file://" in piped.stdout
     assert len(list((tmp_path / "prefix" / "share" / "llmendpoint").glob("environment-*"))) == 1
+    unit = (tmp_path / "configs" / "systemd" / "user" / "llmendpoint.service").read_text()
+    assert f"ExecStart={program} up --foreground" in unit.splitlines()
     environment = {
         "PATH": os.environ["PATH"],
         "LLMENDPOINT_STATE_DIR": str(tmp_path / "state"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
 
 _UNIT = "llmendpoint.service"
+_PROGRAM = "llmendpoint"
 #: Longer than all programs of a stack may take to end.
 _STOP_SECONDS = 90
 #: Variables of the environment that a unit keeps beside those of Ollama. PATH is needed to find Ollama and Prometheus.
@@ -80,7 +82,19 @@ def unit_text(options: Sequence[str], environment: Mapping[str, str]) -> str:
 
 
 def _command(options: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "llmendpoint_cli", "up", "--foreground", *options]
+    return [*_program(), "up", "--foreground", *options]
+
+
+def _program() -> list[str]:
+    """Return the command that runs this installation, also after an update.
+
+    `install.sh`, like pipx and uv, replaces the folder of the packages at an update, and then the link to their
+    program. So the link is used, by which the program was called or which is found in PATH.
+    """
+    installed = Path(sys.executable).with_name(_PROGRAM).resolve()
+    called = [Path(name).absolute() for name in (sys.argv[0], shutil.which(_PROGRAM)) if name]
+    links = [path for path in called if path.is_symlink() and path.resolve() == installed]
+    return [str(links[0])] if links else [sys.executable, "-m", "llmendpoint_cli"]
 
 
 def _quoted(word: str) -> str:

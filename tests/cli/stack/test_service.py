@@ -32,6 +32,23 @@ def test_the_unit_has_the_options_with_absolute_paths(
     assert "sk-1" not in unit
 
 
+@pytest.mark.parametrize("is_called_by_its_path", [True, False], ids=["its path", "PATH"])
+def test_the_unit_names_the_link_of_an_installation_whose_folder_an_update_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_called_by_its_path: bool
+) -> None:
+    program = tmp_path / "share" / "environment-1" / "bin" / "llmendpoint"
+    link = tmp_path / "bin" / "llmendpoint"
+    for folder in (program.parent, link.parent):
+        folder.mkdir(parents=True)
+    program.write_text("")
+    program.chmod(0o755)
+    link.symlink_to(program)
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python3")))
+    monkeypatch.setattr(sys, "argv", [str(link if is_called_by_its_path else program)])
+    monkeypatch.setenv("PATH", str(tmp_path if is_called_by_its_path else link.parent))
+    assert f"ExecStart={link} up --foreground --listen=:11435" in unit_text(["--listen=:11435"], {}).splitlines()
+
+
 def test_a_request_is_the_same_after_its_command_line() -> None:
     request = Request(upstreams=(NamedUrl("a", "http://h:1"), NamedUrl("b", "http://h:2")), keys=(KeyFile("t", Path("/k y")),),
                       listen=Address(None, 1), dashboard=False, traffic=0.5)  # fmt: skip
