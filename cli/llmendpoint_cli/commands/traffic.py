@@ -88,7 +88,7 @@ def _fill(options: Namespace) -> None:
     stack = running_stack(Folders()) if options.run is None and options.url is None else None
     if stack is None or not stack.sidecars:
         return
-    programs = traffic_programs(stack.sidecars[:1], [], options.model or "", _warn)
+    programs = traffic_programs(stack.sidecars[:1], [], options.model or stack.model, _warn)
     for word in programs[0].command if programs else ():
         name, _, value = word.partition("=")
         if name in ("--url", "--model"):
@@ -148,7 +148,7 @@ def _programs(stack: Stack, options: Namespace, words: list[str]) -> list[Progra
     # The folder of the user, so that paths in the options mean the same.
     folder = str(Path.cwd())
     programs = [msgspec.structs.replace(program, folder=folder)
-                for program in traffic_programs(sidecars, words, options.model or "", _warn)]  # fmt: skip
+                for program in traffic_programs(sidecars, words, options.model or stack.model, _warn)]  # fmt: skip
     if not programs:
         raise StackError("there is no model to send requests to; choose one with --model NAME")
     return programs

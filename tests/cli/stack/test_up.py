@@ -346,6 +346,9 @@ spec:
     assert (load.returncode, "HTTP 401" in load.stdout) == (0, False), load.stdout
     assert stack.run("traffic", "--detach").returncode == 0
     assert f"--api-key-file={stack.folders.keys / 'team-a'}" in stack.record("traffic").command
+    # They use the model of the file, and not another one of the simulator, which tenants may not be allowed to use.
+    assert "--model=tiny:1b" in stack.record("traffic").command
+    assert "tiny:1b at http" in stack.run("traffic", "--rate", "20", "--max-requests", "1").stdout
     assert stack.run("traffic", "--stop").returncode == 0
     assert generate(stack) == 429
     config = json.loads((stack.folders.configs / "sidecar.json").read_text())
