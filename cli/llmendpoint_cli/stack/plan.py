@@ -29,6 +29,7 @@ from llmendpoint_common.api.translate.sidecar_arguments import SidecarAddresses,
 from llmendpoint_common.api.translate.sidecar_config import config_text, sidecar_config
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import PROXY_PORT
+from llmendpoint_common.diagnosis.places import place
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.units import LOCALHOST, Address
 from llmendpoint_common.process.version import VERSION
@@ -98,6 +99,8 @@ class _Planner:
         upstreams = [self._server(upstream) for upstream in upstreams]
         for upstream in upstreams:
             self._sidecar(upstream, alone=len(upstreams) == 1)
+        if not self._is_exporter:
+            self._refuse_loops()
         prometheus_url = self._prometheus()
         dashboard_url = self._dashboard(prometheus_url)
         if self._request.traffic is not None:
@@ -116,6 +119,18 @@ class _Planner:
                 f"--listen {listen} lets other machines connect, and metering.auth of the file asks for API keys, but "
                 "none is given; name a file for each tenant with --key TENANT=FILE"
             )
+
+    def _refuse_loops(self) -> None:
+        """Raise StackError if an upstream is the address of a proxy of this stack, which is not in use yet."""
+        for sidecar in self._sidecars:
+            for proxy in self._sidecars:
+                if place(sidecar.upstream_url) == place(proxy.proxy_url):
+                    whose = "itself" if proxy is sidecar else f"of {proxy.name}"
+                    raise StackError(
+                        f"--upstream {sidecar.name}={sidecar.upstream_url} is the address at which the proxy {whose} "
+                        "would listen, so requests would not reach an Ollama; name the address of an Ollama, or choose "
+                        "another address of the proxy with --listen"
+                    )
 
     def _server(self, upstream: Upstream) -> Upstream:
         """Add the program of a model server that does not run yet, and return its address."""

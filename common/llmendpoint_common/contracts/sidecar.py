@@ -94,6 +94,7 @@ class RefusalReason(StrEnum):
     """
 
     INVALID_HTTP = "invalid_http"
+    LOOP = "loop"
     HOST = "host"
     KEY = "key"
     MANAGEMENT = "management"

@@ -45,7 +45,7 @@ from typing import cast
 from llmendpoint_common.contracts.sidecar import Outcome, RefusalReason
 from llmendpoint_common.process.errors import HeadTooLargeError, ProtocolError
 from llmendpoint_common.process.sockets import is_readable
-from llmendpoint_common.wire.http1.request_reader import RequestHead, RequestReader, RequestState, fault_of
+from llmendpoint_common.wire.http1.request_reader import Fault, RequestHead, RequestReader, RequestState, fault_of
 from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.meter.traffic import Traffic
 from llmendpoint_sidecar.policy.admission import Admission
@@ -363,17 +363,12 @@ class ClientConnection(TlsConnection):
         exchange = self._incoming = self._begin(head)
         admission = self._shared.admission
         fault = fault_of(head)
+        loop = self._shared.upstream.head_writer.loop_of(head)
         hosts = admission.hosts
         if fault is not None:
-            exchange.deny(
-                Refusal(
-                    fault.status,
-                    fault.sentence,
-                    Outcome.REJECTED,
-                    reason=RefusalReason.INVALID_HTTP,
-                    tenant=admission.tenant_of(head.method, head.fields) or "",
-                )
-            )
+            exchange.deny(self._denial(head, fault, RefusalReason.INVALID_HTTP))
+        elif loop is not None:
+            exchange.deny(self._denial(head, loop, RefusalReason.LOOP))
         elif not admission.open or (hosts is not None and not hosts[head.head.fields.get(b"host", b"")]):
             exchange.admit(admission)
         if len(self._queue) == 1:
@@ -459,6 +454,10 @@ class ClientConnection(TlsConnection):
         exchange = Exchange(head, self, shared.upstream, meter, shared.clock)
         self._queue.append(exchange)
         return exchange
+
+    def _denial(self, head: RequestHead, fault: Fault, reason: RefusalReason) -> Refusal:
+        tenant = self._shared.admission.tenant_of(head.method, head.fields) or ""
+        return Refusal(fault.status, fault.sentence, Outcome.REJECTED, reason=reason, tenant=tenant)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a request that cannot be read, after the requests before it. Read nothing more."""

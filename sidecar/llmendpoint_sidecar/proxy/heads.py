@@ -1,16 +1,20 @@
 """Writes the heads that are forwarded: requests to the upstream, responses to the client.
 
-Lines are forwarded as received, except lines that belong to one connection or that the proxy sets itself.
+Lines are forwarded as received, except lines that belong to one connection or that the proxy sets itself. Each request
+gets a line Via with a name of this proxy, by which the proxy recognizes a request that it has forwarded before
+(RFC 9110, 7.6.3). If several workers serve the port, each has its own name, so a loop ends at the latest when a request
+has passed all of them.
 """
 
 from __future__ import annotations
 
 import itertools
 import secrets
+from http import HTTPStatus
 
 from llmendpoint_common.contracts.sidecar import REQUEST_ID_HEADER
 from llmendpoint_common.wire.http1 import heads
-from llmendpoint_common.wire.http1.request_reader import RequestHead
+from llmendpoint_common.wire.http1.request_reader import Fault, RequestHead
 from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_sidecar.proxy.cors import own_origin
 from llmendpoint_sidecar.records.journal import is_plain_id
@@ -32,6 +36,11 @@ _ID_NAME = REQUEST_ID_HEADER.lower().encode()
 #: Request IDs have an unguessable prefix per process and a counter. A UUID per request takes as long as parsing a head.
 _ID_PREFIX = secrets.token_hex(10)
 _numbers = itertools.count(1)
+_LOOP = Fault(
+    HTTPStatus.LOOP_DETECTED,
+    "the request has passed this proxy before, because its upstream is an address that leads back to the proxy; set "
+    "the upstream to the address of Ollama",
+)
 
 
 def request_id_of(request: RequestHead) -> tuple[str, str]:
@@ -55,14 +64,23 @@ def _plain_id(value: bytes) -> str:
 class RequestHeadWriter:
     """Writes the heads of forwarded requests. `drop_keys`: API keys are not forwarded."""
 
-    __slots__ = ("_dropped", "_host", "_host_line", "_whole_dropped")
+    __slots__ = ("_dropped", "_host", "_host_line", "_name", "_via_lines", "_whole_dropped")
 
     def __init__(self, host: bytes, *, drop_keys: bool) -> None:
         self._host = host
         self._host_line = b"Host: " + host
+        self._name = f"llmendpoint-{secrets.token_hex(8)}".encode()
+        self._via_lines = {version: b"Via: %b %b" % (version.encode(), self._name) for version in ("1.0", "1.1")}
         keys = _CREDENTIALS if drop_keys else frozenset[bytes]()
         self._dropped = _REQUEST_DROPPED | keys
         self._whole_dropped = _WHOLE_REQUEST_DROPPED | keys
+
+    def loop_of(self, request: RequestHead) -> Fault | None:
+        """Return the error response to a request that this proxy has forwarded before, otherwise None."""
+        if b"via" not in request.fields:
+            return None
+        vias = (line for line in request.head.lines if line[:4].lower() == b"via:")
+        return _LOOP if any(self._name in line for line in vias) else None
 
     def write(self, request: RequestHead, made_id: str, whole: bool, length: int | None) -> bytes:
         """Return the head for the upstream.
@@ -77,6 +95,7 @@ class RequestHeadWriter:
         if b"origin" in request.fields:
             lines = self._with_origin(request.head, lines)
         lines.insert(0, self._host_line)
+        lines.append(self._via_lines[request.version])
         if length is not None and not request.chunked:
             lines.append(b"Content-Length: %d" % length)
         if made_id:

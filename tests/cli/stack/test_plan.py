@@ -71,6 +71,24 @@ def test_what_is_open_is_said(tmp_path: Path) -> None:
     assert "--auth=token" in program(made, "dashboard").command
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_an_upstream_that_is_the_address_of_the_proxy_is_refused(tmp_path: Path, host: str) -> None:
+    (port,) = free_ports(1)
+    request = Request(listen=Address("localhost", port), dashboard=False, prometheus=False)
+    with pytest.raises(StackError) as refused:
+        plan(tmp_path, request, Upstream("a", f"http://{host}:{port}"))
+    assert f"--upstream a=http://{host}:{port} is the address at which the proxy itself would listen" in str(
+        refused.value
+    )
+
+
+def test_an_upstream_that_is_the_address_of_another_proxy_of_the_stack_is_refused(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    request = Request(listen=Address("localhost", port), dashboard=False, prometheus=False)
+    with pytest.raises(StackError, match="is the address at which the proxy of a would listen"):
+        plan(tmp_path, request, OLLAMA._replace(name="a"), Upstream("b", f"http://127.0.0.1:{port}"))
+
+
 def test_load_tests_of_the_page_have_the_key_of_the_first_tenant_but_ollama_does_not_get_it(tmp_path: Path) -> None:
     keys = (parse_key(f"red={tmp_path}/red.key"), parse_key(f"blue={tmp_path}/blue.key"))
     made, _ = plan(tmp_path, Request(keys=keys, prometheus=False))
