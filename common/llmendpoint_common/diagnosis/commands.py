@@ -6,11 +6,12 @@ import json
 import shlex
 
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
-from llmendpoint_common.diagnosis.facts import MachineFacts, OllamaFacts
+from llmendpoint_common.diagnosis.facts import MachineFacts, OllamaFacts, SidecarFacts
 from llmendpoint_common.diagnosis.places import host_and_port, place
 
 _USUAL_PLACE = ("localhost", OLLAMA_PORT)
 _CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH"
+_ELSEWHERE = "If Ollama listens elsewhere,"
 _RESTART_ON_MACOS = "osascript -e 'quit app \"Ollama\"'; open -a Ollama"
 
 
@@ -65,6 +66,33 @@ def with_model(ollama: OllamaFacts, name: str) -> tuple[str, str]:
         return "This is the simulator, which only has the models that it is told to have.", command
     advice = "Pull it, or correct its name: `ollama list` shows the models that are present."
     return (advice if ollama.models else "Pull it."), command_for(ollama.url, f"ollama pull {shlex.quote(name)}")
+
+
+def started_again(facts: MachineFacts, sidecar: SidecarFacts, url: str | None) -> str:
+    """Return the command that starts the stack again, with `url` as the upstream of a sidecar if it is given.
+
+    A stack that runs has to end first: `up` with other options refuses to change it.
+    """
+    words = shlex.split(facts.up)
+    if url is not None:
+        name, option = f"--upstream={sidecar.name}=", f"--upstream={sidecar.name}={url}"
+        words = [option if word.startswith(name) else word for word in words if word != "--simulator"]
+        words += [] if option in words else [option]
+    before = "llmendpoint down && " if facts.processes else ""
+    # A quoted assignment before the command would be the name of the command.
+    start = words.index("llmendpoint")
+    variables = [f"{name}={shlex.quote(value)}" for name, _, value in (word.partition("=") for word in words[:start])]
+    return before + " ".join([*variables, shlex.join(words[start:])])
+
+
+def if_elsewhere(ollama: OllamaFacts, facts: MachineFacts) -> str:
+    """Return the advice for an Ollama that listens elsewhere than at the address that is asked."""
+    sidecar = next((one for one in facts.sidecars if one.upstream and place(one.upstream) == place(ollama.url)), None)
+    if sidecar is None:
+        return f"{_ELSEWHERE} name its address with --ollama."
+    if not facts.processes:
+        return f"{_ELSEWHERE} start the metering sidecar again with its address (--upstream)."
+    return f"{_ELSEWHERE} start the stack again with its address: `{started_again(facts, sidecar, 'URL')}`."
 
 
 def _is_of_the_stack(ollama: OllamaFacts, facts: MachineFacts) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from llmendpoint_common.contracts.ollama import model_key
-from llmendpoint_common.diagnosis.commands import command_for, restarted, with_context, with_model
+from llmendpoint_common.diagnosis.commands import command_for, if_elsewhere, restarted, with_context, with_model
 from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import LoadedModel, MachineFacts, OllamaFacts, Silence, SilenceKind
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
@@ -58,8 +58,8 @@ def _silent(ollama: OllamaFacts, silence: Silence, facts: MachineFacts) -> Findi
             Cause.OLLAMA_NOT_RUNNING,
             "Ollama",
             f"Ollama does not run: nothing listens on {where}.",
-            "Start it. If the command is not found, install it from https://ollama.com/download. If Ollama listens "
-            "elsewhere, name the address with --ollama.",
+            "Start it. If the command is not found, install it from https://ollama.com/download. "
+            f"{if_elsewhere(ollama, facts)}",
             command_for(ollama.url, "ollama serve"),
         )
     if silence.kind is SilenceKind.TIMEOUT:
@@ -76,8 +76,10 @@ def _silent(ollama: OllamaFacts, silence: Silence, facts: MachineFacts) -> Findi
             Cause.PORT_TAKEN,
             f"port {place(ollama.url)[1]}",
             f"What answers at {where} is not Ollama: {silence.error}.",
-            "Stop that program and start Ollama, or name the address of Ollama with --ollama.",
-            f"sudo lsof -nP -iTCP:{place(ollama.url)[1]} -sTCP:LISTEN",
+            f"Stop that program and start Ollama. {if_elsewhere(ollama, facts)}",
+            f"sudo lsof -nP -iTCP:{place(ollama.url)[1]} -sTCP:LISTEN"
+            if ollama.is_local
+            else f"curl {ollama.url}/api/version",
         )
     return Finding(
         Severity.ERROR,

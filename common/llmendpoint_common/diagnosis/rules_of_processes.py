@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus, SidecarStatus
-from llmendpoint_common.diagnosis.commands import command_for, restarted
+from llmendpoint_common.diagnosis.commands import command_for, if_elsewhere, restarted, started_again
 from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import (
     MachineFacts,
@@ -45,7 +45,7 @@ _MODEL_COMMANDS: dict[str, str] = {
 def process_faults(facts: MachineFacts) -> Iterator[Finding]:
     """Yield the findings about ports, processes, sidecars, limits and the clock."""
     for port in facts.ports:
-        yield _port_taken(port)
+        yield _port_taken(port, facts)
     if facts.processes and not any(one.is_running or one.is_supervised for one in facts.processes):
         yield _stack_ended(facts)
     else:
@@ -57,7 +57,7 @@ def process_faults(facts: MachineFacts) -> Iterator[Finding]:
     yield from _clock(facts)
 
 
-def _port_taken(port: PortFacts) -> Finding:
+def _port_taken(port: PortFacts, facts: MachineFacts) -> Finding:
     owner = port.owner
     if owner.pid is None:
         by, command = "by a process of another user", f"sudo lsof -nP -iTCP:{port.port} -sTCP:LISTEN"
@@ -66,6 +66,9 @@ def _port_taken(port: PortFacts) -> Finding:
     other = f", or choose another port with `llmendpoint up {port.option}`" if port.option else ""
     sentence = f"Port {port.port}, which {port.needed_by} needs, is taken {by}."
     severity, advice = Severity.ERROR, f"Stop that process{other}."
+    ollama = next((one for one in facts.ollamas if place(one.url) == ("localhost", port.port)), None)
+    if ollama is not None:
+        advice = f"Stop that process and start Ollama. {if_elsewhere(ollama, facts)}"
     if not port.is_in_use:
         severity = Severity.INFO
         advice = "If you do not stop that process, `llmendpoint up` uses the next free port."
@@ -204,7 +207,7 @@ def _without_upstream(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Fi
             f"The metering sidecar {sidecar.name} cannot reach its upstream{at}, although Ollama answers"
             f"{'' if is_same else f' at {host_and_port(other)}'}.",
             "Start the sidecar again." if is_same else "Start the sidecar with the address of Ollama.",
-            _start_again(facts, sidecar, None if is_same else other),
+            started_again(facts, sidecar, None if is_same else other),
         )
         return
     yield Finding(
@@ -215,23 +218,6 @@ def _without_upstream(sidecar: SidecarFacts, facts: MachineFacts) -> Iterator[Fi
         "Start it.",
         "ollama serve",
     )
-
-
-def _start_again(facts: MachineFacts, sidecar: SidecarFacts, url: str | None) -> str:
-    """Return the command that starts the stack again, with `url` as the upstream of a sidecar if it is given.
-
-    A stack that runs has to end first: `up` with other options refuses to change it.
-    """
-    words = shlex.split(facts.up)
-    if url is not None:
-        name, option = f"--upstream={sidecar.name}=", f"--upstream={sidecar.name}={url}"
-        words = [option if word.startswith(name) else word for word in words if word != "--simulator"]
-        words += [] if option in words else [option]
-    before = "llmendpoint down && " if facts.processes else ""
-    # A quoted assignment before the command would be the name of the command.
-    start = words.index("llmendpoint")
-    variables = [f"{name}={shlex.quote(value)}" for name, _, value in (word.partition("=") for word in words[:start])]
-    return before + " ".join([*variables, shlex.join(words[start:])])
 
 
 def _failed(model: ModelStatus, upstream: str) -> Finding:

@@ -267,6 +267,26 @@ def test_an_ollama_on_another_machine_is_restarted_there() -> None:
     assert finding.advice.startswith("Stop Ollama on that machine, and start it again")
 
 
+@pytest.mark.parametrize("silence", [REFUSED, FOREIGN])
+def test_an_upstream_of_the_stack_gets_another_address_with_the_options_of_the_stack(silence: Silence) -> None:
+    stack = replace(without_ollama(silence), up="llmendpoint up --listen=:1 --upstream=ollama=http://127.0.0.1:11434")
+    again = "`llmendpoint down && llmendpoint up --listen=:1 --upstream=ollama=URL`"
+    assert only(stack).advice.endswith(f"If Ollama listens elsewhere, start the stack again with its address: {again}.")
+    taken = PortFacts(11434, "Ollama", PortOwner(77, "python -m http.server"))
+    assert only(replace(stack, ports=(taken,))).advice.endswith(f"start the stack again with its address: {again}.")
+    assert only(replace(stack, processes=())).advice.endswith(
+        "start the metering sidecar again with its address (--upstream)."
+    )
+    alone = replace(stack, sidecars=(), processes=())
+    assert only(alone).advice.endswith("If Ollama listens elsewhere, name its address with --ollama.")
+
+
+def test_what_is_not_ollama_on_another_machine_is_not_looked_for_here() -> None:
+    remote = replace(OLLAMA, url="http://gpu1:11434", silence=FOREIGN, is_local=False)
+    facts = replace(HEALTHY, ollamas=(remote,), sidecars=(replace(SIDECAR, status=CUT_OFF, upstream=remote.url),))
+    assert only(facts).command == "curl http://gpu1:11434/api/version"
+
+
 def test_an_ollama_of_the_stack_is_restarted_with_the_stack() -> None:
     stack = (*PROCESSES, ProcessFacts("ollama", True, f"{OLLAMA_URL}/api/version", NOW - 60))
     commands = [
