@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from llmendpoint_common.diagnosis.gather import gather
 from llmendpoint_common.process import exit_codes, lifecycle
 from llmendpoint_common.process.errors import InputError, LLMEndpointError
 from llmendpoint_common.process.logs import configure_logs
@@ -31,7 +32,7 @@ from llmendpoint_dashboard.server.guard import Sessions
 from llmendpoint_dashboard.settings import Settings, parse_settings
 from llmendpoint_dashboard.sources.about import AboutWriter
 from llmendpoint_dashboard.sources.cluster_link import ClusterLink
-from llmendpoint_dashboard.sources.doctor import MachineDoctor
+from llmendpoint_dashboard.sources.doctor import MachineDoctor, Observe
 from llmendpoint_dashboard.sources.history import Histories
 from llmendpoint_dashboard.sources.prometheus import Prometheus
 from llmendpoint_dashboard.sources.ring import Ring
@@ -45,9 +46,12 @@ Job = Callable[[], Awaitable[None]]
 
 
 class Dashboard:
-    """A dashboard with its sources and its server. Raises APIKeyError if the file with the token cannot be used."""
+    """A dashboard with its sources and its server. Raises APIKeyError if the file with the token cannot be used.
 
-    def __init__(self, settings: Settings) -> None:
+    `observe` returns the facts about this machine from which the findings are derived.
+    """
+
+    def __init__(self, settings: Settings, observe: Observe = gather) -> None:
         self.settings = settings
         self.hub = Hub()
         self.about = AboutWriter(self.hub, _about(settings))
@@ -63,7 +67,7 @@ class Dashboard:
         self._jobs: list[Job] = [self.hub.run, self.sidecars.run, *([self.runs.run] if self.runs else [])]
         self._cluster: ClusterLink | None = None
         if settings.cluster is None:
-            self._jobs.append(MachineDoctor(self.hub, settings).run)
+            self._jobs.append(MachineDoctor(self.hub, settings, observe).run)
         else:
             self._cluster = ClusterLink(settings.cluster, self.hub, self.about, self.sidecars)
             self._jobs.append(self._cluster.run)
@@ -132,10 +136,10 @@ def _about(settings: Settings) -> About:
     )
 
 
-async def serve(settings: Settings, stopping: asyncio.Event) -> int:
+async def serve(settings: Settings, stopping: asyncio.Event, observe: Observe = gather) -> int:
     """Serve until `stopping` is set, and return the exit code."""
     try:
-        dashboard = Dashboard(settings)
+        dashboard = Dashboard(settings, observe)
     except InputError as error:
         log.error("%s", error)
         return error.exit_code
@@ -159,14 +163,17 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> int:
     return exit_codes.OK
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "llmendpoint_dashboard") -> int:
+def main(
+    arguments: Sequence[str] | None = None, program: str = "llmendpoint_dashboard", observe: Observe = gather
+) -> int:
     """Run the dashboard. Returns 0 after a signal, 1 if it failed, and 2 for an invalid setting.
 
-    If `arguments` is None, the command line of the process is used. `program` is the name in messages.
+    If `arguments` is None, the command line of the process is used. `program` is the name in messages. `observe`
+    returns the facts about this machine from which the findings are derived.
     """
     settings = parse_settings(arguments, program)
     configure_logs(settings.log_level)
-    return lifecycle.run(lambda stopping: serve(settings, stopping))
+    return lifecycle.run(lambda stopping: serve(settings, stopping, observe))
 
 
 if __name__ == "__main__":

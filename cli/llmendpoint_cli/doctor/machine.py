@@ -61,11 +61,17 @@ async def machine_facts(options: Namespace) -> MachineFacts:
     """
     folders = Folders()
     stack = await asyncio.to_thread(read_stack, folders)
-    records = await asyncio.to_thread(read_processes, folders)
-    places = places_of(options, stack)
     # The servers are on this machine, or named by the user, so HTTP_PROXY does not apply.
     async with aiohttp.ClientSession() as session:
-        facts = await gather(session, places)
+        return await facts_of(session, places_of(options, stack), folders, stack)
+
+
+async def facts_of(
+    session: aiohttp.ClientSession, places: Places, folders: Folders, stack: Stack | None
+) -> MachineFacts:
+    """Return the facts about servers, about this machine, and about the programs of a stack."""
+    facts = await gather(session, places)
+    records = await asyncio.to_thread(read_processes, folders)
     facts = await asyncio.to_thread(observe, facts, list(_needed(places, stack)), _sidecar_pid(stack, records))
     if stack is None:
         return facts
@@ -80,16 +86,17 @@ def places_of(options: Namespace, stack: Stack | None) -> Places:
         sidecars = tuple(SidecarPlace(one.name, one.admin_url, True, one.upstream_url) for one in stack.sidecars)
     upstreams = [sidecar.upstream for sidecar in sidecars if sidecar.upstream]
     urls = dict.fromkeys(options.ollama or upstreams or [url_of_machine(os.environ.get("OLLAMA_HOST", ""), PROXY_PORT)])
-    wanted, by = _wanted_context(options, stack)
+    wanted, by = wanted_context(options.context_length, stack)
     ollamas = tuple(OllamaPlace(url, tuple(options.model), wanted, by) for url in urls)
     return Places(
         ollamas, sidecars or (SidecarPlace("ollama", _SIDECAR_URL, False),), _prometheus_place(options, stack)
     )
 
 
-def _wanted_context(options: Namespace, stack: Stack | None) -> tuple[int | None, str]:
-    if options.context_length is not None:
-        return options.context_length, "you ask"
+def wanted_context(asked: int | None, stack: Stack | None) -> tuple[int | None, str]:
+    """Return the context length, in tokens, that requests need, and who says so. `asked` is that of an option."""
+    if asked is not None:
+        return asked, "you ask"
     for program in stack.programs if stack is not None else ():
         length = program.environment.get(_CONTEXT_VARIABLE, "")
         if program.kind is Kind.OLLAMA and length.isdecimal():

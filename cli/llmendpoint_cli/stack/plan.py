@@ -241,7 +241,7 @@ class _Planner:
             request.dashboard_listen or default_address("dashboard_listen"),
             is_given=request.dashboard_listen is not None,
         )
-        arguments = [f"--listen={address}", f"--runs={self._folders.runs}"]
+        arguments = [str(self._folders.root), f"--listen={address}", f"--runs={self._folders.runs}"]
         for sidecar in self._sidecars:
             arguments += [
                 f"--sidecar={sidecar.name}={sidecar.admin_url}",
@@ -257,7 +257,7 @@ class _Planner:
             self._token = True
             arguments += ["--auth=token", f"--auth-token-file={self._folders.token}"]
         url = url_of(address)
-        command = _python("llmendpoint_dashboard", *arguments)
+        command = _python("llmendpoint_cli.doctor.dashboard", *arguments)
         self._programs.append(
             Program("dashboard", Kind.DASHBOARD, command, str(address), f"{url}/livez", f"{url}/livez")
         )

@@ -1,17 +1,19 @@
 """The table `doctor` of a machine: findings about its sidecars, their Ollamas and Prometheus.
 
-The findings are those of `llmendpoint doctor`, from the responses of the servers. In contrast to the command, the
-dashboard does not look at processes, files and disks of the machine.
+The findings are those of `llmendpoint doctor`. By default, they are from the responses of the servers only: in contrast
+to the command, the dashboard does not look at processes, files and disks of the machine. The dashboard of a stack has
+the observations of the command.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import aiohttp
 
+from llmendpoint_common.diagnosis.facts import MachineFacts
 from llmendpoint_common.diagnosis.findings import Finding
 from llmendpoint_common.diagnosis.gather import OllamaPlace, Places, PrometheusPlace, SidecarPlace, gather
 from llmendpoint_common.diagnosis.rules import machine_findings
@@ -21,6 +23,8 @@ from llmendpoint_dashboard.state import Hub, RowWriter
 
 log = logging.getLogger(__name__)
 
+#: Returns the facts about a machine with these servers.
+Observe = Callable[[aiohttp.ClientSession, Places], Awaitable[MachineFacts]]
 _INTERVAL_SECONDS = 10.0
 #: Shorter at the start, until everything has started.
 _FIRST_SECONDS = 2.0
@@ -29,8 +33,9 @@ _FIRST_SECONDS = 2.0
 class MachineDoctor:
     """Examines the servers of this machine regularly."""
 
-    def __init__(self, hub: Hub, settings: Settings) -> None:
+    def __init__(self, hub: Hub, settings: Settings, observe: Observe = gather) -> None:
         self._writer = RowWriter(hub, TableSection.DOCTOR)
+        self._observe = observe
         self._places = places_of(settings)
 
     async def run(self) -> None:
@@ -47,7 +52,7 @@ class MachineDoctor:
 
     async def examine(self, session: aiohttp.ClientSession) -> None:
         """Examine once, and write the rows."""
-        self._writer.replace(doctor_rows(machine_findings(await gather(session, self._places))))
+        self._writer.replace(doctor_rows(machine_findings(await self._observe(session, self._places))))
 
 
 def places_of(settings: Settings) -> Places:

@@ -50,7 +50,7 @@ def test_everything_listens_on_loopback_unless_told_otherwise(tmp_path: Path, mo
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     made, _ = plan(tmp_path, Request())
     for each in made.stack.programs:
-        listening = [word for word in each.command if "listen" in word.partition("=")[0]]
+        listening = [word for word in each.command if word.startswith("--") and "listen" in word.partition("=")[0]]
         assert listening
         assert all("=localhost:" in word or "=127.0.0.1:" in word for word in listening)
     assert list(exposure(made.stack, Request())) == []
