@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.loglines import Follower, Line, last_lines, log_names, readable
 from llmendpoint_cli.stack.state import read_stack
+from llmendpoint_common.diagnosis.sentences import full_state_folder
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.flags import Flags
 from llmendpoint_common.process.streams import check_output
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str], program: str = "llmendpoint logs") -> int:
     if not names:
         print(f"{program}: there are no logs in {folders.logs}; `llmendpoint up` starts a stack", file=sys.stderr)
         return exit_codes.ERROR
+    if stack is not None and (full := folders.full_disk()):
+        print(f"{program}: {' '.join(full_state_folder(full))}", file=sys.stderr)
     printer = _Printer(names)
     try:
         followers = [Follower(folders.logs, name) for name in names] if options.follow else []

@@ -17,6 +17,7 @@ from llmendpoint_cli.stack.health import Health, health_of, supervisor_runs, wai
 from llmendpoint_cli.stack.state import Stack
 from llmendpoint_cli.stack.stop import find_processes
 from llmendpoint_cli.stack.summary import simulation
+from llmendpoint_common.diagnosis.sentences import full_state_folder
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.flags import Flags, choice, one_of
 from llmendpoint_common.process.units import format_duration
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str], program: str = "llmendpoint status") -> int:
         print(_no_stack(folders))
     else:
         _print(stack, rows)
+        if full := folders.full_disk():
+            print("\n" + " ".join(full_state_folder(full)))
     return exit_codes.OK if healthy else exit_codes.ERROR
 
 
@@ -94,6 +97,7 @@ def _document(folders: Folders, stack: Stack | None, rows: list[Health], *, heal
         "dashboard": stack.dashboard_url or None,
         "prometheus": stack.prometheus_url or None,
         "leftOut": list(stack.left_out),
+        "diskIsFull": folders.full_disk() is not None,
         "processes": [row._asdict() | {"since": None if row.since is None else _time(row.since)} for row in rows],
     }
 

@@ -31,6 +31,7 @@ from llmendpoint_cli.stack.stop import find_processes, stop_stack
 from llmendpoint_cli.stack.summary import exposure, where
 from llmendpoint_cli.stack.traffic import continued_traffic
 from llmendpoint_cli.stack.upstreams import choose_upstreams
+from llmendpoint_common.diagnosis.sentences import full_state_folder
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import ManifestError, StackError
 from llmendpoint_common.process.flags import Flags
@@ -176,7 +177,8 @@ def _up(request: Request, endpoint: Endpoint | None, console: Console, *, is_for
 
     folders = Folders()
     folders.create()
-    supervisor: subprocess.Popen[bytes] | None = None
+    if full := folders.full_disk():
+        say(" ".join(full_state_folder(full)))
     with exclusive(folders.root):
         running = wait_for_stack(folders) if supervisor_runs(folders) else None
         if running is not None and is_foreground:

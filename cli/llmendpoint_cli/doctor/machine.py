@@ -76,7 +76,8 @@ async def facts_of(
     if stack is None:
         return facts
     processes = tuple(await asyncio.to_thread(_processes, folders, stack))
-    return replace(facts, processes=processes, up=up_command(stack.request, stack.environment))
+    full = await asyncio.to_thread(folders.full_disk)
+    return replace(facts, processes=processes, up=up_command(stack.request, stack.environment), full_disk=full)
 
 
 def places_of(options: Namespace, stack: Stack | None) -> Places:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
+from llmendpoint_common.diagnosis.facts import FullDisk
 from llmendpoint_common.process.errors import StackError
 
 #: Variable that replaces the state folder.
@@ -55,7 +56,7 @@ class Folders:
 
         If the disk is full, `written` becomes a folder in memory.
         """
-        if self._is_full():
+        if self.full_disk():
             self.written = self._spare() or self.root
         for folder in (self.root, self.processes, self.logs, self.runs, self.written, self.configs):
             try:
@@ -79,15 +80,19 @@ class Folders:
         spare = self._spare()
         return (self.root,) if spare is None else (self.root, spare)
 
-    def _is_full(self) -> bool:
-        """Return whether the disk cannot take the files that `up` writes."""
+    def full_disk(self) -> FullDisk | None:
+        """Return the disk of the state folder if it cannot take the files that `up` writes, otherwise None.
+
+        A file without a name is written to find out. The folder is not created.
+        """
+        existing = next((folder for folder in (self.root, *self.root.parents) if folder.is_dir()), self.root)
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root) as probe:
+            with tempfile.TemporaryFile(dir=existing) as probe:
                 probe.write(bytes(_NEEDED_BYTES))
         except OSError as error:
-            return error.errno in NO_SPACE
-        return False
+            if error.errno in NO_SPACE:
+                return FullDisk(str(self.root), os.strerror(error.errno or 0).lower())
+        return None
 
     def _spare(self) -> Path | None:
         """Return a folder in memory that other users cannot write, or None if none can be used."""

@@ -103,7 +103,7 @@ def _of_ollama(facts: MachineFacts) -> Iterator[_Row]:
     yield "context", contexts or absent, (Cause.CONTEXT_CUT,), not contexts
     disk = facts.disk
     words = "the folder of the models was not found" if disk is None else f"{disk.free / _GIB:.0f} GiB are free"
-    yield "disk", words, (Cause.DISK_NEARLY_FULL,), disk is None
+    yield "disk", words, (Cause.DISK_NEARLY_FULL, Cause.DISK_FULL), disk is None
 
 
 def _memory(loaded: Sequence[LoadedModel]) -> str:

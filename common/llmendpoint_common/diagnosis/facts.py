@@ -169,6 +169,14 @@ class DiskFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FullDisk:
+    """The file system with the state folder of a stack, if it takes no more files. `reason` is that of the system."""
+
+    folder: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class MachineFacts:
     """Observations on one machine.
 
@@ -185,6 +193,7 @@ class MachineFacts:
     ports: tuple[PortFacts, ...] = ()
     processes: tuple[ProcessFacts, ...] = ()
     disk: DiskFacts | None = None
+    full_disk: FullDisk | None = None
     file_limit: int | None = None
     has_gpu: bool | None = None
     clock_step: float = 0.0

@@ -39,6 +39,7 @@ class Cause(StrEnum):
     PARTLY_ON_CPU = "PartlyOnCPU"
     CONTEXT_CUT = "ContextCut"
     DISK_NEARLY_FULL = "DiskNearlyFull"
+    DISK_FULL = "DiskFull"
     # Processes and ports of a machine
     PORT_TAKEN = "PortTaken"
     PROCESS_CRASHED = "ProcessCrashed"

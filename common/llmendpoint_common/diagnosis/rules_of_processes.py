@@ -19,6 +19,7 @@ from llmendpoint_common.diagnosis.facts import (
 )
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
+from llmendpoint_common.diagnosis.sentences import full_state_folder
 from llmendpoint_common.process.exit_codes import exit_text
 
 #: Each connection of a client may need a second one to Ollama, so this is enough for about 2000 clients.
@@ -53,6 +54,10 @@ def process_faults(facts: MachineFacts) -> Iterator[Finding]:
             yield from _crashed(process, facts)
     for sidecar in facts.sidecars:
         yield from _sidecar(sidecar, facts)
+    if facts.full_disk is not None:
+        sentence, advice = full_state_folder(facts.full_disk)
+        folder = facts.full_disk.folder
+        yield Finding(Severity.ERROR, Cause.DISK_FULL, folder, sentence, advice, f"df -h {shlex.quote(folder)}")
     yield from _file_limit(facts)
     yield from _clock(facts)
 

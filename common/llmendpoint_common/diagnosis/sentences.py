@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmendpoint_common.diagnosis.facts import FullDisk
+
 # Reasons for which a pod is not scheduled.
 NO_GPU_IS_FREE = "no GPU is free"
 NOT_ENOUGH_GPUS_ARE_FREE = "not enough GPUs are free"
@@ -24,6 +26,15 @@ FREE_A_GPU = "Free a GPU, add a node, or check that the device plugin of the GPU
 
 #: The beginning of the sentence about a model that is not in GPU memory at all.
 NOTHING_ON_GPU = "No part of"
+
+
+def full_state_folder(disk: FullDisk) -> tuple[str, str]:
+    """Return that the state folder of a stack cannot be written, and the advice."""
+    sentence = (
+        f"The disk with {disk.folder} is full ({disk.reason}). The state of the stack is kept in memory, and so is the "
+        "new output of each program, up to 1 MiB; `llmendpoint logs` does not show it yet."
+    )
+    return sentence, "Free space on this disk. The output is then written to the logs."
 
 
 def gpus_are_short(needed: int, resource: str) -> str:

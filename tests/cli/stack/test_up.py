@@ -512,10 +512,17 @@ def test_a_full_disk_does_not_keep_the_stack_from_starting(tmp_path: Path) -> No
             # With a key, files have to be written for the sidecar.
             key = tmp_path / "key.txt"
             key.write_text(KEY)
-            stack.up("--key", f"team-a={key}")
-            assert status(stack)["healthy"]
+            full = f"The disk with {disk / 'state'} is full (no space left on device)."
+            assert full in stack.up("--key", f"team-a={key}").stdout
+            document = status(stack)
+            assert (document["healthy"], document["diskIsFull"]) == (True, True)
+            assert full in stack.run("status").stdout
+            assert full in stack.run("logs", "sidecar").stderr
+            found = json.loads(stack.run("doctor", "--format", "json").stdout)["findings"]
+            assert [one["command"] for one in found if one["cause"] == "DiskFull"] == [f"df -h {disk / 'state'}"]
             assert "proxy on" not in tail_of(stack.folders.logs / "sidecar.log", 9)
             filler.unlink()
+            assert not status(stack)["diskIsFull"]
             # What was written while the disk was full is not lost.
             wait_until(lambda: "proxy on" in tail_of(stack.folders.logs / "sidecar.log", 9))
             stack.down()
