@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from llmendpoint_cli.stack.ports import is_taken
 from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
 from llmendpoint_cli.stack.service import write_service
 from llmendpoint_cli.stack.signals import interrupt_at_hangup, uninterrupted
-from llmendpoint_cli.stack.start import start_stack
+from llmendpoint_cli.stack.start import Started, start_stack
 from llmendpoint_cli.stack.state import Kind, Stack, read_stack
 from llmendpoint_cli.stack.stop import find_processes, stop_stack
 from llmendpoint_cli.stack.summary import exposure, where
@@ -188,20 +187,21 @@ def _up(request: Request, endpoint: Endpoint | None, console: Console, *, is_for
         # It is there if the supervisor was killed, or the machine was restarted.
         earlier = read_stack(folders)
         stop_stack(folders, say)
-        plan, supervisor = _start(request, endpoint, folders, say, earlier)
+        plan, started = _start(request, endpoint, folders, say, earlier)
+    shown = plan.stack.without(started.failed)
     if is_foreground:
-        return stay(folders, supervisor, lambda: _show(folders, plan.stack, request, console), say)
+        return stay(folders, started.supervisor, lambda: _show(folders, shown, request, console), say)
     # The supervisor outlives this process.
-    supervisor.returncode = 0
-    _show(folders, plan.stack, request, console)
+    started.supervisor.returncode = 0
+    _show(folders, shown, request, console)
     for sentence in _unready(folders, plan.stack):
         say(sentence)
-    return exit_codes.OK
+    return exit_codes.ERROR if started.failed else exit_codes.OK
 
 
 def _start(
     request: Request, endpoint: Endpoint | None, folders: Folders, say: Say, earlier: Stack | None
-) -> tuple[Plan, subprocess.Popen[bytes]]:
+) -> tuple[Plan, Started]:
     """Start the stack. If another program takes one of the chosen ports meanwhile, choose again."""
     upstreams = choose_upstreams(request, say)
     for attempt in range(1, _ATTEMPTS + 1):
@@ -251,11 +251,12 @@ def _already(folders: Folders, running: Stack, request: Request, console: Consol
             "another folder"
         )
     console.print("The stack runs already, with the same options.")
-    _show(folders, running, request, console)
-    sick = [health.name for health in health_of(folders, running) if not health.healthy]
+    sick = [health for health in health_of(folders, running) if not health.healthy]
+    ended = [health.name for health in sick if health.pid is None]
+    _show(folders, running.without(ended), request, console)
     if sick:
-        console.print(f"Not healthy: {', '.join(sick)}. `llmendpoint status` says why.")
-    return exit_codes.OK
+        console.print(f"Not healthy: {', '.join(health.name for health in sick)}. `llmendpoint status` says why.")
+    return exit_codes.ERROR if ended else exit_codes.OK
 
 
 def _unready(folders: Folders, stack: Stack) -> Iterator[str]:

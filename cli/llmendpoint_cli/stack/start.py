@@ -7,8 +7,9 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import answers_itself
@@ -36,8 +37,15 @@ _START_SECONDS = 40.0
 _SHOWN_LINES = 12
 
 
-def start_stack(folders: Folders, plan: Plan, say: Say) -> subprocess.Popen[bytes]:
-    """Start the programs of a plan, wait until they answer, and return the supervisor.
+class Started(NamedTuple):
+    """A stack that was started: its supervisor, and the names of the programs that did not start."""
+
+    supervisor: subprocess.Popen[bytes]
+    failed: tuple[str, ...] = ()
+
+
+def start_stack(folders: Folders, plan: Plan, say: Say) -> Started:
+    """Start the programs of a plan, and wait until they answer.
 
     Raises StackError if a needed program does not start; then none is left running. A program that is not needed, such
     as the dashboard, is only reported, and started again by the supervisor.
@@ -51,7 +59,7 @@ def start_stack(folders: Folders, plan: Plan, say: Say) -> subprocess.Popen[byte
         return _start(folders, plan.stack, say)
 
 
-def _start(folders: Folders, stack: Stack, say: Say) -> subprocess.Popen[bytes]:
+def _start(folders: Folders, stack: Stack, say: Say) -> Started:
     supervisor: subprocess.Popen[bytes] | None = None
     try:
         # An interruption between the start and the assignment would leave a supervisor that is not known.
@@ -60,7 +68,7 @@ def _start(folders: Folders, stack: Stack, say: Say) -> subprocess.Popen[bytes]:
                 supervisor_command(folders), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL, start_new_session=True, cwd=folders.root, env=_environment(folders),
             )  # fmt: skip
-        _wait(folders, stack, supervisor, say)
+        failed = tuple(_wait(folders, stack, supervisor, say))
     except BaseException as error:
         # Another Ctrl-C must not leave half of the stack.
         with uninterrupted():
@@ -71,7 +79,7 @@ def _start(folders: Folders, stack: Stack, say: Say) -> subprocess.Popen[bytes]:
             if supervisor is not None:
                 supervisor.wait()
         raise
-    return supervisor
+    return Started(supervisor, failed)
 
 
 def _write_files(folders: Folders, plan: Plan) -> None:
@@ -109,7 +117,8 @@ def _environment(folders: Folders) -> dict[str, str]:
     return environment
 
 
-def _wait(folders: Folders, stack: Stack, supervisor: subprocess.Popen[bytes], say: Say) -> None:
+def _wait(folders: Folders, stack: Stack, supervisor: subprocess.Popen[bytes], say: Say) -> Iterator[str]:
+    """Wait until all programs answer, and yield the names of those that do not start."""
     deadline = time.monotonic() + _START_SECONDS
     waiting = {program.name: program for program in stack.programs}
     while waiting:
@@ -123,9 +132,11 @@ def _wait(folders: Folders, stack: Stack, supervisor: subprocess.Popen[bytes], s
             elif _has_failed(folders, program):
                 _fail(folders, program, say, "ended")
                 del waiting[program.name]
+                yield program.name
         if time.monotonic() > deadline:
             for program in waiting.values():
                 _fail(folders, program, say, f"did not answer within {_START_SECONDS:g} s")
+                yield program.name
             return
         time.sleep(0.02)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,16 @@ class Stack(msgspec.Struct, frozen=True, rename="camel"):
     def program(self, name: str) -> Program | None:
         """Return the program with a name, or None."""
         return next((program for program in self.programs if program.name == name), None)
+
+    def without(self, names: Container[str]) -> Stack:
+        """Return the stack without some of its programs, and without the addresses of those."""
+        gone = {program.kind for program in self.programs if program.name in names}
+        return msgspec.structs.replace(
+            self,
+            programs=tuple(program for program in self.programs if program.name not in names),
+            dashboard_url="" if Kind.DASHBOARD in gone else self.dashboard_url,
+            prometheus_url="" if Kind.PROMETHEUS in gone else self.prometheus_url,
+        )
 
     def sidecar_at(self, url: str) -> SidecarAddress | None:
         """Return the sidecar whose proxy a URL names by host and port, or None. Names of this machine are equal."""
