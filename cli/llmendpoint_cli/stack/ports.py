@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Iterable
 
 from llmendpoint_common.diagnosis.host import port_owner
 from llmendpoint_common.process.errors import StackError
+from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.process.units import LOCALHOST, Address
 
 _SEARCHED_PORTS = 50
@@ -28,7 +30,8 @@ class Ports:
         """Return `wanted` if its port is free, otherwise the same address with the next free port.
 
         That the stack itself has the port is not reported for a further program of the same kind (`is_further`).
-        Raises StackError if the user has chosen the port (`is_given`) and it is in use, or if no port is free.
+        Raises StackError if the user has chosen the port (`is_given`) and it is in use, if no port is free, or if this
+        machine cannot listen on the address.
         """
         if is_given and wanted.port in self._taken:
             raise StackError(f"port {wanted.port} is in use by another program of the stack; choose another port")
@@ -61,7 +64,7 @@ def free_port(wanted: int, say: Callable[[str], None]) -> int:
 
 
 def is_taken(address: Address) -> bool:
-    """Return whether a program listens on an address."""
+    """Return whether a program listens on an address. Raises StackError if no program can."""
     return not _is_free(address.host, address.port)
 
 
@@ -90,9 +93,18 @@ def _can_bind(host: str, port: int) -> bool:
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind((host, port))
-    except OSError:
+    except OSError as error:
         # A machine without IPv6 cannot bind ::1, and does not need it.
-        return family == socket.AF_INET6 and not _has_ipv6()
+        if family == socket.AF_INET6 and not _has_ipv6():
+            return True
+        if error.errno == errno.EADDRINUSE:
+            return False
+        reason = reason_of(error)
+        if isinstance(error, socket.gaierror):
+            reason = f"the name {host} is not known ({reason})"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            reason = f"{host} is not an address of this machine"
+        raise StackError(f"cannot listen on {Address(host, port)}: {reason}") from error
     return True
 
 

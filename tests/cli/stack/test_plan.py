@@ -176,6 +176,21 @@ def test_a_port_in_use_is_replaced_by_the_next_one(tmp_path: Path) -> None:
             plan(tmp_path, Request(metrics_listen=Address("localhost", port), dashboard=False, prometheus=False))
 
 
+@pytest.mark.parametrize(
+    ("listen", "reason"),
+    [
+        (Address("nosuchhost.invalid", 21777), "the name nosuchhost.invalid is not known ("),
+        (Address("8.8.8.8", 21777), "8.8.8.8 is not an address of this machine"),
+    ],
+)
+def test_an_address_that_this_machine_does_not_have_is_not_a_port_in_use(
+    tmp_path: Path, listen: Address, reason: str
+) -> None:
+    with pytest.raises(StackError) as raised:
+        plan(tmp_path, Request(listen=listen, dashboard=False, prometheus=False))
+    assert str(raised.value).startswith(f"cannot listen on {listen}: {reason}")
+
+
 def test_a_chosen_port_that_another_program_of_the_stack_has_is_refused(tmp_path: Path) -> None:
     address = Address("127.0.0.1", free_ports(1)[0])
     request = Request(listen=address, metrics_listen=address, dashboard=False, prometheus=False)
