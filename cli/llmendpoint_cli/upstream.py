@@ -76,11 +76,16 @@ def model_of(url: str) -> str:
 
 def is_simulator(url: str) -> bool:
     """Return whether the model server at a URL is the simulator, which has routes that Ollama does not have."""
+    return simulated_parallel(url) > 0
+
+
+def simulated_parallel(url: str) -> int:
+    """Return how many requests the simulator at a URL runs at the same time for each model, or 0 if it is not one."""
     try:
-        _call(f"{url}/simulator/behaviour", None)
+        parallel = _call(f"{url}/simulator/behaviour", None).get("parallel")
     except (OSError, ValueError):
-        return False
-    return True
+        return 0
+    return parallel if isinstance(parallel, int) and parallel > 0 else SIMULATED_PARALLEL
 
 
 def _loaded_first(url: str, names: list[str]) -> list[str]:

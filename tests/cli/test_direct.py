@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from llmendpoint_cli.direct import open_url
-from llmendpoint_cli.stack.health import is_silent, probe
-from llmendpoint_cli.stack.upstreams import ollama_version
+from llmendpoint_cli.stack.health import is_silent, ollama_version, probe
 from llmendpoint_cli.upstream import find_ollama, is_simulator, local_models
 
 #: Answers that do not end as HTTP/1.1 says (RFC 9112), or are none. The client of Python has another error for each.

@@ -19,6 +19,7 @@ from llmendpoint_common.diagnosis.places import place
 from llmendpoint_common.process.folder_lock import is_locked
 
 _PROBE_SECONDS = 5.0
+_VERSION = "/api/version"
 
 
 class Health(NamedTuple):
@@ -37,7 +38,8 @@ class Health(NamedTuple):
 def health_of(folders: Folders, stack: Stack) -> list[Health]:
     """Return the state of the supervisor and of each program, in the order in which they start."""
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return [_supervisor(folders, stack), *pool.map(lambda program: _program(folders, program), stack.programs)]
+        programs = pool.map(lambda program: _program(folders, stack, program), stack.programs)
+        return [_supervisor(folders, stack), *programs]
 
 
 def supervisor_runs(folders: Folders) -> bool:
@@ -98,6 +100,25 @@ def probe(url: str, seconds: float = _PROBE_SECONDS) -> tuple[int, str] | None:
         return None
 
 
+def ollama_version(url: str) -> str:
+    """Return the version of the Ollama that answers at a URL, or an empty text."""
+    answer = probe(url + _VERSION)
+    return "" if answer is None else _version(*answer)
+
+
+def foreign_answer(url: str) -> str:
+    """Return a part of a sentence about a server that answers at a URL and is not Ollama, or an empty text."""
+    answer = probe(url + _VERSION)
+    if answer is None or _version(*answer):
+        return ""
+    return f"what answers at {url} is not Ollama: GET {_VERSION} was answered with HTTP {answer[0]}"
+
+
+def _version(status: int, body: str) -> str:
+    version = as_json(body).get("version")
+    return version if status == HTTPStatus.OK and isinstance(version, str) else ""
+
+
 def as_json(body: str) -> dict[str, Any]:
     """Return a JSON object, or an empty one if the text is not a JSON object."""
     try:
@@ -126,11 +147,11 @@ def _supervisor(folders: Folders, stack: Stack) -> Health:
                   "llmendpoint down is ending the stack" if stopping else "")  # fmt: skip
 
 
-def _program(folders: Folders, program: Program) -> Health:
+def _program(folders: Folders, stack: Stack, program: Program) -> Health:
     record = read_process(folders, program.name)
     if record is None or not is_running(record.pid, record.start_ticks, record.command):
         return _not_running(program, record)
-    message = _problem(program)
+    message = _problem(stack, program)
     state = "healthy" if not message else "unhealthy"
     return Health(program.name, not message, state, program.address, record.pid, record.since, record.restarts, message)
 
@@ -144,7 +165,7 @@ def _not_running(program: Program, record: ProcessRecord | None) -> Health:
     return Health(program.name, False, state, program.address, None, None, restarts, message)
 
 
-def _problem(program: Program) -> str:
+def _problem(stack: Stack, program: Program) -> str:
     """Return the problem of a running program, or an empty string."""
     if not program.ready_url:
         return ""
@@ -155,5 +176,13 @@ def _problem(program: Program) -> str:
     if status < 400:
         return ""
     if program.kind is Kind.SIDECAR:
-        return body.strip().removeprefix("not ready: ").partition("\n")[0] or f"HTTP {status}"
+        reason = body.strip().removeprefix("not ready: ").partition("\n")[0]
+        return _foreign_upstream(stack, program) or reason or f"HTTP {status}"
     return f"{program.ready_url} answers with HTTP {status}"
+
+
+def _foreign_upstream(stack: Stack, program: Program) -> str:
+    """Return a part of a sentence about the upstream of a sidecar if it is not Ollama, or an empty text."""
+    mine = place(program.ready_url)
+    sidecar = next((one for one in stack.sidecars if place(one.admin_url) == mine), None)
+    return "" if sidecar is None else foreign_answer(sidecar.upstream_url)

@@ -153,6 +153,8 @@ class _Planner:
 
     def _parallel(self, upstream: Upstream) -> int:
         """Return the number of requests that a model server runs at the same time for each model."""
+        if upstream.parallel:
+            return upstream.parallel
         if self._spec is not None:
             return self._spec.ollama.num_parallel
         if upstream.simulated:
@@ -205,6 +207,8 @@ class _Planner:
                          *(f"--keys={folder}" for folder in keys)]  # fmt: skip
         else:
             arguments = sidecar_arguments(self._spec, config_file=str(config), key_folders=keys, addresses=addresses)
+            # A simulator that runs already does not have the number of the file.
+            arguments = [*arguments, f"--parallel={parallel}"]
         # On one machine, no load balancer has to notice the end first. The last value of an option counts.
         return [*arguments, "--drain-delay=0", f"--drain-timeout={DRAIN_SECONDS}s"]
 

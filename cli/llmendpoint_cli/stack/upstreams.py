@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from llmendpoint_cli.stack.health import as_json, probe
+from llmendpoint_cli.stack.health import foreign_answer, ollama_version
 from llmendpoint_cli.stack.request import NamedUrl, Request, default_address
-from llmendpoint_cli.upstream import is_simulator
+from llmendpoint_cli.upstream import simulated_parallel
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.diagnosis.host import port_owner
 from llmendpoint_common.process.units import Address
@@ -24,13 +24,17 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Upstream(NamedTuple):
-    """A model server. Without `is_running`, the stack starts it. `program` is the path of Ollama, or empty."""
+    """A model server. Without `is_running`, the stack starts it. `program` is the path of Ollama, or empty.
+
+    `parallel` is the number of requests that it runs at the same time for each model, or 0 if it does not report it.
+    """
 
     name: str
     url: str
     is_running: bool = True
     simulated: bool = False
     program: str = ""
+    parallel: int = 0
 
 
 def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstream]:
@@ -42,10 +46,11 @@ def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstr
         say("model server: the simulator, as --simulator asks; its responses are made up, and so are its times")
         return [_simulator(url)]
     version = ollama_version(url)
-    if version and is_simulator(url):
+    parallel = simulated_parallel(url) if version else 0
+    if parallel:
         # Another stack, or `llmendpoint simulate`, has the port. Its numbers must not be taken for those of a model.
         say(f"model server: the simulator that runs at {url}; its responses are made up, and so are its times")
-        return [Upstream("simulator", url, simulated=True)]
+        return [Upstream("simulator", url, simulated=True, parallel=parallel)]
     if version:
         say(f"model server: the Ollama {version} at {url}")
         return [Upstream("ollama", url)]
@@ -60,24 +65,17 @@ def choose_upstreams(request: Request, say: Callable[[str], None]) -> list[Upstr
     return [_simulator(url)]
 
 
-def ollama_version(url: str) -> str:
-    """Return the version of the Ollama that answers at a URL, or an empty text."""
-    answer = probe(f"{url}/api/version")
-    if answer is None or answer[0] != 200:
-        return ""
-    version = as_json(answer[1]).get("version")
-    return version if isinstance(version, str) else ""
-
-
 def _named(upstream: NamedUrl, say: Callable[[str], None]) -> Upstream:
     version = ollama_version(upstream.url)
-    simulated = bool(version) and is_simulator(upstream.url)
+    parallel = simulated_parallel(upstream.url) if version else 0
     if version:
-        what = "the simulator" if simulated else f"the Ollama {version}"
+        what = "the simulator" if parallel else f"the Ollama {version}"
         say(f"model server {upstream.name}: {what} at {upstream.url}")
+    elif foreign := foreign_answer(upstream.url):
+        say(f"model server {upstream.name}: {foreign}; the proxy connects when Ollama listens there")
     else:
         say(f"model server {upstream.name}: nothing answers at {upstream.url} yet; the proxy connects when it does")
-    return Upstream(upstream.name, upstream.url, simulated=simulated)
+    return Upstream(upstream.name, upstream.url, simulated=parallel > 0, parallel=parallel)
 
 
 def _simulator(url: str) -> Upstream:

@@ -316,5 +316,9 @@ def test_the_proxy_knows_how_many_requests_the_model_server_runs(
     assert "--parallel=4" in program(made, "sidecar").command
     assert "--parallel=4" in program(made, "simulator").command
     assert "--parallel=1" in program(plan(tmp_path, request)[0], "sidecar").command
+    reported = Upstream("simulator", OLLAMA.url, simulated=True, parallel=2)
+    assert "--parallel=2" in program(plan(tmp_path, request, reported)[0], "sidecar").command
+    command = program(plan(tmp_path, request, reported, manifest=KEEPING)[0], "sidecar").command
+    assert [word for word in command if word.startswith("--parallel=")][-1] == "--parallel=2"
     monkeypatch.setenv("OLLAMA_NUM_PARALLEL", "8")
     assert "--parallel=8" in program(plan(tmp_path, request)[0], "sidecar").command
