@@ -2,9 +2,10 @@
  * The connection to the server: server-sent events, and polling while events do not come through.
  *
  * - A lost connection is opened again by the browser, which sends `Last-Event-ID`. If the server refused it, the page
- *   tries again itself, after 1 s, then 2 s, up to 15 s.
- * - After 3 failures in a row the page polls every 2 s with an ETag, and tries events again every 15 s, or as soon as a
- *   server that was away answers again.
+ *   tries again itself after 1 s.
+ * - After 2 failures in a row, or one before the first event, the page polls every 2 s with an ETag, and tries events
+ *   again every 15 s, or as soon as a server that was away answers again. Only a poll without an answer shows that the
+ *   connection is lost: something on the way may refuse only streams.
  * - Some proxies pass responses on but hold streams back. The server sends the state first, so a stream that has brought
  *   nothing for 5 s is held back, and the page polls.
  * - If the login has ended, the page is loaded again, and the server shows its form.
@@ -15,8 +16,9 @@
 import { signal } from "../lib.js";
 import { applyRows, applySection, applyState } from "./store.js";
 
-const FAILURES_BEFORE_POLLING = 3;
+const FAILURES_BEFORE_POLLING = 2;
 const POLL_MS = 2000;
+const AGAIN_MS = 1000;
 const RETRY_MS = 15000;
 const SILENCE_MS = 15000;
 const FIRST_EVENT_MS = 5000;
@@ -25,8 +27,8 @@ const HIDDEN_MS = 10000;
 /** @typedef {"connecting" | "live" | "polling" | "lost" | "asleep"} Link */
 
 export const link = signal(/** @type {Link} */ ("connecting"));
-/** When something last arrived, in milliseconds of the browser's clock. */
-export const lastArrival = signal(Date.now());
+/** When something last arrived, in milliseconds of the browser's clock. Null: nothing has arrived yet. */
+export const lastArrival = signal(/** @type {number | null} */ (null));
 /** How often the page caught up: charts fetch their history again. */
 export const caughtUp = signal(0);
 
@@ -100,17 +102,16 @@ function watch() {
 function onError() {
   failures++;
   clearTimeout(timers.silence);
-  if (failures >= FAILURES_BEFORE_POLLING) usePolling();
-  else {
-    // The server ends a stream from time to time, and the browser opens it again. That is not a loss.
-    if (failures > 1 && link.peek() !== "polling") link.value = "lost";
-    if (source?.readyState === EventSource.CLOSED) later("retry", 1000 * 2 ** (failures - 1), open);
-    else later("silence", FIRST_EVENT_MS, usePolling);
-  }
+  // The server ends a stream from time to time, and the browser opens it again. That is not a loss.
+  if (failures >= FAILURES_BEFORE_POLLING || link.peek() === "connecting") usePolling();
+  else if (source?.readyState === EventSource.CLOSED) later("retry", AGAIN_MS, open);
+  else later("silence", FIRST_EVENT_MS, usePolling);
 }
 
 function usePolling() {
   source?.close();
+  // The first poll shows whether the server answers.
+  if (link.peek() === "live") link.value = "connecting";
   clearTimeout(timers.silence);
   later("retry", RETRY_MS, open);
   keepPolling();

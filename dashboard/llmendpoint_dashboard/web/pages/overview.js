@@ -23,7 +23,8 @@ export function OverviewPage() {
 function Filters() {
   const { params } = route.value;
   const state = overview.value;
-  const long = about.value?.prometheus ?? false;
+  // Until the first state has arrived, it is not known whether there is a Prometheus.
+  const long = about.value?.prometheus ?? true;
   const ranges = RANGES.map((value) => {
     const disabled = !long && !SHORT_RANGES.includes(value);
     return { value, label: value, disabled, title: disabled ? "Needs Prometheus: the sidecars remember one hour" : undefined };

@@ -8,11 +8,16 @@ import { Banner } from "./parts.js";
 
 const OLD_SECONDS = 10;
 
+/** The seconds since something last arrived, or null if nothing has. @returns {number | null} */
+export function dataAge() {
+  void now.value;
+  return lastArrival.value == null ? null : (Date.now() - lastArrival.value) / 1000;
+}
+
 /** Whether the shown numbers are no longer those of now. @returns {boolean} */
 export function isStale() {
-  void now.value;
   if (paused.value) return true;
-  if (link.value !== "live" && Date.now() - lastArrival.value > OLD_SECONDS * 1000) return true;
+  if (link.value !== "live" && (dataAge() ?? 0) > OLD_SECONDS) return true;
   const sources = about.value?.sources ?? [];
   return sources.length > 0 && sources.every((source) => source.state !== "ok");
 }
@@ -37,10 +42,9 @@ function simulation(names, of) {
 
 function Connection() {
   if (link.value !== "lost") return null;
-  void now.value;
-  const seconds = (Date.now() - lastArrival.value) / 1000;
-  return html`<${Banner} tone="bad" title="No connection">The dashboard's server does not answer. The data are ${age(seconds)} old.
-    The page tries again by itself.<//>`;
+  const seconds = dataAge();
+  return html`<${Banner} tone="bad" title="No connection">The dashboard's server does not answer.
+    ${seconds != null && ` The data are ${age(seconds)} old.`} The page tries again by itself.<//>`;
 }
 
 /** @param {{source: import("../types.js").Source}} props */

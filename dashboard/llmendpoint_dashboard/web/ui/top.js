@@ -1,13 +1,13 @@
 /** The header: pages, the state of the connection, pause, theme. */
 import { html, useEffect } from "../lib.js";
 import { age } from "../format.js";
-import { now } from "../live/clock.js";
-import { lastArrival, link } from "../live/feed.js";
+import { link } from "../live/feed.js";
 import { about, doctor, loadtests, paused, setPaused } from "../live/store.js";
 import { href, PAGES, route } from "../route.js";
 import { setTheme, theme } from "../theme.js";
 import { say } from "./announce.js";
 import { Icon } from "./icons.js";
+import { dataAge } from "./notices.js";
 
 /** @type {Record<string, string>} */
 export const TITLES = {
@@ -36,7 +36,7 @@ function Pages() {
     document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   }, [page]);
   // A machine has no endpoints of a cluster. A link to the page still works, and the page explains it.
-  const shown = PAGES.filter((name) => name !== "endpoints" || about.value?.mode !== "machine" || page === name);
+  const shown = PAGES.filter((name) => name !== "endpoints" || about.value?.mode === "cluster" || page === name);
   return html`<nav class="nav" aria-label="Pages">
     ${shown.map((name) => html`<a key=${name} href=${href(name, kept(name, params))}
       aria-current=${name === page ? "page" : undefined}>${TITLES[name]}<${Tally} page=${name} /></a>`)}
@@ -77,9 +77,8 @@ function LinkState() {
 /** How old the shown data are, if they are not live. */
 function Age() {
   if (link.value === "live" || link.value === "connecting") return null;
-  void now.value;
-  const seconds = (Date.now() - lastArrival.value) / 1000;
-  return html`<span>${link.value === "polling" && seconds < 5 ? "" : `, data ${age(seconds)} old`}</span>`;
+  const seconds = dataAge();
+  return html`<span>${seconds == null || (link.value === "polling" && seconds < 5) ? "" : `, data ${age(seconds)} old`}</span>`;
 }
 
 function Pause() {
