@@ -109,6 +109,32 @@ async def test_a_server_that_first_loads_its_model_is_not_one_that_hangs(
     assert "The server was loading the model for 3" in result.summary["message"]
 
 
+@pytest.mark.parametrize("load", [{"rate": 20.0}, {"concurrency": 4}])
+def test_a_load_generator_that_was_stopped_reports_no_failure_of_the_server(
+    tmp_path: Path, load: dict[str, float]
+) -> None:
+    """The responses arrive within the timeout, while the load generator is stopped for twice as long."""
+    objectives = [{"metric": "ErrorRate", "threshold": 0.01}]
+    with (
+        known_latency_process(*FAST) as server,
+        running_load(
+            tmp_path,
+            server.url,
+            {**load, "durationSeconds": 8.0},
+            objectives=objectives,
+            request={"timeoutSeconds": 1.0},
+        ) as running,
+    ):
+        wait_until(lambda: running.answers >= 10)
+        os.kill(running.process.pid, signal.SIGSTOP)
+        time.sleep(2.0)
+        os.kill(running.process.pid, signal.SIGCONT)
+        summary = running.result().summary
+    assert summary["errors"] == 0, summary["errorsByClass"]
+    assert outcome(summary) in (("Passed", "ObjectivesMet"), ("Invalid", "ClientLimited"))
+    assert "the server" not in summary["message"].lower()
+
+
 @pytest.mark.timeout(400)
 def test_a_sweep_whose_load_generator_is_stopped_now_and_then_does_not_pass_with_too_low_a_rate(tmp_path: Path) -> None:
     """The capacity is 20 per second. The load generator is stopped for 30 to 280 ms at random."""
