@@ -54,7 +54,7 @@ def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str
             f"whose {'answer' if count == 1 else 'answers'} came late and {was(count)} not measured"
         )
     silence = _silence(measurements, document)
-    if silence and not _stood_still(measurements, silence):
+    if silence and not _stood_still(measurements, document, silence):
         share = 100 * silence * MICROSECONDS / measurements.load
         yield (
             f"the server ended no request for {format_duration(silence)} or more ({share:.0f} % of the load) while "
@@ -65,7 +65,7 @@ def lost_time(measurements: Measurements, document: RunDocument) -> Iterator[str
 def after_silence(measurements: Measurements, document: RunDocument) -> str:
     """Return a sentence about what to do after a silence of the server, or nothing if there was none."""
     silence = _silence(measurements, document) if user_time(measurements, document) else 0.0
-    if not silence or _stood_still(measurements, silence):
+    if not silence or _stood_still(measurements, document, silence):
         return ""
     return longer_than(silence, MAX_LOST_SHARE, document)
 
@@ -73,7 +73,7 @@ def after_silence(measurements: Measurements, document: RunDocument) -> str:
 def own_pause(measurements: Measurements, document: RunDocument) -> str:
     """Return a sentence about a silence that was one of the load generator, which read no response meanwhile."""
     silence = _silence(measurements, document) if user_time(measurements, document) else 0.0
-    if not silence or not _stood_still(measurements, silence):
+    if not silence or not _stood_still(measurements, document, silence):
         return ""
     longest = measurements.lag.max_microseconds
     share = 100 * longest / measurements.load
@@ -205,18 +205,28 @@ def _late_from_warmup(measurements: Measurements, document: RunDocument) -> tupl
 
 def _silence(measurements: Measurements, document: RunDocument) -> float:
     """Return the longest silence of the server in seconds, or 0 if it is not longer than is allowed."""
-    whole = measurements.whole
     longest = float(_longest_silence(measurements))
-    latency = whole.histogram("request_latency")
-    limits = thresholds(document)
-    limits.append(MAX_LOST_SHARE * measurements.load / MICROSECONDS)
-    limits.append(SILENCE_FACTOR * latency.percentile(50) if latency.count else 0.0)
-    return longest if longest > max(limits) and not _was_streaming(measurements, longest) else 0.0
+    is_long = longest > _allowed_silence(measurements, document)
+    return longest if is_long and not _was_streaming(measurements, longest) else 0.0
 
 
-def _stood_still(measurements: Measurements, seconds: float) -> bool:
-    """Return whether the event loop of the load generator was delayed for at least as long as a silence lasted."""
-    return measurements.lag.max_microseconds >= seconds * MICROSECONDS
+def _allowed_silence(measurements: Measurements, document: RunDocument) -> float:
+    """Return for how many seconds no request may end although some are in flight."""
+    latency = measurements.whole.histogram("request_latency")
+    return max(
+        *thresholds(document),
+        MAX_LOST_SHARE * measurements.load / MICROSECONDS,
+        SILENCE_FACTOR * latency.percentile(50) if latency.count else 0.0,
+    )
+
+
+def _stood_still(measurements: Measurements, document: RunDocument, silence: float) -> bool:
+    """Return whether a silence was too long only because the event loop of the load generator was delayed.
+
+    The silence also contains the time from the last response before the delay.
+    """
+    delay = measurements.lag.max_microseconds / MICROSECONDS
+    return silence - delay <= _allowed_silence(measurements, document)
 
 
 def _longest_silence(measurements: Measurements) -> int:
