@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -169,16 +172,57 @@ def test_charts_begin_when_something_is_known(open_page: OpenPage) -> None:
         assert "Nothing is known before" in tab.inner_text("main")
 
 
-def test_the_time_since_which_something_is_known_is_that_of_the_first_value(open_page: OpenPage) -> None:
+@pytest.mark.parametrize(
+    ("range_", "seconds", "words"), [("15m", 5, "5 s"), ("6h", 60, "1 min"), ("24h", 300, "5 min")]
+)
+def test_the_time_before_which_nothing_is_known_is_not_after_the_first_data(
+    open_page: OpenPage, range_: str, seconds: float, words: str
+) -> None:
     with serving(states.fill_machine) as pages:
         pages.known_seconds = 50
-        tab = open_page(pages, "#/overview")
+        tab = open_page(pages, f"#/overview?range={range_}")
         tab.wait_for_selector("canvas")
         tab.locator("figure").first.get_by_role("button").click()
         rows = tab.locator("figure").first.locator("tbody tr")
-        known = [row.split("\t") for row in rows.all_inner_texts() if "\u2013" not in row]
-        assert len(known) == 10
-        assert f"Nothing is known before {known[-1][0]}." in tab.inner_text("main")
+        known = [row.split("\t")[0] for row in rows.all_inner_texts() if "\u2013" not in row]
+        assert len(known) == math.ceil(50 / seconds)
+        # A value is that of the step before its time.
+        begin = datetime.strptime(known[-1], "%H:%M:%S").replace(tzinfo=UTC) - timedelta(seconds=seconds)
+        note = f"The first value covers the {words} from {begin:%H:%M:%S} on. Nothing is known before."
+        assert note in tab.inner_text("main")
+
+
+def test_the_time_before_which_nothing_is_known_has_a_date_in_a_long_range(open_page: OpenPage) -> None:
+    with serving(states.fill_machine) as pages:
+        pages.known_seconds = 3 * 86400
+        tab = open_page(pages, "#/overview?range=7d")
+        tab.wait_for_selector("canvas")
+        day = f"{datetime.now().astimezone() - timedelta(days=3, minutes=30):%b %d}"
+        assert day in re.search("covers the 30 min from (.*) on", tab.inner_text("main"))[1]  # type: ignore[index]
+
+
+#: Records the labels of the axis of errors per second, with their places.
+RECORD_LABELS = """() => {
+  window.labels_ = [];
+  const draw = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    if (String(text).endsWith(" /s")) window.labels_.push([text, y]);
+    return draw.apply(this, arguments);
+  };
+}"""
+
+
+@pytest.mark.parametrize("rate", [0.0003, 0.0011, 0.0083, 0.012, 0.5])
+def test_the_labels_of_an_axis_differ(open_page: OpenPage, rate: float) -> None:
+    with serving(states.fill_machine) as pages:
+        pages.errors_per_second = rate
+        tab = open_page(pages, "#/models")
+        tab.evaluate(RECORD_LABELS)
+        tab.evaluate("location.hash = '#/overview'")
+        tab.wait_for_function("() => window.labels_.length > 0")
+        labels = {(text, y) for text, y in tab.evaluate("window.labels_")}
+        assert len(labels) >= 3
+        assert len({text for text, _ in labels}) == len(labels), labels
 
 
 def test_a_legend_has_no_value_of_long_ago(open_page: OpenPage) -> None:

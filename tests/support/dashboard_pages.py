@@ -30,7 +30,7 @@ _RANGES = {"15m": (900, 5), "1h": (3600, 15), "6h": (21600, 60), "24h": (86400, 
 class Pages:
     """A running server. Its history is a wave if `has_history`, of the last `known_seconds` if they are set.
 
-    Nothing is known of the last `silent_seconds`.
+    Nothing is known of the last `silent_seconds`. Errors of one outcome have about the rate `errors_per_second`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, hub: Hub, port: int, has_history: bool) -> None:
@@ -40,6 +40,7 @@ class Pages:
         self.has_history = has_history
         self.known_seconds: float | None = None
         self.silent_seconds = 0.0
+        self.errors_per_second = 0.05
 
     def write(self, change: Callable[[Hub], None]) -> None:
         """Write into the hub, in its thread, and return when it is written."""
@@ -91,7 +92,15 @@ def _api(hub: Hub, pages: Pages) -> list[web.RouteDef]:
         seconds, step = _RANGES[request.query["range"]]
         if not pages.has_history:
             return answer(history(0, 5))
-        return answer(history(seconds, step, known=pages.known_seconds, silent=pages.silent_seconds))
+        return answer(
+            history(
+                seconds,
+                step,
+                known=pages.known_seconds,
+                silent=pages.silent_seconds,
+                errors=pages.errors_per_second,
+            )
+        )
 
     async def detail(request: web.Request) -> web.StreamResponse:
         row = _row(hub, request.match_info["key"])

@@ -232,14 +232,19 @@ def findings() -> Iterable[c.DoctorRow]:
 
 
 def history(
-    seconds: float, step: float, now: float | None = None, known: float | None = None, silent: float = 0.0
+    seconds: float,
+    step: float,
+    now: float | None = None,
+    known: float | None = None,
+    silent: float = 0.0,
+    errors: float = 0.05,
 ) -> c.History:
     """Return a history with all series. If `known` is set, only its last seconds are known, except the `silent` ones."""
     end = time.time() if now is None else now
     times = [end - seconds + step * (index + 1) for index in range(int(seconds / step))]
     wave = [1 + 0.4 * math.sin(index / 9) + 0.15 * math.sin(index / 2.3) for index in range(len(times))]
 
-    unknown = 0 if known is None else len(times) - int(known / step)
+    unknown = 0 if known is None else len(times) - math.ceil(known / step)
 
     def series(name: c.SeriesName, scale: float, outcome: str = "") -> c.Series:
         values = [*[None] * unknown, *(scale * value for value in wave[unknown:])]
@@ -253,6 +258,6 @@ def history(
             series(c.SeriesName.RUNNING, 5), series(c.SeriesName.WAITING, 2),
             series(c.SeriesName.TTFT_P50, 0.31), series(c.SeriesName.TTFT_P95, 0.74),
             series(c.SeriesName.INTER_CHUNK_P50, 0.021), series(c.SeriesName.INTER_CHUNK_P95, 0.049),
-            series(c.SeriesName.ERRORS, 0.05, "upstream_5xx"), series(c.SeriesName.ERRORS, 0.02, "rejected_queue"),
+            series(c.SeriesName.ERRORS, errors, "upstream_5xx"), series(c.SeriesName.ERRORS, errors * 0.4, "rejected_queue"),
         ],
     )  # fmt: skip

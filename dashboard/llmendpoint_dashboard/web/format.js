@@ -25,11 +25,13 @@ export function number(value) {
   return fixed(value, size < 10 ? 2 : size < 100 ? 1 : 0);
 }
 
-/** The same without zeros at the end, for axes: 7.5 and 10, not 7.50 and 10.0.
+const SHORT = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+
+/** The same without zeros at the end, and with three significant digits however small the number is, for axes and
+ * charts: 7.5, 10 and 0.0025. Labels of an axis then differ.
  * @param {number | null | undefined} value @returns {string} */
 export function short(value) {
-  const text = number(value);
-  return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
+  return value != null && Math.abs(value) < 100 ? SHORT.format(value) : number(value);
 }
 
 /** A duration that was chosen and not measured: 5 s, 1 min, 90 s. @param {number} seconds @returns {string} */

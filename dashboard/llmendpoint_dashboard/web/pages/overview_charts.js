@@ -1,6 +1,6 @@
 /** The charts of the overview, of one history. */
 import { html, useMemo } from "../lib.js";
-import { clockTime, duration, short, span, words } from "../format.js";
+import { clockTime, dateTime, duration, short, span, words } from "../format.js";
 import { shown } from "../live/history.js";
 import { route } from "../route.js";
 import { Chart } from "../ui/chart.js";
@@ -48,7 +48,7 @@ export function Charts() {
         waiting=${waiting(data, chart, tenant)} />`)}
     </div>
     ${data && html`<p class="soft small charts-note">One value per ${span(data.step)}, from the sidecars${data.source === "prometheus" ? " and, for what is older, from Prometheus" : ""}.
-      ${whole && first > 0 && ` Nothing is known before ${clockTime(whole.times[first])}.`}</p>`}
+      ${whole && first > 0 && ` ${beginning(whole, first)}`}</p>`}
   </div>`;
 }
 
@@ -65,6 +65,15 @@ const FEWEST = 24;
 /** The place of the first time of which anything is known, or -1. @param {History} data @returns {number} */
 function firstKnown(data) {
   return data.times.findIndex((_, index) => data.series.some((series) => series.values[index] != null));
+}
+
+/** Since when anything is known. A value is that of the step before its time, in which the data began at any time.
+ * @param {History} data @param {number} first the place of the first time of which anything is known
+ * @returns {string} */
+function beginning({ times, step }, first) {
+  const begin = times[first] - step;
+  const isLong = times[times.length - 1] - begin > 86400;
+  return `The first value covers the ${span(step)} from ${isLong ? dateTime(begin) : clockTime(begin)} on. Nothing is known before.`;
 }
 
 /**

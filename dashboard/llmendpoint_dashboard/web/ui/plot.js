@@ -23,7 +23,7 @@ export function options(lines, width, format, colour, onCursor) {
     scales: { y: { range: (/** @type {any} */ _chart, /** @type {number} */ _low, /** @type {number} */ high) => [0, top(high)] } },
     axes: [
       { ...axis, values: TIMES, space: 84, size: 30, gap: 12 },
-      { ...axis, size: 62, space: 34, values: (/** @type {any} */ _chart, /** @type {number[]} */ splits) => splits.map(format) },
+      { ...axis, size: 70, space: 34, values: (/** @type {any} */ _chart, /** @type {number[]} */ splits) => splits.map(format) },
     ],
     series: [{}, ...lines.map((line) => ({
       label: line.label, stroke: colour(line.colour), width: 2, dash: line.dash, spanGaps: false,
