@@ -337,6 +337,18 @@ def test_the_better_value_of_a_comparison_is_marked(machine: Pages, open_page: O
     assert "durations are 60 s and 120 s" in tab.inner_text("main")
 
 
+def test_values_that_are_shown_as_equal_have_no_mark(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests?view=compare&a=passed&b=failed")
+    row = tab.locator("tbody tr").filter(has_text="TPOT p95")
+    assert row.locator("td").all_inner_texts() == ["20.1 ms", "20.1 ms", "+0.3 %", "neither"]
+    assert row.locator(".badge").count() == 0
+
+
+def test_a_change_to_nearly_nothing_is_a_number(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests?view=compare&a=passed&b=failed")
+    assert "\N{MINUS SIGN}99.8 %" in tab.locator("tbody tr").filter(has_text="server queue p95").inner_text()
+
+
 def test_a_key_that_the_endpoint_refuses_is_marked_and_is_only_sent_to_start_a_run(
     machine: Pages, open_page: OpenPage
 ) -> None:

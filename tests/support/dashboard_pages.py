@@ -137,4 +137,6 @@ COMPARED: list[Any] = [
     c.ComparedMetric(name="Requests per second", unit="/s", a=3.9, b=4.4, change=0.128, better=c.Better.B),
     c.ComparedMetric(name="Error rate", unit="share", a=0.0, b=0.006, better=c.Better.A),
     c.ComparedMetric(name="Requests", unit="", a=240, b=37, change=-0.846),
+    c.ComparedMetric(name="TPOT p95", unit="s", a=0.02008, b=0.02014, change=0.00299, better=c.Better.A),
+    c.ComparedMetric(name="server queue p95", unit="s", a=2.36, b=0.0033, change=-0.9986, better=c.Better.B),
 ]

@@ -56,7 +56,11 @@ function RunSelect({ label, value, runs, onChange }) {
 
 /** @param {{result: import("../types.js").Comparison}} props */
 function Result({ result }) {
-  const rows = result.metrics.filter((metric) => metric.a != null || metric.b != null).map((metric) => ({ ...metric, key: metric.name }));
+  const rows = result.metrics.filter((metric) => metric.a != null || metric.b != null).map((metric) => ({
+    ...metric,
+    key: metric.name,
+    better: looksEqual(metric) ? null : metric.better,
+  }));
   return html`<section class="card">
     <dl class="facts two"><div><dt>A: ${result.a.name}</dt><dd><${VerdictBadge} row=${result.a} /></dd></div>
       <div><dt>B: ${result.b.name}</dt><dd><${VerdictBadge} row=${result.b} /></dd></div></dl>
@@ -75,16 +79,24 @@ const COLUMNS = [
   { id: "better", label: "Better", kind: "tight", cell: (row) => row.better ? row.better.toUpperCase() : "neither" },
 ];
 
+/** Whether both values are shown as the same text, so that a mark could not be understood. @param {ComparedMetric} metric */
+function looksEqual({ a, b, unit }) {
+  return withUnit(a, unit) === withUnit(b, unit);
+}
+
 /** @param {Row} row @param {"a" | "b"} side */
 function value(row, side) {
   const text = withUnit(row[side], row.unit);
   return row.better === side ? html`<${Badge} tone="good">${text}<span class="hidden-text"> better</span><//>` : text;
 }
 
-/** @param {number} share @returns {string} */
+/** A relative change with its sign. Nearly all is not all, so it is cut off and not rounded: −99.9 %.
+ * @param {number} share @returns {string} */
 function change(share) {
-  if (Math.abs(share) < 0.0005) return percent(0);
-  return `${share > 0 ? "+" : share < 0 ? "−" : ""}${percent(Math.abs(share))}`;
+  const size = Math.abs(share);
+  if (size < 0.0005) return percent(0);
+  const text = size >= 0.995 && size < 1 ? `${number(Math.floor(size * 1000) / 10)} %` : percent(size);
+  return `${share > 0 ? "+" : "−"}${text}`;
 }
 
 /** @param {number | null} amount @param {string} unit @returns {string} */
