@@ -9,7 +9,7 @@ from llmendpoint_common.contracts.loadrun import (
     RunLoad,
     RunStage,
 )
-from llmendpoint_common.results.words import plural, span
+from llmendpoint_common.results.words import plural, spaced, span
 
 
 def load_sentence(document: RunDocument) -> str:
@@ -28,6 +28,11 @@ def load_sentence(document: RunDocument) -> str:
 def is_met(result: ObjectiveResult, *, partial: bool) -> bool | None:
     """Return whether an objective was met. None if it was not judged."""
     return None if partial or not result.judged or result.measured == NOTHING_MEASURED else result.met
+
+
+def measured_text(measured: str) -> str:
+    """Return what was measured for an objective, with a space before the unit. Empty if nothing was measured."""
+    return "" if measured == NOTHING_MEASURED else spaced(measured)
 
 
 def _shape(load: RunLoad) -> str:

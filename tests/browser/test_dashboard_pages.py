@@ -349,6 +349,19 @@ def test_a_change_to_nearly_nothing_is_a_number(machine: Pages, open_page: OpenP
     assert "\N{MINUS SIGN}99.8 %" in tab.locator("tbody tr").filter(has_text="server queue p95").inner_text()
 
 
+@pytest.mark.parametrize(
+    ("state", "words"), [(c.RunState.RUNNING, "nothing measured yet"), (c.RunState.ENDED, "nothing measured")]
+)
+def test_an_objective_of_which_nothing_was_measured_says_so_once(
+    open_page: OpenPage, state: c.RunState, words: str
+) -> None:
+    row = c.LoadTestRow(key="first", name="first", origin=c.Origin.MACHINE, state=state,
+                        objectives=(c.ObjectiveState(text="TTFT p95 ≤ 2 s"),))  # fmt: skip
+    with serving(lambda hub: hub.upsert("loadtests", [row])) as pages:
+        tab = open_page(pages, "#/loadtests?run=first")
+        assert tab.locator(".objectives .soft").inner_text() == words
+
+
 def test_a_key_that_the_endpoint_refuses_is_marked_and_is_only_sent_to_start_a_run(
     machine: Pages, open_page: OpenPage
 ) -> None:

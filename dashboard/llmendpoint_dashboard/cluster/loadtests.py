@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmendpoint_common.contracts.cluster import LOADTEST, LoadTestCondition, LoadTestReason
-from llmendpoint_common.contracts.loadrun import NOTHING_MEASURED, MetricName
+from llmendpoint_common.contracts.loadrun import MetricName
 from llmendpoint_common.diagnosis.findings import Finding
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_common.results.words import objective_text, spaced
@@ -33,6 +33,7 @@ from llmendpoint_dashboard.contract import (
     Percentiles,
     RunState,
 )
+from llmendpoint_dashboard.words import measured_text
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _objectives(spec: Manifest, status: Manifest) -> tuple[ObjectiveState, ...]:
 
 
 def _objective(item: Manifest) -> ObjectiveState:
-    metric, measured, threshold = text(item, "metric"), text(item, "measured"), text(item, "threshold")
+    metric, threshold, measured = text(item, "metric"), text(item, "threshold"), measured_text(text(item, "measured"))
     try:
         words = objective_text(MetricName(metric), number(item, "percentile"), threshold)
     except ValueError:
@@ -128,8 +129,8 @@ def _objective(item: Manifest) -> ObjectiveState:
         words = f"{metric} {spaced(threshold)}"
     met = item.get("met")
     # An objective that was not judged has no `met`.
-    is_judged = isinstance(met, bool) and bool(measured) and measured != NOTHING_MEASURED
-    return ObjectiveState(text=words, measured=spaced(measured), met=met if is_judged else None)
+    is_judged = isinstance(met, bool) and bool(measured)
+    return ObjectiveState(text=words, measured=measured, met=met if is_judged else None)
 
 
 def _percentiles(latency: Manifest) -> Percentiles | None:

@@ -27,7 +27,10 @@ class RunState(StrEnum):
 
 
 class ObjectiveState(Value, frozen=True, kw_only=True):
-    """An objective such as `TTFT p95 ≤ 2 s`. `measured` is text with a unit. `met` is None if nothing was measured."""
+    """An objective such as `TTFT p95 ≤ 2 s`.
+
+    `measured` is text with a unit, empty if nothing was measured. `met` is None if the objective was not judged.
+    """
 
     text: str
     measured: str = ""

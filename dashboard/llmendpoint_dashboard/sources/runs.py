@@ -27,7 +27,7 @@ from llmendpoint_common.contracts.loadrun import RESULT_KEY, RunDocument, RunPro
 from llmendpoint_common.contracts.loadrun.progress_file import PROGRESS_FILE
 from llmendpoint_common.contracts.loadrun.progress_file import RunState as FileState
 from llmendpoint_common.process.folder_lock import is_locked
-from llmendpoint_common.results.words import objective_text, spaced
+from llmendpoint_common.results.words import objective_text
 from llmendpoint_dashboard.contract import (
     LoadTestRow,
     ObjectiveState,
@@ -38,7 +38,7 @@ from llmendpoint_dashboard.contract import (
 )
 from llmendpoint_dashboard.sources.traffic import rounded
 from llmendpoint_dashboard.state import Hub, RowWriter
-from llmendpoint_dashboard.words import is_met, load_sentence
+from llmendpoint_dashboard.words import is_met, load_sentence, measured_text
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +249,7 @@ def _with_summary(row: LoadTestRow, summary: Summary) -> LoadTestRow:
         objectives=tuple(
             ObjectiveState(
                 text=objective_text(item.metric, item.percentile, item.threshold),
-                measured=spaced(item.measured),
+                measured=measured_text(item.measured),
                 met=is_met(item, partial=summary.partial),
             )
             for item in summary.slo
@@ -275,7 +275,8 @@ def _with_progress(row: LoadTestRow, progress: RunProgress) -> LoadTestRow:
         errors=progress.errors,
         requests_per_second=progress.requests_per_second,
         objectives=tuple(
-            ObjectiveState(text=item.text, measured=item.measured, met=item.met) for item in progress.objectives
+            ObjectiveState(text=item.text, measured=measured_text(item.measured), met=item.met)
+            for item in progress.objectives
         ),
         verdict="",
         reason="",

@@ -97,6 +97,14 @@ async def test_a_run_that_goes_shows_its_progress_and_no_verdict(folder: Folder)
     assert [(item.text, item.measured, item.met) for item in row.objectives] == [("TTFT p95 ≤ 1 s", "200 ms", True)]
 
 
+async def test_an_objective_of_which_nothing_was_measured_has_no_measured_value(folder: Folder) -> None:
+    folder.progress("a", objectives=(ObjectiveProgress("TTFT p95 ≤ 1 s", "nothing measured", None),))
+    ended = run([answered(at=second / 2, tokens=1) for second in range(100)], "tpot:p95=1s")
+    folder.write("b", "summary.json", msgspec.json.encode(ended))
+    rows = await folder.rows()
+    assert [(item.measured, item.met) for key in "ab" for item in rows[key].objectives] == [("", None)] * 2
+
+
 async def test_progress_is_followed(folder: Folder) -> None:
     folder.progress("a", FileState.WAITING, percent=0)
     assert (await folder.rows())["a"].state is RunState.WAITING

@@ -33,7 +33,7 @@ export function Objectives({ rows, isFinal }) {
   if (rows.length === 0) return html`<p class="soft">This run has no objectives.</p>`;
   return html`<ul class="objectives" aria-label="Objectives">${rows.map((row) => html`<li key=${row.text}>
     <${Met} met=${row.met} isFinal=${isFinal} /><span>${row.text}</span>
-    <span class="soft">${row.measured ? `measured ${row.measured}` : "nothing measured yet"}</span>
+    <span class="soft">${row.measured ? `measured ${row.measured}` : isFinal ? "nothing measured" : "nothing measured yet"}</span>
   </li>`)}</ul>`;
 }
 
