@@ -21,8 +21,8 @@ from support.servers import StartSidecar
 from support.waiting import eventually
 
 EXCHANGES: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("exchanges.json").read_text())
-#: The one header that the proxy makes; Host is Ollama's own.
-MADE = b"x-request-id"
+#: The headers that the proxy adds; Host is Ollama's own.
+MADE = (b"x-request-id", b"via")
 
 
 class Player:
@@ -86,7 +86,7 @@ async def ask(port: int, request: bytes, size: int) -> bytes:
 def lines_of(request: bytes) -> tuple[Counter[bytes], bytes]:
     """Return the lines of a request, without those that the proxy sets, and its body."""
     head, _, body = request.partition(b"\r\n\r\n")
-    own = (MADE, b"host")
+    own = (*MADE, b"host")
     return Counter(line for line in head.split(b"\r\n") if line.partition(b":")[0].lower() not in own), body
 
 
