@@ -94,7 +94,7 @@ async def test_a_renewal_without_response_is_given_up_and_tried_again(
     server.hangs = True
     clock.now += 5.1
     elector._wake.set()
-    await eventually(lambda: elector.error == "TimeoutError")
+    await eventually(lambda: elector.error == "timed out")
     assert found.may_write("x")
     clock.now += 5
     assert not found.may_write("x")
