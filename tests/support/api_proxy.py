@@ -63,6 +63,10 @@ class ApiProxy:
             self._port = runner.addresses[0][1]
             await self._stopped.wait()
             self._stopping()
+            # A process that was killed or stopped does not answer the end of a TLS connection.
+            for connection in runner.server.connections if runner.server is not None else ():
+                if connection.transport is not None:
+                    connection.transport.abort()
             await runner.cleanup()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
