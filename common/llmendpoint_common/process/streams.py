@@ -105,6 +105,6 @@ def _lost(error: OSError, files: Path | None) -> StdoutError:
 
 
 def _discard_output() -> None:
-    """Write what is left to the null device: Python flushes stdout again when it ends, which must not fail either."""
+    """Redirect stdout to the null device. Python flushes stdout again at exit, and would report another error."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

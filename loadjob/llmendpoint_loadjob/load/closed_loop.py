@@ -45,7 +45,7 @@ class ClosedLoop:
         return self._limit is not None and self._started >= self._limit
 
     def start(self, crew: Crew) -> None:
-        """Start the users of the pod. The load ends at once if its share of the maximum of requests is 0."""
+        """Start the users of the pod. End the load immediately if the pod's share of `maxRequests` is 0."""
         if self.is_exhausted:
             self.window.close()
         for number in range(round(self.curve.peak)):

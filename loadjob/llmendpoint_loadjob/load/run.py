@@ -70,7 +70,7 @@ def check_slice(document: RunDocument, part: tuple[int, int]) -> None:
 
 
 def _limit_of(document: RunDocument, part: Slice) -> int | None:
-    """Return how many requests a pod may have in flight in an open loop, or None if there is no limit."""
+    """Return the maximum number of requests in flight of a pod in an open loop, or None if it is not limited."""
     limit = document.load.max_in_flight
     return None if limit is None else part.share_of(limit)
 

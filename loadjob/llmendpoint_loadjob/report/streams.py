@@ -40,7 +40,7 @@ def print_sentence(console: Console, sentence: Text) -> None:
 
 
 def _begins_of_lines(sentence: str, width: int) -> list[int]:
-    """Return where the second line and the later ones begin. Rich itself would divide words that are too long."""
+    """Return the offset of each line after the first. Rich is not used for this, because it divides long words."""
     begins: list[int] = []
     begin = 0
     for word in re.finditer(r"\S+", sentence):

@@ -18,7 +18,7 @@ _TIMEOUT = 0.3
 
 
 class Freezing(asyncio.Protocol):
-    """Answers a request at once, and then stops the event loop, which is also that of the client."""
+    """A server that answers a request immediately, and then blocks the event loop, in which the client runs too."""
 
     answer = ANSWER
 

@@ -45,7 +45,7 @@ class TestThrottling:
 
 
 class Lags:
-    """Keeps what is recorded about the event loop."""
+    """A recorder that keeps the delays of the event loop in lists."""
 
     def __init__(self) -> None:
         self.lags: list[float] = []
