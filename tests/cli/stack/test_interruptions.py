@@ -154,10 +154,10 @@ def test_what_an_interrupted_start_says_is_what_is_there(stack: LocalStack, name
 
 def test_interrupting_an_up_that_finds_a_stack_does_not_say_that_nothing_runs(stack: LocalStack) -> None:
     stack.up()
-    # The check of its health waits for a program that hangs.
+    # After this line, the check of its health waits for the sidecar, which hangs.
     os.kill(stack.record("sidecar").pid, signal.SIGSTOP)
     with started(stack, "up", *BARE) as up:
-        read_until(up, "llmendpoint down")
+        read_until(up, "The stack runs already")
         up.send_signal(signal.SIGINT)
         _, errors = up.communicate(timeout=60)
     assert "interrupted; the stack runs, as `llmendpoint status` shows, and `llmendpoint down` ends it" in errors
