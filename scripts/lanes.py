@@ -1,6 +1,8 @@
 """Run commands at the same time, each in a lane of its own: `lanes.py NAME COMMAND... [-- NAME COMMAND...]...`.
 
-After `++`, more lanes follow, which run when the ones before have ended.
+After `++`, more lanes follow, which run when the ones before have ended. After `??`, a last lane follows, whose command
+is pytest without tests. It repeats failed tests: if nothing but tests failed, and at most three of them, they run once
+more, when nothing else runs. Tests that pass then are named as unstable, and do not make the exit code 1.
 
 Each line of output is printed with the name of its lane, and written to `build/lanes/NAME.txt` without it. All lanes
 run to their end, so that one failure does not hide another. Then the end of the output of each failed lane is printed
@@ -22,10 +24,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 FOLDER = Path(__file__).parent.parent / "build" / "lanes"
-_LANE, _STAGE = "--", "++"
+_LANE, _STAGE, _REPEAT = "--", "++", "??"
+#: More failures are not the work of chance.
+_MOST_REPEATED = 3
 _SHOWN_LINES = 60
-#: Time for tests to stop their servers after an interrupt.
-_GRACE_SECONDS = 30
+#: Time for tests to stop their servers, or to remove what they made in a cluster, after an interrupt.
+_GRACE_SECONDS = 120
+#: How pytest names a failed test, before the reason, and its exit code if tests failed and nothing else did.
+_FAILED = re.compile(r"(?:FAILED|ERROR) (\S+\.py(?:::.*?)?)(?: - .*)?$")
+_TESTS_FAILED = 1
 #: The last line of pytest. It has no "=" with --quiet.
 _PASSED = re.compile(r"^=* ?(?:\d+ \w+, )*(\d+) passed\b.* in [\d.]+s")
 
@@ -51,21 +58,50 @@ class Lane:
     @property
     def failures(self) -> list[str]:
         """The lines in which pytest names what failed. Empty if the command did not fail."""
-        return [line for line in self.lines if self.code and line.startswith(("FAILED ", "ERROR "))]
+        return [line for line in self.lines if self.code and _FAILED.match(line)]
+
+    @property
+    def failed_tests(self) -> list[str]:
+        """The IDs of the tests that failed, each once."""
+        found = (_FAILED.match(line) for line in self.failures)
+        return list(dict.fromkeys(match[1] for match in found if match))
 
 
-def parse(words: Sequence[str]) -> list[list[Lane]]:
-    """Return the lanes of each stage. Raises ValueError if a lane has no command, or a name is used twice."""
-    stages: list[list[Lane]] = []
+@dataclass
+class Plan:
+    """The lanes of each stage, and the lane that repeats failed tests, if there is one."""
+
+    stages: list[list[Lane]]
+    repeat: Lane | None = None
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes of all stages."""
+        return [lane for stage in self.stages for lane in stage]
+
+    def unstable(self) -> list[str]:
+        """Return the tests to repeat: all that failed. Empty if they are too many, or anything else failed."""
+        failed = [lane for lane in self.lanes if lane.code != 0]
+        tests = [test for lane in failed for test in lane.failed_tests]
+        only_tests = all(lane.code == _TESTS_FAILED and lane.failed_tests for lane in failed)
+        return tests if self.repeat and only_tests and len(tests) <= _MOST_REPEATED else []
+
+
+def parse(words: Sequence[str]) -> Plan:
+    """Return the lanes. Raises ValueError if a lane has no command, or a name is used twice."""
     names: set[str] = set()
-    for stage in _split(words, _STAGE):
-        stages.append([])
-        for part in _split(stage, _LANE):
-            if len(part) < 2 or part[0] in names:
-                raise ValueError(f"each lane needs a name of its own and a command: {' '.join(part) or _LANE}")
-            names.add(part[0])
-            stages[-1].append(Lane(part[0], part[1:]))
-    return stages
+
+    def lane(part: Sequence[str]) -> Lane:
+        if len(part) < 2 or part[0] in names:
+            raise ValueError(f"each lane needs a name of its own and a command: {' '.join(part) or _LANE}")
+        names.add(part[0])
+        return Lane(part[0], part[1:])
+
+    first, *repeat = _split(words, _REPEAT)
+    stages = [[lane(part) for part in _split(stage, _LANE)] for stage in _split(first, _STAGE)]
+    if len(repeat) > 1:
+        raise ValueError(f"{_REPEAT} may be there once")
+    return Plan(stages, lane(repeat[0]) if repeat else None)
 
 
 def _split(words: Sequence[str], separator: str) -> list[list[str]]:
@@ -78,10 +114,10 @@ def _split(words: Sequence[str], separator: str) -> list[list[str]]:
     return parts
 
 
-async def run(stages: Sequence[Sequence[Lane]]) -> int:
+async def run(plan: Plan) -> int:
     """Run all lanes to their end. Return the exit code: 0, 1 if a lane failed, or 130 if it was interrupted."""
     loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
-    lanes = [lane for stage in stages for lane in stage]
+    lanes = [*plan.lanes, *([plan.repeat] if plan.repeat else [])]
 
     def stop() -> None:
         interrupted.set()
@@ -92,17 +128,32 @@ async def run(stages: Sequence[Sequence[Lane]]) -> int:
         loop.add_signal_handler(number, stop)
     FOLDER.mkdir(parents=True, exist_ok=True)
     width = max(len(lane.name) for lane in lanes)
-    for stage in stages:
+    for stage in plan.stages:
         if not interrupted.is_set():
             await asyncio.gather(*(_run(lane, width) for lane in stage))
-    _report(lanes, width)
-    if interrupted.is_set():
-        return 130
-    return int(any(lane.code for lane in lanes))
+    unstable = [] if interrupted.is_set() else plan.unstable()
+    if plan.repeat and unstable:
+        plan.repeat.command = [*plan.repeat.command, *unstable]
+        await _run(plan.repeat, width)
+    code = 130 if interrupted.is_set() else _code(plan)
+    _report(lanes if unstable else plan.lanes, width)
+    if code == 0:
+        for test in unstable:
+            print(f"UNSTABLE: it failed, and passed when it ran alone: {test}")
+        if passed := sum(lane.passed for lane in lanes):
+            print(f"{passed} passed, 0 failed", flush=True)
+    return code
+
+
+def _code(plan: Plan) -> int:
+    """Return 0 if all lanes passed, or all failed tests passed when they were repeated."""
+    if plan.repeat and plan.repeat.code is not None:
+        return int(plan.repeat.code != 0)
+    return int(any(lane.code for lane in plan.lanes))
 
 
 def _report(lanes: Sequence[Lane], width: int) -> None:
-    """Print the end of each failed lane, the time of each lane, the failed tests, and how many tests passed."""
+    """Print the end of each failed lane, the time of each lane, and the failed tests."""
     for lane in lanes:
         if lane.code:
             print(f"!! {lane.name} FAILED with {lane.code}. The end of {FOLDER / lane.name}.txt:")
@@ -112,9 +163,6 @@ def _report(lanes: Sequence[Lane], width: int) -> None:
         print(f"{lane.name:{width}}   {result}")
     for lane in lanes:
         print("".join(f"{lane.name:{width}}   {line}\n" for line in lane.failures), end="")
-    passed = sum(lane.passed for lane in lanes)
-    if passed and not any(lane.code != 0 for lane in lanes):
-        print(f"{passed} passed, 0 failed")
     sys.stdout.flush()
 
 
@@ -156,11 +204,11 @@ async def _copy(lane: Lane, width: int, file: BinaryIO) -> None:
 def main() -> int:
     """Run the lanes of the command line. Return the exit code."""
     try:
-        stages = parse(sys.argv[1:])
+        plan = parse(sys.argv[1:])
     except ValueError as error:
         print(f"lanes.py: {error}", file=sys.stderr)
         return 2
-    return asyncio.run(run(stages))
+    return asyncio.run(run(plan))
 
 
 if __name__ == "__main__":

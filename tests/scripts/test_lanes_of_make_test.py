@@ -42,7 +42,7 @@ def stages(tmp_path: Path) -> list[dict[str, Selection]]:
     python.chmod(0o755)
     words = subprocess.run(["scripts/test", str(tmp_path)], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     _, *arguments = words.splitlines()
-    return [{lane.name: Selection(lane.command) for lane in stage} for stage in lanes.parse(arguments)]
+    return [{lane.name: Selection(lane.command) for lane in stage} for stage in lanes.parse(arguments).stages]
 
 
 def test_each_test_file_is_in_one_lane(stages: list[dict[str, Selection]]) -> None:
