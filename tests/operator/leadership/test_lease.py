@@ -85,16 +85,17 @@ async def test_it_creates_the_lease_checks_that_it_is_alone_and_gives_the_lease_
 async def test_a_renewal_without_response_is_given_up_and_tried_again(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "_TIMEOUT_SECONDS", 0.02)
     server, stopping = Server(), asyncio.Event()
     found = leadership(server)
     task = asyncio.create_task(found.run(stopping))
     await eventually(lambda: found.may_write("x"))
     elector = next(iter(found._electors.values()))
     server.hangs = True
-    clock.now += 5.1
-    elector._wake.set()
-    await eventually(lambda: elector.error == "timed out")
+    with monkeypatch.context() as patched:
+        patched.setattr(lease, "_TIMEOUT_SECONDS", 0.02)
+        clock.now += 5.1
+        elector._wake.set()
+        await eventually(lambda: elector.error == "timed out")
     assert found.may_write("x")
     clock.now += 5
     assert not found.may_write("x")
