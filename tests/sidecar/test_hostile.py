@@ -190,23 +190,6 @@ async def test_hundreds_of_slow_senders_are_ended_and_nobody_waits_for_them(
     assert answers[200:] == [b""] * 100
 
 
-async def test_a_connection_is_idle_only_from_the_end_of_its_last_response(
-    start_simulator: StartSimulator, start_sidecar: StartSidecar
-) -> None:
-    simulator = await start_simulator(ttft=2.5)
-    sidecar = await start_sidecar(simulator.port)
-    sidecar.proxy_service.proxy.timeouts = sidecar.proxy_service.proxy.timeouts._replace(keep_alive=2.0)
-    body = json.dumps({"model": "simulated", "messages": [], "stream": False}).encode()
-    request = b"POST /api/chat HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
-    writer.write(request)
-    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-    await asyncio.sleep(1.2)  # a sweep comes by: the request is old, its answer is not
-    writer.write(b"GET /api/version HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")
-    assert b"HTTP/1.1 200" in await reader.read()
-    writer.close()
-
-
 class Torrent:
     """An upstream whose responses never end."""
 

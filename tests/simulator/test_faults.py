@@ -87,14 +87,14 @@ async def test_a_fault_of_an_answer_that_is_not_streamed(
 async def test_a_stall_is_a_silence_after_which_the_stream_goes_on(
     start_simulator: StartSimulator, http: aiohttp.ClientSession
 ) -> None:
-    simulator = await start_simulator(tokens=6, faults=[{"fault": "stall", "after": 2, "seconds": 0.3}])
+    simulator = await start_simulator(tokens=6, faults=[{"fault": "stall", "after": 2, "seconds": 1.5}])
     loop = asyncio.get_running_loop()
     async with http.post(f"{simulator.url}/api/chat", json=BODY) as response:
         times = [loop.time() async for _ in response.content]
     assert len(times) == 7
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert gaps.index(max(gaps)) == 1
-    assert max(gaps) > 0.25
+    assert max(gaps) > 1
 
 
 async def test_a_hang_by_a_rule_concerns_one_request_and_ends_with_its_client(

@@ -189,8 +189,9 @@ async def test_the_ledger_says_by_how_much_the_server_was_late(
     start_known_latency: StartKnownLatency, http: aiohttp.ClientSession
 ) -> None:
     server = await start_known_latency(ttft=0.02, inter_token=0.0, tokens=1)
-    await lines_of(http, server.url)
-    (punctual,) = server.entries
+    for _ in range(5):
+        await lines_of(http, server.url)
+    punctual = min(exactness(entry).receive_lag for entry in server.entries)
 
     answer = asyncio.ensure_future(lines_of(http, server.url))
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -201,17 +202,17 @@ async def test_the_ledger_says_by_how_much_the_server_was_late(
 
     *_, late = server.entries
     assert exactness(late).receive_lag > 0.15
-    assert exactness(late).receive_lag > 10 * exactness(punctual).receive_lag
+    assert exactness(late).receive_lag > 10 * punctual
 
 
 async def test_the_ledger_says_by_how_much_a_chunk_was_late(
     start_known_latency: StartKnownLatency, http: aiohttp.ClientSession
 ) -> None:
-    server = await start_known_latency(ttft=0.1, inter_token=0.0, tokens=1)
+    server = await start_known_latency(ttft=1.0, inter_token=0.0, tokens=1)
     answer = asyncio.ensure_future(lines_of(http, server.url))
     await eventually(lambda: bool(server.entries))
 
-    time.sleep(0.3)  # The event loop of the server does not run.
+    time.sleep(1.3)  # The event loop of the server does not run.
     await answer
 
     (entry,) = server.entries

@@ -47,7 +47,7 @@ async def test_each_chunk_of_a_stream_is_a_chunk_of_http(start_simulator: StartS
 
 async def test_the_head_of_a_stream_comes_with_its_first_chunk(start_simulator: StartSimulator) -> None:
     """As Ollama's: a client that waits for the head waits for the first token."""
-    simulator = await start_simulator(ttft=0.3)
+    simulator = await start_simulator(ttft=2.0)
     reader, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
     writer.write(post())
     with pytest.raises(TimeoutError):

@@ -35,12 +35,13 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> 
 async def test_an_address_that_refuses_is_passed_over_immediately(
     client_of: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dialing, "_NEXT_ATTEMPT_SECONDS", 30.0)
     async with fault_server(answering(ANSWER)) as server:
         resolve_to(monkeypatch, ("::1", 1), ("127.0.0.1", 1), ("127.0.0.1", server.port))
         sample = await ask(client_of("http://service.example:80"))
     assert sample.error is None
     assert sample.connect is not None
-    assert sample.connect < 0.2
+    assert sample.connect < 30
 
 
 async def test_an_address_that_says_nothing_costs_a_quarter_of_a_second(

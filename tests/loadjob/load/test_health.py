@@ -60,7 +60,7 @@ class Lags:
 
 class TestLag:
     async def test_a_stop_of_the_event_loop_counts_as_long_as_it_lasts(self) -> None:
-        recorder = Lags()
+        recorder, started = Lags(), time.perf_counter()
         task = asyncio.create_task(watch_lag(time.perf_counter, recorder))
         await asyncio.sleep(0.03)
         begun = time.perf_counter()
@@ -72,7 +72,8 @@ class TestLag:
         assert max(recorder.lags) >= 0.48
         assert len([lag for lag in recorder.lags if lag > 0.1]) >= 38
         due, at = max(recorder.ticks, key=lambda tick: tick[1] - tick[0])
-        assert begun - 0.01 <= due <= begun + 0.02
+        # On a busy machine, this tick can be late before the stop begins.
+        assert started <= due <= begun + 0.02
         assert at >= ended
 
     def test_pauses_of_the_garbage_collector_are_measured(self) -> None:
