@@ -238,7 +238,7 @@ def test_a_proxy_that_hangs_while_it_ends_is_killed_before_its_time_is_over(stac
         os.kill(sidecar.pid, signal.SIGSTOP)
         output, errors = down.communicate(timeout=25)
     assert down.returncode == 0, errors
-    assert re.search(r"^sidecar: it has not answered for \d s, so it hangs, and was killed$", output, re.MULTILINE)
+    assert re.search(r"^sidecar: it has not answered for \d+ s, so it hangs, and was killed$", output, re.MULTILINE)
     assert stack.processes() == []
 
 
