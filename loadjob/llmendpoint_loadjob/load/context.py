@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from llmendpoint_loadjob.result.timings import Sample
 
 class Recording(LagRecording, Protocol):
     """The recorder, as far as the load fills it. `Recorder` describes the methods."""
+
+    notice_stop: Callable[[], None]
 
     def begin(self, at: float, measured_from: float, load_end: float = ...) -> None:
         """Set the start of the run, and the end of the warm-up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Protocol, Self
 LAG_INTERVAL = 0.01
 #: Delays that are filled in for one stop of the event loop: 10 s.
 _MAX_FILLED = 1000
+_RESOLUTION = 0.001
 _GC_THRESHOLDS = (50_000, 50, 100)
 
 
@@ -27,21 +29,42 @@ class LagRecording(Protocol):
         """Note when a tick of the timer was due, and when it came."""
 
 
-async def watch_lag(clock: Callable[[], float], recorder: LagRecording) -> None:
-    """Record the delays of the event loop until the task is cancelled.
+class LagWatch:
+    """Measures the delays of the event loop with a timer, while `run` runs.
 
     A stop of 1 s delays one tick of the timer, and would count as one of 100. Therefore the delays that the ticks in
     the stop would have had are recorded too, as in HdrHistogram's correction for coordinated omission.
     """
-    while True:
-        due = clock() + LAG_INTERVAL
-        await asyncio.sleep(LAG_INTERVAL)
-        now = clock()
-        lag = now - due
-        recorder.add_tick(due, now)
-        recorder.add_lag(lag)
+
+    def __init__(self, clock: Callable[[], float], recorder: LagRecording) -> None:
+        self._clock = clock
+        self._recorder = recorder
+        #: When the next tick is due.
+        self._due = math.inf
+
+    async def run(self) -> None:
+        """Record the delays until the task is cancelled."""
+        self._due = self._clock() + LAG_INTERVAL
+        try:
+            while True:
+                await asyncio.sleep(self._due - self._clock())
+                self.notice()
+        finally:
+            self.notice()
+            self._due = math.inf
+
+    def notice(self) -> None:
+        """Record the delay of the tick that is due, also if the event loop has not run it yet."""
+        now = self._clock()
+        lag = now - self._due
+        # The timers of an event loop can be early by their resolution.
+        if lag < -_RESOLUTION:
+            return
+        due, self._due = self._due, now + LAG_INTERVAL
+        self._recorder.add_tick(due, now)
+        self._recorder.add_lag(lag)
         for missed in range(1, min(_MAX_FILLED, int(lag / LAG_INTERVAL)) + 1):
-            recorder.add_lag(lag - missed * LAG_INTERVAL)
+            self._recorder.add_lag(lag - missed * LAG_INTERVAL)
 
 
 class GarbageWatch:

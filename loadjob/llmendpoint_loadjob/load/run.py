@@ -26,7 +26,7 @@ from llmendpoint_loadjob.load.backoff import Reachability
 from llmendpoint_loadjob.load.closed_loop import ClosedLoop
 from llmendpoint_loadjob.load.context import Context, Recording
 from llmendpoint_loadjob.load.curve import LoadCurve, curve_of, names_of_stages
-from llmendpoint_loadjob.load.health import GarbageWatch, rare_collections, throttled_seconds, watch_lag
+from llmendpoint_loadjob.load.health import GarbageWatch, LagWatch, rare_collections, throttled_seconds
 from llmendpoint_loadjob.load.limits import available_connections, check_connections
 from llmendpoint_loadjob.load.open_loop import OpenLoop, Slots
 from llmendpoint_loadjob.load.progress import Course
@@ -180,8 +180,10 @@ class LoadRun:
             # The pauses of users end with the load, which a closed loop knows from its start.
             end = math.inf if self.document.load.is_open or self._is_trace else self._window.begin + self._curve.end
             self.recorder.begin(self._window.begin, self._window.measured_from, end)
+            lag = LagWatch(self.clock, self.recorder)
+            self.recorder.notice_stop = lag.notice
             watches = [asyncio.create_task(task) for task in (
-                watch_lag(self.clock, self.recorder), self._watch(throttled), self._probe())]  # fmt: skip
+                lag.run(), self._watch(throttled), self._probe())]  # fmt: skip
             try:
                 await self._load(context)
             finally:

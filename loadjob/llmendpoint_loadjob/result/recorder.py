@@ -7,6 +7,8 @@ from its user. `record` takes a few microseconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llmendpoint_common.contracts.loadrun import (
     MAX_CATEGORIES,
     MAX_CATEGORY_LENGTH,
@@ -55,6 +57,8 @@ class Recorder:
         self._load_end = float("inf")
         self._step_ends: list[float] = []
         self._standstills = Standstills()
+        #: Called before silences are settled: it adds the tick of the event loop that is due, if it is late.
+        self.notice_stop: Callable[[], None] = lambda: None
 
     # ---- the course of the run
 
@@ -91,6 +95,7 @@ class Recorder:
     def finish(self, at: float, *, interrupted: bool = False) -> Measurements:
         """Note the end of the run, and return the measurements. It can be called again for a later state."""
         measurements = self.measurements
+        self.notice_stop()
         self._add_silences()
         end = min(self._load_end, at)
         measurements.warmup = round(max(0.0, min(self._measured_from, end) - self._begin) * MICROSECONDS)

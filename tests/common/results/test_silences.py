@@ -111,6 +111,16 @@ def test_a_silence_is_compared_with_standstills_that_were_measured_before_and_af
     assert (silences.count, silences.sum) == (2, 4.0)
 
 
+def test_a_standstill_is_known_before_a_partial_summary_settles_a_silence() -> None:
+    """The event loop may read the sockets and make a summary before it measures its own delay."""
+    recorder = Recorder(document_of())
+    recorder.begin(0.0, 0.0, LOAD_SECONDS)
+    recorder.add_tick(9.98, 9.98)
+    recorder.add_silence(10.0, 15.0)
+    recorder.notice_stop = lambda: recorder.add_tick(9.99, 15.0)
+    assert recorder.snapshot(15.0).silences.sum == 0.0
+
+
 def test_a_server_that_sends_its_tokens_in_large_pieces_is_not_silent() -> None:
     document = document_of("ttft:p95=1s", concurrency=8)
     recorder = Recorder(document)

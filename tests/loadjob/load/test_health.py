@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_common.process.errors import FileLimitError
-from llmendpoint_loadjob.load.health import GarbageWatch, rare_collections, throttled_seconds, watch_lag
+from llmendpoint_loadjob.load.health import GarbageWatch, LagWatch, rare_collections, throttled_seconds
 from llmendpoint_loadjob.load.limits import available_connections, check_connections
 from llmendpoint_loadjob.load.timer import LoopTimer, PreciseTimer, timer_of
 
@@ -61,7 +61,7 @@ class Lags:
 class TestLag:
     async def test_a_stop_of_the_event_loop_counts_as_long_as_it_lasts(self) -> None:
         recorder, started = Lags(), time.perf_counter()
-        task = asyncio.create_task(watch_lag(time.perf_counter, recorder))
+        task = asyncio.create_task(LagWatch(time.perf_counter, recorder).run())
         await asyncio.sleep(0.03)
         begun = time.perf_counter()
         time.sleep(0.5)
@@ -75,6 +75,34 @@ class TestLag:
         # On a busy machine, this tick can be late before the stop begins.
         assert started <= due <= begun + 0.02
         assert at >= ended
+
+    async def test_a_stop_can_be_noticed_before_the_next_tick_and_counts_once(self) -> None:
+        recorder = Lags()
+        watch = LagWatch(time.perf_counter, recorder)
+        watch.notice()
+        task = asyncio.create_task(watch.run())
+        await asyncio.sleep(0.03)
+        time.sleep(0.3)
+        watch.notice()
+        due, at = recorder.ticks[-1]
+        assert at - due >= 0.28
+        await asyncio.sleep(0.03)
+        task.cancel()
+        assert len([1 for due, at in recorder.ticks if at - due >= 0.28]) == 1
+
+    async def test_a_stop_is_noticed_at_the_end(self) -> None:
+        recorder = Lags()
+        watch = LagWatch(time.perf_counter, recorder)
+        task = asyncio.create_task(watch.run())
+        await asyncio.sleep(0.03)
+        time.sleep(0.3)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert max(recorder.lags) >= 0.28
+        count = len(recorder.lags)
+        time.sleep(0.02)
+        watch.notice()
+        assert len(recorder.lags) == count
 
     def test_pauses_of_the_garbage_collector_are_measured(self) -> None:
         with GarbageWatch() as watch:
