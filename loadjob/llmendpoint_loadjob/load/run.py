@@ -35,7 +35,7 @@ from llmendpoint_loadjob.load.schedule import Schedule, Slice, schedule_of, sche
 from llmendpoint_loadjob.load.sender import Sender, SendingClient
 from llmendpoint_loadjob.load.sweep import Sweep
 from llmendpoint_loadjob.load.timer import LoopTimer, timer_of
-from llmendpoint_loadjob.load.window import Crew, Ending, Window
+from llmendpoint_loadjob.load.window import Crew, Ending, Window, wait_awake
 from llmendpoint_loadjob.result.timings import Sample
 
 log = logging.getLogger(__name__)
@@ -288,13 +288,13 @@ class LoadRun:
             seconds = 0.0
         self._course.drain_until = self.clock() + seconds
         if sending is not None:
-            await asyncio.wait((sending,), timeout=seconds)
+            seconds = await wait_awake(lambda: () if sending.done() else (sending,), seconds)
             if sending.done() and not sending.cancelled():
                 sending.result()
             await _cancel(sending)
             # Tasks that were created just now have to start before they can end as unfinished.
             await asyncio.sleep(0)
-        await self._crew.wait(max(0.0, self._course.drain_until - self.clock()))
+        await self._crew.wait(seconds)
         self.client.abort()
         await self._crew.wait(_ABORT_SECONDS)
         await self._crew.cancel()

@@ -5,9 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from enum import StrEnum
 from typing import Any
+
+
+#: A wait is made of steps of this length, in seconds, so that a stop of the process takes one of them at most.
+_STEP_SECONDS = 1.0
+#: Delay of a step that is a stop of the process, and the time for reading what has arrived meanwhile, in seconds.
+_STOP_SECONDS = 0.1
+_READ_SECONDS = 0.25
+#: Turns of the event loop after which it has read what had arrived before: uvloop runs timers first.
+_TURNS = 2
 
 
 class Ending(StrEnum):
@@ -85,12 +94,9 @@ class Crew:
         task.add_done_callback(self._ended)
         return task
 
-    async def wait(self, seconds: float | None = None) -> None:
-        """Wait until no task is left, at most for `seconds`. Raises the first exception of a task."""
-        loop = asyncio.get_running_loop()
-        deadline = math.inf if seconds is None else loop.time() + seconds
-        while self._tasks and (remaining := deadline - loop.time()) > 0:
-            await asyncio.wait(self._tasks, timeout=None if remaining == math.inf else remaining)
+    async def wait(self, seconds: float) -> None:
+        """Wait until no task is left, as `wait_awake`. Raises the first exception of a task."""
+        await wait_awake(lambda: self._tasks, seconds)
         self.check()
 
     async def cancel(self) -> None:
@@ -111,3 +117,23 @@ class Crew:
         if not task.cancelled() and task.exception() is not None and self._failure is None:
             self._failure = task.exception()
             self._on_failure()
+
+
+async def wait_awake(tasks: Callable[[], Collection[asyncio.Task[None]]], seconds: float) -> float:
+    """Wait until no task is left, at most for so many seconds in which the process ran. Returns how many are left.
+
+    A process that was stopped (SIGSTOP, a busy machine) has read nothing meanwhile, so what has arrived is read first.
+    """
+    loop = asyncio.get_running_loop()
+    remaining, was_stopped = seconds, False
+    while (waiting := tasks()) and (remaining > 0 or was_stopped):
+        step = min(remaining, _STEP_SECONDS) if remaining > 0 else _READ_SECONDS
+        begun = loop.time()
+        _, late = await asyncio.wait(waiting, timeout=step)
+        elapsed = loop.time() - begun
+        was_stopped = remaining > 0 and elapsed > step + _STOP_SECONDS
+        remaining -= step if late else min(elapsed, step)
+    for _ in range(_TURNS):
+        if tasks():
+            await asyncio.sleep(0)
+    return max(0.0, remaining)
