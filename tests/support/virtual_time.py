@@ -38,6 +38,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Return the virtual time in seconds."""
         return self._virtual.now
 
+    def pass_time(self, seconds: float) -> None:
+        """Let the time pass."""
+        self._virtual.now += seconds
+
 
 def run_virtually(main: Callable[[Callable[[], float]], Coroutine[Any, Any, T]]) -> T:
     """Run `main(clock)` in virtual time, and return its result."""
@@ -46,3 +50,10 @@ def run_virtually(main: Callable[[Callable[[], float]], Coroutine[Any, Any, T]])
         return loop.run_until_complete(main(loop.time))
     finally:
         loop.close()
+
+
+def stop_virtually(seconds: float) -> None:
+    """Let the virtual time of the running loop pass while it does nothing else, as a long computation does."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.pass_time(seconds)

@@ -47,12 +47,15 @@ class ObjectiveCounts(msgspec.Struct):
     within: _Count = 0
     unknown: _Count = 0
     not_applicable: _Count = 0
+    #: Those of `within` that miss the threshold if they are measured from the time at which they were due.
+    late: _Count = 0
 
     def merge(self, other: ObjectiveCounts) -> None:
         """Add the counts of another group."""
         self.within += other.within
         self.unknown += other.unknown
         self.not_applicable += other.not_applicable
+        self.late += other.late
 
 
 class Group(msgspec.Struct):
@@ -66,6 +69,8 @@ class Group(msgspec.Struct):
     requests: _Count = 0
     errors: _Count = 0
     attained: _Count = 0
+    #: Those of `attained` that do not attain if they are measured from the time at which they were due.
+    attained_late: _Count = 0
     #: Answered requests of which it is unknown if they met every latency objective.
     attainment_unknown: _Count = 0
     completed: _Count = 0
@@ -150,7 +155,7 @@ class Step(msgspec.Struct):
 
     `met` is how the search of a sweep has judged the rate, or None. `growth` is by how many microseconds the latencies
     grew through the step, or 0 if the server kept up. A rate at which they grow is too high, whatever the objectives
-    say.
+    say. `is_late` is whether the rate could have met the objectives if the load generator had sent requests in time.
     """
 
     name: _Name = ""
@@ -161,6 +166,7 @@ class Step(msgspec.Struct):
     group: Group = field(default_factory=Group)
     met: bool | None = None
     growth: _Count = 0
+    is_late: bool = False
 
 
 class ModelLoad(msgspec.Struct, frozen=True, order=True):

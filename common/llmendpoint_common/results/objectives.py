@@ -106,6 +106,18 @@ def judge_group(group: Group, objectives: tuple[Objective, ...]) -> tuple[Judged
     )
 
 
+def are_met_on_time(group: Group, objectives: tuple[Objective, ...]) -> bool:
+    """Return whether the objectives that a group has met are met too from the time at which each request was due.
+
+    A delay of up to MAX_LAG_P99 is normal.
+    """
+    return all(
+        _is_met_on_time(item, group, index)
+        for index, item in enumerate(judge_group(group, objectives))
+        if item.state is State.MET
+    )
+
+
 def could_be_other(judged: Judged, group: Group, objectives: tuple[Objective, ...], lag: float) -> bool:
     """Return whether an objective could have the other state if the delays of the load generator are taken away.
 
@@ -127,6 +139,20 @@ def could_be_other(judged: Judged, group: Group, objectives: tuple[Objective, ..
     if metric.name is MetricName.TPOT:
         return histogram.count_to(max(0.0, objective.threshold - change)) - allowance < rank
     return False
+
+
+def _is_met_on_time(judged: Judged, group: Group, index: int) -> bool:
+    if judged.metric.is_latency:
+        counts = group.objectives[index]
+        return counts.within - counts.late >= rank_of(judged.objective.percentile or 50, judged.requests)
+    if judged.metric.name is MetricName.ATTAINMENT:
+        return group.attained - group.attained_late >= _wanted(judged.objective, judged.requests)
+    return True
+
+
+def _wanted(objective: Objective, requests: int) -> int:
+    """Return how many requests have to attain."""
+    return ceil(objective.threshold * requests - _ROUNDING)
 
 
 def _judge_latency(group: Group, index: int, objective: Objective) -> Judged:
@@ -171,7 +197,7 @@ def _judge_share(group: Group, objective: Objective) -> Judged:
         is_met, is_missed = hits <= floor(objective.threshold * requests + _ROUNDING), True
     else:
         hits = group.attained
-        wanted = ceil(objective.threshold * requests - _ROUNDING)
+        wanted = _wanted(objective, requests)
         is_met, is_missed = hits >= wanted, hits + group.attainment_unknown < wanted
     if not is_met and not is_missed:
         return Judged(objective, State.UNKNOWN, requests)
@@ -193,7 +219,7 @@ def _could_attain(judged: Judged, group: Group, objectives: tuple[Objective, ...
             limit = objective.threshold + lag_share(metric, group, lag)
             missed = max(missed, histogram.count - histogram.count_to(limit))
     possible = group.answered - missed + ceil(judged.requests / 100)
-    return possible >= ceil(judged.objective.threshold * judged.requests - _ROUNDING)
+    return possible >= _wanted(judged.objective, judged.requests)
 
 
 def lag_share(metric: Metric, group: Group, lag: float) -> float:

@@ -32,7 +32,7 @@ from llmendpoint_common.results.differences import as_json
 from llmendpoint_common.results.histogram import MICROSECONDS, Histogram, rank_of
 from llmendpoint_common.results.join import audit_of
 from llmendpoint_common.results.measurements import Group, Measurements, Step
-from llmendpoint_common.results.objectives import Judged, State, judge_group
+from llmendpoint_common.results.objectives import Judged, State, are_met_on_time, judge_group
 from llmendpoint_common.results.regression import compare
 from llmendpoint_common.results.unknown import unknown_sentences
 from llmendpoint_common.results.verdict import Evidence, judge
@@ -241,7 +241,12 @@ def step_result(step: Step, document: RunDocument) -> StepResult:
     states = {item.state for item in judge_group(step.group, document.objectives)}
     met = states == {State.MET} if states and states <= {State.MET, State.MISSED} else None
     met = False if State.MISSED in states else met
-    has_only_grown = step.met is False and step.growth > 0 and met is not False
+    is_on_time = not step.is_late and are_met_on_time(step.group, document.objectives)
+    reason = ""
+    if step.met is False and step.growth > 0 and met is not False:
+        reason = f"latencies grew by {format_duration(step.growth / MICROSECONDS)}"
+    elif met and not is_on_time:
+        met, reason = False, "requests were sent late"
     return StepResult(
         name=step.name,
         offered_rate=step.offered_rate,
@@ -252,7 +257,7 @@ def step_result(step: Step, document: RunDocument) -> StepResult:
         ttft=percentiles(step.group.histogram("ttft")),
         request_latency=percentiles(step.group.histogram("request_latency")),
         met=met if step.met is None else step.met,
-        reason=f"latencies grew by {format_duration(step.growth / MICROSECONDS)}" if has_only_grown else "",
+        reason=reason,
     )
 
 

@@ -193,13 +193,9 @@ def _delayed(evidence: Evidence) -> Judgement | None:
     late = list(sent_late(evidence.measurements, evidence.document, evidence.judged))
     if late:
         return _client_limited(late)
-    doubtful = _doubtful_steps(evidence)
-    if doubtful:
-        rates = ", ".join(doubtful)
-        if len(doubtful) > _MAX_NAMES:
-            rates = f"{len(doubtful)} rates ({doubtful[0]} to {doubtful[-1]})"
-        return _client_limited([f"{_lag_sentence(evidence)}, which can be why the objectives were missed at {rates}"])
-    return None
+    lowered = {"it sent requests late": _late_rates(evidence), _lag_sentence(evidence): _doubtful_rates(evidence)}
+    causes = [f"{cause}, which can be why the objectives were missed at {at}" for cause, at in lowered.items() if at]
+    return _client_limited(causes) if causes else None
 
 
 def _passed(evidence: Evidence) -> Judgement | None:
@@ -222,7 +218,8 @@ def _is_saturated(evidence: Evidence) -> bool:
     if evidence.document.load.sweep is None:
         return measurements.saturation is not None and bool(evidence.judged)
     is_without_result = measurements.sweep is not None and measurements.sweep.rate is None
-    return is_without_result and all(judged.state is State.MET for judged in evidence.judged)
+    is_kept_up = all(judged.state is State.MET for judged in evidence.judged)
+    return is_without_result and is_kept_up and not _late_rates(evidence)
 
 
 def _missed(evidence: Evidence) -> list[Judged]:
@@ -235,7 +232,7 @@ def _is_doubtful(evidence: Evidence, judged: Judged) -> bool:
     return lag > MAX_LAG_P99 and could_be_other(judged, evidence.group, evidence.document.objectives, lag)
 
 
-def _doubtful_steps(evidence: Evidence) -> list[str]:
+def _doubtful_rates(evidence: Evidence) -> str:
     """Return the rates of a sweep, the lowest first, that were too high and could have met all without the delays.
 
     Each of them lowers the result of the sweep.
@@ -243,7 +240,7 @@ def _doubtful_steps(evidence: Evidence) -> list[str]:
     measurements, objectives = evidence.measurements, evidence.document.objectives
     lag = _lag(measurements)
     if measurements.sweep is None or lag <= MAX_LAG_P99:
-        return []
+        return ""
     names: list[str] = []
     for step in sorted(measurements.steps, key=lambda step: step.offered_rate):
         missed = [judged for judged in judge_group(step.group, objectives) if judged.state is State.MISSED]
@@ -251,7 +248,21 @@ def _doubtful_steps(evidence: Evidence) -> list[str]:
             continue
         if step.name not in names and all(could_be_other(item, step.group, objectives, lag) for item in missed):
             names.append(step.name)
-    return names
+    return _named(names)
+
+
+def _late_rates(evidence: Evidence) -> str:
+    """Return the rates of a sweep that the load generator itself made too high, or nothing.
+
+    Each of them lowers the result of the sweep.
+    """
+    steps = sorted(evidence.measurements.steps, key=lambda step: step.offered_rate)
+    return _named(list(dict.fromkeys(step.name for step in steps if step.is_late)))
+
+
+def _named(rates: Sequence[str]) -> str:
+    """Return rates as a text, the lowest first."""
+    return ", ".join(rates) if len(rates) <= _MAX_NAMES else f"{len(rates)} rates ({rates[0]} to {rates[-1]})"
 
 
 def _lag_sentence(evidence: Evidence) -> str:

@@ -34,7 +34,7 @@ class Recording(LagRecording, Protocol):
     def end_step(self, index: int, at: float) -> None:
         """Note the end of the load of a step."""
 
-    def judge_step(self, index: int, *, is_met: bool, growth: float) -> None:
+    def judge_step(self, index: int, *, is_met: bool, growth: float, is_late: bool) -> None:
         """Note how the search has judged a rate."""
 
     def finish(self, at: float, *, interrupted: bool = False) -> object:
@@ -48,6 +48,9 @@ class Recording(LagRecording, Protocol):
 
     def set_sweep(self, result: SweepResult) -> None:
         """Set the result of a sweep."""
+
+    def skip(self, scheduled: float, step: int | None = None, *, held: bool) -> None:
+        """Count a request that was due and never sent."""
 
     def record(self, sample: Sample) -> None:
         """Add a request that has ended."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from llmendpoint_common.contracts.loadrun import METRICS, MetricName, Objective
+from llmendpoint_common.results.delivery import MIN_SENT_SHARE, SCHEDULED
+from llmendpoint_common.results.objectives import MAX_LAG_P99
 from llmendpoint_loadjob.result.timings import Sample
 
 #: A server whose latency grows by more than this share of the time has a backlog that grows.
@@ -42,16 +44,42 @@ class _Regression:
         return slope, math.sqrt(residual / (count - 2) / spread)
 
 
+class _Counts:
+    """Requests of a step whose latencies contain a delay before they were sent, by whether they met the thresholds."""
+
+    def __init__(self, objectives: Sequence[Objective]) -> None:
+        self.beyond = [0] * len(objectives)
+        self.attained = 0
+        self.unsent = 0
+        self._objectives = objectives
+
+    def note(self, values: Sequence[float | None], delay: float, *, attains: bool) -> None:
+        """Count a request by its values for the objectives: None if it has none, infinite if it was not answered."""
+        for index, (value, objective) in enumerate(zip(values, self._objectives, strict=True)):
+            if value is None:
+                continue
+            is_late = delay > MAX_LAG_P99 and MetricName(objective.metric) in SCHEDULED
+            if value > objective.threshold or (is_late and value + delay > objective.threshold + MAX_LAG_P99):
+                self.beyond[index] += 1
+                attains = False
+        self.attained += attains
+
+
 class StepJudge:
-    """Counts the requests of a step, without keeping them."""
+    """Counts the requests of a step, without keeping them.
+
+    Latencies count from the time at which requests were due, as users would have waited. A step that was missed only
+    because the load generator itself sent requests late, or did not send them, `is_late`.
+    """
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self.requests = 0
         self._errors = 0
-        self._attained = 0
         self._objectives = objectives
         self._known = [0] * len(objectives)
-        self._beyond = [0] * len(objectives)
+        #: With every delay before the sending, and with those only that the maximum of requests in flight caused.
+        self._due = _Counts(objectives)
+        self._wanted = _Counts(objectives)
         self._trend = _Regression()
 
     def note(self, sample: Sample) -> None:
@@ -59,21 +87,23 @@ class StepJudge:
         self.requests += 1
         has_failed = sample.error is not None
         self._errors += has_failed
-        attains = not has_failed
-        for index, objective in enumerate(self._objectives):
-            metric = METRICS[MetricName(objective.metric)]
-            if not metric.is_latency:
-                continue
-            value = None if has_failed else getattr(sample, metric.field)
-            if value is None and not has_failed:
-                continue
-            self._known[index] += 1
-            if value is None or value > objective.threshold:
-                self._beyond[index] += 1
-                attains = False
-        self._attained += attains
-        ttft = sample.ttft_scheduled
-        self._trend.add(sample.scheduled, sample.ended - sample.scheduled if ttft is None else ttft)
+        values = [self._value(sample, objective) for objective in self._objectives]
+        for index, value in enumerate(values):
+            self._known[index] += value is not None
+        self._due.note(values, sample.queue_delay, attains=not has_failed)
+        self._wanted.note(values, sample.held, attains=not has_failed)
+        ttft = sample.ttft
+        self._trend.add(sample.scheduled, sample.held + (sample.request_latency if ttft is None else ttft))
+
+    def skip(self, *, held: bool) -> None:
+        """Count a request that was due and not sent. `held` is whether the maximum of requests in flight is why."""
+        self._due.unsent += 1
+        self._wanted.unsent += held
+
+    @property
+    def unsent(self) -> int:
+        """Number of requests that were due and not sent."""
+        return self._due.unsent
 
     @property
     def is_measured(self) -> bool:
@@ -101,21 +131,40 @@ class StepJudge:
     @property
     def is_met(self) -> bool:
         """Whether every objective was measured and met, and the server kept up."""
-        return self.is_measured and self.keeps_up and all(map(self._meets, range(len(self._objectives))))
+        return self._is_met(self._due)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the step would have been met if the load generator had sent every request when it was due."""
+        return self._is_met(self._wanted) and not self.is_met
 
     def is_lost(self, expected: float) -> bool:
         """Return whether an objective on a latency is missed, however the rest of the expected requests end."""
         return any(
             beyond > _allowed(objective, expected) + 3 * math.sqrt(_allowed(objective, expected)) + 3
-            for objective, beyond in zip(self._objectives, self._beyond, strict=True)
+            for objective, beyond in zip(self._objectives, self._due.beyond, strict=True)
             if METRICS[MetricName(objective.metric)].is_latency
         )
 
-    def _meets(self, index: int) -> bool:
+    @staticmethod
+    def _value(sample: Sample, objective: Objective) -> float | None:
+        metric = METRICS[MetricName(objective.metric)]
+        if not metric.is_latency:
+            return None
+        value: float | None = getattr(sample, metric.field)
+        return value if sample.error is None else math.inf
+
+    def _is_met(self, counts: _Counts) -> bool:
+        is_sent = self.requests >= MIN_SENT_SHARE * (self.requests + counts.unsent)
+        numbers = range(len(self._objectives))
+        return self.is_measured and self.keeps_up and is_sent and all(self._meets(index, counts) for index in numbers)
+
+    def _meets(self, index: int, counts: _Counts) -> bool:
         objective = self._objectives[index]
         if METRICS[MetricName(objective.metric)].is_latency:
-            return self._beyond[index] <= _allowed(objective, self._known[index])
-        count = self._errors if objective.metric is MetricName.ERROR_RATE else self._attained
+            return counts.beyond[index] <= _allowed(objective, self._known[index])
+        is_errors = objective.metric is MetricName.ERROR_RATE
+        count = self._errors if is_errors else counts.attained
         return METRICS[MetricName(objective.metric)].meets(count / self.requests, objective.threshold)
 
 

@@ -73,17 +73,22 @@ class OpenLoop:
 
     async def close(self, schedule: Schedule, origin: float) -> None:
         """Count what was due before the end of the load, and could not be sent before the end of the drain."""
+        for number, turn in enumerate(self.unsent(schedule, origin, self._window.end)):
+            self._fail(turn)
+            if number % 500 == 0:
+                await asyncio.sleep(0)
+
+    def unsent(self, schedule: Schedule, origin: float, end: float) -> Iterator[Turn]:
+        """Yield what was due in this pod before the time `end`, and was not sent until `run` was cancelled."""
         current, self._current = self._current, None
-        if current is not None and current.due < self._window.end:
-            self._fail(current)
-        for number, due in enumerate(schedule):
-            if origin + due.offset >= self._window.end:
+        if current is not None and current.due < end:
+            yield current
+        for due in schedule:
+            if origin + due.offset >= end:
                 return
             prompt = next(self._prompts)
             if self._part.has(due.number):
-                self._fail(Turn(prompt, origin + due.offset, due.step))
-            if number % 500 == 0:
-                await asyncio.sleep(0)
+                yield Turn(prompt, origin + due.offset, due.step)
 
     async def _wait(self, at: float) -> None:
         if self._window.clock() < at:

@@ -99,37 +99,36 @@ class Sweep:
         origin = window.clock()
         plan.step = context.recorder.begin_step(f"{plan.rate:.4g} requests/s", plan.rate, origin + plan.settling)
         judge = StepJudge(context.document.objectives)
-        offered, end = await self._send(plan, judge)
+        end = await self._send(plan, judge)
         context.recorder.end_step(plan.step, max(end, origin + plan.settling))
         if window.is_over:
             return None
         self._measured += judge.requests
         seconds = end - origin - plan.settling
         is_constant = context.document.load.arrivals is Arrivals.CONSTANT
-        rate = plan.rate if is_constant or offered < 2 or seconds <= 0 else offered / seconds
+        # The last request of a step may be due at its very end.
+        is_as_planned = is_constant and judge.unsent <= 1
+        rate = plan.rate if is_as_planned or judge.requests < 2 or seconds <= 0 else judge.requests / seconds
         is_met = judge.is_met and not judge.is_lost(plan.expected)
         if judge.is_measured or judge.has_errors:
-            context.recorder.judge_step(plan.step, is_met=is_met, growth=judge.growth(seconds))
+            growth = judge.growth(seconds)
+            context.recorder.judge_step(plan.step, is_met=is_met, growth=growth, is_late=judge.is_late)
         self._search.note(rate, is_met=is_met)
         return judge
 
-    async def _send(self, plan: _Plan, judge: StepJudge) -> tuple[int, float]:
-        """Send a step and wait for its responses. Returns the number of its requests that count, and its end."""
+    async def _send(self, plan: _Plan, judge: StepJudge) -> float:
+        """Send a step and wait for its responses. Returns its end."""
         context, window = self._context, self._context.window
         origin = window.clock()
         loop = OpenLoop(context.sender, window, context.timer, context.slots, context.prompts, context.part)
-        offered = 0
-
-        def on_due(due: Due, at: float) -> None:
-            nonlocal offered
-            offered += due.step >= 0
 
         def on_end(due: Due, sample: Sample) -> None:
             if due.step >= 0:
                 judge.note(sample)
 
-        loop.on_due, loop.on_end = on_due, on_end
-        sending = asyncio.create_task(loop.run(self._schedule(plan), origin, context.crew))
+        loop.on_end = on_end
+        schedule = self._schedule(plan)
+        sending = asyncio.create_task(loop.run(schedule, origin, context.crew))
         try:
             end = await self._until_end(sending, origin + plan.seconds, plan, judge)
         finally:
@@ -137,7 +136,12 @@ class Sweep:
             with suppress(asyncio.CancelledError):
                 await sending
         await self._drain()
-        return offered, end
+        held = context.slots.is_wanted
+        for turn in loop.unsent(schedule, origin, end):
+            if turn.step >= 0:
+                context.recorder.skip(turn.due, turn.step, held=held)
+                judge.skip(held=held)
+        return end
 
     def _schedule(self, plan: _Plan) -> Schedule:
         load = self._context.document.load

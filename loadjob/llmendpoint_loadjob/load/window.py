@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Coroutine
 from enum import StrEnum
 from typing import Any
 
-
 #: A wait is made of steps of this length, in seconds, so that a stop of the process takes one of them at most.
 _STEP_SECONDS = 1.0
 #: Delay of a step that is a stop of the process, and the time for reading what has arrived meanwhile, in seconds.

@@ -12,9 +12,12 @@ from llmendpoint_common.contracts.loadrun import METRICS, MetricName, Objective
 from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.join import ClientRequest
 from llmendpoint_common.results.measurements import MAX_EXAMPLE, Group
+from llmendpoint_common.results.objectives import MAX_LAG_P99
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample
 
-_WITHIN, _BEYOND, _UNKNOWN, _NOT_APPLICABLE = range(4)
+_WITHIN, _BEYOND, _UNKNOWN, _NOT_APPLICABLE, _LATE = range(5)
+#: Delay of a request after which it was sent late, in microseconds.
+_MAX_DELAY = round(MAX_LAG_P99 * MICROSECONDS)
 #: Latencies of categories and steps. Those of the whole run have all others too.
 _PART_LATENCIES = ("ttft", "tpot", "request_latency")
 
@@ -74,13 +77,17 @@ class Reading:
             return _BEYOND
         value = self.values.get(limit.field)
         if value is not None:
-            return _WITHIN if value <= limit.microseconds else _BEYOND
+            if value > limit.microseconds:
+                return _BEYOND
+            on_time = self.values.get(f"{limit.field}_scheduled", 0)
+            return _LATE if on_time > limit.microseconds + _MAX_DELAY else _WITHIN
         return _NOT_APPLICABLE if limit.field == "tpot" and self._sample.output_tokens == 1 else _UNKNOWN
 
     def _add_states(self, group: Group) -> None:
         for limit, state in zip(self._limits, self._states, strict=True):
-            if state == _WITHIN:
+            if state in (_WITHIN, _LATE):
                 group.objectives[limit.number].within += 1
+                group.objectives[limit.number].late += state == _LATE
             elif state == _UNKNOWN:
                 group.objectives[limit.number].unknown += 1
             elif state == _NOT_APPLICABLE:
@@ -93,6 +100,7 @@ class Reading:
             group.attainment_unknown += 1
             return
         group.attained += 1
+        group.attained_late += _LATE in self._states
         group.attained_in_time += in_time
 
     def _add_all_latencies(self, group: Group) -> None:

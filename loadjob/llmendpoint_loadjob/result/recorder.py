@@ -84,12 +84,14 @@ class Recorder:
         self.measurements.steps[index].end = self._micro(at)
         self._step_ends[index] = at
 
-    def judge_step(self, index: int, *, is_met: bool, growth: float) -> None:
+    def judge_step(self, index: int, *, is_met: bool, growth: float, is_late: bool = False) -> None:
         """Note how the search of a sweep has judged a rate, and by how many seconds the latencies grew at it.
 
-        `growth` is 0 if the server kept up.
+        `growth` is 0 if the server kept up. `is_late` is whether the rate was missed because the load generator sent
+        requests late.
         """
         step = self.measurements.steps[index]
+        step.is_late = is_late
         step.met, step.growth = is_met, round(max(0.0, growth) * MICROSECONDS)
 
     def finish(self, at: float, *, interrupted: bool = False) -> Measurements:

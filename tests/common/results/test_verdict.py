@@ -766,6 +766,34 @@ def test_a_rate_at_which_the_load_generator_may_have_made_latencies_grow_cannot_
     assert "which can be why the objectives were missed at 8.0/s" in summary.message
 
 
+def test_a_rate_that_was_missed_because_requests_were_sent_late_cannot_be_told() -> None:
+    summary = sweep((1.0, 0.2), (8.0, 0.3), decisions={0: (True, 0.0), 1: (False, 0.0)}, late=(1,))
+    assert outcome(summary) == LIMITED
+    assert "It sent requests late, which can be why the objectives were missed at 8.0/s." in summary.message
+    assert [(step.met, step.reason) for step in summary.steps] == [(True, ""), (False, "requests were sent late")]
+
+
+def test_a_sweep_whose_lowest_rate_was_sent_late_is_not_saturated() -> None:
+    found = SweepResult(None, 0.0, 1.0, "The objectives were missed at the lowest rate.")
+    assert outcome(sweep((1.0, 0.1), found=found, decisions={0: (False, 0.0)}, late=(0,))) == LIMITED
+
+
+@pytest.mark.parametrize(("delay", "met"), [(0.95, False), (0.9, True)])
+def test_a_stage_that_met_its_objective_only_because_its_requests_were_sent_late_is_not_met(
+    delay: float, met: bool
+) -> None:
+    document = document_of("ttft:p95=1s", stages=(RunStage(50, rate=1.0), RunStage(50, rate=1.0)))
+    recorder = Recorder(document)
+    recorder.begin(0.0, 0.0, LOAD_SECONDS)
+    for index in range(2):
+        recorder.end_step(recorder.begin_step(f"stage {index + 1}", 1.0, 50.0 * index), 50.0 * index + 50)
+        for second in range(50):
+            due = 50.0 * index + second
+            recorder.record(answered(at=due + (delay if index else 0.0), scheduled=due, step=index))
+    summary = summarize(recorder.finish(LOAD_SECONDS), document)
+    assert [step.met for step in summary.steps] == [True, met]
+
+
 @pytest.mark.parametrize(("growth", "lag"), [(0.46, 0.3), (0.12, 0.0)])
 def test_latencies_that_grew_by_more_than_the_delays_explain_lower_a_sweep(growth: float, lag: float) -> None:
     assert outcome(sweep((1.0, 0.2), (8.0, 0.3), lag=lag, decisions={0: (True, 0.0), 1: (False, growth)})) == PASSED
@@ -777,10 +805,12 @@ def sweep(
     found: SweepResult | None = None,
     lag: float = 0.0,
     decisions: dict[int, tuple[bool, float]] | None = None,
+    late: tuple[int, ...] = (),
 ) -> Summary:
     """Return the result of a sweep over rates, each with the TTFT of its requests.
 
-    `decisions` are those of the search for the steps, and by how many seconds their latencies grew.
+    `decisions` are those of the search for the steps, and by how many seconds their latencies grew. `late` are the
+    steps that were missed because requests were sent late.
     """
     document = document_of("ttft:p95=1s", sweep={"max_rate": 10.0})
     recorder = Recorder(document)
@@ -791,7 +821,7 @@ def sweep(
             recorder.record(answered(ttft, at=10.0 * index, step=index))
         recorder.end_step(index, 10.0 * index + 9)
     for index, (is_met, growth) in (decisions or {}).items():
-        recorder.judge_step(index, is_met=is_met, growth=growth)
+        recorder.judge_step(index, is_met=is_met, growth=growth, is_late=index in late)
     recorder.end_load(10.0 * len(steps))
     recorder.add_lag(lag)
     recorder.set_sweep(found or SweepResult(1.0, 0.9, 1.1))

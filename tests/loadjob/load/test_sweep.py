@@ -20,7 +20,10 @@ from llmendpoint_common.contracts.loadrun import (
     RunSweep,
     RunTarget,
     SweepResult,
+    Verdict,
+    VerdictReason,
 )
+from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.load import health
 from llmendpoint_loadjob.load.judging import StepJudge
@@ -31,7 +34,7 @@ from llmendpoint_loadjob.load.timer import LoopTimer
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import Sample
 from support.virtual_server import VirtualServer
-from support.virtual_time import run_virtually
+from support.virtual_time import run_virtually, stop_virtually
 
 TTFT = Objective(MetricName.TTFT, 1.0, 95)
 
@@ -101,6 +104,39 @@ def test_a_capacity_above_the_highest_rate_is_said_so() -> None:
     assert result.rate is not None
     assert result.rate == pytest.approx(5, rel=0.5)
     assert "every rate met the objectives" in result.message
+
+
+class SlowPrompts:
+    """Prompts that take the load generator so many seconds each, in virtual time."""
+
+    def __init__(self, sleep: Callable[[float], None], seconds: float) -> None:
+        self._sleep, self._seconds, self._prompts = sleep, seconds, prompts()
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return self
+
+    def __next__(self) -> Prompt:
+        self._sleep(self._seconds)
+        return next(self._prompts)
+
+
+def test_a_load_generator_that_cannot_send_the_rate_finds_no_capacity_above_what_it_sends() -> None:
+    """It needs 0.2 s for each prompt, so it sends 5 requests per second at most, and the server is always fast."""
+    load = RunLoad(sweep=RunSweep(max_rate=32, min_rate=1, step_seconds=30), arrivals=Arrivals.CONSTANT)
+    document = RunDocument(RunTarget("http://x"), "m", load, objectives=(TTFT,))
+
+    async def main(clock: Callable[[], float]) -> Recorder:
+        recorder = Recorder(document)
+        source = SlowPrompts(stop_virtually, 0.2)
+        run = LoadRun(document, source, VirtualServer(clock), recorder, clock=clock, timer=LoopTimer(clock))
+        await run.run()
+        return recorder
+
+    measurements = run_virtually(main).measurements
+    assert measurements.sweep is not None
+    assert measurements.sweep.rate == pytest.approx(5, rel=0.15)
+    summary = summarize(measurements, document)
+    assert (summary.verdict, summary.reason) == (Verdict.INVALID, VerdictReason.CLIENT_LIMITED)
 
 
 def test_a_server_that_misses_at_the_lowest_rate_has_no_capacity() -> None:
@@ -289,6 +325,44 @@ class TestJudge:
     def test_a_percentile_is_met_if_so_many_requests_are_within_the_threshold(self) -> None:
         assert self.judged([0.5] * 95 + [2.0] * 5, TTFT).is_met
         assert not self.judged([0.5] * 94 + [2.0] * 6, TTFT).is_met
+
+    @staticmethod
+    def delayed(delay: float, held: float = 0.0, *objectives: Objective, number: int = 100) -> StepJudge:
+        """Return a step whose requests have a TTFT of 0.5 s from the time at which they were sent."""
+        judge = StepJudge(objectives or (TTFT,))
+        for at in range(number):
+            sent = at + delay
+            judge.note(Sample("", "", "", at, sent, sent + 0.5, ended=sent + 0.6, status=200, held=held))
+        return judge
+
+    @pytest.mark.parametrize(
+        ("delay", "held", "is_met", "is_late"),
+        [(0.49, 0.0, True, False), (0.6, 0.0, False, True), (0.6, 0.6, False, False), (1.2, 0.6, False, False)],
+    )
+    @pytest.mark.parametrize(
+        "objectives", [(TTFT,), (Objective(MetricName.REQUEST_LATENCY, 1.1, 50), Objective(MetricName.ATTAINMENT, 0.9))]
+    )
+    def test_a_rate_is_not_met_only_because_requests_were_sent_late(
+        self, delay: float, held: float, is_met: bool, is_late: bool, objectives: tuple[Objective, ...]
+    ) -> None:
+        judge = self.delayed(delay, held, *objectives)
+        assert (judge.is_met, judge.is_late) == (is_met, is_late)
+
+    def test_requests_that_only_the_load_generator_sends_later_and_later_are_no_backlog_of_the_server(self) -> None:
+        judge = StepJudge((TTFT,))
+        for at in range(100):
+            judge.note(Sample("", "", "", at, at * 1.1, at * 1.1 + 0.5, ended=at * 1.1 + 0.6, status=200))
+        assert (judge.is_met, judge.is_late, judge.growth(100)) == (False, True, 0)
+
+    @pytest.mark.parametrize(("unsent", "held", "expected"), [(5, False, (True, False)), (6, False, (False, True)),
+                                                              (6, True, (False, False))])  # fmt: skip
+    def test_a_rate_is_not_met_if_more_than_five_percent_of_its_requests_were_not_sent(
+        self, unsent: int, held: bool, expected: tuple[bool, bool]
+    ) -> None:
+        judge = self.delayed(0.0)
+        for _ in range(unsent):
+            judge.skip(held=held)
+        assert (judge.is_met, judge.is_late) == expected
 
     def test_a_failed_request_was_never_answered(self) -> None:
         assert not self.judged([0.5] * 94 + [None] * 6, TTFT).is_met
