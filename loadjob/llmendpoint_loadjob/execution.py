@@ -40,7 +40,7 @@ class Execution:
         self._document = document = inputs.document
         self._baseline = inputs.baseline
         self._slice = settings.slice
-        self._environment = environment()
+        self._environment = msgspec.structs.replace(environment(), pods=settings.slice.parts)
         self._recorder = Recorder(document)
         self._client = Client(
             parse_target(document.target.url), document, api_key=settings.api_key, cacert=settings.cacert, clock=_clock

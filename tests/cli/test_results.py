@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -237,6 +238,16 @@ def test_the_lines_and_results_of_several_pods_become_one(
     assert (result["requests"], result["environment"]["pods"]) == (20, 3)
     main(["results", str(volume), "--requests"])
     assert [row.split(",")[0] for row in capsys.readouterr().out.splitlines()[1:]] == ["a", "b", "c", "d"]
+
+
+def test_results_without_those_of_the_last_pod_are_partial(volume: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(volume / "pod-2")
+    file = volume / "pod-0/summary.json"
+    summary = json.loads(file.read_bytes())
+    summary["environment"]["pods"] = 3
+    file.write_text(json.dumps(summary))
+    assert main(["results", str(volume)]) == 130
+    assert "2 of 3 load pods left no result" in capsys.readouterr().out
 
 
 def test_results_of_pods_that_do_not_belong_together_are_refused(

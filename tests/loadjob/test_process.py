@@ -139,7 +139,9 @@ async def test_the_result_of_a_part_of_a_run_says_so(start_simulator: StartSimul
     sentence = "This is part 1/2 of a run, with about 1/2 of its load, and the verdict is only about it."
     assert code == exit_codes.OK
     assert output.splitlines()[-1].startswith(f"Passed (ObjectivesMet): {sentence} The objective was met.")
-    assert json.loads((tmp_path / "summary.json").read_text())["message"].startswith(sentence)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["message"].startswith(sentence)
+    assert summary["environment"]["pods"] == 2
     assert sentence in (tmp_path / "report.html").read_text()
     _, output, _ = await ended(await start(simulator, *flags))
     assert "This is part" not in output

@@ -43,12 +43,13 @@ def pods_of(folder: Path) -> list[Path]:
 
 
 def merged_summary(pods: Sequence[Path]) -> Summary:
-    """Return the result of a run. It is partial if a pod before the last one left none. Raises OutputError.
+    """Return the result of a run. It is partial if one of its pods left none. Raises OutputError.
 
     A baseline is not known here, so it is not compared.
     """
     parts = [read_summary(pod) for pod in pods]
-    wanted = max(int(pod.name.removeprefix("pod-")) for pod in pods) + 1
+    highest = max(int(pod.name.removeprefix("pod-")) for pod in pods) + 1
+    wanted = max(highest, *(part.environment.pods for part in parts))
     try:
         document = msgspec.convert(parts[0].run, RunDocument)
         measurements = merge([Measurements.decode(part.measurements) for part in parts], missing=wanted - len(parts))
