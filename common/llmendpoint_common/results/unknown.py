@@ -12,12 +12,11 @@ from llmendpoint_common.contracts.loadrun import (
     RunDocument,
 )
 from llmendpoint_common.results.measurements import Group, Lengths, Measurements
-from llmendpoint_common.results.words import plural
+from llmendpoint_common.results.prompt_lengths import cut_by_the_run, cut_by_the_server
+from llmendpoint_common.results.words import part_of, plural
 
 #: Share of the answers that may come in the drain without a word.
 _MAX_DRAINED_SHARE = 0.05
-#: Share of the prompts that may seem to be cut without a word, because tokenizers differ.
-_MAX_SHORT_SHARE = 0.05
 #: Share of the output tokens that were asked for below which answers are far shorter.
 _SHORT_ANSWERS = 0.5
 _NAMES = {"ttft": "TTFT", "tpot": "TPOT"}
@@ -26,12 +25,7 @@ _NAMES = {"ttft": "TTFT", "tpot": "TPOT"}
 def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iterator[str]:
     """Yield one sentence for each thing that is unknown."""
     whole = measurements.whole
-    if measurements.cut:
-        requests = plural(whole.requests, "request")
-        yield (
-            f"The input of {measurements.cut} of {requests} was cut to fit into the context of the model (num_ctx), so "
-            f"the load was not that of the {'run document' if document.trace is None else 'trace'}"
-        )
+    yield from cut_by_the_run(measurements, document)
     if not whole.answered:
         return
     if document.has_conversations:
@@ -43,12 +37,12 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
     yield from _other_lengths(measurements.lengths)
     drained = whole.answered - whole.completed
     if drained > _MAX_DRAINED_SHARE * whole.answered and not measurements.interrupted:
-        which = _of(drained, whole.answered)
+        which = part_of(drained, whole.answered)
         yield f"{which[:1].upper()}{which[1:]} came after the end of the load, and are in no rate; run it for longer"
     for field, name in _NAMES.items():
         count = whole.unmeasured.get(field, 0)
         if count:
-            yield f"{name} is unknown for {_of(count, whole.answered)}: {_reason(field, document)}"
+            yield f"{name} is unknown for {part_of(count, whole.answered)}: {_reason(field, document)}"
     yield from _one_token(whole, document)
     if measurements.sent_again:
         yield (
@@ -58,10 +52,10 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
         )
     if whole.without_usage > whole.implausible_usage:
         count = whole.without_usage - whole.implausible_usage
-        yield f"The server reported no token counts for {_of(count, whole.answered)}"
+        yield f"The server reported no token counts for {part_of(count, whole.answered)}"
     if whole.implausible_usage:
         yield (
-            f"The token counts of {_of(whole.implausible_usage, whole.answered)} cannot be true, and are left out: "
+            f"The token counts of {part_of(whole.implausible_usage, whole.answered)} cannot be true, and are left out: "
             f"more than {MAX_INPUT_TOKENS:,} input tokens, or more output tokens than bytes and than "
             f"{MAX_OUTPUT_TOKENS_PER_SECOND:,} per second"
         )
@@ -71,13 +65,7 @@ def unknown_sentences(measurements: Measurements, document: RunDocument) -> Iter
 
 def _other_lengths(lengths: Lengths) -> Iterator[str]:
     """Yield a sentence if prompts or answers were far shorter than the run asked for."""
-    if lengths.short > _MAX_SHORT_SHARE * lengths.answers:
-        counted, wanted = (round(tokens / lengths.short) for tokens in (lengths.short_input, lengths.short_wanted))
-        yield (
-            f"The server counted on average {counted:,} input tokens for {_of(lengths.short, lengths.answers)}, whose "
-            f"prompts have about {wanted:,}; it probably cut them, as Ollama does without an error if they exceed the "
-            "context of the model"
-        )
+    yield from cut_by_the_server(lengths)
     if lengths.output < _SHORT_ANSWERS * lengths.wanted_output:
         share = 100 * lengths.output / lengths.wanted_output
         yield (
@@ -94,11 +82,7 @@ def _one_token(whole: Group, document: RunDocument) -> Iterator[str]:
     if count > 0 and (values or is_wanted):
         verb = "has" if count == 1 else "have"
         rest = f": its percentiles are those of {plural(values, 'answer')}" if values else ""
-        yield f"TPOT does not exist for {_of(count, whole.answered)}, which {verb} only one token{rest}"
-
-
-def _of(count: int, answered: int) -> str:
-    return f"all {plural(answered, 'answer')}" if count == answered else f"{count} of {plural(answered, 'answer')}"
+        yield f"TPOT does not exist for {part_of(count, whole.answered)}, which {verb} only one token{rest}"
 
 
 def _reason(field: str, document: RunDocument) -> str:

@@ -39,6 +39,7 @@ from llmendpoint_common.results.figures import interval_of_sweep
 from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Group, Measurements
 from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other, judge_group
+from llmendpoint_common.results.prompt_lengths import cut_by_the_run, cut_by_the_server, met_with_cut_prompts
 from llmendpoint_common.results.regression import Comparison, comparison_facts
 from llmendpoint_common.results.silences import missed_in_silences, silences
 from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, since, was
@@ -163,6 +164,7 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if evidence.judged or comparison is not None:
         unknown += _sent_again(evidence)
     unknown += missed_in_silences(evidence.measurements, evidence.document, evidence.judged)
+    unknown += met_with_cut_prompts(evidence.measurements, evidence.judged)
     if unknown:
         message = _message([*unknown, *_silences(evidence)])
         return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, message)
@@ -359,6 +361,7 @@ def _facts(evidence: Evidence) -> list[str]:
             f"{saturation.offered_rate:.3g} requests/s"
         )
     facts += [*_other_load(evidence), *_sent_again(evidence), *_silences(evidence)]
+    facts += [*cut_by_the_run(measurements, evidence.document), *cut_by_the_server(measurements.lengths)]
     loading = loading_time(measurements)
     if loading > MAX_LOST_SHARE * measurements.load / MICROSECONDS:
         facts.append(

@@ -78,6 +78,11 @@ def of(count: int, total: int, noun: str) -> str:
     return f"the only {noun}" if total == 1 and count == 1 else f"{count} of {plural(total, noun)}"
 
 
+def part_of(count: int, answered: int) -> str:
+    """Return a part of the answers, such as `1 of 2 answers`, or `all 2 answers`."""
+    return f"all {plural(answered, 'answer')}" if count == answered else f"{count} of {plural(answered, 'answer')}"
+
+
 def was(count: int) -> str:
     """Return `was` for one, and `were` for any other number."""
     return "was" if count == 1 else "were"

@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
-from llmendpoint_common.contracts.loadrun import RunDocument, RunRequest, RunSessions, RunSynthetic
+from llmendpoint_common.contracts.loadrun import (
+    RunDocument,
+    RunRequest,
+    RunSessions,
+    RunSynthetic,
+    Summary,
+    Verdict,
+    VerdictReason,
+)
 from llmendpoint_common.results.summary import summarize
 from support.runs import answered, document_of, failed, measure, run
 
@@ -37,6 +46,34 @@ def test_prompts_that_the_server_cut_are_named_with_both_lengths() -> None:
 def test_other_tokenizers_templates_and_unknown_counts_are_no_cut_prompts() -> None:
     assert not told(made(2400), made(3300), made(3, wanted=5), made(0, has_usage=True), made(7, wanted=None), failed())
     assert not told(*[made(3000)] * 19, made(256))
+
+
+def judged_with(samples: list[Any], *objectives: str) -> Summary:
+    document = msgspec.structs.replace(document_of(*objectives), synthetic=RunSynthetic(3000, 500))
+    return summarize(measure(samples, document), document)
+
+
+@pytest.mark.parametrize("objectives", [("ttft:p95=1s",), ("request_latency:p50=1s", "attainment=90%")])
+def test_objectives_about_the_time_for_prompts_are_not_met_with_prompts_that_the_server_cut(
+    objectives: tuple[str, ...],
+) -> None:
+    summary = judged_with([made(3000)] * 18 + [made(256)] * 2, *objectives)
+    assert (summary.verdict, summary.reason) == (Verdict.INVALID, VerdictReason.NOT_MEASURED)
+    assert "met with shorter prompts than those of the document. The server counted on average 256" in summary.message
+    assert judged_with([made(3000)] * 19 + [made(256)], *objectives).verdict is Verdict.PASSED
+
+
+def test_other_objectives_are_judged_and_cut_prompts_are_told() -> None:
+    summary = judged_with([made(256)] * 20, "tpot:p95=1s", "error_rate=1%")
+    assert summary.verdict is Verdict.PASSED
+    assert "it probably cut them" in summary.message
+    assert judged_with([made(256)] * 20, "ttft:p95=1ms").verdict is Verdict.FAILED
+
+
+def test_a_verdict_tells_prompts_that_the_run_itself_made_shorter() -> None:
+    summary = judged_with([made(250, wanted=255, is_cut=True)] * 20, "ttft:p95=1s")
+    assert summary.verdict is Verdict.PASSED
+    assert "The input of 20 of 20 requests was cut to fit into the context of the model (num_ctx)" in summary.message
 
 
 def test_answers_that_are_far_shorter_than_asked_for_are_told() -> None:
