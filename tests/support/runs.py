@@ -56,6 +56,7 @@ def measure(
     warmup: float = 0.0,
     lag: Sequence[float] = (),
     throttled: float = 0.0,
+    cpu: float = 0.0,
     drain: float = 0.0,
     interrupted: bool = False,
 ) -> Measurements:
@@ -67,6 +68,7 @@ def measure(
     for seconds in lag:
         recorder.add_lag(seconds)
     recorder.set_throttled(throttled)
+    recorder.set_cpu(cpu)
     return recorder.finish(LOAD_SECONDS + drain, interrupted=interrupted)
 
 

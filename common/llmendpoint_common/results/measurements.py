@@ -230,7 +230,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     Times are in microseconds: `warmup`, `load` and `drain` are durations. `offered` counts the requests that were due
     in the load, `sent` those of them that were sent before its end, and `unsent` those that were not although nothing
     but the load generator kept them back. `lag` has delays of the event loop, and `worst_lag` is the largest p99 of a
-    pod: a pod that was starved does not vanish among others. `throttled` is that of the pod with the largest share.
+    pod: a pod that was starved does not vanish among others. `throttled` is that of the pod with the largest share,
+    and `cpu` is the CPU time of the pod that needed most of it until the end of the load.
     """
 
     objectives: Annotated[tuple[Objective, ...], Meta(max_length=64)] = ()
@@ -263,6 +264,7 @@ class Measurements(msgspec.Struct, rename="camel"):
     first_load: ModelLoad | None = None
     worst_lag: _Count = 0
     throttled: _Count = 0
+    cpu: _Count = 0
     #: Times in which the server sent nothing although at least two requests were in flight. All pods see a silence of
     #: the server, so merged measurements have those of the pod with the shortest total.
     silences: Histogram = field(default_factory=Histogram)

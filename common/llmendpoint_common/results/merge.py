@@ -43,7 +43,7 @@ def _add(merged: Measurements, part: Measurements) -> None:
     merged.pods += part.pods
     merged.missing_pods += part.missing_pods
     merged.interrupted = merged.interrupted or part.interrupted
-    for name in ("warmup", "load", "drain", "worst_lag", "throttled"):
+    for name in ("warmup", "load", "drain", "worst_lag", "throttled", "cpu"):
         setattr(merged, name, max(getattr(merged, name), getattr(part, name)))
     for name in _SUMS:
         setattr(merged, name, getattr(merged, name) + getattr(part, name))

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
 
 from llmendpoint_common.contracts.loadrun import RegressionResult, RunDocument, Verdict, VerdictReason, advice
 from llmendpoint_common.process.units import format_duration
@@ -38,13 +37,16 @@ from llmendpoint_common.results.enough import first_requests, more_requests
 from llmendpoint_common.results.figures import interval_of_sweep
 from llmendpoint_common.results.histogram import MICROSECONDS
 from llmendpoint_common.results.measurements import Group, Measurements
+from llmendpoint_common.results.objective_sentences import few_sentence, measured_sentence, unknown_sentence
 from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other, judge_group
 from llmendpoint_common.results.prompt_lengths import cut_by_the_run, cut_by_the_server, met_with_cut_prompts
 from llmendpoint_common.results.regression import Comparison, comparison_facts
 from llmendpoint_common.results.silences import missed_in_silences, silences
-from llmendpoint_common.results.words import NEVER_ANSWERED, apart, of, plural, since, was
+from llmendpoint_common.results.words import of, plural, since, was
 
 MAX_THROTTLED_SHARE = 0.01
+#: Share of a core from which on a load generator is busy, so that its delays count although they are short.
+BUSY_SHARE = 0.8
 #: A server that closes idle connections just as requests arrive meets about 1 of 25.
 MAX_SENT_AGAIN_SHARE = 0.05
 _MAX_MESSAGE = 4000
@@ -141,11 +143,11 @@ def _failed(evidence: Evidence) -> Judgement | None:
     if _is_saturated(evidence):
         return Judgement(Verdict.FAILED, VerdictReason.SATURATED, _message(_facts(evidence)))
     regressed = [result.message for result in _regressions(evidence) if result.regressed]
-    missed = [_sentence(judged) for judged in _missed(evidence)]
+    missed = [measured_sentence(judged) for judged in _missed(evidence)]
     if regressed:
         return Judgement(Verdict.FAILED, VerdictReason.REGRESSION, _message([*regressed, *missed, *_facts(evidence)]))
     if missed:
-        message = _message([*missed, *_untold_facts(evidence), *_silences(evidence)])
+        message = _message([*missed, *_untold_facts(evidence), *_silences(evidence), *_busy(evidence)])
         return Judgement(Verdict.FAILED, VerdictReason.OBJECTIVES_MISSED, message)
     return None
 
@@ -153,7 +155,7 @@ def _failed(evidence: Evidence) -> Judgement | None:
 def _untold(evidence: Evidence) -> Judgement | None:
     """An objective, or the comparison with the baseline, cannot be told."""
     comparison = evidence.comparison
-    unknown = [_unknown_sentence(judged) for judged in evidence.judged if judged.state is State.UNKNOWN]
+    unknown = [unknown_sentence(judged) for judged in evidence.judged if judged.state is State.UNKNOWN]
     if comparison is not None:
         unknown += [comparison.problem] if comparison.problem else []
         unknown += [f"the baseline has {name}, and this run could not measure it" for name in comparison.missing]
@@ -168,7 +170,7 @@ def _untold(evidence: Evidence) -> Judgement | None:
     if unknown:
         message = _message([*unknown, *_silences(evidence)])
         return Judgement(Verdict.INVALID, VerdictReason.NOT_MEASURED, message)
-    few = [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
+    few = [few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
     if few:
         few.append(more_requests(evidence.measurements, evidence.document, evidence.judged))
     if comparison is not None:
@@ -185,7 +187,7 @@ def _delayed(evidence: Evidence) -> Judgement | None:
     if near:
         names = ", ".join(judged.name for judged in near)
         cause = f"{_lag_sentence(evidence)}, which can change {names}"
-        return _client_limited([cause, *map(_sentence, near)])
+        return _client_limited([cause, *map(measured_sentence, near)])
     if comparison is not None and comparison.delayed:
         names = f"{_lag_sentence(evidence)}, which can be why metrics are worse than in the baseline"
         return _client_limited([names, *comparison.delayed])
@@ -203,7 +205,7 @@ def _delayed(evidence: Evidence) -> Judgement | None:
 def _passed(evidence: Evidence) -> Judgement | None:
     if not evidence.judged and evidence.comparison is None:
         return None
-    met = [_sentence(judged) for judged in evidence.judged]
+    met = [measured_sentence(judged) for judged in evidence.judged]
     totals = [f"all {len(met)} objectives were met" if len(met) > 1 else "the objective was met"] if met else []
     if evidence.comparison is not None:
         totals += comparison_facts(evidence.comparison)
@@ -231,7 +233,20 @@ def _missed(evidence: Evidence) -> list[Judged]:
 
 def _is_doubtful(evidence: Evidence, judged: Judged) -> bool:
     lag = _lag(evidence.measurements)
-    return lag > MAX_LAG_P99 and could_be_other(judged, evidence.group, evidence.document.objectives, lag)
+    is_busy = judged.state is State.MISSED and _busy_share(evidence.measurements) >= BUSY_SHARE
+    return (lag > MAX_LAG_P99 or is_busy) and could_be_other(judged, evidence.group, evidence.document.objectives, lag)
+
+
+def _busy_share(measurements: Measurements) -> float:
+    """Return how much of a CPU core the load generator used until the end of the load."""
+    return measurements.cpu / ((measurements.warmup + measurements.load) or 1)
+
+
+def _busy(evidence: Evidence) -> list[str]:
+    """Return a sentence if a latency was missed, and the load generator was so busy that its own work can be in it."""
+    sentence = _busy_sentence(evidence.measurements)
+    is_asked = sentence and any(judged.metric.is_latency for judged in _missed(evidence))
+    return [sentence.replace("it", "the load generator", 1)] if is_asked else []
 
 
 def _doubtful_rates(evidence: Evidence) -> str:
@@ -268,8 +283,21 @@ def _named(rates: Sequence[str]) -> str:
 
 
 def _lag_sentence(evidence: Evidence) -> str:
-    lag, limit = format_duration(_lag(evidence.measurements)), format_duration(MAX_LAG_P99)
-    return f"the p99 delay of its event loop was {lag} (maximum: {limit})"
+    measurements = evidence.measurements
+    return _busy_sentence(measurements) or f"the p99 delay of its event loop was {_lag_text(measurements)}"
+
+
+def _busy_sentence(measurements: Measurements) -> str:
+    """Return how busy the load generator was, or nothing if it had time."""
+    share = _busy_share(measurements)
+    if share < BUSY_SHARE:
+        return ""
+    delay = format_duration(_lag(measurements))
+    return f"it used {100 * share:.0f} % of a CPU core, and the p99 delay of its event loop was {delay}"
+
+
+def _lag_text(measurements: Measurements) -> str:
+    return f"{format_duration(_lag(measurements))} (maximum: {format_duration(MAX_LAG_P99)})"
 
 
 def _lag(measurements: Measurements) -> float:
@@ -297,57 +325,10 @@ def _client_limits(measurements: Measurements) -> Iterator[str]:
         yield f"its CPU limit throttled it for {throttled} (maximum: {100 * MAX_THROTTLED_SHARE:.0f} % of the run)"
 
 
-def _sentence(judged: Judged) -> str:
-    """Return an objective with its measured value, its interval and its threshold."""
-    metric = judged.metric
-    measured, threshold = apart(metric, judged.measured, judged.objective.threshold)
-    bound = "at least" if metric.higher_is_better else "at most"
-    side = "inside" if judged.is_near else "outside"
-    value = f"was {measured}"
-    if judged.measured == inf:
-        unanswered = judged.unanswered
-        value = f"has no value, because {of(unanswered, judged.requests, 'request')} {was(unanswered)} never answered"
-    return (
-        f"{judged.name} {value} (95 % interval: {_interval(judged)}; objective: {bound} {threshold}, "
-        f"{side} the interval){_left_out(judged)}"
-    )
-
-
-def _left_out(judged: Judged) -> str:
-    """Return the end of a sentence about an objective that is not judged on all requests, or nothing."""
-    count = judged.left_out
-    if not count:
-        return ""
-    which = f"{of(judged.requests, judged.requests + count, 'request')} count{'s' if judged.requests == 1 else ''}"
-    return f"; {which}, because {plural(count, 'answer')} {'has' if count == 1 else 'have'} only one token"
-
-
-def _interval(judged: Judged) -> str:
-    result = judged.result()
-    low, high = result.low, result.high
-    if low is None:
-        return "unlimited" if high is None else f"up to {high}"
-    if low == NEVER_ANSWERED:
-        return low
-    return f"{low} or more" if high is None else f"{low} to {high}"
-
-
-def _unknown_sentence(judged: Judged) -> str:
-    metric = judged.metric
-    bound = "at least" if metric.higher_is_better else "at most"
-    threshold = metric.format(judged.objective.threshold)
-    return f"{judged.name} could not be measured (objective: {bound} {threshold}){_left_out(judged)}"
-
-
-def _few_sentence(judged: Judged) -> str:
-    there = "there was 1" if judged.requests == 1 else f"there were {judged.requests}"
-    return f"{judged.name} needs at least {judged.needed} requests, and {there}{_left_out(judged)}"
-
-
 def _untold_facts(evidence: Evidence) -> list[str]:
     """Return sentences about objectives that cannot be told, beside those that were missed."""
-    unknown = [_unknown_sentence(judged) for judged in evidence.judged if judged.state is State.UNKNOWN]
-    return unknown + [_few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
+    unknown = [unknown_sentence(judged) for judged in evidence.judged if judged.state is State.UNKNOWN]
+    return unknown + [few_sentence(judged) for judged in evidence.judged if judged.state is State.TOO_FEW]
 
 
 def _facts(evidence: Evidence) -> list[str]:
@@ -373,7 +354,7 @@ def _facts(evidence: Evidence) -> list[str]:
         interval = f"; 95 % interval {between} requests/s" if between else ""
         facts.append(f"{measurements.sweep.message}{interval}")
     if measurements.sweep is not None and _lag(measurements) > MAX_LAG_P99:
-        facts.append(_lag_sentence(evidence).replace("its event loop", "the load generator's event loop"))
+        facts.append(f"the p99 delay of the load generator's event loop was {_lag_text(measurements)}")
     if evidence.comparison is not None:
         facts += evidence.comparison.differences
     return facts

@@ -43,6 +43,9 @@ class Recording(LagRecording, Protocol):
     def set_throttled(self, seconds: float) -> None:
         """Set the time for which the CPU limit has throttled the process."""
 
+    def set_cpu(self, seconds: float) -> None:
+        """Set the CPU time that the process has used until the end of the load."""
+
     def set_saturation(self, saturation: Saturation) -> None:
         """Set when the server stopped following the offered rate."""
 

@@ -319,9 +319,11 @@ class LoadRun:
         self.recorder.record(sample)
 
     async def _watch(self, throttled: float) -> None:
+        cpu = time.process_time()
         while not self._window.is_over:
             await self._window.over(self.clock() + _WATCH_SECONDS)
             self.recorder.set_throttled(throttled_seconds() - throttled)
+            self.recorder.set_cpu(time.process_time() - cpu)
             if self._reachability.is_unreachable(self.clock()):
                 self._window.close(Ending.UNREACHABLE)
 

@@ -143,6 +143,10 @@ class Recorder:
         """Set the time for which the CPU limit has throttled the process since the start of the run."""
         self.measurements.throttled = round(max(0.0, seconds) * MICROSECONDS)
 
+    def set_cpu(self, seconds: float) -> None:
+        """Set the CPU time that the process has used from the start of the run to the end of the load, or until now."""
+        self.measurements.cpu = round(max(0.0, seconds) * MICROSECONDS)
+
     def set_saturation(self, saturation: Saturation) -> None:
         """Set when the server stopped following the offered rate."""
         self.measurements.saturation = saturation

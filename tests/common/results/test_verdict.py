@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from llmendpoint_common.contracts.loadrun import (
     VerdictReason,
     exit_code_of,
 )
+from llmendpoint_common.results.merge import merge
 from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample
@@ -322,6 +323,40 @@ class TestDelaysOfTheLoadGenerator:
 
     def test_do_not_count_if_one_in_a_hundred_is_long(self) -> None:
         assert outcome(run([answered(1.005)] * 20, "ttft:p95=1s", lag=(0.001,) * 990 + (0.5,) * 10)) == MISSED
+
+
+class TestBusyLoadGenerator:
+    """The event loop had short delays, but the load generator used nearly a CPU core, so they are its own work."""
+
+    BUSY: ClassVar[dict[str, Any]] = {"lag": (0.006,) * 100, "cpu": 0.9 * LOAD_SECONDS}
+
+    def test_makes_a_miss_invalid_that_is_smaller_than_its_delays(self) -> None:
+        summary = run([answered(1.005)] * 20, "ttft:p95=1s", **self.BUSY)
+        assert outcome(summary) == LIMITED
+        sentence = "It used 90 % of a CPU core, and the p99 delay of its event loop was 6ms, which can change TTFT p95."
+        assert sentence in summary.message
+
+    def test_is_named_beside_a_larger_miss(self) -> None:
+        summary = run([answered(1.05)] * 20, "ttft:p95=1s", **self.BUSY)
+        assert outcome(summary) == MISSED
+        assert summary.message.endswith(
+            "The load generator used 90 % of a CPU core, and the p99 delay of its event loop was 6ms."
+        )
+
+    def test_is_not_named_beside_other_objectives_or_if_it_had_time(self) -> None:
+        assert "CPU" not in run([answered()] * 10 + [failed()] * 10, "error_rate=1%", **self.BUSY).message
+        had_time = {**self.BUSY, "cpu": 0.79 * LOAD_SECONDS}
+        assert outcome(run([answered(1.005)] * 20, "ttft:p95=1s", **had_time)) == MISSED
+        assert "CPU" not in run([answered(1.05)] * 20, "ttft:p95=1s", **had_time).message
+
+    def test_does_not_spoil_objectives_that_were_met(self) -> None:
+        samples = [answered(0.999)] * 990 + [answered(0.999, tokens=2)] * 10
+        assert outcome(run(samples, "ttft:p95=1s", "tpot:p99=10ms", **self.BUSY)) == PASSED
+
+    def test_is_the_busiest_pod(self) -> None:
+        document = document_of("ttft:p95=1s")
+        parts = [measure([answered(1.05)] * 20, document, cpu=share * LOAD_SECONDS) for share in (0.2, 0.95, 0.3)]
+        assert "used 95 % of a CPU core" in summarize(merge(parts), document).message
 
 
 class TestLoadThatWasNotSent:

@@ -351,6 +351,10 @@ class TestSlices:
 
 
 class TestWindows:
+    def test_the_cpu_time_of_the_load_is_measured(self) -> None:
+        measurements = drive(RunLoad(rate=20, duration_seconds=5)).measurements
+        assert 0 < measurements.cpu < 5_000_000
+
     def test_rates_are_those_of_the_load_without_the_drain(self) -> None:
         load = RunLoad(rate=10, arrivals=Arrivals.CONSTANT, duration_seconds=5, warmup_seconds=2)
         measurements = drive(load, service=lambda: 5.0).measurements
