@@ -265,8 +265,10 @@ class Measurements(msgspec.Struct, rename="camel"):
     worst_lag: _Count = 0
     throttled: _Count = 0
     cpu: _Count = 0
-    #: Times in which the server sent nothing although at least two requests were in flight. All pods see a silence of
-    #: the server, so merged measurements have those of the pod with the shortest total.
+    #: Users of a closed loop, of the pod that has most of them.
+    users: _Count = 0
+    #: Times in which the server sent nothing although at least two requests were in flight. All pods with two users or
+    #: more see a silence of the server, so merged measurements have those of the pod with the shortest total.
     silences: Histogram = field(default_factory=Histogram)
     whole: Group = field(default_factory=lambda: Group(FULL_BITS))
     lag: Histogram = field(default_factory=Histogram)

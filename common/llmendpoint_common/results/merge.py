@@ -1,7 +1,8 @@
 """Merges the measurements of the pods of a run. The result is exactly what one pod would have measured.
 
 What belongs to a pod and not to a request is not added up: the run had the largest lag and the most throttling of its
-pods, and the silences of the pod with the shortest total. Its load lasted from the first start to the last end, and it
+pods, and the silences of the pod with the shortest total, of those that
+have two users or more. Its load lasted from the first start to the last end, and it
 was interrupted if any pod was.
 """
 
@@ -30,7 +31,9 @@ def merge(parts: Sequence[Measurements], *, missing: int = 0) -> Measurements:
         if part.objectives != merged.objectives:
             raise ValueError("measurements with different objectives cannot be merged")
         _add(merged, part)
-    merged.silences = min((part.silences for part in parts), key=_order_of_silences).copy()
+    # A pod with one user sees no silences.
+    watching = [part for part in parts if part.users != 1] or parts
+    merged.silences = min((part.silences for part in watching), key=_order_of_silences).copy()
     return merged
 
 
@@ -43,7 +46,7 @@ def _add(merged: Measurements, part: Measurements) -> None:
     merged.pods += part.pods
     merged.missing_pods += part.missing_pods
     merged.interrupted = merged.interrupted or part.interrupted
-    for name in ("warmup", "load", "drain", "worst_lag", "throttled", "cpu"):
+    for name in ("warmup", "load", "drain", "worst_lag", "throttled", "cpu", "users"):
         setattr(merged, name, max(getattr(merged, name), getattr(part, name)))
     for name in _SUMS:
         setattr(merged, name, getattr(merged, name) + getattr(part, name))

@@ -64,6 +64,32 @@ def missed_in_silences(measurements: Measurements, document: RunDocument, judged
             )
 
 
+def hidden_silences(measurements: Measurements, document: RunDocument, judged: Sequence[Judged]) -> Iterator[str]:
+    """Yield a sentence if one user met an objective, and its slow requests may have been silences of the server.
+
+    One request in flight cannot tell. It counts only if it took longer than SILENCE_FACTOR times the median.
+    """
+    time = user_time(measurements, document)
+    if measurements.users != 1 or not time:
+        return
+    latency = measurements.whole.histogram("request_latency")
+    usual = SILENCE_FACTOR * latency.percentile(50) if latency.count else 0.0
+    for item in judged:
+        limit = _limit(measurements, document, item)
+        if item.state is not State.MET or limit is None:
+            continue
+        limit = max(limit, usual)
+        late = latency.excess(limit) - max(0.0, loading_time(measurements) - limit)
+        share = late * MICROSECONDS / time
+        if share > _allowed(item) + _ROUNDING:
+            yield (
+                "one user cannot tell a server that stands still from a slow request. If it stood still, a request would "
+                f"have waited for more than {format_duration(limit)} in {100 * share:.2g} % of the load "
+                "(set a rate, or use two users)"
+            )
+            return
+
+
 def _allowed(item: Judged) -> float:
     """Return the share of requests that may be late."""
     if item.metric.name is MetricName.ATTAINMENT:

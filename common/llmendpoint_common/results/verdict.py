@@ -41,7 +41,7 @@ from llmendpoint_common.results.objective_sentences import few_sentence, measure
 from llmendpoint_common.results.objectives import MAX_LAG_P99, Judged, State, could_be_other, judge_group
 from llmendpoint_common.results.prompt_lengths import cut_by_the_run, cut_by_the_server, met_with_cut_prompts
 from llmendpoint_common.results.regression import Comparison, comparison_facts
-from llmendpoint_common.results.silences import missed_in_silences, silences
+from llmendpoint_common.results.silences import hidden_silences, missed_in_silences, silences
 from llmendpoint_common.results.words import of, plural, since, was
 
 MAX_THROTTLED_SHARE = 0.01
@@ -342,6 +342,7 @@ def _facts(evidence: Evidence) -> list[str]:
             f"{saturation.offered_rate:.3g} requests/s"
         )
     facts += [*_other_load(evidence), *_sent_again(evidence), *_silences(evidence)]
+    facts += hidden_silences(measurements, evidence.document, evidence.judged)
     facts += [*cut_by_the_run(measurements, evidence.document), *cut_by_the_server(measurements.lengths)]
     loading = loading_time(measurements)
     if loading > MAX_LOST_SHARE * measurements.load / MICROSECONDS:

@@ -40,6 +40,9 @@ class Recording(LagRecording, Protocol):
     def finish(self, at: float, *, interrupted: bool = False) -> object:
         """Note the end of the run."""
 
+    def set_users(self, count: int) -> None:
+        """Set the number of users of a closed loop."""
+
     def set_throttled(self, seconds: float) -> None:
         """Set the time for which the CPU limit has throttled the process."""
 

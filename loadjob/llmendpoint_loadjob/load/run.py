@@ -180,6 +180,7 @@ class LoadRun:
             # The pauses of users end with the load, which a closed loop knows from its start.
             end = math.inf if self.document.load.is_open or self._is_trace else self._window.begin + self._curve.end
             self.recorder.begin(self._window.begin, self._window.measured_from, end)
+            self.recorder.set_users(_users(self.document, self._part))
             lag = LagWatch(self.clock, self.recorder)
             self.recorder.notice_stop = lag.notice
             watches = [asyncio.create_task(task) for task in (

@@ -139,6 +139,10 @@ class Recorder:
         if self._has_begun:
             self._standstills.add_silence(begin, end)
 
+    def set_users(self, count: int) -> None:
+        """Set the number of users of a closed loop."""
+        self.measurements.users = count
+
     def set_throttled(self, seconds: float) -> None:
         """Set the time for which the CPU limit has throttled the process since the start of the run."""
         self.measurements.throttled = round(max(0.0, seconds) * MICROSECONDS)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from llmendpoint_common.contracts.loadrun import Summary, Verdict, VerdictReason
+from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.merge import merge
 from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.result.recorder import Recorder
@@ -140,6 +141,39 @@ def test_only_the_part_of_a_silence_that_is_in_the_load_counts() -> None:
         recorder.add_silence(begin, end)
     silences = recorder.finish(LOAD_SECONDS).silences
     assert (silences.count, silences.sum) == (2, 1.5)
+
+
+def with_users(users: int, silences: Sequence[tuple[float, float]]) -> Measurements:
+    recorder = Recorder(document_of())
+    recorder.begin(0.0, 0.0, LOAD_SECONDS)
+    recorder.set_users(users)
+    for begin, end in silences:
+        recorder.add_silence(begin, end)
+    return recorder.finish(LOAD_SECONDS)
+
+
+def test_a_pod_with_one_user_does_not_hide_silences_that_it_cannot_see() -> None:
+    parts = [with_users(1, ()), with_users(2, SILENCES), with_users(1, ())]
+    assert merge(parts).silences == parts[1].silences
+    assert merge([merge(parts[:1]), merge(parts[1:])]).silences == parts[1].silences
+    assert merge([parts[0], with_users(2, ()), parts[1]]).silences.count == 0
+    assert merge([parts[0], parts[2]]).users == 1
+
+
+@pytest.mark.parametrize(("users", "slow", "is_told"), [(1, 1.6, True), (2, 1.6, False), (1, 1.05, False)])
+@pytest.mark.parametrize("objective", ["ttft:p95=1s", "request_latency:p95=1s"])
+def test_one_user_is_told_that_slow_requests_may_be_silences(
+    users: int, slow: float, is_told: bool, objective: str
+) -> None:
+    document = document_of(objective, concurrency=users)
+    recorder = Recorder(document)
+    recorder.begin(0.0, 0.0, LOAD_SECONDS)
+    recorder.set_users(users)
+    for index in range(400):
+        recorder.record(answered(slow if index % 25 == 0 else 0.1, at=0.2 * index))
+    summary = summarize(recorder.finish(LOAD_SECONDS), document)
+    assert summary.verdict is Verdict.PASSED
+    assert ("One user cannot tell a server that stands still from a slow request." in summary.message) is is_told
 
 
 def test_merged_pods_have_the_silences_of_the_pod_with_the_shortest_total() -> None:
