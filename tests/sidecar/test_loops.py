@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.settings import parse_settings
+from support.fault_server import relay
 from support.servers import StartSidecar
 from support.waiting import eventually
 
 CHAT = {"model": "m", "messages": []}
-
-
-class Relay:
-    """A TCP server that passes the bytes of its clients to a port, which is known only later."""
-
-    def __init__(self) -> None:
-        self.port = self.to_port = self.connections = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self.to_port)
-        await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer))
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-    writer.close()
-
-
-@pytest.fixture
-async def relay() -> AsyncIterator[Relay]:
-    """A relay, which is the upstream of a sidecar."""
-    made = Relay()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    yield made
-    server.close()
 
 
 def outcomes(sidecar: Sidecar) -> dict[str, int]:
@@ -52,17 +22,17 @@ def outcomes(sidecar: Sidecar) -> dict[str, int]:
 
 @pytest.mark.parametrize("between", [0, 1], ids=["itself", "another sidecar"])
 async def test_a_request_that_comes_back_is_refused(
-    start_sidecar: StartSidecar, http: aiohttp.ClientSession, relay: Relay, between: int
+    start_sidecar: StartSidecar, http: aiohttp.ClientSession, between: int
 ) -> None:
-    first = await start_sidecar(relay.port)
-    last = first
-    for _ in range(between):
-        last = await start_sidecar(last.port)
-    relay.to_port = last.port
-    async with asyncio.timeout(20), http.post(f"http://127.0.0.1:{last.port}/api/chat", json=CHAT) as response:
-        assert response.status == 508
-        assert "leads back to the proxy" in (await response.json())["error"]
-    await eventually(lambda: outcomes(last).get("rejected", 0) >= 1)
+    async with relay() as back:
+        last = await start_sidecar(back.port)
+        for _ in range(between):
+            last = await start_sidecar(last.port)
+        back.to_port = last.port
+        async with asyncio.timeout(20), http.post(f"http://127.0.0.1:{last.port}/api/chat", json=CHAT) as response:
+            assert response.status == 508
+            assert "leads back to the proxy" in (await response.json())["error"]
+        await eventually(lambda: outcomes(last).get("rejected", 0) >= 1)
     records = last.runtime.meter.last(0.0, 200)
     assert "loop" in {record.refusal_reason for record in records}
 

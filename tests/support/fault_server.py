@@ -196,22 +196,33 @@ def answering(*parts: bytes, pause: float = 0.0, close: bool = False) -> Behavio
     return behave
 
 
-@contextlib.asynccontextmanager
-async def late_relay(port: int, delay: float) -> AsyncIterator[int]:
-    """Relay connections to a port on this machine, each after a delay. Yields the port to connect to."""
+@dataclass
+class Relay:
+    """A TCP server that passes the bytes of its clients to the port `to_port` of this machine, each after a delay."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    to_port: int
+    delay: float
+    port: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
-            await asyncio.sleep(delay)
-            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(self.delay)
+            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self.to_port)
             await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer))
 
-    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                writer.write(data)
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def relay(to_port: int = 0, delay: float = 0.0) -> AsyncIterator[Relay]:
+    """Relay connections to a port of this machine, which may also be set later, until the end of the block."""
+    made = Relay(to_port, delay)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
     server.close()

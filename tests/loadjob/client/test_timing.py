@@ -20,12 +20,12 @@ from support.fault_server import (
     event,
     fault_server,
     head,
-    late_relay,
     ollama,
     ollama_done,
     openai,
     openai_usage,
     plain,
+    relay,
 )  # fmt: skip
 from support.load_clients import PROMPT, Clients, ask
 from support.tls import issue
@@ -39,8 +39,8 @@ async def test_the_time_of_a_request_begins_before_its_connection_is_opened(clie
     certificate, key = issue(tmp_path, "localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    async with fault_server(answering(ANSWER), tls=context) as server, late_relay(server.port, _DELAY) as port:
-        client = client_of(f"https://127.0.0.1:{port}", cacert=certificate)
+    async with fault_server(answering(ANSWER), tls=context) as server, relay(server.port, _DELAY) as late:
+        client = client_of(f"https://127.0.0.1:{late.port}", cacert=certificate)
         sample = await ask(client)
         client.close()
     assert sample.error is None
