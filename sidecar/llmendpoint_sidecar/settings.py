@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from llmendpoint_common.api import defaults
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.contracts.sidecar import ADMIN_PORT, ENVIRONMENT_PREFIX, MIN_STALL_SECONDS, PROXY_PORT
-from llmendpoint_common.diagnosis.places import place
+from llmendpoint_common.diagnosis.places import leads_to
 from llmendpoint_common.process.flags import Flags, Group
 from llmendpoint_common.process.logs import parse_level
 from llmendpoint_common.process.units import LOCALHOST, Address, parse_address, parse_duration, parse_positive
@@ -178,7 +178,7 @@ def parse_settings(arguments: Sequence[str] | None = None, program: str = "llmen
         flags.refuse("set both --tls-cert and --tls-key, or neither")
     if settings.exporter and settings.workers > 1:
         flags.refuse("--exporter cannot be combined with --workers, because an exporter does not carry requests")
-    if not settings.exporter and place(str(settings.upstream)) == place(str(settings.listen)):
+    if not settings.exporter and leads_to(str(settings.upstream), settings.listen):
         flags.refuse(
             f"--upstream http://{settings.upstream} is the address of --listen, so the proxy would send its requests "
             "to itself; set --upstream to the address of Ollama"

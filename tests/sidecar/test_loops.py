@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import aiohttp
 import pytest
@@ -63,7 +64,14 @@ async def test_requests_of_other_proxies_are_forwarded_with_their_lines(
 
 @pytest.mark.parametrize(
     ("listen", "upstream"),
-    [(":8080", "http://127.0.0.1:8080"), ("localhost:80", "http://[::1]"), ("10.0.0.1:8080", "http://10.0.0.1:8080")],
+    [
+        (":8080", "http://127.0.0.1:8080"),
+        ("localhost:80", "http://[::1]"),
+        ("10.0.0.1:8080", "http://10.0.0.1:8080"),
+        (":8080", f"http://{socket.gethostname()}:8080"),
+        ("0.0.0.0:8080", f"http://{socket.gethostname()}:8080"),
+        (f"{socket.gethostname()}:8080", f"http://{socket.gethostname()}:8080"),
+    ],
 )
 def test_its_own_address_is_refused_as_the_upstream(
     capsys: pytest.CaptureFixture[str], listen: str, upstream: str
@@ -72,5 +80,6 @@ def test_its_own_address_is_refused_as_the_upstream(
         parse_settings([f"--listen={listen}", f"--upstream={upstream}"])
     assert ended.value.code == 2
     assert "is the address of --listen, so the proxy would send its requests to itself" in capsys.readouterr().err
+    assert parse_settings([f"--listen={listen}", "--upstream=http://192.0.2.1:8080"]).listen.port in (80, 8080)
     # An exporter does not listen there.
     assert parse_settings([f"--listen={listen}", f"--upstream={upstream}", "--exporter"]).exporter

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from llmendpoint_common.process.hosts import addresses_of, is_of_an_interface
+from llmendpoint_common.process.units import Address
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""})
 _PORTS = {"http": 80, "https": 443}
 
@@ -18,6 +21,21 @@ def place(url: str) -> tuple[str, int]:
 def is_local(url: str) -> bool:
     """Return whether a URL names this machine by a loopback address."""
     return place(url)[0] == "localhost"
+
+
+def leads_to(url: str, listening: Address) -> bool:
+    """Return whether a connection to a URL reaches a server of this machine that listens on an address.
+
+    If the ports are equal, the host of the URL is looked up, which may take the seconds of a timeout of the DNS.
+    """
+    host, port = place(url)
+    if port != listening.port:
+        return False
+    if place(str(listening)) == (host, port):
+        return True
+    if listening.host in (None, "0.0.0.0", "::"):
+        return any(map(is_of_an_interface, addresses_of(host)))
+    return not addresses_of(host).isdisjoint(addresses_of(listening.host))
 
 
 def host_and_port(url: str) -> str:

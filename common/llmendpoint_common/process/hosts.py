@@ -79,6 +79,30 @@ def admin_host_rule(allowed: Iterable[str], *, loopback: bool) -> HostRule | Non
     return None if ANY_HOST in names or not loopback else HostRule(names, local=True)
 
 
+def addresses_of(host: str) -> frozenset[_IPAddress]:
+    """Return the IP addresses of a host name or an IP address. Empty if the name is not known."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return frozenset()
+    texts = (str(row[4][0]).partition("%")[0] for row in found)
+    return frozenset(getattr(address, "ipv4_mapped", None) or address for address in map(ipaddress.ip_address, texts))
+
+
+def is_of_an_interface(address: _IPAddress) -> bool:
+    """Return whether the address belongs to a network interface: only then can a socket be bound to it.
+
+    A socket can also be bound to a multicast or broadcast address, which belongs to no interface.
+    """
+    if address.is_multicast or address == _BROADCAST:
+        return False
+    if address.version == 4:
+        return _can_bind(socket.AF_INET, (str(address), 0))
+    # A link-local address needs the number of its interface.
+    scopes = [number for number, _ in socket.if_nameindex()] if address.is_link_local else [0]
+    return any(_can_bind(socket.AF_INET6, (str(address), 0, 0, scope)) for scope in scopes)
+
+
 def _without_port(value: bytes) -> bytes:
     name, separator, port = value.rpartition(b":")
     # A second colon outside brackets belongs to an IPv6 address, which has no port here.
@@ -94,26 +118,12 @@ def _is_this_machine(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host == socket.gethostname().lower()
-    return _is_near(address) or _is_of_an_interface(address)
+    return _is_near(address) or is_of_an_interface(address)
 
 
 def _is_near(address: _IPAddress) -> bool:
     plain = getattr(address, "ipv4_mapped", None) or address
     return plain.is_loopback or address.is_unspecified or any(plain in network for network in _PRIVATE)
-
-
-def _is_of_an_interface(address: _IPAddress) -> bool:
-    """Return whether the address belongs to a network interface: only then can a socket be bound to it.
-
-    A socket can also be bound to a multicast or broadcast address, which belongs to no interface.
-    """
-    if address.is_multicast or address == _BROADCAST:
-        return False
-    if address.version == 4:
-        return _can_bind(socket.AF_INET, (str(address), 0))
-    # A link-local address needs the number of its interface.
-    scopes = [number for number, _ in socket.if_nameindex()] if address.is_link_local else [0]
-    return any(_can_bind(socket.AF_INET6, (str(address), 0, 0, scope)) for scope in scopes)
 
 
 def _can_bind(family: int, address: tuple[str, int] | tuple[str, int, int, int]) -> bool:
