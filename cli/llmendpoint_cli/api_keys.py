@@ -8,37 +8,41 @@ from pathlib import Path
 
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import running_stack
-from llmendpoint_cli.stack.state import Stack
+from llmendpoint_cli.stack.tenants import Chosen, choose
+from llmendpoint_common.process.errors import InputError
 
 
 def use_key_of_stack(options: Namespace) -> None:
-    """Let a run through a proxy of the stack that is up use the API key of its first tenant, and say so on stderr.
+    """Let a run through a proxy of the stack that is up use the API key of one of its tenants, and say so on stderr.
 
-    A run without `--url` goes through such a proxy. A key that the user names takes precedence.
+    A run without `--url` goes through such a proxy. Without `--model`, it uses a model of the stack's file that the
+    tenant may use. A key that the user names takes precedence. Raises InputError if no tenant may use the model.
     """
-    if options.run is not None or options.api_key is not None or options.api_key_file is not None:
-        return
-    path = key_file_of_stack(options.url)
-    if path is not None:
-        options.api_key_file = path
-        print(f"the requests have the API key of the tenant {path.name}", file=sys.stderr)
-
-
-def key_file_of_stack(url: str | None) -> Path | None:
-    """Return the file with the API key for requests to a URL, as `key_file` does, of the stack that is up."""
     folders = Folders()
     stack = running_stack(folders)
-    return None if stack is None else key_file(folders, stack, url)
+    if options.run is not None or options.api_key is not None or stack is None or not stack.is_proxy(options.url):
+        return
+    chosen = choose(stack, options.model or "", options.api_key_file)
+    if options.url is None:
+        options.model = chosen.model or None
+    if options.api_key_file is None and chosen.tenant:
+        options.api_key_file = folders.keys / chosen.tenant
+        print(f"the requests have the API key of the tenant {chosen.tenant}", file=sys.stderr)
 
 
-def key_file(folders: Folders, stack: Stack, url: str | None) -> Path | None:
-    """Return the file with the API key of the first tenant of a stack, for requests to a URL.
+def access_of_stack(url: str) -> tuple[Path | None, str]:
+    """Return the file with the API key and the model for requests to a URL, if a proxy of the stack that is up has it.
 
-    Without a URL, requests go to a proxy of the stack. Returns None if its proxies need no key, and for other servers,
-    which must not get the key.
+    The file is None if the proxies need no key, and for other servers, which must not get it. The model is empty if
+    the stack does not name one.
     """
-    keys = stack.request.get("--key")
-    is_proxy = url is None or stack.sidecar_at(url) is not None
-    if not isinstance(keys, list) or not keys or not is_proxy:
-        return None
-    return folders.keys / str(keys[0]).partition("=")[0]
+    folders = Folders()
+    stack = running_stack(folders)
+    if stack is None or not stack.is_proxy(url):
+        return None, ""
+    try:
+        chosen = choose(stack)
+    except InputError:
+        # The user may name another model.
+        chosen = Chosen(next(iter(stack.tenants), ""), "")
+    return (folders.keys / chosen.tenant if chosen.tenant else None), chosen.model

@@ -53,7 +53,6 @@ def main(arguments: Sequence[str], program: str = "llmendpoint load") -> int:
     flags = command_line(program)
     options = flags.parse(arguments)
     if options.endpoint is None:
-        use_key_of_stack(options)
         for name in ("--name", "--kubeconfig", "--context"):
             if is_given(options, name):
                 flags.refuse(f"{name} is only allowed with --endpoint")
@@ -63,8 +62,9 @@ def main(arguments: Sequence[str], program: str = "llmendpoint load") -> int:
 
 def _on_machine(flags: Flags, options: Namespace, program: str) -> int:
     """Run a load test from this machine. If a stack is up and `--out` is not set, the stack stores the result."""
-    folders = use_stack(options)
     try:
+        use_key_of_stack(options)
+        folders = use_stack(options)
         settings = loadjob.settings_of(flags, options)
         configure_logs(settings.log_level)
         inputs = read_inputs(settings)

@@ -23,7 +23,7 @@ from rich.prompt import Confirm, Prompt
 from rich.table import Table
 from rich.text import Text
 
-from llmendpoint_cli.api_keys import key_file_of_stack
+from llmendpoint_cli.api_keys import access_of_stack
 from llmendpoint_cli.direct import open_url
 from llmendpoint_cli.stack.runs import first_proxy
 from llmendpoint_common.contracts.loadrun import Api, RunDocument
@@ -77,7 +77,8 @@ def _ask(console: Console) -> Answers | int:
         *(str(index + 1) for index in range(len(scenarios))), *scenarios], show_choices=False)  # fmt: skip
     scenario = scenarios[int(picked) - 1] if picked.isdecimal() else Scenario(picked)
     url = _url(console)
-    key = _api_key(url)
+    of_stack, usual = access_of_stack(url)
+    key = _api_key(of_stack)
     api, models, is_refused = offered_models(url, key)
     if models:
         console.print(Text(f"models: {_some(models)}"))
@@ -85,7 +86,7 @@ def _ask(console: Console) -> Answers | int:
         console.print(Text(_refusal(url, key), "yellow"), soft_wrap=True)
     else:
         console.print(Text(f"{url} does not list its models.", "yellow"))
-    model = _model(console, models)
+    model = _model(console, models, usual)
     arguments = [f"--scenario={scenario}", f"--url={url}", f"--model={model}"]
     if api is not Api.OLLAMA_CHAT:
         arguments.append(f"--api={api}")
@@ -118,9 +119,9 @@ def _url(console: Console) -> str:
             default = usual
 
 
-def _model(console: Console, models: Sequence[str]) -> str:
-    """Return a model that the server lists. If it lists none, any name is accepted."""
-    first = next(iter(models), "")
+def _model(console: Console, models: Sequence[str], usual: str) -> str:
+    """Return a model that the server lists. If it lists none, any name is accepted. `usual` is offered if listed."""
+    first = _listed(usual, models) or next(iter(models), "")
     default = _variable("MODEL") or first
     for _ in range(_ATTEMPTS):
         answer = _answer(console, "Model", default)
@@ -155,13 +156,13 @@ def _variable(name: str) -> str:
     return os.environ.get(ENVIRONMENT_PREFIX + name, "").strip()
 
 
-def _api_key(url: str) -> str:
-    """Return the API key for a server: that of the variables, or that of the stack, or an empty text.
+def _api_key(of_stack: Path | None) -> str:
+    """Return the API key for a server: that of the variables, or that in the file of the stack, or an empty text.
 
     Raises APIKeyError if a file cannot be read.
     """
     named = _variable("API_KEY_FILE")
-    path = Path(named) if named else None if _variable("API_KEY") else key_file_of_stack(url)
+    path = Path(named) if named else None if _variable("API_KEY") else of_stack
     return _variable("API_KEY") if path is None else read_api_key(path)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from llmendpoint_cli.api_keys import key_file, use_key_of_stack
+from llmendpoint_cli.api_keys import use_key_of_stack
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import running_stack, supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.identity import send
@@ -102,7 +102,9 @@ def _detach(flags: Flags, options: Namespace, words: list[str]) -> int:
         )
     folders = Folders()
     with _stack(folders) as stack:
-        key = key_file(folders, stack, options.url) if options.api_key_file is None else None
+        own_key = options.api_key_file
+        use_key_of_stack(options)
+        key = options.api_key_file if own_key is None else None
         programs = _programs(stack, options, words if key is None else [*words, f"--api-key-file={key}"])
         # Errors in the options are reported here, and not in a log.
         read_inputs(loadjob.settings_of(flags, flags.parse(programs[0].command[3:], environment={})))

@@ -20,6 +20,7 @@ from llmendpoint_cli.stack.ports import Ports
 from llmendpoint_cli.stack.prometheus import prometheus_command, prometheus_config
 from llmendpoint_cli.stack.request import Request, default_address, variables_of_ollama
 from llmendpoint_cli.stack.state import Kind, Program, SidecarAddress, Stack
+from llmendpoint_cli.stack.tenants import Chosen, choose
 from llmendpoint_cli.stack.traffic import traffic_programs
 from llmendpoint_cli.stack.upstreams import Upstream
 from llmendpoint_cli.upstream import SIMULATED_PARALLEL, ollama_parallel
@@ -28,9 +29,9 @@ from llmendpoint_common.api.translate.ollama_environment import ollama_environme
 from llmendpoint_common.api.translate.sidecar_arguments import SidecarAddresses, sidecar_arguments
 from llmendpoint_common.api.translate.sidecar_config import config_text, sidecar_config
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
-from llmendpoint_common.contracts.sidecar import PROXY_PORT
-from llmendpoint_common.diagnosis.places import place
-from llmendpoint_common.process.errors import StackError
+from llmendpoint_common.contracts.sidecar import PROXY_PORT, SidecarConfig
+from llmendpoint_common.diagnosis.places import leads_to, place
+from llmendpoint_common.process.errors import InputError, StackError
 from llmendpoint_common.process.units import LOCALHOST, Address
 from llmendpoint_common.process.version import VERSION
 
@@ -101,15 +102,46 @@ class _Planner:
             self._sidecar(upstream, alone=len(upstreams) == 1)
         if not self._is_exporter:
             self._refuse_loops()
+        stack = self._stack(upstreams)
+        chosen = self._chosen(stack)
         prometheus_url = self._prometheus()
-        dashboard_url = self._dashboard(prometheus_url)
-        if self._request.traffic is not None:
-            self._programs += traffic_programs(self._sidecars, self._traffic_arguments(), self._model(), self._say)
-        stack = Stack(VERSION, time.time(), self._request.document(), tuple(self._sidecars), tuple(self._programs),
-                      dashboard_url, prometheus_url, tuple(self._left_out(upstreams)), self._model(),
-                      variables_of_ollama(os.environ))  # fmt: skip
+        dashboard_url = self._dashboard(prometheus_url, chosen)
+        if self._request.traffic is not None and chosen is not None:
+            self._programs += traffic_programs(self._sidecars, self._traffic_arguments(chosen), chosen.model, self._say)
+        stack = msgspec.structs.replace(stack, programs=tuple(self._programs), dashboard_url=dashboard_url,
+                                        prometheus_url=prometheus_url,
+                                        model=stack.model if chosen is None else chosen.model)  # fmt: skip
         keys = {key.tenant: key.path for key in self._request.keys}
         return Plan(stack, self._files, keys, self._token)
+
+    def _stack(self, upstreams: Iterable[Upstream]) -> Stack:
+        """Return the stack without its programs."""
+        models = tuple(model.name for model in self._spec.models) if self._spec is not None else ()
+        # Clients of an exporter connect to the model server itself, which has no limits of tenants.
+        config = SidecarConfig() if self._spec is None or self._is_exporter else sidecar_config(self._spec)
+        return Stack(
+            VERSION,
+            time.time(),
+            self._request.document(),
+            tuple(self._sidecars),
+            (),
+            left_out=tuple(self._left_out(upstreams)),
+            model=models[0] if models else "",
+            models=models,
+            allowed_models={tenant.name: tenant.allowed_models for tenant in config.tenants},
+            other_models=config.default_tenant.allowed_models,
+            environment=variables_of_ollama(os.environ),
+        )
+
+    def _chosen(self, stack: Stack) -> Chosen | None:
+        """Return the tenant and the model of the requests of the stack itself. None if no tenant may use its models."""
+        try:
+            chosen = choose(stack)
+        except InputError as error:
+            if self._request.traffic is not None:
+                self._say(f"no traffic, because {error}")
+            return None
+        return Chosen("", chosen.model) if self._is_exporter else chosen
 
     def _refuse_open_proxy_without_keys(self) -> None:
         listen = self._request.listen
@@ -122,9 +154,10 @@ class _Planner:
 
     def _refuse_loops(self) -> None:
         """Raise StackError if an upstream is the address of a proxy of this stack, which is not in use yet."""
+        host = (self._request.listen or default_address("listen")).host
         for sidecar in self._sidecars:
             for proxy in self._sidecars:
-                if place(sidecar.upstream_url) == place(proxy.proxy_url):
+                if leads_to(sidecar.upstream_url, Address(host, place(proxy.proxy_url)[1])):
                     whose = "itself" if proxy is sidecar else f"of {proxy.name}"
                     raise StackError(
                         f"--upstream {sidecar.name}={sidecar.upstream_url} is the address at which the proxy {whose} "
@@ -237,7 +270,7 @@ class _Planner:
         )
         return url
 
-    def _dashboard(self, prometheus_url: str) -> str:
+    def _dashboard(self, prometheus_url: str, chosen: Chosen | None) -> str:
         request = self._request
         if not request.dashboard:
             return ""
@@ -253,8 +286,8 @@ class _Planner:
                 f"--upstream={sidecar.name}={sidecar.upstream_url}",
             ]
             arguments += [f"--simulated={sidecar.name}"] if sidecar.simulated else []
-        if request.keys and not self._is_exporter:
-            arguments.append(f"--load-api-key-file={self._folders.keys / request.keys[0].tenant}")
+        tenants = [key.tenant for key in request.keys] if chosen is None else [chosen.tenant]
+        arguments += [f"--load-api-key-file={self._folders.keys / tenant}" for tenant in tenants[:1] if tenant]
         if prometheus_url:
             arguments.append(f"--prometheus={prometheus_url}")
         if not address.is_loopback:
@@ -267,12 +300,9 @@ class _Planner:
         )
         return url
 
-    def _traffic_arguments(self) -> list[str]:
-        keys = self._request.keys
-        return [f"--rate={self._request.traffic:g}", *([f"--api-key-file={keys[0].path}"] if keys else [])]
-
-    def _model(self) -> str:
-        return self._spec.models[0].name if self._spec else ""
+    def _traffic_arguments(self, chosen: Chosen) -> list[str]:
+        key = [f"--api-key-file={self._folders.keys / chosen.tenant}"] if chosen.tenant else []
+        return [f"--rate={self._request.traffic:g}", *key]
 
     def _ollama_variables(self) -> dict[str, str]:
         """Return the variables of Ollama that the file sets."""

@@ -91,8 +91,14 @@ class Stack(msgspec.Struct, frozen=True, rename="camel"):
     prometheus_url: str = ""
     #: What `up -f` leaves out, as sentences.
     left_out: tuple[str, ...] = ()
-    #: The first model of the file of `up -f`, or empty.
+    #: The first model of the file of `up -f` that requests may use, or empty.
     model: str = ""
+    #: All models of the file, in its order.
+    models: tuple[str, ...] = ()
+    #: The models that tenants may use, by the tenant. None: all models.
+    allowed_models: dict[str, tuple[str, ...] | None] = {}
+    #: The models that all other tenants and, if no key is needed, all requests may use. None: all models.
+    other_models: tuple[str, ...] | None = None
     #: The variables of Ollama in the environment of `up`.
     environment: dict[str, str] = {}
 
@@ -109,6 +115,21 @@ class Stack(msgspec.Struct, frozen=True, rename="camel"):
             dashboard_url="" if Kind.DASHBOARD in gone else self.dashboard_url,
             prometheus_url="" if Kind.PROMETHEUS in gone else self.prometheus_url,
         )
+
+    @property
+    def tenants(self) -> dict[str, str]:
+        """The files with the API keys of the tenants, by the tenant, in the order of `--key`."""
+        keys = self.request.get("--key")
+        rows = (str(key).partition("=") for key in keys) if isinstance(keys, list) else ()
+        return {tenant: path for tenant, _, path in rows}
+
+    def is_proxy(self, url: str | None) -> bool:
+        """Return whether requests to a URL go to a proxy of the stack. Without a URL, they go to its first address.
+
+        With `metering.mode: Exporter`, the stack has no proxy, and its addresses are those of the model servers.
+        """
+        sidecar = self.sidecar_at(url) if url is not None else next(iter(self.sidecars), None)
+        return sidecar is not None and place(sidecar.proxy_url) != place(sidecar.upstream_url)
 
     def sidecar_at(self, url: str) -> SidecarAddress | None:
         """Return the sidecar whose proxy a URL names by host and port, or None. Names of this machine are equal."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,10 +72,20 @@ def test_what_is_open_is_said(tmp_path: Path) -> None:
     assert "--auth=token" in program(made, "dashboard").command
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_an_upstream_that_is_the_address_of_the_proxy_is_refused(tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "listen"),
+    [
+        ("127.0.0.1", "localhost"),
+        ("localhost", "localhost"),
+        ("[::1]", "localhost"),
+        # Linux has all of 127.0.0.0/8 on the loopback interface, so this is an address of the machine like any other.
+        pytest.param("127.0.0.2", None, marks=pytest.mark.skipif(sys.platform != "linux", reason="only on Linux")),
+        (socket.gethostname(), None),
+    ],
+)
+def test_an_upstream_that_is_the_address_of_the_proxy_is_refused(tmp_path: Path, host: str, listen: str | None) -> None:
     (port,) = free_ports(1)
-    request = Request(listen=Address("localhost", port), dashboard=False, prometheus=False)
+    request = Request(listen=Address(listen, port), dashboard=False, prometheus=False)
     with pytest.raises(StackError) as refused:
         plan(tmp_path, request, Upstream("a", f"http://{host}:{port}"))
     assert f"--upstream a=http://{host}:{port} is the address at which the proxy itself would listen" in str(
@@ -97,6 +108,26 @@ def test_load_tests_of_the_page_have_the_key_of_the_first_tenant_but_ollama_does
     for request, manifest in ((Request(prometheus=False), ""), (Request(keys=keys, prometheus=False), exporter)):
         made, _ = plan(tmp_path, request, manifest=manifest)
         assert not [word for word in program(made, "dashboard").command if "key" in word]
+
+
+def test_traffic_has_a_tenant_and_a_model_that_it_may_use(tmp_path: Path) -> None:
+    keys = (parse_key(f"red={tmp_path}/red.key"), parse_key(f"blue={tmp_path}/blue.key"))
+    request = Request(keys=keys, dashboard=False, prometheus=False, traffic=1.0)
+    limits = KEEPING.replace(
+        "spec: {",
+        "spec: {metering: {auth: {secretRefs: [{name: keys}]}, tenants: [{name: red, allowedModels: []}, {name: blue, allowedModels: ['b:1']}]}, ",
+    ).replace("models: [", "models: [{name: 'a:1'}, {name: 'b:1'}, ")
+    made, _ = plan(tmp_path, request, manifest=limits)
+    command = program(made, "traffic").command
+    assert {"--model=b:1", f"--api-key-file={tmp_path}/state/keys/blue"} < set(command)
+    assert made.stack.model == "b:1"
+    exporter = KEEPING.replace("spec: {", "spec: {metering: {mode: Exporter}, ")
+    made, _ = plan(tmp_path, request, manifest=exporter)
+    assert not [word for word in program(made, "traffic").command if "key" in word]
+    nothing = KEEPING.replace("spec: {", "spec: {metering: {defaultTenant: {allowedModels: []}}, ")
+    made, said = plan(tmp_path, request, manifest=nothing)
+    assert "traffic" not in {one.name for one in made.stack.programs}
+    assert any("no traffic, because the stack does not allow the models of its file" in sentence for sentence in said)
 
 
 def test_an_open_proxy_never_loses_the_keys_that_the_file_asks_for(tmp_path: Path) -> None:
