@@ -11,6 +11,7 @@ import pytest
 
 from llmendpoint_common.process.units import Address
 from support.dashboards import MODEL, Page, StartDashboard, Watch, reading
+from support.fault_server import answering, fault_server, plain
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 
@@ -155,6 +156,21 @@ async def test_an_ollama_that_does_not_answer_is_named(
         assert (row["severity"], row["cause"]) == ("error", "OllamaNotRunning")
         assert row["sentence"]
         assert row["command"]
+
+
+async def test_an_upstream_that_is_not_ollama_is_named_as_the_finding_does(
+    start_sidecar: StartSidecar, start_dashboard: StartDashboard, browser: aiohttp.ClientSession
+) -> None:
+    async with fault_server(answering(plain("404 Not Found", b"{}"))) as server:
+        sidecar = await start_sidecar(server.port)
+        await eventually(lambda: bool(sidecar.status().upstream_problem))
+        dashboard, page = await start_dashboard(sidecar, upstreams={"ollama": server.url}), Page()
+        async with reading(browser, dashboard, page):
+            await eventually(lambda: bool(page.rows("doctor")))
+            await eventually(lambda: page.values["about"]["sources"][0]["state"] == "ok")
+            message = page.values["about"]["sources"][0]["message"]
+            assert "is not Ollama: GET /api/version was answered with HTTP 404" in message
+            assert page.rows("doctor")[0]["sentence"].startswith(message)
 
 
 async def test_an_address_where_something_else_answers_is_down_with_the_reason(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 
+import aiohttp
 import pytest
 
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
 from llmendpoint_sidecar.ollama.watch import UpstreamWatch
+from support.fault_server import answering, fault_server, plain
+from support.servers import StartSidecar
+from support.waiting import eventually
 
 
 class WatchedOllama(Ollama):
@@ -43,3 +47,32 @@ async def test_the_log_names_the_version_of_an_ollama_that_has_come_up(caplog: p
     caplog.set_level(logging.INFO, "llmendpoint_sidecar")
     await WatchedOllama().watch.poll()
     assert "upstream is up: Ollama 0.17.4" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        (
+            plain("404 Not Found", b"{}"),
+            "what answers at WHERE is not Ollama: GET /api/version was answered with HTTP 404",
+        ),
+        (
+            plain("200 OK", b"<html>"),
+            "what answers at WHERE is not Ollama: GET /api/version was answered with HTTP 200",
+        ),
+        (b"220 mail.example\r\n", "what answers at WHERE is not Ollama: the answer is not HTTP ("),
+        (plain("508 Loop Detected", b"{}"), "the upstream WHERE leads back to the proxy, so that no request reaches"),
+    ],
+)
+async def test_the_sidecar_says_what_answers_if_it_is_not_ollama(
+    start_sidecar: StartSidecar, http: aiohttp.ClientSession, parts: bytes, problem: str
+) -> None:
+    async with fault_server(answering(parts, close=True)) as server:
+        sidecar = await start_sidecar(server.port)
+        expected = problem.replace("WHERE", f"127.0.0.1:{server.port}")
+        await eventually(lambda: sidecar.status().upstream_problem.startswith(expected))
+        async with http.get(f"http://127.0.0.1:{sidecar.admin_port}/readyz") as response:
+            assert (await response.text()).startswith(f"not ready: {expected}")
+        server.behave = answering(plain("200 OK", b'{"version": "0.17.4", "models": []}'))
+        await eventually(lambda: sidecar.status().ready)
+        assert not sidecar.status().upstream_problem

@@ -15,7 +15,8 @@ from llmendpoint_cli.stack.request import up_command
 from llmendpoint_cli.stack.state import Kind, Phase, ProcessRecord, Program, Stack, read_process, read_stack
 from llmendpoint_cli.stack.supervisor import SUPERVISOR
 from llmendpoint_common.diagnosis.host import is_listening
-from llmendpoint_common.diagnosis.places import place
+from llmendpoint_common.diagnosis.places import host_and_port, place
+from llmendpoint_common.diagnosis.sentences import wrong_upstream
 from llmendpoint_common.process.folder_lock import is_locked
 
 _PROBE_SECONDS = 5.0
@@ -38,7 +39,7 @@ class Health(NamedTuple):
 def health_of(folders: Folders, stack: Stack) -> list[Health]:
     """Return the state of the supervisor and of each program, in the order in which they start."""
     with ThreadPoolExecutor(max_workers=16) as pool:
-        programs = pool.map(lambda program: _program(folders, stack, program), stack.programs)
+        programs = pool.map(lambda program: _program(folders, program), stack.programs)
         return [_supervisor(folders, stack), *programs]
 
 
@@ -107,11 +108,11 @@ def ollama_version(url: str) -> str:
 
 
 def foreign_answer(url: str) -> str:
-    """Return a part of a sentence about a server that answers at a URL and is not Ollama, or an empty text."""
+    """Return a part of a sentence about what answers at a URL if it is not Ollama, otherwise an empty text."""
     answer = probe(url + _VERSION)
     if answer is None or _version(*answer):
         return ""
-    return f"what answers at {url} is not Ollama: GET {_VERSION} was answered with HTTP {answer[0]}"
+    return wrong_upstream(host_and_port(url), _VERSION, answer[0])
 
 
 def _version(status: int, body: str) -> str:
@@ -147,11 +148,11 @@ def _supervisor(folders: Folders, stack: Stack) -> Health:
                   "llmendpoint down is ending the stack" if stopping else "")  # fmt: skip
 
 
-def _program(folders: Folders, stack: Stack, program: Program) -> Health:
+def _program(folders: Folders, program: Program) -> Health:
     record = read_process(folders, program.name)
     if record is None or not is_running(record.pid, record.start_ticks, record.command):
         return _not_running(program, record)
-    message = _problem(stack, program)
+    message = _problem(program)
     state = "healthy" if not message else "unhealthy"
     return Health(program.name, not message, state, program.address, record.pid, record.since, record.restarts, message)
 
@@ -165,7 +166,7 @@ def _not_running(program: Program, record: ProcessRecord | None) -> Health:
     return Health(program.name, False, state, program.address, None, None, restarts, message)
 
 
-def _problem(stack: Stack, program: Program) -> str:
+def _problem(program: Program) -> str:
     """Return the problem of a running program, or an empty string."""
     if not program.ready_url:
         return ""
@@ -177,12 +178,5 @@ def _problem(stack: Stack, program: Program) -> str:
         return ""
     if program.kind is Kind.SIDECAR:
         reason = body.strip().removeprefix("not ready: ").partition("\n")[0]
-        return _foreign_upstream(stack, program) or reason or f"HTTP {status}"
+        return reason or f"HTTP {status}"
     return f"{program.ready_url} answers with HTTP {status}"
-
-
-def _foreign_upstream(stack: Stack, program: Program) -> str:
-    """Return a part of a sentence about the upstream of a sidecar if it is not Ollama, or an empty text."""
-    mine = place(program.ready_url)
-    sidecar = next((one for one in stack.sidecars if place(one.admin_url) == mine), None)
-    return "" if sidecar is None else foreign_answer(sidecar.upstream_url)

@@ -345,6 +345,7 @@ class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
     """Body of `GET /status`. `stalled` is None unless Ollama is hung. `lastStall` stays when a hang is over.
 
     `configDigest` is the SHA-256 of the configuration file in use, in hexadecimal digits. It is empty without a file.
+    `upstreamProblem` says what answers at the address of Ollama if it is not Ollama, as a part of a sentence.
     """
 
     version: str
@@ -357,6 +358,7 @@ class SidecarStatus(msgspec.Struct, frozen=True, rename="camel"):
     stalled: Stall | None = None
     last_stall: Stall | None = None
     config_digest: Annotated[str, msgspec.Meta(max_length=64, pattern="^[0-9a-f]*$")] = ""
+    upstream_problem: Annotated[str, msgspec.Meta(max_length=1024)] = ""
 
 
 class RequestRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):

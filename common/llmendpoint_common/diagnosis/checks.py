@@ -92,11 +92,12 @@ def _of_ollama(facts: MachineFacts) -> Iterator[_Row]:
         f"{'simulated ' if ollama.is_simulated else ''}{ollama.version} at {host_and_port(ollama.url)}"
         for ollama in answering
     )
-    of = (Cause.OLLAMA_NOT_RUNNING, Cause.OLLAMA_NOT_ANSWERING, Cause.OLLAMA_VERSION_UNSUPPORTED, Cause.OLLAMA_HUNG)
-    yield "Ollama", versions or "it does not answer", of, not answering
+    of = (Cause.OLLAMA_NOT_RUNNING, Cause.OLLAMA_NOT_ANSWERING, Cause.OLLAMA_VERSION_UNSUPPORTED, Cause.OLLAMA_HUNG,
+          Cause.UPSTREAM_LOOP)  # fmt: skip
+    yield "Ollama", versions or "no Ollama answers", of, not answering
     loaded = [model for ollama in answering for model in ollama.loaded]
     words = f"{sum(len(ollama.models) for ollama in answering)} on the disk, {len(loaded)} in memory"
-    absent = "no model is in memory" if answering else "Ollama does not answer"
+    absent = "no model is in memory" if answering else "no Ollama answers"
     yield "models", words if answering else absent, (Cause.MODEL_MISSING, *_MODEL_REASONS), not answering
     yield "memory", _memory(loaded) or absent, (Cause.PARTLY_ON_CPU,), not loaded
     contexts = ", ".join(f"{model.name} {model.context} tokens" for model in loaded if model.context)

@@ -87,14 +87,51 @@ def started_again(facts: MachineFacts, sidecar: SidecarFacts, url: str | None) -
 
 def if_elsewhere(ollama: OllamaFacts, facts: MachineFacts) -> str:
     """Return the advice for an Ollama that listens elsewhere than at the address that is asked."""
-    sidecar = next((one for one in facts.sidecars if one.upstream and place(one.upstream) == place(ollama.url)), None)
-    if sidecar is None:
+    if _sidecar_before(ollama, facts) is None:
         return f"{_ELSEWHERE} name its address with --ollama."
-    if not facts.processes:
-        return f"{_ELSEWHERE} start the metering sidecar again with its address (--upstream)."
-    return f"{_ELSEWHERE} start the stack again with its address: `{started_again(facts, sidecar, 'URL')}`."
+    what, how = _started_with_its_address(ollama, facts)
+    return f"{_ELSEWHERE} start {what} again with its address{how}."
+
+
+def with_upstream(ollama: OllamaFacts, facts: MachineFacts) -> str:
+    """Return the advice to choose another upstream than the address that is asked."""
+    if _sidecar_before(ollama, facts) is None:
+        return "Name the address of an Ollama with --ollama."
+    what, how = _started_with_its_address(ollama, facts)
+    return f"Start {what} again with the address of an Ollama{how}."
+
+
+def instead_of_foreign(ollama: OllamaFacts, facts: MachineFacts) -> str:
+    """Return the advice if another program listens at the address of an Ollama.
+
+    An upstream that the user named may be a wrong address, and then that program does nothing wrong.
+    """
+    if not is_named_upstream(ollama, facts):
+        return f"Stop that program and start Ollama. {if_elsewhere(ollama, facts)}"
+    return (
+        f"This address is the upstream. {with_upstream(ollama, facts)} If Ollama should have this address, stop that "
+        "program and start Ollama."
+    )
+
+
+def is_named_upstream(ollama: OllamaFacts, facts: MachineFacts) -> bool:
+    """Return whether a sidecar has the address of an Ollama as its upstream, and the stack does not start it."""
+    return _sidecar_before(ollama, facts) is not None and not _is_of_the_stack(ollama, facts)
+
+
+def _sidecar_before(ollama: OllamaFacts, facts: MachineFacts) -> SidecarFacts | None:
+    """Return the sidecar whose upstream is an Ollama, or None."""
+    return next((one for one in facts.sidecars if one.upstream and place(one.upstream) == place(ollama.url)), None)
+
+
+def _started_with_its_address(ollama: OllamaFacts, facts: MachineFacts) -> tuple[str, str]:
+    """Return what has to be started with the address of an Ollama, and how, as parts of a sentence."""
+    sidecar = _sidecar_before(ollama, facts)
+    if sidecar is None or not facts.processes:
+        return "the metering sidecar", " (--upstream)"
+    return "the stack", f": `{started_again(facts, sidecar, 'URL')}`"
 
 
 def _is_of_the_stack(ollama: OllamaFacts, facts: MachineFacts) -> bool:
-    """Return whether a process of the stack listens at the address of an Ollama."""
+    """Return whether a process of the stack listens at the address of an Ollama, or should do so."""
     return any(process.url and place(process.url) == place(ollama.url) for process in facts.processes)

@@ -21,6 +21,8 @@ class SilenceKind(StrEnum):
     TIMEOUT = "timeout"
     #: Something else than the expected server answers.
     FOREIGN = "foreign"
+    #: The address leads back to a proxy through which the request has passed.
+    LOOP = "loop"
     #: The host is not known or not reachable, or TLS failed.
     UNREACHABLE = "unreachable"
 

@@ -35,6 +35,7 @@ class Cause(StrEnum):
     OLLAMA_NOT_ANSWERING = "OllamaNotAnswering"
     OLLAMA_VERSION_UNSUPPORTED = "OllamaVersionUnsupported"
     OLLAMA_HUNG = "OllamaHung"
+    UPSTREAM_LOOP = "UpstreamLoop"
     MODEL_MISSING = "ModelMissing"
     PARTLY_ON_CPU = "PartlyOnCPU"
     CONTEXT_CUT = "ContextCut"

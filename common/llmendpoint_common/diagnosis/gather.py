@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -31,6 +32,7 @@ from llmendpoint_common.diagnosis.facts import (
     Target,
 )
 from llmendpoint_common.diagnosis.places import is_local
+from llmendpoint_common.diagnosis.sentences import answered, no_http
 from llmendpoint_common.process.reasons import reason_of
 
 _TIMEOUT_SECONDS = 3.0
@@ -137,8 +139,7 @@ class _Asker:
         except aiohttp.ClientConnectorError as error:
             return _unconnected(error)
         except (aiohttp.ClientError, OSError) as error:
-            # A server with another protocol closes the connection, or sends bytes that are not HTTP.
-            return Silence(SilenceKind.FOREIGN, f"the answer is not HTTP ({type(error).__name__})")
+            return Silence(SilenceKind.FOREIGN, no_http(error))
         return _Answer(response.status, _decoded(content), content, skew)
 
     def _skew(self, date: str | None, sent: float) -> float | None:
@@ -163,6 +164,11 @@ def _unconnected(error: aiohttp.ClientConnectorError) -> Silence:
     if error.os_error.errno == errno.ECONNREFUSED or "refused" in str(error.os_error).lower():
         return Silence(SilenceKind.REFUSED, "connection refused")
     return Silence(SilenceKind.UNREACHABLE, reason_of(error))
+
+
+def _foreign(answer: _Answer, path: str) -> Silence:
+    kind = SilenceKind.LOOP if answer.status == HTTPStatus.LOOP_DETECTED else SilenceKind.FOREIGN
+    return Silence(kind, answered(path, answer.status))
 
 
 def _decoded(content: bytes) -> Any:
@@ -194,8 +200,7 @@ async def _ollama(asker: _Asker, at: OllamaPlace) -> OllamaFacts:
         return replace(facts, silence=answer)
     version = answer.value.get("version") if isinstance(answer.value, dict) else None
     if answer.status != 200 or not isinstance(version, str):
-        words = f"GET /api/version was answered with HTTP {answer.status}"
-        return replace(facts, silence=Silence(SilenceKind.FOREIGN, words))
+        return replace(facts, silence=_foreign(answer, "/api/version"))
     tags, loaded, ledger = await asyncio.gather(
         asker.ask(f"{at.url}/api/tags"), asker.ask(f"{at.url}/api/ps"), asker.ask(f"{at.url}/simulator/ledger")
     )
@@ -266,8 +271,7 @@ async def _sidecar_now(asker: _Asker, at: SidecarPlace) -> SidecarFacts:
     try:
         status = msgspec.json.decode(answer.body, type=SidecarStatus)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        words = f"GET /status was answered with HTTP {answer.status}"
-        return replace(facts, silence=Silence(SilenceKind.FOREIGN, words))
+        return replace(facts, silence=_foreign(answer, "/status"))
     return replace(facts, status=status, skew=answer.skew)
 
 
@@ -278,8 +282,7 @@ async def _prometheus(asker: _Asker, at: PrometheusPlace) -> PrometheusFacts:
         return replace(facts, silence=answer)
     data = answer.value.get("data") if isinstance(answer.value, dict) else None
     if answer.status != 200 or not isinstance(data, dict):
-        words = f"GET /api/v1/targets was answered with HTTP {answer.status}"
-        return replace(facts, silence=Silence(SilenceKind.FOREIGN, words))
+        return replace(facts, silence=_foreign(answer, "/api/v1/targets"))
     rows = _rows(replace(answer, value=data), "activeTargets")
     started = None if rows else await _start(asker, at)
     return replace(facts, targets=tuple(map(_target, rows)), skew=answer.skew, started=started)

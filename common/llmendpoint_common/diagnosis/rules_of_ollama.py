@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from llmendpoint_common.contracts.ollama import model_key
-from llmendpoint_common.diagnosis.commands import command_for, if_elsewhere, restarted, with_context, with_model
+from llmendpoint_common.diagnosis.commands import (
+    command_for,
+    if_elsewhere,
+    instead_of_foreign,
+    restarted,
+    with_context,
+    with_model,
+    with_upstream,
+)
 from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import LoadedModel, MachineFacts, OllamaFacts, Silence, SilenceKind
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
-from llmendpoint_common.diagnosis.sentences import partly_on_cpu
+from llmendpoint_common.diagnosis.sentences import as_sentence, leads_back, not_ollama, partly_on_cpu
 
 #: Versions with which the metering is tested, as (major, minor, patch). Each patch of the last minor version counts.
 OLDEST_VERSION = (0, 17, 4)
@@ -75,11 +83,20 @@ def _silent(ollama: OllamaFacts, silence: Silence, facts: MachineFacts) -> Findi
             Severity.ERROR,
             Cause.PORT_TAKEN,
             f"port {place(ollama.url)[1]}",
-            f"What answers at {where} is not Ollama: {silence.error}.",
-            f"Stop that program and start Ollama. {if_elsewhere(ollama, facts)}",
+            as_sentence(not_ollama(where, silence.error)),
+            instead_of_foreign(ollama, facts),
             f"sudo lsof -nP -iTCP:{place(ollama.url)[1]} -sTCP:LISTEN"
             if ollama.is_local
             else f"curl {ollama.url}/api/version",
+        )
+    if silence.kind is SilenceKind.LOOP:
+        return Finding(
+            Severity.ERROR,
+            Cause.UPSTREAM_LOOP,
+            "Ollama",
+            as_sentence(leads_back(where)),
+            with_upstream(ollama, facts),
+            f"curl {ollama.url}/api/version",
         )
     return Finding(
         Severity.ERROR,

@@ -6,7 +6,13 @@ import shlex
 from collections.abc import Iterator
 
 from llmendpoint_common.contracts.sidecar import ModelPhase, ModelReason, ModelStatus, SidecarStatus
-from llmendpoint_common.diagnosis.commands import command_for, if_elsewhere, restarted, started_again
+from llmendpoint_common.diagnosis.commands import (
+    command_for,
+    instead_of_foreign,
+    is_named_upstream,
+    restarted,
+    started_again,
+)
 from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import (
     MachineFacts,
@@ -19,7 +25,7 @@ from llmendpoint_common.diagnosis.facts import (
 )
 from llmendpoint_common.diagnosis.findings import Cause, Finding, Severity
 from llmendpoint_common.diagnosis.places import host_and_port, place
-from llmendpoint_common.diagnosis.sentences import full_state_folder
+from llmendpoint_common.diagnosis.sentences import as_sentence, full_state_folder, not_ollama
 from llmendpoint_common.process.exit_codes import exit_text
 
 #: Each connection of a client may need a second one to Ollama, so this is enough for about 2000 clients.
@@ -73,7 +79,12 @@ def _port_taken(port: PortFacts, facts: MachineFacts) -> Finding:
     severity, advice = Severity.ERROR, f"Stop that process{other}."
     ollama = next((one for one in facts.ollamas if place(one.url) == ("localhost", port.port)), None)
     if ollama is not None:
-        advice = f"Stop that process and start Ollama. {if_elsewhere(ollama, facts)}"
+        advice = instead_of_foreign(ollama, facts)
+        if is_named_upstream(ollama, facts):
+            command = f"ps -fp {owner.pid}" if owner.pid is not None else command
+            if ollama.silence is not None and ollama.silence.kind is SilenceKind.FOREIGN:
+                answer = as_sentence(not_ollama(host_and_port(ollama.url), ollama.silence.error))
+                sentence = f"{answer} The port is taken {by}."
     if not port.is_in_use:
         severity = Severity.INFO
         advice = "If you do not stop that process, `llmendpoint up` uses the next free port."

@@ -7,6 +7,7 @@ Each function or constant is a part of a message that names its object in front 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from llmendpoint_common.diagnosis.facts import FullDisk
 
@@ -26,6 +27,38 @@ FREE_A_GPU = "Free a GPU, add a node, or check that the device plugin of the GPU
 
 #: The beginning of the sentence about a model that is not in GPU memory at all.
 NOTHING_ON_GPU = "No part of"
+
+
+def not_ollama(where: str, answer: str) -> str:
+    """Return that a server at an address is not Ollama. `answer` says what it answered."""
+    return f"what answers at {where} is not Ollama: {answer}"
+
+
+def answered(path: str, status: int) -> str:
+    """Return how a request was answered, for `not_ollama` and others."""
+    return f"GET {path} was answered with HTTP {status}"
+
+
+def no_http(error: Exception) -> str:
+    """Return that a server speaks another protocol: it closes the connection, or sends bytes that are not HTTP."""
+    return f"the answer is not HTTP ({type(error).__name__})"
+
+
+def wrong_upstream(where: str, path: str, status: int) -> str:
+    """Return what is wrong with an address as an upstream that answers a request of Ollama's API in another way."""
+    if status == HTTPStatus.LOOP_DETECTED:
+        return leads_back(where)
+    return not_ollama(where, answered(path, status))
+
+
+def leads_back(where: str) -> str:
+    """Return that an upstream is another proxy whose upstream is, perhaps through others, the first one."""
+    return f"the upstream {where} leads back to the proxy, so that no request reaches an Ollama"
+
+
+def as_sentence(part: str) -> str:
+    """Return one of these parts as a sentence."""
+    return f"{part[:1].upper()}{part[1:]}."
 
 
 def full_state_folder(disk: FullDisk) -> tuple[str, str]:

@@ -21,6 +21,7 @@
           RequestBodyError        the model in a request body is ambiguous, or the body cannot be decoded
       x OllamaError               Ollama returned an error, or could not be reached
           OllamaSilentError       Ollama did not answer in time
+          NotOllamaError          something else answers at the address of Ollama
       x ModelError                a declared model cannot be made available
       x ChannelClosedError        a worker process or its supervisor has ended
       x FileLimitError            a load needs more open files than the process may have
@@ -153,6 +154,10 @@ class OllamaError(LLMEndpointError):
 
 class OllamaSilentError(OllamaError):
     """Ollama accepted a request, and did not answer in time."""
+
+
+class NotOllamaError(OllamaError):
+    """Something else than Ollama answers at its address. The message is a part of a sentence that says so."""
 
 
 class ModelError(LLMEndpointError):

@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 
 from llmendpoint_common.contracts.sidecar import MAX_LISTED_REQUESTS, RequestList, RequestRecord, SidecarStatus
+from llmendpoint_common.diagnosis.sentences import as_sentence
 from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_dashboard.contract import Source, SourceState
 from llmendpoint_dashboard.settings import SidecarAddress
@@ -169,6 +170,8 @@ class Sidecar:
         status = self.status
         if status is None or status.upstream_up:
             return status.stalled.message if status is not None and status.stalled is not None else ""
+        if status.upstream_problem:
+            return as_sentence(status.upstream_problem)
         return f"The Ollama behind {self.address.name} does not answer."
 
 

@@ -125,7 +125,7 @@ def _why_not(status: SidecarStatus) -> str:
     if status.draining:
         return "draining"
     if not status.upstream_up:
-        return "Ollama does not answer"
+        return status.upstream_problem or "Ollama does not answer"
     if status.stalled is not None:
         return status.stalled.message
     waiting = [f"{m.name} is {m.phase.value}" for m in status.models if m.phase != "Ready"]

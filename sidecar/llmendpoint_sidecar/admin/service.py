@@ -76,6 +76,7 @@ class AdminService:
             draining=self.health.draining,
             upstream_up=runtime.watch.up,
             upstream_version=runtime.watch.version,
+            upstream_problem=runtime.watch.problem,
             models=self.agent.statuses(),
             totals=Totals(
                 requests=sum(outcomes.values()),

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from llmendpoint_common.process.errors import OllamaError, OllamaSilentError
+from llmendpoint_common.diagnosis.places import host_and_port
+from llmendpoint_common.diagnosis.sentences import no_http, not_ollama, wrong_upstream
+from llmendpoint_common.process.errors import NotOllamaError, OllamaError, OllamaSilentError
 from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.wire.decoding import UNREADABLE
 from llmendpoint_common.wire.http1.heads import Headers
@@ -99,8 +101,19 @@ class Ollama:
         return self._opened
 
     async def version(self) -> str:
-        """Return the server's version."""
-        return (await self._get("/api/version", _Version)).version
+        """Return the server's version. Raises NotOllamaError if something else answers."""
+        path, where = "/api/version", host_and_port(self._url)
+        try:
+            return (await self._get(path, _Version)).version
+        except OllamaError as error:
+            cause = error.__cause__
+            if error.status:
+                raise NotOllamaError(wrong_upstream(where, path, error.status), error.status) from error
+            if isinstance(cause, aiohttp.ClientError) and not isinstance(
+                cause, aiohttp.ClientConnectorError | TimeoutError
+            ):
+                raise NotOllamaError(not_ollama(where, no_http(cause))) from error
+            raise
 
     async def listed(self) -> list[ListedModel]:
         """Return the models that are present."""
@@ -203,7 +216,9 @@ class Ollama:
                 if response.status != 200:
                     raise OllamaError(_sentence(body), response.status)
                 return msgspec.json.decode(body, type=kind)
-        except (aiohttp.ClientError, OSError, TimeoutError, *UNREADABLE) as error:
+        except UNREADABLE as error:
+            raise OllamaError(f"{path}: {reason_of(error)}", response.status) from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
             is_late = isinstance(error, TimeoutError)
             reason = f"no response within {_GET_SECONDS:g} s" if is_late else reason_of(error)
             raise OllamaError(f"{path}: {reason}") from error

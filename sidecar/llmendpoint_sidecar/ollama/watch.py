@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from llmendpoint_common.contracts.ollama import canonical_name, model_key
-from llmendpoint_common.process.errors import OllamaError
+from llmendpoint_common.process.errors import NotOllamaError, OllamaError
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
 
@@ -26,6 +26,8 @@ class UpstreamWatch:
     def __init__(self, ollama: Ollama, model_labels: ModelLabels, interval: float) -> None:
         self.up = False
         self.version = ""
+        #: What else answers at the address of Ollama, as a part of a sentence. Empty if it answers, or nothing does.
+        self.problem = ""
         self.listed: dict[str, ListedModel] = {}
         self.loaded: dict[str, LoadedModel] = {}
         self._ollama = ollama
@@ -97,7 +99,7 @@ class UpstreamWatch:
         if not self.up:
             log.info("upstream is up: Ollama %s", version)
         # Together, so that a version is never told of an Ollama that is not up.
-        self.up, self.version, self._failures = True, version, 0
+        self.up, self.version, self.problem, self._failures = True, version, "", 0
         self.listed = {model.name: model for model in listed}
         # If a past version of a model is still in memory, its name stands for the present one.
         names = {self._name_of(model): model for model in loaded}
@@ -126,6 +128,7 @@ class UpstreamWatch:
 
     def _failed(self, error: OllamaError) -> None:
         self._failures += 1
+        self.problem = str(error) if isinstance(error, NotOllamaError) else ""
         # One slow answer of a busy server is not an outage.
         if self.up and self._failures >= _FAILURES_UNTIL_DOWN:
             log.warning("upstream is down: %s", error)

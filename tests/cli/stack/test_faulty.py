@@ -7,6 +7,7 @@ import os
 import sys
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ def by_command(stack: LocalStack) -> list[dict[str, Any]]:
     """Return the findings of `llmendpoint doctor`."""
     found: list[dict[str, Any]] = json.loads(stack.run("doctor", "--format", "json").stdout)["findings"]
     return found
+
+
+def says(stack: LocalStack, sentence: str) -> bool:
+    return sentence in stack.run("status").stdout
 
 
 def by_dashboard(stack: LocalStack) -> list[dict[str, Any]]:
@@ -94,13 +99,35 @@ def test_the_dashboard_starts_a_stack_again_with_its_options(stack: LocalStack, 
 
 def test_an_upstream_that_is_not_ollama_is_said_everywhere(stack: LocalStack) -> None:
     with scripted_server({}) as server:
-        sentence = f"what answers at {server.url} is not Ollama: GET /api/version was answered with HTTP "
-        assert f"model server a: {sentence}" in stack.up("--upstream", f"a={server.url}").stdout
-        assert sentence in stack.run("status").stdout
+        where = server.url.removeprefix("http://")
+        sentence = f"what answers at {where} is not Ollama: GET /api/version was answered with HTTP "
+        done = stack.run("up", *options()[:3], "--no-prometheus", f"--upstream=a={server.url}")
+        assert f"model server a: {sentence}" in done.stdout
+        wait_until(partial(says, stack, sentence), 20)
+        wait_until(lambda: [one["cause"] for one in by_dashboard(stack)] == ["PortTaken"], 30)
         [finding] = by_command(stack)
-        assert "start the stack again with its address: `llmendpoint down && " in finding["advice"]
+        assert finding["sentence"].startswith(f"W{sentence[1:]}")
+        assert finding in by_dashboard(stack)
+        assert "Start the stack again with the address of an Ollama: `llmendpoint down && " in finding["advice"]
         assert "--upstream=a=URL" in finding["advice"]
+        assert not finding["command"].startswith("kill")
         stack.down()
+
+
+def test_two_stacks_that_are_each_others_upstream_are_a_loop(stack: LocalStack, tmp_path: Path) -> None:
+    first, second = free_ports(2)
+    with local_stack(tmp_path / "second") as other:
+        stack.up(f"--listen=localhost:{first}", f"--upstream=a=http://127.0.0.1:{second}")
+        other.up(f"--listen=localhost:{second}", f"--upstream=a=http://127.0.0.1:{first}")
+        for each, upstream in ((stack, second), (other, first)):
+            sentence = (
+                f"the upstream 127.0.0.1:{upstream} leads back to the proxy, so that no request reaches an Ollama"
+            )
+            wait_until(partial(says, each, sentence), 20)
+            [finding] = by_command(each)
+            assert (finding["cause"], finding["sentence"]) == ("UpstreamLoop", f"T{sentence[1:]}.")
+        other.down()
+    stack.down()
 
 
 def test_the_proxy_has_the_parallel_requests_of_a_simulator_that_runs(stack: LocalStack, machine: Machine) -> None:

@@ -33,6 +33,7 @@ OLLAMA_URL, SIDECAR_URL, PROMETHEUS_URL = "http://127.0.0.1:11434", "http://loca
 REFUSED = Silence(SilenceKind.REFUSED, "connection refused")
 TIMEOUT = Silence(SilenceKind.TIMEOUT, "no answer within 3 s")
 FOREIGN = Silence(SilenceKind.FOREIGN, "GET /status was answered with HTTP 404")
+LOOP = Silence(SilenceKind.LOOP, "GET /api/version was answered with HTTP 508")
 STATUS = SidecarStatus("1", True, False, True, "0.17.4", (), Totals())
 UNREADY = SidecarStatus("1", False, False, True, "0.17.4", (), Totals())
 CUT_OFF = SidecarStatus("1", False, False, False, "", (), Totals())
@@ -105,6 +106,7 @@ def test_nothing_is_wrong_with_a_healthy_machine() -> None:
         (without_ollama(REFUSED), Cause.OLLAMA_NOT_RUNNING, "ollama serve"),
         (without_ollama(TIMEOUT), Cause.OLLAMA_NOT_ANSWERING, "sudo systemctl restart ollama"),
         (without_ollama(FOREIGN), Cause.PORT_TAKEN, "sudo lsof -nP -iTCP:11434 -sTCP:LISTEN"),
+        (without_ollama(LOOP), Cause.UPSTREAM_LOOP, f"curl {OLLAMA_URL}/api/version"),
         (ollama(version="0.17.3"), Cause.OLLAMA_VERSION_UNSUPPORTED, "curl -fsSL https://ollama.com/install.sh | sh"),
         (ollama(version="0.34.0"), Cause.OLLAMA_VERSION_UNSUPPORTED,
          "curl -fsSL https://ollama.com/install.sh | OLLAMA_VERSION=0.33.0 sh"),
@@ -267,18 +269,36 @@ def test_an_ollama_on_another_machine_is_restarted_there() -> None:
     assert finding.advice.startswith("Stop Ollama on that machine, and start it again")
 
 
-@pytest.mark.parametrize("silence", [REFUSED, FOREIGN])
-def test_an_upstream_of_the_stack_gets_another_address_with_the_options_of_the_stack(silence: Silence) -> None:
-    stack = replace(without_ollama(silence), up="llmendpoint up --listen=:1 --upstream=ollama=http://127.0.0.1:11434")
+def test_an_upstream_of_the_stack_gets_another_address_with_the_options_of_the_stack() -> None:
+    up = "llmendpoint up --listen=:1 --upstream=ollama=http://127.0.0.1:11434"
     again = "`llmendpoint down && llmendpoint up --listen=:1 --upstream=ollama=URL`"
-    assert only(stack).advice.endswith(f"If Ollama listens elsewhere, start the stack again with its address: {again}.")
-    taken = PortFacts(11434, "Ollama", PortOwner(77, "python -m http.server"))
-    assert only(replace(stack, ports=(taken,))).advice.endswith(f"start the stack again with its address: {again}.")
-    assert only(replace(stack, processes=())).advice.endswith(
+    silent = replace(without_ollama(REFUSED), up=up)
+    assert only(silent).advice.endswith(
+        f"If Ollama listens elsewhere, start the stack again with its address: {again}."
+    )
+    assert only(replace(silent, processes=())).advice.endswith(
         "start the metering sidecar again with its address (--upstream)."
     )
-    alone = replace(stack, sidecars=(), processes=())
+    alone = replace(silent, sidecars=(), processes=())
     assert only(alone).advice.endswith("If Ollama listens elsewhere, name its address with --ollama.")
+    taken = PortFacts(11434, "Ollama", PortOwner(77, "python -m http.server"))
+    foreign = replace(without_ollama(FOREIGN), up=up)
+    for facts in (foreign, replace(foreign, ports=(taken,)), replace(without_ollama(LOOP), up=up)):
+        assert f"tart the stack again with the address of an Ollama: {again}." in only(facts).advice
+
+
+def test_the_program_at_the_address_of_an_upstream_is_not_ended() -> None:
+    taken = PortFacts(11434, "Ollama", PortOwner(77, "python -m http.server"))
+    finding = only(replace(without_ollama(FOREIGN), ports=(taken,)))
+    assert finding.command == "ps -fp 77"
+    assert finding.sentence == (
+        "What answers at 127.0.0.1:11434 is not Ollama: GET /status was answered with HTTP 404. The port is taken by "
+        "python -m http.server (process 77)."
+    )
+    # The address of an Ollama of the stack itself is not a wrong one.
+    own = ProcessFacts("ollama", False, f"{OLLAMA_URL}/api/version", ports=(11434,))
+    facts = replace(without_ollama(FOREIGN), ports=(taken,), processes=(own, *PROCESSES))
+    assert only(facts).command == "kill 77"
 
 
 def test_what_is_not_ollama_on_another_machine_is_not_looked_for_here() -> None:
