@@ -16,6 +16,7 @@ from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.identity import is_running
 from llmendpoint_cli.stack.logfile import tail_of
 from llmendpoint_cli.stack.request import DASHBOARD_PORT, PROMETHEUS_PORT, up_command
+from llmendpoint_cli.stack.service import outdated_unit
 from llmendpoint_cli.stack.state import (
     Kind,
     Phase,
@@ -73,6 +74,7 @@ async def facts_of(
     facts = await gather(session, places)
     records = await asyncio.to_thread(read_processes, folders)
     facts = await asyncio.to_thread(observe, facts, list(_needed(places, stack)), _sidecar_pid(stack, records))
+    facts = replace(facts, unit=await asyncio.to_thread(outdated_unit))
     if stack is None:
         return facts
     processes = tuple(await asyncio.to_thread(_processes, folders, stack))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +14,13 @@ import platformdirs
 from llmendpoint_cli.stack.folders import STATE_VARIABLE
 from llmendpoint_cli.stack.request import Request, options_of, variables_of_ollama
 from llmendpoint_cli.stack.state import replace_private_file
+from llmendpoint_common.diagnosis.facts import OutdatedUnit
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
 
 _UNIT = "llmendpoint.service"
 _PROGRAM = "llmendpoint"
+_HEADER = "# Written by `llmendpoint up --service`."
 #: Longer than all programs of a stack may take to end.
 _STOP_SECONDS = 90
 #: Variables of the environment that a unit keeps beside those of Ollama. PATH is needed to find Ollama and Prometheus.
@@ -47,6 +50,55 @@ def write_service(request: Request, say: Callable[[str], None]) -> int:
     return exit_codes.OK
 
 
+def outdated_unit() -> OutdatedUnit | None:
+    """Return the unit if the stack does not start with it, or if this version writes lines that it lacks."""
+    path = unit_path()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if not text.startswith(_HEADER):
+        return None
+    try:
+        program, options, variables = _parsed(text)
+    except ValueError:
+        return None
+    problem, is_broken = _problem_of(program), True
+    if not problem:
+        written = unit_text(options, variables).splitlines()
+        # The user may have added lines, and another installation may have written the unit.
+        if {line for line in written if not line.startswith("ExecStart=")} <= set(text.splitlines()):
+            return None
+        problem, is_broken = "was written by an earlier version, and lacks lines that this version writes", False
+    again = {name: value for name, value in variables.items() if name != "PATH"}
+    words = [*(f"{name}={shlex.quote(value)}" for name, value in again.items()), "llmendpoint", "up", "--service"]
+    command = f"{' '.join(words)} {shlex.join(options)}".rstrip() + " && systemctl --user daemon-reload"
+    return OutdatedUnit(str(path), problem, command, is_broken)
+
+
+def _problem_of(program: str) -> str:
+    """Return what is wrong with the program that a unit starts, as the end of a sentence, or an empty text."""
+    if not Path(program).exists():
+        return f"starts {program}, which does not exist"
+    if program == sys.executable != _program()[0]:
+        return f"starts {program}, which the next update removes"
+    return ""
+
+
+def _parsed(text: str) -> tuple[str, list[str], dict[str, str]]:
+    """Return the program, the options of `up` and the variables of a unit. Raises ValueError if it has others."""
+    values = [line.partition("=") for line in text.splitlines()]
+    words = next((_unquoted(value.replace("$$", "$")) for name, _, value in values if name == "ExecStart"), [])
+    kept = [pair for name, _, value in values if name == "Environment" for pair in _unquoted(value)]
+    start = words.index("--foreground")
+    return words[0], words[start + 1 :], {name: value for name, _, value in (pair.partition("=") for pair in kept)}
+
+
+def _unquoted(text: str) -> list[str]:
+    """Return the words that `_quoted` wrote."""
+    return [word.replace("\\n", "\n") for word in shlex.split(text.replace("%%", "%"))]
+
+
 def unit_path() -> Path:
     """Return the path of the unit."""
     configs = os.environ.get("XDG_CONFIG_HOME", "") or str(platformdirs.user_config_path())
@@ -59,7 +111,7 @@ def unit_text(options: Sequence[str], environment: Mapping[str, str]) -> str:
     variables |= variables_of_ollama(environment)
     kept = [f"Environment={_quoted(f'{name}={value}')}" for name, value in variables.items()]
     lines = [
-        "# Written by `llmendpoint up --service`.",
+        _HEADER,
         "[Unit]",
         "Description=llmendpoint: a metered Ollama endpoint",
         "Documentation=https://github.com/llmendpoint/llmendpoint",

@@ -118,7 +118,7 @@ def _memory(loaded: Sequence[LoadedModel]) -> str:
 def _of_processes(facts: MachineFacts) -> Iterator[_Row]:
     count = len(facts.processes)
     words = f"{count} of {count} run" if count else "no stack is up; `llmendpoint up` starts one"
-    yield "processes", words, (Cause.PROCESS_CRASHED,), not count
+    yield "processes", words, (Cause.PROCESS_CRASHED, Cause.UNIT_OUTDATED), not count
     yield "ports", "no other program has a port that is needed", (Cause.PORT_TAKEN,), False
     of = (Cause.SIDECAR_NOT_RUNNING, Cause.SIDECAR_NOT_ANSWERING, Cause.SIDECAR_NOT_READY)
     answering = [sidecar for sidecar in facts.sidecars if sidecar.status is not None]

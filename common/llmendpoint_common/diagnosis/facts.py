@@ -179,6 +179,20 @@ class FullDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class OutdatedUnit:
+    """A unit of systemd that `llmendpoint up --service` of an earlier version wrote.
+
+    `problem` is the end of a sentence about it, and `command` writes it again with the same options. `is_broken` is
+    whether the stack does not start with it, or will not after an update.
+    """
+
+    path: str
+    problem: str
+    command: str
+    is_broken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MachineFacts:
     """Observations on one machine.
 
@@ -196,6 +210,7 @@ class MachineFacts:
     processes: tuple[ProcessFacts, ...] = ()
     disk: DiskFacts | None = None
     full_disk: FullDisk | None = None
+    unit: OutdatedUnit | None = None
     file_limit: int | None = None
     has_gpu: bool | None = None
     clock_step: float = 0.0

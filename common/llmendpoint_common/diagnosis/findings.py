@@ -47,6 +47,7 @@ class Cause(StrEnum):
     SIDECAR_NOT_RUNNING = "SidecarNotRunning"
     SIDECAR_NOT_ANSWERING = "SidecarNotAnswering"
     SIDECAR_NOT_READY = "SidecarNotReady"
+    UNIT_OUTDATED = "UnitOutdated"
     FILE_LIMIT_LOW = "FileLimitLow"
     CLOCK_SKEW = "ClockSkew"
     CLOCK_JUMPED = "ClockJumped"

@@ -17,6 +17,7 @@ from llmendpoint_common.diagnosis.explained import is_explained
 from llmendpoint_common.diagnosis.facts import (
     MachineFacts,
     OllamaFacts,
+    OutdatedUnit,
     PortFacts,
     ProcessFacts,
     SidecarFacts,
@@ -64,6 +65,8 @@ def process_faults(facts: MachineFacts) -> Iterator[Finding]:
         sentence, advice = full_state_folder(facts.full_disk)
         folder = facts.full_disk.folder
         yield Finding(Severity.ERROR, Cause.DISK_FULL, folder, sentence, advice, f"df -h {shlex.quote(folder)}")
+    if facts.unit is not None:
+        yield _unit(facts.unit)
     yield from _file_limit(facts)
     yield from _clock(facts)
 
@@ -257,6 +260,13 @@ def _not_ready(sidecar: SidecarFacts, status: SidecarStatus, facts: MachineFacts
         return Finding(Severity.WARNING, Cause.SIDECAR_NOT_READY, subject, sentence, "Start it.", facts.up)
     sentence = f"The metering sidecar {sidecar.name} is not ready, and does not say why."
     return Finding(Severity.ERROR, Cause.SIDECAR_NOT_READY, subject, sentence, "Its log says more.", "llmendpoint logs")
+
+
+def _unit(unit: OutdatedUnit) -> Finding:
+    severity = Severity.WARNING if unit.is_broken else Severity.INFO
+    sentence = f"The systemd unit {unit.path} {unit.problem}."
+    advice = "Write it again. It is used when systemd starts the stack the next time."
+    return Finding(severity, Cause.UNIT_OUTDATED, "systemd unit", sentence, advice, unit.command)
 
 
 def _file_limit(facts: MachineFacts) -> Iterator[Finding]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_cli.commands import up
+from llmendpoint_cli.stack import service
 from llmendpoint_cli.stack.request import KeyFile, NamedUrl, Request, options_of
-from llmendpoint_cli.stack.service import unit_text, write_service
+from llmendpoint_cli.stack.service import outdated_unit, unit_path, unit_text, write_service
 from llmendpoint_common.process.units import Address
 
 
@@ -55,6 +56,45 @@ def test_a_request_is_the_same_after_its_command_line() -> None:
     flags = up.command_line()
     options = flags.parse(options_of(request.document()), environment={})
     assert up._request(flags, options, None) == request
+
+
+def test_a_unit_of_this_version_is_not_outdated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("OLLAMA_MODELS", "/a folder/50% $x")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert outdated_unit() is None
+    write_service(Request(keys=(KeyFile("t", Path("/k $y")),), listen=Address(None, 1)), lambda _: None)
+    assert outdated_unit() is None
+    unit_path().write_text(f"{unit_path().read_text()}Alias=other.service\n")
+    assert outdated_unit() is None
+    unit_path().write_text("[Service]\nExecStart=/gone up\n")
+    assert outdated_unit() is None
+
+
+def test_an_outdated_unit_is_written_again_with_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("OLLAMA_MODELS", "/a folder")
+    monkeypatch.delenv("LLMENDPOINT_STATE_DIR", raising=False)
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    write_service(Request(listen=Address(None, 1)), lambda _: None)
+    text = unit_path().read_text()
+    command = "OLLAMA_MODELS='/a folder' llmendpoint up --service --listen=:1 && systemctl --user daemon-reload"
+    unit_path().write_text(text.replace(sys.executable, f"{tmp_path}/environment-1/bin/python3"))
+    gone = outdated_unit()
+    assert gone is not None
+    assert gone.problem == f"starts {tmp_path}/environment-1/bin/python3, which does not exist"
+    assert (gone.command, gone.is_broken) == (command, True)
+    unit_path().write_text(text.replace("KillMode=mixed\n", ""))
+    lacking = outdated_unit()
+    assert lacking is not None
+    assert not lacking.is_broken
+    assert "written by an earlier version" in lacking.problem
+    unit_path().write_text(text)
+    monkeypatch.setattr(service, "_program", lambda: ["/usr/bin/llmendpoint"])
+    removed = outdated_unit()
+    assert removed is not None
+    assert removed.problem == f"starts {sys.executable}, which the next update removes"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
