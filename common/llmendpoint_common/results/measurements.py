@@ -245,6 +245,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     offered: _Count = 0
     sent: _Count = 0
     unsent: _Count = 0
+    #: Requests that waited because the limit of open files allowed no further connection.
+    blocked: _Count = 0
     #: Requests whose input was made shorter, because it would have exceeded the context of the model.
     cut: _Count = 0
     #: Requests that continued a conversation.

@@ -38,7 +38,7 @@ def merge(parts: Sequence[Measurements], *, missing: int = 0) -> Measurements:
 
 
 _SUMS = (
-    "offered", "sent", "unsent", "cut", "continued", "sent_again", "paused", "failing", "warmup_answered",
+    "offered", "sent", "unsent", "blocked", "cut", "continued", "sent_again", "paused", "failing", "warmup_answered",
 )  # fmt: skip
 
 

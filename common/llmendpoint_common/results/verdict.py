@@ -133,7 +133,7 @@ def _nothing_measured(evidence: Evidence) -> Judgement | None:
 def _limited(evidence: Evidence) -> Judgement | None:
     """The load was not what was asked for, because of the load generator."""
     limits = list(_client_limits(evidence.measurements))
-    return _client_limited(limits) if limits else None
+    return _client_limited(limits, evidence.measurements.blocked) if limits else None
 
 
 def _failed(evidence: Evidence) -> Judgement | None:
@@ -196,7 +196,7 @@ def _delayed(evidence: Evidence) -> Judgement | None:
         return _client_limited([pause])
     late = list(sent_late(evidence.measurements, evidence.document, evidence.judged))
     if late:
-        return _client_limited(late)
+        return _client_limited(late, evidence.measurements.blocked)
     lowered = {"it sent requests late": _late_rates(evidence), _lag_sentence(evidence): _doubtful_rates(evidence)}
     causes = [f"{cause}, which can be why the objectives were missed at {at}" for cause, at in lowered.items() if at]
     return _client_limited(causes) if causes else None
@@ -308,8 +308,14 @@ def _regressions(evidence: Evidence) -> tuple[RegressionResult, ...]:
     return evidence.comparison.results if evidence.comparison is not None else ()
 
 
-def _client_limited(causes: list[str]) -> Judgement:
-    message = _message(["the load generator was the bottleneck", *causes, "give it more CPU, or reduce the load"])
+def _client_limited(causes: list[str], blocked: int = 0) -> Judgement:
+    """Return the judgement. `blocked` is the number of requests that the limit of open files kept back."""
+    remedy = "give it more CPU, or reduce the load"
+    if blocked:
+        waited = f"{plural(blocked, 'request')} waited because it could not open another connection"
+        causes = [*causes, f"{waited}: its limit of open files was reached"]
+        remedy = "raise the limit (`ulimit -n`), or reduce the load"
+    message = _message(["the load generator was the bottleneck", *causes, remedy])
     return Judgement(Verdict.INVALID, VerdictReason.CLIENT_LIMITED, message)
 
 

@@ -49,6 +49,9 @@ class Recording(LagRecording, Protocol):
     def set_cpu(self, seconds: float) -> None:
         """Set the CPU time that the process has used until the end of the load."""
 
+    def add_blocked(self) -> None:
+        """Count a request that waits because the limit of open files allows no further connection."""
+
     def set_saturation(self, saturation: Saturation) -> None:
         """Set when the server stopped following the offered rate."""
 

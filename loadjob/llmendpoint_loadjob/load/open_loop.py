@@ -15,9 +15,13 @@ from llmendpoint_loadjob.result.timings import Sample
 
 
 class Slots:
-    """Slots for requests in flight: those that the run allows, and those that the limit of open files allows."""
+    """Slots for requests in flight: those that the run allows, and those that the limit of open files allows.
 
-    def __init__(self, wanted: int | None, available: int) -> None:
+    `on_blocked` is called for each request that waits because of the limit of open files.
+    """
+
+    def __init__(self, wanted: int | None, available: int, on_blocked: Callable[[], None]) -> None:
+        self._on_blocked = on_blocked
         self._semaphore = asyncio.Semaphore(min(available, wanted) if wanted is not None else available)
         #: Whether a request that waits for a slot waits because the run says so.
         self.is_wanted = wanted is not None and wanted <= available
@@ -29,6 +33,8 @@ class Slots:
 
     async def take(self) -> None:
         """Wait for a slot."""
+        if self.is_full and not self.is_wanted:
+            self._on_blocked()
         await self._semaphore.acquire()
 
     def free(self) -> None:

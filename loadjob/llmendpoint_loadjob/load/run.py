@@ -201,7 +201,7 @@ class LoadRun:
         opened = users or min(limit or MAX_OPENED, max(1, math.ceil(self._curve.peak)), MAX_OPENED)
         await self._open_connections(min(opened, available))
         timer = self.timer or timer_of(self.clock)
-        slots = Slots(limit, available)
+        slots = Slots(limit, available, self.recorder.add_blocked)
         prompts = sliced(self.prompts, self._part) if users else self.prompts
         return Context(self.document, prompts, self.client, self.recorder, self._sender, self._window, self._crew,
                        timer, self._part, slots)  # fmt: skip

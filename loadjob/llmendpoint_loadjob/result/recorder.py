@@ -151,6 +151,10 @@ class Recorder:
         """Set the CPU time that the process has used from the start of the run to the end of the load, or until now."""
         self.measurements.cpu = round(max(0.0, seconds) * MICROSECONDS)
 
+    def add_blocked(self) -> None:
+        """Count a request that waits because the limit of open files allows no further connection."""
+        self.measurements.blocked += 1
+
     def set_saturation(self, saturation: Saturation) -> None:
         """Set when the server stopped following the offered rate."""
         self.measurements.saturation = saturation

@@ -134,6 +134,12 @@ def test_throttling_of_one_pod_is_kept() -> None:
     assert summarize(merge(parts), document).reason == "ClientLimited"
 
 
+def test_requests_that_the_limit_of_open_files_kept_back_add_up() -> None:
+    parts = [measure([answered()], document_of()) for _ in range(3)]
+    parts[0].blocked, parts[2].blocked = 3, 4
+    assert merge(parts).blocked == 7
+
+
 def test_rates_of_pods_add_up() -> None:
     document = document_of()
     summary = summarize(merge([measure([answered()] * 20, document) for _ in range(4)]), document)

@@ -409,6 +409,19 @@ class TestLoadThatWasNotSent:
         assert outcome(run(samples, "ttft:p95=1s")) == UNREACHABLE
 
 
+def test_the_limit_of_open_files_is_named_if_it_kept_requests_back() -> None:
+    document = document_of("error_rate=1%")
+    late = [answered(at=LOAD_SECONDS + 1, scheduled=50.0)] * 10
+    measured = measure([*[answered()] * 90, *late], document)
+    assert summarize(measured, document).message.endswith("Give it more CPU, or reduce the load.")
+    measured.blocked = 12
+    assert summarize(measured, document).message == (
+        "The load generator was the bottleneck. It sent 90 % of the due requests before the load ended (minimum: 95 %). "
+        "12 requests waited because it could not open another connection: its limit of open files was reached. "
+        "Raise the limit (`ulimit -n`), or reduce the load."
+    )
+
+
 def test_throttling_makes_a_run_invalid() -> None:
     assert outcome(run([answered()] * 20, "ttft:p95=1s", throttled=1.1)) == LIMITED
     assert outcome(run([answered()] * 20, "ttft:p95=1s", throttled=0.9)) == PASSED

@@ -111,6 +111,15 @@ class TestOpenLoop:
         )
         assert max(number for _, number in drive(limited, service=slow).server.concurrency) == 7
 
+    @pytest.mark.parametrize(("max_in_flight", "blocked"), [(None, 93), (7, 0)])
+    def test_requests_that_wait_because_of_the_limit_of_open_files_are_counted(
+        self, max_in_flight: int | None, blocked: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("llmendpoint_loadjob.load.run.available_connections", lambda: 7)
+        load = RunLoad(rate=20, arrivals=Arrivals.CONSTANT, duration_seconds=5, max_in_flight=max_in_flight)
+        measurements = drive(load, service=lambda: 1.0).measurements
+        assert (measurements.offered, measurements.blocked) == (100, blocked)
+
     @pytest.mark.parametrize(
         ("law", "burstiness", "spread"),
         [(Arrivals.POISSON, None, 1.0), (Arrivals.GAMMA, 0.25, 2.0), (Arrivals.GAMMA, 4.0, 0.5)],
@@ -380,7 +389,7 @@ class TestWindows:
             await running
             return progress.awaiting
 
-        assert run_virtually(main) == "waiting for 3 requests in flight, at most 50 s"
+        assert run_virtually(main) == "waiting for 3 requests, at most 50 s"
 
 
 class TestEnd:
