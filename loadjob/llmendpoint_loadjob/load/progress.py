@@ -85,15 +85,13 @@ class Course:
         in_flight = self.client.in_flight
         if self.window.is_over:
             remaining = max(0.0, self.drain_until - self.window.clock())
-            return (
-                f"waiting for {plural(in_flight, 'request')} in flight, at most {remaining:.0f} s" if in_flight else ""
-            )
+            return f"waiting for {plural(in_flight, 'request')}, at most {remaining:.0f} s" if in_flight else ""
         if self.closed is not None and self.closed.waiting:
             waiting = self.closed.waiting
             who = "1 user waits" if waiting == 1 else f"{waiting} users wait"
-            return f"{who} before the next attempt after an error"
+            return f"{who} after an error"
         if self.open is not None and self.open.held:
-            return "the next request is due, and waits because the maximum is in flight"
+            return "the maximum is in flight, so the next request waits"
         return ""
 
     def _stage(self, elapsed: float) -> str:

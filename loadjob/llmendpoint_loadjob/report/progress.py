@@ -75,12 +75,16 @@ async def show_progress(console: Console, progress: Callable[[], Progress]) -> N
 
 
 def fitting(parts: Iterable[str], width: int) -> str:
-    """Return as many parts as fit into `width` characters. They are left out as a whole. Only the first one is cut."""
+    """Return as many parts as fit into `width` characters.
+
+    Of a part that does not fit, the text before its first comma is shown, or nothing. Only the first part is cut.
+    """
     line = ""
     for part in parts:
-        longer = f"{line}, {part}" if line else part
-        if len(longer) <= width:
-            line = longer
+        longer = [f"{line}, {text}" if line else text for text in (part, part.partition(", ")[0])]
+        fits = next((text for text in longer if len(text) <= width), None)
+        if fits is not None:
+            line = fits
         elif not line:
             line = f"{part[: width - 1]}…"
     return line

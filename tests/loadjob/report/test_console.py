@@ -163,6 +163,22 @@ def test_the_live_line_says_what_is_awaited() -> None:
     assert "waiting for 3 responses" in fitting(parts_of(progress()), 79)
 
 
+@pytest.mark.parametrize(
+    ("awaiting", "shown"),
+    [
+        ("waiting for 1,234 requests, at most 60 s", "100 %, waiting for 1,234 requests"),
+        ("12 users wait after an error", "100 %, 12 users wait after an error"),
+        ("the maximum is in flight, so the next request waits", "100 %, the maximum is in flight"),
+    ],
+)
+def test_the_live_line_says_what_is_awaited_at_40_columns(awaiting: str, shown: str) -> None:
+    assert fitting(parts_of(progress(awaiting=awaiting)), 39).startswith(shown)
+
+
+def test_the_limit_of_a_wait_is_not_shown_without_the_wait() -> None:
+    assert "at most" not in fitting(parts_of(progress(awaiting="waiting for 1,234 requests, at most 60 s")), 30)
+
+
 def test_a_long_sentence_about_a_run_that_waits_is_cut() -> None:
     assert fitting(["LoadTest nightly does not exist."], 20) == "LoadTest nightly do…"
     assert fitting(["LoadTest nightly does not exist."], 79) == "LoadTest nightly does not exist."
