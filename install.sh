@@ -16,6 +16,8 @@ REPOSITORY=${LLMENDPOINT_REPOSITORY:-https://github.com/llmendpoint/llmendpoint}
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
+# Prints a path as one word of a command, which can be pasted.
+word() { case $1 in *[!A-Za-z0-9/._-]*) printf "'%s'" "$1" ;; *) printf '%s' "$1" ;; esac; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
 usage() {
@@ -141,7 +143,7 @@ install() {
   say "installed $("$LINK" --version) as $LINK"
   case :$PATH: in
     *":$PREFIX/bin:"*) say "try it: llmendpoint up" ;;
-    *) say "try it: $LINK up" && say "to leave out the folder: export PATH=\"$PREFIX/bin:\$PATH\" in the profile of your shell" ;;
+    *) say "try it: $(word "$LINK") up" && say "to leave out the folder: export PATH=\"$PREFIX/bin:\$PATH\" in the profile of your shell" ;;
   esac
 }
 

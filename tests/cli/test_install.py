@@ -24,6 +24,15 @@ def install(folder: Path, *words: str, **environment: str) -> subprocess.Complet
     return subprocess.run(command, check=False, capture_output=True, text=True, env=variables, cwd=folder, timeout=300)
 
 
+@pytest.mark.parametrize(("path", "word"), [("/a/b-1.2", "/a/b-1.2"), ("/my programs", "'/my programs'")])
+def test_a_path_in_a_command_to_paste_is_one_word(path: str, word: str) -> None:
+    [function] = [line for line in (ROOT / "install.sh").read_text().splitlines() if line.startswith("word() ")]
+    done = subprocess.run(
+        ["sh", "-c", f'{function}; word "$1"', "sh", path], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == word
+
+
 def test_the_script_is_plain_shell() -> None:
     for shell in ("dash", "sh"):
         if shutil.which(shell):

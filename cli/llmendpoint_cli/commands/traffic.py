@@ -120,7 +120,7 @@ def _detach(flags: Flags, options: Namespace, words: list[str]) -> int:
 
 def _stop() -> int:
     folders = Folders()
-    with _stack(folders) as stack:
+    with _stack(folders, "no stack is up, so no traffic runs in the background") as stack:
         ending = [program.name for program in stack.programs if program.kind is Kind.TRAFFIC]
         if not ending:
             print("No traffic runs in the background.")
@@ -134,14 +134,14 @@ def _stop() -> int:
 
 
 @contextlib.contextmanager
-def _stack(folders: Folders) -> Iterator[Stack]:
-    """Hold the lock of the stack, and return it. Raises StackError if none is up."""
+def _stack(folders: Folders, without: str = _NO_STACK) -> Iterator[Stack]:
+    """Hold the lock of the stack, and return it. Raises StackError with the text `without` if none is up."""
     if not folders.root.is_dir() or not supervisor_runs(folders):
-        raise StackError(_NO_STACK)
+        raise StackError(without)
     with exclusive(folders.root):
         stack = wait_for_stack(folders)
         if stack is None or not supervisor_runs(folders):
-            raise StackError(_NO_STACK)
+            raise StackError(without)
         yield stack
 
 

@@ -159,7 +159,7 @@ def _of_the_machine(facts: MachineFacts) -> Iterator[_Row]:
     limit = "unlimited" if facts.file_limit is None else str(facts.file_limit)
     yield "file limit", limit, (Cause.FILE_LIMIT_LOW,), False
     is_compared = any(server.skew is not None for server in facts.servers)
-    words = "the same as that of the servers" if is_compared else "no server told its time"
+    words = "the same as that of the servers" if is_compared else "no server sent its time"
     yield "clock", words, (Cause.CLOCK_SKEW, Cause.CLOCK_JUMPED), not is_compared
 
 
