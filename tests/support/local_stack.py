@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -70,6 +71,11 @@ class LocalStack:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not self.processes())
+
+
+def shown(folders: Folders, command: str) -> str:
+    """Return `llmendpoint COMMAND` as findings show it: with the state folder, which is not the usual one."""
+    return f"LLMENDPOINT_STATE_DIR={shlex.quote(str(folders.root))} llmendpoint {command}"
 
 
 @contextmanager

@@ -79,7 +79,8 @@ async def facts_of(
         return facts
     processes = tuple(await asyncio.to_thread(_processes, folders, stack))
     full = await asyncio.to_thread(folders.full_disk)
-    return replace(facts, processes=processes, up=up_command(stack.request, stack.environment), full_disk=full)
+    up = up_command(stack.request, stack.environment)
+    return replace(facts, processes=processes, up=up, state_folder=folders.given, full_disk=full)
 
 
 def places_of(options: Namespace, stack: Stack | None) -> Places:

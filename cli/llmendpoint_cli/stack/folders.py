@@ -11,11 +11,10 @@ from pathlib import Path
 
 import platformdirs
 
+from llmendpoint_common.diagnosis.commands import STATE_VARIABLE
 from llmendpoint_common.diagnosis.facts import FullDisk
 from llmendpoint_common.process.errors import StackError
 
-#: Variable that replaces the state folder.
-STATE_VARIABLE = "LLMENDPOINT_STATE_DIR"
 #: Errors of a file system that is full or read-only. Other errors, such as a wrong permission, are reported.
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 #: Space for state files, configuration files and the first lines of the logs.
@@ -28,13 +27,18 @@ class Folders:
 
     def __init__(self, root: Path | None = None) -> None:
         given = os.environ.get(STATE_VARIABLE, "")
-        self.root = (root or (Path(given) if given else platformdirs.user_state_path("llmendpoint"))).absolute()
+        self.root = (root or (Path(given) if given else _usual())).absolute()
         self.processes = self.root / "processes"
         self.logs = self.root / "logs"
         self.runs = self.root / "runs"
         self.prometheus = self.root / "prometheus"
         #: Folder of the configuration files, key links and token that `up` writes for the programs.
         self.written = self.root
+
+    @property
+    def given(self) -> str:
+        """The state folder if commands have to name it, because it is not the usual one. Otherwise empty."""
+        return "" if self.root == _usual() else str(self.root)
 
     @property
     def configs(self) -> Path:
@@ -111,3 +115,7 @@ class Folders:
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
                 return folder
         return None
+
+
+def _usual() -> Path:
+    return platformdirs.user_state_path("llmendpoint").absolute()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import platformdirs
 
-from llmendpoint_cli.stack.folders import STATE_VARIABLE
 from llmendpoint_cli.stack.request import Request, options_of, variables_of_ollama
 from llmendpoint_cli.stack.state import replace_private_file
+from llmendpoint_common.diagnosis.commands import STATE_VARIABLE
 from llmendpoint_common.diagnosis.facts import OutdatedUnit
 from llmendpoint_common.process import exit_codes
 from llmendpoint_common.process.errors import StackError
@@ -108,6 +108,9 @@ def unit_path() -> Path:
 def unit_text(options: Sequence[str], environment: Mapping[str, str]) -> str:
     """Return the unit. Some variables of the environment are kept, so that the unit finds the same programs."""
     variables = {name: environment[name] for name in _KEPT if environment.get(name)}
+    if STATE_VARIABLE in variables:
+        # A unit has another working directory.
+        variables[STATE_VARIABLE] = str(Path(variables[STATE_VARIABLE]).absolute())
     variables |= variables_of_ollama(environment)
     kept = [f"Environment={_quoted(f'{name}={value}')}" for name, value in variables.items()]
     lines = [

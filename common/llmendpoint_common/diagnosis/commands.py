@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 
 from llmendpoint_common.contracts.ollama import OLLAMA_PORT
 from llmendpoint_common.diagnosis.facts import MachineFacts, OllamaFacts, SidecarFacts
 from llmendpoint_common.diagnosis.places import host_and_port, place
 
+#: Variable that names the state folder of a stack.
+STATE_VARIABLE = "LLMENDPOINT_STATE_DIR"
+#: A command about the stack. Its program is not part of a path.
+_COMMAND_OF_STACK = re.compile(r"(?<![\w/.-])llmendpoint (?=(?:up|status|logs|down)\b)")
 _USUAL_PLACE = ("localhost", OLLAMA_PORT)
 _CONTEXT_VARIABLE = "OLLAMA_CONTEXT_LENGTH"
 _ELSEWHERE = "If Ollama listens elsewhere,"
@@ -18,6 +23,12 @@ _RESTART_ON_MACOS = "osascript -e 'quit app \"Ollama\"'; open -a Ollama"
 def command_for(url: str, command: str) -> str:
     """Return a command of Ollama for the server at a URL. Only a server at another address has to be named."""
     return command if place(url) == _USUAL_PLACE else f"OLLAMA_HOST={host_and_port(url)} {command}"
+
+
+def in_state_folder(text: str, folder: str) -> str:
+    """Return a text whose commands are about the stack in a state folder, whatever the terminal in which they run."""
+    assignment = f"{STATE_VARIABLE}={shlex.quote(folder)}"
+    return _COMMAND_OF_STACK.sub(lambda found: f"{assignment} {found[0]}", text)
 
 
 def restarted(ollama: OllamaFacts | None, facts: MachineFacts) -> tuple[str, str]:

@@ -199,7 +199,8 @@ class MachineFacts:
     `now` is the time of the observation. `clock_step` is the number of seconds by which the wall clock moved against
     the monotonic clock during the observation. `has_gpu` is whether the machine has a GPU that Ollama could use.
     `file_limit` is the number of files that the sidecar may open. `is_macos` decides between commands. `up` is the
-    command that starts the stack of this machine again, with its options.
+    command that starts the stack of this machine again, with its options. `state_folder` is the state folder of the
+    stack, or empty if it is the usual one.
     """
 
     now: float
@@ -216,6 +217,7 @@ class MachineFacts:
     clock_step: float = 0.0
     is_macos: bool = False
     up: str = "llmendpoint up"
+    state_folder: str = ""
 
     @property
     def servers(self) -> tuple[OllamaFacts | SidecarFacts | PrometheusFacts, ...]:

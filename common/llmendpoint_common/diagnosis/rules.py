@@ -7,7 +7,9 @@ the sidecar is not ready, and if the sidecar does not run, Prometheus cannot scr
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
+from llmendpoint_common.diagnosis.commands import in_state_folder
 from llmendpoint_common.diagnosis.facts import ClusterFacts, MachineFacts
 from llmendpoint_common.diagnosis.findings import Finding, Severity
 from llmendpoint_common.diagnosis.rules_of_clusters import cluster_faults
@@ -20,7 +22,17 @@ _ORDER = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 
 def machine_findings(facts: MachineFacts) -> tuple[Finding, ...]:
     """Return the findings about a machine, errors first."""
-    return _in_order([*process_faults(facts), *ollama_faults(facts), *prometheus_faults(facts)])
+    found = _in_order([*process_faults(facts), *ollama_faults(facts), *prometheus_faults(facts)])
+    if not facts.state_folder:
+        return found
+    return tuple(
+        replace(
+            finding,
+            advice=in_state_folder(finding.advice, facts.state_folder),
+            command=in_state_folder(finding.command, facts.state_folder),
+        )
+        for finding in found
+    )
 
 
 def cluster_findings(facts: ClusterFacts) -> tuple[Finding, ...]:

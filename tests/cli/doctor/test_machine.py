@@ -29,6 +29,7 @@ from support.doctor_machine import (
     stopped,
     url,
 )
+from support.local_stack import shown
 from support.real_ollama import MODEL, RealOllama, running_ollama
 from support.waiting import wait_until
 
@@ -175,7 +176,7 @@ def test_a_context_that_is_shorter_than_the_model_wants(machine: Machine, ollama
 def test_a_sidecar_that_does_not_run(machine: Machine, scripted: ScriptedServer) -> None:
     machine.add_sidecar(scripted.port)
     finding = machine.only()
-    assert (finding["cause"], finding["command"]) == ("SidecarNotRunning", "llmendpoint up")
+    assert (finding["cause"], finding["command"]) == ("SidecarNotRunning", shown(machine.folders, "up"))
 
 
 def test_a_sidecar_that_does_not_answer(machine: Machine, scripted: ScriptedServer) -> None:
@@ -251,7 +252,7 @@ def test_a_process_that_has_crashed(machine: Machine, scripted: ScriptedServer) 
     )
     (machine.folders.logs / "sidecar-1.log").write_text("started\nout of memory\n\n")
     finding = machine.only()
-    assert (finding["cause"], finding["command"]) == ("ProcessCrashed", "llmendpoint logs sidecar-1")
+    assert (finding["cause"], finding["command"]) == ("ProcessCrashed", shown(machine.folders, "logs sidecar-1"))
     assert "has ended with signal SIGKILL. Its last words: out of memory" in finding["sentence"]
 
 
@@ -265,7 +266,11 @@ def test_a_stack_that_did_not_survive_a_restart_of_the_machine(machine: Machine,
         Program("prometheus", Kind.PROMETHEUS, (), ready_url=f"{machine.prometheus_url}/-/ready"),
     ]
     finding = machine.only()
-    assert (finding["cause"], finding["subject"], finding["command"]) == ("ProcessCrashed", "stack", "llmendpoint up")
+    assert (finding["cause"], finding["subject"], finding["command"]) == (
+        "ProcessCrashed",
+        "stack",
+        shown(machine.folders, "up"),
+    )
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="needs prlimit")

@@ -20,7 +20,7 @@ from llmendpoint_cli.stack.state import read_processes, read_stack
 from llmendpoint_common.diagnosis.places import place
 from support.control_plane import free_port
 from support.doctor_machine import a_machine, answers, stopped
-from support.local_stack import LocalStack, local_stack
+from support.local_stack import LocalStack, local_stack, shown
 from support.waiting import wait_until
 
 
@@ -96,7 +96,7 @@ def test_a_sidecar_of_the_stack_that_has_crashed(up: LocalStack) -> None:
         os.kill(up.record("sidecar").pid, signal.SIGKILL)
         finding = only(up)
     assert (finding["cause"], finding["subject"]) == ("ProcessCrashed", "sidecar")
-    assert finding["command"] == "llmendpoint logs sidecar"
+    assert finding["command"] == shown(up.folders, "logs sidecar")
     # The supervisor starts it again.
     wait_until(lambda: not findings(up), 60)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from support.doctor_machine import Machine, a_machine, answers, scripted_server, stopped
-from support.local_stack import LocalStack, free_ports, local_stack
+from support.local_stack import LocalStack, free_ports, local_stack, shown
 from support.waiting import wait_until
 
 #: Options of a stack with all parts, on ports of its own.
@@ -80,7 +80,7 @@ def test_a_prometheus_that_does_not_start_is_a_failure_and_has_no_address(stack:
     wait_until(lambda: [one["cause"] for one in by_dashboard(stack)] == ["ProcessCrashed"], 30)
     [finding] = by_dashboard(stack)
     assert finding in by_command(stack)
-    assert finding["command"] == "llmendpoint logs prometheus"
+    assert finding["command"] == shown(stack.folders, "logs prometheus")
     stack.down()
 
 
@@ -92,7 +92,8 @@ def test_the_dashboard_starts_a_stack_again_with_its_options(stack: LocalStack, 
         wait_until(lambda: [one["cause"] for one in by_dashboard(stack)] == ["SidecarNotAnswering"], 40)
         [finding] = by_dashboard(stack)
         assert finding in by_command(stack)
-        assert finding["command"].startswith("llmendpoint down && ")
+        assert finding["command"].startswith(f"{shown(stack.folders, 'down')} && ")
+        assert f"{shown(stack.folders, 'up')} " in finding["command"]
         assert all(option in finding["command"] for option in given)
     stack.down()
 
@@ -108,7 +109,7 @@ def test_an_upstream_that_is_not_ollama_is_said_everywhere(stack: LocalStack) ->
         [finding] = by_command(stack)
         assert finding["sentence"].startswith(f"W{sentence[1:]}")
         assert finding in by_dashboard(stack)
-        assert "Start the stack again with the address of an Ollama: `llmendpoint down && " in finding["advice"]
+        assert f"Start the stack again with the address of an Ollama: `{shown(stack.folders, 'down')} && " in finding["advice"]
         assert "--upstream=a=URL" in finding["advice"]
         assert not finding["command"].startswith("kill")
         stack.down()

@@ -33,6 +33,12 @@ def test_the_unit_has_the_options_with_absolute_paths(
     assert "sk-1" not in unit
 
 
+def test_the_unit_has_the_absolute_path_of_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    unit = unit_text([], {"LLMENDPOINT_STATE_DIR": "second"})
+    assert f"Environment=LLMENDPOINT_STATE_DIR={tmp_path}/second" in unit.splitlines()
+
+
 @pytest.mark.parametrize("is_called_by_its_path", [True, False], ids=["its path", "PATH"])
 def test_the_unit_names_the_link_of_an_installation_whose_folder_an_update_replaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_called_by_its_path: bool

@@ -417,3 +417,17 @@ def test_commands_are_those_of_the_system() -> None:
 def test_errors_come_first() -> None:
     facts = replace(sidecar(status=None, silence=REFUSED), file_limit=1024)
     assert [finding.severity for finding in machine_findings(facts)] == [Severity.ERROR, Severity.WARNING]
+
+
+def test_commands_about_a_stack_name_its_state_folder_if_it_is_not_the_usual_one() -> None:
+    """The dashboard shows them, and a terminal in which they are pasted may have another folder, or none."""
+    silent = SidecarFacts("a", "http://127.0.0.1:8001", silence=Silence(SilenceKind.TIMEOUT, "no answer within 3 s"))
+    process = ProcessFacts("sidecar", True, "http://127.0.0.1:8001/readyz")
+    up = "OLLAMA_NUM_PARALLEL=2 llmendpoint up --file=/srv/llmendpoint/up.yaml"
+    facts = MachineFacts(1.0, sidecars=(silent,), processes=(process,), up=up, state_folder="/srv/my stack")
+    (finding,) = machine_findings(facts)
+    folder = "LLMENDPOINT_STATE_DIR='/srv/my stack'"
+    assert finding.command == (
+        f"{folder} llmendpoint down && OLLAMA_NUM_PARALLEL=2 {folder} llmendpoint up --file=/srv/llmendpoint/up.yaml"
+    )
+    assert f"`{folder} llmendpoint logs`" in finding.advice
