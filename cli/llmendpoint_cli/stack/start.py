@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import subprocess
@@ -29,6 +30,7 @@ from llmendpoint_cli.stack.state import (
 from llmendpoint_cli.stack.stop import stop_stack
 from llmendpoint_cli.stack.supervisor import SUPERVISOR, supervisor_command
 from llmendpoint_common.process.errors import StackError
+from llmendpoint_sidecar.inputs.keys import read_keys
 
 Say = Callable[[str], None]
 #: Programs without which the stack is of no use. If one of them does not start, nothing is left running.
@@ -106,6 +108,16 @@ def _link_keys(folders: Folders, plan: Plan) -> None:
             raise StackError(f"--key {tenant}={path}: the file does not exist, or you cannot read it")
         folders.keys.mkdir(mode=0o700, exist_ok=True)
         (folders.keys / tenant).symlink_to(path)
+    _refuse_unusable_keys(folders.keys, plan)
+
+
+def _refuse_unusable_keys(folder: Path, plan: Plan) -> None:
+    """Raise StackError for a key with which no client could send requests. The sidecar only logs it."""
+    if not plan.keys:
+        return
+    for report in read_keys([folder], pepper=b"").reports:
+        if report.level >= logging.ERROR:
+            raise StackError(f"--key: {report.sentence}")
 
 
 def _environment(folders: Folders) -> dict[str, str]:

@@ -312,6 +312,33 @@ def test_a_program_that_does_not_start_is_shown_with_its_log(stack: LocalStack, 
     assert stack.processes() == []
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "fault"),
+    [
+        (b"\n", KEY.encode(), "the API key of tenant 'team-a' in {keys} is not used: it is empty"),
+        (b"a\nb\n", KEY.encode(), "the API key of tenant 'team-a' in {keys} is not used: it has several lines"),
+        (KEY.encode(), KEY.encode(), "the tenants 'team-a' and 'team-b' have the same API key"),
+    ],
+    ids=["empty", "lines", "shared"],
+)
+def test_a_key_with_which_no_client_could_send_requests_is_refused(
+    stack: LocalStack, tmp_path: Path, first: bytes, second: bytes, fault: str
+) -> None:
+    for name, content in (("a", first), ("b", second)):
+        (tmp_path / name).write_bytes(content)
+    done = stack.run("up", *BARE, "--simulator", f"--key=team-a={tmp_path}/a", f"--key=team-b={tmp_path}/b")
+    assert done.returncode == 1
+    assert f"--key: {fault.format(keys=stack.folders.keys)}" in done.stderr
+    assert KEY not in done.stderr
+    assert stack.processes() == []
+
+
+def test_the_end_of_traffic_without_a_stack_says_that_none_runs(stack: LocalStack) -> None:
+    done = stack.run("traffic", "--stop")
+    assert done.returncode == 1
+    assert "no stack is up, so no traffic runs in the background" in done.stderr
+
+
 def test_an_endpoint_of_the_cluster_runs_on_one_machine(stack: LocalStack, tmp_path: Path) -> None:
     manifest, key = tmp_path / "e.yaml", tmp_path / "team-a.key"
     manifest.write_text("""apiVersion: llmendpoint.dev/v1alpha1
