@@ -16,7 +16,7 @@ _SAME = 0.001
 
 
 class Figure(NamedTuple):
-    """One figure of two runs. `better` is 0 or 1, or None if they are the same, or cannot be compared."""
+    """One figure of two runs. `better` is 0 or 1, or None if they look the same or cannot be compared."""
 
     name: str
     first: float | None
@@ -88,12 +88,12 @@ def figure(
     name: str, first: float | None, second: float | None, text: Callable[[float], str], *, is_higher_better: bool | None
 ) -> Figure:
     """Return a figure with the better of its values. A load has no better value: `is_higher_better` is None."""
+    shown = ["unknown" if value is None else text(value) for value in (first, second)]
     better = None
-    if first is not None and second is not None and is_higher_better is not None:
+    if first is not None and second is not None and is_higher_better is not None and shown[0] != shown[1]:
         largest = max(abs(first), abs(second))
         if largest and abs(first - second) / largest >= _SAME:
             better = int((second > first) == is_higher_better)
-    shown = ["unknown" if value is None else text(value) for value in (first, second)]
     return Figure(name, first, second, shown[0], shown[1], better)
 
 

@@ -91,7 +91,8 @@ def print_grid(console: Console, grid: Sequence[Sequence[str]]) -> None:
     columns = list(zip(*grid, strict=True))
     header, *others = zip(*columns, strict=True)
     for part in _parts(header, others, console.width):
-        console.print(_table(part))
+        # A single column may be too wide. Its words are then folded and not cut.
+        console.print(_table(part, is_folded=_width(part) > console.width))
 
 
 def _parts(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[list[Sequence[str]]]:
@@ -110,11 +111,11 @@ def _width(grid: Sequence[Sequence[str]]) -> int:
     return sum(max(map(cell_len, column)) + _GAP for column in zip(*grid, strict=True)) - _GAP
 
 
-def _table(grid: Sequence[Sequence[str]]) -> Table:
+def _table(grid: Sequence[Sequence[str]], *, is_folded: bool = False) -> Table:
     header, *rows = grid
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim", collapse_padding=True)
     for index, title in enumerate(header):
-        table.add_column(title, justify="left" if index == 0 else "right", no_wrap=True, overflow="fold")
+        table.add_column(title, justify="left" if index == 0 else "right", no_wrap=not is_folded, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, _cell_style(cell)) for cell in row))
     return table

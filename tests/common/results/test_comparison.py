@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.comparison import as_json, compare, figure
 from llmendpoint_common.results.figures import number
 from support.reports import smallest, summary
@@ -20,6 +21,12 @@ def test_the_better_value_is_marked(
     first: float | None, second: float | None, is_higher_better: bool | None, better: int | None
 ) -> None:
     assert figure("x", first, second, number, is_higher_better=is_higher_better).better == better
+
+
+def test_no_value_is_better_if_both_look_the_same() -> None:
+    shown = figure("x", 0.02011, 0.02014, format_duration, is_higher_better=False)
+    assert shown.first_text == shown.second_text
+    assert shown.better is None
 
 
 def test_a_slower_run_is_worse_in_its_latencies() -> None:

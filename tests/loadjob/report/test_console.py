@@ -20,7 +20,7 @@ from llmendpoint_common.contracts.loadrun import (
     Verdict,
     VerdictReason,
 )
-from llmendpoint_loadjob.report.console import show_summary
+from llmendpoint_loadjob.report.console import print_grid, show_summary
 from llmendpoint_loadjob.report.progress import PLAIN_SECONDS, Line, fitting, parts_of
 from support.reports import HOSTILE, smallest, summary
 
@@ -51,6 +51,14 @@ def test_tables_fit_into_forty_columns() -> None:
     table = [line for line in text.splitlines() if re.match(r"(mean|p\d\d|max) ", line)]
     assert len(table) >= 12
     assert max(map(len, table)) <= 40
+
+
+def test_a_column_that_is_too_wide_is_folded_and_not_cut() -> None:
+    file = io.StringIO()
+    name = "highest rate of the sweep, requests/s"
+    print_grid(Console(file=file, width=24), [("", "run-a"), (name, "1.5")])
+    assert max(map(len, file.getvalue().splitlines())) <= 24
+    assert {*name.split(), "run-a", "1.5"} <= {*file.getvalue().split()}
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
