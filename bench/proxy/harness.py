@@ -37,13 +37,14 @@ _SHARES = {"p99": 0.99, "p99.9": 0.999, "max": 1.0}
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
-def build(folder: Path) -> None:
-    """Compile the upstream and the load generator of the benchmarks. Exits if there is no compiler."""
-    compiler = shutil.which("cc") or sys.exit(
-        "a C compiler is required to build the upstream and the load generator: install gcc"
-    )
-    for name in ("upstream", "load"):
-        command = [compiler, "-O2", "-Wall", "-Wextra", "-std=gnu11", "-o", str(folder / name), str(HERE / f"{name}.c")]
+def build(folder: Path, *sources: Path) -> None:
+    """Compile C programs: by default the upstream and the load generator of the proxy's benchmarks.
+
+    Exits if no compiler is found.
+    """
+    compiler = shutil.which("cc") or sys.exit("a C compiler is required to build the benchmark's programs: install gcc")
+    for source in sources or (HERE / "upstream.c", HERE / "load.c"):
+        command = [compiler, "-O2", "-Wall", "-Wextra", "-std=gnu11", "-o", str(folder / source.stem), str(source)]
         subprocess.run(command, check=True)
 
 
