@@ -7,6 +7,7 @@ server do not notice them. The second attempt costs about 20 times as much, and 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -31,6 +32,26 @@ def decode_tolerantly(decode: Callable[[bytes], T], text: bytes) -> T:
     A float without a fraction becomes an integer. Lone surrogates and bytes that are not UTF-8 become U+FFFD.
     """
     return decode(_repaired(text))
+
+
+def decode_together(decode: Callable[[bytes], list[T]], texts: list[bytes], begin: bytes, end: bytes) -> list[T] | None:
+    """Decode JSON texts, each framed by `begin` and `end`, as one array, which takes half the time.
+
+    Returns None if a text is not framed like this, or if the array has not as many values as there are texts, so that a
+    text cannot be matched with its value. They have to be decoded one by one then.
+    """
+    if not all(map(bytes.endswith, texts, itertools.repeat(end))):
+        return None
+    body = b"".join(texts)
+    if not body.startswith(begin):
+        return None
+    # Strings of JSON have no bare line ends, so what separates two texts is in no value.
+    inner = body[len(begin) : -len(end)].replace(end + begin, b",")
+    try:
+        values = decode(b"[%b]" % inner)
+    except UNREADABLE:
+        return None
+    return values if len(values) == len(texts) else None
 
 
 def _repaired(text: bytes) -> bytes:

@@ -21,6 +21,11 @@ class LineSplitter:
         self._dropping = False
         self.overlong = 0
 
+    @property
+    def is_between(self) -> bool:
+        """Whether all bytes so far belong to lines that have ended."""
+        return not self._parts and not self._dropping
+
     def is_line(self, data: bytes) -> bool:
         """Return whether `data` is exactly one complete line, so that it does not have to be fed. Most pieces are."""
         return not self._parts and not self._dropping and data.find(b"\n") == len(data) - 1 and len(data) <= self._limit

@@ -31,6 +31,11 @@ class EventSplitter:
         """Number of lines that were dropped because they were too long."""
         return self._lines.overlong
 
+    @property
+    def is_between(self) -> bool:
+        """Whether all bytes so far belong to events that have been returned."""
+        return not self._data and not self._name and self._lines.is_between
+
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Return the events that `data` completes."""
         events: list[ServerSentEvent] = []

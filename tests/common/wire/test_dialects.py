@@ -115,6 +115,58 @@ def test_openai_takes_the_last_usage(cuts: list[int]) -> None:
     assert not read(OpenAIStreamDialect(lambda now: None), data, cuts).reading.finished
 
 
+PARTS = {
+    OllamaDialect: [
+        b'{"model":"m","message":{"content":"a"}}\n',
+        b'{"model":"m","message":{"content":""}}\n',
+        b'{"message":{"thinking":"hm"}}\n',
+        b'{"message":{"content":"a"}}\n{"message":{"content":"b"}}\n',
+        b'{"message":{"con',
+        b'tent":"c"}}\n',
+        b'{"error":"no"}\n',
+        b"not JSON\n",
+        b"\n",
+        b'{"done":true,"done_reason":"stop","eval_count":7}\n',
+    ],
+    OpenAIStreamDialect: [
+        b'data: {"model":"m","choices":[{"delta":{"content":"a"}}]}\n\n',
+        b'data:{"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n',
+        b'data: {"choices":[{"delta":{"reasoning":"hm"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"choices":[{"delta":{"content":"b"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"con',
+        b'tent":"c"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"d"}}]}\r\n\r\n',
+        b'event: error\ndata: {"error":"no"}\n\n',
+        b": comment\n\n",
+        b"data: not JSON\n\n",
+        b'data: {"choices":[],"usage":{"completion_tokens":7}}\n\n',
+        b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n',
+        b"data: [DONE]\n\n",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", PARTS)
+@given(st.data())
+def test_pieces_that_are_read_together_give_the_same_as_one_by_one(
+    dialect: type[OllamaDialect | OpenAIStreamDialect], data: st.DataObject
+) -> None:
+    parts = data.draw(st.lists(st.sampled_from(PARTS[dialect]), max_size=12))
+    size = data.draw(st.integers(min_value=1, max_value=12))
+    times = [float(number) for number in range(len(parts))]
+    expected: list[float] = []
+    single = dialect(expected.append)
+    for part, now in zip(parts, times, strict=True):
+        single.feed(part, now)
+    found: list[float] = []
+    together = dialect(found.append)
+    for first in range(0, len(parts), size):
+        together.feed_all(parts[first : first + size], times[first : first + size])
+    single.close(99.0)
+    together.close(99.0)
+    assert (found, together.reading) == (expected, single.reading)
+
+
 def test_an_openai_object_is_read_whole() -> None:
     body = json.dumps({"model": "m", "choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 3}})
     reading = read(OpenAIObjectDialect(lambda now: None), body.encode(), [5]).reading

@@ -11,7 +11,7 @@ from llmendpoint_common.wire.dialects.reading import OnContent, Reading
 from llmendpoint_common.wire.sse import EventSplitter, ServerSentEvent
 
 
-class Reader:
+class Reader(ABC):
     """Base of all dialects. It has the reading of one response, and calls `on_content` for each piece with content."""
 
     __slots__ = ("_now", "_on_content", "reading")
@@ -21,12 +21,21 @@ class Reader:
         self._on_content = on_content
         self._now = 0.0
 
+    @abstractmethod
+    def feed(self, data: bytes, now: float) -> None:
+        """Read the next bytes of the body. `now` is the time at which they arrived."""
+
+    def feed_all(self, pieces: list[bytes], times: list[float]) -> None:
+        """Read several pieces of the body, each with the time at which it arrived."""
+        for piece, now in zip(pieces, times, strict=True):
+            self.feed(piece, now)
+
     def _content(self) -> None:
         self.reading.chunks += 1
         self._on_content(self._now)
 
 
-class EventReader(Reader, ABC):
+class EventReader(Reader):
     """Reads a stream of server-sent events."""
 
     __slots__ = ("_events",)
@@ -61,7 +70,7 @@ class EventReader(Reader, ABC):
         """Add one event to the reading. Raises one of UNREADABLE if it cannot be decoded."""
 
 
-class ObjectReader(Reader, ABC):
+class ObjectReader(Reader):
     """Reads one JSON object."""
 
     __slots__ = ("_body",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from llmendpoint_common.wire.decoding import UNREADABLE, decode_tolerantly
+from llmendpoint_common.wire.decoding import UNREADABLE, decode_together, decode_tolerantly
 from llmendpoint_common.wire.dialects.base import ObjectReader, Reader
 from llmendpoint_common.wire.dialects.reading import OnContent, Usage
 from llmendpoint_common.wire.ndjson import LineSplitter
@@ -60,6 +60,7 @@ class _Line(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Line).decode
+_decode_list = msgspec.json.Decoder(list[_Line]).decode
 
 
 class OllamaDialect(Reader):
@@ -93,6 +94,17 @@ class OllamaDialect(Reader):
             return
         for line in lines.feed(data):
             self._read(line)
+
+    def feed_all(self, pieces: list[bytes], times: list[float]) -> None:
+        """Read several pieces of the body. If each of them is one line, as usual, they are decoded together."""
+        is_between = not self._first if self._lines is None else self._lines.is_between
+        lines = decode_together(_decode_list, pieces, b"", b"\n") if is_between else None
+        if lines is None:
+            super().feed_all(pieces, times)
+            return
+        for line, now in zip(lines, times, strict=True):
+            self._now = now
+            self._read_line(line)
 
     def close(self, now: float) -> None:
         """Read a last line that has no line end."""

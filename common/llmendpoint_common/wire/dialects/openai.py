@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from llmendpoint_common.wire.decoding import UNREADABLE, decode_tolerantly
+from llmendpoint_common.wire.decoding import UNREADABLE, decode_together, decode_tolerantly
 from llmendpoint_common.wire.dialects.base import EventReader, ObjectReader, Reader
 from llmendpoint_common.wire.dialects.reading import Usage
 from llmendpoint_common.wire.sse import ServerSentEvent
@@ -58,6 +58,9 @@ class _Object(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Object).decode
+_decode_list = msgspec.json.Decoder(list[_Object]).decode
+#: What frames the data of an event without a name. A space after the colon is part of the JSON text.
+_BEGIN, _END = b"data:", b"\n\n"
 
 
 class _CompletionReader(Reader):
@@ -70,6 +73,9 @@ class _CompletionReader(Reader):
             item = _decode(text)
         except UNREADABLE:
             item = decode_tolerantly(_decode, text)
+        self._read_item(item)
+
+    def _read_item(self, item: _Object) -> None:
         reading = self.reading
         for choice in item.choices or ():
             part = choice.delta or choice.message
@@ -102,6 +108,16 @@ class OpenAIStreamDialect(_CompletionReader, EventReader):
     """Reads the event stream. It has usage only with `stream_options.include_usage`. The last usage counts."""
 
     __slots__ = ()
+
+    def feed_all(self, pieces: list[bytes], times: list[float]) -> None:
+        """Read several pieces of the body. If each of them is one event, as usual, they are decoded together."""
+        items = decode_together(_decode_list, pieces, _BEGIN, _END) if self._events.is_between else None
+        if items is None:
+            super().feed_all(pieces, times)
+            return
+        for item, now in zip(items, times, strict=True):
+            self._now = now
+            self._read_item(item)
 
     def close(self, now: float) -> None:
         """Read the end. A stream whose framing is complete is finished after a `finish_reason`, also without [DONE]."""

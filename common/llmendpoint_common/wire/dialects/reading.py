@@ -82,6 +82,9 @@ class Dialect(Protocol):
     def feed(self, data: bytes, now: float) -> None:
         """Read the next bytes of the body, split anywhere. `now` is the time at which they arrived."""
 
+    def feed_all(self, pieces: list[bytes], times: list[float]) -> None:
+        """Read several pieces of the body, each with the time at which it arrived, as `feed` would one by one."""
+
     def close(self, now: float) -> None:
         """Read the rest after the end of the body."""
 

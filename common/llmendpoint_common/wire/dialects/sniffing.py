@@ -38,6 +38,11 @@ class SniffingDialect:
             self._dialect = (self._stream if begin[0] in _STREAM else self._whole)(self._on_content)
         self._dialect.feed(data, now)
 
+    def feed_all(self, pieces: list[bytes], times: list[float]) -> None:
+        """Read several pieces of the body, each with the time at which it arrived."""
+        for piece, now in zip(pieces, times, strict=True):
+            self.feed(piece, now)
+
     def close(self, now: float) -> None:
         """Read the rest after the end of the body."""
         if self._dialect is None:
