@@ -32,6 +32,8 @@ _TLS_ALERT = b"\x15\x03"
 #: socket delivers in several reads. Reading and parsing a chunk takes 1 to 5 µs. No model is nearly as fast.
 _MIN_SPREAD_SECONDS = 1e-3
 _MIN_CHUNK_SECONDS = 5e-5
+#: Bytes of a body that are kept before they are read.
+_MAX_KEPT_BYTES = 32 * 1024
 _NOT_CODED = (b"", b"identity")
 #: Reasons with which a server ends an answer that it could not complete (vLLM, `FINISH_REASON_STRINGS`; OpenRouter), or
 #: whose content it left out (OpenAI's API).
@@ -54,6 +56,9 @@ class Answer:
     It calls `on_end` once. The argument is whether the connection can be reused. The clock is read for each piece of
     the body before its content is parsed. Before that, the reader removes the framing, which takes 0.3 µs, or reads the
     head if it arrives together with the piece, which takes 4 µs.
+
+    With many streams, pieces are kept with their times and decoded together, in less than half the time, and after the
+    clock was read for the other streams whose pieces have arrived. `SilenceWatch` says how long.
     """
 
     __slots__ = (
@@ -61,9 +66,13 @@ class Answer:
         "_clock",
         "_dialect",
         "_head",
+        "_kept",
+        "_kept_times",
         "_prompts",
+        "_read_at",
         "_reader",
         "_sample",
+        "_silences",
         "_text",
         "_words",
         "had_interim",
@@ -87,8 +96,12 @@ class Answer:
         self._head: ResponseHead | None = None
         self._dialect: Dialect | None = None
         self._words = b""
-        #: Size of the body so far, with its framing.
+        self._silences = reader.silences
+        #: Size of the body so far, with its framing, and the size at which the kept pieces are read.
         self._bytes = 0
+        self._read_at = _MAX_KEPT_BYTES
+        self._kept: list[bytes] = []
+        self._kept_times: list[float] = []
 
     @property
     def text(self) -> str | None:
@@ -117,45 +130,71 @@ class Answer:
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Read content, or keep the beginning of an error message."""
         now = self._clock()
-        dialect = self._dialect
-        if dialect is not None:
-            self._bytes += len(raw)
-            for piece in pieces:
-                dialect.feed(piece, now)
-            if self._sample.last == now:
-                self._reader.silences.heard(now, self._sample)
-            if self._text is not None:
-                self._text.feed(pieces, len(raw))
-        elif len(self._words) < MAX_WORDS_BYTES:
-            self._words += b"".join(pieces)
+        if self._dialect is None:
+            if len(self._words) < MAX_WORDS_BYTES:
+                self._words += b"".join(pieces)
+            return
+        self._bytes = size = self._bytes + len(raw)
+        may_keep = now < self._silences.hold_until and size < self._read_at
+        if not may_keep:
+            self.read_kept()
+        self._kept += pieces
+        self._kept_times += [now] * len(pieces)
+        if not may_keep:
+            self.read_kept()
 
     def response_end(self, *, reusable: bool) -> None:
         """End the sample. The content of a complete response can still be incomplete or an error."""
-        self._end(*self._judge(), reusable=reusable)
+        ended = self._clock()
+        self.read_kept()
+        self._end(ended, *self._judge(ended), reusable=reusable)
 
     def response_failed(self, error: ProtocolError) -> None:
         """End the sample with an error, because the response is incomplete."""
+        ended = self._clock()
+        self.read_kept()
         of_status = error_of_status(self._sample.status)
         if of_status is not None:
-            self._end(of_status, self._words_of_status())
+            self._end(ended, of_status, self._words_of_status())
         elif not isinstance(error, UpstreamError):
-            self._end(ErrorClass.INVALID_BODY, str(error))
+            self._end(ended, ErrorClass.INVALID_BODY, str(error))
         elif self.partial.startswith(_TLS_ALERT):
-            self._end(ErrorClass.TLS, "the server answered with a TLS alert, so it expects https")
+            self._end(ended, ErrorClass.TLS, "the server answered with a TLS alert, so it expects https")
         elif self.partial and not b"HTTP/".startswith(self.partial[:5]):
-            self._end(ErrorClass.INVALID_BODY, "the answer is not HTTP")
+            self._end(ended, ErrorClass.INVALID_BODY, "the answer is not HTTP")
         elif self._sample.status and not self.was_reset:
-            self._end(ErrorClass.TRUNCATED, "the connection was closed in the middle of the response")
+            self._end(ended, ErrorClass.TRUNCATED, "the connection was closed in the middle of the response")
         else:
             how = "reset" if self.was_reset else "closed"
             when = "in the middle of the response" if self._sample.status else "before a response"
-            self._end(ErrorClass.RESET, f"the connection was {how} {when}")
+            self._end(ended, ErrorClass.RESET, f"the connection was {how} {when}")
 
     # ---- calls of the connection
 
     def fail(self, error: ErrorClass, detail: str) -> None:
         """End the sample with an error that the reader does not detect."""
-        self._end(error, detail)
+        ended = self._clock()
+        self.read_kept()
+        self._end(ended, error, detail)
+
+    def read_kept(self) -> None:
+        """Read the pieces that were kept."""
+        pieces, times, dialect = self._kept, self._kept_times, self._dialect
+        if not pieces or dialect is None:
+            return
+        self._kept, self._kept_times = [], []
+        self._read_at = self._bytes + _MAX_KEPT_BYTES
+        if self._text is not None:
+            self._text.feed(pieces)
+        # The last piece of a stream contains more than one event, which would keep all of them from being decoded
+        # together.
+        piece, now = pieces.pop(), times.pop()
+        if pieces:
+            dialect.feed_all(pieces, times)
+        dialect.feed(piece, now)
+        last = self._sample.last
+        if last is not None and last >= (times[0] if times else now):
+            self._silences.heard(last, self._sample)
 
     # ---- inside
 
@@ -173,7 +212,7 @@ class Answer:
             if reading.chunks > reading.thoughts:
                 sample.first_output = now
 
-    def _judge(self) -> tuple[ErrorClass | None, str]:
+    def _judge(self, ended: float) -> tuple[ErrorClass | None, str]:
         """Return the error of a response whose framing is complete."""
         dialect, head = self._dialect, self._head
         if dialect is None or head is None:
@@ -181,7 +220,7 @@ class Answer:
             if self._sample.status == HTTPStatus.BAD_REQUEST and _EXPECTS_TLS.search(words):
                 return ErrorClass.TLS, words
             return error_of_status(self._sample.status) or ErrorClass.INVALID_BODY, words
-        dialect.close(self._clock())
+        dialect.close(ended)
         if dialect.reading.is_whole and not is_stream(head.fields.get(b"content-type", b"")):
             self._forget_times()
         coding = head.fields.get(b"content-encoding", b"").lower()
@@ -212,12 +251,12 @@ class Answer:
         words = words_of(self._words[:MAX_WORDS_BYTES])
         return f"HTTP {status}: {words}" if words.strip() else f"HTTP {phrase}"
 
-    def _end(self, error: ErrorClass | None, detail: str, *, reusable: bool = False) -> None:
+    def _end(self, ended: float, error: ErrorClass | None, detail: str, *, reusable: bool = False) -> None:
         on_end, self.on_end = self.on_end, None
         if on_end is None:
             return
         sample = self._sample
-        sample.ended = self._clock()
+        sample.ended = ended
         sample.error = error
         if self._dialect is not None:
             _read_result(self._dialect.reading, sample, self._bytes)

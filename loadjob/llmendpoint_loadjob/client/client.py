@@ -57,6 +57,7 @@ class Client:
         self._dialer = Dialer(target, tls, self._timeout)
         redactor = Redactor(_secrets(target, document, api_key))
         self.silences = SilenceWatch()
+        self.silences.settle = self._read_kept
         self._reader = Reader(clock, OPERATIONS[document.target.api], redactor, self.silences)
         self._outage = Outage()
         self._is_tls = target.is_tls
@@ -130,6 +131,10 @@ class Client:
         for connection in list(self._idle):
             connection.close()
         self._idle.clear()
+
+    def _read_kept(self) -> None:
+        for connection in self._busy:
+            connection.read_kept()
 
     # ---- one request
 

@@ -75,6 +75,11 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._answer.fail(error, detail)
 
+    def read_kept(self) -> None:
+        """Read what was kept of the answer, as `Answer.read_kept`."""
+        if self._answer is not None:
+            self._answer.read_kept()
+
     def close(self) -> None:
         """Close immediately."""
         if self._transport is not None:

@@ -20,9 +20,15 @@ _MIN_IN_FLIGHT = 2
 #: Time after a silence in which a second response has to continue: a share of the silence, and at least these seconds.
 _TOGETHER_SHARE = 0.1
 _TOGETHER_SECONDS = 0.05
+#: Time after the last known content in which content need not be passed on at once, in seconds.
+_HOLD_SECONDS = 0.02
 
 
 def _ignore(begin: float, end: float) -> None:
+    pass
+
+
+def _settle_nothing() -> None:
     pass
 
 
@@ -30,12 +36,17 @@ class SilenceWatch:
     """Calls `on_silence` with the begin and the end of each silence, after its end. Times are in seconds.
 
     A response is identified by any object.
+
+    What arrives before `hold_until` can neither end a silence nor be the second response after one, so it may be kept
+    and passed to `heard` later. `settle` is called before a silence is noted, and has to pass on all that was kept.
     """
 
-    __slots__ = ("_begin", "_end", "_first", "_in_flight", "_last", "on_silence")
+    __slots__ = ("_begin", "_end", "_first", "_in_flight", "_last", "hold_until", "on_silence", "settle")
 
     def __init__(self, on_silence: Callable[[float, float], None] = _ignore) -> None:
         self.on_silence = on_silence
+        self.settle: Callable[[], None] = _settle_nothing
+        self.hold_until = 0.0
         self._in_flight = 0
         #: The last content or end of a response, or the time since which two requests are in flight.
         self._last = 0.0
@@ -53,9 +64,12 @@ class SilenceWatch:
         """Note that content of a response arrived."""
         if self._first is not None:
             self._look_for_second(now, response)
-        if now - self._last >= MIN_SILENCE and self._in_flight >= _MIN_IN_FLIGHT:
-            self._begin, self._end, self._first = self._last, now, response
-        self._last = now
+        if self._is_silence(now):
+            self.settle()
+            if self._is_silence(now):
+                self._begin, self._end, self._first = self._last, now, response
+        self._last = max(self._last, now)
+        self.hold_until = self._last + _HOLD_SECONDS if self._first is None else 0.0
 
     def ended(self, now: float, response: object) -> None:
         """Note that a request has ended, whether it was answered or has failed."""
@@ -65,6 +79,9 @@ class SilenceWatch:
     def cut(self) -> None:
         """Note that the load generator ended a request itself, which says nothing about the server."""
         self._in_flight -= 1
+
+    def _is_silence(self, now: float) -> bool:
+        return now - self._last >= MIN_SILENCE and self._in_flight >= _MIN_IN_FLIGHT
 
     def _look_for_second(self, now: float, response: object) -> None:
         limit = max(_TOGETHER_SECONDS, _TOGETHER_SHARE * (self._end - self._begin))

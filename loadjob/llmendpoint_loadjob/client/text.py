@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
-from llmendpoint_common.wire.decoding import UNREADABLE, decode_tolerantly
+from llmendpoint_common.wire.decoding import UNREADABLE, decode_together, decode_tolerantly
 from llmendpoint_common.wire.ndjson import LineSplitter
 
 
@@ -33,6 +33,9 @@ class _Item(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Item).decode
+_decode_list = msgspec.json.Decoder(list[_Item]).decode
+#: What frames the events of a stream, and its lines.
+_FRAMES = ((b"data:", b"\n\n"), (b"", b"\n"))
 #: Size of the pieces that are kept before they are decoded: about a hundred chunks of a stream.
 _MAX_WAITING_BYTES = 16 * 1024
 
@@ -45,14 +48,14 @@ class TextReader:
     def __init__(self) -> None:
         self._lines = LineSplitter()
         self._parts: list[str] = []
-        #: Pieces that have not been decoded, and their size, with what frames them.
+        #: Pieces that have not been decoded, and their size.
         self._waiting: list[bytes] = []
         self._size = 0
 
-    def feed(self, pieces: list[bytes], size: int) -> None:
-        """Read the next bytes of the body. `size` is their number, and may include bytes that frame them."""
+    def feed(self, pieces: list[bytes]) -> None:
+        """Read the next bytes of the body."""
         self._waiting += pieces
-        self._size += size
+        self._size += sum(map(len, pieces))
         if self._size > _MAX_WAITING_BYTES:
             self._decode_waiting()
 
@@ -65,11 +68,19 @@ class TextReader:
         return text
 
     def _decode_waiting(self) -> None:
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        self._size = 0
-        for line in self._lines.feed(data):
+        pieces, self._waiting, self._size = self._waiting, [], 0
+        # The last piece of a stream has more than one event.
+        most = self._read_together(pieces[:-1])
+        for line in self._lines.feed(b"".join(pieces[most:])):
             self._read(line)
+
+    def _read_together(self, pieces: list[bytes]) -> int:
+        """Read pieces if each of them is one event or one line, as usual. Returns how many were read: all or none."""
+        begin, end = _FRAMES[not (pieces and pieces[0].startswith(b"data:"))]
+        items = decode_together(_decode_list, pieces, begin, end) if self._lines.is_between else None
+        for item in items or ():
+            self._take(item)
+        return len(items or ())
 
     def _read(self, line: bytes) -> None:
         text = line.removeprefix(b"data:").strip()

@@ -191,13 +191,14 @@ async def test_abort_ends_all_streams_immediately_as_unfinished(client_of: Clien
     async with fault_server(stall) as server:
         client = client_of(server.url)
         tasks, samples = await streams(client, 50)
-        await eventually(lambda: all(sample.first for sample in samples))
+        await eventually(lambda: all(sample.status for sample in samples))
         assert client.in_flight == 50
         client.abort()
         await asyncio.wait_for(asyncio.gather(*tasks), 10)
         assert client.in_flight == 0
         await eventually(lambda: server.is_abandoned)
     assert {sample.error for sample in samples} == {ErrorClass.UNFINISHED}
+    assert all(sample.first for sample in samples)
     assert all(sample.ended > sample.sent and sample.retry_after is None for sample in samples)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from llmendpoint_loadjob.client.silences import SilenceWatch
+from llmendpoint_loadjob.client.silences import MIN_SILENCE, SilenceWatch
 from support.fault_server import END, Exchange, chunk, fault_server, head, ollama, ollama_done
 from support.load_clients import Clients, ask
 
@@ -74,6 +74,47 @@ def test_a_silence_ends_if_requests_fail() -> None:
     silence.ended(2.0, "a")
     silence.ended(2.0, "b")
     assert found == [(0.0, 2.0)]
+
+
+def test_what_was_kept_is_passed_on_before_a_silence_is_noted() -> None:
+    silence, found = watch()
+    kept = [(1.05, "a"), (1.03, "b")]
+
+    def settle() -> None:
+        while kept:
+            silence.heard(*kept.pop())
+
+    silence.settle = settle
+    silence.sent(0.0)
+    silence.sent(1.0)
+    silence.heard(1.04, "a")
+    silence.heard(3.0, "b")
+    silence.heard(3.01, "a")
+    assert found == [(1.05, 3.0)]
+
+
+def test_a_silence_that_ended_with_what_was_kept_is_not_one() -> None:
+    silence, found = watch()
+    silence.sent(0.0)
+    silence.sent(1.0)
+    silence.settle = lambda: silence.heard(1.09, "a")
+    silence.heard(1.1, "b")
+    silence.heard(1.11, "a")
+    assert found == []
+
+
+def test_content_may_be_kept_for_a_short_time_after_known_content_only() -> None:
+    silence, _ = watch()
+    assert silence.hold_until == 0.0
+    silence.sent(0.0)
+    silence.sent(0.0)
+    silence.heard(0.05, "a")
+    assert 0.05 < silence.hold_until < 0.05 + MIN_SILENCE / 2
+    # The response that continues next decides whether this was a silence.
+    silence.heard(1.0, "a")
+    assert silence.hold_until == 0.0
+    silence.heard(1.01, "b")
+    assert silence.hold_until > 1.01
 
 
 async def test_the_client_notes_content_and_ends_of_responses_and_no_heads(client_of: Clients) -> None:

@@ -27,12 +27,12 @@ def test_the_text_does_not_depend_on_how_its_bytes_arrive(body: bytes, size: int
     reader = TextReader()
     for start in range(0, len(body), size):
         piece = body[start : start + size]
-        reader.feed([piece], len(piece))
+        reader.feed([piece])
     assert reader.text() == "".join(WORDS)
     assert reader.text() == "".join(WORDS)
 
 
 def test_a_last_line_without_an_end_is_read() -> None:
     reader = TextReader()
-    reader.feed([b'{"response": "a"}\n{"response"', b': "b"}'], 40)
+    reader.feed([b'{"response": "a"}\n{"response"', b': "b"}'])
     assert reader.text() == "ab"

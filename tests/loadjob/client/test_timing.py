@@ -89,6 +89,27 @@ async def test_thinking_comes_before_the_first_output(client_of: Clients) -> Non
         assert len(sample.gaps) == 1
 
 
+async def test_each_piece_has_the_time_at_which_it_arrived(client_of: Clients) -> None:
+    """Pieces that follow each other quickly are decoded together, later than they arrive."""
+    bodies = {
+        Api.OLLAMA_CHAT: [*[ollama("a")] * 10, ollama_done()],
+        _CHAT: [*[openai("a")] * 10, openai_usage() + DONE],
+    }
+    for api, parts in bodies.items():
+        first, *others = map(chunk, parts)
+        begin = head(content_type=SSE if api is _CHAT else NDJSON) + first
+        async with fault_server(answering(begin, *others, END, pause=0.01)) as server:
+            sample = await ask(client_of(server.url, api))
+        assert sample.error is None
+        assert sample.chunks == 10
+        assert len(sample.gaps) == 9
+        assert min(sample.gaps) >= 0.002
+        assert sample.first is not None
+        assert sample.last is not None
+        assert sum(sample.gaps) == pytest.approx(sample.last - sample.first)
+        assert sample.ended > sample.last + 0.01
+
+
 async def test_an_answer_that_only_thinks_has_no_first_output(client_of: Clients) -> None:
     async with fault_server(
         answering(streamed(Api.OLLAMA_CHAT, ollama(message={"thinking": "hm"}), ollama_done()))
