@@ -33,9 +33,9 @@ from llmendpoint_loadjob.result.timings import Sample
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 1.0
-#: Pause between partial summaries, and the share of the CPU time that they may take: the interpreter switches threads
-#: every 5 ms, so that requests can be late by as much meanwhile. Measured: a summary takes 3 ms with ten requests, 9 ms
-#: with a thousand, and 110 ms with 700,000. A load generator that is busy needs ten times as long to catch up.
+#: Pause between partial summaries, and the share of the CPU time that they may take: they take it from the requests
+#: (`short_waits`). Measured: a summary takes 3 ms with ten requests, 9 ms with a thousand, and 110 ms with 700,000. A
+#: load generator that is busy needs ten times as long to catch up.
 MIN_PARTIAL_SECONDS, MAX_PARTIAL_SECONDS = 1.0, 10.0
 _PARTIAL_SHARE = 0.002
 _clock = time.perf_counter

@@ -75,7 +75,7 @@ class OpenLoop:
             self.on_due(due, turn.due)
             held = await self._hold(turn.due)
             self._current = None
-            crew.start(self._one(due, replace(turn, held=held)))
+            crew.start(self._one(due, replace(turn, held=held) if held else turn))
 
     async def close(self, schedule: Schedule, origin: float) -> None:
         """Count what was due before the end of the load, and could not be sent before the end of the drain."""

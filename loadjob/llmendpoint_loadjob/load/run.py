@@ -26,7 +26,7 @@ from llmendpoint_loadjob.load.backoff import Reachability
 from llmendpoint_loadjob.load.closed_loop import ClosedLoop
 from llmendpoint_loadjob.load.context import Context, Recording
 from llmendpoint_loadjob.load.curve import LoadCurve, curve_of, names_of_stages
-from llmendpoint_loadjob.load.health import GarbageWatch, LagWatch, rare_collections, throttled_seconds
+from llmendpoint_loadjob.load.health import GarbageWatch, LagWatch, rare_collections, short_waits, throttled_seconds
 from llmendpoint_loadjob.load.limits import available_connections, check_connections
 from llmendpoint_loadjob.load.open_loop import OpenLoop, Slots
 from llmendpoint_loadjob.load.progress import Course
@@ -174,6 +174,7 @@ class LoadRun:
         self._course.awaiting = ""
         with ExitStack() as stack:
             stack.enter_context(rare_collections())
+            stack.enter_context(short_waits())
             garbage = stack.enter_context(GarbageWatch())
             throttled = throttled_seconds()
             self._window.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -143,7 +143,7 @@ class Sender:
     def _sample(turn: Turn) -> Sample:
         prompt = turn.prompt
         return Sample(
-            uuid.uuid4().hex, prompt.id, prompt.category, turn.due, turn=turn.number, step=turn.step, held=turn.held,
-            is_cut=prompt.is_cut, wanted_input=prompt.input_tokens,
+            os.urandom(16).hex(), prompt.id, prompt.category, turn.due,
+            turn=turn.number, step=turn.step, held=turn.held, is_cut=prompt.is_cut, wanted_input=prompt.input_tokens,
             wanted_output=None if prompt.input_tokens is None else prompt.max_tokens,
         )  # fmt: skip

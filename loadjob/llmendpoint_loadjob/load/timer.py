@@ -58,6 +58,9 @@ class PreciseTimer(LoopTimer):
         super().__init__(clock)
         self._descriptor = _timerfd()
         self._last = clock()
+        #: The event loop that watches the timerfd. It starts with the first wait: each start takes two system calls.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._fired: asyncio.Future[None] | None = None
 
     async def until(self, at: float) -> None:
         """Return at the time `at`, or immediately if it has passed."""
@@ -74,19 +77,26 @@ class PreciseTimer(LoopTimer):
 
     def close(self) -> None:
         """Release the timerfd."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
 
     async def _wait(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        fired = loop.create_future()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._descriptor, self._on_expiration)
+        self._fired = self._loop.create_future()
         _set(self._descriptor, seconds)
-        loop.add_reader(self._descriptor, _set_result, fired)
+        await self._fired
+
+    def _on_expiration(self) -> None:
         try:
-            await fired
-        finally:
-            loop.remove_reader(self._descriptor)
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._descriptor, 8)
+            os.read(self._descriptor, 8)
+        except BlockingIOError:
+            # It was set again after the expiration.
+            return
+        if self._fired is not None and not self._fired.done():
+            self._fired.set_result(None)
 
 
 def timer_of(clock: Callable[[], float]) -> LoopTimer:
@@ -95,11 +105,6 @@ def timer_of(clock: Callable[[], float]) -> LoopTimer:
         with contextlib.suppress(OSError, AttributeError):
             return PreciseTimer(clock)
     return LoopTimer(clock)
-
-
-def _set_result(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class _Timespec(ctypes.Structure):

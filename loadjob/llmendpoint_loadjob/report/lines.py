@@ -25,6 +25,9 @@ _OMITTED = frozenset({"detail", "gaps", "wanted_input", "wanted_output"})
 #: Readings of the clock, which a line has as seconds since the start of the run.
 _TIMES = ("scheduled", "sent", "first", "first_output", "last", "ended")
 _LATENCIES = ("ttft", "tpot", "request_latency", "queue_delay")
+#: Values that are rounded to microseconds: all of type float.
+_SECONDS = (*_TIMES, *_LATENCIES, "connect", "server_load", "server_prefill", "server_decode", "server_total", "held",
+            "retry_after")  # fmt: skip
 
 
 class RequestLines:
@@ -114,11 +117,15 @@ class RequestLines:
     def _row(self, sample: Sample) -> dict[str, Any]:
         row: dict[str, Any] = msgspec.to_builtins(sample)
         for name in _OMITTED:
-            row.pop(name, None)
+            del row[name]
         for name in _TIMES:
-            if row.get(name) is not None:
+            if row[name] is not None:
                 row[name] -= self._begin
         sent_at = self._started.timestamp() + sample.sent - self._begin
         row["sent_at"] = datetime.fromtimestamp(sent_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        row |= {name: getattr(sample, name) for name in _LATENCIES}
-        return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
+        for name in _LATENCIES:
+            row[name] = getattr(sample, name)
+        for name in _SECONDS:
+            if row[name] is not None:
+                row[name] = round(row[name], 6)
+        return row

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_common.process.errors import FileLimitError
-from llmendpoint_loadjob.load.health import GarbageWatch, LagWatch, rare_collections, throttled_seconds
+from llmendpoint_loadjob.load.health import GarbageWatch, LagWatch, rare_collections, short_waits, throttled_seconds
 from llmendpoint_loadjob.load.limits import available_connections, check_connections
 from llmendpoint_loadjob.load.timer import LoopTimer, PreciseTimer, timer_of
 
@@ -115,6 +115,12 @@ class TestLag:
             assert gc.get_freeze_count() > 0
             assert gc.get_threshold() != before
         assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+    def test_threads_keep_the_event_loop_waiting_for_less_than_a_millisecond(self) -> None:
+        before = sys.getswitchinterval()
+        with short_waits():
+            assert sys.getswitchinterval() < 0.001
+        assert sys.getswitchinterval() == before
 
 
 class TestFiles:
