@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -52,8 +52,10 @@ def run_virtually(main: Callable[[Callable[[], float]], Coroutine[Any, Any, T]])
         loop.close()
 
 
-def stop_virtually(seconds: float) -> None:
-    """Let the virtual time of the running loop pass while it does nothing else, as a long computation does."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualTimeLoop)
-    loop.pass_time(seconds)
+def slowly(items: Iterable[T], seconds: float) -> Iterator[T]:
+    """Yield items, each of which takes the program so many seconds of virtual time in which it does nothing else."""
+    for item in items:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        loop.pass_time(seconds)
+        yield item

@@ -80,6 +80,18 @@ def own_pause(measurements: Measurements, document: RunDocument) -> str:
     return f"it stood still for {format_duration(longest / MICROSECONDS)} ({share:.0f} % of the load)"
 
 
+def idle_users(measurements: Measurements, document: RunDocument) -> str:
+    """Return a sentence if the load generator sent the requests of users so late that fewer of them were active."""
+    time = user_time(measurements, document)
+    share = measurements.idle / time if time else 0.0
+    if share <= MAX_LOST_SHARE:
+        return ""
+    return (
+        f"for {100 * share:.0f} % of their time, users were ready to send a request that it sent later (maximum: "
+        f"{100 * MAX_LOST_SHARE:.0f} %), so fewer requests were in flight than the run asked for"
+    )
+
+
 def loading_time(measurements: Measurements) -> float:
     """Return for how many seconds of the load the server was loading the model, before it ended the first request.
 

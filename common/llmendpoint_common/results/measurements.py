@@ -258,6 +258,8 @@ class Measurements(msgspec.Struct, rename="camel"):
     paused: _Count = 0
     #: Time of the load for which the users of a closed loop waited for requests that failed, of all users together.
     failing: _Count = 0
+    #: Time of the load for which users of a closed loop were ready to send, and the load generator did not send.
+    idle: _Count = 0
     #: For how long requests of the warm-up lasted in the load, which are in no other figure: those that failed, and
     #: those that were answered. Their users, or slots of `maxInFlight`, were not free for the load meanwhile.
     warmup_failed: Histogram = field(default_factory=Histogram)

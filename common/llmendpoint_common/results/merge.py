@@ -38,7 +38,8 @@ def merge(parts: Sequence[Measurements], *, missing: int = 0) -> Measurements:
 
 
 _SUMS = (
-    "offered", "sent", "unsent", "blocked", "cut", "continued", "sent_again", "paused", "failing", "warmup_answered",
+    "offered", "sent", "unsent", "blocked", "cut", "continued", "sent_again", "paused", "failing", "idle",
+    "warmup_answered",
 )  # fmt: skip
 
 

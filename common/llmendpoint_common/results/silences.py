@@ -83,8 +83,8 @@ def hidden_silences(measurements: Measurements, document: RunDocument, judged: S
         share = late * MICROSECONDS / time
         if share > _allowed(item) + _ROUNDING:
             yield (
-                "one user cannot tell a server that stands still from a slow request. If it stood still, a request would "
-                f"have waited for more than {format_duration(limit)} in {100 * share:.2g} % of the load "
+                "one user cannot tell a server that stands still from a slow request. If it stood still, a request "
+                f"would have waited for more than {format_duration(limit)} in {100 * share:.2g} % of the load "
                 "(set a rate, or use two users)"
             )
             return

@@ -27,6 +27,7 @@ from llmendpoint_common.results.delivery import (
     MAX_LOST_SHARE,
     MIN_SENT_SHARE,
     after_silence,
+    idle_users,
     kept_back,
     loading_time,
     lost_time,
@@ -191,9 +192,9 @@ def _delayed(evidence: Evidence) -> Judgement | None:
     if comparison is not None and comparison.delayed:
         names = f"{_lag_sentence(evidence)}, which can be why metrics are worse than in the baseline"
         return _client_limited([names, *comparison.delayed])
-    pause = own_pause(evidence.measurements, evidence.document)
-    if pause and evidence.judged:
-        return _client_limited([pause])
+    pauses = [check(evidence.measurements, evidence.document) for check in (own_pause, idle_users)]
+    if any(pauses) and (evidence.judged or comparison is not None):
+        return _client_limited(pauses)
     late = list(sent_late(evidence.measurements, evidence.document, evidence.judged))
     if late:
         return _client_limited(late, evidence.measurements.blocked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from llmendpoint_common.contracts.loadrun import RunLoad
@@ -20,6 +20,7 @@ from llmendpoint_loadjob.result.timings import Sample
 class ClosedLoop:
     """The users of a pod. They join and leave as the curve says, and a user that leaves ends its request first.
 
+    `on_idle` is called with the time from which a user could send, and the time at which it sends, or cannot any more.
     `waiting` is the number of users that wait because the server has no capacity or cannot be reached.
     """
 
@@ -29,6 +30,7 @@ class ClosedLoop:
     prompts: Iterator[Prompt]
     sender: Sender
     window: Window
+    on_idle: Callable[[float, float], None]
     waiting: int = 0
     _started: int = 0
     _in_flight: int = 0
@@ -91,13 +93,15 @@ class _User:
         self._spread = random.Random(f"{loop.load.seed}/spread/{number}")  # noqa: S311 - has to be repeatable
         self._think = random.Random(f"{loop.load.seed}/think/{number}")  # noqa: S311 - has to be repeatable
         self._leave = 0.0
+        self._ready = 0.0
 
     async def live(self, times: list[tuple[float, float]]) -> None:
         """Take part at the given times, in seconds from the start."""
         begin = self._window.begin
         for join, leave in times:
             self._leave = begin + leave
-            if await self._window.over(begin + join + self._loop.delay(self._number, join)):
+            self._ready = begin + join + self._loop.delay(self._number, join)
+            if await self._window.over(self._ready):
                 return
             while self._stays():
                 await self._converse(next(self._loop.prompts))
@@ -111,13 +115,15 @@ class _User:
         messages: list[str | None] = [None, *self._follow_ups(prompt)]
         for number, message in enumerate(messages):
             now = self._window.clock()
+            if not self._loop.is_exhausted:
+                self._loop.on_idle(self._ready, min(now, self._leave))
             if not self._stays() or not self._loop.claim(now):
                 return
             is_last = number == len(messages) - 1
             asked = prompt if message is None else _follow_up(prompt, number, message)
             turn = Turn(asked, now, self._loop.step_at(now), number, tuple(history), is_continued=not is_last)
             sample, text = await self._loop.ask(turn)
-            await self._rest(pause_after(sample, self._spread))
+            await self._rest(sample.ended, pause_after(sample, self._spread))
             if sample.error is not None or text is None:
                 return
             history += [*asked.messages, ("assistant", text)]
@@ -132,10 +138,12 @@ class _User:
             texts = [next(self._loop.prompts).messages[-1][1] for _ in range(sessions.turns - 1)]
         return texts if sessions.turns is None else texts[: sessions.turns - 1]
 
-    async def _rest(self, backoff: float) -> None:
+    async def _rest(self, ended: float, backoff: float) -> None:
+        """Wait after a request that has ended: as the server says, or to think."""
         mean = self._loop.load.think_time_seconds
         thinking = self._think.expovariate(1 / mean) if mean else 0.0
         pause = max(backoff, thinking)
+        self._ready = min(ended + pause, self._leave)
         if pause <= 0:
             return
         self._loop.waiting += backoff > 0

@@ -40,6 +40,9 @@ class Recording(LagRecording, Protocol):
     def finish(self, at: float, *, interrupted: bool = False) -> object:
         """Note the end of the run."""
 
+    def add_idle(self, begin: float, end: float) -> None:
+        """Add a time in which a user of a closed loop was ready to send, and its request was not sent."""
+
     def set_users(self, count: int) -> None:
         """Set the number of users of a closed loop."""
 

@@ -235,8 +235,9 @@ class LoadRun:
 
     async def _run_closed(self, context: Context) -> None:
         loop = self._course.closed = ClosedLoop(
-            self.document.load, self._curve, self._part, context.prompts, self._sender, self._window
-        )
+            self.document.load, self._curve, self._part, context.prompts, self._sender, self._window,
+            self.recorder.add_idle,
+        )  # fmt: skip
         loop.start(self._crew)
         end = self._window.begin + self._curve.end
         if not await self._window.over(end):

@@ -28,6 +28,7 @@ from llmendpoint_common.results.measurements import (
     Step,
     measurements_of,
 )
+from llmendpoint_common.results.objectives import MAX_LAG_P99
 from llmendpoint_loadjob.result.reading import Reading, has_usage, limits_of, one_line, was_kept_back
 from llmendpoint_loadjob.result.standstills import Standstills
 from llmendpoint_loadjob.result.timings import Sample
@@ -138,6 +139,14 @@ class Recorder:
         """
         if self._has_begun:
             self._standstills.add_silence(begin, end)
+
+    def add_idle(self, begin: float, end: float) -> None:
+        """Add a time in which a user of a closed loop was ready to send, and its request was not sent.
+
+        A delay of up to MAX_LAG_P99 is normal.
+        """
+        if end - begin > MAX_LAG_P99:
+            self.measurements.idle += round(self._in_load(begin, end) * MICROSECONDS)
 
     def set_users(self, count: int) -> None:
         """Set the number of users of a closed loop."""

@@ -422,6 +422,25 @@ def test_the_limit_of_open_files_is_named_if_it_kept_requests_back() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("seconds", "ttft", "expected"), [(90.0, 0.1, LIMITED), (49.0, 0.1, PASSED), (90.0, 2.0, MISSED)]
+)
+def test_users_whose_requests_the_load_generator_sent_late_were_fewer(
+    seconds: float, ttft: float, expected: tuple[str, str, int]
+) -> None:
+    document = document_of("ttft:p95=1s", concurrency=10)
+    recorder = Recorder(document)
+    recorder.begin(-5.0, 0.0, LOAD_SECONDS)
+    for index in range(100):
+        recorder.record(answered(ttft, at=float(index)))
+        recorder.add_idle(float(index), index + 0.009)
+    recorder.add_idle(-3.0, seconds)
+    summary = summarize(recorder.finish(LOAD_SECONDS), document)
+    assert outcome(summary) == expected
+    sentence = "For 9 % of their time, users were ready to send a request that it sent later (maximum: 5 %)"
+    assert (sentence in summary.message) is (expected == LIMITED)
+
+
 def test_throttling_makes_a_run_invalid() -> None:
     assert outcome(run([answered()] * 20, "ttft:p95=1s", throttled=1.1)) == LIMITED
     assert outcome(run([answered()] * 20, "ttft:p95=1s", throttled=0.9)) == PASSED

@@ -36,7 +36,7 @@ from llmendpoint_loadjob.load.window import Ending
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import Sample
 from support.virtual_server import VirtualServer
-from support.virtual_time import run_virtually
+from support.virtual_time import run_virtually, slowly
 
 
 def prompts(follow_ups: tuple[str, ...] = ()) -> Iterator[Prompt]:
@@ -176,6 +176,15 @@ class TestClosedLoop:
         # A user's next request is sent in the same instant, so the number of those in flight is 7 after each instant.
         after = {at: number for at, number in server.concurrency if begin <= at < end - 1}
         assert set(after.values()) == {7}
+
+    @pytest.mark.parametrize("thinking", [0.0, 0.5])
+    def test_the_time_for_which_users_wait_for_the_load_generator_is_measured(self, thinking: float) -> None:
+        """10 users, and 0.5 s per response. While a prompt is made, no response is read: that time is in latencies."""
+        load = RunLoad(concurrency=10, duration_seconds=100, think_time_seconds=thinking)
+        users = 10 * 100e6
+        assert drive(load, slowly(prompts(), 0.2)).measurements.idle > 0.1 * users
+        assert drive(load, slowly(prompts(), 0.002)).measurements.idle == 0
+        assert drive(load).measurements.idle == 0
 
     def test_users_do_not_all_start_in_one_instant(self) -> None:
         outcome = drive(RunLoad(concurrency=50, duration_seconds=20), service=lambda: 100.0)

@@ -34,7 +34,7 @@ from llmendpoint_loadjob.load.timer import LoopTimer
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import Sample
 from support.virtual_server import VirtualServer
-from support.virtual_time import run_virtually, stop_virtually
+from support.virtual_time import run_virtually, slowly
 
 TTFT = Objective(MetricName.TTFT, 1.0, 95)
 
@@ -106,20 +106,6 @@ def test_a_capacity_above_the_highest_rate_is_said_so() -> None:
     assert "every rate met the objectives" in result.message
 
 
-class SlowPrompts:
-    """Prompts that take the load generator so many seconds each, in virtual time."""
-
-    def __init__(self, sleep: Callable[[float], None], seconds: float) -> None:
-        self._sleep, self._seconds, self._prompts = sleep, seconds, prompts()
-
-    def __iter__(self) -> Iterator[Prompt]:
-        return self
-
-    def __next__(self) -> Prompt:
-        self._sleep(self._seconds)
-        return next(self._prompts)
-
-
 def test_a_load_generator_that_cannot_send_the_rate_finds_no_capacity_above_what_it_sends() -> None:
     """It needs 0.2 s for each prompt, so it sends 5 requests per second at most, and the server is always fast."""
     load = RunLoad(sweep=RunSweep(max_rate=32, min_rate=1, step_seconds=30), arrivals=Arrivals.CONSTANT)
@@ -127,7 +113,7 @@ def test_a_load_generator_that_cannot_send_the_rate_finds_no_capacity_above_what
 
     async def main(clock: Callable[[], float]) -> Recorder:
         recorder = Recorder(document)
-        source = SlowPrompts(stop_virtually, 0.2)
+        source = slowly(prompts(), 0.2)
         run = LoadRun(document, source, VirtualServer(clock), recorder, clock=clock, timer=LoopTimer(clock))
         await run.run()
         return recorder
