@@ -19,6 +19,11 @@ export const loadtests = signal(/** @type {import("../types.js").LoadTestRow[] |
 export const requests = signal(/** @type {import("../types.js").RequestRow[] | null} */ (null));
 export const doctor = signal(/** @type {import("../types.js").FindingRow[] | null} */ (null));
 
+/** A model that the commands on the pages name: one that an Ollama has, if any is known. @returns {string} */
+export function exampleModel() {
+  return models.value?.[0]?.name ?? "llama3.2:3b";
+}
+
 /** Whether the shown data stand still. They are still received. */
 export const paused = signal(false);
 

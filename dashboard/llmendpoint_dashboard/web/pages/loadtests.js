@@ -1,7 +1,7 @@
 /** Load tests: those that run, with live progress, and the history. The views of one run are in their own modules. */
 import { html } from "../lib.js";
 import { count, dateTime, duration, number, percent, plural } from "../format.js";
-import { about, loadtests } from "../live/store.js";
+import { about, exampleModel, loadtests } from "../live/store.js";
 import { href, route } from "../route.js";
 import { Badge, Command, Empty, Head, Loading, Progress } from "../ui/parts.js";
 import { Table } from "../ui/table.js";
@@ -90,6 +90,6 @@ function NoRuns() {
       Start one with the button above, or on a terminal:</p>
     <${Command} text=${cluster
       ? "llmendpoint load --endpoint default/assistant --scenario Smoke --slo ttft:p95=2s"
-      : "llmendpoint load --model llama3.2:3b --concurrency 4 --duration 1m --slo ttft:p95=2s --slo error_rate=1%"} />
+      : `llmendpoint load --model ${exampleModel()} --concurrency 4 --duration 1m --slo ttft:p95=2s --slo error_rate=1%`} />
   <//>`;
 }

@@ -2,7 +2,7 @@
 import { html } from "../lib.js";
 import { count, duration, durationParts, number, percent, span } from "../format.js";
 import { RANGES, rangeOf, SHORT_RANGES, shown } from "../live/history.js";
-import { about, overview } from "../live/store.js";
+import { about, exampleModel, overview } from "../live/store.js";
 import { route, setParams } from "../route.js";
 import { isStale } from "../ui/notices.js";
 import { Command, Empty, Head, Loading, Segments, Select } from "../ui/parts.js";
@@ -84,7 +84,7 @@ function FirstSteps() {
   if (!state || !data || hadTraffic || state.total.requestsPerSecond > 0 || state.models.length > 0) return null;
   return html`<${Empty} title="No requests yet">
     <p>Send requests to the metering proxy instead of to Ollama, and they appear here within two seconds.
-      ${about.value?.mode === "cluster" ? " The proxy is the Service of an endpoint:" : " It listens on port 11435:"}</p>
+      ${about.value?.mode === "cluster" ? " The proxy is the Service of an endpoint:" : " It listens on port 11435, unless `llmendpoint up` has named another port:"}</p>
     <${Command} text=${firstRequest()} label="the request" />
     ${about.value?.mode !== "cluster" && html`<p>Or let a generator send some:</p><${Command} text="llmendpoint traffic" />`}
   <//><br />`;
@@ -93,5 +93,5 @@ function FirstSteps() {
 /** @returns {string} */
 function firstRequest() {
   if (about.value?.mode === "cluster") return "kubectl get llmendpoints --all-namespaces";
-  return `curl http://127.0.0.1:11435/api/chat -d '{"model": "llama3.2:3b", "messages": [{"role": "user", "content": "Hello"}]}'`;
+  return `curl http://127.0.0.1:11435/api/chat -d '{"model": "${exampleModel()}", "messages": [{"role": "user", "content": "Hello"}]}'`;
 }
