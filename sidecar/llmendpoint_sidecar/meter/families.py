@@ -6,7 +6,11 @@ the names, so they never change. Readers see each HELP text without the others.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
+
+from llmendpoint_common.contracts.sidecar import Operation, UnmeteredReason
+from llmendpoint_common.wire.routes import METERED, TRANSFERS
 
 _TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)  # fmt: skip  # noqa: E501
 _LATENCY = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0)  # fmt: skip  # noqa: E501
@@ -19,10 +23,15 @@ _LOAD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
 class CounterFamily(NamedTuple):
-    """A counter. Its exposed name has the suffix `_total`."""
+    """A counter. Its exposed name has the suffix `_total`.
+
+    `known` are label values that are exposed from the beginning, with 0, because `rate()` does not see the first
+    increase of a series that begins with it. They are few and do not depend on clients, models and tenants.
+    """
 
     help: str
     labels: tuple[str, ...] = ()
+    known: tuple[tuple[str, ...], ...] = ()
 
 
 class HistogramFamily(NamedTuple):
@@ -59,10 +68,15 @@ COUNTERS = {
     "unmetered_requests": CounterFamily(
         "Number of successful requests whose token counts are unknown, by operation and reason.",
         ("operation", "reason"),
+        (
+            *itertools.product(sorted(METERED), (UnmeteredReason.NO_USAGE, UnmeteredReason.UNREADABLE)),
+            (Operation.OTHER, UnmeteredReason.UNKNOWN_ROUTE),
+        ),
     ),
     "transfer_bytes": CounterFamily(
         "Number of bytes of model files that clients transferred: pulled layers, pushed layers and uploaded blobs.",
         ("operation",),
+        tuple((operation,) for operation in sorted({*TRANSFERS, Operation.BLOB})),
     ),
     "series_overflow": CounterFamily(
         "Number of requests whose label model_name is other because there are too many models."
@@ -70,6 +84,7 @@ COUNTERS = {
     "worker_restarts": CounterFamily(
         "Number of worker processes that were replaced, because they ended or no longer answered (--workers).",
         ("reason",),
+        (("ended",), ("no_answer",)),
     ),
     "upstream_stalls": CounterFamily(
         "Number of times that Ollama was hung: requests waited, and neither they nor a test got an answer."
@@ -80,6 +95,7 @@ COUNTERS = {
     "upstream_tests": CounterFamily(
         "Number of requests for one token that the sidecar sent to Ollama to find out whether it is hung, by result.",
         ("result",),
+        (("answered",), ("no_answer",), ("failed",)),
     ),
     "meter_failures": CounterFamily(
         "Number of failures of the meter itself. The affected requests are counted, but with what could be read."

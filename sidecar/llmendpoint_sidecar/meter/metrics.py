@@ -15,8 +15,10 @@ from llmendpoint_common.contracts.sidecar import METRIC_PREFIX
 from llmendpoint_sidecar.meter.families import COUNTERS, GAUGES, HISTOGRAMS
 from llmendpoint_sidecar.meter.histogram import Histogram
 
-#: Counters without labels are exposed from the beginning, with 0.
-_ALWAYS = tuple(name for name, family in COUNTERS.items() if not family.labels)
+#: Counters without labels, and label values that are known, are exposed from the beginning, with 0.
+_ALWAYS = tuple(
+    (name, labels) for name, family in COUNTERS.items() for labels in (family.known if family.labels else [()])
+)
 
 Labels: TypeAlias = tuple[str, ...]
 
@@ -59,8 +61,8 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self._counters: dict[str, Counter[Labels]] = {name: Counter() for name in COUNTERS}
         self._series: dict[Labels, Series] = {}
-        for name in _ALWAYS:
-            self._counters[name][()] = 0
+        for name, labels in _ALWAYS:
+            self._counters[name][labels] = 0
         #: Called before metrics are read, to record the exchanges that have ended.
         self.before_read: Callable[[], None] = _nothing
         self.registry.register(self)
@@ -75,13 +77,13 @@ class Metrics(Collector):
         return sum(self._counters[name].values())
 
     def totals_by(self, name: str, label: str) -> Counter[str]:
-        """Return the sums of a counter by one of its labels."""
+        """Return the sums of a counter by one of its labels, without those that are 0."""
         self.before_read()
         position = COUNTERS[name].labels.index(label)
         sums: Counter[str] = Counter()
         for labels, value in self._counters[name].items():
             sums[labels[position]] += value
-        return sums
+        return +sums
 
     def series(self, model: str, operation: str) -> Series:
         """Return the histograms of one model and operation."""
@@ -106,8 +108,8 @@ class Metrics(Collector):
         self._series.clear()
         for counter in self._counters.values():
             counter.clear()
-        for name in _ALWAYS:
-            self._counters[name][()] = 0
+        for name, labels in _ALWAYS:
+            self._counters[name][labels] = 0
 
     def add(self, snapshot: Snapshot, label: Callable[[str], str]) -> None:
         """Add the metrics of another process. `label` maps its model labels to those of this process."""
