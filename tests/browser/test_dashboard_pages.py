@@ -16,6 +16,7 @@ from llmendpoint_dashboard.state import Hub
 from support import dashboard_states as states
 from support.accessibility import violations
 from support.dashboard_pages import Pages, serving
+from support.reports import summary
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 
@@ -326,6 +327,14 @@ def test_a_verdict_and_an_objective_have_words(machine: Pages, open_page: OpenPa
     tab = open_page(machine, "#/loadtests")
     assert tab.locator("tbody .badge").all_inner_texts() == ["Passed", "Failed", "Invalid"]
     assert tab.locator(".objectives .badge").all_inner_texts() == ["met so far", "missed so far"]
+
+
+def test_the_page_of_a_run_says_what_was_not_measured(machine: Pages, open_page: OpenPage) -> None:
+    tab = open_page(machine, "#/loadtests?run=passed")
+    tab.wait_for_selector("text=Not measured")
+    assert summary().unknown
+    for sentence in summary().unknown:
+        assert sentence in tab.inner_text(".facts")
 
 
 def test_the_better_value_of_a_comparison_is_marked(machine: Pages, open_page: OpenPage) -> None:

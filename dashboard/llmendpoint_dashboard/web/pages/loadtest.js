@@ -81,5 +81,6 @@ function Facts({ row, summary }) {
     ${facts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}
     <div class="wide"><dt>Load</dt><dd>${row.load}</dd></div>
     ${row.target && html`<div class="wide"><dt>Target</dt><dd><code>${row.target}</code></dd></div>`}
+    ${summary?.unknown?.length > 0 && html`<div class="wide"><dt>Not measured</dt>${summary?.unknown.map((/** @type {string} */ sentence) => html`<dd key=${sentence}>${sentence}</dd>`)}</div>`}
   </dl>`;
 }
