@@ -9,6 +9,7 @@ import pytest
 
 from llmendpoint_cli.commands import demo
 from llmendpoint_cli.upstream import SIMULATED_MODEL, Upstream, is_simulator
+from support.local_stack import free_ports
 from support.servers import StartSimulator
 
 
@@ -23,6 +24,20 @@ async def test_a_simulator_on_the_port_of_ollama_is_not_taken_for_an_ollama(
     assert (chosen.model, chosen.is_real) == (SIMULATED_MODEL, False)
     assert chosen.url != other.url
     assert said[0].endswith(f"what answers at http://127.0.0.1:{other.port} is a simulator too")
+
+
+async def test_a_port_that_another_program_takes_meanwhile_is_given_up(
+    start_simulator: StartSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await start_simulator(models=["other:1b"])
+    [free] = free_ports(1)
+    chosen = iter((other.port, free))
+    # The other program was not there when the port was chosen.
+    monkeypatch.setattr(demo, "free_port", lambda wanted, say: next(chosen))
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
+    said: list[str] = []
+    assert (await asyncio.to_thread(run, said)).url == f"http://127.0.0.1:{free}"
+    assert said[1:] == ["another program has taken one of the ports meanwhile: choosing again"]
 
 
 def run(said: list[str]) -> Upstream:

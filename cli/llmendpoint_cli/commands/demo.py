@@ -8,10 +8,11 @@ variables have no effect.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from llmendpoint_cli.commands import up
 from llmendpoint_cli.direct import open_url
 from llmendpoint_cli.stack.folders import Folders
 from llmendpoint_cli.stack.health import supervisor_runs, wait_for_stack
-from llmendpoint_cli.stack.ports import free_port
+from llmendpoint_cli.stack.ports import PORT_TAKEN, free_port
 from llmendpoint_cli.stack.process import demo_folder, process
 from llmendpoint_cli.stack.request import DASHBOARD_PORT
 from llmendpoint_cli.stack.runs import new_run
@@ -39,6 +40,8 @@ from llmendpoint_common.process.units import parse_duration
 from llmendpoint_loadjob import main as loadjob
 
 ENVIRONMENT_PREFIX = "LLMENDPOINT_DEMO_"
+_ATTEMPTS = 3
+T = TypeVar("T")
 
 _DESCRIPTION = "Run the metering proxy in front of a model server, the dashboard, and a short load test through it."
 _NOTES = """The demo uses the Ollama of this machine (OLLAMA_HOST, unless that is the proxy, or port 11434) if it has a
@@ -101,11 +104,8 @@ def _duration(text: str) -> str:
 
 
 def _run(stack: contextlib.ExitStack, say: Callable[[str], None], console: Console, duration: str) -> int:
-    upstream = _upstream(stack, say)
-    proxy, admin = free_port(PROXY_PORT, say), free_port(ADMIN_PORT, say)
-    target = Target(upstream, proxy, admin, _REAL_OBJECTIVES if upstream.is_real else _SIMULATED_OBJECTIVES)
-    arguments = sidecar_arguments(target)
-    stack.enter_context(process("llmendpoint_sidecar", arguments, f"http://127.0.0.1:{admin}/readyz"))
+    target = _proxy(stack, say, _upstream(stack, say))
+    proxy, admin = target.proxy, target.admin
     say(
         f"metering proxy: http://127.0.0.1:{proxy} (accepts any Ollama client), metrics: http://127.0.0.1:{admin}/metrics"
     )
@@ -135,15 +135,34 @@ def sidecar_arguments(target: Target) -> list[str]:
             "--upstream", target.upstream.url, "--drain-delay", "0", "--parallel", str(parallel)]  # fmt: skip
 
 
+def _proxy(stack: contextlib.ExitStack, say: Callable[[str], None], upstream: Upstream) -> Target:
+    """Start the sidecar, and return what a load test has to know about it."""
+    objectives = _REAL_OBJECTIVES if upstream.is_real else _SIMULATED_OBJECTIVES
+
+    def start() -> Target:
+        target = Target(upstream, free_port(PROXY_PORT, say), free_port(ADMIN_PORT, say), objectives)
+        ready = f"http://127.0.0.1:{target.admin}/readyz"
+        stack.enter_context(process("llmendpoint_sidecar", sidecar_arguments(target), ready))
+        return target
+
+    return _on_free_ports(start, say)
+
+
 def _dashboard(stack: contextlib.ExitStack, say: Callable[[str], None], runs: Path, target: Target) -> str:
     """Start the dashboard, and return its URL."""
-    port = free_port(DASHBOARD_PORT, say)
-    url = f"http://127.0.0.1:{port}"
-    name = "ollama" if target.upstream.is_real else "simulator"
-    arguments = [f"--listen=127.0.0.1:{port}", f"--sidecar={name}=http://127.0.0.1:{target.admin}", f"--runs={runs}",
-                 f"--load-url={name}=http://127.0.0.1:{target.proxy}", f"--upstream={name}={target.upstream.url}",
-                 *([] if target.upstream.is_real else [f"--simulated={name}"])]  # fmt: skip
-    stack.enter_context(process("llmendpoint_dashboard", arguments, f"{url}/livez"))
+
+    def start() -> str:
+        port = free_port(DASHBOARD_PORT, say)
+        url = f"http://127.0.0.1:{port}"
+        name = "ollama" if target.upstream.is_real else "simulator"
+        arguments = [f"--listen=127.0.0.1:{port}", f"--sidecar={name}=http://127.0.0.1:{target.admin}",
+                     f"--runs={runs}", f"--load-url={name}=http://127.0.0.1:{target.proxy}",
+                     f"--upstream={name}={target.upstream.url}",
+                     *([] if target.upstream.is_real else [f"--simulated={name}"])]  # fmt: skip
+        stack.enter_context(process("llmendpoint_dashboard", arguments, f"{url}/livez"))
+        return url
+
+    url = _on_free_ports(start, say)
     say(f"dashboard: {url}")
     return url
 
@@ -195,12 +214,28 @@ def _upstream(stack: contextlib.ExitStack, say: Callable[[str], None]) -> Upstre
         return found
     reason = f"what answers at {found.url} is a simulator too" if isinstance(found, Upstream) else found
     say(f"upstream: the simulator, because {reason}")
-    port = free_port(OLLAMA_PORT, say)
-    url = f"http://127.0.0.1:{port}"
-    arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "100ms", "--inter-token", "10ms",
-                 "--parallel", str(SIMULATED_PARALLEL)]  # fmt: skip
-    stack.enter_context(process("llmendpoint_simulator", arguments, f"{url}/api/version"))
-    return Upstream(url, SIMULATED_MODEL, is_real=False)
+
+    def start() -> Upstream:
+        port = free_port(OLLAMA_PORT, say)
+        url = f"http://127.0.0.1:{port}"
+        arguments = ["--listen", f"127.0.0.1:{port}", "--ttft", "100ms", "--inter-token", "10ms",
+                     "--parallel", str(SIMULATED_PARALLEL)]  # fmt: skip
+        stack.enter_context(process("llmendpoint_simulator", arguments, f"{url}/api/version"))
+        return Upstream(url, SIMULATED_MODEL, is_real=False)
+
+    return _on_free_ports(start, say)
+
+
+def _on_free_ports(start: Callable[[], T], say: Callable[[str], None]) -> T:
+    """Call `start`, which chooses free ports and starts a program on them, again if another program takes one first."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return start()
+        except StackError as error:
+            if attempt == _ATTEMPTS or os.strerror(errno.EADDRINUSE) not in str(error):
+                raise
+            say(PORT_TAKEN)
+    raise AssertionError("unreachable")
 
 
 def _show_metrics(url: str, console: Console) -> None:

@@ -20,7 +20,7 @@ from llmendpoint_cli.stack.foreground import stay
 from llmendpoint_cli.stack.health import health_of, supervisor_runs, wait_for_stack
 from llmendpoint_cli.stack.lock import exclusive
 from llmendpoint_cli.stack.plan import Plan, make_plan
-from llmendpoint_cli.stack.ports import is_taken
+from llmendpoint_cli.stack.ports import PORT_TAKEN, is_taken
 from llmendpoint_cli.stack.request import Request, differences, parse_key, parse_upstream
 from llmendpoint_cli.stack.service import write_service
 from llmendpoint_cli.stack.signals import interrupt_at_hangup, uninterrupted
@@ -218,7 +218,7 @@ def _start(
             was_taken = any(map(is_taken, addresses)) or os.strerror(errno.EADDRINUSE) in str(error)
             if not was_taken or attempt == _ATTEMPTS:
                 raise
-            say("another program has taken one of the ports meanwhile: choosing again")
+            say(PORT_TAKEN)
     raise AssertionError("unreachable")
 
 

@@ -12,6 +12,8 @@ from llmendpoint_common.process.reasons import reason_of
 from llmendpoint_common.process.units import LOCALHOST, Address
 
 _SEARCHED_PORTS = 50
+#: Said when a program cannot listen on a port that was free a moment ago.
+PORT_TAKEN = "another program has taken one of the ports meanwhile: choosing again"
 
 
 class Ports:
