@@ -70,10 +70,12 @@ def read_until(process: subprocess.Popen[str], text: str, stream: IO[str] | None
     """Read the output of a process, or another stream of it, up to the line with a text."""
     stream = stream or process.stdout
     assert stream is not None
+    lines: list[str] = []
     while line := stream.readline():
         if text in line:
             return
-    pytest.fail(f"{text!r} was not printed")
+        lines.append(line)
+    pytest.fail(f"{text!r} was not printed, but {''.join(lines)}")
 
 
 def is_recorded(stack: LocalStack, name: str) -> bool:
