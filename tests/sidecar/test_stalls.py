@@ -61,6 +61,11 @@ class Hung:
             while not await self.metric(name):  # noqa: ASYNC110 - the metrics are behind HTTP
                 await asyncio.sleep(0.02)
 
+    async def has_begun(self) -> None:
+        """Wait until the last request has a part of its response."""
+        simulator = self.simulator.simulator
+        await eventually(lambda: simulator.in_flight > 0 and simulator.ledger.entries[-1].sent > 0)
+
     async def is_noticed(self) -> None:
         await eventually(lambda: self.sidecar.status().stalled is not None)
 
@@ -90,7 +95,7 @@ def error_of(path: str, body: bytes) -> str:
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_waiting_client_gets_an_error_in_the_format_of_its_api(hung: Hung, path: str) -> None:
     hung.simulator.behave(fault="hang")
-    status, body, headers, request_id = await asyncio.wait_for(hung.ask(path), 5 * AFTER)
+    status, body, headers, request_id = await asyncio.wait_for(hung.ask(path), 60)
     assert status == 504
     assert "hung" in error_of(path, body)
     assert headers["Retry-After"] == "30"
@@ -110,9 +115,9 @@ STREAM_ENDS = {
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_stream_ends_with_an_error_event_of_its_api(hung: Hung, path: str) -> None:
     asking = asyncio.create_task(hung.ask(path, stream=True))
-    await asyncio.sleep(0.3)
+    await hung.has_begun()
     hung.simulator.behave(fault="hang")
-    status, body, _, request_id = await asyncio.wait_for(asking, 5 * AFTER)
+    status, body, _, request_id = await asyncio.wait_for(asking, 60)
     assert status == 200
     separator = b"\n" if path == "/api/chat" else b"\n\n"
     assert body.endswith(separator)
@@ -125,7 +130,7 @@ async def test_while_ollama_is_hung_everything_says_so_and_new_requests_are_refu
     hung.simulator.behave(fault="hang")
     await hung.ask()
     await hung.is_noticed()
-    status, body, headers, request_id = await asyncio.wait_for(hung.ask("/v1/chat/completions"), 0.5)
+    status, body, headers, request_id = await hung.ask("/v1/chat/completions")
     assert (status, headers["Retry-After"]) == (503, "30")
     assert "hung" in error_of("/v1/", body)
     record = hung.record(request_id)
@@ -185,7 +190,7 @@ async def test_an_answer_ends_the_hang_and_questions_are_not_counted_as_requests
 @pytest.mark.parametrize("fields", [{"stream": False}, {"stream": True}])
 async def test_a_slow_prefill_is_answered(hung: Hung, fields: dict[str, bool]) -> None:
     """It is longer than the time after which the model is asked, and than the time for its answer."""
-    hung.simulator.behave(ttft=0.9 * AFTER, tokens=2)
+    hung.simulator.behave(ttft=0.8 * AFTER, tokens=2)
     status, *_ = await hung.ask("/api/chat", **fields)
     assert status == 200
     assert await hung.metric("upstream_stalls_total") == 0
@@ -223,7 +228,7 @@ async def test_the_limit_is_reloaded_without_a_restart(hung: Hung) -> None:
         await asyncio.wait_for(hung.ask(), 3 * AFTER)
     assert hung.sidecar.status().stalled is None
     hung.sidecar.configure(Inputs(SidecarConfig(models=models, allowed_hosts=("*",), stall=StallConfig("1s"))))
-    assert (await asyncio.wait_for(hung.ask(), 5 * AFTER))[0] == 504
+    assert (await asyncio.wait_for(hung.ask(), 60))[0] == 504
 
 
 @pytest.mark.parametrize("after", ["5", "500ms", "", "-1s"])
@@ -245,12 +250,12 @@ async def test_a_restart_is_requested_with_a_file_until_ollama_has_ended(
     # The file of a sidecar that was killed.
     await eventually(lambda: not file.exists())
     simulator.behave(fault="hang")
-    status, _, headers, _ = await asyncio.wait_for(one.ask(), 5 * AFTER)
+    status, _, headers, _ = await asyncio.wait_for(one.ask(), 60)
     assert (status, headers["Retry-After"]) == (504, "10")
     await eventually(file.exists)
     # What kubelet does: the process ends, and another one begins, without models in memory.
     await simulator.simulator.stop()
-    await eventually(lambda: not file.exists(), 2)
+    await eventually(lambda: not file.exists())
     assert not sidecar.status().ready
     successor = await start_simulator(tokens=3, port=simulator.port)
     await eventually(lambda: sidecar.status().ready)
@@ -279,7 +284,7 @@ async def test_clients_with_short_timeouts_do_not_hide_a_hang(
                 statuses.append((await asyncio.wait_for(one.ask(), 0.4))[0])
             await asyncio.sleep(0.01)
 
-    await asyncio.wait_for(asyncio.gather(*map(retry, range(3))), 15)
+    await asyncio.wait_for(asyncio.gather(*map(retry, range(3))), 60)
     assert 503 in statuses
     assert "did not answer a test" in sidecar.status().stalled.message  # type: ignore[union-attr]
     simulator.behave(fault="none")
