@@ -95,6 +95,16 @@ async def until_counted(it: Watched, url: str, query: str, expected: float) -> N
         await asyncio.sleep(0.2)
 
 
+async def next_point(it: Watched, url: str) -> int:
+    """Wait until the time of a point has passed, which is a multiple of 5 s, and return it. Its values are final."""
+    while True:
+        now = math.ceil(time.time() / 5) * 5
+        # A scrape takes up to a second. If it takes longer on a busy machine, it fails, and gauges have no value.
+        await asyncio.sleep(now + 2 - time.time())
+        if not math.isnan(await instant(it.browser, url, "sum(llmendpoint_num_requests_running)", now)):
+            return now
+
+
 def last(history: History, name: SeriesName, outcome: str = "") -> float | None:
     found = [series for series in history.series if series.name is name and series.outcome == outcome]
     return found[0].values[-1] if found else None
@@ -119,8 +129,7 @@ async def test_a_history_from_prometheus_has_the_values_that_prometheus_has(
     await it.ask(model="absent")
     await until_scraped(it, url)
 
-    # A point lies on a multiple of 5 s. That of the next one contains everything until now.
-    now = math.ceil(time.time() / 5) * 5
+    now = await next_point(it, url)
     async with histories_of(it, url, now + 2, Ring()) as read:
         history = await read("15m")
         assert (history.source, history.step, history.message) == (HistorySource.PROMETHEUS, 5, "")
