@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from support.api_proxy import ApiProxy
+from support.waiting import eventually
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Fault:
     match: Match
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict, hash=False)
-    delay_seconds: float = 0.0
+    #: The request is passed on when this is set.
+    held_until: threading.Event | None = None
     #: The response is a watch whose only event is an error with this code.
     watch_error: int = 0
     #: The response never comes; a watch is open and delivers nothing.
@@ -164,8 +166,8 @@ class FaultProxy(ApiProxy):
         return answer
 
     async def _inject(self, fault: Fault, request: web.Request) -> web.StreamResponse | None:
-        if fault.delay_seconds:
-            await asyncio.sleep(fault.delay_seconds)
+        if (held_until := fault.held_until) is not None:
+            await eventually(lambda: held_until.is_set() or self._stopped.is_set())
             return None
         if fault.silent:
             answer = web.StreamResponse(headers={"Content-Type": "application/json"})

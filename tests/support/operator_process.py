@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from support.control_plane import OPERATOR_NAMESPACE, free_port
+from support.waiting import wait_until
 
 
 class OperatorProcess(subprocess.Popen[bytes]):
@@ -31,7 +31,7 @@ class OperatorProcess(subprocess.Popen[bytes]):
     def page(self, name: str) -> tuple[int, str]:
         """Return the status and the text of a page."""
         try:
-            with urllib.request.urlopen(f"{self.health}/{name}", timeout=5) as response:
+            with urllib.request.urlopen(f"{self.health}/{name}", timeout=30) as response:
                 return int(response.status), response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -39,7 +39,7 @@ class OperatorProcess(subprocess.Popen[bytes]):
 
     def said(self, text: str) -> int:
         """Return the number of lines of the log that contain a text."""
-        return sum(text in line for line in self.log.read_text().splitlines())
+        return sum(text in line for line in self._lines())
 
     def repeats(self, text: str) -> bool:
         """Return whether a message that contains a text was logged more than once, with exactly the same words."""
@@ -48,7 +48,11 @@ class OperatorProcess(subprocess.Popen[bytes]):
 
     def entries(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [json.loads(line) for line in self._lines()]
+
+    def _lines(self) -> list[str]:
+        """Return the complete lines of the log. The process may be writing the last one."""
+        return self.log.read_bytes().rpartition(b"\n")[0].decode().splitlines()
 
 
 def run_operator(
@@ -66,13 +70,14 @@ def run_operator(
     with path.open("wb") as log:
         process = OperatorProcess(command, stdout=log, stderr=log, env=environment)
     process.health, process.log = f"http://127.0.0.1:{port}", path
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+
+    def answers() -> bool:
         try:
             process.page("livez")
         except OSError:
             assert process.poll() is None, path.read_text()[-3000:]
-            time.sleep(0.1)
-        else:
-            break
+            return False
+        return True
+
+    wait_until(answers)
     return process

@@ -57,7 +57,7 @@ def run(plane: ControlPlane, start_operator: Callable[..., Any]) -> Iterator[Cal
     for process in started:
         if process.poll() is None:
             process.terminate()
-            assert process.wait(10) == 0, process.log.read_text()[-3000:]
+            assert process.wait(60) == 0, process.log.read_text()[-3000:]
 
 
 def grant(api: Any, rules: list[dict[str, Any]] | None = None) -> None:
@@ -116,7 +116,7 @@ def test_a_namespace_that_is_deleted_and_created_again(
     serves(api)
     # An operator that starts now serves the other namespace as well.
     operator.terminate()
-    assert operator.wait(10) == 0
+    assert operator.wait(60) == 0
     operator = run("--namespace", api.namespace, "--namespace", second.namespace)
     serves(api)
     wait_until(lambda: operator.said(f"in namespace {second.namespace}"), 30)
@@ -327,7 +327,7 @@ def test_it_ends_although_the_api_server_does_not_answer(
     server.process.send_signal(signal.SIGSTOP)
     try:
         operator.terminate()
-        assert operator.wait(10) == 0
+        assert operator.wait(60) == 0
     finally:
         server.process.send_signal(signal.SIGCONT)
     assert api.client is not None

@@ -223,14 +223,16 @@ async def test_watches_that_deliver_nothing(api: Any, proxy: FaultProxy, monkeyp
 async def test_a_slow_kind_delays_no_other(api: Any, proxy: FaultProxy) -> None:
     api.apply(config_map())
     api.apply(endpoint("assistant"))
-    with proxy.fault(Fault(lists("loadtests", "roles"), delay_seconds=6)):
+    answered = threading.Event()
+    with proxy.fault(Fault(lists("loadtests", "roles"), held_until=answered)):
         async with running(api) as world:
-            await eventually(lambda: world.has_child and world.has_endpoint, 5)
+            await eventually(lambda: world.has_child and world.has_endpoint)
             assert not world.watches.listed
             edited = api.apply(endpoint("assistant", replicas=3))
-            await eventually(lambda: (world.inventory.resource(world.key) or {})["spec"].get("replicas") == 3, 5)
+            await eventually(lambda: (world.inventory.resource(world.key) or {})["spec"].get("replicas") == 3)
             assert edited["spec"]["replicas"] == 3
             assert world.marked == []
+            answered.set()
             await until_listed(world)
             assert world.marked == [world.key]
 
