@@ -109,7 +109,10 @@ def test_an_upstream_that_is_not_ollama_is_said_everywhere(stack: LocalStack) ->
         [finding] = by_command(stack)
         assert finding["sentence"].startswith(f"W{sentence[1:]}")
         assert finding in by_dashboard(stack)
-        assert f"Start the stack again with the address of an Ollama: `{shown(stack.folders, 'down')} && " in finding["advice"]
+        assert (
+            f"Start the stack again with the address of an Ollama: `{shown(stack.folders, 'down')} && "
+            in finding["advice"]
+        )
         assert "--upstream=a=URL" in finding["advice"]
         assert not finding["command"].startswith("kill")
         stack.down()
