@@ -186,7 +186,7 @@ def parse_header(text: str) -> Setting:
         raise ValueError(f"{text.partition(':')[0]!r} is not a header; write it like 'X-Tenant: blue'")
     name, value = match[1], match[2].strip()
     if name.lower() in _CREDENTIALS:
-        raise ValueError(f"{name} holds a credential, which every result would show; use --api-key-file")
+        raise ValueError(f"{name} holds a credential, which the list of processes would show; use --api-key-file")
     problem = header_problem(name, value)
     if problem:
         raise ValueError(problem)

@@ -25,6 +25,7 @@ from llmendpoint_common.contracts.loadrun import (
     Unit,
     Window,
     advice,
+    without_secrets,
 )
 from llmendpoint_common.process.errors import RunResultError
 from llmendpoint_common.process.units import format_duration
@@ -59,6 +60,7 @@ def summarize(
     """
     if measurements.objectives != document.objectives:
         raise RunResultError("the measurements are of a run with other objectives")
+    document = without_secrets(document)
     whole = measurements.whole
     group, judged = _judged(measurements, document)
     where = environment or Environment(pods=measurements.pods)

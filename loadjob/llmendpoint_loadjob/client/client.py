@@ -7,12 +7,11 @@ own. A request goes out again, once and on a new connection, only if an idle con
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from llmendpoint_common.contracts.loadrun import ErrorClass, RunDocument
+from llmendpoint_common.contracts.loadrun import ErrorClass, RunDocument, is_secret
 from llmendpoint_loadjob.client.answer import Answer, Reader
 from llmendpoint_loadjob.client.connection import Connection
 from llmendpoint_loadjob.client.dialing import Dialer, DialError
@@ -24,7 +23,6 @@ from llmendpoint_loadjob.client.target import OPERATIONS, Target, tls_context
 from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.result.timings import Sample
 
-_SECRET_NAME = re.compile("auth|cookie|key|pass|secret|sig|token", re.IGNORECASE)
 #: Connections that are opened together. Servers queue some hundred until they accept them.
 _OPENED_TOGETHER = 64
 #: If an attempt to open a connection ends later than its timeout by this time, the load generator stood still.
@@ -243,7 +241,7 @@ class Client:
 def _secrets(target: Target, document: RunDocument, api_key: str | None) -> list[str]:
     """Return the texts that must not be in a description of an error."""
     named = [*(document.request.headers or {}).items(), *parse_qsl(target.query)]
-    secrets = [value for name, value in named if _SECRET_NAME.search(name)]
+    secrets = [value for name, value in named if is_secret(name)]
     # "Bearer KEY" and "KEY" are both secrets.
     parts = [part for secret in secrets for part in secret.split()[1:]]
     return [*secrets, *parts, *([api_key] if api_key else [])]

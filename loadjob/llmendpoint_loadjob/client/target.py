@@ -86,7 +86,9 @@ def parse_target(text: str) -> Target:
     """
     shown = repr(text.partition("?")[0])
     if "@" in _AUTHORITY_END.split(text.partition("://")[2] or text, maxsplit=1)[0]:
-        raise TargetError("the URL contains a user name or a password; use an API key, or the header Authorization")
+        raise TargetError(
+            "the URL contains a user name or a password; use an API key, or the header Authorization of a run document"
+        )
     if not text.isprintable() or " " in text:
         raise TargetError(f"the URL {shown} contains a space or a control character")
     try:
