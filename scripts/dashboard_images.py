@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.dashboard_stack import MODEL, Stack, running_stack  # noqa: E402
+from support.dashboard.dashboard_stack import MODEL, Stack, running_stack  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
 DESKTOP, TALL, PHONE = (1280, 800), (1280, 1080), (360, 740)

@@ -2,7 +2,8 @@
 
     python scripts/record_go.py
 
-Needs Go. The version of Ollama is in `tests/support/go_oracle/go.mod`. The bodies are in `tests/support/go_corpus.py`.
+Needs Go. The version of Ollama is in `tests/support/wire/go_oracle/go.mod`. The bodies are in
+`tests/support/wire/go_corpus.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from support import go_corpus
+from support.wire import go_corpus
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Record the routes of a version of Ollama: method and path of each, from its `server/routes.go`.
 
-    python scripts/record_routes.py                # the version in tests/support/go_oracle/go.mod
+    python scripts/record_routes.py                # the version in tests/support/wire/go_oracle/go.mod
     python scripts/record_routes.py NAME FILE      # a file of another version, with its name
 
 Writes `tests/common/wire/ollama_routes.json`. A test requires a class for each route, so a new release shows what is
@@ -23,7 +23,7 @@ _ROUTE = re.compile(r'^\s*r\.([A-Z]+)\("([^"]+)"', re.MULTILINE)
 def _locked() -> tuple[str, Path]:
     """Return the version of Ollama that the oracle is built with, and its `routes.go`."""
     command = ["go", "list", "-m", "-f", "{{.Version}} {{.Dir}}", "github.com/ollama/ollama"]
-    folder = _ROOT / "tests" / "support" / "go_oracle"
+    folder = _ROOT / "tests" / "support" / "wire" / "go_oracle"
     run = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     version, folder_of_module = run.stdout.split()
     return version, Path(folder_of_module) / "server" / "routes.go"

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeAlias
 import aiohttp
 import msgspec
 
-from support.control_plane import OPERATOR_NAMESPACE
+from support.api_server.control_plane import OPERATOR_NAMESPACE
 
 NAMESPACE = "bench"
 RESOURCE = "LLMEndpoint"

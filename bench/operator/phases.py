@@ -14,7 +14,7 @@ from counters import ALL, counted, writes
 from systems import Running, System, cpu_of
 
 from cluster import RESOURCE, Check, Cluster, Object
-from support.control_plane import ControlPlane
+from support.api_server.control_plane import ControlPlane
 
 #: Kinds and number of the children of each endpoint.
 CHILDREN = {"ServiceAccount": 1, "ConfigMap": 1, "Service": 2, "NetworkPolicy": 1, "StatefulSet": 1}

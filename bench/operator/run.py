@@ -42,7 +42,7 @@ from report import show, verdicts  # noqa: E402
 from systems import OURS, PEER, System  # noqa: E402
 
 from cluster import Cluster  # noqa: E402
-from support.control_plane import HOW, find, running_control_plane  # noqa: E402
+from support.api_server.control_plane import HOW, find, running_control_plane  # noqa: E402
 
 #: The phases that can be left out.
 PHASES = ("edit", "delete", "rest", "restart", "failover")

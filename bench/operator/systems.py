@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness import cpu_seconds, megabytes
 
-from support.control_plane import OPERATOR_NAMESPACE, OPERATOR_USER, free_port
+from support.api_server.control_plane import OPERATOR_NAMESPACE, OPERATOR_USER, free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.accessibility import violations
+from support.dashboard.accessibility import violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from support import dashboard_states as states
-from support.dashboard_pages import Pages, serving
+from support.dashboard import dashboard_states as states
+from support.dashboard.dashboard_pages import Pages, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.dashboard_stack import MODEL, Stack, running_stack
+from support.dashboard.dashboard_stack import MODEL, Stack, running_stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 

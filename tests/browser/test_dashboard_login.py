@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from support.accessibility import violations
-from support.dashboard_stack import Stack
+from support.dashboard.accessibility import violations
+from support.dashboard.dashboard_stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 

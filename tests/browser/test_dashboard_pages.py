@@ -13,10 +13,10 @@ import pytest
 
 from llmendpoint_dashboard import contract as c
 from llmendpoint_dashboard.state import Hub
-from support import dashboard_states as states
-from support.accessibility import violations
-from support.dashboard_pages import Pages, serving
-from support.reports import summary
+from support.dashboard import dashboard_states as states
+from support.dashboard.accessibility import violations
+from support.dashboard.dashboard_pages import Pages, serving
+from support.load.reports import summary
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 

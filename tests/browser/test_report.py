@@ -10,8 +10,8 @@ import pytest
 from llmendpoint_common.results.comparison import compare
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
 from llmendpoint_loadjob.report.page.page import report_page
-from support.accessibility import violations
-from support.reports import HOSTILE, smallest, summary
+from support.dashboard.accessibility import violations
+from support.load.reports import HOSTILE, smallest, summary
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 

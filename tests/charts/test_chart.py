@@ -14,8 +14,8 @@ from llmendpoint_common.contracts.cluster import COMPONENT_LABEL, OPERATOR_LABEL
 from llmendpoint_operator.kube.pod_security import USER_ID
 from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
 from llmendpoint_operator.settings import Settings, parse_settings
-from support.rendered import CHART, by_name, needs_helm, rendered
-from support.restricted import assert_restricted
+from support.documents.rendered import CHART, by_name, needs_helm, rendered
+from support.documents.restricted import assert_restricted
 
 pytestmark = needs_helm
 

@@ -11,8 +11,8 @@ import pytest
 from llmendpoint_common.contracts.cluster import DASHBOARD_LABEL
 from llmendpoint_dashboard.cluster.kinds import rules
 from llmendpoint_dashboard.settings import parse_settings
-from support.rendered import CHART, by_name, needs_helm, rendered
-from support.restricted import assert_restricted
+from support.documents.rendered import CHART, by_name, needs_helm, rendered
+from support.documents.restricted import assert_restricted
 
 pytestmark = needs_helm
 

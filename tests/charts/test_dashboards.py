@@ -18,7 +18,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from llmendpoint_operator.admin.endpoint_series import endpoint_families
 from llmendpoint_operator.admin.loadtest_series import loadtest_families
 from llmendpoint_sidecar.meter.families import COUNTERS, GAUGES, HISTOGRAMS
-from support.rendered import CHART, by_name, needs_helm, rendered
+from support.documents.rendered import CHART, by_name, needs_helm, rendered
 
 FILES = sorted((CHART / "files/dashboards").glob("*.json"))
 OPERATOR_METRICS = CHART.parents[1] / "operator/llmendpoint_operator/admin/metrics.py"

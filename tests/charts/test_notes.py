@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from support.rendered import CHART, needs_helm
+from support.documents.rendered import CHART, needs_helm
 
 pytestmark = needs_helm
 

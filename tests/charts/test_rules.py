@@ -13,7 +13,7 @@ import yaml
 
 from llmendpoint_common.contracts.sidecar import Operation, Outcome
 from llmendpoint_common.wire.routes import WITH_MODEL
-from support.rendered import CHART, by_name, needs_helm, rendered
+from support.documents.rendered import CHART, by_name, needs_helm, rendered
 
 pytestmark = [
     needs_helm,

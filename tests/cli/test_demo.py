@@ -13,7 +13,7 @@ import pytest
 
 from llmendpoint_cli.commands.demo import Target, sidecar_arguments
 from llmendpoint_cli.upstream import Upstream
-from support.local_stack import local_stack
+from support.machine.local_stack import local_stack
 
 #: The demo does not use an Ollama that runs on the machine of the tests.
 NO_OLLAMA = {"OLLAMA_HOST": "127.0.0.1:1"}

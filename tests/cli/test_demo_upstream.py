@@ -9,7 +9,7 @@ import pytest
 
 from llmendpoint_cli.commands import demo
 from llmendpoint_cli.upstream import SIMULATED_MODEL, Upstream, is_simulator
-from support.local_stack import free_ports
+from support.machine.local_stack import free_ports
 from support.servers import StartSimulator
 
 

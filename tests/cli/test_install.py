@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.local_stack import NO_OLLAMA, local_stack
+from support.machine.local_stack import NO_OLLAMA, local_stack
 
 ROOT = Path(__file__).parents[2]
 #: uv is a package of the development environment.

@@ -30,7 +30,7 @@ from llmendpoint_common.api.translate.run_document import ResolvedTarget, run_do
 from llmendpoint_common.contracts.loadrun import Api
 from llmendpoint_common.contracts.loadrun.presets import Scenario
 from llmendpoint_loadjob.settings import parse_settings
-from support.local_stack import LocalStack, free_ports, local_stack
+from support.machine.local_stack import LocalStack, free_ports, local_stack
 
 
 class Terminal:

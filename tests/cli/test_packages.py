@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_cli.main import _COMMANDS
-from support.local_stack import LocalStack, local_stack
+from support.machine.local_stack import LocalStack, local_stack
 
 ROOT = Path(__file__).parents[2]
 #: The packages of the command line, and those that have its commands and the programs of a stack.

@@ -15,9 +15,9 @@ import pytest
 from llmendpoint_cli.main import main
 from llmendpoint_common.contracts.loadrun import Verdict, VerdictReason
 from llmendpoint_loadjob.report.files import OutputFolder
-from support.reports import summary
-from support.runs import answered
-from support.runs import run as measured
+from support.load.reports import summary
+from support.load.runs import answered
+from support.load.runs import run as measured
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from llmendpoint_cli.upstream import Upstream, find_ollama, model_of
-from support.doctor_machine import scripted_server
+from support.machine.doctor_machine import scripted_server
 from support.servers import StartSimulator
 
 

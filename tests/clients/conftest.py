@@ -9,8 +9,8 @@ import pytest
 
 from llmendpoint_common.contracts.sidecar import IncludeUsage, SidecarConfig, TenantConfig
 from llmendpoint_sidecar.main import Sidecar
-from support.client_programs import Results, Target, run_program
-from support.real_ollama import RealOllama, running_ollama
+from support.machine.client_programs import Results, Target, run_program
+from support.machine.real_ollama import RealOllama, running_ollama
 from support.servers import StartSidecar
 from support.waiting import eventually
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Load, SidecarConfig
-from support.real_ollama import MODEL, running_ollama
+from support.machine.real_ollama import MODEL, running_ollama
 from support.servers import StartSidecar
 from support.waiting import eventually
 

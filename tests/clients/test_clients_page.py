@@ -11,8 +11,8 @@ import pytest
 
 from clients.conftest import address
 from llmendpoint_common.contracts.sidecar import SidecarConfig
-from support.client_programs import environment_of, python_with
-from support.documented import ROOT, Block, blocks_of
+from support.documents.documented import ROOT, Block, blocks_of
+from support.machine.client_programs import environment_of, python_with
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 

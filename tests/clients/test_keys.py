@@ -13,8 +13,8 @@ import pytest
 
 from clients.conftest import address
 from llmendpoint_common.contracts.sidecar import SidecarConfig, TenantConfig
-from support.client_programs import Results, Target, run_program
-from support.real_ollama import RealOllama
+from support.machine.client_programs import Results, Target, run_program
+from support.machine.real_ollama import RealOllama
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 

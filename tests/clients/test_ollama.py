@@ -14,11 +14,11 @@ import aiohttp
 import pytest
 
 from clients.conftest import Compare
-from support.client_programs import FRAMEWORKS, SDKS, Results, failures
-from support.ollama_requests import ollama_requests, shape_of_answer
-from support.real_ollama import MODEL, RealOllama
-from support.scripted_model import TEXT, THOUGHT, TOOL_CALL
+from support.machine.client_programs import FRAMEWORKS, SDKS, Results, failures
+from support.machine.real_ollama import MODEL, RealOllama
+from support.machine.scripted_model import TEXT, THOUGHT, TOOL_CALL
 from support.servers import StartSimulator
+from support.wire.ollama_requests import ollama_requests, shape_of_answer
 
 pytestmark = pytest.mark.clients
 

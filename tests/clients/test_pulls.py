@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from support.model_registry import ModelRegistry, model_registry
-from support.real_ollama import RealOllama
+from support.machine.model_registry import ModelRegistry, model_registry
+from support.machine.real_ollama import RealOllama
 from support.servers import StartSimulator
 
 pytestmark = pytest.mark.clients

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from clients.conftest import Compare
-from support.client_programs import SDKS, Results, failures
+from support.machine.client_programs import SDKS, Results, failures
 from support.servers import StartSimulator
 
 BEHAVIOUR = {"ttft": 0.001, "inter_token": 0.001, "tokens": 20, "parallel": 8}

@@ -1,4 +1,4 @@
-"""Fixtures of the cluster tests. `support/cluster.py` documents their parameters."""
+"""Fixtures of the cluster tests. `support/on_cluster/cluster.py` documents their parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import assistant, chart, parameters
+from support.on_cluster.cluster import assistant, chart, parameters
 
 __all__ = ["assistant", "chart", "parameters"]
 

@@ -21,7 +21,7 @@ from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.loadtest.desired import desired as load_children
 from llmendpoint_operator.loadtest.resources.copies import Sources
 from llmendpoint_operator.settings import ChildSettings, parse_settings
-from support.cluster import ROOT, Namespace, Parameters, kubectl, new_namespace
+from support.on_cluster.cluster import ROOT, Namespace, Parameters, kubectl, new_namespace
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.cluster

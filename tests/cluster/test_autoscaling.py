@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import NAMESPACE, Namespace, Parameters, install_chart, kubectl, new_namespace
+from support.on_cluster.cluster import NAMESPACE, Namespace, Parameters, install_chart, kubectl, new_namespace
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.keda, pytest.mark.timeout(900)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import NAMESPACE, Namespace, Parameters, fetch, install_chart, kubectl, new_namespace
+from support.on_cluster.cluster import NAMESPACE, Namespace, Parameters, fetch, install_chart, kubectl, new_namespace
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

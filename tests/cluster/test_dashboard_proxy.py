@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import NAMESPACE, Namespace, Parameters, install_chart, kubectl, new_namespace
+from support.on_cluster.cluster import NAMESPACE, Namespace, Parameters, install_chart, kubectl, new_namespace
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

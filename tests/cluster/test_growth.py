@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import Namespace, Parameters, fetch, kubectl, new_namespace
+from support.on_cluster.cluster import Namespace, Parameters, fetch, kubectl, new_namespace
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import NAMESPACE, ROOT, Namespace, Parameters, kubectl, new_namespace, sample_endpoint
+from support.on_cluster.cluster import NAMESPACE, ROOT, Namespace, Parameters, kubectl, new_namespace, sample_endpoint
 
 DASHBOARD = "llmendpoint-dashboard"
 

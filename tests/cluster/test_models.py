@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from support.cluster import Namespace, Parameters, fetch, kubectl, new_namespace
-from support.scripted_model import TEMPLATE, scripted_model
+from support.machine.scripted_model import TEMPLATE, scripted_model
+from support.on_cluster.cluster import Namespace, Parameters, fetch, kubectl, new_namespace
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

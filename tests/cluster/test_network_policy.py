@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import NAMESPACE, Namespace, Parameters, apply_namespace, kubectl, new_namespace
+from support.on_cluster.cluster import NAMESPACE, Namespace, Parameters, apply_namespace, kubectl, new_namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import (
+from support.on_cluster.cluster import (
     NAMESPACE,
     ROOT,
     Namespace,
@@ -27,10 +27,10 @@ from support.cluster import (
     kubectl,
     new_namespace,
 )
-from support.nodes import ControlPlane, Node
-from support.operator_pods import Client, OperatorPods, is_ready, restarts
-from support.refused_pods import SMALL
-from support.slow_registry import start_slow_registry
+from support.on_cluster.nodes import ControlPlane, Node
+from support.on_cluster.operator_pods import Client, OperatorPods, is_ready, restarts
+from support.on_cluster.refused_pods import SMALL
+from support.on_cluster.slow_registry import start_slow_registry
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import Namespace, Parameters, fetch, kubectl, new_namespace
+from support.on_cluster.cluster import Namespace, Parameters, fetch, kubectl, new_namespace
 
 pytestmark = pytest.mark.cluster
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from support.cluster import Namespace, Parameters, kubectl, new_namespace
-from support.refused_pods import BROKEN_RUNTIME, CASES, ONE_GPU_SHORT, POLICY, Case, small_pod, user_policy
+from support.on_cluster.cluster import Namespace, Parameters, kubectl, new_namespace
+from support.on_cluster.refused_pods import BROKEN_RUNTIME, CASES, ONE_GPU_SHORT, POLICY, Case, small_pod, user_policy
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from support.cluster import NAMESPACE, kubectl
+from support.on_cluster.cluster import NAMESPACE, kubectl
 
 pytestmark = pytest.mark.cluster
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from support.cluster import Namespace, kubectl, new_namespace
-from support.refused_pods import quota
+from support.on_cluster.cluster import Namespace, kubectl, new_namespace
+from support.on_cluster.refused_pods import quota
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import Namespace
+from support.on_cluster.cluster import Namespace
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from support.apiclient import Client
-from support.cluster import NAMESPACE, Namespace, Parameters, kubectl, new_namespace
+from support.api_server.apiclient import Client
+from support.on_cluster.cluster import NAMESPACE, Namespace, Parameters, kubectl, new_namespace
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from support.cluster import Namespace, Parameters, fetch, kubectl, new_namespace
-from support.nodes import Node
+from support.on_cluster.cluster import Namespace, Parameters, fetch, kubectl, new_namespace
+from support.on_cluster.nodes import Node
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from support.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace, wait_for_prometheus
+from support.on_cluster.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace, wait_for_prometheus
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]

@@ -14,7 +14,7 @@ import ollama
 import openai
 import pytest
 
-from support.cluster import Namespace, Parameters, fetch, new_namespace
+from support.on_cluster.cluster import Namespace, Parameters, fetch, new_namespace
 from support.waiting import wait_until
 
 pytestmark = [

@@ -12,7 +12,15 @@ from urllib.parse import quote
 import pytest
 from dashboards.reading import queries, substituted
 
-from support.cluster import GPU_HOURLY_PRICE, ROOT, Namespace, Parameters, fetch, kubectl, wait_for_prometheus
+from support.on_cluster.cluster import (
+    GPU_HOURLY_PRICE,
+    ROOT,
+    Namespace,
+    Parameters,
+    fetch,
+    kubectl,
+    wait_for_prometheus,
+)
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

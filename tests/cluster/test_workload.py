@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import pytest
 
-from support.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace, wait_for_prometheus
-from support.private_gateway import HOST, start_private_gateway
-from support.private_registry import issue
+from support.on_cluster.cluster import ROOT, Namespace, Parameters, fetch, kubectl, new_namespace, wait_for_prometheus
+from support.on_cluster.private_gateway import HOST, start_private_gateway
+from support.on_cluster.private_registry import issue
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

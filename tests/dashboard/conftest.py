@@ -13,7 +13,7 @@ from llmendpoint_common.process.units import Address
 from llmendpoint_dashboard.main import Dashboard
 from llmendpoint_dashboard.settings import Settings, SidecarAddress
 from llmendpoint_sidecar.main import Sidecar
-from support.dashboards import StartDashboard, Watch, Watched
+from support.dashboard.dashboards import StartDashboard, Watch, Watched
 from support.servers import StartSidecar, StartSimulator
 
 LOOPBACK = Address("127.0.0.1", 0)

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 
 from llmendpoint_common.process.units import Address
-from support.dashboards import MODEL, Page, StartDashboard, Watch, reading
-from support.fault_server import answering, fault_server, plain
+from support.dashboard.dashboards import MODEL, Page, StartDashboard, Watch, reading
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
+from support.wire.fault_server import answering, fault_server, plain
 
 
 @pytest.mark.alone

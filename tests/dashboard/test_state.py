@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmendpoint_dashboard import state
 from llmendpoint_dashboard.contract import DoctorRow, Overview, Severity, Traffic
 from llmendpoint_dashboard.state import Hub, Reader, RowWriter
-from support.dashboards import Page
+from support.dashboard.dashboards import Page
 
 NOTHING = Traffic(prompt_tokens_per_second=0, generation_tokens_per_second=0, requests_per_second=0)
 

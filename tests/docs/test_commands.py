@@ -23,7 +23,7 @@ import yaml
 
 from llmendpoint_cli.main import main as llmendpoint
 from llmendpoint_common.process.flags import Flags
-from support.documented import (
+from support.documents.documented import (
     PAGES,
     ROOT,
     SHELLS,
@@ -36,7 +36,7 @@ from support.documented import (
     lines,
     programs,
 )
-from support.rendered import CHART, by_name, needs_helm, rendered
+from support.documents.rendered import CHART, by_name, needs_helm, rendered
 
 RUNBOOKS = [page for page in PAGES if page.parent.name == "runbooks"]
 KUBECTL, HELM = commands("kubectl"), commands("helm")

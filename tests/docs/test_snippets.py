@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.documented import PAGES, ROOT, Block, blocks_of
-from support.rendered import needs_helm, rendered
+from support.documents.documented import PAGES, ROOT, Block, blocks_of
+from support.documents.rendered import needs_helm, rendered
 
 CLIENTS = ROOT / "docs/how-to/clients.md"
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]

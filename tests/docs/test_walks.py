@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
-from support.documented import ROOT, Block, blocks_of, commands_of
-from support.private_network import PrivateNetwork, clean_environment, private_network
+from support.documents.documented import ROOT, Block, blocks_of, commands_of
+from support.machine.private_network import PrivateNetwork, clean_environment, private_network
 from support.waiting import wait_until
 
 PAGES = (

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from llmendpoint_common.contracts.cluster import GROUP
-from support.gitops_endpoints import endpoints
-from support.gitops_loadtests import loadtests
-from support.gitops_states import KINDS, State, schedules
+from support.documents.gitops_endpoints import endpoints
+from support.documents.gitops_loadtests import loadtests
+from support.documents.gitops_states import KINDS, State, schedules
 
 ROOT = Path(__file__).parents[2]
 CHECKS = ROOT / "manifests" / "argocd" / "resource_customizations" / GROUP

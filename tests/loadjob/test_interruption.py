@@ -35,8 +35,8 @@ from llmendpoint_common.process.errors import PublishError, RunResultError
 from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob import publish as publishing
 from llmendpoint_loadjob.publish import publish
-from support.load_runs import Driven
-from support.runs import answered, measure
+from support.load.load_runs import Driven
+from support.load.runs import answered, measure
 from support.servers import StartSimulator
 from support.tls import issue, issue_without_key_identifiers
 from support.waiting import eventually

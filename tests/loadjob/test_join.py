@@ -10,8 +10,8 @@ from llmendpoint_common.contracts.loadrun import Api, RunDocument, RunLoad, RunT
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.sidecar_join import SidecarJoin
-from support.load_runs import drive
-from support.runs import answered, document_of
+from support.load.load_runs import drive
+from support.load.runs import answered, document_of
 from support.servers import StartSidecar, StartSimulator
 
 pytestmark = pytest.mark.alone

@@ -20,8 +20,8 @@ from llmendpoint_common.process.errors import OutputError
 from llmendpoint_common.process.folder_lock import is_locked
 from llmendpoint_loadjob.report.files import OutputFolder
 from llmendpoint_loadjob.result.live import live_objectives
-from support.reports import smallest, summary
-from support.runs import answered, document_of, failed, measure
+from support.load.reports import smallest, summary
+from support.load.runs import answered, document_of, failed, measure
 from support.servers import StartSimulator
 from support.waiting import eventually
 

@@ -21,8 +21,8 @@ from llmendpoint_common.contracts.loadrun import (
 )
 from llmendpoint_common.contracts.loadrun.notation import parse_objective
 from llmendpoint_loadjob.load.window import Ending
-from support import load_runs
-from support.load_runs import Driven
+from support.load import load_runs
+from support.load.load_runs import Driven
 from support.servers import StartSimulator
 
 #: The runs measure times and rates, which other processes disturb.

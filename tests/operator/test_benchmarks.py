@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmendpoint_operator.endpoint.desired import desired
 from llmendpoint_operator.kube.capabilities import Capabilities
-from support.endpoints import OWNER, SETTINGS, endpoint_spec
+from support.in_memory.endpoints import OWNER, SETTINGS, endpoint_spec
 
 BENCH = Path(__file__).parents[2] / "bench/operator"
 

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_common.api.translate.run_document import ResolvedTarget
 from llmendpoint_common.contracts.loadrun import Api
-from support import endpoints, loadtests
-from support.canaries import planted
-from support.expansion import expand, expanded_texts
-from support.golden import read_spec
+from support.documents.canaries import planted
+from support.documents.expansion import expand, expanded_texts
+from support.documents.golden import read_spec
+from support.in_memory import endpoints, loadtests
 
 GOLDENS = Path(__file__).parent
 CANARIES = ("$(CANARY)", "$(LLMENDPOINT_LOAD_API_KEY)", "$$$(OLLAMA_MODELS)")

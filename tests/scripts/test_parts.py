@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.parts import Part, part_of
+from support.api_server.parts import Part, part_of
 
 
 def test_a_module_runs_in_the_process_that_claims_it_first(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from record import COMMANDS
 from recording.drawing import svg
 from recording.terminal import PROMPT, Event, record
 
-from support.documented import ROOT
+from support.documents.documented import ROOT
 
 RECORDING = ROOT / "docs/images/recording.svg"
 TEXT = "{http://www.w3.org/2000/svg}text"

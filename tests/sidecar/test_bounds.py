@@ -20,10 +20,10 @@ import pytest
 from llmendpoint_common.contracts.sidecar import RequestRecord, SidecarConfig
 from llmendpoint_sidecar.budget import DEFAULT_BUDGET
 from llmendpoint_sidecar.proxy.connection import ClientConnection
-from support.data_path import Clock, DataPath, Wire
 from support.servers import StartSidecar, StartSimulator
 from support.tls import issue
 from support.waiting import eventually, wait_until
+from support.wire.data_path import Clock, DataPath, Wire
 
 GET = b"GET /api/tags HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /api/chat HTTP/1.1\r\nHost: h\r\nContent-Length: 13\r\n\r\n"

@@ -18,15 +18,15 @@ from llmendpoint_sidecar.policy.held_memory import BodyMemory
 from llmendpoint_sidecar.policy.keys import Keyring
 from llmendpoint_sidecar.policy.limits import Allowance, Bucket
 from llmendpoint_sidecar.proxy import held_body
-from support import chargefuzz, go_corpus
-from support.charge_cases import made
-from support.charge_judge import Request, read_models
-from support.charge_rules import SETTINGS, FindingError
-from support.chargefuzz import Plan, everything, planned
-from support.corpus import corpus
+from support.wire import chargefuzz, go_corpus
+from support.wire.charge_cases import made
+from support.wire.charge_judge import Request, read_models
+from support.wire.charge_rules import SETTINGS, FindingError
+from support.wire.chargefuzz import Plan, everything, planned
+from support.wire.corpus import corpus
 
 FILES = corpus("charges")
-#: Cases of one test; `python tests/support/chargefuzz.py --seconds 300` tries some ten thousand.
+#: Cases of one test; `python tests/support/wire/chargefuzz.py --seconds 300` tries some ten thousand.
 BLOCK = 40
 
 

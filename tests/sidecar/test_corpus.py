@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from llmendpoint_common.wire.http1 import heads
-from support import wirefuzz
-from support.corpus import corpus
+from support.wire import wirefuzz
+from support.wire.corpus import corpus
 
 WHOLE_PATH = {"requests": wirefuzz.try_requests, "answers": wirefuzz.try_answer}
 FILES = [(kind, name) for kind in WHOLE_PATH for name in corpus(kind)]
-#: Cases of one test; `python tests/support/wirefuzz.py --seconds 600` tries some millions.
+#: Cases of one test; `python tests/support/wire/wirefuzz.py --seconds 600` tries some millions.
 BLOCK = 500
 
 

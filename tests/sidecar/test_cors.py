@@ -17,9 +17,9 @@ from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.proxy import cors
 from llmendpoint_sidecar.proxy.cors import CorsHeaders
 from llmendpoint_sidecar.proxy.dialer import Dialer
-from support.data_path import Clock
 from support.servers import StartSidecar
 from support.waiting import eventually
+from support.wire.data_path import Clock
 
 ALLOWED, FOREIGN = "https://app.example.com", "https://evil.example"
 CORS = {"access-control-allow-origin": ALLOWED, "vary": "Origin", "access-control-expose-headers": "Retry-After"}

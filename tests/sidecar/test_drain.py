@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_sidecar.main import Sidecar
-from support.data_path import DataPath
 from support.servers import StartSidecar, StartSimulator
 from support.tls import issue
 from support.waiting import eventually
-from support.wirefuzz import FINE
+from support.wire.data_path import DataPath
+from support.wire.wirefuzz import FINE
 
 GET = b"GET /api/version HTTP/1.1\r\nHost: h\r\n\r\n"
 CHAT = b'{"model":"simulated","messages":[{"role":"user","content":"x"}]}'

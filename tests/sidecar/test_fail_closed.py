@@ -11,8 +11,8 @@ import zstandard
 from llmendpoint_common.contracts.sidecar import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
 from llmendpoint_common.wire.routes import ROUTES, RouteClass
 from llmendpoint_sidecar.inputs.keys import KeyTable, digest
-from support.data_path import DataPath
 from support.waiting import eventually
+from support.wire.data_path import DataPath
 
 FORBIDDEN = SidecarConfig(model_management=ModelManagement.FORBIDDEN)
 TINY = TenantLimits(allowed_models=("tiny",))

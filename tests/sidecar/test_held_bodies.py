@@ -16,8 +16,8 @@ from llmendpoint_sidecar.inputs.keys import KeyTable, digest
 from llmendpoint_sidecar.proxy.connection import ClientConnection
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.proxy.upstream import UpstreamConnection
-from support.data_path import Clock, DataPath, Wire
 from support.waiting import eventually
+from support.wire.data_path import Clock, DataPath, Wire
 
 KIB, MIB = 1024, 1024 * 1024
 HOLDING = SidecarConfig(max_waiting=100)

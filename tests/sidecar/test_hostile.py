@@ -14,10 +14,10 @@ import pytest
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig
 from llmendpoint_sidecar.meter.model_labels import MAX_MODELS
-from support.corpus import corpus
 from support.private import labels_given, unsent_bytes
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
+from support.wire.corpus import corpus
 
 HOST = b"Host: h\r\n"
 

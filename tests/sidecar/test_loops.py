@@ -10,9 +10,9 @@ import pytest
 
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.settings import parse_settings
-from support.fault_server import relay
 from support.servers import StartSidecar
 from support.waiting import eventually
+from support.wire.fault_server import relay
 
 CHAT = {"model": "m", "messages": []}
 

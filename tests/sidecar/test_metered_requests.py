@@ -24,8 +24,8 @@ from llmendpoint_sidecar.meter.exchange import ExchangeMeter
 from llmendpoint_sidecar.meter.meter import Meter
 from llmendpoint_sidecar.meter.metrics import Metrics
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
-from support.data_path import Clock, DataPath
 from support.waiting import eventually
+from support.wire.data_path import Clock, DataPath
 
 LIMITED = SidecarConfig(max_waiting=10, default_tenant=TenantLimits(tokens_per_minute=1_000_000))
 CONFIGS = {"without limits": SidecarConfig(), "with limits": LIMITED}

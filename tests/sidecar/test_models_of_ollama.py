@@ -14,8 +14,8 @@ import pytest
 from llmendpoint_common.contracts.sidecar import DeclaredModel, Gguf, Load, ModelPhase, SidecarConfig
 from llmendpoint_sidecar.inputs.files import Inputs
 from llmendpoint_sidecar.main import Sidecar
-from support.real_ollama import MODEL, RealOllama, running_ollama
-from support.scripted_model import TEMPLATE, scripted_model
+from support.machine.real_ollama import MODEL, RealOllama, running_ollama
+from support.machine.scripted_model import TEMPLATE, scripted_model
 from support.servers import StartSidecar
 from support.waiting import eventually
 

@@ -15,9 +15,9 @@ import pytest
 from llmendpoint_common.contracts.sidecar import RequestRecord
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
-from support.data_path import Clock, DataPath
 from support.servers import StartSidecar
 from support.waiting import eventually
+from support.wire.data_path import Clock, DataPath
 
 REQUEST = json.dumps({"model": "tiny", "stream": True, "prompt": "x", "messages": [], "input": "x"}).encode()
 NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"

@@ -8,8 +8,8 @@ import pytest
 
 from llmendpoint_sidecar.proxy.connection import ClientConnection
 from llmendpoint_sidecar.proxy.pace import MAX_BEGUN
-from support.data_path import DataPath, Wire
-from support.wirefuzz import FINE
+from support.wire.data_path import DataPath, Wire
+from support.wire.wirefuzz import FINE
 
 REQUEST = b"GET /api/version HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -9,9 +9,9 @@ import pytest
 
 from llmendpoint_common.contracts.sidecar import SidecarConfig, TenantLimits
 from llmendpoint_sidecar.proxy.dialer import Dialer
-from support.data_path import Clock, DataPath
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
+from support.wire.data_path import Clock, DataPath
 
 GET = b"GET /api/tags HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /api/chat HTTP/1.1\r\nHost: h\r\nContent-Length: 13\r\n\r\n"

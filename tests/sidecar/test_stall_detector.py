@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmendpoint_sidecar.meter.traffic import ModelTraffic, merged
 from llmendpoint_sidecar.stall.detector import Detector, Hang, Question, StallTimes
-from support.stalls import Work, World
+from support.in_memory.stalls import Work, World
 
 MINUTE, HOUR = 60.0, 3600.0
 AFTER = 30 * MINUTE

@@ -15,7 +15,7 @@ import pytest
 from llmendpoint_common.contracts.sidecar import DeclaredModel, SidecarConfig
 from llmendpoint_sidecar.main import Sidecar
 from llmendpoint_sidecar.stall.detector import StallTimes
-from support.real_ollama import MODEL, RealOllama, running_ollama
+from support.machine.real_ollama import MODEL, RealOllama, running_ollama
 from support.servers import StartSidecar
 from support.waiting import eventually
 

@@ -7,7 +7,7 @@ import pytest
 from llmendpoint_common.process.units import parse_duration
 from llmendpoint_sidecar.proxy.timeouts import Timeouts
 from llmendpoint_sidecar.settings import parse_settings
-from support.data_path import Clock, DataPath
+from support.wire.data_path import Clock, DataPath
 
 LIMITS = Timeouts()
 MINUTE = 60.0

@@ -10,9 +10,9 @@ import pytest
 from llmendpoint_sidecar.meter.model_labels import ModelLabels
 from llmendpoint_sidecar.ollama.client import ListedModel, LoadedModel, Ollama
 from llmendpoint_sidecar.ollama.watch import UpstreamWatch
-from support.fault_server import answering, fault_server, plain
 from support.servers import StartSidecar
 from support.waiting import eventually
+from support.wire.fault_server import answering, fault_server, plain
 
 
 class WatchedOllama(Ollama):

@@ -17,7 +17,7 @@ from llmendpoint_simulator.known.admission import Admission
 from llmendpoint_simulator.ledger import Entry, Exactness
 from llmendpoint_simulator.serving.timers import Timers
 from llmendpoint_simulator.settings import parse_settings
-from support.known_latency import known_latency_process
+from support.load.known_latency import known_latency_process
 from support.servers import RunningKnownLatency, StartKnownLatency
 from support.waiting import eventually
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import aiohttp
 
-from support.ollama_requests import ollama_requests, shape_of_answer
 from support.servers import StartSimulator
+from support.wire.ollama_requests import ollama_requests, shape_of_answer
 
 SHAPES = Path(__file__).parent / "ollama_shapes.json"
 

@@ -18,8 +18,8 @@ import pytest
 
 from llmendpoint_cli.stack.state import Kind, Phase, Program
 from llmendpoint_common.diagnosis.host import port_owner
-from support.control_plane import free_port
-from support.doctor_machine import (
+from support.api_server.control_plane import free_port
+from support.machine.doctor_machine import (
     Machine,
     ScriptedServer,
     a_machine,
@@ -29,8 +29,8 @@ from support.doctor_machine import (
     stopped,
     url,
 )
-from support.local_stack import shown
-from support.real_ollama import MODEL, RealOllama, running_ollama
+from support.machine.local_stack import shown
+from support.machine.real_ollama import MODEL, RealOllama, running_ollama
 from support.waiting import wait_until
 
 GIB = 2**30

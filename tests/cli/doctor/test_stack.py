@@ -18,9 +18,9 @@ import pytest
 
 from llmendpoint_cli.stack.state import read_processes, read_stack
 from llmendpoint_common.diagnosis.places import place
-from support.control_plane import free_port
-from support.doctor_machine import a_machine, answers, stopped
-from support.local_stack import LocalStack, local_stack, shown
+from support.api_server.control_plane import free_port
+from support.machine.doctor_machine import a_machine, answers, stopped
+from support.machine.local_stack import LocalStack, local_stack, shown
 from support.waiting import wait_until
 
 

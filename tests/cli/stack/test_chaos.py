@@ -18,7 +18,7 @@ from llmendpoint_cli.commands import down, up
 from llmendpoint_cli.stack.health import supervisor_runs
 from llmendpoint_cli.stack.identity import start_ticks
 from llmendpoint_cli.stack.state import read_processes, read_stack
-from support.local_stack import BARE, LocalStack, local_stack
+from support.machine.local_stack import BARE, LocalStack, local_stack
 
 _ROUNDS = 50
 Fault = Callable[[LocalStack], None]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from support.doctor_machine import Machine, a_machine, answers, scripted_server, stopped
-from support.local_stack import LocalStack, free_ports, local_stack, shown
+from support.machine.doctor_machine import Machine, a_machine, answers, scripted_server, stopped
+from support.machine.local_stack import LocalStack, free_ports, local_stack, shown
 from support.waiting import wait_until
 
 #: Options of a stack with all parts, on ports of its own.

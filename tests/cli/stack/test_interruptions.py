@@ -18,7 +18,7 @@ import pytest
 
 from llmendpoint_cli.stack.state import Phase, read_process, read_stack
 from llmendpoint_common.process.folder_lock import try_lock
-from support.local_stack import BARE, LocalStack, free_ports, local_stack
+from support.machine.local_stack import BARE, LocalStack, free_ports, local_stack
 from support.waiting import wait_until
 
 #: A server that is installed as `ollama`, never answers, and does not end when it is asked to.

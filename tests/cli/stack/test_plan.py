@@ -20,8 +20,8 @@ from llmendpoint_cli.stack.summary import exposure, where
 from llmendpoint_cli.stack.upstreams import Upstream, choose_upstreams, url_of_machine
 from llmendpoint_common.process.errors import StackError
 from llmendpoint_common.process.units import Address
-from support.doctor_machine import scripted_server
-from support.local_stack import free_ports
+from support.machine.doctor_machine import scripted_server
+from support.machine.local_stack import free_ports
 
 OLLAMA = Upstream("ollama", "http://127.0.0.1:11434")
 KEEPING = """apiVersion: llmendpoint.dev/v1alpha1

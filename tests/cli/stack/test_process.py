@@ -9,8 +9,8 @@ import pytest
 import llmendpoint_cli.stack.process
 from llmendpoint_cli.stack.process import process
 from llmendpoint_common.process.errors import StackError
-from support.control_plane import free_port
-from support.other_programs import another_server
+from support.api_server.control_plane import free_port
+from support.machine.other_programs import another_server
 
 
 def test_the_answer_of_another_program_on_the_port_is_not_that_of_ours() -> None:

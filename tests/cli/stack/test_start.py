@@ -16,8 +16,8 @@ from llmendpoint_cli.stack.plan import Plan
 from llmendpoint_cli.stack.start import start_stack
 from llmendpoint_cli.stack.state import Kind, Program, Stack
 from llmendpoint_common.process.errors import StackError
-from support.local_stack import local_stack
-from support.other_programs import another_server
+from support.machine.local_stack import local_stack
+from support.machine.other_programs import another_server
 
 #: A program that asks a server when it may end, and does not listen itself.
 _PROGRAM = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1]); sys.exit('cannot listen')"

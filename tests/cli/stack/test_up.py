@@ -22,8 +22,8 @@ import pytest
 from llmendpoint_cli.stack.logfile import tail_of
 from llmendpoint_cli.stack.state import Phase, read_process, read_stack
 from llmendpoint_cli.stack.upstreams import url_of_machine
-from support.local_stack import BARE, NO_OLLAMA, LocalStack, free_ports, local_stack
-from support.real_ollama import ollama_program
+from support.machine.local_stack import BARE, NO_OLLAMA, LocalStack, free_ports, local_stack
+from support.machine.real_ollama import ollama_program
 from support.waiting import wait_until
 
 KEY = "sk-secret-of-team-a"

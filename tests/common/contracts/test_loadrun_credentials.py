@@ -7,7 +7,7 @@ import pytest
 
 from llmendpoint_common.contracts.loadrun import RunDocument, RunLoad, RunRequest, RunTarget, without_secrets
 from llmendpoint_common.results.summary import summarize
-from support.runs import failed, measure
+from support.load.runs import failed, measure
 
 
 def document(url: str = "http://h", **headers: str) -> RunDocument:

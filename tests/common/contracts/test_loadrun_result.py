@@ -11,7 +11,7 @@ import pytest
 from llmendpoint_common.contracts.loadrun import Progress, RunDocument, RunLoad, RunTarget, parse_result
 from llmendpoint_common.process.errors import RunResultError
 from llmendpoint_loadjob.result.timings import Sample
-from support.outcomes import Outcome, summarize
+from support.load.outcomes import Outcome, summarize
 
 
 def honest() -> dict[str, Any]:

@@ -13,11 +13,11 @@ import pytest
 from llmendpoint_common.diagnosis.facts import LoadedModel, MachineFacts, OllamaFacts, SilenceKind
 from llmendpoint_common.diagnosis.gather import OllamaPlace, Places, PrometheusPlace, SidecarPlace, gather
 from llmendpoint_common.diagnosis.rules import machine_findings
-from support.control_plane import free_port
-from support.doctor_machine import scripted_server
-from support.fault_server import Exchange, answering, fault_server, plain
+from support.api_server.control_plane import free_port
+from support.machine.doctor_machine import scripted_server
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
+from support.wire.fault_server import Exchange, answering, fault_server, plain
 
 
 @pytest.fixture

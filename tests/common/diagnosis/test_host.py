@@ -26,7 +26,7 @@ from llmendpoint_common.diagnosis.facts import (
 )
 from llmendpoint_common.diagnosis.host import NeededPort, file_limit, models_disk, observe, port_owner
 from llmendpoint_common.diagnosis.rules import machine_findings
-from support.control_plane import free_port
+from support.api_server.control_plane import free_port
 from support.waiting import wait_until
 
 

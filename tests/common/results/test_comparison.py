@@ -9,7 +9,7 @@ import pytest
 from llmendpoint_common.process.units import format_duration
 from llmendpoint_common.results.comparison import as_json, compare, figure
 from llmendpoint_common.results.figures import number
-from support.reports import smallest, summary
+from support.load.reports import smallest, summary
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from llmendpoint_common.contracts.loadrun import ErrorClass, RunStage
 from llmendpoint_common.results.summary import summarize
-from support.runs import answered, document_of, failed, measure
+from support.load.runs import answered, document_of, failed, measure
 
 
 def message(requests: int, *objectives: str, warmup: float = 0.0, drain: float = 0.0, **load: Any) -> str:

@@ -12,7 +12,7 @@ from llmendpoint_common.contracts.sidecar import Operation, Outcome, RequestReco
 from llmendpoint_common.results.join import PARTS, ClientRequest, audit_of, join, split
 from llmendpoint_common.results.merge import merge
 from llmendpoint_common.results.summary import summarize
-from support.runs import answered, document_of, measure
+from support.load.runs import answered, document_of, measure
 
 SECONDS = st.floats(min_value=0, max_value=100)
 MAYBE = st.one_of(st.none(), SECONDS)

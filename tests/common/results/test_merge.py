@@ -19,7 +19,7 @@ from llmendpoint_common.results.packing import pack
 from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample
-from support.runs import LOAD_SECONDS, answered, document_of, empty, failed, measure
+from support.load.runs import LOAD_SECONDS, answered, document_of, empty, failed, measure
 
 DOCUMENT = document_of(
     "ttft:p95=1s",

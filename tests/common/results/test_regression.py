@@ -15,7 +15,7 @@ from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.regression import FALSE_ALARMS, compare
 from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.result.timings import Sample
-from support.runs import LOAD_SECONDS, answered, document_of, failed, measure, run
+from support.load.runs import LOAD_SECONDS, answered, document_of, failed, measure, run
 
 Draw = Callable[[random.Random], float]
 

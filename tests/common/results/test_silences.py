@@ -11,7 +11,7 @@ from llmendpoint_common.results.measurements import Measurements
 from llmendpoint_common.results.merge import merge
 from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.result.recorder import Recorder
-from support.runs import LOAD_SECONDS, answered, document_of
+from support.load.runs import LOAD_SECONDS, answered, document_of
 
 #: 8 users, and a request of 0.2 s each. In every 5 s, the server sends nothing for 1.5 s.
 SILENCES = tuple((5.0 * index + 2, 5.0 * index + 3.5) for index in range(20))

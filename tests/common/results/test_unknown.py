@@ -17,7 +17,7 @@ from llmendpoint_common.contracts.loadrun import (
     VerdictReason,
 )
 from llmendpoint_common.results.summary import summarize
-from support.runs import answered, document_of, failed, measure, run
+from support.load.runs import answered, document_of, failed, measure, run
 
 LENGTHS = ("input tokens for", "output tokens that the run asked for")
 SYNTHETIC = msgspec.structs.replace(document_of(), synthetic=RunSynthetic(3000, 500))

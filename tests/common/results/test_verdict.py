@@ -25,7 +25,7 @@ from llmendpoint_common.results.merge import merge
 from llmendpoint_common.results.summary import summarize
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample
-from support.runs import LOAD_SECONDS, answered, document_of, empty, failed, measure, run
+from support.load.runs import LOAD_SECONDS, answered, document_of, empty, failed, measure, run
 
 
 def outcome(summary: Summary) -> tuple[str, str, int]:

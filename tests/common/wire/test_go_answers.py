@@ -1,4 +1,4 @@
-"""Bodies and names are read as Ollama's own code reads them. Go's answers are recorded; see `support.go_corpus`."""
+"""Bodies and names are read as Ollama's own code reads them. Go's answers are recorded; see `support.wire.go_corpus`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from llmendpoint_common.process.errors import RequestBodyError
 from llmendpoint_common.wire.request_body import SLICE_BYTES, BodyReader, RequestFacts, read_request_body
 from llmendpoint_common.wire.request_fields import RequestFields
 from llmendpoint_common.wire.usage_filter import ask_for_usage
-from support import go_corpus
-from support.go_corpus import Answer, Question
+from support.wire import go_corpus
+from support.wire.go_corpus import Answer, Question
 
 BODIES, NAMES = go_corpus.recorded()
 JSON = [(question, answer) for question, answer in BODIES if question.kind == "json"]

@@ -16,7 +16,7 @@ import pytest
 
 from llmendpoint_dashboard.main import Dashboard
 from llmendpoint_dashboard.settings import LoadLimits
-from support.dashboards import MODEL, Page, StartDashboard, Watch, reading, url_of
+from support.dashboard.dashboards import MODEL, Page, StartDashboard, Watch, reading, url_of
 from support.waiting import eventually
 
 

@@ -13,7 +13,7 @@ from llmendpoint_common.process.errors import APIKeyError
 from llmendpoint_dashboard.main import Dashboard
 from llmendpoint_dashboard.server import auth as module
 from llmendpoint_dashboard.settings import Auth, AuthMode
-from support.dashboards import StartDashboard, url_of
+from support.dashboard.dashboards import StartDashboard, url_of
 
 TOKEN = "0123456789abcdef-correct"
 STATE = "/api/v1/state"

@@ -14,7 +14,7 @@ from llmendpoint_dashboard import state
 from llmendpoint_dashboard.contract import DoctorRow, Severity
 from llmendpoint_dashboard.main import Dashboard
 from llmendpoint_dashboard.server import events
-from support.dashboards import Page, StartDashboard, reading, state_of, url_of
+from support.dashboard.dashboards import Page, StartDashboard, reading, state_of, url_of
 from support.waiting import eventually
 
 

@@ -11,7 +11,7 @@ import pytest
 from llmendpoint_common.process.units import Address
 from llmendpoint_dashboard.contract import ValueSection
 from llmendpoint_dashboard.main import Dashboard
-from support.dashboards import StartDashboard, url_of
+from support.dashboard.dashboards import StartDashboard, url_of
 
 STATE = "/api/v1/state"
 FORM = {"source": "ollama", "model": "m", "duration": "5s"}

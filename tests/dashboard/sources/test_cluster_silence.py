@@ -10,7 +10,7 @@ from kubernetes.aio.client import Configuration
 from llmendpoint_dashboard.cluster.client import ApiServer
 from llmendpoint_dashboard.sources.cluster import ClusterSource
 from llmendpoint_dashboard.state import Hub
-from support.control_plane import free_port
+from support.api_server.control_plane import free_port
 from support.waiting import eventually
 
 

@@ -23,8 +23,8 @@ from llmendpoint_dashboard.sources.history import RANGES, Histories
 from llmendpoint_dashboard.sources.increases import Increase
 from llmendpoint_dashboard.sources.prometheus import Prometheus
 from llmendpoint_dashboard.sources.ring import Ring, Selection
-from support.control_plane import free_port
-from support.dashboards import MODEL, StartDashboard, Watch, Watched, url_of
+from support.api_server.control_plane import free_port
+from support.dashboard.dashboards import MODEL, StartDashboard, Watch, Watched, url_of
 from support.servers import StartSidecar, StartSimulator
 from support.waiting import eventually
 

@@ -19,7 +19,7 @@ from llmendpoint_dashboard.contract import LoadTestRow, RunState
 from llmendpoint_dashboard.sources.runs import Child, RunsFolder
 from llmendpoint_dashboard.state import Hub
 from llmendpoint_loadjob.report.files import OutputFolder
-from support.runs import answered, run
+from support.load.runs import answered, run
 
 NOW = 1_800_000_000.0
 

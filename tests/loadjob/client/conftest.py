@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.load_clients import Clients
+from support.load.load_clients import Clients
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from llmendpoint_common.contracts.loadrun import ErrorClass
-from support.fault_server import ANSWER, answering, fault_server
-from support.load_clients import Clients, ask
+from support.load.load_clients import Clients, ask
+from support.wire.fault_server import ANSWER, answering, fault_server
 
 _TIMEOUT = 0.3
 

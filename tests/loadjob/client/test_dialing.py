@@ -10,9 +10,9 @@ import pytest
 
 from llmendpoint_common.contracts.loadrun import ErrorClass
 from llmendpoint_loadjob.client import dialing
-from support.fault_server import ANSWER, answering, fault_server
-from support.load_clients import Clients, ask
+from support.load.load_clients import Clients, ask
 from support.waiting import eventually
+from support.wire.fault_server import ANSWER, answering, fault_server
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> list[str]:

@@ -19,7 +19,9 @@ from llmendpoint_loadjob.client.outage import Outage
 from llmendpoint_loadjob.client.redaction import Redactor, words_of
 from llmendpoint_loadjob.client.retry_after import seconds_of
 from llmendpoint_loadjob.dataset.prompts import Prompt
-from support.fault_server import (
+from support.load.load_clients import PROMPT, Clients, ask
+from support.tls import issue
+from support.wire.fault_server import (
     ANSWER,
     DONE,
     END,
@@ -34,8 +36,6 @@ from support.fault_server import (
     openai,
     plain,
 )  # fmt: skip
-from support.load_clients import PROMPT, Clients, ask
-from support.tls import issue
 
 _CHAT = Api.OPENAI_CHAT
 _KEY = "sk-canary-7f3a91bc"

@@ -10,7 +10,9 @@ import pytest
 from llmendpoint_common.contracts.loadrun import ErrorClass
 from llmendpoint_loadjob.client.client import Client
 from llmendpoint_loadjob.result.timings import Sample
-from support.fault_server import (
+from support.load.load_clients import PROMPT, Clients, ask, new_sample
+from support.waiting import eventually
+from support.wire.fault_server import (
     ANSWER,
     Exchange,
     answering,
@@ -21,8 +23,6 @@ from support.fault_server import (
     ollama_done,
     plain,
 )  # fmt: skip
-from support.load_clients import PROMPT, Clients, ask, new_sample
-from support.waiting import eventually
 
 _DONE = ollama("a") + ollama_done()
 

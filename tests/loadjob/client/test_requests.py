@@ -21,8 +21,8 @@ from llmendpoint_common.process.errors import RunDocumentError, TargetError
 from llmendpoint_loadjob.client.requests import RequestWriter
 from llmendpoint_loadjob.client.target import parse_target
 from llmendpoint_loadjob.dataset.prompts import Prompt
-from support.fault_server import ANSWER, answering, fault_server
-from support.load_clients import Clients, ask
+from support.load.load_clients import Clients, ask
+from support.wire.fault_server import ANSWER, answering, fault_server
 
 _CHAT, _GENERATE, _OPENAI = Api.OLLAMA_CHAT, Api.OLLAMA_GENERATE, Api.OPENAI_CHAT
 _PROMPT = Prompt("q", "Math", (("system", "Be brief."), ("user", "6 x 7?")), 50)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from llmendpoint_loadjob.client.silences import MIN_SILENCE, SilenceWatch
-from support.fault_server import END, Exchange, chunk, fault_server, head, ollama, ollama_done
-from support.load_clients import Clients, ask
+from support.load.load_clients import Clients, ask
+from support.wire.fault_server import END, Exchange, chunk, fault_server, head, ollama, ollama_done
 
 
 def watch() -> tuple[SilenceWatch, list[tuple[float, float]]]:

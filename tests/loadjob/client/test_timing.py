@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_common.contracts.loadrun import Api, ErrorClass
-from support.fault_server import (
+from support.load.load_clients import PROMPT, Clients, ask
+from support.tls import issue
+from support.wire.fault_server import (
     ANSWER,
     DONE,
     END,
@@ -27,8 +29,6 @@ from support.fault_server import (
     plain,
     relay,
 )  # fmt: skip
-from support.load_clients import PROMPT, Clients, ask
-from support.tls import issue
 
 _DELAY = 0.3
 _CHAT = Api.OPENAI_CHAT

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.loadrun import Arrivals, ErrorClass, RunDocument, RunLoad, RunTarget
-from support.fault_server import ANSWER
-from support.load_runs import drive
+from support.load.load_runs import drive
+from support.wire.fault_server import ANSWER
 
 _LOAD, _DRAIN = 0.3, 0.6
 

@@ -35,7 +35,7 @@ from llmendpoint_loadjob.load.timer import LoopTimer
 from llmendpoint_loadjob.load.window import Ending
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import Sample
-from support.virtual_server import VirtualServer
+from support.load.virtual_server import VirtualServer
 from support.virtual_time import run_virtually, slowly
 
 

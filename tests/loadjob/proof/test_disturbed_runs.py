@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from support.known_latency import known_latency_process
-from support.load_program import RunningLoad, run_load, running_load
+from support.load.known_latency import known_latency_process
+from support.load.load_program import RunningLoad, run_load, running_load
 from support.servers import StartSimulator
 from support.waiting import wait_until
 

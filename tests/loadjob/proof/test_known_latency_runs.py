@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from support.known_latency import KnownLatencyProcess, known_latency_process
-from support.load_program import run_load
+from support.load.known_latency import KnownLatencyProcess, known_latency_process
+from support.load.load_program import run_load
 
 pytestmark = [pytest.mark.alone, pytest.mark.optional]
 #: Lag of an event loop (p99) above which a machine is too busy to show the distribution of gaps.

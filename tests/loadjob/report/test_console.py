@@ -22,7 +22,7 @@ from llmendpoint_common.contracts.loadrun import (
 )
 from llmendpoint_loadjob.report.console import print_grid, show_summary
 from llmendpoint_loadjob.report.progress import PLAIN_SECONDS, Line, fitting, parts_of
-from support.reports import HOSTILE, smallest, summary
+from support.load.reports import HOSTILE, smallest, summary
 
 
 def printed(shown: Summary, width: int = 100, *, color: bool = False) -> str:

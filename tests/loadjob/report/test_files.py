@@ -17,7 +17,7 @@ from llmendpoint_loadjob.report.files import OutputFolder, read_summary
 from llmendpoint_loadjob.report.flat import requests_csv, summary_csv
 from llmendpoint_loadjob.report.lines import RequestLines
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample
-from support.reports import HOSTILE, same, smallest, summary
+from support.load.reports import HOSTILE, same, smallest, summary
 
 
 def sample(index: int = 0) -> Sample:

@@ -15,7 +15,7 @@ from llmendpoint_loadjob.report.page.chart import HEIGHT, WIDTHS, Axis, Frame, a
 from llmendpoint_loadjob.report.page.compare_page import comparison_page
 from llmendpoint_loadjob.report.page.page import report_page
 from llmendpoint_loadjob.report.page.scales import Scale, linear, logarithmic
-from support.reports import HOSTILE, smallest, summary
+from support.load.reports import HOSTILE, smallest, summary
 
 
 class Elements(HTMLParser):

@@ -18,7 +18,7 @@ from llmendpoint_common.results.summary import summarize
 from llmendpoint_common.results.timeline import MAX_BUCKETS
 from llmendpoint_loadjob.result.recorder import Recorder
 from llmendpoint_loadjob.result.timings import ErrorClass, Sample
-from support.runs import LOAD_SECONDS, answered, document_of, empty, failed, run
+from support.load.runs import LOAD_SECONDS, answered, document_of, empty, failed, run
 
 SLO = ("ttft:p95=1s", "tpot:p95=50ms", "request_latency:p99=30s", "error_rate=1%", "attainment=95%")
 

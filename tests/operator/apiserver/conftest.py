@@ -16,8 +16,8 @@ from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import MANAGED_BY, MANAGED_BY_LABEL
 from llmendpoint_operator.cluster.kinds import KINDS, Role
-from support.apiclient import Client
-from support.control_plane import (
+from support.api_server.apiclient import Client
+from support.api_server.control_plane import (
     HOW,
     OPERATOR_USER,
     TEAM_OPERATOR_USER,
@@ -25,10 +25,10 @@ from support.control_plane import (
     find,
     running_control_plane,
 )
-from support.kubectl import Kubectl
-from support.operator_process import OperatorProcess, run_operator
-from support.parts import part_of
-from support.rights import audit_policy
+from support.api_server.kubectl import Kubectl
+from support.api_server.operator_process import OperatorProcess, run_operator
+from support.api_server.parts import part_of
+from support.api_server.rights import audit_policy
 
 #: The module that compares rights and requests.
 RIGHTS = "test_rights.py"

@@ -15,9 +15,9 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.manifests import endpoint
+from support.api_server.manifests import endpoint
+from support.api_server.webhooks import Webhook, registration, serve_webhook
 from support.waiting import wait_until
-from support.webhooks import Webhook, registration, serve_webhook
 
 pytestmark = pytest.mark.usefixtures("operator")
 

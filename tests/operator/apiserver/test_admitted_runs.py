@@ -21,9 +21,9 @@ from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.settings import parse_settings
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
-from support.load_pods import summary
-from support.manifests import loadtest
-from support.schema_samples import objects, values
+from support.api_server.load_pods import summary
+from support.api_server.manifests import loadtest
+from support.documents.schema_samples import objects, values
 
 SPEC = next(
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]

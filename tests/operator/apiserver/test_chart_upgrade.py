@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
-from support.control_plane import OPERATOR_NAMESPACE
-from support.earlier import extracted
-from support.manifests import endpoint, loadtest
-from support.operator_process import OperatorProcess, run_operator
-from support.rendered import CHART, needs_helm
+from support.api_server.control_plane import OPERATOR_NAMESPACE
+from support.api_server.earlier import extracted
+from support.api_server.manifests import endpoint, loadtest
+from support.api_server.operator_process import OperatorProcess, run_operator
+from support.documents.rendered import CHART, needs_helm
 from support.waiting import wait_until
 
 pytestmark = needs_helm

@@ -16,8 +16,8 @@ import pytest
 from llmendpoint_common.contracts.cluster import API_VERSION
 from llmendpoint_common.contracts.loadrun import RESULT_KEY, Summary, Verdict, VerdictReason
 from llmendpoint_loadjob.report.files import encode_summary
-from support.control_plane import ControlPlane
-from support.reports import summary
+from support.api_server.control_plane import ControlPlane
+from support.load.reports import summary
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.api

@@ -21,9 +21,9 @@ from llmendpoint_dashboard.cluster.sidecars import SidecarAddress
 from llmendpoint_dashboard.contract import DoctorRow, EndpointRow, LoadTestRow
 from llmendpoint_dashboard.sources.cluster import ClusterSource
 from llmendpoint_dashboard.state import Hub
-from support.control_plane import STRANGER_USER, ControlPlane
-from support.fault_proxy import Fault, FaultProxy, lists, watches
-from support.manifests import endpoint, loadtest, schedule
+from support.api_server.control_plane import STRANGER_USER, ControlPlane
+from support.api_server.fault_proxy import Fault, FaultProxy, lists, watches
+from support.api_server.manifests import endpoint, loadtest, schedule
 from support.waiting import eventually
 
 # A connection that does not answer cannot be closed in good order.

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.control_plane import ControlPlane
-from support.manifests import endpoint, pod
-from support.monitoring_kinds import definition
-from support.operator_process import OperatorProcess
+from support.api_server.control_plane import ControlPlane
+from support.api_server.manifests import endpoint, pod
+from support.api_server.monitoring_kinds import definition
+from support.api_server.operator_process import OperatorProcess
+from support.api_server.webhooks import registration, serve_webhook
 from support.waiting import wait_until
-from support.webhooks import registration, serve_webhook
 
 NOW = "2026-01-02T03:04:05Z"
 

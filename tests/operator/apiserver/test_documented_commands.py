@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.documented import ROOT, Command, commands
-from support.kubectl import Kubectl
-from support.manifests import endpoint, loadtest
+from support.api_server.kubectl import Kubectl
+from support.api_server.manifests import endpoint, loadtest
+from support.documents.documented import ROOT, Command, commands
 from support.waiting import wait_until
 
 PAGES_WITH_COMMANDS = {command.page for command in commands("kubectl")}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from support.documented import PAGES, Block, blocks_of
-from support.kubectl import Kubectl
+from support.api_server.kubectl import Kubectl
+from support.documents.documented import PAGES, Block, blocks_of
 
 GROUP = "llmendpoint.dev/v1alpha1"
 #: Kinds of other projects, which the API server of the tests does not have.

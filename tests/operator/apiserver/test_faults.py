@@ -8,8 +8,8 @@ import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.apiclient import Client
-from support.manifests import endpoint
+from support.api_server.apiclient import Client
+from support.api_server.manifests import endpoint
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")

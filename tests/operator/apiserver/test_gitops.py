@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from support.kubectl import Kubectl
-from support.manifests import endpoint, loadtest
+from support.api_server.kubectl import Kubectl
+from support.api_server.manifests import endpoint, loadtest
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.control_plane import ROOT
-from support.manifests import endpoint, pod
+from support.api_server.control_plane import ROOT
+from support.api_server.manifests import endpoint, pod
 from support.waiting import wait_until
 
 SAMPLES = [

@@ -17,9 +17,9 @@ from kubernetes.client.exceptions import ApiException
 from llmendpoint_common.contracts.cluster import LOADTEST
 from llmendpoint_common.contracts.loadrun import STATUS_PORT, Progress, RunDocument, RunLoad, RunTarget
 from llmendpoint_loadjob.result.timings import Sample
-from support.apiclient import Client
-from support.manifests import loadtest
-from support.outcomes import Outcome, summarize
+from support.api_server.apiclient import Client
+from support.api_server.manifests import loadtest
+from support.load.outcomes import Outcome, summarize
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.manifests import endpoint, loadtest
-from support.rendered import CHART, needs_helm
+from support.api_server.manifests import endpoint, loadtest
+from support.documents.rendered import CHART, needs_helm
 from support.waiting import wait_until
 
 pytestmark = needs_helm

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LOADTEST
-from support.killing_proxy import KillingProxy, Point
-from support.load_pods import RUNNING, make_pod, publish, summary
-from support.manifests import loadtest
+from support.api_server.killing_proxy import KillingProxy, Point
+from support.api_server.load_pods import RUNNING, make_pod, publish, summary
+from support.api_server.manifests import loadtest
 from support.waiting import wait_until
 
 QUESTIONS = {"q.yaml": "category: Mine\nquestions:\n  - {id: a, prompt: hello}\n"}

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.loadrun import MetricName, Objective
-from support.gitops_loadtests import SAMPLE, summary
-from support.kubectl import Kubectl
-from support.lifecycle import publish, set_replicas
-from support.manifests import endpoint, loadtest, schedule
-from support.outcomes import Outcome
+from support.api_server.kubectl import Kubectl
+from support.api_server.lifecycle import publish, set_replicas
+from support.api_server.manifests import endpoint, loadtest, schedule
+from support.documents.gitops_loadtests import SAMPLE, summary
+from support.load.outcomes import Outcome
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]

@@ -21,11 +21,11 @@ from llmendpoint_common.contracts.cluster import LEASE_NAME, LLMENDPOINT
 from llmendpoint_operator.cluster.kinds import TABLE
 from llmendpoint_operator.kube.rbac import namespace_rules, own_rules
 from llmendpoint_operator.leadership.claims import DURATION
-from support.control_plane import OPERATOR_NAMESPACE, OPERATOR_USER, ControlPlane
-from support.fault_proxy import Fault, FaultProxy, watches
-from support.manifests import endpoint, loadtest
-from support.operator_process import OperatorProcess, run_operator
-from support.rights import role
+from support.api_server.control_plane import OPERATOR_NAMESPACE, OPERATOR_USER, ControlPlane
+from support.api_server.fault_proxy import Fault, FaultProxy, watches
+from support.api_server.manifests import endpoint, loadtest
+from support.api_server.operator_process import OperatorProcess, run_operator
+from support.api_server.rights import role
 from support.waiting import wait_until
 
 OTHER = "other-system"

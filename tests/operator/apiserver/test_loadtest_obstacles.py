@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LOADTEST
-from support.admission import refused
-from support.lifecycle import set_replicas
-from support.load_pods import RUNNING, UNSCHEDULABLE, end_pod, make_pod, publish, summary, warn, words
-from support.manifests import endpoint, loadtest
+from support.api_server.admission import refused
+from support.api_server.lifecycle import set_replicas
+from support.api_server.load_pods import RUNNING, UNSCHEDULABLE, end_pod, make_pod, publish, summary, warn, words
+from support.api_server.manifests import endpoint, loadtest
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")

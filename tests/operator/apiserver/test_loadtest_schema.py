@@ -11,7 +11,7 @@ from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.api.loadtest.spec import parse_spec
 from llmendpoint_common.contracts.cluster import LOADTEST
-from support.manifests import loadtest, schedule
+from support.api_server.manifests import loadtest, schedule
 
 SAMPLES = Path(__file__).parents[3] / "manifests/samples"
 #: Labels that the operator sets itself.

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.manifests import endpoint
+from support.api_server.manifests import endpoint
 from support.waiting import wait_until
 
 REFERENCE = {"configMapKeyRef": {"name": "prompts", "key": "brief"}}

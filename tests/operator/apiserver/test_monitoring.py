@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.manifests import endpoint
-from support.monitoring_kinds import definition
+from support.api_server.manifests import endpoint
+from support.api_server.monitoring_kinds import definition
 from support.waiting import wait_until
 
 KINDS_OF_MONITORING = (

@@ -9,8 +9,8 @@ import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
 from llmendpoint_operator.cluster.kinds import KINDS
-from support import gateway_api
-from support.manifests import endpoint
+from support.api_server import gateway_api
+from support.api_server.manifests import endpoint
 from support.waiting import wait_until
 
 GATEWAY = {"name": "public", "namespace": "gateways", "sectionName": "https"}

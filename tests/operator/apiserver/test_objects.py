@@ -16,7 +16,7 @@ from llmendpoint_operator.cluster.faults import classify
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.kube.owner import Owner
-from support.manifests import endpoint
+from support.api_server.manifests import endpoint
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from llmendpoint_common.contracts.loadrun import (
     parse_run_document,
 )
 from llmendpoint_loadjob.result.timings import Sample
-from support.manifests import endpoint, loadtest, pod
-from support.outcomes import Outcome, summarize
-from support.pod_processes import pod_processes
+from support.api_server.manifests import endpoint, loadtest, pod
+from support.api_server.pod_processes import pod_processes
+from support.load.outcomes import Outcome, summarize
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")

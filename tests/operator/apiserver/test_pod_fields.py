@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.golden import read_spec
-from support.manifests import endpoint
+from support.api_server.manifests import endpoint
+from support.documents.golden import read_spec
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from support.golden import read_spec
-from support.kubectl import Kubectl
-from support.manifests import endpoint
+from support.api_server.kubectl import Kubectl
+from support.api_server.manifests import endpoint
+from support.documents.golden import read_spec
 
 GOLDEN = Path(__file__).parents[1] / "endpoint/golden"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

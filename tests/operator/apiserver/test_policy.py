@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
-from support.manifests import endpoint, loadtest
+from support.api_server.manifests import endpoint, loadtest
 from support.waiting import wait_until
 
 POLICY = """

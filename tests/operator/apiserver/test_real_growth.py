@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.claims import bound, storage_class
-from support.control_plane import find, running_controllers
-from support.killing_proxy import KillingProxy, Point
-from support.manifests import endpoint
+from support.api_server.claims import bound, storage_class
+from support.api_server.control_plane import find, running_controllers
+from support.api_server.killing_proxy import KillingProxy, Point
+from support.api_server.manifests import endpoint
 from support.waiting import wait_until
 
 # The API servers of envtest come without a controller manager.

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from support.control_plane import ControlPlane
-from support.kubectl import Kubectl
-from support.operator_process import OperatorProcess
-from support.rendered import by_name, needs_helm, rendered
+from support.api_server.control_plane import ControlPlane
+from support.api_server.kubectl import Kubectl
+from support.api_server.operator_process import OperatorProcess
+from support.documents.rendered import by_name, needs_helm, rendered
 
 pytestmark = needs_helm
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
-from support.apiclient import Client
-from support.manifests import endpoint, pod
-from support.pod_processes import pod_processes
-from support.requests import Counts, counted, counted_during, counted_when_quiet
+from support.api_server.apiclient import Client
+from support.api_server.manifests import endpoint, pod
+from support.api_server.pod_processes import pod_processes
+from support.api_server.requests import Counts, counted, counted_during, counted_when_quiet
 from support.waiting import wait_until
 
 FIRST_RECONCILE = {

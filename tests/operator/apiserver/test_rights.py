@@ -16,10 +16,10 @@ import pytest
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, LOADTEST
 from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.kube.rbac import cluster_rules, namespace_rules, own_rules
-from support.control_plane import OPERATOR_USER, TEAM_NAMESPACE, TEAM_OPERATOR_USER
-from support.manifests import endpoint, loadtest
-from support.parts import part_of
-from support.rights import Right, granted, requests_of, role
+from support.api_server.control_plane import OPERATOR_USER, TEAM_NAMESPACE, TEAM_OPERATOR_USER
+from support.api_server.manifests import endpoint, loadtest
+from support.api_server.parts import part_of
+from support.api_server.rights import Right, granted, requests_of, role
 from support.waiting import wait_until
 
 CLUSTER_WIDE = granted([*cluster_rules(), *own_rules(cluster_wide=True)])

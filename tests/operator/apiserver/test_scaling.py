@@ -13,11 +13,11 @@ import yaml
 from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.kubectl import Kubectl
-from support.manifests import endpoint, pod
+from support.api_server.kubectl import Kubectl
+from support.api_server.manifests import endpoint, pod
 from support.waiting import wait_until
 
-CRD = Path(__file__).parents[2] / "support/crds/keda.sh_scaledobjects.yaml"
+CRD = Path(__file__).parents[2] / "support/api_server/crds/keda.sh_scaledobjects.yaml"
 SCALED = {"autoscaling": {"minReplicas": 1, "maxReplicas": 5}}
 HPA = "HorizontalPodAutoscaler"
 

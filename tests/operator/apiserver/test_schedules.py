@@ -11,9 +11,9 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LOADTEST, LOADTEST_SCHEDULE
-from support.admission import refused
-from support.load_pods import RUNNING, summary
-from support.manifests import loadtest, schedule
+from support.api_server.admission import refused
+from support.api_server.load_pods import RUNNING, summary
+from support.api_server.manifests import loadtest, schedule
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")

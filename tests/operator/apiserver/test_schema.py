@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from support.manifests import endpoint
+from support.api_server.manifests import endpoint
 from support.waiting import wait_until
 
 #: Labels that the operator sets itself.

@@ -19,10 +19,10 @@ from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_common.contracts.cluster import LEASE_NAME
 from llmendpoint_operator.kube.rbac import namespace_rules
-from support.control_plane import STRANGER_USER, ControlPlane, running_control_plane
-from support.manifests import endpoint
+from support.api_server.control_plane import STRANGER_USER, ControlPlane, running_control_plane
+from support.api_server.manifests import endpoint
+from support.documents.yaml_documents import documents
 from support.waiting import wait_until
-from support.yaml_documents import documents
 
 ROOT = Path(__file__).parents[3]
 EDITS = iter(range(1000, 10000))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.manifests import endpoint, loadtest, pod
+from support.api_server.manifests import endpoint, loadtest, pod
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT, MANAGED_BY, MANAGED_BY_LABEL, PAUSED_ANNOTATION
-from support.claims import bound, claim, storage_class
-from support.manifests import endpoint, pod
+from support.api_server.claims import bound, claim, storage_class
+from support.api_server.manifests import endpoint, pod
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
-from support.manifests import endpoint
+from support.api_server.manifests import endpoint
 from support.waiting import wait_until
 
 NAMES = ("first", "second")

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from support.control_plane import OPERATOR_NAMESPACE
-from support.documented import ROOT, lines
-from support.monitoring_kinds import definition
-from support.rendered import CHART, needs_helm
+from support.api_server.control_plane import OPERATOR_NAMESPACE
+from support.api_server.monitoring_kinds import definition
+from support.documents.documented import ROOT, lines
+from support.documents.rendered import CHART, needs_helm
 from support.waiting import wait_until
 
 pytestmark = needs_helm

@@ -15,7 +15,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from llmendpoint_operator.crd.definitions import custom_resource_definitions
-from support.manifests import endpoint
+from support.api_server.manifests import endpoint
 from support.waiting import wait_until
 
 GROUP = "versions.example"

@@ -24,8 +24,8 @@ from llmendpoint_operator.watching import kopf_feed, kopf_thread, listing, refle
 from llmendpoint_operator.watching import watches as watches_module
 from llmendpoint_operator.watching.access import Access
 from llmendpoint_operator.watching.watches import Watches, WatchesError
-from support.fault_proxy import Fault, FaultProxy, lists, watches
-from support.manifests import endpoint
+from support.api_server.fault_proxy import Fault, FaultProxy, lists, watches
+from support.api_server.manifests import endpoint
 from support.waiting import eventually
 
 # A connection that does not answer cannot be closed in good order.

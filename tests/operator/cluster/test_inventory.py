@@ -10,9 +10,9 @@ from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.kube.fault import Fault
-from support.children import KEY, OWNER, config_map, endpoint_body, live, newer, stateful_set
+from support.api_server.manifests import pod
 from support.clock import Clock
-from support.manifests import pod
+from support.in_memory.children import KEY, OWNER, config_map, endpoint_body, live, newer, stateful_set
 
 CONFIG = ChildKey("ConfigMap", "assistant")
 SET = ChildKey("StatefulSet", "assistant")

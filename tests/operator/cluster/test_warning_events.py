@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llmendpoint_operator.cluster.inventory import Inventory
-from support.children import KEY, live, stateful_set
-from support.manifests import pod
+from support.api_server.manifests import pod
+from support.in_memory.children import KEY, live, stateful_set
 
 
 def event(number: int, kind: str, name: str, uid: str, **fields: Any) -> dict[str, Any]:

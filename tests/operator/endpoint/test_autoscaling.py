@@ -8,7 +8,7 @@ import pytest
 
 from llmendpoint_operator.endpoint.autoscaling import autoscaling_trouble
 from llmendpoint_operator.settings import Actuator
-from support.endpoints import endpoint_spec
+from support.in_memory.endpoints import endpoint_spec
 
 SCALED = endpoint_spec(autoscaling={"maxReplicas": 5})
 

@@ -9,7 +9,7 @@ import pytest
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
 from llmendpoint_operator.cluster.kinds import children_of
 from llmendpoint_operator.settings import Actuator
-from support.endpoints import SETTINGS, children
+from support.in_memory.endpoints import SETTINGS, children
 
 
 def test_the_children_of_the_smallest_endpoint() -> None:

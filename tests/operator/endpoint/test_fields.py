@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from llmendpoint_common.api.endpoint.spec import parse_spec
 from llmendpoint_common.contracts.cluster import LLMENDPOINT
 from llmendpoint_operator.settings import Actuator
-from support.endpoints import SETTINGS, children
-from support.fields import Place, leaves, other_values, places, spec_schema
-from support.golden import read_spec
+from support.documents.fields import Place, leaves, other_values, places, spec_schema
+from support.documents.golden import read_spec
+from support.in_memory.endpoints import SETTINGS, children
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = spec_schema(LLMENDPOINT)

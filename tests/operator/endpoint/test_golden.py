@@ -1,4 +1,4 @@
-"""Golden renders of whole endpoints (`support/golden.py`)."""
+"""Golden renders of whole endpoints (`support/documents/golden.py`)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from llmendpoint_common.api.endpoint.scaling import Autoscaling
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_operator.settings import Actuator
-from support.endpoints import SETTINGS, children
-from support.golden import assert_golden, read_spec
+from support.documents.golden import assert_golden, read_spec
+from support.in_memory.endpoints import SETTINGS, children
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -9,8 +9,8 @@ import pytest
 
 from llmendpoint_operator.cluster.warning_events import WarningEvent
 from llmendpoint_operator.endpoint.growth import claims_in_use, sentences, too_small
-from support.children import OWNER
-from support.claims import bound, claim
+from support.api_server.claims import bound, claim
+from support.in_memory.children import OWNER
 
 NAME = "models-assistant-0"
 

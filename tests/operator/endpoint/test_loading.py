@@ -8,8 +8,8 @@ import pytest
 
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.observe import is_loading
-from support.manifests import pod
-from support.observations import MISSING, PULLING, READY, model, view
+from support.api_server.manifests import pod
+from support.in_memory.observations import MISSING, PULLING, READY, model, view
 
 
 def running(*, ready: bool) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 
 from llmendpoint_common.api.endpoint.spec import LLMEndpointSpec
 from llmendpoint_operator.endpoint.modelfiles import Modelfiles, Resolved
-from support.children import KEY
-from support.endpoints import endpoint_spec
-from support.fakes import FakeObjects, forbidden
+from support.in_memory.children import KEY
+from support.in_memory.endpoints import endpoint_spec
+from support.in_memory.fakes import FakeObjects, forbidden
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 REFERENCE = {"name": "prompts", "key": "brief"}

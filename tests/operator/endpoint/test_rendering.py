@@ -20,9 +20,9 @@ from llmendpoint_operator.kube.capabilities import ALL_KINDS, Capabilities
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.reconcile.controller import Cluster
 from llmendpoint_operator.settings import Actuator, ChildSettings, Images, MetricsAccess
-from support.children import KEY, endpoint_body, newer
-from support.endpoints import OWNER, SETTINGS, endpoint_spec
-from support.fakes import FakeDiscovery, FakeObjects
+from support.in_memory.children import KEY, endpoint_body, newer
+from support.in_memory.endpoints import OWNER, SETTINGS, endpoint_spec
+from support.in_memory.fakes import FakeDiscovery, FakeObjects
 
 SPEC: dict[str, Any] = {
     "autoscaling": {"maxReplicas": 3},

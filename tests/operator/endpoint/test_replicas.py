@@ -6,8 +6,8 @@ import pytest
 
 from llmendpoint_operator.endpoint.replicas import scaled_to, to_start_with, to_write
 from llmendpoint_operator.settings import Actuator
-from support.endpoints import OWNER, endpoint_spec
-from support.manifests import pod
+from support.api_server.manifests import pod
+from support.in_memory.endpoints import OWNER, endpoint_spec
 
 SCALED = endpoint_spec(autoscaling={"minReplicas": 2, "maxReplicas": 5})
 

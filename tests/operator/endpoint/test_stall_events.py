@@ -11,7 +11,7 @@ from llmendpoint_common.contracts.sidecar import Stall
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.endpoint.observe import PodView
 from llmendpoint_operator.endpoint.stall_events import StallEvents
-from support.observations import HUNG, READY, SILENT, view
+from support.in_memory.observations import HUNG, READY, SILENT, view
 
 KEY = Key("LLMEndpoint", "ns", "assistant")
 EARLY, LATE = datetime.fromtimestamp(1, UTC), datetime.fromtimestamp(100, UTC)

@@ -14,8 +14,8 @@ from llmendpoint_operator.endpoint.observe import Observation, Replicas
 from llmendpoint_operator.endpoint.status import endpoint_status, gpu_text, unparsed_status
 from llmendpoint_operator.policy.rules import Violation
 from llmendpoint_operator.policy.use import Use
-from support.endpoints import OWNER, endpoint_spec
-from support.observations import (
+from support.in_memory.endpoints import OWNER, endpoint_spec
+from support.in_memory.observations import (
     CONFLICT,
     FORBIDDEN,
     INVALID,

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from llmendpoint_common.process.version import VERSION
-from support.endpoints import children
-from support.golden import read_spec
+from support.documents.golden import read_spec
+from support.in_memory.endpoints import children
 
 BEFORE = Path(__file__).parent / "golden/before"
 CHANGELOG = (Path(__file__).parents[3] / "CHANGELOG.md").read_text()

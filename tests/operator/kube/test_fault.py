@@ -8,7 +8,7 @@ from llmendpoint_common.contracts.cluster import FaultReason
 from llmendpoint_operator.cluster.faults import classify
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.kube.fault import Fault, condition_of, final, in_words, name_conflicts, needed
-from support.fakes import refusal
+from support.in_memory.fakes import refusal
 
 WEBHOOK = 'Internal error occurred: failed calling webhook "w.example.org": no endpoints available'
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmendpoint_operator.kube.literal import literal, literal_pod
-from support.expansion import expand, expanded_texts, references
+from support.documents.expansion import expand, expanded_texts, references
 
 
 @given(st.text(alphabet="$()aB\n", max_size=12))

@@ -13,10 +13,10 @@ from llmendpoint_operator.kube.pod_security import USER_ID, pod_security_context
 from llmendpoint_operator.loadtest.desired import desired as load_children
 from llmendpoint_operator.loadtest.resources.copies import Sources
 from llmendpoint_operator.settings import ChildSettings
-from support import loadtests
-from support.endpoints import SETTINGS, children
-from support.golden import read_spec
-from support.restricted import assert_restricted
+from support.documents.golden import read_spec
+from support.documents.restricted import assert_restricted
+from support.in_memory import loadtests
+from support.in_memory.endpoints import SETTINGS, children
 
 
 def test_pods_have_a_fixed_user_by_default() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from llmendpoint_operator.leadership.election import Phase
-from support.elections import Process, World
+from support.in_memory.elections import Process, World
 
 
 def has_one_writer(world: World) -> bool:

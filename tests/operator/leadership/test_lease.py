@@ -15,7 +15,7 @@ from llmendpoint_operator.cluster.objects import Objects
 from llmendpoint_operator.leadership import lease
 from llmendpoint_operator.leadership.lease import Leadership, candidates
 from llmendpoint_operator.reconcile.workqueue import WorkQueue
-from support.fakes import refusal
+from support.in_memory.fakes import refusal
 from support.waiting import eventually
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ops/leases"

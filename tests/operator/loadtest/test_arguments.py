@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_loadjob.settings import Settings, parse_settings
-from support.golden import read_spec
-from support.loadtests import children
+from support.documents.golden import read_spec
+from support.in_memory.loadtests import children
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -13,10 +13,10 @@ from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.kube.owner import Owner
 from llmendpoint_operator.policy.document import Policy
 from llmendpoint_operator.reconcile.measurements import Measurements
-from support.children import live, newer
-from support.fakes import refusal
-from support.load_pods import summary as result_of_a_run_that_passed
-from support.loadtest_world import ENDPOINT, KEY, QUESTIONS, TARGET, World, summary
+from support.api_server.load_pods import summary as result_of_a_run_that_passed
+from support.in_memory.children import live, newer
+from support.in_memory.fakes import refusal
+from support.in_memory.loadtest_world import ENDPOINT, KEY, QUESTIONS, TARGET, World, summary
 
 
 @pytest.fixture

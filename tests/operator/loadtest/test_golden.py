@@ -1,4 +1,4 @@
-"""Golden renders of whole load tests (`support/golden.py`)."""
+"""Golden renders of whole load tests (`support/documents/golden.py`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from support.golden import assert_golden, read_spec
-from support.loadtests import children
+from support.documents.golden import assert_golden, read_spec
+from support.in_memory.loadtests import children
 
 GOLDEN = Path(__file__).parent / "golden"
 

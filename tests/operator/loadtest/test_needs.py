@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.children import live, newer
-from support.loadtest_world import KEY, QUESTIONS, TARGET, World, summary
+from support.in_memory.children import live, newer
+from support.in_memory.loadtest_world import KEY, QUESTIONS, TARGET, World, summary
 
 ENDED = {"conditions": [{"type": "Complete", "status": "True", "reason": "Finished", "message": ""}]}
 

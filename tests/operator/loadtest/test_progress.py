@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from llmendpoint_common.contracts.loadrun import MetricName, ObjectiveSoFar, Progress, StartState
-from support.loadtest_world import World, summary
+from support.in_memory.loadtest_world import World, summary
 
 SLO = [{"metric": "TTFT", "percentile": 95, "threshold": "250ms"}, {"metric": "ErrorRate", "threshold": "1%"}]
 

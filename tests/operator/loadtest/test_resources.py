@@ -25,7 +25,7 @@ from llmendpoint_operator.loadtest.resources.questions import snapshot
 from llmendpoint_operator.loadtest.resources.rbac import access
 from llmendpoint_operator.loadtest.resources.run import run_config_map
 from llmendpoint_operator.settings import ChildSettings, Images
-from support.restricted import assert_restricted
+from support.documents.restricted import assert_restricted
 
 OWNER = Owner("LoadTest", "ns", "smoke", "uid-1")
 SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1", pull_secrets=("regcred",)))

@@ -11,8 +11,8 @@ from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.kube.owner import Manifest, Owner
 from llmendpoint_operator.loadtest.resources.rbac import access
 from llmendpoint_operator.loadtest.result_map import ResultMaps, repair
-from support.children import live, newer
-from support.fakes import FakeObjects
+from support.in_memory.children import live, newer
+from support.in_memory.fakes import FakeObjects
 
 OWNER = Owner("LoadTest", "ns", "smoke", "uid-run")
 KEY = Key("LoadTest", "ns", "smoke")

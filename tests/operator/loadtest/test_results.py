@@ -9,8 +9,8 @@ import pytest
 from llmendpoint_common.api.loadtest.status import SloState, SweepState
 from llmendpoint_common.contracts.loadrun import SweepResult
 from llmendpoint_operator.loadtest.results import result_fields, slo_state
-from support.reports import summary
-from support.runs import answered, run
+from support.load.reports import summary
+from support.load.runs import answered, run
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from llmendpoint_common.contracts.loadrun import Progress, StartState, Summary, parse_result
-from support.loadtest_world import World, summary
+from support.in_memory.loadtest_world import World, summary
 
 TWO = {"load": {"concurrency": 4, "parallelism": 2}}
 EVICTION = {

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from llmendpoint_operator.policy.document import Policy, parse_policy
-from support.rendered import CHART, by_name, needs_helm, rendered
+from support.documents.rendered import CHART, by_name, needs_helm, rendered
 
 RULES = set(Policy.__struct_encode_fields__)
 

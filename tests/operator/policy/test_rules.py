@@ -26,7 +26,7 @@ from llmendpoint_operator.policy.rules import (
     violations,
     violations_of_template,
 )
-from support.golden import read_spec
+from support.documents.golden import read_spec
 
 GOLDENS = Path(__file__).parents[1]
 MODELS = {"models": [{"name": "tiny:latest"}]}

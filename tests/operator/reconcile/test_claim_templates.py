@@ -11,7 +11,7 @@ from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.reconcile.claim_templates import outgrows, with_sizes_of
 from llmendpoint_operator.reconcile.desired_children import DesiredChildren
 from llmendpoint_operator.reconcile.plan import Apply, Hold, Keep, Replace, plan
-from support.children import KEY, OWNER, live, newer, stateful_set
+from support.in_memory.children import KEY, OWNER, live, newer, stateful_set
 
 SET = ChildKey("StatefulSet", "assistant")
 

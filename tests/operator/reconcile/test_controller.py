@@ -20,11 +20,11 @@ from llmendpoint_operator.policy.document import ALLOW_ALL, Policy
 from llmendpoint_operator.reconcile import controller
 from llmendpoint_operator.reconcile.controller import Cluster
 from llmendpoint_operator.settings import ChildSettings, Images
-from support.children import KEY, endpoint_body, live, newer
-from support.claims import bound
-from support.claims import claim as replica_claim
-from support.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
-from support.manifests import pod
+from support.api_server.claims import bound
+from support.api_server.claims import claim as replica_claim
+from support.api_server.manifests import pod
+from support.in_memory.children import KEY, endpoint_body, live, newer
+from support.in_memory.fakes import FakeDiscovery, FakeObjects, forbidden, refusal
 from support.waiting import eventually
 
 SETTINGS = ChildSettings(Images("sidecar:1", "loadjob:1", "ollama:1"))

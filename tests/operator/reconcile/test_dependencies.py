@@ -11,8 +11,8 @@ import pytest
 from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.reconcile.dependencies import TABLE, needs, part_of
 from llmendpoint_operator.reconcile.desired_children import key_of
-from support import endpoints, loadtests
-from support.golden import read_spec
+from support.documents.golden import read_spec
+from support.in_memory import endpoints, loadtests
 
 GOLDENS = Path(__file__).parents[1]
 

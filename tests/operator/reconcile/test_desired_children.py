@@ -7,7 +7,7 @@ from llmendpoint_operator.cluster.keys import ChildKey
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.reconcile.desired_children import DesiredChildren
 from llmendpoint_operator.reconcile.plan import Apply, Keep, plan, stamped
-from support.children import KEY, OWNER, config_map, live, newer, stateful_set
+from support.in_memory.children import KEY, OWNER, config_map, live, newer, stateful_set
 
 CONFIG, SET = ChildKey("ConfigMap", "assistant"), ChildKey("StatefulSet", "assistant")
 

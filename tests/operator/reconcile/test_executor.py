@@ -11,8 +11,8 @@ from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.kube.owner import Manifest
 from llmendpoint_operator.reconcile.desired_children import DesiredChildren, key_of
 from llmendpoint_operator.reconcile.executor import Executor
-from support.children import KEY, OWNER, config_map, endpoint_body, live, newer, service, stateful_set
-from support.fakes import FakeDiscovery, FakeObjects, forbidden, plain_not_found
+from support.in_memory.children import KEY, OWNER, config_map, endpoint_body, live, newer, service, stateful_set
+from support.in_memory.fakes import FakeDiscovery, FakeObjects, forbidden, plain_not_found
 
 CHILDREN = [config_map(), stateful_set()]
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llmendpoint_operator.reconcile.handover import hand_over, with_fields
-from support.children import live, stateful_set
-from support.fakes import FakeObjects
+from support.in_memory.children import live, stateful_set
+from support.in_memory.fakes import FakeObjects
 
 FIELDS = {"spec": {"replicas": 1}}
 REPLICAS: dict[str, Any] = {"f:spec": {"f:replicas": {}, "f:template": {}}}

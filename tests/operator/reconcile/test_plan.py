@@ -26,8 +26,8 @@ from llmendpoint_operator.reconcile.plan import (
     stamp_of,
     stamped,
 )
-from support import loadtests
-from support.children import KEY, OWNER, config_map, live, newer, stateful_set
+from support.in_memory import loadtests
+from support.in_memory.children import KEY, OWNER, config_map, live, newer, stateful_set
 
 CONFIG = ChildKey("ConfigMap", "assistant")
 STRANGER = replace(OWNER, uid="uid-of-an-owner-that-is-gone")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from support.children import newer
-from support.fakes import refusal
-from support.schedule_world import World, name_at
+from support.in_memory.children import newer
+from support.in_memory.fakes import refusal
+from support.in_memory.schedule_world import World, name_at
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.policy.document import Policy
 from llmendpoint_operator.reconcile.controller import Cluster
-from support.children import live
-from support.fakes import FakeDiscovery, refusal
-from support.schedule_world import API_VERSION, TEMPLATE, World, name_at
+from support.in_memory.children import live
+from support.in_memory.fakes import FakeDiscovery, refusal
+from support.in_memory.schedule_world import API_VERSION, TEMPLATE, World, name_at
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.watching.access import KindAccess
 from llmendpoint_operator.watching.feed import Feed
 from llmendpoint_operator.watching.problems import sentences
-from support.fakes import forbidden, plain_not_found, refusal
+from support.in_memory.fakes import forbidden, plain_not_found, refusal
 
 
 class World:

@@ -11,7 +11,7 @@ from llmendpoint_operator.cluster.inventory import Inventory
 from llmendpoint_operator.cluster.keys import Key
 from llmendpoint_operator.cluster.kinds import KINDS
 from llmendpoint_operator.watching.feed import Feed
-from support.children import KEY, config_map, endpoint_body, live, newer
+from support.in_memory.children import KEY, config_map, endpoint_body, live, newer
 
 ENDPOINT, MAP, EVENT = KINDS["LLMEndpoint"], KINDS["ConfigMap"], KINDS["Event"]
 PROMETHEUS = KINDS["Prometheus"]

@@ -15,7 +15,7 @@ from llmendpoint_operator.watching.access import Access
 from llmendpoint_operator.watching.canary import Canary
 from llmendpoint_operator.watching.kopf_feed import KopfFeed
 from llmendpoint_operator.watching.scope import Scope
-from support.fakes import plain_not_found
+from support.in_memory.fakes import plain_not_found
 from support.virtual_time import run_virtually
 
 MONITORING = {"servicemonitors", "podmonitors", "prometheuses"}

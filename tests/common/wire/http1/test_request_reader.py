@@ -17,7 +17,7 @@ from llmendpoint_common.wire.http1.request_reader import (
     RequestState,
     fault_of,
 )
-from support.corpus import all_splits, corpus
+from support.wire.corpus import all_splits, corpus
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"

@@ -9,7 +9,7 @@ import pytest
 from llmendpoint_common.process.errors import BodyError, HeadError, ProtocolError, UpstreamError
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.http1.response_reader import ResponseHead, ResponseReader, ResponseState
-from support.corpus import all_splits, corpus
+from support.wire.corpus import all_splits, corpus
 
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

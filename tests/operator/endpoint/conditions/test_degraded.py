@@ -10,8 +10,8 @@ from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.degraded import degraded
 from llmendpoint_operator.endpoint.observe import Observation, PodView
 from llmendpoint_operator.pods.trouble import Trouble
-from support.endpoints import endpoint_spec
-from support.observations import (
+from support.in_memory.endpoints import endpoint_spec
+from support.in_memory.observations import (
     CONFLICT,
     FORBIDDEN,
     HUNG,

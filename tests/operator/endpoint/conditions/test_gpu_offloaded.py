@@ -6,8 +6,8 @@ import pytest
 
 from llmendpoint_operator.endpoint.conditions.gpu_offloaded import gpu_offloaded
 from llmendpoint_operator.endpoint.observe import Observation
-from support.endpoints import endpoint_spec
-from support.observations import EVICTED, NO_PODS, ON_CPU, READY, model, observed, outcome, view
+from support.in_memory.endpoints import endpoint_spec
+from support.in_memory.observations import EVICTED, NO_PODS, ON_CPU, READY, model, observed, outcome, view
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,19 @@ import pytest
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.models_available import models_available
 from llmendpoint_operator.endpoint.observe import Observation
-from support.endpoints import endpoint_spec
-from support.observations import MISSING, NO_PODS, PULLING, READY, SILENT, UNREACHABLE, model, observed, outcome, view
+from support.in_memory.endpoints import endpoint_spec
+from support.in_memory.observations import (
+    MISSING,
+    NO_PODS,
+    PULLING,
+    READY,
+    SILENT,
+    UNREACHABLE,
+    model,
+    observed,
+    outcome,
+    view,
+)
 
 OTHER = {"models": [{"name": "tiny:latest"}, {"name": "other:1b"}]}
 

@@ -7,8 +7,8 @@ import pytest
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.models_loaded import models_loaded
 from llmendpoint_operator.endpoint.observe import Observation
-from support.endpoints import endpoint_spec
-from support.observations import EVICTED, NO_PODS, PULLING, READY, UNREACHABLE, model, observed, outcome, view
+from support.in_memory.endpoints import endpoint_spec
+from support.in_memory.observations import EVICTED, NO_PODS, PULLING, READY, UNREACHABLE, model, observed, outcome, view
 
 
 @pytest.mark.parametrize(

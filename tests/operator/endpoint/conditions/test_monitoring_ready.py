@@ -15,8 +15,8 @@ from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.kube.scraping import PrometheusServer, Scraping, Selectors
 from llmendpoint_operator.policy.rules import Violation
 from llmendpoint_operator.policy.use import Use
-from support.endpoints import endpoint_spec
-from support.observations import CONFLICT, NO_MONITORS, NO_PODS, UNWATCHED, observed, outcome
+from support.in_memory.endpoints import endpoint_spec
+from support.in_memory.observations import CONFLICT, NO_MONITORS, NO_PODS, UNWATCHED, observed, outcome
 
 SELECTORS = Selectors({"matchLabels": {"release": "prometheus"}}, {})
 SERVER = PrometheusServer("monitoring", "k8s", {"ServiceMonitor": SELECTORS, "PodMonitor": SELECTORS})

@@ -13,8 +13,8 @@ from llmendpoint_operator.endpoint.conditions.ready import ready
 from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.kube.fault import Fault
 from llmendpoint_operator.pods.trouble import Trouble
-from support.endpoints import endpoint_spec
-from support.observations import (
+from support.in_memory.endpoints import endpoint_spec
+from support.in_memory.observations import (
     BUDGET_CONFLICT,
     CONFLICT,
     FORBIDDEN,

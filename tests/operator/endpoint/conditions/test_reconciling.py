@@ -9,8 +9,8 @@ import pytest
 from llmendpoint_common.contracts.sidecar import ModelPhase
 from llmendpoint_operator.endpoint.conditions.reconciling import reconciling
 from llmendpoint_operator.endpoint.observe import Observation, PodView
-from support.endpoints import endpoint_spec
-from support.observations import (
+from support.in_memory.endpoints import endpoint_spec
+from support.in_memory.observations import (
     CONFLICT,
     FORBIDDEN,
     INVALID,

@@ -12,8 +12,8 @@ from llmendpoint_operator.endpoint.observe import Observation
 from llmendpoint_operator.pods.trouble import Trouble
 from llmendpoint_operator.policy.rules import Violation
 from llmendpoint_operator.policy.use import Use
-from support.endpoints import endpoint_spec
-from support.observations import (
+from support.in_memory.endpoints import endpoint_spec
+from support.in_memory.observations import (
     CONFLICT,
     FORBIDDEN,
     INVALID,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.endpoints import pod
+from support.in_memory.endpoints import pod
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmendpoint_sidecar.settings import parse_settings
-from support.endpoints import pod
+from support.in_memory.endpoints import pod
 
 
 def metering(**spec: Any) -> dict[str, Any]:

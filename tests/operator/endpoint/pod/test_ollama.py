@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_operator.endpoint.pod.ollama import image_problem, ollama_image
-from support.endpoints import SETTINGS, endpoint_spec, pod
+from support.in_memory.endpoints import SETTINGS, endpoint_spec, pod
 
 
 def ollama(**spec: Any) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from llmendpoint_common.api.translate.ollama_environment import ollama_environment
-from support.endpoints import endpoint_spec, pod
-from support.private_registry import MODEL, PrivateRegistry, private_registry
-from support.real_ollama import RealOllama, ollama_program, running_ollama
+from support.in_memory.endpoints import endpoint_spec, pod
+from support.machine.real_ollama import RealOllama, ollama_program, running_ollama
+from support.on_cluster.private_registry import MODEL, PrivateRegistry, private_registry
 
 BUNDLE = {"name": "company-ca", "key": "ca.crt"}
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llmendpoint_operator.endpoint.resources.statefulset import pod_template_problem
-from support.endpoints import children, pod
-from support.restricted import assert_restricted
+from support.documents.restricted import assert_restricted
+from support.in_memory.endpoints import children, pod
 
 AGENT = {"name": "agent", "image": "agent:1", "resources": {"requests": {"memory": "16Mi"}}}
 

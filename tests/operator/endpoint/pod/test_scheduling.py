@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.endpoints import pod
+from support.in_memory.endpoints import pod
 
 GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llmendpoint_common.contracts.pod import is_own_volume, own_folder
-from support.endpoints import children, pod
-from support.golden import read_spec
+from support.documents.golden import read_spec
+from support.in_memory.endpoints import children, pod
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmendpoint_operator.settings import Actuator
-from support.endpoints import SETTINGS, children
+from support.in_memory.endpoints import SETTINGS, children
 
 KEDA = replace(SETTINGS, actuator=Actuator.KEDA, prometheus_url="http://prometheus:9090")
 HPA = replace(SETTINGS, actuator=Actuator.HPA)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.endpoints import children, pod
+from support.in_memory.endpoints import children, pod
 
 
 def test_clients_reach_the_meter() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from llmendpoint_common.contracts.sidecar import ModelManagement, SidecarConfig, TenantConfig, TenantLimits
-from support.endpoints import children, pod
+from support.in_memory.endpoints import children, pod
 
 
 def sidecar_config(**metering: Any) -> SidecarConfig:

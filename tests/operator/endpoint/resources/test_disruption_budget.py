@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_operator.endpoint.desired import Present, desired
-from support.endpoints import OWNER, SETTINGS, children, endpoint_spec
+from support.in_memory.endpoints import OWNER, SETTINGS, children, endpoint_spec
 
 
 def budget(min_available: Any, *, loading: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.endpoints import children
+from support.in_memory.endpoints import children
 
 
 def test_it_includes_pods_that_are_not_ready() -> None:

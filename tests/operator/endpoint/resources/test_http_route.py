@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmendpoint_operator.reconcile.dependencies import needs
-from support.endpoints import children
+from support.in_memory.endpoints import children
 
 PARENT = {"parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}]}
 

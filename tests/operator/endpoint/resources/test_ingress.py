@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmendpoint_operator.reconcile.dependencies import needs
-from support.endpoints import children
+from support.in_memory.endpoints import children
 
 HOST = {"host": "llm.example.com"}
 NGINX = "nginx.ingress.kubernetes.io"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmendpoint_operator.settings import MetricsAccess, parse_settings
-from support.endpoints import SETTINGS, children
+from support.in_memory.endpoints import SETTINGS, children
 
 OPERATOR = {
     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "llmendpoint-system"}},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.endpoints import children
+from support.in_memory.endpoints import children
 
 
 def test_no_token_is_mounted() -> None:

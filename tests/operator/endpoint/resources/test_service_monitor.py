@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmendpoint_operator.settings import ChildSettings, parse_settings
-from support.endpoints import SETTINGS, children
+from support.in_memory.endpoints import SETTINGS, children
 
 
 def test_only_the_headless_service_is_scraped() -> None:

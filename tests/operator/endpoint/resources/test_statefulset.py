@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.endpoints import children, pod
-from support.restricted import assert_restricted
+from support.documents.restricted import assert_restricted
+from support.in_memory.endpoints import children, pod
 
 
 def statefulset(**spec: Any) -> dict[str, Any]:

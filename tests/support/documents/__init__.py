@@ -1,0 +1,1 @@
+"""Specs, schemas, rendered charts and documentation as tests read them."""
