@@ -253,7 +253,7 @@ def test_programs_outlive_the_terminal_and_end_with_down(stack: LocalStack) -> N
     wait_until(lambda: is_closed(terminal))
     os.close(terminal)
     assert os.waitpid(child, 0)[1] == 0
-    assert status(stack)["healthy"]
+    wait_until(lambda: status(stack)["healthy"])
     session = os.getsid(stack.record("supervisor").pid)
     assert session == stack.record("supervisor").pid
     # A stream that is in flight is finished, although `down` has begun.
@@ -482,7 +482,7 @@ def test_a_killed_supervisor_takes_its_programs_along_and_up_starts_them_again(s
     again = f"OLLAMA_HOST={NO_OLLAMA} llmendpoint up --no-dashboard --no-prometheus"
     assert f"it was killed; `{again}` starts the stack again" in done.stdout
     stack.up()
-    assert status(stack)["healthy"]
+    wait_until(lambda: status(stack)["healthy"])
     stack.down()
     assert stack.processes() == []
 
