@@ -299,11 +299,7 @@ int main(int argc, char **argv) {
   const char *text_parts[] = {"\"text\":\"token \"", "\"text\":\"\"", "\"text\":\"token\""};
   write_format(&chat, "chat.completion", "chat.completion.chunk", chat_parts);
   write_format(&text, "text_completion", "text_completion", text_parts);
-  struct sockaddr_in address = address_of(argv[1]);
-  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  check(bind(listener, (struct sockaddr *)&address, sizeof address) == 0, "bind");
-  check(listen(listener, 4096) == 0, "listen");
+  int listener = listener_at(argv[1]);
   epoll = epoll_create1(0);
   timer = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK);
   watch(epoll, listener, &listener);

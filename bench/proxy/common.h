@@ -48,6 +48,16 @@ static inline struct sockaddr_in address_of(const char *text) {
   return address;
 }
 
+// Listens at "ADDRESS:PORT" without blocking.
+static inline int listener_at(const char *text) {
+  struct sockaddr_in address = address_of(text);
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  check(bind(listener, (struct sockaddr *)&address, sizeof address) == 0, "bind");
+  check(listen(listener, 4096) == 0, "listen");
+  return listener;
+}
+
 static inline void no_delay(int fd) {
   int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);

@@ -185,11 +185,7 @@ int main(int argc, char **argv) {
   check(argc == 2, "usage: upstream ADDRESS:PORT");
   list_models();
   upload = malloc(1 << 18);
-  struct sockaddr_in address = address_of(argv[1]);
-  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  check(bind(listener, (struct sockaddr *)&address, sizeof address) == 0, "bind");
-  check(listen(listener, 4096) == 0, "listen");
+  int listener = listener_at(argv[1]);
   epoll = epoll_create1(0);
   timer = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK);
   watch(epoll, listener, &listener);

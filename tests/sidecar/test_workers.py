@@ -168,7 +168,7 @@ async def said(sidecar: Running, part: str) -> bool:
 
 
 async def has_counted(sidecar: Running, requests: int) -> None:
-    """Wait until so many requests are counted. A worker counts one just after the client has read the response."""
+    """Wait until the sidecar has counted this number of requests. A worker counts one just after the client has read the response."""
     await until(lambda: _counts(sidecar, requests))
 
 

@@ -53,7 +53,7 @@ def run_virtually(main: Callable[[Callable[[], float]], Coroutine[Any, Any, T]])
 
 
 def slowly(items: Iterable[T], seconds: float) -> Iterator[T]:
-    """Yield items, each of which takes the program so many seconds of virtual time in which it does nothing else."""
+    """Yield items. Before each, the given number of seconds of virtual time passes in which the program does nothing."""
     for item in items:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)

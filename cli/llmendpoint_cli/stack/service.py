@@ -77,7 +77,7 @@ def outdated_unit() -> OutdatedUnit | None:
 
 
 def _problem_of(program: str) -> str:
-    """Return what is wrong with the program that a unit starts, as the end of a sentence, or an empty text."""
+    """Return the problem with the program that a unit starts, as the end of a sentence, or an empty text."""
     if not Path(program).exists():
         return f"starts {program}, which does not exist"
     if program == sys.executable != _program()[0]:

@@ -45,7 +45,7 @@ def no_http(error: Exception) -> str:
 
 
 def wrong_upstream(where: str, path: str, status: int) -> str:
-    """Return what is wrong with an address as an upstream that answers a request of Ollama's API in another way."""
+    """Return why an address cannot be an upstream: with which status it answered a request of Ollama's API."""
     if status == HTTPStatus.LOOP_DETECTED:
         return leads_back(where)
     return not_ollama(where, answered(path, status))

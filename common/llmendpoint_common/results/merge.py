@@ -1,9 +1,8 @@
 """Merges the measurements of the pods of a run. The result is exactly what one pod would have measured.
 
-What belongs to a pod and not to a request is not added up: the run had the largest lag and the most throttling of its
-pods, and the silences of the pod with the shortest total, of those that
-have two users or more. Its load lasted from the first start to the last end, and it
-was interrupted if any pod was.
+What belongs to a pod and not to a request is not added up. The run has the largest lag and the most throttling of its
+pods. Of the pods with two users or more, it has the silences of the one with the shortest total. Its load lasted from
+the first start to the last end, and it was interrupted if any pod was.
 """
 
 from __future__ import annotations

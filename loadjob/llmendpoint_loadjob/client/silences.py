@@ -20,7 +20,7 @@ _MIN_IN_FLIGHT = 2
 #: Time after a silence in which a second response has to continue: a share of the silence, and at least these seconds.
 _TOGETHER_SHARE = 0.1
 _TOGETHER_SECONDS = 0.05
-#: Time after the last known content in which content need not be passed on at once, in seconds.
+#: Time for which new content may be kept after the last known content, in seconds.
 _HOLD_SECONDS = 0.02
 
 

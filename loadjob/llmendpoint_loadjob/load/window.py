@@ -94,7 +94,7 @@ class Crew:
         return task
 
     async def wait(self, seconds: float) -> None:
-        """Wait until no task is left, as `wait_awake`. Raises the first exception of a task."""
+        """Wait until all tasks have ended, as `wait_awake` does. Raises the first exception of a task."""
         await wait_awake(lambda: self._tasks, seconds)
         self.check()
 
@@ -119,7 +119,9 @@ class Crew:
 
 
 async def wait_awake(tasks: Callable[[], Collection[asyncio.Task[None]]], seconds: float) -> float:
-    """Wait until no task is left, at most for so many seconds in which the process ran. Returns how many are left.
+    """Wait until all tasks have ended. `seconds` is the limit, and the result is the part of it that was not used.
+
+    Only time in which the process ran counts towards the limit.
 
     A process that was stopped (SIGSTOP, a busy machine) has read nothing meanwhile, so what has arrived is read first.
     """
