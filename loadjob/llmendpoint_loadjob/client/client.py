@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qsl
 
-from llmendpoint_common.contracts.loadrun import ErrorClass, RunDocument, is_secret
+from llmendpoint_common.contracts.loadrun import ErrorClass, RunDocument, secrets_of
 from llmendpoint_loadjob.client.answer import Answer, Reader
 from llmendpoint_loadjob.client.connection import Connection
 from llmendpoint_loadjob.client.dialing import Dialer, DialError
@@ -53,7 +52,7 @@ class Client:
         tls = tls_context(cacert, is_insecure=is_insecure) if target.is_tls else None
         self._kind = "connection with TLS" if tls else "connection"
         self._dialer = Dialer(target, tls, self._timeout)
-        redactor = Redactor(_secrets(target, document, api_key))
+        redactor = Redactor(_secrets(document, api_key))
         self.silences = SilenceWatch()
         self.silences.settle = self._read_kept
         self._reader = Reader(clock, OPERATIONS[document.target.api], redactor, self.silences)
@@ -238,10 +237,6 @@ class Client:
         return self._clock() - begun
 
 
-def _secrets(target: Target, document: RunDocument, api_key: str | None) -> list[str]:
+def _secrets(document: RunDocument, api_key: str | None) -> list[str]:
     """Return the texts that must not be in a description of an error."""
-    named = [*(document.request.headers or {}).items(), *parse_qsl(target.query)]
-    secrets = [value for name, value in named if is_secret(name)]
-    # "Bearer KEY" and "KEY" are both secrets.
-    parts = [part for secret in secrets for part in secret.split()[1:]]
-    return [*secrets, *parts, *([api_key] if api_key else [])]
+    return [*secrets_of(document), *([api_key] if api_key else [])]

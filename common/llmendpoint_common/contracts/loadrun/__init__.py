@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmendpoint_common.contracts.loadrun.barrier import MAX_START_SECONDS, START_PATH, StartOrder, StartState
-from llmendpoint_common.contracts.loadrun.credentials import is_secret, without_secrets
+from llmendpoint_common.contracts.loadrun.credentials import secrets_of, without_secrets
 from llmendpoint_common.contracts.loadrun.document import (
     RUN_KEY,
     Api,
@@ -158,10 +158,10 @@ __all__ = [
     "error_of_status",
     "exit_code_of",
     "header_problem",
-    "is_secret",
     "needed_for",
     "parse_result",
     "parse_run_document",
+    "secrets_of",
     "without_secrets",
     "write_run_document",
 ]
