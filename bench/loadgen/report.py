@@ -41,6 +41,12 @@ def show(results: Results) -> None:
             print(f"{name:16}" + "".join(f"{cell:>14}" for cell in cells) + _remarks(rows))
 
 
+def summary_of(row: dict[str, Any]) -> str:
+    """Return the values of one run in a line."""
+    values = ", ".join(f"{title} {_cell(row.get(field), text)}" for title, field, text in _COLUMNS)
+    return values + _remarks([row])
+
+
 def _cell(value: float | None, text: str) -> str:
     return "-" if value is None else text.format(value)
 
