@@ -91,7 +91,9 @@ class Course:
             who = "1 user waits" if waiting == 1 else f"{waiting} users wait"
             return f"{who} after an error"
         if self.open is not None and self.open.held:
-            return "the maximum is in flight, so the next request waits"
+            is_wanted = self.context is None or self.context.slots.is_wanted
+            limit = "the maximum is in flight" if is_wanted else "the open-file limit is reached"
+            return f"{limit}, so the next request waits"
         return ""
 
     def _stage(self, elapsed: float) -> str:

@@ -43,8 +43,9 @@ log = logging.getLogger(__name__)
 #: Time for opening connections before the start, in seconds. What is not open then is opened by the requests.
 OPEN_SECONDS = 10.0
 OPEN_SECONDS_EACH = 0.05
-#: Connections that are opened before an open loop starts.
-MAX_OPENED = 100
+#: Connections that are opened before an open loop starts: those that it needs if responses take two seconds.
+OPENED_FOR_SECONDS = 2.0
+MAX_OPENED = 1000
 _WATCH_SECONDS = 0.25
 #: Attempts to open a connection after which a target that does not even refuse is unreachable.
 _PROBES = 3
@@ -199,7 +200,8 @@ class LoadRun:
         available = available_connections()
         users, limit = _users(self.document, self._part), _limit_of(self.document, self._part)
         check_connections(users or limit or 1, available)
-        opened = users or min(limit or MAX_OPENED, max(1, math.ceil(self._curve.peak)), MAX_OPENED)
+        peak = self._curve.peak / self._part.pods
+        opened = users or min(limit or MAX_OPENED, max(1, math.ceil(OPENED_FOR_SECONDS * peak)), MAX_OPENED)
         await self._open_connections(min(opened, available))
         timer = self.timer or timer_of(self.clock)
         slots = Slots(limit, available, self.recorder.add_blocked)

@@ -121,6 +121,27 @@ class TestOpenLoop:
         assert (measurements.offered, measurements.blocked) == (100, blocked)
 
     @pytest.mark.parametrize(
+        ("max_in_flight", "awaiting"),
+        [(None, "the open-file limit is reached"), (7, "the maximum is in flight")],
+    )
+    def test_the_progress_says_which_limit_keeps_requests_back(
+        self, max_in_flight: int | None, awaiting: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("llmendpoint_loadjob.load.run.available_connections", lambda: 7)
+        load = RunLoad(rate=20, arrivals=Arrivals.CONSTANT, duration_seconds=5, max_in_flight=max_in_flight)
+
+        async def main(clock: Callable[[], float]) -> str:
+            run = Outcome(load, clock, service=lambda: 100.0).start()
+            running = asyncio.create_task(run.run())
+            await asyncio.sleep(3)
+            found = run.progress().awaiting
+            run.stop()
+            await running
+            return found
+
+        assert run_virtually(main) == f"{awaiting}, so the next request waits"
+
+    @pytest.mark.parametrize(
         ("law", "burstiness", "spread"),
         [(Arrivals.POISSON, None, 1.0), (Arrivals.GAMMA, 0.25, 2.0), (Arrivals.GAMMA, 4.0, 0.5)],
     )
@@ -420,6 +441,36 @@ class TestEnd:
         assert {sample.error for sample in outcome.samples} == {None}
         assert outcome.measurements.interrupted
         assert outcome.run.ending is Ending.STOPPED
+
+    @pytest.mark.parametrize(
+        ("load", "pods", "opened"),
+        [
+            (RunLoad(rate=40, duration_seconds=5), 1, 80),
+            (RunLoad(rate=40, duration_seconds=5), 4, 20),
+            (RunLoad(rate=40, duration_seconds=5, max_in_flight=50), 1, 50),
+            (RunLoad(rate=0.1, duration_seconds=5), 1, 1),
+            (RunLoad(rate=2000, duration_seconds=0.01), 1, 1000),
+        ],
+    )
+    def test_connections_for_two_seconds_are_opened_before_an_open_loop(
+        self, load: RunLoad, pods: int, opened: int
+    ) -> None:
+        document = RunDocument(RunTarget("http://x"), "m", load)
+
+        async def main(clock: Callable[[], float]) -> int:
+            never: Awaitable[None] = asyncio.get_running_loop().create_future()
+            server = VirtualServer(lambda: 0.0)
+            run = LoadRun(
+                document, prompts(), server, Recorder(document), slice=(0, pods), clock=clock, barrier=never,
+                timer=LoopTimer(clock),
+            )  # fmt: skip
+            running = asyncio.create_task(run.run())
+            await run.ready.wait()
+            run.stop()
+            await running
+            return server.opened
+
+        assert run_virtually(main) == opened
 
     def test_a_stop_ends_a_run_that_waits_for_its_start(self) -> None:
         async def main(clock: Callable[[], float]) -> int:

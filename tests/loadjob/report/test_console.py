@@ -177,6 +177,7 @@ def test_the_live_line_says_what_is_awaited() -> None:
         ("waiting for 1,234 requests, at most 60 s", "100 %, waiting for 1,234 requests"),
         ("12 users wait after an error", "100 %, 12 users wait after an error"),
         ("the maximum is in flight, so the next request waits", "100 %, the maximum is in flight"),
+        ("the open-file limit is reached, so the next request waits", "100 %, the open-file limit is reached"),
     ],
 )
 def test_the_live_line_says_what_is_awaited_at_40_columns(awaiting: str, shown: str) -> None:
