@@ -17,12 +17,12 @@ from llmendpoint_common.contracts.loadrun import (
 from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_common.process.errors import ProtocolError, UpstreamError
 from llmendpoint_common.wire.dialects.reading import Dialect, Reading, Usage
+from llmendpoint_common.wire.http1.chunked import ChunkedFraming, content_of, is_one_chunk
 from llmendpoint_common.wire.http1.response_reader import ResponseHead
 from llmendpoint_common.wire.routes import dialect_of, is_stream
 from llmendpoint_loadjob.client.redaction import MAX_WORDS_BYTES, Redactor, words_of
 from llmendpoint_loadjob.client.retry_after import seconds_of
 from llmendpoint_loadjob.client.silences import SilenceWatch
-from llmendpoint_loadjob.client.text import TextReader
 from llmendpoint_loadjob.result.timings import Sample
 
 #: What Go, nginx and Apache answer to a request without TLS at a port for TLS.
@@ -53,21 +53,25 @@ class Reader:
 class Answer:
     """Handler of one response for `ResponseReader`.
 
-    It calls `on_end` once. The argument is whether the connection can be reused. The clock is read for each piece of
-    the body before its content is parsed. Before that, the reader removes the framing, which takes 0.3 µs, or reads the
-    head if it arrives together with the piece, which takes 4 µs.
+    It calls `on_end` once. The argument is whether the connection can be reused. What then remains to be done for a
+    complete response takes as long as reading 50 chunks; `complete` does it.
 
-    With many streams, pieces are kept with their times and decoded together, in less than half the time, and after the
-    clock was read for the other streams whose pieces have arrived. `SilenceWatch` says how long.
+    The clock is read for each read of the socket, before anything else is done with it. With many streams, content is
+    kept with its times and decoded together, in less than half the time, and after the clock was read for the other
+    streams of which something has arrived. `SilenceWatch` says how long it may be kept.
     """
 
     __slots__ = (
         "_bytes",
         "_clock",
         "_dialect",
+        "_ended",
+        "_framing",
         "_head",
         "_kept",
         "_kept_times",
+        "_may_keep",
+        "_now",
         "_prompts",
         "_read_at",
         "_reader",
@@ -92,12 +96,20 @@ class Answer:
         self._sample = sample
         #: Texts that must not be in the description of an error.
         self._prompts = prompts
-        self._text = TextReader() if keep_text else None
+        #: The text of the response, if it is kept.
+        self._text = "" if keep_text else None
         self._head: ResponseHead | None = None
         self._dialect: Dialect | None = None
         self._words = b""
         self._silences = reader.silences
-        #: Size of the body so far, with its framing, and the size at which the kept pieces are read.
+        #: When the read that is handled now arrived, and whether its content may be kept.
+        self._now = 0.0
+        self._may_keep = False
+        #: The end of a complete response that was not judged yet.
+        self._ended: float | None = None
+        #: The framing of a chunked body with content.
+        self._framing: ChunkedFraming | None = None
+        #: Size of the body so far, with its framing, and the size at which the kept content is read.
         self._bytes = 0
         self._read_at = _MAX_KEPT_BYTES
         self._kept: list[bytes] = []
@@ -105,8 +117,8 @@ class Answer:
 
     @property
     def text(self) -> str | None:
-        """The content of the response, if it is kept, without thinking."""
-        return None if self._text is None else self._text.text()
+        """The content of a response that has ended, without thinking, or None if it is not kept."""
+        return self._text
 
     # ---- calls of the reader
 
@@ -120,7 +132,10 @@ class Answer:
         self._head = head
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES and status != HTTPStatus.NO_CONTENT:
             content_type = head.fields.get(b"content-type", b"")
-            self._dialect = dialect_of(self._reader.operation, content_type, self._note_content)
+            self._dialect = dialect = dialect_of(self._reader.operation, content_type, self._note_content)
+            if self._text is not None:
+                dialect.keep_text()
+            self._framing = ChunkedFraming() if head.chunked else None
         elif status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
             self._sample.retry_after = seconds_of(head.fields.get(b"retry-after", b""))
 
@@ -129,25 +144,25 @@ class Answer:
 
     def response_body(self, raw: bytes, pieces: list[bytes]) -> None:
         """Read content, or keep the beginning of an error message."""
-        now = self._clock()
         if self._dialect is None:
             if len(self._words) < MAX_WORDS_BYTES:
                 self._words += b"".join(pieces)
             return
-        self._bytes = size = self._bytes + len(raw)
-        may_keep = now < self._silences.hold_until and size < self._read_at
-        if not may_keep:
+        self._bytes += len(raw)
+        if self._framing is not None:
+            self._framing.feed(raw, len(raw))
+        if not self._may_keep:
+            # What was kept may have ended a silence before this read.
             self.read_kept()
         self._kept += pieces
-        self._kept_times += [now] * len(pieces)
-        if not may_keep:
+        self._kept_times += [self._now] * len(pieces)
+        if not self._may_keep:
             self.read_kept()
 
     def response_end(self, *, reusable: bool) -> None:
-        """End the sample. The content of a complete response can still be incomplete or an error."""
-        ended = self._clock()
-        self.read_kept()
-        self._end(ended, *self._judge(ended), reusable=reusable)
+        """Note the end of a complete response."""
+        self._ended = self._clock()
+        self._call_on_end(reusable)
 
     def response_failed(self, error: ProtocolError) -> None:
         """End the sample with an error, because the response is incomplete."""
@@ -171,6 +186,18 @@ class Answer:
 
     # ---- calls of the connection
 
+    def keep(self, read: bytes) -> bool:
+        """Note the time of a read, and keep it if it is one chunk. Otherwise, the reader has to be called with it."""
+        self._now = now = self._clock()
+        self._may_keep = may_keep = now < self._silences.hold_until and self._bytes < self._read_at
+        framing = self._framing
+        if not may_keep or framing is None or not framing.is_between or not is_one_chunk(read):
+            return False
+        self._bytes += len(read)
+        self._kept.append(content_of(read))
+        self._kept_times.append(now)
+        return True
+
     def fail(self, error: ErrorClass, detail: str) -> None:
         """End the sample with an error that the reader does not detect."""
         ended = self._clock()
@@ -178,14 +205,12 @@ class Answer:
         self._end(ended, error, detail)
 
     def read_kept(self) -> None:
-        """Read the pieces that were kept."""
+        """Read the content that was kept."""
         pieces, times, dialect = self._kept, self._kept_times, self._dialect
         if not pieces or dialect is None:
             return
         self._kept, self._kept_times = [], []
         self._read_at = self._bytes + _MAX_KEPT_BYTES
-        if self._text is not None:
-            self._text.feed(pieces)
         # The last piece of a stream contains more than one event, which would keep all of them from being decoded
         # together.
         piece, now = pieces.pop(), times.pop()
@@ -195,6 +220,18 @@ class Answer:
         last = self._sample.last
         if last is not None and last >= (times[0] if times else now):
             self._silences.heard(last, self._sample)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a complete response has arrived, for which `complete` was not called."""
+        return self._ended is not None
+
+    def complete(self) -> None:
+        """End the sample of a complete response. Its content can still be incomplete or an error."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self.read_kept()
+            self._end_sample(ended, *self._judge(ended))
 
     # ---- inside
 
@@ -251,15 +288,26 @@ class Answer:
         words = words_of(self._words[:MAX_WORDS_BYTES])
         return f"HTTP {status}: {words}" if words.strip() else f"HTTP {phrase}"
 
-    def _end(self, ended: float, error: ErrorClass | None, detail: str, *, reusable: bool = False) -> None:
+    def _end(self, ended: float, error: ErrorClass, detail: str) -> None:
+        """End the sample of a response that has failed, unless it has ended before."""
+        if self.on_end is not None:
+            self._end_sample(ended, error, detail)
+            self._call_on_end(False)
+
+    def _call_on_end(self, reusable: bool) -> None:
         on_end, self.on_end = self.on_end, None
-        if on_end is None:
-            return
+        if on_end is not None:
+            on_end(reusable)
+
+    def _end_sample(self, ended: float, error: ErrorClass | None, detail: str) -> None:
         sample = self._sample
         sample.ended = ended
         sample.error = error
         if self._dialect is not None:
-            _read_result(self._dialect.reading, sample, self._bytes)
+            reading = self._dialect.reading
+            _read_result(reading, sample, self._bytes)
+            if reading.texts is not None:
+                self._text = "".join(reading.texts)
         sample.is_spread = _is_spread(sample)
         if not sample.is_spread:
             sample.gaps.clear()
@@ -267,7 +315,6 @@ class Answer:
             sample.detail = self._reader.redactor.line(detail, self._prompts)
         # Break the reference cycle with the dialect. Otherwise, the garbage collector has to free each response.
         self._dialect = None
-        on_end(reusable)
 
 
 def _is_spread(sample: Sample) -> bool:

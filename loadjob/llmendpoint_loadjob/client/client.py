@@ -19,6 +19,7 @@ from llmendpoint_loadjob.client.redaction import Redactor
 from llmendpoint_loadjob.client.requests import Messages, RequestWriter
 from llmendpoint_loadjob.client.silences import SilenceWatch
 from llmendpoint_loadjob.client.target import OPERATIONS, Target, tls_context
+from llmendpoint_loadjob.client.turnstile import Turnstile
 from llmendpoint_loadjob.dataset.prompts import Prompt
 from llmendpoint_loadjob.result.timings import Sample
 
@@ -63,6 +64,9 @@ class Client:
         #: Idle connections; the one that was used last is the last.
         self._idle: dict[Connection, None] = {}
         self._busy: set[Connection] = set()
+        #: The responses of the requests in flight.
+        self._answers: dict[Answer, None] = {}
+        self._turnstile = Turnstile()
         self._dialing: set[asyncio.Timeout] = set()
         self._is_aborting = False
         #: Requests that are being sent or answered.
@@ -83,17 +87,19 @@ class Client:
         sample.sent = self._clock()
         self.in_flight += 1
         self.silences.sent(sample.sent)
+        texts = [content for _, content in (*prompt.messages, *history)]
+        answer = Answer(self._reader, sample, texts, keep_text=keep_text)
+        self._answers[answer] = None
         try:
-            request = self._writer.write(prompt, sample.request_id, history)
-            texts = [content for _, content in (*prompt.messages, *history)]
-            answer = Answer(self._reader, sample, texts, keep_text=keep_text)
-            await self._exchange(request, answer, sample)
+            await self._exchange(self._writer.write(prompt, sample.request_id, history), answer, sample)
         finally:
             self.in_flight -= 1
             if sample.error is ErrorClass.UNFINISHED:
                 self.silences.cut()
             else:
                 self.silences.ended(self._clock(), sample)
+            del self._answers[answer]
+        await self._complete(answer)
         if sample.error is ErrorClass.RESET and not sample.status:
             await self._look_for_tls(sample)
         self._set_pause(sample)
@@ -117,6 +123,7 @@ class Client:
         """End all requests immediately, as unfinished. The client can be used again afterwards."""
         detail = "the request was still in flight at the end of the run"
         now = asyncio.get_running_loop().time()
+        self._turnstile.release()
         self._is_aborting = bool(self._dialing)
         for limit in self._dialing:
             limit.reschedule(now)
@@ -130,10 +137,16 @@ class Client:
         self._idle.clear()
 
     def _read_kept(self) -> None:
-        for connection in self._busy:
-            connection.read_kept()
+        for answer in self._answers:
+            answer.read_kept()
 
     # ---- one request
+
+    async def _complete(self, answer: Answer) -> None:
+        """Complete a response that has ended. If many end together, what arrives for other streams is read between."""
+        if answer.is_complete:
+            await self._turnstile.pass_through()
+            answer.complete()
 
     async def _exchange(self, request: bytes, answer: Answer, sample: Sample) -> None:
         connection = self._take()

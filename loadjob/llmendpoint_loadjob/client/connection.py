@@ -28,8 +28,6 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._reader = ResponseReader(self.close)
-        # The event loop calls the reader directly, because a method here would add a call for each piece.
-        self.data_received = self._reader.feed  # type: ignore[method-assign]
         self._answer: Answer | None = None
         self._done: asyncio.Future[bool] | None = None
         #: Seconds that opening the connection took.
@@ -75,11 +73,6 @@ class Connection(asyncio.Protocol):
         if self._answer is not None:
             self._answer.fail(error, detail)
 
-    def read_kept(self) -> None:
-        """Read what was kept of the answer, as `Answer.read_kept`."""
-        if self._answer is not None:
-            self._answer.read_kept()
-
     def close(self) -> None:
         """Close immediately."""
         if self._transport is not None:
@@ -91,6 +84,12 @@ class Connection(asyncio.Protocol):
         """Keep the transport."""
         # uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Read a part of the response, or keep it for later."""
+        answer = self._answer
+        if answer is None or not answer.keep(data):
+            self._reader.feed(data)
 
     def eof_received(self) -> None:
         """Complete the response, or fail it if it is incomplete."""

@@ -84,6 +84,9 @@ class SilenceWatch:
         return now - self._last >= MIN_SILENCE and self._in_flight >= _MIN_IN_FLIGHT
 
     def _look_for_second(self, now: float, response: object) -> None:
+        if now < self._end:
+            # Content that was kept: it arrived before the silence ended.
+            return
         limit = max(_TOGETHER_SECONDS, _TOGETHER_SHARE * (self._end - self._begin))
         is_together = now - self._end <= limit
         if is_together and response is self._first:

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmendpoint_common.contracts.sidecar import Operation
 from llmendpoint_common.wire.dialects.ollama import OllamaDialect
 from llmendpoint_common.wire.dialects.openai import OpenAIObjectDialect, OpenAIStreamDialect
 from llmendpoint_common.wire.dialects.reading import Dialect
 from llmendpoint_common.wire.http1 import heads
 from llmendpoint_common.wire.ndjson import LineSplitter
+from llmendpoint_common.wire.routes import dialect_of
 from llmendpoint_common.wire.sse import EventSplitter
 from support.private import kept_header_lines
 
@@ -156,15 +158,66 @@ def test_pieces_that_are_read_together_give_the_same_as_one_by_one(
     times = [float(number) for number in range(len(parts))]
     expected: list[float] = []
     single = dialect(expected.append)
+    single.keep_text()
     for part, now in zip(parts, times, strict=True):
         single.feed(part, now)
     found: list[float] = []
     together = dialect(found.append)
+    together.keep_text()
     for first in range(0, len(parts), size):
         together.feed_all(parts[first : first + size], times[first : first + size])
     single.close(99.0)
     together.close(99.0)
     assert (found, together.reading) == (expected, single.reading)
+
+
+WORDS = [f"wörd{number} " for number in range(50)]
+
+
+def chats() -> bytes:
+    return "".join(json.dumps({"message": {"content": word}}, ensure_ascii=False) + "\n" for word in WORDS).encode()
+
+
+def completions() -> bytes:
+    lines = (json.dumps({"choices": [{"delta": {"content": word}}]}, ensure_ascii=False) for word in WORDS)
+    return "".join(f"data: {line}\n\n" for line in lines).encode() + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("operation", "content_type", "body"),
+    [
+        (Operation.CHAT, b"application/x-ndjson", chats()),
+        (Operation.OPENAI_CHAT, b"text/event-stream", completions()),
+        (Operation.OPENAI_CHAT, b"text/plain", completions()),
+    ],
+)
+@given(CUTS)
+def test_the_text_is_kept_for_any_split(
+    operation: Operation, content_type: bytes, body: bytes, cuts: list[int]
+) -> None:
+    dialect = dialect_of(operation, content_type, lambda now: None)
+    dialect.keep_text()
+    assert "".join(read(dialect, body, cuts).reading.texts or ()) == "".join(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "text"),
+    [
+        (Operation.GENERATE, b'{"response": "a"}\n{"response": "b"}', "ab"),
+        (Operation.CHAT, b'{"message": {"thinking": "hm"}}\n{"message": {"content": "a"}}\n', "a"),
+        (Operation.OPENAI_CHAT, b'{"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]}', "a"),
+        (Operation.OPENAI_CHAT, b'{"choices": [{"message": {"reasoning": "hm", "content": null}}]}', ""),
+        (Operation.OPENAI_CHAT, b'{"choices": [{"message": {"content": [{"type": "text"}]}}]}', ""),
+    ],
+)
+def test_the_text_is_the_content_of_the_first_choice(operation: Operation, body: bytes, text: str) -> None:
+    dialect = dialect_of(operation, b"application/json", lambda now: None)
+    dialect.keep_text()
+    assert "".join(read(dialect, body, [9]).reading.texts or ()) == text
+
+
+def test_no_text_is_kept_unless_it_is_asked_for() -> None:
+    assert read(OllamaDialect(lambda now: None), chats(), [40]).reading.texts is None
 
 
 def test_an_openai_object_is_read_whole() -> None:

@@ -67,6 +67,19 @@ def test_requests_that_are_cut_at_the_end_of_a_run_are_not_a_silence() -> None:
     assert found == [(20.0, 20.5)]
 
 
+def test_content_from_before_its_end_does_not_confirm_a_silence() -> None:
+    silence, found = watch()
+    for _ in range(3):
+        silence.sent(9.9)
+    silence.heard(10.0, "a")
+    silence.heard(10.15, "b")
+    # It was kept, and read only now.
+    silence.heard(10.0, "c")
+    assert found == []
+    silence.heard(10.16, "c")
+    assert found == [(10.0, 10.15)]
+
+
 def test_a_silence_ends_if_requests_fail() -> None:
     silence, found = watch()
     silence.sent(0.0)

@@ -21,6 +21,10 @@ class Reader(ABC):
         self._on_content = on_content
         self._now = 0.0
 
+    def keep_text(self) -> None:
+        """Keep the text of the content."""
+        self.reading.texts = []
+
     @abstractmethod
     def feed(self, data: bytes, now: float) -> None:
         """Read the next bytes of the body. `now` is the time at which they arrived."""

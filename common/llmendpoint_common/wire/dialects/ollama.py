@@ -143,6 +143,9 @@ class OllamaDialect(Reader):
             self._content()
         else:
             has_content = False
+        if reading.texts is not None:
+            reading.texts.append(line.response or "")
+            reading.texts.append((message.content if message is not None else "") or "")
         if line.error is not _NO_ERROR and bytes(line.error) not in _NOT_ERRORS:
             reading.fail(bytes(line.error))
         if line.model:

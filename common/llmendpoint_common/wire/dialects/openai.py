@@ -16,7 +16,7 @@ _NO_ERROR = msgspec.Raw()
 _NOT_ERRORS = frozenset({b"null", b'""', b"{}", b"[]", b"false"})
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | list[msgspec.Raw] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
@@ -32,7 +32,7 @@ class _Delta(msgspec.Struct):
         return bool(self.reasoning or self.reasoning_content)
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     message: _Delta | None = None
     #: The content in `/v1/completions`.
@@ -40,17 +40,17 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _PromptDetails(msgspec.Struct):
+class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
     prompt_tokens_details: _PromptDetails | None = None
 
 
-class _Object(msgspec.Struct):
+class _Object(msgspec.Struct, gc=False):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
@@ -86,6 +86,11 @@ class _CompletionReader(Reader):
                 self._content()
             if choice.finish_reason:
                 reading.reason = choice.finish_reason
+        if item.choices and reading.texts is not None:
+            part = item.choices[0].delta or item.choices[0].message
+            text = item.choices[0].text if part is None else part.content
+            if isinstance(text, str):
+                reading.texts.append(text)
         if item.model:
             reading.model = item.model
         if item.error is not _NO_ERROR and bytes(item.error) not in _NOT_ERRORS:

@@ -40,7 +40,8 @@ class Reading(msgspec.Struct, gc=False):
     response. `finished` is set by the terminal event of the dialect; a stream that ends without it was cut off.
     `failed` is set by an error in the stream, and `error` is its JSON. `reason` is the reason for which the generation
     ended. `unreadable` counts parts that could not be decoded, and `problem` says what is wrong with the first one.
-    `transferred` is the number of transferred bytes of model files.
+    `transferred` is the number of transferred bytes of model files. `texts` has the pieces of the content, without
+    thinking and tool calls, if it is kept; of several choices, it is that of the first one.
     """
 
     model: str = ""
@@ -55,6 +56,7 @@ class Reading(msgspec.Struct, gc=False):
     problem: str = ""
     usage: Usage | None = None
     transferred: int = 0
+    texts: list[str] | None = None
 
     def fail(self, error: bytes = b"") -> None:
         """Note an error in the response. `error` is the JSON value that describes it, of which 4 KiB are kept."""
@@ -78,6 +80,9 @@ class Dialect(Protocol):
     @property
     def reading(self) -> Reading:
         """What was read so far."""
+
+    def keep_text(self) -> None:
+        """Keep the text of the content, in `reading.texts`. Called before the first byte."""
 
     def feed(self, data: bytes, now: float) -> None:
         """Read the next bytes of the body, split anywhere. `now` is the time at which they arrived."""

@@ -16,18 +16,23 @@ _STREAM = frozenset(b"deir:")
 class SniffingDialect:
     """Reads an event stream if the body begins like one, and otherwise one object."""
 
-    __slots__ = ("_dialect", "_on_content", "_stream", "_whole")
+    __slots__ = ("_dialect", "_keeps_text", "_on_content", "_stream", "_whole")
 
     def __init__(self, on_content: OnContent, stream: DialectFactory, whole: DialectFactory) -> None:
         self._on_content = on_content
         self._stream = stream
         self._whole = whole
         self._dialect: Dialect | None = None
+        self._keeps_text = False
 
     @property
     def reading(self) -> Reading:
         """What was read so far."""
         return Reading() if self._dialect is None else self._dialect.reading
+
+    def keep_text(self) -> None:
+        """Keep the text of the content."""
+        self._keeps_text = True
 
     def feed(self, data: bytes, now: float) -> None:
         """Read the next bytes of the body."""
@@ -36,6 +41,8 @@ class SniffingDialect:
             if not begin:
                 return
             self._dialect = (self._stream if begin[0] in _STREAM else self._whole)(self._on_content)
+            if self._keeps_text:
+                self._dialect.keep_text()
         self._dialect.feed(data, now)
 
     def feed_all(self, pieces: list[bytes], times: list[float]) -> None:
